@@ -1,0 +1,79 @@
+"""The command line: one small file a verb, loaded when it is called."""
+
+import importlib
+import sys
+
+import click
+
+from bleedmap import __version__
+from bleedmap.errors import BleedmapError, MissingExtraError
+
+# verb -> (short help, as `bleedmap --help` shows it without loading the verb)
+VERBS = {
+    "demo": "Make a phantom head CT with a bleed, segment it, show the result.",
+    "segment": "Outline hemorrhage on slices (JPEG, PNG) or a volume (NIfTI in HU).",
+    "data": "The CT-ICH data set: download, verify, summary.",
+    "split": "Write a split file: train, validation and test, by patient or by slice.",
+    "train": "Train a network on CT-ICH.",
+    "evaluate": "Measure a trained network on one side of a split.",
+    "export": "Turn a trained run into one ONNX file for `segment`.",
+    "models": "List the networks and the weights that are installed.",
+    "phantom": "Write a synthetic head CT with known bleeds as NIfTI.",
+    "figure": "Draw the thesis' figures: samples, architecture, curves, overlay.",
+}
+
+_EXTRAS = {
+    "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
+    "tensorboard": "train", "matplotlib": "train",
+}  # fmt: skip
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command = getattr(importlib.import_module(f"bleedmap.cli.{name}"), "command")  # noqa: B009
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="bleedmap %(version)s")
+def bleedmap() -> None:
+    """Find and outline intracranial hemorrhage on head CT.
+
+    Research software, not a medical device: no result may be used to diagnose or treat a patient.
+
+    \b
+    First steps:
+      bleedmap demo                              a synthetic head, segmented
+      bleedmap segment slices/ -o result/        your own slices or NIfTI
+      bleedmap data summary --data CT-ICH/       the public data set, counted
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a BleedmapError is printed without a traceback, exit code 2."""
+    try:
+        bleedmap.main(args=arguments, prog_name="bleedmap")
+    except BleedmapError as error:
+        click.echo(f"error: {error.explain()}", err=True)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        missing = MissingExtraError("this verb", _EXTRAS[package], package)
+        click.echo(f"error: {missing.explain()}", err=True)
+        sys.exit(missing.exit_code)
+
+
+if __name__ == "__main__":
+    main()

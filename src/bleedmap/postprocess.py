@@ -1,0 +1,61 @@
+"""Probability -> mask -> lesions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bleedmap.arrays import BoolArray, FloatArray
+
+THRESHOLD = 0.5  # a pixel is lesion from here on; the thesis' scale starts at the same value
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One connected lesion.
+
+    Attributes:
+        voxels: how many voxels it has.
+        slices: how many slices it touches, the first of them (from 0) and the last.
+        centroid: mean (slice, row, column) index.
+        highest_probability: the largest probability in it.
+    """
+
+    voxels: int
+    first_slice: int
+    last_slice: int
+    centroid: tuple[float, float, float]
+    highest_probability: float
+
+
+def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
+    """Probability of any shape -> bool, lesion where probability >= threshold."""
+    return probability >= threshold
+
+
+def lesions(mask: BoolArray, probability: FloatArray, *, connected_slices: bool = True) -> list[Lesion]:
+    """The connected lesions of a mask, largest first.
+
+    Args:
+        mask: (slice, row, column) bool.
+        probability: (slice, row, column) float32.
+        connected_slices: 26-connected in three dimensions; off, 8-connected within each slice, for slices
+            that are not neighbours.
+    """
+    structure = np.ones((3, 3, 3), bool)
+    if not connected_slices:
+        structure[[0, 2]] = False
+    labels, count = ndimage.label(mask, structure)
+    if count == 0:
+        return []
+    index = np.arange(1, count + 1)
+    voxels = np.bincount(labels.ravel())[1:]
+    centroids = ndimage.center_of_mass(mask, labels, index)
+    highest = ndimage.maximum(probability, labels, index)
+    found = [
+        Lesion(int(size), span[0].start, span[0].stop - 1, tuple(map(float, centre)), float(peak))  # type: ignore[arg-type]
+        for size, span, centre, peak in zip(
+            voxels, ndimage.find_objects(labels), centroids, highest, strict=True
+        )
+    ]
+    return sorted(found, key=lambda lesion: -lesion.voxels)

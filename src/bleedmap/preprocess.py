@@ -1,0 +1,128 @@
+"""HU slices -> network input, and probabilities back to the slices' own grid. The only copy of both."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
+from bleedmap.errors import SettingsError
+from bleedmap.window import BRAIN, Window
+
+HEAD_THRESHOLD = 0.1  # of the window: above CSF's noise, below brain; air and fat are black
+HEAD_MARGIN = 1.06  # side of the square around the head, over the head's longer side
+SMALLEST_FRAME = 0.5  # of the image's longer side: near the vertex the frame stops shrinking
+_HEAD_STEP = 4  # pixels: the head is looked for on every fourth row and column
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a slice becomes the network's input; carried by every checkpoint and exported model.
+
+    Attributes:
+        size: rows and columns of the input.
+        frame: 'whole' takes the whole slice, as the thesis does; 'head' a square around the head.
+        window: the HU window that spans 0 to 1.
+    """
+
+    size: int = 256
+    frame: Literal["whole", "head"] = "whole"
+    window: Window = BRAIN
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size > 1024 or self.frame not in ("whole", "head"):
+            raise SettingsError(
+                "preprocessing",
+                found=f"size {self.size}, frame '{self.frame}'",
+                needed="a size of 32 to 1024 pixels, and frame 'whole' or 'head'",
+                remedy="use --size 256 --frame whole for the thesis' own",
+            )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A square of the slice, in its pixels: corner (row, column) and side; it may reach beyond the slice."""
+
+    row: float
+    column: float
+    side: float
+
+
+def network_input(hu: AnyArray, settings: Preprocessing) -> tuple[FloatArray, list[Frame]]:
+    """Window, frame and resize slices.
+
+    Args:
+        hu: (slice, row, column) in HU.
+        settings: what the network was trained with.
+
+    Returns:
+        Input (slice, size, size) float32 in 0 to 1, by exact area averaging; and each slice's frame.
+    """
+    inputs = np.empty((len(hu), settings.size, settings.size), np.float32)
+    frames = []
+    for index, one in enumerate(hu):
+        unit = settings.window.to_unit(one)
+        frame = head_frame(unit) if settings.frame == "head" else whole_frame(unit.shape)
+        inputs[index] = resize_into(unit, frame, settings.size)
+        frames.append(frame)
+    return inputs, frames
+
+
+def whole_frame(shape: tuple[int, ...]) -> Frame:
+    """The smallest square that holds a slice of `shape` (rows, columns), centred on it."""
+    rows, columns = shape
+    side = max(rows, columns)
+    return Frame((rows - side) / 2, (columns - side) / 2, side)
+
+
+def head_frame(unit: FloatArray) -> Frame:
+    """A square around the largest connected part of a windowed slice; the whole slice where there is none.
+
+    Args:
+        unit: (row, column), 0 to 1 in the brain window. Table, hands and holders are smaller than the head.
+    """
+    step = _HEAD_STEP if min(unit.shape) > 32 * _HEAD_STEP else 1
+    labels, count = ndimage.label(ndimage.binary_opening(unit[::step, ::step] > HEAD_THRESHOLD))
+    if count == 0:
+        return whole_frame(unit.shape)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    rows, columns = ndimage.find_objects(labels == sizes.argmax())[0]
+    height, width = ((span.stop - span.start) * step for span in (rows, columns))
+    side = max(HEAD_MARGIN * max(height, width), SMALLEST_FRAME * max(unit.shape))
+    centre_row, centre_column = ((span.start + span.stop) / 2 * step for span in (rows, columns))
+    return Frame(centre_row - side / 2, centre_column - side / 2, side)
+
+
+def resize_into(array: AnyArray, frame: Frame, size: int) -> FloatArray:
+    """The frame's part of (row, column), area-averaged to (size, size); beyond the slice is 0."""
+    rows = _area_weights(array.shape[0], frame.row, frame.side, size)
+    columns = _area_weights(array.shape[1], frame.column, frame.side, size)
+    return np.asarray(rows @ array.astype(np.float32) @ columns.T, dtype=np.float32)
+
+
+def resize_back(probability: FloatArray, frame: Frame, shape: tuple[int, int]) -> FloatArray:
+    """The network's (size, size) -> the slice's own (rows, columns), linear; 0 outside the frame."""
+    size = len(probability)
+    rows = _linear_weights(shape[0], frame.row, frame.side, size)
+    columns = _linear_weights(shape[1], frame.column, frame.side, size)
+    return np.asarray(rows @ probability @ columns.T, dtype=np.float32)
+
+
+def _area_weights(length: int, start: float, side: float, size: int) -> FloatArray:
+    """(size, length): row i averages the pixels that cell i of the frame covers, by covered length."""
+    edges = start + np.arange(size + 1) * (side / size)
+    low, high = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(length)
+    covered = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
+    return (np.clip(covered, 0, None) / (side / size)).astype(np.float32)
+
+
+def _linear_weights(length: int, start: float, side: float, size: int) -> FloatArray:
+    """(length, size): pixel centres between cell centres, linear; rows outside the frame are 0."""
+    position = (np.arange(length) + 0.5 - start) * (size / side)  # in cells, 0 to size inside the frame
+    inside = (position >= 0) & (position <= size)
+    nearest: DoubleArray = np.clip(position - 0.5, 0, size - 1)
+    weights = np.clip(1 - np.abs(nearest[:, None] - np.arange(size)), 0, None)
+    return np.asarray(weights * inside[:, None], dtype=np.float32)
