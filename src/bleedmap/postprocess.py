@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 
 THRESHOLD = 0.5  # a pixel is lesion from here on; the thesis' scale starts at the same value
 
@@ -50,12 +50,10 @@ def lesions(mask: BoolArray, probability: FloatArray, *, connected_slices: bool 
         return []
     index = np.arange(1, count + 1)
     voxels = np.bincount(labels.ravel())[1:]
-    centroids = ndimage.center_of_mass(mask, labels, index)
+    centroids: AnyArray = np.array(ndimage.center_of_mass(mask, labels, index))  # (lesions, 3)
     highest = ndimage.maximum(probability, labels, index)
     found = [
-        Lesion(int(size), span[0].start, span[0].stop - 1, tuple(map(float, centre)), float(peak))  # type: ignore[arg-type]
-        for size, span, centre, peak in zip(
-            voxels, ndimage.find_objects(labels), centroids, highest, strict=True
-        )
+        Lesion(int(size), span[0].start, span[0].stop - 1, (centre[0], centre[1], centre[2]), float(peak))
+        for size, span, centre, peak in zip(voxels, ndimage.find_objects(labels), centroids.tolist(), highest, strict=True)
     ]
     return sorted(found, key=lambda lesion: -lesion.voxels)

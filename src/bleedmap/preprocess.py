@@ -88,7 +88,7 @@ def head_frame(unit: FloatArray) -> Frame:
         return whole_frame(unit.shape)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    rows, columns = ndimage.find_objects(labels == sizes.argmax())[0]
+    rows, columns = ndimage.find_objects(labels)[sizes.argmax() - 1]
     height, width = ((span.stop - span.start) * step for span in (rows, columns))
     side = max(HEAD_MARGIN * max(height, width), SMALLEST_FRAME * max(unit.shape))
     centre_row, centre_column = ((span.start + span.stop) / 2 * step for span in (rows, columns))
@@ -116,7 +116,7 @@ def _area_weights(length: int, start: float, side: float, size: int) -> FloatArr
     low, high = edges[:-1, None], edges[1:, None]
     pixel = np.arange(length)
     covered = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
-    return (np.clip(covered, 0, None) / (side / size)).astype(np.float32)
+    return np.asarray(np.clip(covered, 0, None) / (side / size), dtype=np.float32)
 
 
 def _linear_weights(length: int, start: float, side: float, size: int) -> FloatArray:

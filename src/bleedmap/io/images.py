@@ -53,9 +53,7 @@ def _open(path: Path) -> Image.Image:
             picture.load()
             return picture
     except FileNotFoundError:
-        raise InputError(
-            path, found="no such file", needed="a JPEG or PNG picture", remedy="check the path"
-        ) from None
+        raise InputError(path, found="no such file", needed="a JPEG or PNG picture", remedy="check the path") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         size = path.stat().st_size if path.is_file() else 0
         raise InputError(

@@ -8,6 +8,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel import orientations
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import BleedmapError, InputError
@@ -29,9 +31,7 @@ class NiftiGrid:
 
     @property
     def _to_ours(self) -> AnyArray:
-        return np.asarray(
-            orientations.ornt_transform(orientations.io_orientation(self.affine_ras), _OURS)
-        )
+        return np.asarray(orientations.ornt_transform(orientations.io_orientation(self.affine_ras), _OURS))
 
     def inward(self, array: AnyArray) -> tuple[AnyArray, DoubleArray]:
         """The file's array -> (slice, row, column), and that grid's affine to LPS mm."""
@@ -80,7 +80,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     except FileNotFoundError:
         raise InputError(path, found="no such file", needed="a NIfTI file", remedy="check the path") from None
     except (
-        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
+        ImageFileError, HeaderDataError,
         OSError, EOFError, ValueError, zlib.error, MemoryError, OverflowError,
     ) as error:  # fmt: skip
         raise InputError(

@@ -1,0 +1,224 @@
+"""`bleedmap evaluate`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bleedmap.cli.options import data_option, device_option, json_option, precision_option, progress_bar
+
+if TYPE_CHECKING:
+    from bleedmap.arrays import FloatArray
+    from bleedmap.datasets.ct_ich import CtIch
+    from bleedmap.datasets.split_file import Split
+    from bleedmap.preprocess import Preprocessing
+
+_COLUMNS = ("dice", "mean_iou", "accuracy")
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is measured: a network, and what it was trained on."""
+
+    name: str
+    predict: "Callable[[FloatArray], FloatArray]"
+    settings: "Preprocessing"
+    threshold: float
+    trained_patients: tuple[str, ...]
+    split: "Split | None"
+    ran_on: str
+
+
+@click.command(short_help="Measure a trained network on one side of a split.")
+@click.argument("network", metavar="[RUN|WEIGHTS]", required=False)
+@click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file; the run's own by default.")
+@click.option("--side", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
+@click.option(
+    "--slices",
+    type=click.Choice(["split", "all"]),
+    default="split",
+    show_default=True,
+    help="The side's slices, or all slices of its patients (by-patient splits only).",
+)
+@click.option(
+    "--grid",
+    type=click.Choice(["original", "network"]),
+    default="original",
+    show_default=True,
+    help="Where pixels are counted: the slice's own grid, or the network's, as the thesis does.",
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the whole report as JSON, slice by slice.")
+@data_option
+@device_option
+@precision_option
+@json_option
+def command(
+    network: str | None, split_file: Path | None, side: str, slices: str, grid: str, out: Path | None,
+    data: Path | None, device: str, precision: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure a trained network on one side of a split.
+
+    In: a run folder, an .onnx file or the name of installed weights (the default weights when left out), and the data
+    set. Out: the thesis' measures under a stated convention, the strict ones beside them, and detection.
+
+    \b
+    bleedmap evaluate runs/quick --data ct-ich                 the run's own test side
+    bleedmap evaluate runs/quick --data ct-ich --slices all    all slices of the test patients
+    bleedmap evaluate --data ct-ich                            the installed weights on their test patients
+
+    A network that is measured on patients that it was trained on is said to be so, in the table and in the report.
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.splits import read_split
+    from bleedmap.errors import SplitError
+    from bleedmap.experiments.evaluate import measure, score
+    from bleedmap.io.files import write_json
+
+    subject = _subject(network, device, precision)
+    split = read_split(split_file) if split_file else subject.split
+    if split is None:
+        raise click.UsageError("these weights carry no split of their own: give --split FILE.")
+    dataset = open_ct_ich(data_root(data))
+    split.check_against(dataset)
+    if slices == "all" and split.kind == "slice":
+        raise SplitError(
+            split_file or subject.name,
+            found="a split by slice, whose patients stand on all sides",
+            needed="a split by patient for --slices all",
+            remedy="leave --slices all out, or train on a split by patient",
+        )
+    ids = _ids(dataset, split, side, slices)
+    with progress_bar("measuring slices") as report_progress:
+        results = measure(
+            dataset, ids, subject.predict, subject.settings,
+            grid=grid, threshold=subject.threshold, progress=report_progress,  # type: ignore[arg-type]
+        )  # fmt: skip
+    seen = sorted(set(results.patients) & set(subject.trained_patients))
+    report = {
+        "network": subject.name,
+        "ran_on": subject.ran_on,
+        "split": {"kind": split.kind, "seed": split.seed, "fold": split.fold, "side": side, "slices": slices},
+        "grid": grid,
+        "threshold": subject.threshold,
+        "patients_also_trained_on": len(seen),
+        **score(results),
+    }
+    if out is not None:
+        counts = {name: column.tolist() for name, column in asdict(results.counts).items()}
+        per_slice = {"ids": list(results.ids), "highest_probability": results.highest.tolist(), **counts}
+        write_json(out, report | {"per_slice": per_slice})
+    click.echo(json.dumps(report, indent=2)) if as_json else _print(report)
+
+
+def _subject(name: str | None, device: str, precision: str) -> _Subject:
+    if name is not None and Path(name).is_dir():
+        return _run_subject(Path(name), device, precision)
+    return _weights_subject(name, precision)
+
+
+def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
+    import torch
+
+    from bleedmap.training.device import choose_machine
+    from bleedmap.training.loop import predict
+    from bleedmap.training.run import open_run
+
+    run = open_run(folder)
+    machine = replace(choose_machine(device, precision), rank=0, processes=1)  # type: ignore[arg-type]
+    network, checkpoint = run.best()
+    network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def probability(slices: "FloatArray") -> "FloatArray":
+        logits = predict(network, torch.from_numpy(slices)[:, None].to(machine.device), machine)
+        answer: FloatArray = torch.sigmoid(logits)[:, 0].cpu().numpy()
+        return answer
+
+    return _Subject(
+        f"{folder}, epoch {checkpoint.record['epoch']}", probability, run.config().preprocessing(), 0.5,
+        run.split().patients("train"), run.split(), machine.describe(),
+    )  # fmt: skip
+
+
+def _weights_subject(name: str | None, precision: str) -> _Subject:
+    from bleedmap.datasets.splits import read_split
+    from bleedmap.inference.openvino_backend import OpenVinoBackend
+    from bleedmap.inference.segment import preprocessing_of
+    from bleedmap.models.weights import locate
+
+    weights = locate(name)
+    backend = OpenVinoBackend(weights, "f32" if precision == "fp32" else "auto")
+    own_split = weights.path.with_suffix(".split.json")
+    return _Subject(
+        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", backend.predict, preprocessing_of(weights),
+        weights.threshold, tuple(weights.record.get("trained_patients", ())),
+        read_split(own_split) if own_split.is_file() else None,
+        f"{backend.record.name}, {backend.record.device}, {backend.record.precision}",
+    )  # fmt: skip
+
+
+def _ids(dataset: "CtIch", split: "Split", side: str, slices: str) -> tuple[str, ...]:
+    if slices == "split":
+        return split.side(side)
+    patients = set(split.patients(side))
+    return tuple(record.id for record in dataset.slices if record.id.split("/")[0] in patients)
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    split = report["split"]
+    console = Console()
+    table = Table(title=f"{report['network']}\n{split['side']} side, split by {split['kind']}", title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_column("over")
+    n = f"{report['slices']:,} slices, {report['patients']} patients"
+    for key in ("thesis_pooled", "thesis_per_slice"):
+        group = report[key]
+        table.add_section()
+        table.add_row(f"[bold]{key.replace('_', ', ').replace('per, ', 'per ')}", "", group["convention"])
+        for name in _COLUMNS:
+            table.add_row(name.replace("_", " ").replace("iou", "IoU"), _number(group[name]), n)
+    _add_strict(table, report)
+    console.print(table)
+    if report["patients_also_trained_on"]:
+        console.print(
+            f"[bold red]{report['patients_also_trained_on']} of these patients were also trained on[/]: "
+            "these figures say little about new patients."
+        )
+    console.print(f"threshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
+
+
+def _add_strict(table: Any, report: dict[str, Any]) -> None:
+    strict, detection = report["strict"], report["detection"]
+    lesion = f"{report['lesion_slices']} lesion slices"
+    patients = f"{report['lesion_patients']} patients with a lesion"
+    free = f"{strict['lesion_free_slices']:,} lesion-free slices"
+    everything = f"{report['slices']:,} slices"
+    rows = [
+        ("Dice, lesion slices", strict["lesion_slice_dice"], lesion),
+        ("IoU, lesion slices", strict["lesion_slice_iou"], lesion),
+        ("precision, lesion slices", strict["lesion_slice_precision"], lesion),
+        ("recall, lesion slices", strict["lesion_slice_recall"], lesion),
+        ("Dice, mean of patients' slice means", strict["patient_mean_dice"], patients),
+        ("Dice, patients' whole stacks", strict["patient_stack_dice"], patients),
+        ("precision, pooled pixels", strict["pooled_precision"], everything),
+        ("recall, pooled pixels", strict["pooled_recall"], everything),
+        ("lesion-free slices with any marked pixel", strict["lesion_free_slices_marked"], free),
+    ]
+    table.add_section()
+    table.add_row("[bold]strict", "", strict["convention"])
+    for name, value, over in rows:
+        table.add_row(name, _number(value), over)
+    table.add_section()
+    table.add_row("[bold]detection", "", detection["convention"])
+    table.add_row("ROC AUC, slices", _number(detection["slice_roc_auc"]), everything)
+    table.add_row("ROC AUC, pixels", _number(detection["pixel_roc_auc"]), everything)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

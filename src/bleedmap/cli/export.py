@@ -1,0 +1,35 @@
+"""`bleedmap export`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from bleedmap.cli.options import json_option
+
+
+@click.command(short_help="Turn a trained run into one ONNX file for `segment`.")
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
+@click.option("--name", help="What the weights call themselves; the file's own name by default.")
+@json_option
+def command(run_folder: Path, out: Path, name: str | None, as_json: bool) -> None:
+    """Turn a trained run into one ONNX file for `segment`.
+
+    In: a run folder. Out: an .onnx file with the best network (weights in fp16), its preprocessing and how it was
+    trained, and a .sha256 beside it. The file needs no torch to run.
+
+    \b
+    bleedmap export runs/quick -o quick.onnx
+    bleedmap segment slices/ --weights quick.onnx -o result/
+    """
+    from bleedmap.experiments.ship import ship
+    from bleedmap.training.run import open_run
+
+    if out.suffix.lower() != ".onnx":
+        raise click.BadParameter(f"'{out}' must end in .onnx", param_hint="--out")
+    record = ship(open_run(run_folder), name or out.stem, out)
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+    else:
+        click.echo(f"{out}: {record['bytes'] / 1e6:.1f} MB, epoch {record['epoch']}, SHA-256 {record['sha256']}")

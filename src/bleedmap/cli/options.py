@@ -1,0 +1,54 @@
+"""Flags that several verbs share, and flags made from a dataclass of settings."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="CT-ICH's folder; the variable BLEEDMAP_DATA serves too.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+    help="Where the network runs.",
+)  # fmt: skip
+precision_option = click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
+    help="Number format; auto takes bf16 where the machine computes it natively.",
+)  # fmt: skip
+
+
+def settings_options(settings: type) -> Callable[[Verb], Verb]:
+    """A flag for each field of a dataclass, without a default of its own: None means not given."""
+
+    def decorate(verb: Verb) -> Verb:
+        hints = get_type_hints(settings)
+        for setting in reversed(fields(settings)):
+            kind = hints[setting.name]
+            flag = f"--{setting.name.replace('_', '-')}"
+            text = f"{setting.metadata['help']}. Thesis: {setting.default}."
+            choice = click.Choice(get_args(kind)) if get_origin(kind) is Literal else kind
+            verb = click.option(flag, type=choice, default=None, help=text[0].upper() + text[1:])(verb)
+        return verb
+
+    return decorate
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error with time left; yields report(done, of)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)

@@ -1,0 +1,135 @@
+"""`bleedmap split`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bleedmap.cli.options import data_option, json_option
+
+if TYPE_CHECKING:
+    from bleedmap.datasets.ct_ich import CtIch
+    from bleedmap.datasets.splits import Kind, Split
+
+
+@click.command(short_help="Write a split file: train, validation and test, by patient or by slice.")
+@data_option
+@click.option(
+    "--kind",
+    type=click.Choice(["patient", "slice"]),
+    default="patient",
+    show_default=True,
+    help="What stays whole. By slice, as in the thesis, neighbouring slices of a patient leak into the test.",
+)
+@click.option(
+    "--balanced/--all-slices",
+    default=True,
+    show_default=True,
+    help="All lesion slices and as many without, as in the thesis; or every slice, as in a clinic.",
+)
+@click.option("--folds", type=click.IntRange(min=2), help="Cross-validation: one file a fold, into a folder.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same split.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Split file, or a folder with --folds."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file or folder.")
+@json_option
+def command(
+    data: Path | None, kind: "Kind", balanced: bool, folds: int | None, seed: int, out: Path, overwrite: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write a split file: train, validation and test, by patient or by slice.
+
+    In: the data set. Out: a JSON file that names the slices of each side (80, 10 and 10 % of the patients) and the
+    checksum of the data, which `train` and `evaluate` hold it to. Every side gets bleeding and bleed-free patients
+    in proportion. With --folds N: a folder of N files; each patient is tested in exactly one of them.
+
+    \b
+    bleedmap split --data ct-ich -o split.json                    patients stay whole
+    bleedmap split --data ct-ich --kind slice -o thesis.json      as the thesis split
+    bleedmap split --data ct-ich --folds 5 -o folds/              cross-validation
+
+    Balanced takes all lesion slices (318) and as many without. It is the default so that results compare with
+    the thesis' and training sees lesions often. Only one slice in eight bleeds: for the rate of false alarms in
+    practice, test on --all-slices.
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.splits import make_folds, make_split
+    from bleedmap.io.files import folder_written_whole
+
+    dataset = open_ct_ich(data_root(data))
+    if folds is None:
+        _refuse_existing(out, overwrite)
+        splits = [make_split(dataset, kind, seed, balanced)]
+        splits[0].write(out)
+    else:
+        splits = make_folds(dataset, kind, seed, balanced, folds)
+        with folder_written_whole(out, overwrite=overwrite) as folder:
+            for split in splits:
+                split.write(folder / f"fold-{split.fold}.json")
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "splits": [_described(dataset, split) for split in splits]}, indent=2))
+    else:
+        _print(dataset, splits, out)
+
+
+def _refuse_existing(out: Path, overwrite: bool) -> None:
+    from bleedmap.errors import OutputError
+
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise OutputError(
+            out,
+            found="a folder" if out.is_dir() else "already exists",
+            needed="the name of a new file, such as split.json",
+            remedy="give another name" if out.is_dir() else "give another name, or --overwrite to replace it",
+        )
+
+
+def _described(data: "CtIch", split: "Split") -> dict[str, Any]:
+    """A split's sides, counted."""
+    from bleedmap.datasets.splits import SIDES
+
+    described: dict[str, Any] = {
+        "kind": split.kind, "balanced": split.balanced, "seed": split.seed, "fold": split.fold,
+        "data_sha256": split.data_sha256,
+    }  # fmt: skip
+    for side in SIDES:
+        records = [data.slice(name) for name in split.side(side)]
+        lesion = [record for record in records if record.has_lesion]
+        described[side] = {
+            "patients": len({record.patient for record in records}),
+            "lesion_patients": len({record.patient for record in lesion}),
+            "slices": len(records),
+            "lesion_slices": len(lesion),
+        }
+    return described
+
+
+def _print(data: "CtIch", splits: "Sequence[Split]", out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES
+    from bleedmap.datasets.splits import SIDES
+
+    title = f"By {splits[0].kind}, {'balanced' if splits[0].balanced else 'all slices'}, seed {splits[0].seed}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    if splits[0].folds:
+        table.add_column("Fold")
+    table.add_column("Side")
+    for name in ("Patients", "bleeding", "Slices", "lesion", *(SHORT_NAMES[name] for name in TYPES)):
+        table.add_column(name, justify="right")
+    for split in splits:
+        counted = _described(data, split)
+        for side in SIDES:
+            records = [data.slice(name) for name in split.side(side)]
+            types = [sum(name in record.types for record in records) for name in TYPES]
+            fold = [str(split.fold) if side == SIDES[0] else ""] if split.folds else []
+            table.add_row(*fold, side, *(f"{number:,}" for number in [*counted[side].values(), *types]))
+    console = Console()
+    console.print(table)
+    if splits[0].kind == "slice":
+        console.print("Slices of one patient are on several sides: scores on this split flatter.", style="yellow")
+    console.print(f"Written: {out}", soft_wrap=True, highlight=False)

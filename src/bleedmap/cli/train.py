@@ -1,0 +1,157 @@
+"""`bleedmap train`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bleedmap.cli.options import (
+    data_option,
+    device_option,
+    precision_option,
+    progress_bar,
+    settings_options,
+)
+from bleedmap.training.config import PRESETS, TrainConfig
+
+if TYPE_CHECKING:
+    from bleedmap.datasets.ct_ich import CtIch
+    from bleedmap.training.data import Side
+    from bleedmap.training.device import Machine
+    from bleedmap.training.run import Run
+
+
+@click.command(
+    short_help="Train a network on CT-ICH.",
+    epilog="Presets: " + "; ".join(f"{name}, {text}" for name, (text, _) in PRESETS.items()) + ".",
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the new run.")
+@click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file, from `bleedmap split`.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Settings to start from; flags change them.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run to continue, exactly as it was.")
+@data_option
+@device_option
+@precision_option
+@settings_options(TrainConfig)
+def command(
+    out: Path | None, split_file: Path | None, preset: str | None, resume: Path | None, data: Path | None,
+    device: str, precision: str, **settings: Any,
+) -> None:  # fmt: skip
+    """Train a network on CT-ICH.
+
+    In: the data set and a split file. Out: a run folder with config, split, metrics.jsonl, TensorBoard curves,
+    checkpoint.safetensors (to resume) and best.safetensors (best on the validation side).
+
+    \b
+    bleedmap split --data ct-ich -o split.json
+    bleedmap train --data ct-ich --split split.json --preset quick -o runs/quick
+    bleedmap train --data ct-ich --resume runs/quick        continue after a stop
+    tensorboard --logdir runs                               look at the curves
+    torchrun --nproc-per-node 2 -m bleedmap.cli.main train …   on several GPUs
+
+    Stop it at any moment: nothing is lost but the epoch under way, and the resumed run ends with the same weights.
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.training.device import choose_machine
+    from bleedmap.training.run import Run, open_run
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    machine = choose_machine(device, precision)  # type: ignore[arg-type]
+    if resume is not None:
+        if given or preset or out or split_file:
+            raise click.UsageError("--resume takes its settings and split from the run: leave the others out.")
+        run = open_run(resume)
+        dataset = open_ct_ich(data_root(data))
+        run.split().check_against(dataset)
+    else:
+        if out is None or split_file is None:
+            raise click.UsageError("a new run needs --split FILE and --out FOLDER.")
+        run = Run(out)
+        dataset = open_ct_ich(data_root(data))
+        config = replace(PRESETS[preset or "thesis"][1], **given)
+        _begin(run, config, split_file, dataset, machine)
+    _run(run, dataset, machine)
+
+
+def _begin(run: "Run", config: TrainConfig, split_file: Path, dataset: "CtIch", machine: "Machine") -> None:
+    from bleedmap.datasets.splits import read_split
+
+    split = read_split(split_file)
+    split.check_against(dataset)
+    if machine.rank == 0:
+        run.begin(config, split, machine.describe())
+
+
+def _run(run: "Run", dataset: "CtIch", machine: "Machine") -> None:
+    from bleedmap.training.loop import start_together, train
+
+    start_together(machine)
+    config = run.config()
+    training, validation = _sides(run, config, dataset, quiet=machine.rank > 0)
+    click.echo(
+        f"{config.network}, {len(training.ids):,} training and {len(validation.ids):,} validation slices, "
+        f"split by {run.split().kind}, {machine.describe()}",
+        err=True,
+    )
+    with _TrainingBar(config, quiet=machine.rank > 0) as bar:
+        train(run, config, training, validation, machine, bar.report)
+    if machine.rank == 0:
+        best = max((entry.get("validation_dice", -1.0), entry["epoch"]) for entry in run.metrics())
+        click.echo(f"{run.folder}: best validation Dice {best[0]:.3f} (pooled pixels) at epoch {best[1]}")
+
+
+def _sides(run: "Run", config: TrainConfig, dataset: "CtIch", *, quiet: bool) -> "tuple[Side, Side]":
+    from bleedmap.training.data import joined, load_phantoms, load_side
+
+    split, settings = run.split(), config.preprocessing()
+    ids = [*split.train, *split.validation]
+    if quiet:
+        loaded = load_side(dataset, ids, settings)
+    else:
+        with progress_bar("reading slices") as report:
+            loaded = load_side(dataset, ids, settings, report)
+    training, validation = loaded.parted(len(split.train))
+    if config.phantoms:
+        with progress_bar("making phantoms") as report:
+            training = joined(training, load_phantoms(config.phantoms, settings, config.seed, report))
+    return training, validation
+
+
+class _TrainingBar:
+    """Epochs on a bar with time left, the last metrics beside it; a plain line an epoch where there is no terminal."""
+
+    def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.plain = not sys.stderr.isatty()
+        self.epochs = config.epochs
+        self.quiet = quiet
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.total:.0f}"), BarColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[last]}"),
+            console=Console(stderr=True), disable=quiet or self.plain,
+        )  # fmt: skip
+        self.task = self.progress.add_task("", total=config.epochs, epoch=0, last="")
+        self.steps = 0
+
+    def __enter__(self) -> "_TrainingBar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def report(self, epoch: int, step: int, entry: dict[str, Any]) -> None:
+        if not entry:
+            self.steps = max(self.steps, step)
+            self.progress.update(self.task, completed=epoch - 1 + step / (self.steps + 1), epoch=epoch)
+            return
+        last = f"loss {entry['loss']:.3f}"
+        if "validation_dice" in entry:
+            last += f"  validation Dice {entry['validation_dice']:.3f}"
+        self.progress.update(self.task, completed=epoch, epoch=epoch, last=last)
+        if self.plain and not self.quiet:
+            click.echo(f"epoch {epoch}/{self.epochs}  {last}  {entry['seconds']:.1f} s", err=True)

@@ -1,0 +1,124 @@
+"""Shapes in mm: signed distances (negative inside), soft edges, smooth noise, resampling.
+
+All fields are float32 arrays (z, y, x) on one lattice fixed in mm, so that a head does not depend on the scan's grid.
+x grows to the patient's left, y to the back, z to the vertex (LPS).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bleedmap.arrays import AnyArray, FloatArray
+
+LATTICE_MM = 2.0
+X_MM, Y_MM, Z_MM = (np.arange(-half, half + 1, LATTICE_MM, dtype=np.float32) for half in (92.0, 116.0, 92.0))
+LATTICE_SHAPE = (len(Z_MM), len(Y_MM), len(X_MM))
+
+Point = tuple[float, float, float]
+
+
+class Coordinates(NamedTuple):
+    """Coordinates (x, y, z) of every point of the lattice, in mm; each (z, y, x) float32."""
+
+    x: FloatArray
+    y: FloatArray
+    z: FloatArray
+
+    def mirrored(self) -> "Coordinates":
+        """The same with |x|: a shape placed at x > 0 appears on both sides."""
+        return Coordinates(np.abs(self.x), self.y, self.z)
+
+
+def lattice() -> Coordinates:
+    """The lattice's own coordinates, broadcastable to (z, y, x)."""
+    return Coordinates(X_MM[None, None, :], Y_MM[None, :, None], Z_MM[:, None, None])
+
+
+def along(at: Coordinates, direction: AnyArray) -> FloatArray:
+    """The coordinate along a direction (x, y, z)."""
+    total = np.float32(direction[0]) * at.x + np.float32(direction[1]) * at.y + np.float32(direction[2]) * at.z
+    return np.asarray(total, np.float32)
+
+
+def ellipsoid(at: Coordinates, centre: Point, semi_axes: Point) -> FloatArray:
+    """Signed distance to an ellipsoid, first order (exact on the surface and for a sphere)."""
+    scaled = [(one - middle) / axis for one, middle, axis in zip(at, centre, semi_axes, strict=True)]
+    radius = np.sqrt(scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2)
+    slope = np.sqrt(sum((one / axis) ** 2 for one, axis in zip(scaled, semi_axes, strict=True)))
+    return np.asarray(radius * (radius - 1) / np.maximum(slope, 1e-6), np.float32)
+
+
+def capsule(at: Coordinates, start: Point, end: Point, radii: tuple[float, float]) -> FloatArray:
+    """Signed distance to a rod from `start` to `end` whose radius changes evenly from radii[0] to radii[1]."""
+    offset = [one - begin for one, begin in zip(at, start, strict=True)]
+    rod = [last - first for first, last in zip(start, end, strict=True)]
+    length = sum(one * one for one in rod)
+    share = np.clip(sum(one * step for one, step in zip(offset, rod, strict=True)) / length, 0, 1)
+    squared = sum((one - share * step) ** 2 for one, step in zip(offset, rod, strict=True))
+    return np.asarray(np.sqrt(squared) - (radii[0] + share * (radii[1] - radii[0])), np.float32)
+
+
+def rod_chain(at: Coordinates, points: Sequence[tuple[Point, float]], blend_mm: float) -> FloatArray:
+    """Capsules through (point, radius) in turn, melted together over `blend_mm`."""
+    (begin, first), *rest = points
+    joined: FloatArray | None = None
+    for point, radius in rest:
+        piece = capsule(at, begin, point, (first, radius))
+        joined = piece if joined is None else smooth_union(joined, piece, blend_mm)
+        begin, first = point, radius
+    assert joined is not None
+    return joined
+
+
+def union(*distances: AnyArray) -> FloatArray:
+    """The nearest of several shapes."""
+    return np.asarray(np.minimum.reduce(distances), np.float32)
+
+
+def smooth_union(one: FloatArray, other: FloatArray, blend_mm: float) -> FloatArray:
+    """Union with a fillet of `blend_mm` (polynomial smooth minimum)."""
+    share = np.clip(0.5 + 0.5 * (other - one) / blend_mm, 0, 1)
+    return np.asarray(other + (one - other) * share - blend_mm * share * (1 - share), np.float32)
+
+
+def true_distance(field: FloatArray) -> FloatArray:
+    """A function that changes sign on a surface -> approximate signed distance to it in mm, first order."""
+    slopes = np.gradient(field, LATTICE_MM)
+    steepness = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2)
+    least = 0.25 * float(steepness.mean())  # where the slope vanishes, only the sign counts
+    return np.asarray(np.clip(field / np.maximum(steepness, least), -200, 200), np.float32)
+
+
+def inside(distance: AnyArray, edge_mm: float = 1.0) -> FloatArray:
+    """Signed distance -> fraction inside, 0 to 1, changing over `edge_mm` across the surface."""
+    return np.asarray(np.clip(0.5 - distance / edge_mm, 0, 1), np.float32)
+
+
+def smooth_noise(generator: np.random.Generator, grain_mm: float) -> FloatArray:
+    """Noise with structures of about `grain_mm` on the lattice, mean 0, standard deviation 1."""
+    weights, sizes = [], []
+    for axis in (Z_MM, Y_MM, X_MM):
+        knots = np.arange(axis[0] - grain_mm, axis[-1] + 2 * grain_mm, grain_mm)
+        weights.append(cubic_weights(axis, knots))
+        sizes.append(len(knots))
+    noise = generator.standard_normal(sizes, dtype=np.float32)
+    smooth = resample(noise, *weights)
+    return np.asarray((smooth - smooth.mean()) / smooth.std(), np.float32)
+
+
+def cubic_weights(positions_mm: AnyArray, axis_mm: AnyArray) -> FloatArray:
+    """(positions, axis) weights of cubic convolution (Keys, IEEE TASSP 29(6), 1981), clamped at the ends."""
+    step = float(axis_mm[1] - axis_mm[0])
+    clamped = np.clip((np.asarray(positions_mm) - axis_mm[0]) / step, 0, len(axis_mm) - 1)
+    apart = np.abs(clamped[:, None] - np.arange(len(axis_mm)))
+    near = (1.5 * apart - 2.5) * apart**2 + 1
+    far = ((-0.5 * apart + 2.5) * apart - 4) * apart + 2
+    weights = np.where(apart <= 1, near, np.where(apart < 2, far, 0))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def resample(field: FloatArray, along_z: FloatArray, along_y: FloatArray, along_x: FloatArray) -> FloatArray:
+    """(…, z, y, x) -> (…, z', y', x') by one weight matrix (new, old) an axis."""
+    planes = np.einsum("kz,...zyx->...kyx", along_z, field, optimize=True)
+    return np.asarray(along_y @ planes @ along_x.T, np.float32)

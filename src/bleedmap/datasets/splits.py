@@ -1,0 +1,195 @@
+"""Splits of CT-ICH into train, validation and test, by patient or (as the thesis did) by slice.
+
+Neighbouring slices of one patient look alike, so a split by slice shows the network test slices that it has
+all but learned: its scores flatter. A split by patient does not leak. Both deal out the same balanced slices,
+so that the two can be compared; a patient of whom no slice was drawn is on no side.
+
+Units (patients or slices) are dealt in two strata, bleeding and bleed-free, in proportion to the sides'
+sizes. Of many such draws, the one whose sides are most even in lesion slices and in types is taken: 36
+bleeding patients with 1 to 19 lesion slices each would often leave a side of ten per cent with too few.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bleedmap.arrays import AnyArray, DoubleArray
+from bleedmap.datasets.ct_ich import TYPES, CtIch, SliceRecord
+from bleedmap.datasets.split_file import SIDES, Kind, Split, read_split
+from bleedmap.errors import SplitError
+
+__all__ = ["FRACTIONS", "SIDES", "Kind", "Split", "balanced_slices", "make_folds", "make_split", "read_split"]
+
+FRACTIONS = (0.8, 0.1, 0.1)  # train, validation, test
+VALIDATION_FRACTION = 0.1  # of all units, in every fold
+_DRAWS = 200  # draws to choose the most even from; more gain little on 82 patients
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What is dealt to a side whole: a patient's chosen slices, or one slice."""
+
+    slices: tuple[SliceRecord, ...]
+    bleeds: bool
+
+    @property
+    def counts(self) -> list[int]:
+        """What sides should have their share of: slices, lesion slices, and units of each type."""
+        lesions = sum(record.has_lesion for record in self.slices)
+        types = frozenset().union(*(record.types for record in self.slices))
+        return [len(self.slices), lesions, *(name in types for name in TYPES)]
+
+
+def balanced_slices(data: CtIch, seed: int) -> tuple[SliceRecord, ...]:
+    """All lesion slices and as many drawn at random from those without (in the thesis 318 and 318).
+
+    Raises:
+        SplitError: there are fewer slices without a lesion than with one.
+    """
+    lesion = [record for record in data.slices if record.has_lesion]
+    free = [record for record in data.slices if not record.has_lesion]
+    if len(free) < len(lesion):
+        raise SplitError(
+            data.root,
+            found=f"{len(lesion)} lesion slices and only {len(free)} without",
+            needed="at least as many slices without a lesion",
+            remedy="make the split with all slices (`--all-slices`)",
+        )
+    drawn = np.random.default_rng(seed).choice(len(free), size=len(lesion), replace=False)
+    return _in_order([*lesion, *(free[index] for index in drawn)])
+
+
+def make_split(
+    data: CtIch,
+    kind: Kind,
+    seed: int,
+    balanced: bool,
+    fractions: tuple[float, float, float] = FRACTIONS,
+) -> Split:
+    """One split; every side gets bleeding and bleed-free patients (or slices) in proportion.
+
+    Args:
+        kind: what stays whole: "patient", or "slice" (which leaks between neighbouring slices).
+        seed: the same seed and data give the same split.
+        balanced: take `balanced_slices` rather than all.
+        fractions: of train, validation and test, in patients (or slices).
+
+    Raises:
+        SplitError: the fractions do not add up to 1, or a side would get no bleeding or no bleed-free unit.
+    """
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise SplitError(
+            "split",
+            found=f"the fractions {fractions}",
+            needed="three numbers above 0 that add up to 1",
+            remedy="for example 0.8, 0.1, 0.1",
+        )
+    sides = _deal(_units(data, kind, seed, balanced), fractions, np.random.default_rng([seed, 0]))
+    return _split(data, kind, seed, balanced, sides, fold=None, folds=None)
+
+
+def make_folds(data: CtIch, kind: Kind, seed: int, balanced: bool, folds: int = 5) -> list[Split]:
+    """Cross-validation: each patient (or slice) is on the test side of exactly one fold.
+
+    About a tenth of all goes to validation in each fold, taken from what is not tested. Arguments and errors
+    as in `make_split`.
+    """
+    if folds < 2:
+        raise SplitError("split", found=f"{folds} folds", needed="2 folds or more", remedy="5 is usual: `--folds 5`")
+    tests = _deal(_units(data, kind, seed, balanced), [1 / folds] * folds, np.random.default_rng([seed, folds]))
+    validation = VALIDATION_FRACTION * folds / (folds - 1)  # of what is not tested
+    splits = []
+    for fold, test in enumerate(tests, start=1):
+        rest = [unit for other in tests if other is not test for unit in other]
+        rng = np.random.default_rng([seed, folds, fold])
+        train_side, validation_side = _deal(rest, (1 - validation, validation), rng)
+        splits.append(_split(data, kind, seed, balanced, [train_side, validation_side, test], fold=fold, folds=folds))
+    return splits
+
+
+def _units(data: CtIch, kind: Kind, seed: int, balanced: bool) -> list[_Unit]:
+    chosen = balanced_slices(data, seed) if balanced else data.slices
+    if kind == "slice":
+        return [_Unit((record,), record.has_lesion) for record in chosen]
+    by_patient: dict[int, list[SliceRecord]] = {}
+    for record in chosen:
+        by_patient.setdefault(record.patient, []).append(record)
+    return [_Unit(tuple(own), any(record.has_lesion for record in own)) for own in by_patient.values()]
+
+
+def _deal(units: Sequence[_Unit], shares: Sequence[float], rng: np.random.Generator) -> list[list[_Unit]]:
+    """Deal units to sides in proportion to `shares`, stratum by stratum: the most even of many draws.
+
+    Every draw deals the same numbers of bleeding and bleed-free units, so all of them are stratified.
+    """
+    bleeds = np.array([unit.bleeds for unit in units], dtype=np.bool_)
+    counts = np.array([unit.counts for unit in units], dtype=np.float64)
+    wanted = np.asarray(shares, dtype=np.float64)
+    # Rounding favours the last sides with bleeding units and the first with bleed-free: totals stay even.
+    sizes = {
+        "bleeding": _sizes(int(bleeds.sum()), wanted[::-1])[::-1],
+        "bleed-free": _sizes(int((~bleeds).sum()), wanted),
+    }
+    for name, size in sizes.items():
+        _refuse_empty(name, size)
+    best, least = np.zeros(len(units), dtype=np.int64), np.inf
+    for _ in range(_DRAWS):
+        side_of = np.empty(len(units), dtype=np.int64)
+        side_of[bleeds] = rng.permutation(np.repeat(np.arange(len(wanted)), sizes["bleeding"]))
+        side_of[~bleeds] = rng.permutation(np.repeat(np.arange(len(wanted)), sizes["bleed-free"]))
+        if (unevenness := _unevenness(counts, side_of, wanted)) < least:
+            best, least = side_of, unevenness
+    return [
+        [unit for unit, own in zip(units, best.tolist(), strict=True) if own == side] for side in range(len(wanted))
+    ]
+
+
+def _refuse_empty(name: str, sizes: Sequence[int]) -> None:
+    if min(sizes) == 0:
+        raise SplitError(
+            "split",
+            found=f"{sum(sizes)} {name} patients or slices for {len(sizes)} sides: one would get none",
+            needed="bleeding and bleed-free on every side",
+            remedy="make fewer folds, or give a larger part to the small sides",
+        )
+
+
+def _sizes(total: int, shares: Sequence[float] | DoubleArray) -> list[int]:
+    """Whole numbers that add up to `total`, each within 1 of its share (largest remainder)."""
+    exact = total * np.asarray(shares, dtype=np.float64)
+    sizes = np.floor(exact + 1e-9).astype(np.int64)
+    order = np.argsort(-np.round(exact - sizes, 9), kind="stable")
+    sizes[order[: total - int(sizes.sum())]] += 1
+    return [int(size) for size in sizes]
+
+
+def _unevenness(counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> float:
+    """0 where every side has its share of every count; a small side's miss weighs as its own size does.
+
+    Args:
+        counts: (units, counted things).
+        side_of: (units,) index of each unit's side.
+        shares: (sides,) adding up to 1.
+    """
+    member = side_of[None, :] == np.arange(len(shares))[:, None]
+    total = counts.sum(axis=0)
+    part = (member.astype(np.float64) @ counts) / np.maximum(total, 1)
+    miss = (part - shares[:, None]) ** 2 / shares[:, None]
+    return float(miss[:, total > 0].sum())
+
+
+def _split(
+    data: CtIch, kind: Kind, seed: int, balanced: bool, sides: Sequence[Sequence[_Unit]],
+    *, fold: int | None, folds: int | None,
+) -> Split:  # fmt: skip
+    ids = [
+        tuple(record.id for record in _in_order([record for unit in side for record in unit.slices])) for side in sides
+    ]
+    content = data.content_sha256([name for side in ids for name in side])
+    return Split(kind, seed, balanced, content, data.release, fold, folds, ids[0], ids[1], ids[2])
+
+
+def _in_order(records: Sequence[SliceRecord]) -> tuple[SliceRecord, ...]:
+    """By patient, then by number: volumes are read one after another."""
+    return tuple(sorted(records, key=lambda record: (record.patient, record.number)))

@@ -1,0 +1,114 @@
+"""One page for all figures: a journal's full width, one typeface, colours that colour-blind readers can tell apart."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bleedmap.errors import OutputError
+from bleedmap.io.files import written_whole
+
+WIDTH_MM = 180.0  # two columns of a journal page
+HIGHEST_MM = 240.0  # of such a page, with room for the legend that the author writes
+PNG_DPI = 300
+TEXT_PT, SMALL_PT = 7.0, 6.0
+CAPTION_LINE_MM = 3.4
+INK, FAINT, RULE = "#1a1a1a", "#5f6368", "#c9ccd1"
+# Okabe and Ito 2008, without yellow, which is too light for a thin line on paper.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1a1a1a")
+
+_MM_PER_INCH = 25.4
+_CAPTION_LETTERS = 128  # of 7-point type on one line of the page
+_METADATA: dict[str, dict[str, Any]] = {  # no dates: the same figure is the same file
+    ".png": {"Software": "bleedmap"},
+    ".pdf": {"Creator": "bleedmap", "CreationDate": None},
+    ".svg": {"Creator": "bleedmap", "Date": None},
+}
+SETTINGS = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.size": TEXT_PT,
+    "text.color": INK,
+    "text.parse_math": False,  # a run may be called "a$b$"
+    "axes.labelsize": TEXT_PT,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": SMALL_PT,
+    "ytick.labelsize": SMALL_PT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "pdf.fonttype": 42,  # letters stay letters
+    "svg.hashsalt": "bleedmap",
+}
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name that no figure can be written to.
+
+    Raises:
+        OutputError: it does not end in .png, .pdf or .svg.
+    """
+    if path.suffix.lower() not in _METADATA:
+        raise OutputError(
+            path,
+            found=f"the suffix '{path.suffix}'" if path.suffix else "no suffix",
+            needed=f"a name that ends in {', '.join(_METADATA)}",
+            remedy=f"write to {path.with_suffix('.png').name}, for example",
+        )
+
+
+def page(height_mm: float, caption: str) -> Figure:
+    """A white page of `WIDTH_MM` with its caption below `height_mm` of room for the panels."""
+    lines = textwrap.wrap(caption, _CAPTION_LETTERS)
+    total_mm = height_mm + (len(lines) + 0.5) * CAPTION_LINE_MM
+    figure = Figure(figsize=(WIDTH_MM / _MM_PER_INCH, total_mm / _MM_PER_INCH), facecolor="white")
+    for number, line in enumerate(lines):
+        write(figure, 0.5, height_mm + (number + 0.5) * CAPTION_LINE_MM, line, color=FAINT)
+    return figure
+
+
+def panel(figure: Figure, left_mm: float, top_mm: float, width_mm: float, height_mm: float) -> Axes:
+    """Axes whose upper left corner is that far from the page's."""
+    total_mm = figure.get_size_inches()[1] * _MM_PER_INCH
+    bounds = (left_mm / WIDTH_MM, 1 - (top_mm + height_mm) / total_mm, width_mm / WIDTH_MM, height_mm / total_mm)
+    return figure.add_axes(bounds)
+
+
+def picture(figure: Figure, left_mm: float, top_mm: float, side_mm: float, pixels: Any) -> Axes:
+    """A square panel for (row, column) in 0 to 1, black to white, or (row, column, 3) RGB, without axes."""
+    axes = panel(figure, left_mm, top_mm, side_mm, side_mm)
+    axes.set(facecolor="black", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+    axes.set_aspect("equal", adjustable="datalim")  # a slice that is not square stands on black
+    return axes
+
+
+def write(figure: Figure, left_mm: float, top_mm: float, words: str, **how: Any) -> None:
+    """Text whose left middle is that far from the page's upper left corner."""
+    total_mm = figure.get_size_inches()[1] * _MM_PER_INCH
+    figure.text(left_mm / WIDTH_MM, 1 - top_mm / total_mm, words, **({"va": "center"} | how))
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write as .png (300 dpi), .pdf or .svg, by the suffix; whole or not at all.
+
+    Raises:
+        OutputError: another suffix, or the file cannot be written.
+    """
+    check_suffix(path)
+    kind = path.suffix.lower()
+    with mpl.rc_context(SETTINGS), written_whole(path) as beside:
+        figure.savefig(beside, format=kind[1:], dpi=PNG_DPI, metadata=_METADATA[kind])

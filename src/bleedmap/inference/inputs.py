@@ -1,0 +1,118 @@
+"""What the user named -> the pictures or the volume to segment, each looked into before any work starts."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bleedmap.errors import InputError
+from bleedmap.io import images, nifti
+
+CT_ICH_MASK_ENDING = "_hge_seg"  # of CT-ICH's reference masks, beside their slices
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One slice: its file, and a name for its results that no other slice of this run has."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A file that was not segmented, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Either one NIfTI volume, or one or more pictures in their natural order."""
+
+    volume: Path | None
+    pictures: tuple[Picture, ...]
+    ignored: tuple[Ignored, ...]
+
+
+def gather(paths: list[Path]) -> Inputs:
+    """Sort what was named into volume, pictures and ignored files; pictures are decoded once to check them.
+
+    Raises:
+        InputError: nothing to segment, a volume together with something else, or an unusable picture.
+    """
+    files, ignored = _expanded(paths)
+    volumes = [path for path in files if nifti.is_nifti(path)]
+    if volumes:
+        if len(files) > 1:
+            raise InputError(
+                volumes[0],
+                found=f"a NIfTI volume together with {len(files) - 1} other input(s)",
+                needed="one NIfTI volume, or pictures only",
+                remedy="segment each volume with a call of its own",
+            )
+        return Inputs(volumes[0], (), tuple(ignored))
+    if not files:
+        raise _nothing(paths, ignored)
+    for path in files:
+        images.read_grey(path)
+    return Inputs(None, _named(files), tuple(ignored))
+
+
+def _expanded(paths: list[Path]) -> tuple[list[Path], list[Ignored]]:
+    """Folders opened, masks and strangers set apart, each file once."""
+    files: dict[Path, Path] = {}
+    ignored = []
+    for given in paths:
+        inside = given.is_dir()
+        for path in sorted(given.iterdir(), key=natural) if inside else [given]:
+            reason = _why_ignored(path, inside)
+            if reason:
+                ignored.append(Ignored(path, reason))
+            else:
+                files.setdefault(path.resolve(), path)
+    return list(files.values()), ignored
+
+
+def _why_ignored(path: Path, in_folder: bool) -> str | None:
+    if path.stem.lower().endswith(CT_ICH_MASK_ENDING):
+        return "a reference mask of CT-ICH"
+    if not in_folder:
+        return None  # named by the user: whatever is wrong with it is an error
+    if path.is_dir():
+        return "a folder"
+    if nifti.is_nifti(path):
+        return "a NIfTI volume; name the file itself to segment it"
+    return None if path.suffix.lower() in images.SUFFIXES else "not a JPEG or PNG picture"
+
+
+def _nothing(paths: list[Path], ignored: list[Ignored]) -> InputError:
+    seen = "; ".join(f"{one.path.name}: {one.reason}" for one in ignored[:5])
+    more = f"; and {len(ignored) - 5} more" if len(ignored) > 5 else ""
+    return InputError(
+        ", ".join(map(str, paths)),
+        found=f"no slice to segment ({seen}{more})" if ignored else "an empty folder",
+        needed="JPEG or PNG slices, or one .nii or .nii.gz volume",
+        remedy="name the folder that holds the slices, or the files themselves",
+    )
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """A sort key that puts 2.jpg before 10.jpg."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _named(files: list[Path]) -> tuple[Picture, ...]:
+    """Stems, numbered where two would meet, on disks that do not tell upper from lower case too."""
+    taken: set[str] = set()
+    pictures = []
+    stems = {path.stem.lower() for path in files}
+    for path in files:
+        name, number = path.stem, 1
+        while name.lower() in taken or (number > 1 and name.lower() in stems):
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        pictures.append(Picture(path, name))
+    return tuple(pictures)

@@ -1,0 +1,55 @@
+"""Checkpoints as safetensors: network, optimiser and counters in one file, written whole, no pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bleedmap.errors import WeightsError
+from bleedmap.io.files import written_whole
+
+_KEY = "bleedmap"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name ("network/…", "optimiser/…"), and what describes them, as JSON can hold it."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors under `name`/, without that prefix."""
+        prefix = f"{name}/"
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write beside, then rename: a kill at any moment leaves the old file or the new one."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    with written_whole(path) as beside:
+        save_file(tensors, beside, metadata={_KEY: json.dumps(checkpoint.record, sort_keys=True)})
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        WeightsError: missing, damaged, or not one of bleedmap's.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            record = json.loads((stored.metadata() or {})[_KEY])
+            return Checkpoint({name: stored.get_tensor(name) for name in stored.keys()}, record)  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        found = "no such file" if not path.is_file() else f"cannot be read as a checkpoint ({error})"
+        raise WeightsError(
+            path,
+            found=found,
+            needed="a .safetensors checkpoint that `bleedmap train` wrote",
+            remedy="check the path, or train again",
+        ) from error

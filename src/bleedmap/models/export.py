@@ -1,0 +1,113 @@
+"""A trained network as one ONNX file: fp16 weights, its preprocessing and its story inside."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from bleedmap.errors import WeightsError
+from bleedmap.io.files import written_whole
+from bleedmap.models.networks import UNetSettings
+from bleedmap.models.unet import UNet, build
+
+METADATA_KEY = "bleedmap"
+
+
+class _Probability(nn.Module):
+    def __init__(self, network: UNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: Tensor) -> Tensor:
+        return torch.sigmoid(self.network(slices))
+
+
+def export_onnx(network: UNet, size: int, record: dict[str, Any], path: Path) -> str:
+    """Write `slices` (n, channels, size, size) → `probability` (n, 1, size, size), n free.
+
+    Args:
+        network: the trained network; its weights are rounded to fp16 in the file.
+        size: rows and columns of the input.
+        record: stored as JSON under the metadata key 'bleedmap'.
+        path: the .onnx file.
+
+    Returns:
+        The file's SHA-256.
+    """
+    network = network.eval()
+    example = torch.zeros(2, network.settings.channels, size, size)
+    program = torch.onnx.export(
+        _Probability(network).eval(),
+        (example,),
+        input_names=["slices"],
+        output_names=["probability"],
+        dynamic_shapes={"slices": {0: torch.export.Dim("n")}},
+        dynamo=True,
+        optimize=False,  # keeps batch norm apart, so that initialisers carry the network's own names
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    _store_as_half(model)
+    helper.set_model_props(model, {METADATA_KEY: json.dumps(record, sort_keys=True)})
+    model.producer_name, model.doc_string = "bleedmap", "Research software, not a medical device."
+    onnx.checker.check_model(model)
+    content = model.SerializeToString(deterministic=True)
+    with written_whole(path) as beside:
+        beside.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _store_as_half(model: onnx.ModelProto) -> None:
+    """Each float32 initialiser becomes float16 and a Cast: half the file, the same float32 arithmetic."""
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        name, half = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def load_onnx(content: bytes, path: Path) -> tuple[UNet, dict[str, Any]]:
+    """The torch network of an exported file, and its record.
+
+    Args:
+        content: the file's bytes.
+        path: named in errors.
+
+    Raises:
+        WeightsError: not one of bleedmap's exports.
+    """
+    try:
+        model = onnx.load_model_from_string(content)
+        record = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
+        network = build(UNetSettings.from_dict(record["network"]), seed=0)
+        stored = {
+            tensor.name.removesuffix(".half").removeprefix("network."): torch.from_numpy(
+                numpy_helper.to_array(tensor).astype(np.float32)
+            )
+            for tensor in model.graph.initializer
+            if tensor.name.endswith(".half")
+        }
+        missing, unknown = network.load_state_dict(stored, strict=False)
+        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if missing or unknown:
+            raise ValueError(f"{len(missing)} weights missing, {len(unknown)} unknown")
+    except Exception as error:  # protobuf's own errors share no base class
+        raise WeightsError(
+            path,
+            found=f"cannot be read as bleedmap's ONNX ({error})",
+            needed="an .onnx file that `bleedmap export` wrote",
+            remedy="export the run again",
+        ) from error
+    return network.eval(), record

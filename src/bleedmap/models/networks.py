@@ -1,0 +1,99 @@
+"""The networks by name, as numbers only: no torch needed to list them or to read them from a file.
+
+Model 1 and Model 2 are those of the 2021 thesis (Erazo, USFQ); the original is Ronneberger, Fischer and Brox,
+U-Net, MICCAI 2015, arXiv:1505.04597.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from bleedmap.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """One definition for every U-Net here.
+
+    Attributes:
+        filters: filters of each level, top to bottom; each next level has half the rows and columns.
+        channels: input channels.
+        batch_norm: batch normalisation between a block's second convolution and its ReLU.
+        dropout: rate between the two convolutions of every block.
+        bottom_dropout: rate after the blocks of the two lowest levels of the way down.
+    """
+
+    filters: tuple[int, ...] = (64, 128, 256, 512)
+    channels: int = 1
+    batch_norm: bool = True
+    dropout: float = 0.0
+    bottom_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        rates = (self.dropout, self.bottom_dropout)
+        if len(self.filters) < 2 or min(*self.filters, self.channels) < 1 or not all(0 <= r < 1 for r in rates):
+            raise SettingsError(
+                "network",
+                found=f"filters {self.filters}, channels {self.channels}, dropout {rates}",
+                needed="two or more levels of at least one filter, and rates from 0 to below 1",
+                remedy=f"use one of the named networks: {', '.join(NETWORKS)}",
+            )
+
+    @property
+    def multiple(self) -> int:
+        """Rows and columns are padded to a multiple of this many pixels inside the network."""
+        return int(2 ** (len(self.filters) - 1))
+
+    def parameter_count(self) -> int:
+        """Trainable numbers, by the formula of each layer; a test holds it against the network itself."""
+        down = [self.channels, *self.filters]
+        count = sum(self._block(a, b) for a, b in pairwise(down))
+        for below, here in zip(self.filters[:0:-1], self.filters[-2::-1], strict=True):
+            count += 2 * 2 * below * here + here + self._block(2 * here, here)
+        return count + self.filters[0] + 1
+
+    def _block(self, inward: int, outward: int) -> int:
+        norm = 2 * outward if self.batch_norm else 0
+        return 9 * inward * outward + outward + 9 * outward * outward + outward + norm
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self) | {"filters": list(self.filters)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "UNetSettings":
+        """From `to_dict`.
+
+        Raises:
+            SettingsError: an unknown or impossible setting.
+        """
+        unknown = set(content) - {field.name for field in fields(cls)}
+        if unknown:
+            raise SettingsError(
+                "network",
+                found=f"unknown settings {sorted(unknown)}",
+                needed=f"only {[field.name for field in fields(cls)]}",
+                remedy="update bleedmap, or export the weights again with this version",
+            )
+        return cls(**(content | {"filters": tuple(content["filters"])}))
+
+
+NETWORKS = {
+    "model-1": UNetSettings(),
+    "model-2": UNetSettings(dropout=0.1),
+    # Padded convolutions, so that the output has the input's size (the paper's are unpadded).
+    "original": UNetSettings(filters=(64, 128, 256, 512, 1024), batch_norm=False, bottom_dropout=0.5),
+}
+
+
+def network_settings(name: str) -> UNetSettings:
+    """A named network's settings.
+
+    Raises:
+        SettingsError: no such name.
+    """
+    if name not in NETWORKS:
+        raise SettingsError(
+            "network", found=f"'{name}'", needed=f"one of {', '.join(NETWORKS)}", remedy="give such a name"
+        )
+    return NETWORKS[name]

@@ -1,0 +1,62 @@
+"""What the machine has: device, number format and memory layout."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from bleedmap.errors import SettingsError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how the network runs.
+
+    Attributes:
+        device: cpu, cuda:N or mps.
+        bf16: whether the network runs under bf16 autocast.
+        rank: this process' number, of `processes` that train together.
+    """
+
+    device: torch.device
+    bf16: bool
+    rank: int = 0
+    processes: int = 1
+
+    def describe(self) -> str:
+        """For the run's record."""
+        form = "bf16 autocast" if self.bf16 else "fp32"
+        together = f", {self.processes} processes" if self.processes > 1 else ""
+        return f"{self.device}, {form}, channels_last{together}"
+
+
+def choose_machine(device: str = "auto", precision: Precision = "auto") -> Machine:
+    """Pick the device and precision, and this process' place under torchrun.
+
+    Raises:
+        SettingsError: a device that this machine lacks.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device, False):
+        raise SettingsError(
+            "--device",
+            found=f"'{device}', which torch does not find here",
+            needed=f"one of {', '.join(name for name, there in available.items() if there)}",
+            remedy="use --device auto, or install a torch build for that device",
+        )
+    bf16 = _bf16_pays(device) if precision == "auto" else precision == "bf16"
+    where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
+    return Machine(torch.device(where), bf16, int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def _bf16_pays(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False

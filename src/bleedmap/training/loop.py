@@ -1,0 +1,220 @@
+"""The training loop. Every random draw of an epoch comes from (seed, epoch), so that a resumed run is the same run."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+
+from bleedmap.arrays import AnyArray
+from bleedmap.metrics.overlap import Counts, accuracy, count, dice, mean_iou, together
+from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from bleedmap.models.unet import UNet, build
+from bleedmap.training.augment import EpochDraw, apply, draw_epoch
+from bleedmap.training.config import TrainConfig
+from bleedmap.training.data import Side
+from bleedmap.training.device import Machine
+from bleedmap.training.losses import batch_loss, soft_dice
+from bleedmap.training.run import Run
+
+WARM_UP = 0.03  # of all steps, with the cosine schedule
+KERAS_EPSILON = 1e-7  # Adam's, as the thesis' library has it
+
+Report = Callable[[int, int, dict[str, Any]], None]
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds."""
+
+    network: UNet
+    optimiser: torch.optim.Adam
+    epoch: int
+    best_dice: float
+
+
+def train(
+    run: Run, config: TrainConfig, training: Side, validation: Side, machine: Machine,
+    report: Report = lambda epoch, step, entry: None,
+) -> UNet:  # fmt: skip
+    """Train until `config.epochs`, from the run's checkpoint where there is one.
+
+    Args:
+        run: its folder receives checkpoint, best weights, metrics and TensorBoard curves.
+        config: the settings.
+        training: the training side.
+        validation: measured every `config.validate_every` epochs; decides which weights are the best.
+        machine: device, precision and this process' place among several.
+        report: called after each step with (epoch, steps done of it, {}) and after each epoch with its metrics.
+
+    Returns:
+        The network as it stands after the last epoch.
+    """
+    training, validation = training.to(machine.device), validation.to(machine.device)
+    state = _restore(run, config, machine)
+    entries = [entry for entry in run.metrics() if entry["epoch"] <= state.epoch]
+    leads = machine.rank == 0
+    curves = SummaryWriter(run.folder / "curves", purge_step=state.epoch + 1) if leads else None
+    network = _distributed(state.network, machine)
+    has_lesion = training.has_lesion
+    for epoch in range(state.epoch + 1, config.epochs + 1):
+        begun = time.monotonic()
+        drawn = draw_epoch(config, has_lesion, epoch)
+        torch.manual_seed(config.seed * 1_000_003 + epoch * 1_009 + machine.rank)  # dropout
+        losses = _train_epoch(network, state.optimiser, config, drawn, training, machine, epoch, report)
+        state.epoch = epoch
+        if not leads:
+            continue
+        entry: dict[str, Any] = {"epoch": epoch, "samples": len(drawn), "loss": float(np.mean(losses))}
+        if epoch % config.validate_every == 0 or epoch == config.epochs:
+            entry |= validate(state.network, validation, config, machine)
+            if entry["validation_dice"] > state.best_dice:
+                state.best_dice = entry["validation_dice"]
+                _write_best(run, state, config)
+        entry["seconds"] = round(time.monotonic() - begun, 2)
+        entries.append(entry)
+        run.write_metrics(entries)
+        _save(run, state, config)
+        assert curves is not None
+        for name, value in entry.items():
+            curves.add_scalar(name, value, epoch)
+        report(epoch, 0, entry)
+    if curves is not None:
+        curves.close()
+    return state.network
+
+
+def start_together(machine: Machine) -> None:
+    """Under torchrun: join the other processes, and wait until the first has begun the run folder."""
+    if machine.processes > 1:
+        distributed.init_process_group("nccl" if machine.device.type == "cuda" else "gloo")
+        distributed.barrier()
+
+
+def steps_per_epoch(samples: int, config: TrainConfig, processes: int = 1) -> int:
+    """Steps of an epoch; a last batch too small to give every process a slice is left out."""
+    whole, rest = divmod(samples, config.batch_size)
+    return whole + (rest >= processes)
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """The rate at `step` of `steps`, a pure function of the two."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _train_epoch(
+    network: nn.Module, optimiser: torch.optim.Adam, config: TrainConfig, drawn: EpochDraw, side: Side,
+    machine: Machine, epoch: int, report: Report,
+) -> list[float]:  # fmt: skip
+    network.train()
+    steps = steps_per_epoch(len(drawn), config, machine.processes)
+    losses = []
+    for step in range(steps):
+        rate = learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch = np.arange(step * config.batch_size, min((step + 1) * config.batch_size, len(drawn)))
+        mine = batch[machine.rank :: machine.processes]
+        slices, reference = apply(drawn, mine, side.inputs, side.masks)
+        with _autocast(machine):
+            logits = network(slices.contiguous(memory_format=torch.channels_last))
+        loss = batch_loss(config.loss, logits, reference)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        losses.append(loss.detach())
+        report(epoch, step + 1, {})
+    return [float(loss) for loss in losses]
+
+
+def _autocast(machine: Machine) -> torch.autocast:
+    return torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bf16)
+
+
+@torch.no_grad()
+def predict(network: UNet, inputs: Tensor, machine: Machine, batch_size: int = 16) -> Tensor:
+    """Logits (n, 1, size, size) float32 of inputs of that shape."""
+    network.eval()
+    parts = []
+    with _autocast(machine):
+        for batch in torch.split(inputs, batch_size):
+            parts.append(network(batch.contiguous(memory_format=torch.channels_last)).float())
+    return torch.cat(parts)
+
+
+def validate(network: UNet, side: Side, config: TrainConfig, machine: Machine) -> dict[str, float]:
+    """Loss and pooled scores of a side at the network's size; masks thresholded at 0.5."""
+    logits = predict(network, side.inputs, machine)
+    counts: Counts = together(
+        [
+            count(_numpy(mask[:, 0] > 0), _numpy(logit[:, 0] >= 0))
+            for mask, logit in zip(torch.split(side.masks, 64), torch.split(logits, 64), strict=True)
+        ]
+    )
+    pooled = counts.pooled()
+    return {
+        "validation_loss": float(batch_loss(config.loss, logits, side.masks)),
+        "validation_soft_dice": float(soft_dice(logits, side.masks)),
+        "validation_dice": float(dice(pooled, empty=1.0)[0]),
+        "validation_mean_iou": float(mean_iou(pooled, empty=1.0)[0]),
+        "validation_accuracy": float(accuracy(pooled)[0]),
+    }
+
+
+def _numpy(tensor: Tensor) -> AnyArray:
+    return np.asarray(tensor.cpu().numpy())
+
+
+def _distributed(network: UNet, machine: Machine) -> nn.Module:
+    if machine.processes == 1:
+        return network
+    return DistributedDataParallel(network)
+
+
+def _restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
+    network = build(config.network_settings(), config.seed)
+    network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=KERAS_EPSILON)
+    state = _State(network, optimiser, epoch=0, best_dice=-1.0)
+    if run.checkpoint_file.exists():
+        stored = read_checkpoint(run.checkpoint_file)
+        network.load_state_dict(stored.part("network"))
+        _load_optimiser(optimiser, stored)
+        state.epoch, state.best_dice = stored.record["epoch"], stored.record["best_dice"]
+    return state
+
+
+def _load_optimiser(optimiser: torch.optim.Adam, stored: Checkpoint) -> None:
+    groups = optimiser.state_dict()["param_groups"]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in stored.part("optimiser").items():
+        index, kind = name.split("/")
+        moments.setdefault(int(index), {})[kind] = tensor
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _record(state: _State, config: TrainConfig) -> dict[str, Any]:
+    return {"config": config.to_dict(), "epoch": state.epoch, "best_dice": state.best_dice}
+
+
+def _save(run: Run, state: _State, config: TrainConfig) -> None:
+    tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
+    for index, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{kind}": tensor for kind, tensor in moments.items()}
+    write_checkpoint(run.checkpoint_file, Checkpoint(tensors, _record(state, config)))
+
+
+def _write_best(run: Run, state: _State, config: TrainConfig) -> None:
+    tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
+    write_checkpoint(run.best_file, Checkpoint(tensors, _record(state, config)))

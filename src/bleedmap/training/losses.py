@@ -1,0 +1,29 @@
+"""Losses of a batch of logits."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SMOOTH = 1.0  # pixels; added above and below, so that empty against empty is 1 and costs nothing
+
+
+def soft_dice(logits: Tensor, reference: Tensor) -> Tensor:
+    """Dice of the whole batch, unthresholded, as one number.
+
+    Pooled over the batch, so that a false positive on a lesion-free slice costs.
+
+    Args:
+        logits: (n, 1, rows, columns), before the sigmoid.
+        reference: the same shape, 0 or 1.
+    """
+    probability, reference = torch.sigmoid(logits.float()), reference.float()
+    intersection = (probability * reference).sum()
+    return (2 * intersection + SMOOTH) / (probability.sum() + reference.sum() + SMOOTH)
+
+
+def batch_loss(name: str, logits: Tensor, reference: Tensor) -> Tensor:
+    """The loss called `name`: 'dice' is -Dice as in the thesis, 'dice+bce' adds binary cross-entropy."""
+    loss = -soft_dice(logits, reference)
+    if name == "dice+bce":
+        loss = loss + functional.binary_cross_entropy_with_logits(logits.float(), reference.float())
+    return loss

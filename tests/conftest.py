@@ -1,0 +1,101 @@
+"""Fixtures that several test files share: the real data set, and small ones in its two layouts."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+HEADER = (
+    "PatientNumber,SliceNumber,Intraventricular,Intraparenchymal,Subarachnoid,Epidural,Subdural,"
+    "No_Hemorrhage,Fracture_Yes_No\r\n"
+)
+PEOPLE = (
+    '"Patient Number","Age\n(years)","Gender","Intraventricular","Intraparenchymal","Subarachnoid","Epidural",'
+    '"Subdural","Fracture (Yes/No)","Condition on file","Note"\n'
+    '49,35,"Male",,,,1,,1,"Extradural HGE ",\n'
+    '50,0.5,"Female",,,,,,,"Normal CT",\n'
+    '51,,"",,,,,,,"Subdural HGE","Chronic"\n'
+)
+# Patient -> slices; a slice is (lesion type or "", fracture).
+SMALL: Mapping[int, tuple[tuple[str, bool], ...]] = {
+    49: (("", False), ("Epidural", True), ("Epidural", False)),
+    50: (("", False), ("", False)),
+    51: (("", False), ("Subdural", False), ("", False)),
+}
+
+
+@pytest.fixture(scope="session")
+def ct_ich_root() -> Path:
+    """The real data set: BLEEDMAP_DATA, or the copy beside the checkout; skipped where neither is there."""
+    shared = Path(__file__).parents[2] / "shared"
+    root = Path(os.environ.get("BLEEDMAP_DATA") or shared / "data/ct-ich")
+    if not root.is_dir():
+        reason = f"needs the CT-ICH data set: set BLEEDMAP_DATA to its folder ({root} is not there)"
+        if os.environ.get("CI") and shared.is_dir():
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return root
+
+
+def label_rows(patients: Mapping[int, tuple[tuple[str, bool], ...]]) -> str:
+    """The diagnosis table as the publisher writes it, less the byte-order mark."""
+    names = HEADER.split(",")[2:7]
+    rows = [HEADER]
+    for patient, slices in patients.items():
+        for number, (lesion, fracture) in enumerate(slices, start=1):
+            flags = [int(name == lesion) for name in names] + [int(not lesion), int(fracture)]
+            rows.append(",".join(map(str, (patient, number, *flags))) + "\r\n")
+    return "".join(rows)
+
+
+@pytest.fixture
+def jpeg_release(tmp_path: Path) -> Path:
+    """Release 1.0.0 in small: three patients, eight slices of 24 rows × 32 columns, three masks."""
+    root = tmp_path / "ct-ich"
+    for patient, slices in SMALL.items():
+        for window in ("brain", "bone"):
+            (root / f"Patients_CT/{patient:03d}/{window}").mkdir(parents=True)
+        for number, (lesion, _) in enumerate(slices, start=1):
+            folder = root / f"Patients_CT/{patient:03d}"
+            grey = np.full((24, 32), 100 + number, np.uint8)
+            Image.fromarray(grey).save(folder / f"brain/{number}.jpg", quality=95)
+            Image.fromarray(grey).save(folder / f"bone/{number}.jpg", quality=95)
+            if lesion:
+                mask = np.zeros((24, 32), np.uint8)
+                mask[8:16, 8:24] = 255
+                Image.fromarray(mask).save(folder / f"brain/{number}_HGE_Seg.jpg", quality=75)
+    (root / "hemorrhage_diagnosis.csv").write_text("\ufeff" + label_rows(SMALL), encoding="utf-8", newline="")
+    (root / "patient_demographics.csv").write_text(PEOPLE, encoding="utf-8", newline="")
+    return root
+
+
+@pytest.fixture
+def nifti_release(tmp_path: Path) -> Path:
+    """Release 1.3.1 in small: patient 50's third axis runs head to feet, 51 is packed; HU tell slices apart.
+
+    Slice k has 10·k HU and the brightest voxel in the first column and row of the file's array; masks mark
+    a block that starts at index (2, 1).
+    """
+    root = tmp_path / "ct-ich-nifti"
+    (root / "ct_scans").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for patient, slices in SMALL.items():
+        affine = np.diag([0.5, 0.5, -5.0 if patient == 50 else 5.0, 1.0])
+        hu = np.zeros((6, 4, len(slices)), np.int16)
+        mask = np.zeros_like(hu, dtype=np.uint8)
+        for number, (lesion, _) in enumerate(slices, start=1):
+            hu[..., number - 1] = 10 * number
+            hu[0, 0, number - 1] = 1000
+            mask[2:4, 1:2, number - 1] = 255 if lesion else 0
+        suffix = "nii.gz" if patient == 51 else "nii"
+        nib.save(nib.Nifti1Image(hu, affine), root / f"ct_scans/{patient:03d}.{suffix}")
+        # The publisher's masks need not repeat the scan's header.
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), root / f"masks/{patient:03d}.{suffix}")
+    (root / "hemorrhage_diagnosis_raw_ct.csv").write_text(label_rows(SMALL), encoding="utf-8", newline="")
+    people = PEOPLE.replace('"Age\n(years)"', '" Age\r\n(years) "').replace('"Condition on file","Note"', '"Note1",""')
+    (root / "Patient_demographics.csv").write_text(people, encoding="utf-8", newline="")
+    return root

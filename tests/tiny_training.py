@@ -1,0 +1,55 @@
+"""A training run of seconds, as a script: `python tiny_training.py RUN [settings as JSON]`. Resumes where RUN stands."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bleedmap.datasets.splits import Split
+from bleedmap.training.config import TrainConfig
+from bleedmap.training.data import Side
+from bleedmap.training.device import choose_machine
+from bleedmap.training.loop import start_together, train
+from bleedmap.training.run import Run
+
+CONFIG = {
+    "network": "model-2", "width": 1 / 16, "size": 32, "epochs": 6, "batch_size": 4, "learning_rate": 3e-3,
+    "warp": 0.5, "intensity": 0.5, "loss": "dice+bce", "seed": 3,
+}  # fmt: skip
+SPLIT = Split("patient", 0, True, "0" * 64, "test", None, None, ("001/1",), ("002/1",), ("003/1",))
+
+
+def make_side(count: int, seed: int) -> Side:
+    """Grey slices with a bright disc in two of three."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:32, :32]
+    inputs = random.normal(0.3, 0.03, (count, 1, 32, 32)).astype(np.float32).clip(0, 1)
+    masks = np.zeros((count, 1, 32, 32), np.uint8)
+    for index in range(count):
+        if index % 3:
+            row, column = random.integers(8, 24, 2)
+            masks[index, 0] = (rows - row) ** 2 + (columns - column) ** 2 < 16
+    inputs += 0.3 * masks
+    return Side(tuple(f"001/{index + 1}" for index in range(count)), torch.from_numpy(inputs), torch.from_numpy(masks))
+
+
+def main(folder: Path, changes: dict) -> None:
+    torch.set_num_threads(1)
+    config = TrainConfig(**(CONFIG | changes))
+    machine = choose_machine("cpu", "fp32")
+    run = Run(folder)
+    if machine.rank == 0 and not run.config_file.exists():
+        run.begin(config, SPLIT, machine.describe())
+    start_together(machine)
+    network = train(run, config, make_side(18, 0), make_side(6, 1), machine)
+    if machine.processes > 1:  # what each process ended with
+        weights = torch.cat([value.flatten() for value in network.parameters()])
+        torch.distributed.barrier()
+        (folder / f"rank-{machine.rank}.txt").write_text(weights.detach().numpy().tobytes().hex())
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
