@@ -92,7 +92,7 @@ def verify(data: Path | None, as_json: bool) -> None:
     if result.missing or result.changed:
         raise DataError(
             folder,
-            found=f"{len(result.missing):,} files missing, {len(result.changed):,} changed",
+            found=f"of the listed files, {len(result.missing):,} missing and {len(result.changed):,} changed",
             needed="every file as the publisher lists it",
             remedy=f"`bleedmap data download -o {folder}` fetches those files again, and no others",
         )

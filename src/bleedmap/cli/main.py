@@ -19,7 +19,7 @@ VERBS = {
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
     "phantom": "Write a synthetic head CT with known bleeds as NIfTI.",
-    "figure": "Draw the thesis' figures: samples, architecture, curves, overlay.",
+    "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
 }
 
 _EXTRAS = {

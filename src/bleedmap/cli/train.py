@@ -54,9 +54,10 @@ def command(
     Stop it at any moment: nothing is lost but the epoch under way, and the resumed run ends with the same weights.
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.training.device import choose_machine
+    from bleedmap.training.device import choose_machine, keep_memory
     from bleedmap.training.run import Run, open_run
 
+    keep_memory()
     given = {name: value for name, value in settings.items() if value is not None}
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     if resume is not None:

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
 from bleedmap.datasets import phantom_anatomy as anatomy
 from bleedmap.datasets import phantom_bleeds, phantom_physics, phantom_shapes, phantom_tissue
 from bleedmap.datasets.phantom_bleeds import TYPES, Bleed, BleedDraw, BleedType
 from bleedmap.datasets.phantom_physics import ScanPhysics
-from bleedmap.datasets.phantom_shapes import cubic_weights, inside
+from bleedmap.datasets.phantom_shapes import LATTICE_MM, Weights, cubic_weights, halve_step, inside, resample
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import axial_affine, voxel_volume_ml
 from bleedmap.volume import Mask, Volume
 
-_PLANE_MM = 1.0  # tissues are mixed on this grid in the slice, then sampled at the scan's pixels
+_PLANE_MM = LATTICE_MM / 2  # tissues are mixed on this grid in the slice, then sampled at the scan's pixels
 _Y_MM = np.arange(phantom_shapes.Y_MM[0], phantom_shapes.Y_MM[-1] + 0.5, _PLANE_MM)
 _X_MM = np.arange(phantom_shapes.X_MM[0], phantom_shapes.X_MM[-1] + 0.5, _PLANE_MM)
 _LAYER_MM = 1.7  # a slice is the mean of layers this far apart: partial volume
@@ -165,9 +165,9 @@ def _scan(
     shares = np.zeros((len(head.bleeds), *settings.shape), np.uint8)
     rest = phantom_physics.headrest_share(physics, centres[1], centres[2])
     for index, (plane, blood) in enumerate(_planes(head, physics, centres[0], settings.spacing_mm[0])):
-        hu[index] = rows @ plane @ columns.T
+        hu[index] = resample(plane, rows, columns)
         for bleed in np.flatnonzero(blood.any(axis=(1, 2))):
-            shares[bleed, index] = np.clip(rows @ blood[bleed] @ columns.T * 255 + 0.5, 0, 255)
+            shares[bleed, index] = np.clip(resample(blood[bleed], rows, columns) * 255 + 0.5, 0, 255)
         phantom_physics.add_headrest(hu[index], rest)
         if settings.noise_hu:
             hu[index] += phantom_physics.noise_hu(generator, centres[1], centres[2], settings.noise_hu)
@@ -180,12 +180,8 @@ def _planes(
     """For each slice: HU (y, x) and blood shares (bleed, y, x) on the 1 mm plane, meaned over the slice's layers."""
     layers = max(1, round(slice_mm / _LAYER_MM))
     within_mm = ((np.arange(layers) + 0.5) / layers - 0.5) * slice_mm
-    along_y, along_x = cubic_weights(_Y_MM, phantom_shapes.Y_MM), cubic_weights(_X_MM, phantom_shapes.X_MM)
     for height in heights_mm:
-        along_z = cubic_weights(height + within_mm, phantom_shapes.Z_MM)
-        used = np.flatnonzero(along_z.any(axis=0))
-        some = slice(used[0], used[-1] + 1)
-        sampled = phantom_shapes.resample(head.fields[:, some], along_z[:, some], along_y, along_x)
+        sampled = _layers(head.fields, height + within_mm)
         here = dict(zip(head.names, sampled, strict=False))
         hu = phantom_tissue.healthy_head(here, head.shape.sulcus_mm)
         blood = sampled[len(head.names) :]
@@ -197,6 +193,15 @@ def _planes(
         yield seen + streaks * inside(here["skin"].mean(axis=0)), inside(blood).mean(axis=1)
 
 
+def _layers(fields: FloatArray, heights_mm: AnyArray) -> FloatArray:
+    """(field, z, y, x) on the lattice -> (field, layer, y, x) at some heights, on the 1 mm plane."""
+    weights = cubic_weights(heights_mm, phantom_shapes.Z_MM).toarray()
+    layers = np.zeros((len(fields), len(weights), *fields.shape[2:]), np.float32)
+    for layer, z in zip(*np.nonzero(weights), strict=True):
+        layers[:, layer] += weights[layer, z] * fields[:, z]
+    return halve_step(halve_step(layers, 2), 3)
+
+
 def _paint_blood(hu: FloatArray, bleed: Bleed, draw: BleedDraw, level: FloatArray, here: anatomy.Fields) -> None:
     if bleed.type == "IPH":
         brain = inside(here["cavity"] + 3.0) * inside(-here["ventricle"])
@@ -204,12 +209,12 @@ def _paint_blood(hu: FloatArray, bleed: Bleed, draw: BleedDraw, level: FloatArra
     phantom_tissue.paint(hu, inside(level, _BLOOD_EDGE_MM), draw.hu + 1.5 * here["texture"])
 
 
-def _pixel_weights(centres_mm: AnyArray, step_mm: float, plane_mm: AnyArray) -> FloatArray:
+def _pixel_weights(centres_mm: AnyArray, step_mm: float, plane_mm: AnyArray) -> Weights:
     """(pixels, plane) weights: cubic, meaned over each pixel's width."""
     parts = max(1, round(step_mm / 0.6))
     within_mm = ((np.arange(parts) + 0.5) / parts - 0.5) * step_mm
-    weights = cubic_weights((centres_mm[:, None] + within_mm).ravel(), plane_mm)
-    return np.asarray(weights.reshape(len(centres_mm), parts, -1).mean(axis=1), np.float32)
+    weights = cubic_weights((centres_mm[:, None] + within_mm).ravel(), plane_mm).toarray()
+    return sparse.csr_array(weights.reshape(len(centres_mm), parts, -1).mean(axis=1))
 
 
 def _truth(head: _Head, shares: ByteArray, voxel_ml: float) -> tuple[ByteArray, tuple[TrueBleed, ...]]:

@@ -261,7 +261,6 @@ def _doubled(field: FloatArray) -> FloatArray:
     """The box around the blood, on half the step."""
     spans = ndimage.find_objects((field < LATTICE_MM).astype(np.uint8))[0]
     box = field[tuple(slice(max(span.start - 2, 0), span.stop + 2) for span in spans)]
-    weights = [
-        shapes.cubic_weights(np.arange(0, length - 0.75, 0.5), np.arange(length)) for length in box.shape
-    ]  # fmt: skip
-    return shapes.resample(box, *weights)
+    for axis in range(3):
+        box = shapes.halve_step(box, axis)
+    return box

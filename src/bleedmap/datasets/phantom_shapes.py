@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from bleedmap.arrays import AnyArray, FloatArray
 
@@ -15,6 +16,7 @@ LATTICE_MM = 2.0
 X_MM, Y_MM, Z_MM = (np.arange(-half, half + 1, LATTICE_MM, dtype=np.float32) for half in (92.0, 116.0, 92.0))
 LATTICE_SHAPE = (len(Z_MM), len(Y_MM), len(X_MM))
 
+Weights = sparse.csr_array[np.float32, tuple[int, int]]
 Point = tuple[float, float, float]
 
 
@@ -107,7 +109,7 @@ def smooth_noise(generator: np.random.Generator, grain_mm: float) -> FloatArray:
     return np.asarray((smooth - smooth.mean()) / smooth.std(), np.float32)
 
 
-def cubic_weights(positions_mm: AnyArray, axis_mm: AnyArray) -> FloatArray:
+def cubic_weights(positions_mm: AnyArray, axis_mm: AnyArray) -> Weights:
     """(positions, axis) weights of cubic convolution (Keys, IEEE TASSP 29(6), 1981), clamped at the ends."""
     step = float(axis_mm[1] - axis_mm[0])
     clamped = np.clip((np.asarray(positions_mm) - axis_mm[0]) / step, 0, len(axis_mm) - 1)
@@ -115,10 +117,24 @@ def cubic_weights(positions_mm: AnyArray, axis_mm: AnyArray) -> FloatArray:
     near = (1.5 * apart - 2.5) * apart**2 + 1
     far = ((-0.5 * apart + 2.5) * apart - 4) * apart + 2
     weights = np.where(apart <= 1, near, np.where(apart < 2, far, 0))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+    return sparse.csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def resample(field: FloatArray, along_z: FloatArray, along_y: FloatArray, along_x: FloatArray) -> FloatArray:
-    """(…, z, y, x) -> (…, z', y', x') by one weight matrix (new, old) an axis."""
-    planes = np.einsum("kz,...zyx->...kyx", along_z, field, optimize=True)
-    return np.asarray(along_y @ planes @ along_x.T, np.float32)
+def resample(field: FloatArray, *weights: Weights) -> FloatArray:
+    """Resample every axis in turn by its weights (new, old). Sparse: dense products would wake all the cores."""
+    for axis, along_axis in enumerate(weights):
+        front = np.moveaxis(field, axis, 0)
+        new = along_axis @ front.reshape(len(front), -1)
+        field = np.moveaxis(new.reshape(-1, *front.shape[1:]), 0, axis)
+    return np.ascontiguousarray(field)
+
+
+def halve_step(field: FloatArray, axis: int) -> FloatArray:
+    """Put a value between every two along an axis: n -> 2 n - 1; cubic convolution at the middle."""
+    old = np.moveaxis(field, axis, 0)
+    new = np.empty((2 * len(old) - 1, *old.shape[1:]), np.float32)
+    new[::2] = old
+    new[1::2] = (old[:-1] + old[1:]) * np.float32(0.5625)
+    new[3:-3:2] -= (old[:-3] + old[3:]) * np.float32(0.0625)
+    new[[1, -2]] = (old[[0, -2]] + old[[1, -1]]) * np.float32(0.5)
+    return np.moveaxis(new, 0, axis)

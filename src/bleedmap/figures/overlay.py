@@ -60,49 +60,88 @@ def _contour(probability: FloatArray, threshold: float) -> FloatArray:
         return np.zeros_like(probability)
     slope = np.hypot(*np.gradient(probability))
     distance = np.abs(probability - threshold) / np.maximum(slope, 1e-6)
-    return np.clip(_CONTOUR_WIDTH / 2 + 0.5 - distance, 0, 1)
+    return np.asarray(np.clip(_CONTOUR_WIDTH / 2 + 0.5 - distance, 0, 1), np.float32)
 
 
-def draw_sheet(
-    views: Sequence[SliceView], *, title: str, footer: str, threshold: float, longest_side: int = 0
-) -> ByteArray:
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand on a sheet, in pixels."""
+
+    count: int
+    cell_width: int
+    cell_height: int
+    side: int
+
+    @property
+    def gap(self) -> int:
+        return max(12, self.side // 40)
+
+    @property
+    def text(self) -> int:
+        return max(15, self.side // 40)
+
+    @property
+    def columns(self) -> int:
+        widest = ceil(sqrt(self.count * 1.5))
+        return ceil(self.count / ceil(self.count / widest))  # the same rows, evenly filled
+
+    @property
+    def top(self) -> int:
+        return 2 * self.gap + 2 * self.text
+
+    @property
+    def bar_left(self) -> int:
+        return 2 * self.gap + self.columns * (self.cell_width + self.gap)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        rows = ceil(self.count / self.columns)
+        height = self.top + rows * (self.cell_height + 2 * self.text + self.gap) + 2 * self.text + self.gap
+        return self.bar_left + 6 * self.text, height
+
+    def corner(self, index: int) -> tuple[int, int]:
+        row, column = divmod(index, self.columns)
+        left = 2 * self.gap + column * (self.cell_width + self.gap)
+        return left, self.top + row * (self.cell_height + 2 * self.text + self.gap)
+
+
+def draw_sheet(views: Sequence[SliceView], *, title: str, footer: str, threshold: float) -> ByteArray:
     """One slice, or a contact sheet of many, with colour bar and captions.
 
     Args:
-        views: one or more slices.
+        views: one or more slices; one alone is drawn large.
         title: first line, above.
         footer: last line, below.
         threshold: where the contour runs.
-        longest_side: of one slice on the sheet, in pixels; 0 chooses 960 for one slice, 360 for many.
 
     Returns:
         RGB (row, column, 3) uint8.
     """
-    side = longest_side or (960 if len(views) == 1 else 360)
+    side = 960 if len(views) == 1 else 360
     panels = [_panel(view, threshold, side) for view in views]
-    cell_width = max(panel.width for panel in panels)
-    cell_height = max(panel.height for panel in panels)
-    gap, text = max(12, side // 40), max(15, side // 40)
-    caption_height = 2 * text
-    columns = min(len(views), ceil(sqrt(len(views) * 1.5)))
-    rows = ceil(len(views) / columns)
-    top, bar_width = 2 * gap + 2 * text, 6 * text
-    width = 2 * gap + columns * (cell_width + gap) + bar_width
-    height = top + rows * (cell_height + caption_height + gap) + 2 * text + gap
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    widest, highest = max(panel.width for panel in panels), max(panel.height for panel in panels)
+    layout = _Layout(len(views), max(widest, side // 2), max(highest, side // 2), side)
+    sheet = Image.new("RGB", layout.size, _PAPER)
     pen = ImageDraw.Draw(sheet)
+    gap, text, (width, height) = layout.gap, layout.text, layout.size
     _line(pen, (2 * gap, gap + text), title, round(1.3 * text), _INK, width - 4 * gap)
     for index, (view, panel) in enumerate(zip(views, panels, strict=True)):
-        left = 2 * gap + index % columns * (cell_width + gap)
-        upper = top + index // columns * (cell_height + caption_height + gap)
-        sheet.paste(panel, (left + (cell_width - panel.width) // 2, upper + (cell_height - panel.height) // 2))
-        middle = upper + cell_height // 2
-        for letter, x, anchor in ((view.sides[0], left + gap, "lm"), (view.sides[1], left + cell_width - gap, "rm")):
-            pen.text((x, middle), letter, _FAINT, _font(text), anchor=anchor)
-        _line(pen, (left, upper + cell_height + text), view.caption, text, _INK, cell_width)
-    _colour_bar(sheet, (width - bar_width, top), min(cell_height, 480), text)
+        _place(sheet, layout, index, view, panel)
+    _colour_bar(sheet, (layout.bar_left, layout.top), min(layout.cell_height, 480), text)
     _line(pen, (2 * gap, height - gap - text), footer, round(0.9 * text), _FAINT, width - 4 * gap)
     return np.asarray(sheet)
+
+
+def _place(sheet: Image.Image, layout: _Layout, index: int, view: SliceView, panel: Image.Image) -> None:
+    """A slice in its cell, with the patient's sides and its caption."""
+    pen = ImageDraw.Draw(sheet)
+    left, upper = layout.corner(index)
+    width, height = layout.cell_width, layout.cell_height
+    sheet.paste(panel, (left + (width - panel.width) // 2, upper + (height - panel.height) // 2))
+    ends = (left + layout.gap, "lm"), (left + width - layout.gap, "rm")
+    for letter, (x, anchor) in zip(view.sides, ends, strict=True):
+        pen.text((x, upper + height // 2), letter, _FAINT, _font(layout.text), anchor=anchor)
+    _line(pen, (left, upper + height + layout.text), view.caption, layout.text, _INK, width)
 
 
 def _panel(view: SliceView, threshold: float, side: int) -> Image.Image:
@@ -116,7 +155,7 @@ def _panel(view: SliceView, threshold: float, side: int) -> Image.Image:
 
 
 def _colour_bar(sheet: Image.Image, corner: tuple[int, int], height: int, text: int) -> None:
-    """1 at the top to 0.5 at the bottom, in the very colours of the overlay on mid-grey tissue."""
+    """The scale, 1 at the top to 0.5 at the bottom, as `colours` gives it."""
     left, upper = corner
     scale = np.linspace(1, SCALE_START, height, dtype=np.float32)
     bar = np.repeat(np.asarray(np.rint(colours(scale)), np.uint8)[:, None], text, axis=1)
@@ -133,7 +172,10 @@ def _colour_bar(sheet: Image.Image, corner: tuple[int, int], height: int, text: 
 def _line(
     pen: ImageDraw.ImageDraw, place: tuple[int, int], words: str, size: int, ink: tuple[int, int, int], width: int
 ) -> None:
-    """One line of text, shortened with an ellipsis to `width` pixels; `place` is its left middle."""
+    """One line of text, made smaller, then shortened, to fit `width` pixels; `place` is its left middle."""
+    smallest = size // 2
+    while size > smallest and pen.textlength(words, _font(size)) > width:
+        size -= 1
     font, shown = _font(size), words
     while shown and pen.textlength(shown if shown == words else f"{shown}…", font) > width:
         shown = shown[:-1]

@@ -67,13 +67,14 @@ def samples(shown: Sequence[Sample], release: str) -> Figure:
     blocks = ceil(len(shown) / _ACROSS)
     across = ceil(len(shown) / blocks)
     side_mm = min(42.0, (style.WIDTH_MM - (across - 1) * _GAP_MM) / across)
+    margin_mm = (style.WIDTH_MM - across * side_mm - (across - 1) * _GAP_MM) / 2
     block_mm = 2 * side_mm + _GAP_MM + _NAMES_MM
-    words = f"CT-ICH {release}: axial slices in the brain window (top) and the radiologists' masks (below). "
+    words = f"CT-ICH {release}: axial slices in the brain window (top) and the radiologists’ masks (below). "
     spelled = types_spelled_out([sample.record for sample in shown])
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(blocks * block_mm, words + (f"{spelled}." if spelled else ""))
         for index, sample in enumerate(shown):
-            left_mm = index % across * (side_mm + _GAP_MM)
+            left_mm = margin_mm + index % across * (side_mm + _GAP_MM)
             _pair(figure, sample, chr(ord("a") + index), left_mm, index // across * block_mm, side_mm)
     return figure
 

@@ -1,12 +1,13 @@
 """One page for all figures: a journal's full width, one typeface, colours that colour-blind readers can tell apart."""
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
 
 from bleedmap.errors import OutputError
 from bleedmap.io.files import written_whole
@@ -20,15 +21,16 @@ INK, FAINT, RULE = "#1a1a1a", "#5f6368", "#c9ccd1"
 # Okabe and Ito 2008, without yellow, which is too light for a thin line on paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1a1a1a")
 
+_FAMILY = "DejaVu Sans"  # comes with matplotlib: the same figure on every machine
 _MM_PER_INCH = 25.4
-_CAPTION_LETTERS = 128  # of 7-point type on one line of the page
+_POINTS_PER_INCH = 72
 _METADATA: dict[str, dict[str, Any]] = {  # no dates: the same figure is the same file
     ".png": {"Software": "bleedmap"},
     ".pdf": {"Creator": "bleedmap", "CreationDate": None},
     ".svg": {"Creator": "bleedmap", "Date": None},
 }
-SETTINGS = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+SETTINGS: dict[str, Any] = {
+    "font.family": _FAMILY,
     "font.size": TEXT_PT,
     "text.color": INK,
     "text.parse_math": False,  # a run may be called "a$b$"
@@ -71,12 +73,23 @@ def check_suffix(path: Path) -> None:
 
 def page(height_mm: float, caption: str) -> Figure:
     """A white page of `WIDTH_MM` with its caption below `height_mm` of room for the panels."""
-    lines = textwrap.wrap(caption, _CAPTION_LETTERS)
+    lines = wrapped(caption, WIDTH_MM - 1)
     total_mm = height_mm + (len(lines) + 0.5) * CAPTION_LINE_MM
     figure = Figure(figsize=(WIDTH_MM / _MM_PER_INCH, total_mm / _MM_PER_INCH), facecolor="white")
     for number, line in enumerate(lines):
         write(figure, 0.5, height_mm + (number + 0.5) * CAPTION_LINE_MM, line, color=FAINT)
     return figure
+
+
+def wrapped(words: str, width_mm: float, size_pt: float = TEXT_PT) -> list[str]:
+    """Lines of at most `width_mm` in the page's typeface; a single word may be longer."""
+    face, limit_pt = FontProperties(family=_FAMILY, size=size_pt), width_mm / _MM_PER_INCH * _POINTS_PER_INCH
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        fits = TextToPath().get_text_width_height_descent(longer, face, ismath=False)[0] <= limit_pt
+        lines[-1:] = [longer] if fits or not lines[-1] else [lines[-1], word]
+    return lines
 
 
 def panel(figure: Figure, left_mm: float, top_mm: float, width_mm: float, height_mm: float) -> Axes:

@@ -1,5 +1,6 @@
 """NIfTI in HU, to and from the index order (slice, row, column) with LPS mm."""
 
+import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def read_mask(path: Path) -> Mask:
 
 def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     try:
+        if path.name.lower().endswith(".gz"):
+            _check_gzip(path)
         image = nib.load(path)
         array = np.asanyarray(image.dataobj)
     except FileNotFoundError:
@@ -109,6 +112,13 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     grid = NiftiGrid(affine_ras, array.shape, image.header)
     turned, affine = grid.inward(array)
     return turned, affine, grid
+
+
+def _check_gzip(path: Path) -> None:
+    """Decompress to the end, where the checksum is; nibabel stops before it and would take damaged HU for true."""
+    with gzip.open(path) as stream:
+        while stream.read(1 << 20):
+            pass
 
 
 def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> None:

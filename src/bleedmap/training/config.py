@@ -101,13 +101,13 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "thesis": ("the thesis' Model 2, batch 32, 1,000 epochs: for a GPU", TrainConfig()),
     "quick": (
         "the thesis' Model 2 on 2 CPU cores in 20 minutes: smaller slices, fewer epochs, a faster schedule",
-        TrainConfig(size=128, epochs=12, batch_size=16, learning_rate=1e-3, schedule="cosine", loss="dice+bce"),
+        TrainConfig(size=128, epochs=8, batch_size=16, learning_rate=1e-3, schedule="cosine", loss="dice+bce"),
     ),
     "first-weights": (
         "the recipe of the installed weights: Model 1 at half width, head frame, strong augmentation, phantoms",
         TrainConfig(
-            network="model-1", width=0.5, size=192, frame="head", epochs=60, batch_size=16, learning_rate=1e-3,
-            schedule="cosine", loss="dice+bce", warp=1.0, intensity=1.0, lesion_free="matched", phantoms=24,
+            network="model-1", width=0.5, size=192, frame="head", epochs=50, batch_size=16, learning_rate=1e-3,
+            schedule="cosine", loss="dice+bce", warp=1.0, intensity=1.0, lesion_free="matched", phantoms=12,
             validate_every=2,
         ),
     ),

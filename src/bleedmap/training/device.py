@@ -1,5 +1,6 @@
 """What the machine has: device, number format and memory layout."""
 
+import ctypes
 import os
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,8 @@ import torch
 from bleedmap.errors import SettingsError
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,19 @@ def choose_machine(device: str = "auto", precision: Precision = "auto") -> Machi
     bf16 = _bf16_pays(device) if precision == "auto" else precision == "bf16"
     where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
     return Machine(torch.device(where), bf16, int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def keep_memory() -> None:
+    """Keep freed blocks in the process (Linux, CPU): activations come back each step, and fetching their pages from
+    the kernel anew costs more than the convolutions. Call before the first tensor is made.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's CPU allocator then asks for huge pages
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return  # not glibc
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _bf16_pays(device: str) -> bool:

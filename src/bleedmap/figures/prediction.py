@@ -1,0 +1,127 @@
+"""Slice, reference, prediction, and the prediction laid over the slice (the thesis' Figure 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.datasets.ct_ich_records import SliceRecord
+from bleedmap.figures import style
+from bleedmap.figures.overlay import SCALE_START, blend, colours
+from bleedmap.figures.samples import types_in_words, types_spelled_out
+from bleedmap.metrics import overlap
+from bleedmap.postprocess import to_mask
+from bleedmap.preprocess import head_frame
+
+MOST = 6  # rows of a page
+_HEADS = ("slice", "reference", "prediction", "probability over slice")
+_NAMES_MM, _SIDE_MM, _GAP_MM, _HEAD_MM, _BAR_MM = 27.0, 34.0, 1.2, 5.0, 2.6
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedSlice:
+    """One row of the figure, all arrays (row, column) on the slice's own grid.
+
+    Attributes:
+        record: which slice.
+        unit: the slice, 0 to 1 in the brain window.
+        reference: the radiologists' mask.
+        probability: the network's, float32 in 0 to 1.
+        standing: what the slice was to the network: "test side", "unseen patient".
+        trained_on: whether the network learned from this patient.
+    """
+
+    record: SliceRecord
+    unit: FloatArray
+    reference: BoolArray
+    probability: FloatArray
+    standing: str
+    trained_on: bool
+
+
+def score_in_words(reference: BoolArray, prediction: BoolArray) -> str:
+    """ "Dice 0.83"; the pixels marked where the reference is empty, for Dice says nothing there."""
+    if not reference.any():
+        return f"{prediction.sum():,} pixels marked"
+    return f"Dice {overlap.dice(overlap.count(reference[None], prediction[None]), empty=0)[0]:.2f}"
+
+
+def prediction(shown: Sequence[PredictedSlice], network: str, threshold: float) -> Figure:
+    """A row for each slice.
+
+    Args:
+        shown: 1 to `MOST` slices.
+        network: the weights' name and hash, for the caption.
+        threshold: lesion from this probability on.
+    """
+    height_mm = _HEAD_MM + len(shown) * (_SIDE_MM + _GAP_MM)
+    with mpl.rc_context(style.SETTINGS):
+        figure = style.page(height_mm, _caption(shown, network, threshold))
+        for column, head in enumerate(_HEADS):
+            left_mm = _NAMES_MM + column * (_SIDE_MM + _GAP_MM)
+            style.write(figure, left_mm, _HEAD_MM / 2, chr(ord("a") + column), weight="bold", size=style.TEXT_PT + 1)
+            style.write(figure, left_mm + 3, _HEAD_MM / 2, head)
+        for index, one in enumerate(shown):
+            _row(figure, one, _HEAD_MM + index * (_SIDE_MM + _GAP_MM), threshold)
+        _colour_bar(figure)
+    return figure
+
+
+def _caption(shown: Sequence[PredictedSlice], network: str, threshold: float) -> str:
+    trained = sorted({one.record.patient for one in shown if one.trained_on})
+    words = [
+        f"Weights: {network}. c: probability ≥ {threshold:g}. d: nothing below {SCALE_START:g}, white at "
+        f"{SCALE_START:g}, redder up to 1; the line is {threshold:g}. Cropped to the head and all marks. "
+        "Dice of the slice, on its own grid.",
+        types_spelled_out([one.record for one in shown]),
+    ]
+    if trained:
+        listed = ", ".join(f"{patient:03d}" for patient in trained)
+        words.append(f"The network was trained on {listed}: what it does there says little about new patients.")
+    return " ".join(line if line.endswith(".") else f"{line}." for line in words if line)
+
+
+def _row(figure: Figure, one: PredictedSlice, top_mm: float, threshold: float) -> None:
+    mask = to_mask(one.probability, threshold)
+    overlaid = blend(one.unit * 255, one.probability, threshold)
+    part = _shown_part(one.unit, one.reference | mask | (one.probability >= SCALE_START))
+    for column, pixels in enumerate((one.unit, one.reference, mask, overlaid)):
+        style.picture(figure, _NAMES_MM + column * (_SIDE_MM + _GAP_MM), top_mm, _SIDE_MM, pixels[part])
+    lines = [
+        (f"patient {one.record.patient:03d}", {"weight": "bold"}),
+        (f"slice {one.record.number}", {}),
+        (types_in_words(one.record), {}),
+        (score_in_words(one.reference, mask), {"weight": "bold"}),
+        (one.standing, {"color": style.PALETTE[1] if one.trained_on else style.FAINT}),
+    ]
+    line_mm = top_mm + 2.0
+    for words, how in lines:
+        for line in style.wrapped(words, _NAMES_MM - 2):
+            style.write(figure, 0.5, line_mm, line, **how)
+            line_mm += style.CAPTION_LINE_MM
+
+
+def _shown_part(unit: FloatArray, marked: BoolArray) -> tuple[slice, slice]:
+    """Rows and columns of the head, and of all that is marked, wherever it lies."""
+    frame = head_frame(unit)
+    spans = []
+    for axis, start in enumerate((frame.row, frame.column)):
+        lines = np.flatnonzero(marked.any(axis=1 - axis))
+        first, last = (lines[0], lines[-1] + 1) if len(lines) else (unit.shape[axis], 0)
+        spans.append(slice(max(0, min(int(start), first)), min(unit.shape[axis], max(int(start + frame.side), last))))
+    return spans[0], spans[1]
+
+
+def _colour_bar(figure: Figure) -> None:
+    """1 at the top to 0.5 at the bottom, in the overlay's own colours."""
+    left_mm = _NAMES_MM + 4 * (_SIDE_MM + _GAP_MM) + 1
+    axes = style.panel(figure, left_mm, _HEAD_MM, _BAR_MM, _SIDE_MM)
+    scale = colours(np.linspace(SCALE_START, 1, 256)[:, None]) / 255
+    axes.imshow(scale, origin="lower", aspect="auto", extent=(0, 1, SCALE_START, 1))
+    axes.spines[:].set_visible(True)
+    axes.set(xticks=[], yticks=[SCALE_START, 0.6, 0.7, 0.8, 0.9, 1])
+    axes.yaxis.tick_right()
+    axes.set_title("p", size=style.TEXT_PT, style="italic", pad=3)

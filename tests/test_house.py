@@ -1,0 +1,80 @@
+"""The front door: quick, torch-free where it promises to be, and its words are the verbs' own."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from bleedmap.cli.main import VERBS, bleedmap
+
+TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript", "tensorboard", "matplotlib")
+BLOCKED = f"""
+import sys
+for package in {TRAINING_PACKAGES!r}:
+    sys.modules[package] = None  # as if it were not installed
+from bleedmap.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def without_training_packages(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line as a plain install would."""
+    command = [sys.executable, "-c", BLOCKED, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level packages in memory after running some code in a fresh interpreter."""
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_import_and_help_load_nothing_heavy():
+    heavy = {*TRAINING_PACKAGES, "numpy", "scipy", "openvino", "nibabel", "PIL"}
+    assert not loaded_by("import bleedmap") & heavy
+    assert not loaded_by("from bleedmap.cli.main import bleedmap\nbleedmap(['--help'], standalone_mode=False)") & heavy
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    command = importlib.import_module(f"bleedmap.cli.{verb}").command
+    assert command.get_short_help_str(200) == VERBS[verb]
+    assert "bleedmap " + verb in (command.help or "")  # an example
+    for parameter in command.params:
+        assert getattr(parameter, "help", "argument"), f"{verb}: {parameter.name} has no help"
+    assert bleedmap.get_command(None, verb) is command
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_needs_no_training_package(verb):
+    shown = without_training_packages(verb, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("Usage: bleedmap")
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    ended = without_training_packages("export", str(tmp_path), "-o", str(tmp_path / "network.onnx"))
+    assert ended.returncode == 2
+    assert "pip install 'bleedmap[train]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_demo_needs_no_training_package(tmp_path):
+    ended = without_training_packages("demo", "-o", str(tmp_path / "demo"))
+    assert ended.returncode == 0, ended.stderr
+    assert "phantom" in ended.stdout
+    assert "mL" in ended.stdout
+    assert list((tmp_path / "demo").glob("*overlay*.png"))
+
+
+def test_no_source_file_holds_a_pickle_reader():
+    from pathlib import Path
+
+    import bleedmap as package
+
+    for path in Path(package.__file__).parent.rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert "pickle" not in text.replace("Nothing pickled", "").replace("no pickle", ""), path
+        assert "torch.load(" not in text, path
+        assert "allow_pickle=True" not in text, path

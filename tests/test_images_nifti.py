@@ -1,0 +1,248 @@
+"""Pictures and NIfTI: round trips in every orientation, and what is refused."""
+
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff
+from PIL import Image
+
+from bleedmap.arrays import AnyArray, DoubleArray
+from bleedmap.errors import InputError
+from bleedmap.geometry import axial_affine, swap_lps_ras, voxel_volume_ml
+from bleedmap.io import images, nifti
+from bleedmap.volume import Mask, ProbabilityMap, Volume
+
+SHAPE = (5, 7, 9)
+CODES = [
+    "".join(codes)
+    for order in itertools.permutations(("LR", "PA", "IS"))
+    for codes in itertools.product(*order)
+]
+
+
+def oriented(codes: str) -> DoubleArray:
+    """An affine to RAS mm of a (5, 7, 9) array whose axes run as `codes` say; voxels 0.5 × 0.6 × 5 mm."""
+    spacing = {"R": 0.5, "L": 0.5, "A": 0.6, "P": 0.6, "S": 5.0, "I": 5.0}
+    affine = np.zeros((4, 4))
+    for axis, code in enumerate(codes):
+        row, sign = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}[code]
+        affine[row, axis] = sign * spacing[code]
+    affine[:3, 3], affine[3, 3] = (-11, 23, -37), 1
+    return affine
+
+
+def tilted(affine: DoubleArray, degrees: float = 17) -> DoubleArray:
+    """The same, turned about the left-right axis as by a gantry."""
+    turn = np.eye(4)
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn[1:3, 1:3] = [[c, -s], [s, c]]
+    return np.asarray(turn @ affine)
+
+
+def save(path: Path, array: AnyArray, affine: DoubleArray) -> Path:
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def places(array: AnyArray, affine: DoubleArray) -> set[tuple[float, ...]]:
+    """Where (mm, in the affine's own frame) each marked voxel is."""
+    index = np.argwhere(array)
+    return {tuple(np.round(place, 3) + 0.0) for place in index @ affine[:3, :3].T + affine[:3, 3]}
+
+
+def test_all_forty_eight_orientations_are_tested() -> None:
+    assert len(set(CODES)) == 48
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_every_orientation_reads_as_slice_row_column(codes: str, tmp_path: Path) -> None:
+    hu = np.random.default_rng(1).normal(30, 10, SHAPE).astype(np.float32)
+    volume, grid = nifti.read_volume(save(tmp_path / "head.nii", hu, oriented(codes)))
+    # Slices feet to head (LPS z grows), rows front to back (y grows), columns to the patient's left (x grows).
+    np.testing.assert_allclose(volume.affine[:3, :3], [[0, 0, 0.5], [0, 0.6, 0], [5, 0, 0]], atol=1e-6)
+    assert volume.spacing_mm == pytest.approx((5, 0.6, 0.5))
+    # Each voxel stays where the file puts it.
+    brightest = np.unravel_index(hu.argmax(), hu.shape), np.unravel_index(volume.hu.argmax(), volume.hu.shape)
+    in_file, in_ours = (affine @ [*index, 1] for affine, index in zip((oriented(codes), volume.affine), brightest))  # noqa: B905
+    np.testing.assert_allclose(swap_lps_ras(np.eye(4)) @ in_ours, in_file, atol=1e-5)
+    np.testing.assert_array_equal(grid.outward(volume.hu), hu)
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+@pytest.mark.parametrize("codes", CODES)
+def test_results_return_to_the_files_own_grid(codes: str, oblique: bool, tmp_path: Path) -> None:
+    affine = tilted(oriented(codes)) if oblique else oriented(codes)
+    hu = np.zeros(SHAPE, np.int16)
+    hu[1, 2, 3:6] = 70
+    path = save(tmp_path / "head.nii.gz", hu, affine)
+    volume, grid = nifti.read_volume(path)
+    mask = Mask(volume.hu > 50, volume.affine)
+    nifti.write(tmp_path / "mask.nii.gz", mask, grid)
+    nifti.write(tmp_path / "prob.nii.gz", ProbabilityMap(volume.hu / 70, volume.affine), grid)
+    written, probability = nib.load(tmp_path / "mask.nii.gz"), nib.load(tmp_path / "prob.nii.gz")
+    np.testing.assert_allclose(written.affine, nib.load(path).affine, atol=1e-6)
+    assert written.get_data_dtype() == np.uint8
+    assert probability.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj), hu > 50)
+    np.testing.assert_array_equal(probability.get_fdata(), hu / 70)
+    back = nifti.read_mask(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(back.array, mask.array)
+    assert back.volume_ml == pytest.approx(3 * 0.5 * 0.6 * 5 / 1000)
+
+
+def test_a_volume_without_a_grid_lands_at_its_own_place(tmp_path: Path) -> None:
+    marked = np.zeros((4, 6, 8), bool)
+    marked[1, 2, 3] = marked[3, 5, 7] = True
+    mask = Mask(marked, axial_affine((5, 0.6, 0.5), marked.shape))
+    nifti.write(tmp_path / "mask.nii", mask)
+    stored = nib.load(tmp_path / "mask.nii")
+    assert places(np.asanyarray(stored.dataobj), stored.affine) == places(marked, swap_lps_ras(mask.affine))
+    assert nib.aff2axcodes(stored.affine) == ("L", "P", "S")
+    np.testing.assert_array_equal(nifti.read_mask(tmp_path / "mask.nii").array, marked)
+
+
+def test_the_files_slope_is_applied_once_and_not_handed_on(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.full(SHAPE, 2128.0), oriented("RAS"))
+    image.header.set_data_dtype(np.int16)
+    image.header.set_slope_inter(0.5, -1024)
+    nib.save(image, tmp_path / "scaled.nii")
+    volume, grid = nifti.read_volume(tmp_path / "scaled.nii")
+    np.testing.assert_allclose(volume.hu, 40)
+    nifti.write(tmp_path / "mask.nii", Mask(volume.hu > 0, volume.affine), grid)
+    assert (nib.load(tmp_path / "mask.nii").get_fdata() == 1).all()
+
+
+def test_hu_survive_a_round_trip(tmp_path: Path) -> None:
+    hu = np.random.default_rng(0).normal(0, 500, SHAPE).astype(np.float32)
+    nifti.write(tmp_path / "v.nii.gz", Volume(hu, axial_affine((5, 0.5, 0.5), SHAPE)))
+    back, _ = nifti.read_volume(tmp_path / "v.nii.gz")
+    np.testing.assert_array_equal(back.hu, hu)
+
+
+def test_a_sheared_voxel_has_its_true_volume() -> None:
+    affine = np.diag([5.0, 0.5, 0.5, 1])
+    affine[1, 0] = 3  # a tilted gantry, not resampled
+    assert voxel_volume_ml(affine) == pytest.approx(5 * 0.5 * 0.5 / 1000)
+
+
+def test_one_time_point_is_a_volume_and_two_are_not(tmp_path: Path) -> None:
+    one = save(tmp_path / "one.nii", np.zeros((*SHAPE, 1), np.int16), np.eye(4))
+    two = save(tmp_path / "two.nii", np.zeros((*SHAPE, 2), np.int16), np.eye(4))
+    assert nifti.read_volume(one)[0].hu.size == np.prod(SHAPE)
+    with pytest.raises(InputError, match=r"two\.nii.*\(5, 7, 9, 2\)"):
+        nifti.read_volume(two)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_number_are_refused(bad: float, tmp_path: Path) -> None:
+    hu = np.zeros(SHAPE, np.float32)
+    hu[2, 3, 4] = bad
+    with pytest.raises(InputError, match="1 of 315 voxels are not finite") as caught:
+        nifti.read_volume(save(tmp_path / "head.nii.gz", hu, np.eye(4)))
+    assert caught.value.subject.endswith("head.nii.gz")
+
+
+def test_a_grid_without_volume_is_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
+    image.header.set_sform(np.diag([0.0, 1, 1, 1]), code=1)
+    image.header.set_qform(None, code=0)
+    nib.save(image, tmp_path / "flat.nii")
+    raw = bytearray((tmp_path / "flat.nii").read_bytes())
+    raw[280:296] = bytes(16)  # srow_x: nibabel mends a flat sform on saving
+    (tmp_path / "flat.nii").write_bytes(raw)
+    with pytest.raises(InputError, match="maps the grid to no volume"):
+        nifti.read_volume(tmp_path / "flat.nii")
+
+
+@pytest.mark.parametrize("name", ["head.nii", "head.nii.gz"])
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.6, 0.95])
+def test_a_cut_nifti_is_refused(name: str, part: float, tmp_path: Path) -> None:
+    path = save(tmp_path / name, np.random.default_rng(0).integers(0, 99, (32, 32, 8), np.int16), np.eye(4))
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(InputError, match="cannot be read as NIfTI"):
+        nifti.read_volume(path)
+
+
+def test_a_single_changed_bit_in_a_compressed_volume_is_noticed(tmp_path: Path) -> None:
+    hu = np.random.default_rng(0).normal(30, 20, (32, 32, 8)).astype(np.int16)
+    path = save(tmp_path / "head.nii.gz", hu, np.eye(4))
+    whole = path.read_bytes()
+    for place in np.linspace(400, len(whole) - 9, 12).astype(int):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read as NIfTI"):
+            nifti.read_volume(path)
+
+
+def test_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        nifti.read_volume(tmp_path / "absent.nii")
+    with pytest.raises(InputError, match="no such file"):
+        images.read_grey(tmp_path / "absent.png")
+
+
+GREY = (np.add.outer(np.arange(40) * 3, np.arange(50) * 2) % 256).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["s.png", "s.jpg", "s.jpeg"])
+def test_grey_pictures_read_as_rows_and_columns(name: str, tmp_path: Path) -> None:
+    flat = np.full((40, 50), 111, np.uint8)
+    Image.fromarray(flat).save(tmp_path / name)
+    np.testing.assert_array_equal(images.read_grey(tmp_path / name), flat)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_grey_in_another_mode_is_grey(mode: str, tmp_path: Path) -> None:
+    Image.fromarray(GREY).convert(mode).save(tmp_path / "s.png")
+    np.testing.assert_array_equal(images.read_grey(tmp_path / "s.png"), GREY)
+
+
+def test_masks_and_pictures_round_trip(tmp_path: Path) -> None:
+    mask = GREY > 100
+    images.write_png(tmp_path / "m.png", mask)
+    np.testing.assert_array_equal(images.read_mask(tmp_path / "m.png", mask.shape), mask)
+    assert set(np.unique(images.read_grey(tmp_path / "m.png"))) == {0, 255}
+    images.write_png(tmp_path / "g.png", GREY)
+    np.testing.assert_array_equal(images.read_grey(tmp_path / "g.png"), GREY)
+    deep = np.array([[0, 1], [32768, 65535]], np.uint16)
+    images.write_png(tmp_path / "d.png", deep)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "d.png")), deep)
+
+
+def test_a_mask_counts_above_127(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8)).save(tmp_path / "m.png")
+    assert images.read_mask(tmp_path / "m.png", (1, 4)).tolist() == [[False, False, True, True]]
+
+
+def test_sixteen_bit_and_colour_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="mode 'I;16'"):
+        images.read_grey(tmp_path / "deep.png")
+    Image.fromarray(np.stack([GREY, GREY, 255 - GREY], axis=2)).save(tmp_path / "colour.png")
+    with pytest.raises(InputError, match="colour picture"):
+        images.read_grey(tmp_path / "colour.png")
+
+
+def test_a_giant_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    Image.new("1", (5000, 100)).save(tmp_path / "sheet.png")
+    with pytest.raises(InputError, match="5000×100 pixels"):
+        images.read_grey(tmp_path / "sheet.png")
+
+
+def test_other_formats_under_a_pictures_name_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "s.bmp")
+    (tmp_path / "s.bmp").rename(tmp_path / "s.png")
+    with pytest.raises(InputError, match="cannot be read as JPEG or PNG"):
+        images.read_grey(tmp_path / "s.png")
+
+
+def test_orientation_helpers_agree_with_nibabel() -> None:
+    """`oriented` is itself right: nibabel reads the codes back, and undoes a turn to the same affine."""
+    for codes in CODES:
+        assert "".join(nib.aff2axcodes(oriented(codes))) == codes
+    turn = axcodes2ornt(("R", "A", "S"))
+    np.testing.assert_allclose(oriented("RAS") @ inv_ornt_aff(turn, SHAPE), oriented("RAS"))

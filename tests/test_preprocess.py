@@ -1,0 +1,192 @@
+"""Preprocessing and postprocessing: area means, frames, the way back, lesions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+from bleedmap.arrays import FloatArray
+from bleedmap.errors import SettingsError
+from bleedmap.postprocess import lesions, to_mask
+from bleedmap.preprocess import Frame, Preprocessing, head_frame, network_input, resize_back, resize_into, whole_frame
+from bleedmap.window import BRAIN, Window
+
+
+def smooth(rows: int, columns: int, seed: int) -> FloatArray:
+    """A picture without detail finer than some ten pixels, 0 to 1."""
+    noise = np.random.default_rng(seed).random((rows, columns))
+    blurred = ndimage.gaussian_filter(noise, 12, mode="nearest")
+    return ((blurred - blurred.min()) / np.ptp(blurred)).astype(np.float32)
+
+
+def area_mean(array: FloatArray, frame: Frame, size: int, row: int, column: int) -> float:
+    """One cell of `resize_into`, by adding up each pixel's covered part."""
+    cell = frame.side / size
+    top, left = frame.row + row * cell, frame.column + column * cell
+    total = 0.0
+    for r in range(array.shape[0]):
+        height = max(0.0, min(top + cell, r + 1) - max(top, r))
+        for c in range(array.shape[1]):
+            total += height * max(0.0, min(left + cell, c + 1) - max(left, c)) * float(array[r, c])
+    return total / cell**2
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(3, 20), st.integers(3, 20), st.floats(-5, 5), st.floats(-5, 5), st.floats(4, 30), st.integers(0, 99)
+)
+def test_resize_is_the_exact_area_mean(
+    rows: int, columns: int, row: float, column: float, side: float, seed: int
+) -> None:
+    array = np.random.default_rng(seed).random((rows, columns), np.float32)
+    frame = Frame(row, column, side)
+    resized = resize_into(array, frame, 7)
+    for cell in ((0, 0), (3, 5), (6, 6)):
+        assert resized[cell] == pytest.approx(area_mean(array, frame, 7, *cell), abs=1e-5)
+
+
+def test_resize_agrees_with_pillows_box_filter() -> None:
+    array = smooth(650, 650, 1)
+    pillow = np.asarray(Image.fromarray(array).resize((256, 256), Image.Resampling.BOX, reducing_gap=None))
+    ours = resize_into(array, whole_frame(array.shape), 256)
+    assert np.abs(ours - pillow).max() < 0.02  # Pillow's box takes whole pixels at its edges
+
+
+def test_resize_by_a_whole_factor_is_a_block_mean() -> None:
+    array = np.random.default_rng(0).random((512, 512), np.float32)
+    blocks = array.reshape(256, 2, 256, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(resize_into(array, whole_frame(array.shape), 256), blocks, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 700), st.integers(2, 700), st.sampled_from([32, 64, 256]))
+def test_weights_of_every_cell_add_up_to_one_inside(rows: int, columns: int, size: int) -> None:
+    frame = whole_frame((rows, columns))
+    resized = resize_into(np.ones((rows, columns), np.float32), frame, size)
+    cell = frame.side / size
+    edges = np.arange(size) * cell
+    inside_rows = (edges + frame.row >= 0) & (edges + cell + frame.row <= rows)
+    inside_columns = (edges + frame.column >= 0) & (edges + cell + frame.column <= columns)
+    np.testing.assert_allclose(resized[np.ix_(inside_rows, inside_columns)], 1, atol=1e-4)
+    assert resized.max() <= 1 + 1e-4
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 700), st.integers(2, 700), st.floats(-50, 200), st.floats(-50, 200), st.floats(20, 600))
+def test_a_constant_comes_back_constant_inside_its_frame_and_zero_outside(
+    rows: int, columns: int, row: float, column: float, side: float
+) -> None:
+    back = resize_back(np.full((64, 64), 0.7, np.float32), Frame(row, column, side), (rows, columns))
+    r, c = np.arange(rows) + 0.5 - row, np.arange(columns) + 0.5 - column
+    inside = np.ix_((r > 0) & (r < side), (c > 0) & (c < side))
+    np.testing.assert_allclose(back[inside], 0.7, atol=1e-5)
+    outside = np.ones_like(back, bool)
+    outside[inside] = False
+    edge = (np.abs(r) < 1e-6) | (np.abs(r - side) < 1e-6)
+    outside[edge] = False
+    outside[:, (np.abs(c) < 1e-6) | (np.abs(c - side) < 1e-6)] = False
+    assert (back[outside] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(650, 650), (512, 400), (333, 501)])
+def test_a_smooth_picture_survives_the_round_trip(shape: tuple[int, int]) -> None:
+    array = smooth(*shape, seed=3)
+    frame = whole_frame(shape)
+    back = resize_back(resize_into(array, frame, 256), frame, shape)
+    inner = np.s_[8:-8, 8:-8]
+    assert np.abs(back - array)[inner].max() < 0.02
+
+
+def test_the_way_there_and_back_shifts_nothing() -> None:
+    """The centroid of a blob stays within a tenth of a pixel, off-centre, in a shape that is not square."""
+    row, column = np.mgrid[:500, :650]
+    blob = np.exp(-((row - 123.4) ** 2 + (column - 456.7) ** 2) / (2 * 20**2)).astype(np.float32)
+    frame = whole_frame(blob.shape)
+    back = resize_back(resize_into(blob, frame, 256), frame, (500, 650))
+    assert ndimage.center_of_mass(back) == pytest.approx((123.4, 456.7), abs=0.1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(150, 500), st.integers(150, 500), st.floats(0.3, 0.7), st.floats(0.3, 0.7), st.floats(0.1, 0.28),
+    st.floats(0.1, 0.28),
+)  # fmt: skip
+def test_the_frame_holds_the_head(
+    rows: int, columns: int, middle_row: float, middle_column: float, tall: float, wide: float
+) -> None:
+    row, column = np.mgrid[:rows, :columns]
+    head = ((row / rows - middle_row) / tall) ** 2 + ((column / columns - middle_column) / wide) ** 2 < 1
+    unit = head.astype(np.float32) * 0.5
+    frame = head_frame(unit)
+    where = np.argwhere(head)
+    slack = 4  # the head is looked for on every fourth row and column
+    assert frame.row <= where[:, 0].min() + slack
+    assert frame.column <= where[:, 1].min() + slack
+    assert frame.row + frame.side >= where[:, 0].max() - slack
+    assert frame.column + frame.side >= where[:, 1].max() - slack
+
+
+def test_a_table_beside_the_head_is_left_out() -> None:
+    row, column = np.mgrid[:512, :512]
+    unit = (np.hypot(row - 200, column - 200) < 120).astype(np.float32) * 0.5
+    unit[480:486, :] = 1
+    frame = head_frame(unit)
+    assert frame.row + frame.side < 480
+
+
+def test_an_empty_slice_has_the_whole_frame() -> None:
+    assert head_frame(np.zeros((200, 300), np.float32)) == whole_frame((200, 300))
+
+
+@pytest.mark.parametrize("frame", ["whole", "head"])
+def test_network_input_is_zero_to_one(frame: str) -> None:
+    hu = np.random.default_rng(0).uniform(-2000, 3000, (3, 120, 90))
+    inputs, frames = network_input(hu, Preprocessing(64, frame))  # type: ignore[arg-type]
+    assert inputs.shape == (3, 64, 64)
+    assert inputs.dtype == np.float32
+    assert inputs.min() >= 0
+    assert inputs.max() <= 1 + 1e-5
+    assert len(frames) == 3
+
+
+@given(st.integers(0, 255))
+def test_grey_to_hu_and_back(grey: int) -> None:
+    unit = BRAIN.to_unit(BRAIN.to_hu(np.array([grey], np.uint8)))
+    assert unit[0] * 255 == pytest.approx(grey, abs=1e-3)
+
+
+@pytest.mark.parametrize("settings_", [(16, "whole"), (4096, "whole"), (256, "middle")])
+def test_impossible_settings_are_refused(settings_: tuple[int, str]) -> None:
+    with pytest.raises(SettingsError):
+        Preprocessing(*settings_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("window", [(40, 0), (40, -1), (float("nan"), 120), (40, float("inf"))])
+def test_impossible_windows_are_refused(window: tuple[float, float]) -> None:
+    with pytest.raises(SettingsError):
+        Window(*window)
+
+
+def test_the_threshold_itself_is_lesion() -> None:
+    probability = np.array([0.5, np.nextafter(np.float32(0.5), np.float32(0))], np.float32)
+    assert to_mask(probability).tolist() == [True, False]
+
+
+def test_lesions_touch_at_corners_across_slices_only_when_connected() -> None:
+    probability = np.zeros((3, 8, 8), np.float32)
+    probability[0, 1:3, 1:3] = 0.9
+    probability[1, 3, 3] = 0.7  # meets the first at a corner, one slice up
+    probability[2, 6:8, 0:3] = 0.6
+    mask = to_mask(probability)
+    whole = lesions(mask, probability)
+    assert [(one.voxels, one.first_slice, one.last_slice) for one in whole] == [(6, 2, 2), (5, 0, 1)]
+    assert whole[1].highest_probability == pytest.approx(0.9)
+    assert whole[0].centroid == pytest.approx((2, 6.5, 1))
+    assert [one.voxels for one in lesions(mask, probability, connected_slices=False)] == [6, 4, 1]
+
+
+def test_an_empty_mask_has_no_lesions() -> None:
+    empty = np.zeros((2, 4, 4), np.float32)
+    assert lesions(to_mask(empty), empty) == []
