@@ -116,24 +116,26 @@ def test_demo_segments_a_phantom_and_compares(tmp_path, blood_band):
     assert result.exit_code == 0
     assert "A phantom, not a patient" in result.stdout
     assert RESEARCH_ONLY in result.stdout
-    assert "overlay.png" in result.stdout
-    names = {"phantom.nii.gz", "phantom_truth.nii.gz", "mask.nii.gz", "probability.nii.gz", "overlay.png", "demo.json"}
-    assert {path.name for path in out.iterdir()} == names
+    assert "phantom_overlay.png" in result.stdout
+    volumes = {f"phantom{ending}.nii.gz" for ending in ("", "_truth", "_dseg", "_probseg")}
+    assert {path.name for path in out.iterdir()} == volumes | {"phantom_overlay.png", "demo.json"}
     record = json.loads((out / "demo.json").read_text())
-    truth, mask = nifti.read_mask(out / "phantom_truth.nii.gz"), nifti.read_mask(out / "mask.nii.gz")
+    truth, mask = nifti.read_mask(out / "phantom_truth.nii.gz"), nifti.read_mask(out / "phantom_dseg.nii.gz")
     assert record["true_ml"] == pytest.approx(truth.volume_ml, abs=0.01)
     assert record["found_ml"] == pytest.approx(mask.volume_ml, abs=0.01)
     overlap = 2 * (truth.array & mask.array).sum() / (truth.array.sum() + mask.array.sum())
     assert record["dice"] == pytest.approx(overlap, abs=1e-3)
     assert overlap > 0.2
-    with Image.open(out / "overlay.png") as picture:
+    with Image.open(out / "phantom_overlay.png") as picture:
         assert min(picture.size) > 600
 
 
-def test_demo_keeps_a_folder_with_files(tmp_path, blood_band, capsys):
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_demo_keeps_a_folder_with_files(tmp_path, blood_band, more, capsys):
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/notes.txt").write_text("mine")
     with pytest.raises(SystemExit) as ended:
-        main(["demo", "-o", str(tmp_path / "demo"), "--weights", str(blood_band)])
+        main(["demo", "-o", str(tmp_path / "demo"), "--weights", str(blood_band), *more])
     assert ended.value.code == 2
+    assert "another folder" in capsys.readouterr().err
     assert (tmp_path / "demo/notes.txt").read_text() == "mine"

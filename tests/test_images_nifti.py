@@ -16,11 +16,7 @@ from bleedmap.io import images, nifti
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SHAPE = (5, 7, 9)
-CODES = [
-    "".join(codes)
-    for order in itertools.permutations(("LR", "PA", "IS"))
-    for codes in itertools.product(*order)
-]
+CODES = ["".join(codes) for order in itertools.permutations(("LR", "PA", "IS")) for codes in itertools.product(*order)]
 
 
 def oriented(codes: str) -> DoubleArray:

@@ -97,6 +97,13 @@ def test_extra_axial_blood_lies_on_the_skull(bleed_type):
     assert touching[slices].mean() > 0.9
 
 
+@pytest.mark.parametrize("seed", [3, 10, 16])
+def test_an_epidural_is_one_lesion(seed):
+    phantom = make_phantom(replace(COARSE, seed=seed, bleeds=(Bleed("EDH", 25.0, "right"),)))
+    labels, _ = ndimage.label(phantom.mask.array, np.ones((3, 3, 3)))
+    assert np.bincount(labels.ravel())[1:].max() > 0.99 * phantom.mask.array.sum()
+
+
 def test_an_epidural_is_thicker_than_a_subdural_of_its_volume():
     thickness = {}
     for bleed_type in ("EDH", "SDH"):

@@ -34,9 +34,7 @@ def area_mean(array: FloatArray, frame: Frame, size: int, row: int, column: int)
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.integers(3, 20), st.integers(3, 20), st.floats(-5, 5), st.floats(-5, 5), st.floats(4, 30), st.integers(0, 99)
-)
+@given(st.integers(3, 20), st.integers(3, 20), st.floats(-5, 5), st.floats(-5, 5), st.floats(4, 30), st.integers(0, 99))
 def test_resize_is_the_exact_area_mean(
     rows: int, columns: int, row: float, column: float, side: float, seed: int
 ) -> None:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bleedmap.cli.options import json_option, progress_bar
+from bleedmap.errors import OutputError
 
 if TYPE_CHECKING:
-    from bleedmap.arrays import ByteArray
+    from bleedmap.arrays import BoolArray, FloatArray
+    from bleedmap.cli.segment_outputs import Job
     from bleedmap.datasets.phantom import Phantom, PhantomSettings
-    from bleedmap.models.weights import WeightsFile
-    from bleedmap.volume import Mask, ProbabilityMap
 
-_SEED = 5  # chosen by eye: an upright head with open sulci
+_SEED = 13  # chosen by eye: open sulci, a bleed in the basal ganglia
 _PICTURES = 6
+_SUMMARY = "demo.json"
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,22 @@ class _Score:
     "-o", "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True,
     help="A new or empty folder for the results.",
 )  # fmt: skip
-@click.option("--weights", help="An installed network by name, or an .onnx file; default: the installed one.")
-@click.option("--overwrite", is_flag=True, help="Replace the folder.")
+@click.option("--weights", help="Installed weights by name, or an .onnx file; default: the installed ones.")
+@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier demo in that folder.")
 @json_option
 def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> None:
     """Make a phantom head CT with two bleeds, segment it, and compare with the truth.
 
-    In: nothing; the head is synthetic and the same every time. Out, in the folder: phantom.nii.gz (HU),
-    phantom_truth.nii.gz, mask.nii.gz, probability.nii.gz, overlay.png and demo.json.
+    In: nothing; the head is synthetic and the same every time.
+
+    \b
+    Out, in the folder:
+      phantom.nii.gz          the CT, in HU
+      phantom_truth.nii.gz    the bleeds' true mask
+      phantom_dseg.nii.gz     the mask that the network found
+      phantom_probseg.nii.gz  its probability, 0 to 1
+      phantom_overlay.png     to look at
+      demo.json               volumes found and true, Dice, weights
 
     \b
     bleedmap demo
@@ -50,24 +59,46 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     works on patients.
     """
     from bleedmap.datasets.phantom import make_phantom
-    from bleedmap.io.files import folder_written_whole
-    from bleedmap.io.images import write_png
+    from bleedmap.inference.segment import preprocessing_of
+    from bleedmap.io.files import folder_written_whole, write_json
     from bleedmap.models.weights import locate
 
+    _check_out(out, overwrite)
     chosen = locate(weights)
+    preprocessing_of(chosen)  # unusable weights are refused before the folder is begun
     with folder_written_whole(out, overwrite=overwrite) as folder:
+        from bleedmap.cli.segment_outputs import Job
+        from bleedmap.inference.openvino_backend import OpenVinoBackend
+
         settings = _settings()
         phantom = make_phantom(settings)
-        probability, mask = _segment(phantom, chosen)
+        with progress_bar("Segmenting the phantom") as report:
+            finished: list[int] = []
+
+            def advance(slices: int) -> None:
+                finished.append(slices)
+                report(sum(finished), len(phantom.volume.hu))
+
+            job = Job(chosen, OpenVinoBackend(chosen), chosen.threshold, folder, advance)
+            probability, mask = job.segment(phantom.volume.hu)
         score = _compare(phantom, mask)
         _write_volumes(folder, phantom, probability, mask)
-        write_png(folder / "overlay.png", _picture(phantom, probability, mask, chosen, score))
-        record = _record(settings, phantom, chosen, score)
-        (folder / "demo.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        _draw(job, phantom, probability, mask, score)
+        record = _record(settings, phantom, job, score)
+        write_json(folder / _SUMMARY, record)
     if as_json:
         click.echo(json.dumps({**record, "out": str(out)}, indent=2))
     else:
         _print(phantom, score, out)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Refuse to replace a folder that holds something other than an earlier demo."""
+    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / _SUMMARY).is_file():
+        raise OutputError(
+            out, found=f"has no {_SUMMARY}, so it is not the folder of an earlier demo",
+            needed="a new or empty folder, or one that this verb wrote", remedy="give another folder with -o",
+        )  # fmt: skip
 
 
 def _settings() -> "PhantomSettings":
@@ -77,68 +108,51 @@ def _settings() -> "PhantomSettings":
     return PhantomSettings(seed=_SEED, bleeds=(Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right")))
 
 
-def _segment(phantom: "Phantom", weights: "WeightsFile") -> "tuple[ProbabilityMap, Mask]":
-    from bleedmap.inference.openvino_backend import OpenVinoBackend
-    from bleedmap.inference.segment import preprocessing_of, segment_slices
-    from bleedmap.postprocess import to_mask
+def _compare(phantom: "Phantom", mask: "BoolArray") -> _Score:
+    from bleedmap.metrics.overlap import count, dice
+    from bleedmap.volume import Mask
+
+    counts = count(phantom.mask.array, mask).pooled()
+    found = Mask(mask, phantom.mask.affine)
+    return _Score(found.volume_ml, phantom.mask.volume_ml, float(dice(counts, empty=1.0)[0]))
+
+
+def _write_volumes(folder: Path, phantom: "Phantom", probability: "FloatArray", mask: "BoolArray") -> None:
+    from bleedmap.io import nifti
     from bleedmap.volume import Mask, ProbabilityMap
 
-    volume = phantom.volume
-    done = 0
-    with progress_bar("Segmenting the phantom") as report:
-
-        def advance(slices: int) -> None:
-            nonlocal done
-            done += slices
-            report(done, len(volume.hu))
-
-        found = segment_slices(volume.hu, preprocessing_of(weights), OpenVinoBackend(weights), advance)
-    return ProbabilityMap(found, volume.affine), Mask(to_mask(found, weights.threshold), volume.affine)
-
-
-def _compare(phantom: "Phantom", mask: "Mask") -> _Score:
-    from bleedmap.metrics.overlap import count, dice
-
-    counts = count(phantom.mask.array, mask.array).pooled()
-    return _Score(mask.volume_ml, phantom.mask.volume_ml, float(dice(counts, empty=1.0)[0]))
-
-
-def _write_volumes(folder: Path, phantom: "Phantom", probability: "ProbabilityMap", mask: "Mask") -> None:
-    from bleedmap.io import nifti
-
+    affine = phantom.volume.affine
     nifti.write(folder / "phantom.nii.gz", phantom.volume)
     nifti.write(folder / "phantom_truth.nii.gz", phantom.mask)
-    nifti.write(folder / "probability.nii.gz", probability)
-    nifti.write(folder / "mask.nii.gz", mask)
+    nifti.write(folder / "phantom_dseg.nii.gz", Mask(mask, affine))
+    nifti.write(folder / "phantom_probseg.nii.gz", ProbabilityMap(probability, affine))
 
 
-def _picture(
-    phantom: "Phantom", probability: "ProbabilityMap", mask: "Mask", weights: "WeightsFile", score: _Score
-) -> "ByteArray":
-    """A sheet of the slices with the most blood, feet to head: RGB (row, column, 3)."""
+def _draw(job: "Job", phantom: "Phantom", probability: "FloatArray", mask: "BoolArray", score: _Score) -> None:
+    """A sheet of the slices with the most blood, feet to head."""
     import numpy as np
 
-    from bleedmap.figures.overlay import SliceView, draw_sheet
+    from bleedmap.figures.overlay import SliceView
     from bleedmap.geometry import voxel_volume_ml
-    from bleedmap.inference.results import RESEARCH_ONLY
     from bleedmap.window import BRAIN
 
-    voxel_ml = voxel_volume_ml(mask.affine)
-    true_ml, found_ml = (one.array.sum(axis=(1, 2)) * voxel_ml for one in (phantom.mask, mask))
+    voxel_ml = voxel_volume_ml(phantom.volume.affine)
+    true_ml, found_ml = (one.sum(axis=(1, 2)) * voxel_ml for one in (phantom.mask.array, mask))
     views = [
         SliceView(
-            np.rint(BRAIN.to_unit(phantom.volume.hu[index]) * 255).astype(np.uint8), probability.array[index],
+            np.rint(BRAIN.to_unit(phantom.volume.hu[index]) * 255).astype(np.uint8), probability[index],
             f"slice {index + 1}: found {found_ml[index]:.1f} mL, true {true_ml[index]:.1f} mL", sides=("R", "L"),
         )
         for index in sorted(np.argsort(-true_ml, kind="stable")[:_PICTURES])
     ]  # fmt: skip
     title = f"Phantom: found {score.found_ml:.1f} mL, true {score.true_ml:.1f} mL, Dice {score.dice:.2f}"
-    return draw_sheet(views, title=title, footer=RESEARCH_ONLY, threshold=weights.threshold)
+    job.draw("phantom", views, title)
 
 
-def _record(settings: "PhantomSettings", phantom: "Phantom", weights: "WeightsFile", score: _Score) -> dict[str, Any]:
+def _record(settings: "PhantomSettings", phantom: "Phantom", job: "Job", score: _Score) -> dict[str, Any]:
     from bleedmap.inference.results import RESEARCH_ONLY
 
+    weights, backend = job.weights, job.backend.record
     return {
         "phantom": True,
         "research_only": RESEARCH_ONLY,
@@ -148,7 +162,8 @@ def _record(settings: "PhantomSettings", phantom: "Phantom", weights: "WeightsFi
             for one in phantom.bleeds
         ],
         "weights": {"name": weights.name, "sha256": weights.sha256, "trained_on": weights.trained_on},
-        "threshold": weights.threshold,
+        "backend": {"name": backend.name, "device": backend.device, "precision": backend.precision},
+        "threshold": job.threshold,
         "found_ml": round(score.found_ml, 4),
         "true_ml": round(score.true_ml, 4),
         "dice": round(score.dice, 4),
@@ -157,18 +172,19 @@ def _record(settings: "PhantomSettings", phantom: "Phantom", weights: "WeightsFi
 
 def _print(phantom: "Phantom", score: _Score, out: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from bleedmap.inference.results import RESEARCH_ONLY
 
-    bleeds = " and ".join(f"{one.asked.type} of {one.true_volume_ml:.1f} mL" for one in phantom.bleeds)
+    bleeds = " and ".join(f"an {one.asked.type} of {one.true_volume_ml:.1f} mL" for one in phantom.bleeds)
     console = Console(highlight=False)
-    console.print(f"A phantom, not a patient: a synthetic head with {bleeds}.")
+    console.print(f"[bold]A phantom, not a patient[/]: a synthetic head with {bleeds}.", soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("", "Found", "True"):
         table.add_column(name, justify="right" if name else "left")
     table.add_row("Volume, mL", f"{score.found_ml:.1f}", f"{score.true_ml:.1f}")
     table.add_row("Dice", f"{score.dice:.3f}", "")
     console.print(table)
-    console.print(f"Picture: {out / 'overlay.png'}", soft_wrap=True)
+    console.print(f"Picture: {escape(str(out / 'phantom_overlay.png'))}", soft_wrap=True)
     console.print(RESEARCH_ONLY, style="yellow", soft_wrap=True)

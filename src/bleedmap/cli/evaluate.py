@@ -122,10 +122,11 @@ def _subject(name: str | None, device: str, precision: str) -> _Subject:
 def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
     import torch
 
-    from bleedmap.training.device import choose_machine
+    from bleedmap.training.device import choose_machine, keep_memory
     from bleedmap.training.loop import predict
     from bleedmap.training.run import open_run
 
+    keep_memory()
     run = open_run(folder)
     machine = replace(choose_machine(device, precision), rank=0, processes=1)  # type: ignore[arg-type]
     network, checkpoint = run.best()

@@ -122,7 +122,9 @@ def _cavity(at: Coordinates) -> FloatArray:
     radius = (np.abs(width) ** 2.3 + np.abs(at.y / 83) ** 2.3 + np.abs(height) ** 2.3) ** (1 / 2.3)
     vault = (radius - 1) * 68
     below_floor = _floor_mm(at.mirrored()) - at.z
-    above_base = shapes.true_distance(-shapes.smooth_union(-vault.astype(np.float32), -below_floor, 8.0))
+    height_mm = -shapes.smooth_union(-vault.astype(np.float32), -below_floor, 8.0)
+    near_mm = shapes.true_distance(height_mm)  # too small high above the steep ridges
+    above_base = height_mm + (near_mm - height_mm) * np.exp(-((near_mm / 8.0) ** 2))
     canal = shapes.capsule(at, (0.0, 32.0, -54.0), (0.0, 33.0, -130.0), (14.0, 11.0))
     return shapes.smooth_union(above_base, canal, 5.0)
 

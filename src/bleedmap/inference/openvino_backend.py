@@ -13,7 +13,7 @@ class OpenVinoBackend:
 
     Args:
         weights: a checked ONNX file.
-        precision: 'auto' lets OpenVINO take bf16 where the processor has it (twice as fast or more, probabilities
+        precision: 'auto' lets OpenVINO take bf16 where the processor has it (about twice as fast; probabilities stay
             within 0.02); 'f32' keeps full precision everywhere.
     """
 

@@ -57,12 +57,13 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
     Raises:
         OutputError: `folder` holds files and `overwrite` is off, the disk is full, or it cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+    is_file = folder.exists() and not folder.is_dir()
+    if is_file or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
         raise OutputError(
             folder,
-            found="already exists and is not empty",
+            found="is a file" if is_file else "already exists and is not empty",
             needed="a new or empty folder for the results",
-            remedy="give another folder, or --overwrite to replace this one",
+            remedy="give another folder" if is_file else "give another folder, or --overwrite to replace this one",
         )
     beside = None
     try:
