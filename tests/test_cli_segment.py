@@ -149,8 +149,8 @@ def test_the_threshold_is_the_users(tmp_path: Path, weights: str) -> None:
 
 def test_full_precision_is_recorded(tmp_path: Path, weights: str) -> None:
     one, out = picture(tmp_path / "1.png", head_hu()), tmp_path / "out"
-    assert run("segment", one, "-o", out, "--weights", weights, "--precision", "f32") == 0
-    assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["backend"]["precision"] == "f32"
+    assert run("segment", one, "-o", out, "--weights", weights, "--precision", "fp32") == 0
+    assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["backend"]["precision"] == "fp32"
 
 
 def test_overwrite_replaces_earlier_results_only(

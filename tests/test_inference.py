@@ -172,12 +172,12 @@ def test_pickles_and_unknown_names_are_refused_unread(name: str, tmp_path: Path)
 
 
 def test_openvino_gives_the_networks_own_answer(tiny: WeightsFile) -> None:
-    backend = OpenVinoBackend(tiny, "f32")
+    backend = OpenVinoBackend(tiny, "fp32")
     slices = np.random.default_rng(0).random((3, SIZE, SIZE), np.float32)
     low, high = (np.float16(60 * part) for part in (70 / 120, 110 / 120))
     expected = 1 / (1 + np.exp(-(60 * slices - low))) / (1 + np.exp(-(high - 60 * slices)))
     np.testing.assert_allclose(backend.predict(slices), expected, atol=1e-4)
-    assert (backend.record.device, backend.record.precision) == ("cpu", "f32")
+    assert (backend.record.device, backend.record.precision) == ("cpu", "fp32")
 
 
 def test_a_slice_does_not_depend_on_its_company(unet: WeightsFile) -> None:
@@ -193,7 +193,7 @@ def test_backends_agree(unet: WeightsFile) -> None:
     slices = np.random.default_rng(0).random((10, SIZE, SIZE), np.float32)
     in_torch = TorchBackend(unet).predict(slices)
     assert np.ptp(in_torch) > 0.2  # else agreement would say nothing
-    np.testing.assert_allclose(OpenVinoBackend(unet, "f32").predict(slices), in_torch, atol=1e-4)
+    np.testing.assert_allclose(OpenVinoBackend(unet, "fp32").predict(slices), in_torch, atol=1e-4)
     np.testing.assert_allclose(OpenVinoBackend(unet, "auto").predict(slices), in_torch, atol=0.02)
 
 
@@ -277,7 +277,7 @@ def test_chunks_change_nothing_and_progress_adds_up(tiny: WeightsFile) -> None:
 # Findings
 
 
-RAN = BackendRecord("openvino", "cpu", "f32")
+RAN = BackendRecord("openvino", "cpu", "fp32")
 
 
 def blocks() -> tuple[ProbabilityMap, Mask]:
@@ -317,7 +317,7 @@ def test_the_json_says_what_made_it(tiny: WeightsFile) -> None:
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["research_only"] == RESEARCH_ONLY
     assert content["weights"]["sha256"] == tiny.sha256
-    assert content["backend"] == {"name": "openvino", "device": "cpu", "precision": "f32"}
+    assert content["backend"] == {"name": "openvino", "device": "cpu", "precision": "fp32"}
     assert content["slices_with_lesion"] == [2, 3, 4]
     assert content["volume_note"] is None
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_learning_rate_is_a_pure_function():
     rates = [learning_rate(cosine, step, 1000) for step in range(1000)]
     assert np.argmax(rates) in (29, 30)
     assert rates[-1] < 1e-4
-    assert all(a > b for a, b in zip(rates[31:], rates[32:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[31:]))
     assert {learning_rate(TrainConfig(), step, 1000) for step in range(1000)} == {1e-4}
 
 

@@ -1,4 +1,4 @@
-"""A training run of seconds, as a script: `python tiny_training.py RUN [settings as JSON]`. Resumes where RUN stands."""
+"""A training run of seconds: `python tiny_training.py RUN [settings as JSON]` begins it, or resumes where it stands."""
 
 import json
 import sys

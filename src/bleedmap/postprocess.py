@@ -33,27 +33,23 @@ def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
     return probability >= threshold
 
 
-def lesions(mask: BoolArray, probability: FloatArray, *, connected_slices: bool = True) -> list[Lesion]:
-    """The connected lesions of a mask, largest first.
+def lesions(mask: BoolArray, probability: FloatArray) -> list[Lesion]:
+    """The 26-connected lesions of a mask, largest first.
 
     Args:
         mask: (slice, row, column) bool.
         probability: (slice, row, column) float32.
-        connected_slices: 26-connected in three dimensions; off, 8-connected within each slice, for slices
-            that are not neighbours.
     """
-    structure = np.ones((3, 3, 3), bool)
-    if not connected_slices:
-        structure[[0, 2]] = False
-    labels, count = ndimage.label(mask, structure)
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3), bool))
     if count == 0:
         return []
     index = np.arange(1, count + 1)
     voxels = np.bincount(labels.ravel())[1:]
     centroids: AnyArray = np.array(ndimage.center_of_mass(mask, labels, index))  # (lesions, 3)
     highest = ndimage.maximum(probability, labels, index)
+    spans = ndimage.find_objects(labels)
     found = [
         Lesion(int(size), span[0].start, span[0].stop - 1, (centre[0], centre[1], centre[2]), float(peak))
-        for size, span, centre, peak in zip(voxels, ndimage.find_objects(labels), centroids.tolist(), highest, strict=True)
+        for size, span, centre, peak in zip(voxels, spans, centroids.tolist(), highest, strict=True)
     ]
     return sorted(found, key=lambda lesion: -lesion.voxels)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bleedmap.cli.options import json_option, progress_bar
-from bleedmap.errors import OutputError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import BoolArray, FloatArray
@@ -60,13 +59,13 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     """
     from bleedmap.datasets.phantom import make_phantom
     from bleedmap.inference.segment import preprocessing_of
-    from bleedmap.io.files import folder_written_whole, write_json
+    from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
     from bleedmap.models.weights import locate
 
-    _check_out(out, overwrite)
+    refuse_folder(out, marker=_SUMMARY, overwrite=overwrite)
     chosen = locate(weights)
     preprocessing_of(chosen)  # unusable weights are refused before the folder is begun
-    with folder_written_whole(out, overwrite=overwrite) as folder:
+    with folder_written_whole(out, marker=_SUMMARY, overwrite=overwrite) as folder:
         from bleedmap.cli.segment_outputs import Job
         from bleedmap.inference.openvino_backend import OpenVinoBackend
 
@@ -90,15 +89,6 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
         click.echo(json.dumps({**record, "out": str(out)}, indent=2))
     else:
         _print(phantom, score, out)
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuse to replace a folder that holds something other than an earlier demo."""
-    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / _SUMMARY).is_file():
-        raise OutputError(
-            out, found=f"has no {_SUMMARY}, so it is not the folder of an earlier demo",
-            needed="a new or empty folder, or one that this verb wrote", remedy="give another folder with -o",
-        )  # fmt: skip
 
 
 def _settings() -> "PhantomSettings":

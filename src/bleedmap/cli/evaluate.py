@@ -150,7 +150,7 @@ def _weights_subject(name: str | None, precision: str) -> _Subject:
     from bleedmap.models.weights import locate
 
     weights = locate(name)
-    backend = OpenVinoBackend(weights, "f32" if precision == "fp32" else "auto")
+    backend = OpenVinoBackend(weights, "fp32" if precision == "fp32" else "auto")
     own_split = weights.path.with_suffix(".split.json")
     return _Subject(
         f"{weights.name}, SHA-256 {weights.sha256[:12]}…", backend.predict, preprocessing_of(weights),

@@ -40,7 +40,7 @@ _SUMMARY = "summary.json"
     help="Where; cuda and mps need --backend torch.",
 )  # fmt: skip
 @click.option(
-    "--precision", type=click.Choice(["auto", "f32"]), default="auto", show_default=True,
+    "--precision", type=click.Choice(["auto", "fp32"]), default="auto", show_default=True,
     help="auto lets OpenVINO compute in bf16 where the processor does so natively.",
 )  # fmt: skip
 @click.option(
@@ -82,14 +82,15 @@ def command(
     """
     from bleedmap.inference.inputs import gather
     from bleedmap.inference.segment import preprocessing_of
-    from bleedmap.io.files import folder_written_whole, write_json
+    from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
     from bleedmap.io.nifti import read_volume
     from bleedmap.models.weights import locate
     from bleedmap.window import BRAIN, Window
 
     _check_flags(backend_name, device)
     shown_in = Window(*window) if window else BRAIN
-    _check_out(out, inputs, overwrite)
+    _refuse_own_input(out, inputs)
+    refuse_folder(out, marker=_SUMMARY, overwrite=overwrite)
     found = gather(list(inputs))
     volume = read_volume(found.volume) if found.volume else None
     if volume and window:
@@ -100,7 +101,10 @@ def command(
     chosen = locate(weights)
     preprocessing_of(chosen)  # unusable settings are refused before the folder is begun
     count = len(volume[0].hu) if volume else len(found.pictures)
-    with folder_written_whole(out, overwrite=overwrite) as folder, _progress(count, as_json) as advance:
+    with (
+        folder_written_whole(out, marker=_SUMMARY, overwrite=overwrite) as folder,
+        _progress(count, as_json) as advance,
+    ):
         # What writes results draws with Pillow and loads OpenVINO: late, once the inputs are known to be good.
         from bleedmap.cli.segment_outputs import Job, segment_pictures, segment_volume
 
@@ -125,19 +129,12 @@ def _check_flags(backend_name: str, device: str) -> None:
         )  # fmt: skip
 
 
-def _check_out(out: Path, inputs: tuple[Path, ...], overwrite: bool) -> None:
-    """Refuse a folder whose replacement would take something other than earlier results with it."""
+def _refuse_own_input(out: Path, inputs: tuple[Path, ...]) -> None:
     place = out.resolve()
     holding = next((path for path in inputs if path.resolve().is_relative_to(place)), None)
     if holding is not None:
         raise OutputError(
             out, found=f"holds the input {holding}", needed="a folder of its own for the results",
-            remedy="give another folder with -o",
-        )  # fmt: skip
-    if overwrite and out.is_dir() and any(out.iterdir()) and not (out / _SUMMARY).is_file():
-        raise OutputError(
-            out, found=f"has no {_SUMMARY}, so it is not the folder of earlier results",
-            needed="a new or empty folder, or one that this verb wrote",
             remedy="give another folder with -o",
         )  # fmt: skip
 

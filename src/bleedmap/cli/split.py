@@ -66,7 +66,7 @@ def command(
         splits[0].write(out)
     else:
         splits = make_folds(dataset, kind, seed, balanced, folds)
-        with folder_written_whole(out, overwrite=overwrite) as folder:
+        with folder_written_whole(out, marker="fold-1.json", overwrite=overwrite) as folder:
             for split in splits:
                 split.write(folder / f"fold-{split.fold}.json")
     if as_json:

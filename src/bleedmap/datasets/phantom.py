@@ -20,6 +20,8 @@ from bleedmap.errors import SettingsError
 from bleedmap.geometry import axial_affine, voxel_volume_ml
 from bleedmap.volume import Mask, Volume
 
+__all__ = ["TYPES", "Bleed", "BleedType", "Phantom", "PhantomSettings", "TrueBleed", "make_phantom", "random_settings"]
+
 _PLANE_MM = LATTICE_MM / 2  # tissues are mixed on this grid in the slice, then sampled at the scan's pixels
 _Y_MM = np.arange(phantom_shapes.Y_MM[0], phantom_shapes.Y_MM[-1] + 0.5, _PLANE_MM)
 _X_MM = np.arange(phantom_shapes.X_MM[0], phantom_shapes.X_MM[-1] + 0.5, _PLANE_MM)

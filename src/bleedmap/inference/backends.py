@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from bleedmap.arrays import FloatArray
 
-Precision = Literal["auto", "f32"]
+Precision = Literal["auto", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class BackendRecord:
     Attributes:
         name: 'openvino' or 'torch', with its version.
         device: 'cpu', 'cuda' or 'mps'.
-        precision: of the arithmetic that was really used: 'f32', 'bf16' or 'f16'.
+        precision: of the arithmetic that was really used: 'fp32', 'bf16' or 'fp16'.
     """
 
     name: str

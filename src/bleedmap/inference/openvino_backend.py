@@ -7,6 +7,8 @@ from bleedmap.inference.backends import BackendRecord, Precision
 from bleedmap.models.openvino_runtime import ov, read_model
 from bleedmap.models.weights import WeightsFile
 
+_NAMES = {"f32": "fp32", "f16": "fp16"}  # OpenVINO's -> ours
+
 
 class OpenVinoBackend:
     """One compiled network; a slice at a time, so that memory stays small and answers do not depend on company.
@@ -14,7 +16,7 @@ class OpenVinoBackend:
     Args:
         weights: a checked ONNX file.
         precision: 'auto' lets OpenVINO take bf16 where the processor has it (about twice as fast; probabilities stay
-            within 0.02); 'f32' keeps full precision everywhere.
+            within 0.02); 'fp32' keeps full precision everywhere.
     """
 
     def __init__(self, weights: WeightsFile, precision: Precision = "auto") -> None:
@@ -22,11 +24,11 @@ class OpenVinoBackend:
         model = read_model(weights.content)
         model.reshape([1, 1, self._size, self._size])
         config = {"PERFORMANCE_HINT": "LATENCY"}
-        if precision == "f32":
+        if precision == "fp32":
             config["INFERENCE_PRECISION_HINT"] = "f32"
         compiled = ov.Core().compile_model(model, "CPU", config)
         used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.record = BackendRecord(f"openvino {ov.__version__.split('-')[0]}", "cpu", used)
+        self.record = BackendRecord(f"openvino {ov.__version__.split('-')[0]}", "cpu", _NAMES.get(used, used))
         self._request = compiled.create_infer_request()
 
     def predict(self, slices: FloatArray) -> FloatArray:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from bleedmap.arrays import FloatArray
-from bleedmap.errors import SettingsError
 from bleedmap.inference.backends import BackendRecord
+from bleedmap.models.device import require_device
 from bleedmap.models.export import load_onnx
 from bleedmap.models.weights import WeightsFile
 
@@ -13,7 +13,7 @@ _BATCH = 8  # slices at a time
 
 
 class TorchBackend:
-    """The U-Net in torch, always in f32: TF32 convolutions are kept off.
+    """The U-Net in torch, always in fp32: TF32 convolutions are kept off.
 
     Args:
         weights: a checked ONNX file.
@@ -24,18 +24,10 @@ class TorchBackend:
     """
 
     def __init__(self, weights: WeightsFile, device: str = "cpu") -> None:
-        there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not there.get(device, False):
-            raise SettingsError(
-                "--device",
-                found=f"'{device}', which torch {torch.__version__} does not find here",
-                needed=f"one of {', '.join(name for name, found in there.items() if found)}",
-                remedy="use --device cpu, or install torch for that device",
-            )
         network, _ = load_onnx(weights.content, weights.path)
-        self._device = torch.device(device)
+        self._device = torch.device(require_device(device))
         self._network = network.to(self._device)
-        self.record = BackendRecord(f"torch {torch.__version__}", device, "f32")
+        self.record = BackendRecord(f"torch {torch.__version__}", device, "fp32")
 
     def predict(self, slices: FloatArray) -> FloatArray:
         """(n, size, size) float32 in 0 to 1 -> probability (n, size, size) float32 in 0 to 1."""

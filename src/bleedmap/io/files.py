@@ -51,31 +51,25 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def folder_written_whole(folder: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
     """Yield a new folder beside `folder`; on leaving without an error it becomes `folder`, else it is removed.
 
+    Args:
+        folder: where the results go.
+        marker: a file that every such folder of results holds; a folder without it is never replaced.
+        overwrite: replace earlier results.
+
     Raises:
-        OutputError: `folder` holds files and `overwrite` is off, the disk is full, or it cannot be written.
+        OutputError: `folder` holds files that may not be replaced, the disk is full, or it cannot be written.
     """
-    is_file = folder.exists() and not folder.is_dir()
-    if is_file or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
-        raise OutputError(
-            folder,
-            found="is a file" if is_file else "already exists and is not empty",
-            needed="a new or empty folder for the results",
-            remedy="give another folder" if is_file else "give another folder, or --overwrite to replace this one",
-        )
+    refuse_folder(folder, marker=marker, overwrite=overwrite)
     beside = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
         beside.chmod(0o755)
         yield beside
-        old = beside.with_suffix(".old")
-        if folder.exists():
-            folder.replace(old)
-        beside.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _swap(beside, folder)
     except BleedmapError:
         raise
     except OSError as error:
@@ -83,6 +77,40 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
     finally:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def refuse_folder(folder: Path, *, marker: str, overwrite: bool) -> None:
+    """Refuse a folder of results that would take something else with it: to be asked before long work begins.
+
+    Raises:
+        OutputError: `folder` is a file, or holds files and may not be replaced.
+    """
+    needed, remedy = "a new or empty folder for the results", "give another folder"
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(folder, found="is a file", needed=needed, remedy=remedy)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / marker).is_file():
+        raise OutputError(
+            folder, found=f"is not empty, and holds no {marker} of earlier results", needed=needed, remedy=remedy
+        )
+    if not overwrite:
+        remedy += ", or --overwrite to replace these results"
+        raise OutputError(folder, found="already exists and is not empty", needed=needed, remedy=remedy)
+
+
+def _swap(beside: Path, folder: Path) -> None:
+    """Put `beside` in the place of `folder`; what was there is gone only once that is done."""
+    old = beside.with_suffix(".old")
+    if folder.exists():
+        folder.replace(old)
+    try:
+        beside.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from bleedmap.errors import SettingsError
+from bleedmap.models.device import require_device
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -42,16 +42,7 @@ def choose_machine(device: str = "auto", precision: Precision = "auto") -> Machi
     Raises:
         SettingsError: a device that this machine lacks.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device, False):
-        raise SettingsError(
-            "--device",
-            found=f"'{device}', which torch does not find here",
-            needed=f"one of {', '.join(name for name, there in available.items() if there)}",
-            remedy="use --device auto, or install a torch build for that device",
-        )
+    device = require_device(device)
     bf16 = _bf16_pays(device) if precision == "auto" else precision == "bf16"
     where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
     return Machine(torch.device(where), bf16, int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
