@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 
+import click
 import pytest
 
 from bleedmap.cli.main import VERBS, bleedmap
@@ -41,8 +42,8 @@ def test_every_verb_explains_itself(verb):
     command = importlib.import_module(f"bleedmap.cli.{verb}").command
     assert command.get_short_help_str(200) == VERBS[verb]
     assert "bleedmap " + verb in (command.help or "")  # an example
-    for parameter in command.params:
-        assert getattr(parameter, "help", "argument"), f"{verb}: {parameter.name} has no help"
+    for option in command.params:
+        assert not isinstance(option, click.Option) or option.help, f"{verb}: {option.name} has no help"
     assert bleedmap.get_command(None, verb) is command
 
 

@@ -35,7 +35,10 @@ class _Subject:
 @click.command(short_help="Measure a trained network on one side of a split.")
 @click.argument("network", metavar="[RUN|WEIGHTS]", required=False)
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file; the run's own by default.")
-@click.option("--side", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
+@click.option(
+    "--side", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
+    help="Which side of the split.",
+)  # fmt: skip
 @click.option(
     "--slices",
     type=click.Choice(["split", "all"]),

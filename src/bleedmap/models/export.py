@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +46,17 @@ def export_onnx(network: UNet, size: int, record: dict[str, Any], path: Path) ->
     """
     network = network.eval()
     example = torch.zeros(2, network.settings.channels, size, size)
-    program = torch.onnx.export(
-        _Probability(network).eval(),
-        (example,),
-        input_names=["slices"],
-        output_names=["probability"],
-        dynamic_shapes={"slices": {0: torch.export.Dim("n")}},
-        dynamo=True,
-        optimize=False,  # keeps batch norm apart, so that initialisers carry the network's own names
-        verbose=False,
-    )
+    with _without_chatter():
+        program = torch.onnx.export(
+            _Probability(network).eval(),
+            (example,),
+            input_names=["slices"],
+            output_names=["probability"],
+            dynamic_shapes={"slices": {0: torch.export.Dim("n")}},
+            dynamo=True,
+            optimize=False,  # keeps batch norm apart, so that initialisers carry the network's own names
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     _store_as_half(model)
@@ -62,6 +67,20 @@ def export_onnx(network: UNet, size: int, record: dict[str, Any], path: Path) ->
     with written_whole(path) as beside:
         beside.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """The exporter warns of packages that it does not need and of its own deprecations."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _store_as_half(model: onnx.ModelProto) -> None:
