@@ -54,8 +54,8 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     bleedmap demo
     bleedmap demo -o first-look/
 
-    The network learned from patients: what it scores on a phantom says that the program works, not how well it
-    works on patients.
+    The installed network was also trained on other phantoms: what it scores on this one says that the program works,
+    not how well it works on patients. `bleedmap evaluate` measures that.
     """
     from bleedmap.datasets.phantom import make_phantom
     from bleedmap.inference.segment import preprocessing_of

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from bleedmap.datasets.split_file import Split
     from bleedmap.preprocess import Preprocessing
 
-_COLUMNS = ("dice", "mean_iou", "accuracy")
-
 
 @dataclass(frozen=True)
 class _Subject:
@@ -172,57 +170,64 @@ def _ids(dataset: "CtIch", split: "Split", side: str, slices: str) -> tuple[str,
 
 def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     split = report["split"]
-    console = Console()
-    table = Table(title=f"{report['network']}\n{split['side']} side, split by {split['kind']}", title_justify="left")
-    table.add_column("measure")
-    table.add_column("value", justify="right")
-    table.add_column("over")
-    n = f"{report['slices']:,} slices, {report['patients']} patients"
-    for key in ("thesis_pooled", "thesis_per_slice"):
-        group = report[key]
-        table.add_section()
-        table.add_row(f"[bold]{key.replace('_', ', ').replace('per, ', 'per ')}", "", group["convention"])
-        for name in _COLUMNS:
-            table.add_row(name.replace("_", " ").replace("iou", "IoU"), _number(group[name]), n)
-    _add_strict(table, report)
-    console.print(table)
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(report['network'])}[/], {split['side']} side, split by {split['kind']}")
+    for title, key, rows in _groups(report):
+        console.print(f"\n[bold]{title}[/]: {report[key]['convention']}", soft_wrap=True)
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(min_width=36)
+        table.add_column(justify="right")
+        for name, value, over in rows:
+            table.add_row(name, "–" if value is None else f"{value:.4f}", over)
+        console.print(table)
     if report["patients_also_trained_on"]:
         console.print(
-            f"[bold red]{report['patients_also_trained_on']} of these patients were also trained on[/]: "
+            f"\n[bold red]{report['patients_also_trained_on']} of these patients were also trained on[/]: "
             "these figures say little about new patients."
         )
-    console.print(f"threshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
+    console.print(f"\nThreshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
 
 
-def _add_strict(table: Any, report: dict[str, Any]) -> None:
+def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, float | None, str]]]]:
+    """(title, key in the report, rows of (name, value, over what))."""
     strict, detection = report["strict"], report["detection"]
+    every = f"{report['slices']:,} slices, {report['patients']} patients"
     lesion = f"{report['lesion_slices']} lesion slices"
     patients = f"{report['lesion_patients']} patients with a lesion"
-    free = f"{strict['lesion_free_slices']:,} lesion-free slices"
-    everything = f"{report['slices']:,} slices"
-    rows = [
+    thesis = {
+        key: [
+            ("Dice", report[key]["dice"], every),
+            ("mean IoU", report[key]["mean_iou"], every),
+            ("accuracy", report[key]["accuracy"], every),
+        ]
+        for key in ("thesis_pooled", "thesis_per_slice")
+    }
+    strict_rows = [
         ("Dice, lesion slices", strict["lesion_slice_dice"], lesion),
         ("IoU, lesion slices", strict["lesion_slice_iou"], lesion),
         ("precision, lesion slices", strict["lesion_slice_precision"], lesion),
         ("recall, lesion slices", strict["lesion_slice_recall"], lesion),
-        ("Dice, mean of patients' slice means", strict["patient_mean_dice"], patients),
+        ("Dice, patients' mean over slices", strict["patient_mean_dice"], patients),
         ("Dice, patients' whole stacks", strict["patient_stack_dice"], patients),
-        ("precision, pooled pixels", strict["pooled_precision"], everything),
-        ("recall, pooled pixels", strict["pooled_recall"], everything),
-        ("lesion-free slices with any marked pixel", strict["lesion_free_slices_marked"], free),
+        ("precision, pooled pixels", strict["pooled_precision"], every),
+        ("recall, pooled pixels", strict["pooled_recall"], every),
+        (
+            "lesion-free slices with any marked",
+            strict["lesion_free_slices_marked"],
+            f"{strict['lesion_free_slices']:,} lesion-free slices",
+        ),
     ]
-    table.add_section()
-    table.add_row("[bold]strict", "", strict["convention"])
-    for name, value, over in rows:
-        table.add_row(name, _number(value), over)
-    table.add_section()
-    table.add_row("[bold]detection", "", detection["convention"])
-    table.add_row("ROC AUC, slices", _number(detection["slice_roc_auc"]), everything)
-    table.add_row("ROC AUC, pixels", _number(detection["pixel_roc_auc"]), everything)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    detection_rows = [
+        ("ROC AUC, slices", detection["slice_roc_auc"], every),
+        ("ROC AUC, pixels", detection["pixel_roc_auc"], every),
+    ]
+    return [
+        ("Thesis, pooled", "thesis_pooled", thesis["thesis_pooled"]),
+        ("Thesis, per slice", "thesis_per_slice", thesis["thesis_per_slice"]),
+        ("Strict", "strict", strict_rows),
+        ("Detection", "detection", detection_rows),
+    ]
