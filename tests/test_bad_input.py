@@ -153,7 +153,7 @@ def test_no_space_left(tmp_path: Path) -> None:
 
     with (
         pytest.raises(OutputError, match="No space left on device") as caught,
-        folder_written_whole(tmp_path / "out", marker="first.txt") as folder,
+        folder_written_whole(tmp_path / "out") as folder,
     ):
         fill(folder)
     assert "free some space" in caught.value.remedy

@@ -20,6 +20,7 @@ from bleedmap.models.export import export_onnx
 from bleedmap.models.networks import NETWORKS, UNetSettings
 from bleedmap.models.unet import Block, build
 from bleedmap.training.config import TrainConfig
+from bleedmap.training.device import choose_machine
 from bleedmap.training.run import Run
 
 SPLIT = Split("patient", 0, True, "0" * 64, "1.0.0 JPEG", None, None, ("049/1",), ("050/1",), ("051/1",))
@@ -70,7 +71,7 @@ def weights(tmp_path_factory) -> Path:
 
 def make_run(folder: Path, entries: list[dict]) -> Path:
     made = Run(folder)
-    made.begin(TrainConfig(), SPLIT, "cpu")
+    made.begin(TrainConfig(), SPLIT, choose_machine("cpu", "fp32"))
     made.write_metrics(entries)
     return folder
 

@@ -28,6 +28,7 @@ from bleedmap.training.losses import batch_loss, soft_dice
 from bleedmap.training.run import Run, open_run
 
 SCRIPT = Path(tiny_training.__file__)
+FP32 = choose_machine("cpu", "fp32")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -48,7 +49,7 @@ def same_weights(first: Run, second: Run) -> bool:
 
 def test_it_learns(tmp_path):
     run, config = Run(tmp_path / "run"), TrainConfig(**(CONFIG | {"epochs": 40, "warp": 0, "learning_rate": 1e-2}))
-    run.begin(config, SPLIT, "test")
+    run.begin(config, SPLIT, FP32)
     train(run, config, make_side(18, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
     metrics = run.metrics()
     assert [entry["epoch"] for entry in metrics] == list(range(1, 41))
@@ -109,13 +110,13 @@ def test_a_run_folder_holds_what_the_run_was(undisturbed):
 def test_a_folder_with_another_run_is_refused(undisturbed):
     before = undisturbed.config_file.read_bytes()
     with pytest.raises(OutputError, match="already holds files"):
-        undisturbed.begin(TrainConfig(), SPLIT, "test")
+        undisturbed.begin(TrainConfig(), SPLIT, FP32)
     assert undisturbed.config_file.read_bytes() == before
 
 
 def test_a_damaged_checkpoint_is_named(undisturbed, tmp_path):
     run = Run(tmp_path / "run")
-    run.begin(TrainConfig(**CONFIG), SPLIT, "test")
+    run.begin(TrainConfig(**CONFIG), SPLIT, FP32)
     run.checkpoint_file.write_bytes(undisturbed.checkpoint_file.read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"checkpoint\.safetensors"):
         train(run, run.config(), make_side(6, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
@@ -123,7 +124,7 @@ def test_a_damaged_checkpoint_is_named(undisturbed, tmp_path):
 
 def test_bf16_autocast_trains(tmp_path):
     run, config = Run(tmp_path / "run"), TrainConfig(**(CONFIG | {"epochs": 4}))
-    run.begin(config, SPLIT, "test")
+    run.begin(config, SPLIT, FP32)
     train(run, config, make_side(9, 0), make_side(6, 1), choose_machine("cpu", "bf16"))
     assert run.metrics()[-1]["loss"] < run.metrics()[0]["loss"]
 

@@ -41,7 +41,7 @@ def main(folder: Path, changes: dict) -> None:
     machine = choose_machine("cpu", "fp32")
     run = Run(folder)
     if machine.rank == 0 and not run.config_file.exists():
-        run.begin(config, SPLIT, machine.describe())
+        run.begin(config, SPLIT, machine)
     start_together(machine)
     network = train(run, config, make_side(18, 0), make_side(6, 1), machine)
     if machine.processes > 1:  # what each process ended with

@@ -39,7 +39,5 @@ class Window:
         return np.float32(self.lowest_hu) + np.asarray(grey, np.float32) * np.float32(self.width_hu / 255)
 
 
-# The brain and bone windows of CT-ICH's JPEG release, as its authors' later code has them
-# (Hssayeni et al., Data 2020, 5(1), 14).
+# The brain window of CT-ICH's JPEG release, as its authors' later code has it (Hssayeni et al., Data 2020, 5(1), 14).
 BRAIN = Window(level_hu=40, width_hu=120)
-BONE = Window(level_hu=700, width_hu=3200)

@@ -62,10 +62,10 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
     from bleedmap.models.weights import locate
 
-    refuse_folder(out, marker=_SUMMARY, overwrite=overwrite)
+    refuse_folder(out, overwrite=overwrite)
     chosen = locate(weights)
     preprocessing_of(chosen)  # unusable weights are refused before the folder is begun
-    with folder_written_whole(out, marker=_SUMMARY, overwrite=overwrite) as folder:
+    with folder_written_whole(out, overwrite=overwrite) as folder:
         from bleedmap.cli.segment_outputs import Job
         from bleedmap.inference.openvino_backend import OpenVinoBackend
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bleedmap.cli.options import data_option, device_option, json_option, precision_option, progress_bar
+from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
@@ -26,6 +27,7 @@ class _Subject:
     settings: "Preprocessing"
     threshold: float
     trained_patients: tuple[str, ...]
+    chosen_on_patients: tuple[str, ...]  # the validation side, which decided which epoch was kept
     split: "Split | None"
     ran_on: str
 
@@ -97,14 +99,15 @@ def command(
             dataset, ids, subject.predict, subject.settings,
             grid=grid, threshold=subject.threshold, progress=report_progress,  # type: ignore[arg-type]
         )  # fmt: skip
-    seen = sorted(set(results.patients) & set(subject.trained_patients))
+    measured = set(results.patients.tolist())
     report = {
         "network": subject.name,
         "ran_on": subject.ran_on,
         "split": {"kind": split.kind, "seed": split.seed, "fold": split.fold, "side": side, "slices": slices},
         "grid": grid,
         "threshold": subject.threshold,
-        "patients_also_trained_on": len(seen),
+        "patients_also_trained_on": len(measured & set(subject.trained_patients)),
+        "patients_that_chose_the_epoch": len(measured & set(subject.chosen_on_patients)),
         **score(results),
     }
     if out is not None:
@@ -117,6 +120,13 @@ def command(
 def _subject(name: str | None, device: str, precision: str) -> _Subject:
     if name is not None and Path(name).is_dir():
         return _run_subject(Path(name), device, precision)
+    if device not in ("auto", "cpu") or precision == "bf16":
+        raise SettingsError(
+            "--device" if precision != "bf16" else "--precision",
+            found=f"--device {device} --precision {precision} for exported weights, which OpenVINO runs",
+            needed="--device cpu and --precision auto or fp32",
+            remedy="leave the flags out, or evaluate the run's folder",
+        )
     return _weights_subject(name, precision)
 
 
@@ -140,7 +150,7 @@ def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
 
     return _Subject(
         f"{folder}, epoch {checkpoint.record['epoch']}", probability, run.config().preprocessing(), 0.5,
-        run.split().patients("train"), run.split(), machine.describe(),
+        run.split().patients("train"), run.split().patients("validation"), run.split(), machine.describe(),
     )  # fmt: skip
 
 
@@ -156,6 +166,7 @@ def _weights_subject(name: str | None, precision: str) -> _Subject:
     return _Subject(
         f"{weights.name}, SHA-256 {weights.sha256[:12]}…", backend.predict, preprocessing_of(weights),
         weights.threshold, tuple(weights.record.get("trained_patients", ())),
+        tuple(weights.record.get("chosen_on_patients", ())),
         read_split(own_split) if own_split.is_file() else None,
         f"{backend.record.name}, {backend.record.device}, {backend.record.precision}",
     )  # fmt: skip
@@ -189,6 +200,11 @@ def _print(report: dict[str, Any]) -> None:
             f"\n[bold red]{report['patients_also_trained_on']} of these patients were also trained on[/]: "
             "these figures say little about new patients."
         )
+    if report["patients_that_chose_the_epoch"]:
+        console.print(
+            f"\n[bold red]{report['patients_that_chose_the_epoch']} of these patients decided which epoch was kept[/]: "
+            "these figures are not of unseen patients."
+        )
     console.print(f"\nThreshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
 
 
@@ -212,7 +228,7 @@ def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, floa
         ("precision, lesion slices", strict["lesion_slice_precision"], lesion),
         ("recall, lesion slices", strict["lesion_slice_recall"], lesion),
         ("Dice, patients' mean over slices", strict["patient_mean_dice"], patients),
-        ("Dice, patients' whole stacks", strict["patient_stack_dice"], patients),
+        ("Dice, patients' measured slices pooled", strict["patient_stack_dice"], patients),
         ("precision, pooled pixels", strict["pooled_precision"], every),
         ("recall, pooled pixels", strict["pooled_recall"], every),
         (

@@ -34,7 +34,7 @@ def settings_options(settings: type) -> Callable[[Verb], Verb]:
         for setting in reversed(fields(settings)):
             kind = hints[setting.name]
             flag = f"--{setting.name.replace('_', '-')}"
-            text = f"{setting.metadata['help']}. Thesis: {setting.default}."
+            text = f"{setting.metadata['help']}. Preset thesis: {setting.default}."
             choice = click.Choice(get_args(kind)) if get_origin(kind) is Literal else kind
             verb = click.option(flag, type=choice, default=None, help=text[0].upper() + text[1:])(verb)
         return verb
@@ -43,13 +43,13 @@ def settings_options(settings: type) -> Callable[[Verb], Verb]:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error with time left; yields report(done, of)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)

@@ -1,6 +1,7 @@
 """`bleedmap phantom`."""
 
 import json
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ def command(
     """
     from bleedmap.datasets.phantom import PhantomSettings, make_phantom
     from bleedmap.io import nifti
+    from bleedmap.io.files import written_whole
 
     _check_targets(out, mask, overwrite)
     settings = PhantomSettings(
@@ -59,9 +61,11 @@ def command(
         streaks=streaks, beam_hardening=beam_hardening, headrest=headrest,
     )  # fmt: skip
     phantom = make_phantom(settings)
-    nifti.write(out, phantom.volume)
-    if mask is not None:
-        nifti.write(mask, phantom.mask)
+    with ExitStack() as both:  # each takes its name only when the other is written too
+        ct_beside = both.enter_context(written_whole(out))
+        if mask is not None:
+            nifti.write(both.enter_context(written_whole(mask)), phantom.mask)
+        nifti.write(ct_beside, phantom.volume)
     if as_json:
         click.echo(json.dumps(_record(settings, phantom, out, mask), indent=2))
     else:

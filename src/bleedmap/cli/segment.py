@@ -90,7 +90,7 @@ def command(
     _check_flags(backend_name, device)
     shown_in = Window(*window) if window else BRAIN
     _refuse_own_input(out, inputs)
-    refuse_folder(out, marker=_SUMMARY, overwrite=overwrite)
+    refuse_folder(out, overwrite=overwrite)
     found = gather(list(inputs))
     volume = read_volume(found.volume) if found.volume else None
     if volume and window:
@@ -102,7 +102,7 @@ def command(
     preprocessing_of(chosen)  # unusable settings are refused before the folder is begun
     count = len(volume[0].hu) if volume else len(found.pictures)
     with (
-        folder_written_whole(out, marker=_SUMMARY, overwrite=overwrite) as folder,
+        folder_written_whole(out, overwrite=overwrite) as folder,
         _progress(count, as_json) as advance,
     ):
         # What writes results draws with Pillow and loads OpenVINO: late, once the inputs are known to be good.

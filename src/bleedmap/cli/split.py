@@ -42,9 +42,10 @@ def command(
 ) -> None:  # fmt: skip
     """Write a split file: train, validation and test, by patient or by slice.
 
-    In: the data set. Out: a JSON file that names the slices of each side (80, 10 and 10 % of the patients) and the
+    In: the data set. Out: a JSON file that names the slices of each side (80, 10 and 10 % of the patients, or of the slices) and the
     checksum of the data, which `train` and `evaluate` hold it to. Every side gets bleeding and bleed-free patients
-    in proportion. With --folds N: a folder of N files; each patient is tested in exactly one of them.
+    in proportion. With --folds N: a folder of N files; each patient of whom a slice was taken is tested in
+    exactly one of them.
 
     \b
     bleedmap split --data ct-ich -o split.json                    patients stay whole
@@ -66,7 +67,7 @@ def command(
         splits[0].write(out)
     else:
         splits = make_folds(dataset, kind, seed, balanced, folds)
-        with folder_written_whole(out, marker="fold-1.json", overwrite=overwrite) as folder:
+        with folder_written_whole(out, overwrite=overwrite) as folder:
             for split in splits:
                 split.write(folder / f"fold-{split.fold}.json")
     if as_json:

@@ -18,6 +18,7 @@ from bleedmap.training.config import PRESETS, TrainConfig
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
+    from bleedmap.datasets.splits import Split
     from bleedmap.training.data import Side
     from bleedmap.training.device import Machine
     from bleedmap.training.run import Run
@@ -54,68 +55,64 @@ def command(
     Stop it at any moment: nothing is lost but the epoch under way, and the resumed run ends with the same weights.
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.splits import read_split
     from bleedmap.training.device import choose_machine, keep_memory
     from bleedmap.training.run import Run, open_run
 
     keep_memory()
     given = {name: value for name, value in settings.items() if value is not None}
-    machine = choose_machine(device, precision)  # type: ignore[arg-type]
     if resume is not None:
-        if given or preset or out or split_file:
-            raise click.UsageError("--resume takes its settings and split from the run: leave the others out.")
+        if given or preset or out or split_file or device != "auto" or precision != "auto":
+            raise click.UsageError("--resume takes its settings, split and device from the run: leave the others out.")
         run = open_run(resume)
-        dataset = open_ct_ich(data_root(data))
-        run.split().check_against(dataset)
+        config, split, machine = run.config(), run.split(), run.machine()
     else:
         if out is None or split_file is None:
             raise click.UsageError("a new run needs --split FILE and --out FOLDER.")
         run = Run(out)
-        dataset = open_ct_ich(data_root(data))
-        config = replace(PRESETS[preset or "thesis"][1], **given)
-        _begin(run, config, split_file, dataset, machine)
-    _run(run, dataset, machine)
-
-
-def _begin(run: "Run", config: TrainConfig, split_file: Path, dataset: "CtIch", machine: "Machine") -> None:
-    from bleedmap.datasets.splits import read_split
-
-    split = read_split(split_file)
+        run.refuse_occupied()
+        config, split = replace(PRESETS[preset or "thesis"][1], **given), read_split(split_file)
+        machine = choose_machine(device, precision)  # type: ignore[arg-type]
+    dataset = open_ct_ich(data_root(data))
     split.check_against(dataset)
-    if machine.rank == 0:
-        run.begin(config, split, machine.describe())
+    sides = _sides(config, split, dataset, quiet=machine.rank > 0)  # before the run begins: they may be damaged
+    if resume is None and machine.rank == 0:
+        run.begin(config, split, machine)
+    _train(run, config, sides, machine)
 
 
-def _run(run: "Run", dataset: "CtIch", machine: "Machine") -> None:
+def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine: "Machine") -> None:
+    from bleedmap.io.files import output_error
     from bleedmap.training.loop import start_together, train
 
+    leads = machine.rank == 0
     start_together(machine)
-    config = run.config()
-    training, validation = _sides(run, config, dataset, quiet=machine.rank > 0)
-    click.echo(
-        f"{config.network}, {len(training.ids):,} training and {len(validation.ids):,} validation slices, "
-        f"split by {run.split().kind}, {machine.describe()}",
-        err=True,
-    )
-    with _TrainingBar(config, quiet=machine.rank > 0) as bar:
-        train(run, config, training, validation, machine, bar.report)
-    if machine.rank == 0:
-        best = max((entry.get("validation_dice", -1.0), entry["epoch"]) for entry in run.metrics())
-        click.echo(f"{run.folder}: best validation Dice {best[0]:.3f} (pooled pixels) at epoch {best[1]}")
+    if leads:
+        counts = f"{len(sides[0].ids):,} training and {len(sides[1].ids):,} validation slices"
+        click.echo(f"{config.network}, {counts}, split by {run.split().kind}, {machine.describe()}", err=True)
+    try:
+        with _TrainingBar(config, quiet=not leads) as bar:
+            train(run, config, *sides, machine, bar.report)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; continue with: bleedmap train --resume {run.folder}", err=True)
+        sys.exit(130)  # 128 + SIGINT
+    except OSError as error:  # a full disk, met by TensorBoard
+        raise output_error(run.folder, error) from error
+    if leads and (entries := run.metrics()):
+        best = max(entries, key=lambda entry: entry.get("validation_dice", -1.0))  # the first of equals, as kept
+        dice = best.get("validation_dice", float("nan"))
+        click.echo(f"{run.folder}: best validation Dice {dice:.3f} (pooled pixels) at epoch {best['epoch']}")
 
 
-def _sides(run: "Run", config: TrainConfig, dataset: "CtIch", *, quiet: bool) -> "tuple[Side, Side]":
+def _sides(config: TrainConfig, split: "Split", dataset: "CtIch", *, quiet: bool) -> "tuple[Side, Side]":
     from bleedmap.training.data import joined, load_phantoms, load_side
 
-    split, settings = run.split(), config.preprocessing()
-    ids = [*split.train, *split.validation]
-    if quiet:
-        loaded = load_side(dataset, ids, settings)
-    else:
-        with progress_bar("reading slices") as report:
-            loaded = load_side(dataset, ids, settings, report)
+    settings = config.preprocessing()
+    with progress_bar("reading slices", quiet=quiet) as report:
+        loaded = load_side(dataset, [*split.train, *split.validation], settings, report)
     training, validation = loaded.parted(len(split.train))
     if config.phantoms:
-        with progress_bar("making phantoms") as report:
+        with progress_bar("making phantoms", quiet=quiet) as report:
             training = joined(training, load_phantoms(config.phantoms, settings, config.seed, report))
     return training, validation
 

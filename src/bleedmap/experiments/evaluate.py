@@ -91,8 +91,8 @@ def score(results: SliceResults) -> dict[str, Any]:
             **_thesis(counts.pooled()),
         },
         "thesis_per_slice": {
-            "convention": "each slice scored, then the mean; empty reference and empty prediction score 1, "
-            "a false positive on an empty reference scores 0",
+            "convention": "each slice scored, then the mean; empty against empty scores 1; a false positive on "
+            "an empty reference scores Dice 0 and, its background agreeing, mean IoU near 0.5",
             **_thesis(counts),
         },
         "strict": _strict(results),

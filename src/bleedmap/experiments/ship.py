@@ -8,7 +8,10 @@ from bleedmap.models.export import export_onnx
 from bleedmap.postprocess import THRESHOLD
 from bleedmap.training.run import Run
 
-CT_ICH = "CT-ICH 1.0.0 (Hssayeni et al., doi 10.13026/w8q8-ky94, CC BY 4.0)"
+DATA = {  # by release, with its licence
+    "1.0.0 JPEG": "CT-ICH 1.0.0 (Hssayeni et al., doi 10.13026/w8q8-ky94, CC BY 4.0)",
+    "1.3.1 NIfTI": "CT-ICH 1.3.1 (Hssayeni et al., PhysioNet, restricted licence)",
+}
 
 
 def ship(run: Run, name: str, path: Path) -> dict[str, Any]:
@@ -21,7 +24,9 @@ def ship(run: Run, name: str, path: Path) -> dict[str, Any]:
     config, split = run.config(), run.split()
     settings = config.preprocessing()
     patients = split.patients("train")
-    trained_on = f"{CT_ICH}: {len(split.train):,} slices of {len(patients)} patients, split by {split.kind}"
+    trained_on = (
+        f"{DATA[split.release]}: {len(split.train):,} slices of {len(patients)} patients, split by {split.kind}"
+    )
     if config.phantoms:
         trained_on += f"; and {config.phantoms} phantoms (synthetic heads)"
     record = {
@@ -35,6 +40,8 @@ def ship(run: Run, name: str, path: Path) -> dict[str, Any]:
         "threshold": THRESHOLD,
         "trained_on": trained_on,
         "trained_patients": list(patients),
+        "chosen_on_patients": list(split.patients("validation")),
+        "code": run.record()["code"],
         "training": config.to_dict(),
         "split": {
             "kind": split.kind, "seed": split.seed, "fold": split.fold, "folds": split.folds,

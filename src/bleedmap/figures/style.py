@@ -13,7 +13,6 @@ from bleedmap.errors import OutputError
 from bleedmap.io.files import written_whole
 
 WIDTH_MM = 180.0  # two columns of a journal page
-HIGHEST_MM = 240.0  # of such a page, with room for the legend that the author writes
 PNG_DPI = 300
 TEXT_PT, SMALL_PT = 7.0, 6.0
 CAPTION_LINE_MM = 3.4
@@ -67,7 +66,7 @@ def check_suffix(path: Path) -> None:
             path,
             found=f"the suffix '{path.suffix}'" if path.suffix else "no suffix",
             needed=f"a name that ends in {', '.join(_METADATA)}",
-            remedy=f"write to {path.with_suffix('.png').name}, for example",
+            remedy=f"write to {path.stem or 'figure'}.png, for example",
         )
 
 

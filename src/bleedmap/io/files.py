@@ -12,6 +12,8 @@ from typing import Any
 
 from bleedmap.errors import BleedmapError, OutputError
 
+_PART = ".part-"  # begins the names of what is not finished
+_LIST = ".bleedmap.json"  # in each folder of results: its files
 _REMEDIES = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere",
     errno.EACCES: "write to a folder that you own",
@@ -36,7 +38,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    beside = path.with_name(f".part-{os.getpid()}.{path.name}")  # keeps the suffix, which tells writers the format
+    beside = path.with_name(f"{_PART}{os.getpid()}.{path.name}")  # keeps the suffix, which tells writers the format
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -51,25 +53,30 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(folder: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a new folder beside `folder`; on leaving without an error it becomes `folder`, else it is removed.
+def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new folder to write into; on leaving without an error its files become those of `folder`.
 
-    Args:
-        folder: where the results go.
-        marker: a file that every such folder of results holds; a folder without it is never replaced.
-        overwrite: replace earlier results.
+    The files are listed in `folder`/.bleedmap.json, so that a later overwrite replaces just these. On an error
+    nothing stays of them.
 
     Raises:
-        OutputError: `folder` holds files that may not be replaced, the disk is full, or it cannot be written.
+        OutputError: as `refuse_folder`; the disk is full, or the folder cannot be written.
     """
-    refuse_folder(folder, marker=marker, overwrite=overwrite)
+    refuse_folder(folder, overwrite=overwrite)
     beside = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        # In a folder that exists we work inside it: it may be a mount, a link, or the working directory.
+        place = folder if folder.is_dir() else folder.parent
+        place.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=_PART, dir=place))
         beside.chmod(0o755)
         yield beside
-        _swap(beside, folder)
+        names = sorted(str(path.relative_to(beside)) for path in beside.rglob("*") if path.is_file())
+        write_json(beside / _LIST, {"program": "bleedmap", "files": names})
+        if folder.is_dir():
+            _replace_results(folder, beside)
+        else:
+            beside.replace(folder)
     except BleedmapError:
         raise
     except OSError as error:
@@ -79,38 +86,50 @@ def folder_written_whole(folder: Path, *, marker: str, overwrite: bool = False) 
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def refuse_folder(folder: Path, *, marker: str, overwrite: bool) -> None:
-    """Refuse a folder of results that would take something else with it: to be asked before long work begins.
+def refuse_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a place for results that holds anything else: to be asked before long work begins.
 
     Raises:
-        OutputError: `folder` is a file, or holds files and may not be replaced.
+        OutputError: `folder` is a file, holds files of others, or earlier results without `overwrite`.
     """
     needed, remedy = "a new or empty folder for the results", "give another folder"
     if folder.exists() and not folder.is_dir():
         raise OutputError(folder, found="is a file", needed=needed, remedy=remedy)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not (folder / marker).is_file():
-        raise OutputError(
-            folder, found=f"is not empty, and holds no {marker} of earlier results", needed=needed, remedy=remedy
-        )
-    if not overwrite:
+    files = _files_of(folder) if folder.is_dir() else set()
+    strangers = sorted(files - _listed(folder) - {_LIST})
+    if strangers:
+        more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+        found = f"holds files that are not earlier results of bleedmap: {', '.join(strangers[:3])}{more}"
+        raise OutputError(folder, found=found, needed=needed, remedy=remedy)
+    if files and not overwrite:
         remedy += ", or --overwrite to replace these results"
-        raise OutputError(folder, found="already exists and is not empty", needed=needed, remedy=remedy)
+        raise OutputError(folder, found="already holds results", needed=needed, remedy=remedy)
 
 
-def _swap(beside: Path, folder: Path) -> None:
-    """Put `beside` in the place of `folder`; what was there is gone only once that is done."""
-    old = beside.with_suffix(".old")
-    if folder.exists():
-        folder.replace(old)
+def _files_of(folder: Path) -> set[str]:
+    """Everything in `folder` but what a killed run may have left behind."""
+    inside = (path for path in folder.iterdir() if not path.name.startswith(_PART))
+    return {
+        str(path.relative_to(folder))
+        for top in inside
+        for path in ([top] if top.is_symlink() or not top.is_dir() else [top, *top.rglob("*")])
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+def _listed(folder: Path) -> set[str]:
     try:
-        beside.replace(folder)
-    except OSError:
-        if old.exists():
-            old.replace(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        return set(json.loads((folder / _LIST).read_text("utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _replace_results(folder: Path, beside: Path) -> None:
+    """Earlier results out, new ones in; the list comes last."""
+    for name in [*_listed(folder), _LIST]:
+        (folder / name).unlink(missing_ok=True)
+    for path in sorted(beside.iterdir(), key=lambda path: path.name == _LIST):
+        path.replace(folder / path.name)
 
 
 def write_json(path: Path, content: Any) -> None:

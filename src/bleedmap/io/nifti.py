@@ -102,7 +102,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
             remedy="extract a single volume (no time series, no colour)",
         )
     affine_ras = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine_ras).all() or abs(np.linalg.det(affine_ras[:3, :3])) < 1e-9:
+    if not _maps_to_a_volume(affine_ras):
         raise InputError(
             path,
             found="an affine that maps the grid to no volume",
@@ -112,6 +112,12 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     grid = NiftiGrid(affine_ras, array.shape, image.header)
     turned, affine = grid.inward(array)
     return turned, affine, grid
+
+
+def _maps_to_a_volume(affine: DoubleArray) -> bool:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return False
+    return not np.isnan(orientations.io_orientation(affine)).any()  # NaN where two axes run nearly the same way
 
 
 def _check_gzip(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Counts first, scores second.
 
 What an empty mask scores is an argument of every score that can meet one: `empty` is the score where reference
-and prediction are both empty. A false positive on an empty reference always scores 0.
+and prediction are both empty. A false positive on an empty reference always scores Dice 0 and IoU 0.
 """
 
 from dataclasses import dataclass

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from bleedmap.errors import WeightsError
 from bleedmap.io.files import written_whole
@@ -28,11 +28,28 @@ class Checkpoint:
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
 
+def load_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+    """Put the checkpoint's weights into `network`.
+
+    Raises:
+        WeightsError: they are of another network.
+    """
+    try:
+        network.load_state_dict(checkpoint.part("network"))
+    except RuntimeError as error:
+        raise WeightsError(
+            path,
+            found=f"weights of another network ({str(error).splitlines()[-1].strip()})",
+            needed="weights of the network that the run's config.json describes",
+            remedy="restore both files from the same run",
+        ) from error
+
+
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write beside, then rename: a kill at any moment leaves the old file or the new one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     with written_whole(path) as beside:
-        save_file(tensors, beside, metadata={_KEY: json.dumps(checkpoint.record, sort_keys=True)})
+        beside.write_bytes(save(tensors, metadata={_KEY: json.dumps(checkpoint.record, sort_keys=True)}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

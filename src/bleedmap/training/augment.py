@@ -28,7 +28,7 @@ class EpochDraw:
         order: (samples,) index into the training side.
         mirror_columns, mirror_rows: (samples,) bool, left–right and top–bottom.
         affine: (samples, 2, 3) output → input, in units of half the side; None without warp.
-        level, gain, noise: (samples,) in units of the window; None without intensity changes.
+        intensity: (samples, 4) level shift, gain, noise (in units of the window) and the noise's seed; or None.
     """
 
     order: AnyArray

@@ -7,6 +7,8 @@ from bleedmap.errors import SettingsError
 from bleedmap.models.networks import UNetSettings, network_settings
 from bleedmap.preprocess import Preprocessing
 
+LARGEST = 2**31  # of any number here; torch and NumPy take such seeds
+
 
 def _setting(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -41,12 +43,10 @@ class TrainConfig:
     seed: int = _setting(0, "of weights, order, mirrors and dropout")
 
     def __post_init__(self) -> None:
-        self.preprocessing()
-        self.network_settings()
         positive = ("epochs", "batch_size", "learning_rate", "width", "validate_every")
         negative = ("warp", "intensity", "phantoms", "seed")
-        bad = [name for name in positive if not getattr(self, name) > 0]
-        bad += [name for name in negative if not getattr(self, name) >= 0]
+        bad = [name for name in positive if not 0 < getattr(self, name) < LARGEST]
+        bad += [name for name in negative if not 0 <= getattr(self, name) < LARGEST]
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 bad.append(name)
@@ -57,6 +57,8 @@ class TrainConfig:
                 needed="counts and rates above 0, strengths and seeds from 0, and known words",
                 remedy="see `bleedmap train --help`",
             )
+        self.preprocessing()
+        self.network_settings()
 
     def preprocessing(self) -> Preprocessing:
         """What turns a slice into this network's input."""
@@ -78,11 +80,16 @@ class TrainConfig:
         Raises:
             SettingsError: an unknown or impossible setting.
         """
-        unknown = set(content) - {setting.name for setting in fields(cls)}
-        if unknown:
+        known = {setting.name: type(setting.default) for setting in fields(cls)}
+        wrong = [
+            f"{name} = {value!r}"
+            for name, value in content.items()
+            if name not in known or not isinstance(value, (int, float) if known[name] is float else known[name])
+        ]
+        if wrong:
             raise SettingsError(
                 "training settings",
-                found=f"unknown: {', '.join(sorted(unknown))}",
+                found=f"unknown, or of another type: {', '.join(sorted(wrong))}",
                 needed="the settings of this version",
                 remedy="resume with the version that began the run, or begin a new one",
             )

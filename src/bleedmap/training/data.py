@@ -63,7 +63,7 @@ def load_side(
 
 
 def load_phantoms(count: int, settings: Preprocessing, seed: int, progress: Progress = lambda done, of: None) -> Side:
-    """Draw `count` phantom heads and keep every slice of them that shows brain."""
+    """Draw `count` phantom heads; all their slices, as of a side."""
     ids: list[str] = []
     pairs: list[tuple[FloatArray, ByteArray]] = []
     for number in range(count):

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from bleedmap.arrays import AnyArray
 from bleedmap.metrics.overlap import Counts, accuracy, count, dice, mean_iou, together
-from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from bleedmap.models.unet import UNet, build
 from bleedmap.training.augment import EpochDraw, apply, draw_epoch
 from bleedmap.training.config import TrainConfig
@@ -189,7 +189,7 @@ def _restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
     state = _State(network, optimiser, epoch=0, best_dice=-1.0)
     if run.checkpoint_file.exists():
         stored = read_checkpoint(run.checkpoint_file)
-        network.load_state_dict(stored.part("network"))
+        load_network(network, stored, run.checkpoint_file)
         _load_optimiser(optimiser, stored)
         state.epoch, state.best_dice = stored.record["epoch"], stored.record["best_dice"]
     return state

@@ -13,9 +13,10 @@ from bleedmap import __version__
 from bleedmap.datasets.splits import Split, read_split
 from bleedmap.errors import InputError, OutputError, SettingsError
 from bleedmap.io.files import write_json, written_whole
-from bleedmap.models.checkpoint import Checkpoint, read_checkpoint
+from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint
 from bleedmap.models.unet import UNet, build
 from bleedmap.training.config import TrainConfig
+from bleedmap.training.device import Machine, choose_machine
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,56 @@ class Run:
         """The network of the epoch with the best validation Dice."""
         return self.folder / "best.safetensors"
 
-    def begin(self, config: TrainConfig, split: Split, machine: str) -> None:
-        """Write what the run is; refuse a folder that holds another.
+    def refuse_occupied(self) -> None:
+        """Refuse a place that holds anything: to be asked before long work begins.
 
         Raises:
-            OutputError: the folder is not empty.
+            OutputError: it is a file, or a folder that is not empty.
         """
-        if self.folder.exists() and any(self.folder.iterdir()):
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise OutputError(
                 self.folder,
-                found="already holds files",
+                found="already holds files" if self.folder.is_dir() else "is a file",
                 needed="a new folder for a new run",
                 remedy="give another folder, or continue this run with `bleedmap train --resume`",
             )
+
+    def begin(self, config: TrainConfig, split: Split, machine: Machine) -> None:
+        """Write what the run is.
+
+        Raises:
+            OutputError: the folder is not empty, or cannot be written.
+        """
+        self.refuse_occupied()
         write_json(self.config_file, config.to_dict())
         split.write(self.split_file)
-        write_json(self.record_file, {"code": code_version(), "machine": machine} | _versions())
+        where = {"device": machine.device.type, "bf16": machine.bf16, "processes": machine.processes}
+        write_json(self.record_file, {"code": code_version(), **where, **_versions()})
+
+    def record(self) -> dict[str, Any]:
+        """Code version, and where the run computes: device, bf16, processes."""
+        return _read_json(self.record_file)
+
+    def machine(self) -> Machine:
+        """The machine as the run began: a resumed run computes as before.
+
+        Raises:
+            SettingsError: this machine lacks that device, or another number of processes was started.
+        """
+        record = self.record()
+        try:
+            device, bf16, processes = str(record["device"]), bool(record["bf16"]), int(record["processes"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _unreadable(self.record_file, f"lacks {error}") from error
+        machine = choose_machine(device, "bf16" if bf16 else "fp32")
+        if machine.processes != processes:
+            raise SettingsError(
+                self.folder,
+                found=f"{machine.processes} process(es)",
+                needed=f"{processes}, as the run began",
+                remedy=f"resume it under torchrun --nproc-per-node {processes}" if processes > 1 else "start it alone",
+            )
+        return machine
 
     def config(self) -> TrainConfig:
         """The run's settings."""
@@ -87,14 +122,18 @@ class Run:
         """
         checkpoint = read_checkpoint(self.best_file)
         network = build(self.config().network_settings(), seed=0)
-        network.load_state_dict(checkpoint.part("network"))
+        load_network(network, checkpoint, self.best_file)
         return network.eval(), checkpoint
 
     def metrics(self) -> list[dict[str, Any]]:
         """One entry an epoch, in order; empty before the first."""
         if not self.metrics_file.exists():
             return []
-        return [json.loads(line) for line in self.metrics_file.read_text("utf-8").splitlines()]
+        try:
+            entries = [json.loads(line) for line in self.metrics_file.read_text("utf-8").splitlines()]
+            return sorted(entries, key=lambda entry: int(entry["epoch"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(self.metrics_file, str(error)) from error
 
     def write_metrics(self, entries: list[dict[str, Any]]) -> None:
         """Replace the whole file, so that it never holds half a line."""
@@ -123,14 +162,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            path,
-            found=f"cannot be read ({error})",
-            needed="JSON",
-            remedy="restore the file, or begin a new run",
-        ) from error
-    assert isinstance(content, dict)
+        raise _unreadable(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _unreadable(path, "not an object")
     return content
+
+
+def _unreadable(path: Path, why: str) -> SettingsError:
+    return SettingsError(
+        path,
+        found=f"cannot be read ({why})",
+        needed="the JSON that `bleedmap train` wrote",
+        remedy="restore the file, or begin a new run",
+    )
 
 
 def code_version() -> str:
