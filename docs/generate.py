@@ -45,9 +45,8 @@ def settings() -> str:
     names = list(PRESETS)
     parts = [NOTE, "# Training settings\n"]
     parts.append("One frozen dataclass, `bleedmap.training.config.TrainConfig`, is the config file of a run, the flags")
-    parts.append(
-        "of `bleedmap train`, the checkpoint's record and this table. Without a preset, `thesis` holds; where the thesis is silent, the value is ours.\n"
-    )
+    parts.append("of `bleedmap train`, the checkpoint's record and this table. Without a preset, `thesis` holds;")
+    parts.append("where the thesis is silent, the value is ours.\n")
     parts += [f"- **{name}**: {text}." for name, (text, _) in PRESETS.items()]
     parts.append("\n| setting | what it is | " + " | ".join(names) + " |")
     parts.append("| --- | --- |" + " --- |" * len(names))

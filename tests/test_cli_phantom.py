@@ -118,7 +118,7 @@ def test_demo_segments_a_phantom_and_compares(tmp_path, blood_band):
     assert RESEARCH_ONLY in result.stdout
     assert "phantom_overlay.png" in result.stdout
     volumes = {f"phantom{ending}.nii.gz" for ending in ("", "_truth", "_dseg", "_probseg")}
-    assert {path.name for path in out.iterdir()} == volumes | {"phantom_overlay.png", "demo.json"}
+    assert {path.name for path in out.iterdir()} == volumes | {"phantom_overlay.png", "demo.json", ".bleedmap.json"}
     record = json.loads((out / "demo.json").read_text())
     truth, mask = nifti.read_mask(out / "phantom_truth.nii.gz"), nifti.read_mask(out / "phantom_dseg.nii.gz")
     assert record["true_ml"] == pytest.approx(truth.volume_ml, abs=0.01)

@@ -53,7 +53,10 @@ def test_a_folder_of_pictures(tmp_path: Path, weights: str, capsys: pytest.Captu
     out = tmp_path / "deep/er/out"
     assert run("segment", tmp_path / "s", "-o", out, "--weights", weights) == 0
     endings = ("mask", "overlay", "prob")
-    expected = {f"{number}_{ending}.png" for number in (1, 2, 10) for ending in endings} | {"summary.json"}
+    expected = {f"{number}_{ending}.png" for number in (1, 2, 10) for ending in endings} | {
+        "summary.json",
+        ".bleedmap.json",
+    }
     assert {one.name for one in out.iterdir()} == expected
     true = head_hu(150, 120) == 70
     found = images.read_mask(out / "10_mask.png", (150, 120))
@@ -81,7 +84,7 @@ def test_a_volume_returns_on_its_own_grid(
     path, out = volume(tmp_path / name), tmp_path / "out"
     assert run("segment", path, "-o", out, "--weights", weights, "--json") == 0
     assert {one.name for one in out.iterdir()} == {
-        "head_dseg.nii.gz", "head_probseg.nii.gz", "head_overlay.png", "summary.json",
+        "head_dseg.nii.gz", "head_probseg.nii.gz", "head_overlay.png", "summary.json", ".bleedmap.json",
     }  # fmt: skip
     given, mask = nib.load(path), nib.load(out / "head_dseg.nii.gz")
     np.testing.assert_allclose(mask.affine, given.affine)

@@ -1,16 +1,25 @@
 """split → train → evaluate → export → segment, by the verbs, on a small data set and on the real one."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bleedmap.cli.main import main
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.splits import Split, make_split
+from bleedmap.errors import SettingsError
 from bleedmap.experiments.evaluate import measure, score
+from bleedmap.models.checkpoint import read_checkpoint
+from bleedmap.preprocess import Preprocessing, network_input, resize_into
+from bleedmap.training.run import Run
 
 TINY = ("--width", "0.0625", "--size", "32", "--epochs", "2", "--batch-size", "4", "--device", "cpu")
 
@@ -64,6 +73,122 @@ def test_resume_takes_its_settings_from_the_run(jpeg_release, split_file, tmp_pa
     assert "already holds files" in capsys.readouterr().err
 
 
+def start(*arguments: object, launcher: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    """The command line in a process of its own."""
+    command = [sys.executable, *launcher, "-m", "bleedmap.cli.main", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+
+def test_a_run_killed_and_resumed_by_the_verb_ends_with_the_same_weights(jpeg_release, split_file, tmp_path):
+    """In the precision that this machine chooses, with every random transform; SIGKILL after two epochs of six."""
+    settings = (*TINY, "--epochs", "6", "--warp", "1", "--intensity", "1", "--schedule", "cosine")
+    ends = []
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        process = start("train", "--data", jpeg_release, "--split", split_file, "-o", folder, *settings)
+        if name == "killed":
+            deadline = time.monotonic() + 120
+            while len(Run(folder).metrics()) < 2 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            process.kill()
+            process.communicate()
+            assert 2 <= len(Run(folder).metrics()) < 6, "killed too late to show anything"
+            process = start("train", "--data", jpeg_release, "--resume", folder)
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+        ends.append(read_checkpoint(Run(folder).checkpoint_file))
+    assert ends[0].record == ends[1].record
+    assert all(torch.equal(ends[0].tensors[name], ends[1].tensors[name]) for name in ends[0].tensors)
+    assert Run(tmp_path / "killed").machine() == Run(tmp_path / "whole").machine()
+
+
+def test_torchrun_starts_the_verb(jpeg_release, split_file, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments = ("train", "--data", jpeg_release, "--split", split_file, "-o", tmp_path / "run", *TINY)
+    _, told = (process := start(*arguments, launcher=launcher)).communicate(timeout=180)
+    assert process.returncode == 0, told
+    assert told.count("training and") == 1  # one of the two speaks
+    run = Run(tmp_path / "run")
+    assert run.record()["processes"] == 2
+    assert [entry["epoch"] for entry in run.metrics()] == [1, 2]
+    with pytest.raises(SettingsError, match="1 process"):
+        run.machine()
+
+
+def test_damaged_input_begins_no_run(jpeg_release, tmp_path, capsys):
+    """A truncated slice and a mask of another size, met while reading: exit code 2, no run folder."""
+    brain = jpeg_release / "Patients_CT/049/brain"
+    whole = (brain / "1.jpg").read_bytes()
+    for damage, expected in (("slice", "cannot be read"), ("mask", "a mask of 10×10")):
+        if damage == "slice":
+            (brain / "1.jpg").write_bytes(whole[:-200])
+        else:
+            (brain / "1.jpg").write_bytes(whole)
+            Image.fromarray(np.zeros((10, 10), np.uint8)).save(brain / "2_HGE_Seg.jpg")
+        data = open_ct_ich(jpeg_release)
+        sides = [tuple(record.id for record in patient.slices) for patient in data.patients]
+        split = Split("patient", 0, False, data.content_sha256(), data.release, None, None, *sides)
+        split.write(tmp_path / f"{damage}.json")
+        folder = tmp_path / "run"
+        arguments = ("--data", jpeg_release, "--split", tmp_path / f"{damage}.json", "-o", folder, *TINY)
+        assert run("train", *arguments) == 2
+        assert expected in capsys.readouterr().err
+        assert not folder.exists()
+
+
+def test_a_full_disk_is_explained(jpeg_release, split_file, tmp_path):
+    """Files may not grow past 60 kB: the checkpoint does not fit. No traceback, no half-written checkpoint."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "from bleedmap.cli.main import main; main(sys.argv[1:])"
+    )
+    arguments = ("train", "--data", jpeg_release, "--split", split_file, "-o", tmp_path / "run", *TINY)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 2
+    assert "cannot be written" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    assert not list((tmp_path / "run").glob(".part*"))
+
+
+def test_a_damaged_run_is_explained(jpeg_release, split_file, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run("train", "--data", jpeg_release, "--split", split_file, "-o", folder, *TINY) == 0
+    damages = {
+        "metrics.jsonl": '{"epoch": 1}\n{"epo',
+        "config.json": "[]",
+        "run.json": "{}",
+        "split.json": "{",
+    }
+    for name, damaged in damages.items():
+        whole = (folder / name).read_text()
+        (folder / name).write_text(damaged)
+        capsys.readouterr()
+        assert run("train", "--data", jpeg_release, "--resume", folder) == 2
+        assert name in capsys.readouterr().err
+        (folder / name).write_text(whole)
+    config = json.loads((folder / "config.json").read_text())
+    for change in ({"size": "32"}, {"width": 0.125}):
+        (folder / "config.json").write_text(json.dumps(config | change))
+        assert run("train", "--data", jpeg_release, "--resume", folder) == 2
+    (tmp_path / "file").write_text("mine")
+    assert run("train", "--data", jpeg_release, "--split", split_file, "-o", tmp_path / "file", *TINY) == 2
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_flags_that_could_do_nothing_are_refused(jpeg_release, split_file, tmp_path, capsys):
+    for flags in (("--device", "cuda"), ("--precision", "bf16")):
+        assert run("evaluate", "--data", jpeg_release, "--split", split_file, *flags) == 2
+        assert "OpenVINO" in capsys.readouterr().err
+    for wrong in (("--width", "nan"), ("--seed", "99999999999999"), ("--batch-size", "0")):
+        arguments = ("--data", jpeg_release, "--split", split_file, "-o", tmp_path / "run", *TINY, *wrong)
+        assert run("train", *arguments) == 2
+        assert wrong[0].strip("-").replace("-", "_") in capsys.readouterr().err
+
+
 def test_a_split_whose_sides_share_a_patient_is_refused(jpeg_release, split_file, tmp_path, capsys):
     content = json.loads(split_file.read_text())
     content["test"].append(content["train"].pop())
@@ -112,8 +237,6 @@ def test_a_perfect_network_scores_1_and_a_blind_one_0(ct_ich_root, grid):
     data = open_ct_ich(ct_ich_root)
     split = make_split(data, "patient", 0, True)
     ids = split.test[::6]
-    from bleedmap.preprocess import Preprocessing, network_input, resize_into
-
     settings = Preprocessing(size=256)
     queue = [data.slice(name) for name in ids]
 

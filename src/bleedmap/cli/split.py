@@ -42,10 +42,10 @@ def command(
 ) -> None:  # fmt: skip
     """Write a split file: train, validation and test, by patient or by slice.
 
-    In: the data set. Out: a JSON file that names the slices of each side (80, 10 and 10 % of the patients, or of the slices) and the
-    checksum of the data, which `train` and `evaluate` hold it to. Every side gets bleeding and bleed-free patients
-    in proportion. With --folds N: a folder of N files; each patient of whom a slice was taken is tested in
-    exactly one of them.
+    In: the data set. Out: a JSON file that names the slices of each side (80, 10 and 10 % of the patients, or of the
+    slices) and the checksum of the data, which `train` and `evaluate` hold it to. Every side gets bleeding and
+    bleed-free patients in proportion. With --folds N: a folder of N files; each patient of whom a slice was taken is
+    tested in exactly one of them.
 
     \b
     bleedmap split --data ct-ich -o split.json                    patients stay whole

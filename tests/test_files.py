@@ -1,0 +1,91 @@
+"""Folders of results: whole or not at all, and never at the cost of somebody's files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bleedmap.errors import OutputError
+from bleedmap.io.files import folder_written_whole, write_json, written_whole
+
+
+def fill(folder: Path, *names: str, overwrite: bool = False) -> None:
+    with folder_written_whole(folder, overwrite=overwrite) as inside:
+        for name in names:
+            (inside / name).parent.mkdir(exist_ok=True)
+            (inside / name).write_text(name, "utf-8")
+
+
+def held(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {".bleedmap.json"}
+
+
+def test_earlier_results_are_replaced_on_request_only(tmp_path):
+    out = tmp_path / "out"
+    fill(out, "a.txt", "sub/b.txt")
+    with pytest.raises(OutputError, match="already holds results"):
+        fill(out, "c.txt")
+    assert held(out) == {"a.txt", "sub/b.txt"}
+    fill(out, "c.txt", overwrite=True)
+    assert held(out) == {"c.txt"}
+
+
+@pytest.mark.parametrize("stranger", ["thesis.docx", "sub/notes.txt", ".hidden"])
+def test_a_folder_with_somebodys_file_is_never_touched(tmp_path, stranger):
+    out = tmp_path / "out"
+    fill(out, "summary.json", "sub/b.txt")
+    (out / stranger).write_text("mine", "utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="not earlier results"):
+            fill(out, "new.txt", overwrite=overwrite)
+    assert held(out) == {"summary.json", "sub/b.txt", stranger}
+
+
+def test_the_working_directory_and_a_link_can_be_the_target(tmp_path, monkeypatch):
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    fill(tmp_path / "link", "a.txt")
+    assert (tmp_path / "link").is_symlink()
+    assert held(target) == {"a.txt"}
+    monkeypatch.chdir(target)
+    fill(Path(), "b.txt", overwrite=True)
+    assert held(target) == {"b.txt"}
+
+
+def test_an_error_leaves_earlier_results_and_nothing_else(tmp_path):
+    out = tmp_path / "out"
+    fill(out, "a.txt")
+
+    def fail() -> None:
+        with folder_written_whole(out, overwrite=True) as inside:
+            (inside / "b.txt").write_text("half", "utf-8")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert held(out) == {"a.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_run_left_behind_is_no_obstacle(tmp_path):
+    out = tmp_path / "out"
+    (out / ".part-killed").mkdir(parents=True)
+    (out / ".part-killed/half.txt").write_text("half", "utf-8")
+    fill(out, "a.txt")
+    assert "a.txt" in held(out)
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "deep/file.json"
+    write_json(path, {"a": 1})
+
+    def fail() -> None:
+        with written_whole(path) as beside:
+            beside.write_text("half", "utf-8")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert '"a": 1' in path.read_text("utf-8")
+    assert os.listdir(path.parent) == ["file.json"]  # noqa: PTH208
