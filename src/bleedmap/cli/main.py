@@ -19,6 +19,7 @@ VERBS = {
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
     "phantom": "Write a synthetic head CT with known bleeds as NIfTI.",
+    "reproduce": "The 2021 thesis: so far, what the numbers of its Table 1 can mean.",
     "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
 }
 

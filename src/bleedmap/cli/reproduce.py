@@ -1,0 +1,59 @@
+"""`bleedmap reproduce`."""
+
+import json
+from typing import Any
+
+import click
+
+from bleedmap.cli.options import json_option
+
+
+@click.group(short_help="The 2021 thesis: so far, what the numbers of its Table 1 can mean.")
+def command() -> None:
+    """The 2021 thesis that this project grew from (Erazo, USFQ): so far, what the numbers of its Table 1 can mean.
+
+    \b
+    bleedmap reproduce conventions
+    """
+
+
+@command.command()
+@json_option
+def conventions(as_json: bool) -> None:
+    """Which ways of scoring can yield Table 1's pairs of Dice and IoU, and which cannot.
+
+    In: nothing; the table's 20 cells are in the program. Out: for each convention, how many of them it allows. A
+    convention that forbids a pair, rounding granted, is not how that pair was scored.
+
+    \b
+    bleedmap reproduce conventions
+    bleedmap reproduce conventions --json
+    """
+    from bleedmap.experiments.conventions import CONVENTIONS, TABLE_1
+
+    found = []
+    for one in CONVENTIONS:
+        forbidden = [row for row in TABLE_1 if not one.allows(row)]
+        pairs = [{"dice": row.dice, "mean_iou": row.mean_iou} for row in forbidden]
+        allowed = len(TABLE_1) - len(forbidden)
+        found.append({"convention": one.text, "cells": len(TABLE_1), "allows": allowed, "forbids": pairs})
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print(found)
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, padding=(0, 2, 1, 0))
+    table.add_column("Scored by", ratio=1)
+    table.add_column("Allows", justify="right", no_wrap=True)
+    table.add_column("A cell that it forbids (Dice, IoU)", no_wrap=True)
+    for one in sorted(found, key=lambda one: -one["allows"]):
+        example = f"{one['forbids'][-1]['dice']:.2f}, {one['forbids'][-1]['mean_iou']:.2f}" if one["forbids"] else ""
+        table.add_row(one["convention"], f"{one['allows']} of {one['cells']}", example)
+    console.print(table)
+    console.print("By slice: the thesis' test slices are of patients that were trained on. Rounding is granted.")

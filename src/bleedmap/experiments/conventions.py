@@ -1,0 +1,174 @@
+"""What the thesis' Table 1 can mean: which ways of scoring can yield its pairs of Dice and IoU, and which cannot.
+
+The thesis does not say whether images are pooled or averaged, what an empty reference scores, or in the end whether
+the background's IoU is averaged in. Each convention below allows an interval of IoU for a given Dice (and accuracy);
+a pair of Table 1 that lies outside, rounding granted, cannot have been scored that way.
+
+For one mask IoU = f(Dice) with f(d) = d / (2 - d), soft or thresholded alike. f is convex with f(0) = 0 and
+f(1) = 1, so for a mean over slices Jensen's inequality gives f(mean Dice) <= mean IoU <= mean Dice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+ROUNDING = 0.005  # of Dice and IoU in Table 1, two decimals
+ACCURACY_ROUNDING = 0.00005  # of accuracy, 99.91 %
+LESION_FREE_SHARE = 0.5  # of the thesis' balanced slices
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One cell of Table 1: the scores are those of the test set, by slice."""
+
+    model: int
+    epochs: int
+    batch: int
+    mean_iou: float
+    dice: float
+    accuracy: float
+
+
+def _rows(model: int, batch: int, columns: dict[int, tuple[float, float, float]]) -> tuple[TableRow, ...]:
+    return tuple(TableRow(model, epochs, batch, *scores) for epochs, scores in columns.items())
+
+
+# Erazo, USFQ, 2021, Table 1.
+TABLE_1 = (
+    *_rows(1, 16, {200: (0.56, 0.65, 0.9974), 400: (0.68, 0.78, 0.9977), 600: (0.72, 0.80, 0.9978),
+                   800: (0.76, 0.82, 0.9981), 1000: (0.79, 0.83, 0.9982)}),
+    *_rows(1, 32, {200: (0.57, 0.65, 0.9975), 400: (0.67, 0.77, 0.9977), 600: (0.73, 0.81, 0.9978),
+                   800: (0.77, 0.82, 0.9980), 1000: (0.78, 0.83, 0.9982)}),
+    *_rows(2, 16, {200: (0.60, 0.69, 0.9973), 400: (0.72, 0.81, 0.9982), 600: (0.80, 0.85, 0.9987),
+                   800: (0.84, 0.88, 0.9990), 1000: (0.84, 0.88, 0.9990)}),
+    *_rows(2, 32, {200: (0.61, 0.70, 0.9975), 400: (0.72, 0.81, 0.9982), 600: (0.79, 0.85, 0.9986),
+                   800: (0.84, 0.88, 0.9990), 1000: (0.85, 0.89, 0.9991)}),
+)  # fmt: skip
+
+
+def iou_of(dice: float) -> float:
+    """IoU of one mask, or of one pool of pixels, with that Dice."""
+    return dice / (2 - dice)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A way of scoring, and the IoU that it allows.
+
+    Attributes:
+        key: short name.
+        text: in words.
+        interval: (Dice, accuracy) -> lowest and highest IoU; lowest above highest where that Dice cannot be.
+    """
+
+    key: str
+    text: str
+    interval: Callable[[float, float], tuple[float, float]]
+
+    def allows(self, row: TableRow) -> bool:
+        """Whether the row's IoU lies in the interval, for some values that round to the row's."""
+        low, high = 2.0, -1.0
+        for dice in (row.dice - ROUNDING, row.dice, row.dice + ROUNDING):
+            for accuracy in (row.accuracy - ACCURACY_ROUNDING, row.accuracy + ACCURACY_ROUNDING):
+                lowest, highest = self.interval(dice, accuracy)
+                if lowest <= highest:
+                    low, high = min(low, lowest), max(high, highest)
+        return low - ROUNDING <= row.mean_iou <= high + ROUNDING
+
+
+def _pooled_mean(dice: float, accuracy: float) -> tuple[float, float]:
+    """Errors and hits follow from Dice and accuracy, per pixel: so does the background's IoU."""
+    wrong = 1 - accuracy
+    hit = dice * wrong / (2 * (1 - dice))
+    background = (1 - hit - wrong) / (1 - hit)
+    mean = (iou_of(dice) + background) / 2
+    return mean, mean
+
+
+def _empty_scores_1(dice: float, accuracy: float) -> tuple[float, float]:
+    """Half of the slices score 1 for both; the other half carries the rest."""
+    lesion = (dice - LESION_FREE_SHARE) / (1 - LESION_FREE_SHARE)
+    if not 0 <= lesion <= 1:
+        return 1.0, 0.0
+    return LESION_FREE_SHARE + (1 - LESION_FREE_SHARE) * iou_of(lesion), dice
+
+
+def _empty_or_not(dice: float, accuracy: float) -> tuple[float, float]:
+    """A lesion-free slice scores 1 or, with any false positive, 0; the share q of them that score 1 is free."""
+    lowest, half = 2.0, LESION_FREE_SHARE
+    for step in range(1001):
+        lesion = (dice - half * step / 1000) / (1 - half)
+        if 0 <= lesion <= 1:
+            lowest = min(lowest, half * step / 1000 + (1 - half) * iou_of(lesion))
+    return lowest, dice
+
+
+def _empty_scores_0(dice: float, accuracy: float) -> tuple[float, float]:
+    """Half of the slices score 0 for both: Dice cannot pass one half."""
+    share = 1 - LESION_FREE_SHARE
+    return (share * iou_of(dice / share), dice) if dice <= share else (1.0, 0.0)
+
+
+def _smooth_dice_only(dice: float, accuracy: float) -> tuple[float, float]:
+    """Dice is smoothed, so that empty scores 1; IoU is not, so that empty scores 0."""
+    low, high = _empty_scores_1(dice, accuracy)
+    return low - LESION_FREE_SHARE, high - LESION_FREE_SHARE
+
+
+def _with_background(lesion: Callable[[float, float], tuple[float, float]]) -> Callable[..., tuple[float, float]]:
+    """Averaged with a background IoU of 0.95 to 1: a lesion is at most 4.2 % of a slice, and so is its miss."""
+
+    def interval(dice: float, accuracy: float) -> tuple[float, float]:
+        low, high = lesion(dice, accuracy)
+        return ((low + 0.95) / 2, (high + 1) / 2) if low <= high else (low, high)
+
+    return interval
+
+
+def _by_slice(dice: float, accuracy: float) -> tuple[float, float]:
+    return iou_of(dice), dice
+
+
+def _pooled(dice: float, accuracy: float) -> tuple[float, float]:
+    return iou_of(dice), iou_of(dice)
+
+
+_ALL = "mean over all slices"
+CONVENTIONS = (
+    Convention("pooled, lesion", "all pixels pooled, soft or thresholded; lesion IoU", _pooled),
+    Convention("pooled, mean", "all pixels pooled, thresholded; mean of lesion and background IoU", _pooled_mean),
+    Convention("lesion slices, lesion", "mean over lesion slices; lesion IoU", _by_slice),
+    Convention(
+        "lesion slices, mean", "mean over lesion slices; mean of lesion and background IoU", _with_background(_by_slice)
+    ),
+    Convention("empty 1, lesion", f"{_ALL}, lesion-free ones all empty and scoring 1; lesion IoU", _empty_scores_1),
+    Convention(
+        "empty 1, mean",
+        f"{_ALL}, lesion-free ones all empty and scoring 1; mean of lesion and background IoU",
+        _with_background(_empty_scores_1),
+    ),
+    Convention(
+        "empty 1 or 0, lesion",
+        f"{_ALL}, lesion-free ones scoring 1 where empty, 0 with any false positive; lesion IoU",
+        _empty_or_not,
+    ),
+    Convention(
+        "empty 1 or 0, mean",
+        f"{_ALL}, lesion-free ones scoring 1 where empty, 0 with any false positive; mean of lesion and background IoU",
+        _with_background(_empty_or_not),
+    ),
+    Convention("empty 0, lesion", f"{_ALL}, lesion-free ones scoring 0; lesion IoU", _empty_scores_0),
+    Convention(
+        "Dice 1, IoU 0, lesion", f"{_ALL}, lesion-free ones: Dice 1 (smoothed), IoU 0; lesion IoU", _smooth_dice_only
+    ),
+    Convention(
+        "Dice 1, IoU 0, mean",
+        f"{_ALL}, lesion-free ones: Dice 1 (smoothed), IoU 0; mean of lesion and background IoU",
+        _with_background(_smooth_dice_only),
+    ),
+)
+
+
+def implied_lesion_share(row: TableRow) -> float:
+    """Share of lesion pixels that a pooled, thresholded Dice and accuracy imply, false positives and misses equal."""
+    wrong = 1 - row.accuracy
+    return row.dice * wrong / (2 * (1 - row.dice)) + wrong / 2
