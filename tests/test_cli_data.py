@@ -129,7 +129,7 @@ class TestSplit:
         described = json.loads(capsys.readouterr().out)
         assert sum(split["test"]["lesion_slices"] for split in described["splits"]) == 318
         assert [read_split(out / f"fold-{k}.json").fold for k in range(1, 6)] == [1, 2, 3, 4, 5]
-        assert len(list(out.iterdir())) == 5
+        assert len(list(out.glob("fold-*.json"))) == 5
 
     def test_too_many_folds_leave_nothing(
         self, jpeg_release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
