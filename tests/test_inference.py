@@ -15,6 +15,8 @@ import pytest
 from tiny_network import RECORD, SIZE, head_hu, write_tiny_network
 
 import bleedmap
+from bleedmap.datasets.ct_ich import open_ct_ich
+from bleedmap.datasets.splits import read_split
 from bleedmap.errors import BleedmapError, SettingsError, WeightsError
 from bleedmap.geometry import axial_affine
 from bleedmap.inference.backends import BackendRecord
@@ -195,6 +197,20 @@ def test_backends_agree(unet: WeightsFile) -> None:
     assert np.ptp(in_torch) > 0.2  # else agreement would say nothing
     np.testing.assert_allclose(OpenVinoBackend(unet, "fp32").predict(slices), in_torch, atol=1e-4)
     np.testing.assert_allclose(OpenVinoBackend(unet, "auto").predict(slices), in_torch, atol=0.02)
+
+
+def test_backends_agree_on_real_slices(ct_ich_root: Path) -> None:
+    """The installed weights on slices of their test side: the same masks from OpenVINO and from torch."""
+    from bleedmap.inference.torch_backend import TorchBackend
+
+    weights, data = locate(), open_ct_ich(ct_ich_root)
+    names = read_split(weights.path.with_suffix(".split.json")).test[::60]
+    hu = np.stack([data.read_hu(data.slice(name)) for name in names])
+    backends = (OpenVinoBackend(weights), TorchBackend(weights))
+    one, other = (segment_slices(hu, preprocessing_of(weights), backend) for backend in backends)
+    assert one.max() > 0.9
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    assert ((one >= 0.5) != (other >= 0.5)).sum() <= 2  # of 3.8 million pixels
 
 
 def test_a_device_that_is_not_there_is_refused(unet: WeightsFile) -> None:

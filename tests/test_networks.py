@@ -113,7 +113,7 @@ def test_export_equals_eager(name, tmp_path):
         eager = torch.sigmoid(network(torch.from_numpy(slices)[:, None]))[:, 0].numpy()
         again, stored = load_onnx(path.read_bytes(), path)
         reloaded = torch.sigmoid(again(torch.from_numpy(slices)[:, None]))[:, 0].numpy()
-    exported = OpenVinoBackend(weights, "fp32").predict(slices)
+    exported = OpenVinoBackend(weights).predict(slices)
     assert weights.sha256 == sha256
     assert stored == record
     np.testing.assert_allclose(exported, reloaded, atol=1e-5)  # the same fp16 weights

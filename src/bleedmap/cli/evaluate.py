@@ -124,10 +124,10 @@ def _subject(name: str | None, device: str, precision: str) -> _Subject:
         raise SettingsError(
             "--device" if precision != "bf16" else "--precision",
             found=f"--device {device} --precision {precision} for exported weights, which OpenVINO runs",
-            needed="--device cpu and --precision auto or fp32",
+            needed="--device cpu and --precision fp32",
             remedy="leave the flags out, or evaluate the run's folder",
         )
-    return _weights_subject(name, precision)
+    return _weights_subject(name)
 
 
 def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
@@ -154,14 +154,14 @@ def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
     )  # fmt: skip
 
 
-def _weights_subject(name: str | None, precision: str) -> _Subject:
+def _weights_subject(name: str | None) -> _Subject:
     from bleedmap.datasets.splits import read_split
     from bleedmap.inference.openvino_backend import OpenVinoBackend
     from bleedmap.inference.segment import preprocessing_of
     from bleedmap.models.weights import locate
 
     weights = locate(name)
-    backend = OpenVinoBackend(weights, "fp32" if precision == "fp32" else "auto")
+    backend = OpenVinoBackend(weights)
     own_split = weights.path.with_suffix(".split.json")
     return _Subject(
         f"{weights.name}, SHA-256 {weights.sha256[:12]}…", backend.predict, preprocessing_of(weights),

@@ -281,7 +281,7 @@ def _predict(
     from bleedmap.inference.segment import preprocessing_of, segment_slices
     from bleedmap.window import BRAIN
 
-    settings, backend = preprocessing_of(weights), OpenVinoBackend(weights, "fp32")
+    settings, backend = preprocessing_of(weights), OpenVinoBackend(weights)
     shown = []
     for record in chosen:
         hu, reference = dataset.read_hu(record), dataset.read_mask(record)

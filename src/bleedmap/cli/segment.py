@@ -40,8 +40,8 @@ _SUMMARY = "summary.json"
     help="Where; cuda and mps need --backend torch.",
 )  # fmt: skip
 @click.option(
-    "--precision", type=click.Choice(["auto", "fp32"]), default="auto", show_default=True,
-    help="auto lets OpenVINO compute in bf16 where the processor does so natively.",
+    "--precision", type=click.Choice(["fp32", "auto"]), default="fp32", show_default=True,
+    help="fp32: the same on every machine. auto: OpenVINO may take bf16, faster, other at lesions' edges.",
 )  # fmt: skip
 @click.option(
     "--threshold", type=click.FloatRange(0, 1, min_open=True),
