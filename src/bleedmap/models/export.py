@@ -60,6 +60,7 @@ def export_onnx(network: UNet, size: int, record: dict[str, Any], path: Path) ->
     assert program is not None
     model = program.model_proto
     _store_as_half(model)
+    _forget_source(model)
     helper.set_model_props(model, {METADATA_KEY: json.dumps(record, sort_keys=True)})
     model.producer_name, model.doc_string = "bleedmap", "Research software, not a medical device."
     onnx.checker.check_model(model)
@@ -95,6 +96,14 @@ def _store_as_half(model: onnx.ModelProto) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def _forget_source(model: onnx.ModelProto) -> None:
+    """Drop the exporter's stack traces: they name folders of the machine that it ran on."""
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del model.graph.metadata_props[:]
 
 
 def load_onnx(content: bytes, path: Path) -> tuple[UNet, dict[str, Any]]:
