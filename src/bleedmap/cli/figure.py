@@ -203,17 +203,13 @@ def _curve(folder: Path) -> "TrainingCurve":
     from bleedmap.training.run import open_run
 
     run = open_run(folder)
-    try:
-        entries = run.metrics()
-        damaged = any(not {"epoch", "loss"} <= set(entry) for entry in entries)
-    except (OSError, ValueError, TypeError):
-        entries, damaged = [], True
-    if damaged or not entries:
+    entries = run.metrics()
+    if not entries:
         raise InputError(
             run.metrics_file,
-            found="cannot be read as a run's metrics" if damaged else "no epoch has finished yet",
+            found="no epoch has finished yet",
             needed="a line of JSON an epoch, as `bleedmap train` writes them",
-            remedy="copy the file again" if damaged else "wait for the first epoch, or give another run",
+            remedy="wait for the first epoch, or give another run",
         )
     config, split = run.config(), run.split()
     width = f" × {config.width:g} filters" if config.width != 1 else ""
