@@ -65,7 +65,8 @@ def command(
     """Measure a trained network on one side of a split.
 
     In: a run folder, an .onnx file or the name of installed weights (the default weights when left out), and the data
-    set. Out: the thesis' measures under a stated convention, the strict ones beside them, and detection.
+    set. Out: the thesis' measures under a stated convention, the strict ones beside them, and detection, with
+    95 % intervals over patients.
 
     \b
     bleedmap evaluate runs/quick --data ct-ich                 the run's own test side
@@ -77,7 +78,7 @@ def command(
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split
     from bleedmap.errors import SplitError
-    from bleedmap.experiments.evaluate import measure, score
+    from bleedmap.experiments.evaluate import intervals, measure, score
     from bleedmap.io.files import write_json
 
     subject = _subject(network, device, precision)
@@ -109,6 +110,7 @@ def command(
         "patients_also_trained_on": len(measured & set(subject.trained_patients)),
         "patients_that_chose_the_epoch": len(measured & set(subject.chosen_on_patients)),
         **score(results),
+        "intervals": intervals(results),
     }
     if out is not None:
         counts = {name: column.tolist() for name, column in asdict(results.counts).items()}
@@ -187,13 +189,20 @@ def _print(report: dict[str, Any]) -> None:
     split = report["split"]
     console = Console(highlight=False)
     console.print(f"[bold]{escape(report['network'])}[/], {split['side']} side, split by {split['kind']}")
+    console.print(
+        f"{report['slices']:,} slices ({report['lesion_slices']} with a lesion) of {report['patients']} patients "
+        f"({report['lesion_patients']} with a lesion)"
+    )
     for title, key, rows in _groups(report):
         console.print(f"\n[bold]{title}[/]: {report[key]['convention']}", soft_wrap=True)
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(min_width=36)
+        table.add_column(min_width=34)
         table.add_column(justify="right")
-        for name, value, over in rows:
-            table.add_row(name, "–" if value is None else f"{value:.4f}", over)
+        table.add_column(min_width=17)
+        for words, name, over in rows:
+            value, ends = report[key][name], report["intervals"].get(key, {}).get(name)
+            shown = "–" if value is None else f"{value:.4f}"
+            table.add_row(words, shown, f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "", over)
         console.print(table)
     if report["patients_also_trained_on"]:
         console.print(
@@ -205,45 +214,38 @@ def _print(report: dict[str, Any]) -> None:
             f"\n[bold red]{report['patients_that_chose_the_epoch']} of these patients decided which epoch was kept[/]: "
             "these figures are not of unseen patients."
         )
-    console.print(f"\nThreshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
+    console.print(f"\nIntervals: {report['intervals']['convention']}.", soft_wrap=True)
+    console.print(f"Threshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
 
 
-def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, float | None, str]]]]:
-    """(title, key in the report, rows of (name, value, over what))."""
-    strict, detection = report["strict"], report["detection"]
-    every = f"{report['slices']:,} slices, {report['patients']} patients"
+def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
+    """(title, key in the report, rows of (words, name in the report, over what))."""
+    every = f"{report['slices']:,} slices"
     lesion = f"{report['lesion_slices']} lesion slices"
-    patients = f"{report['lesion_patients']} patients with a lesion"
-    thesis = {
-        key: [
-            ("Dice", report[key]["dice"], every),
-            ("mean IoU", report[key]["mean_iou"], every),
-            ("accuracy", report[key]["accuracy"], every),
-        ]
-        for key in ("thesis_pooled", "thesis_per_slice")
-    }
-    strict_rows = [
-        ("Dice, lesion slices", strict["lesion_slice_dice"], lesion),
-        ("IoU, lesion slices", strict["lesion_slice_iou"], lesion),
-        ("precision, lesion slices", strict["lesion_slice_precision"], lesion),
-        ("recall, lesion slices", strict["lesion_slice_recall"], lesion),
-        ("Dice, patients' mean over slices", strict["patient_mean_dice"], patients),
-        ("Dice, patients' measured slices pooled", strict["patient_stack_dice"], patients),
-        ("precision, pooled pixels", strict["pooled_precision"], every),
-        ("recall, pooled pixels", strict["pooled_recall"], every),
-        (
-            "lesion-free slices with any marked",
-            strict["lesion_free_slices_marked"],
-            f"{strict['lesion_free_slices']:,} lesion-free slices",
-        ),
-    ]
-    detection_rows = [
-        ("ROC AUC, slices", detection["slice_roc_auc"], every),
-        ("ROC AUC, pixels", detection["pixel_roc_auc"], every),
-    ]
+    patients = f"{report['lesion_patients']} patients"
+    free = f"{report['strict']['lesion_free_slices']:,} slices"
+    thesis = [("Dice", "dice", every), ("mean IoU", "mean_iou", every), ("accuracy", "accuracy", every)]
     return [
-        ("Thesis, pooled", "thesis_pooled", thesis["thesis_pooled"]),
-        ("Thesis, per slice", "thesis_per_slice", thesis["thesis_per_slice"]),
-        ("Strict", "strict", strict_rows),
-        ("Detection", "detection", detection_rows),
+        ("Thesis, pooled", "thesis_pooled", thesis),
+        ("Thesis, per slice", "thesis_per_slice", thesis),
+        (
+            "Strict",
+            "strict",
+            [
+                ("Dice, lesion slices", "lesion_slice_dice", lesion),
+                ("IoU, lesion slices", "lesion_slice_iou", lesion),
+                ("precision, lesion slices", "lesion_slice_precision", lesion),
+                ("recall, lesion slices", "lesion_slice_recall", lesion),
+                ("Dice, mean of patients' means", "patient_mean_dice", patients),
+                ("Dice, each patient's slices pooled", "patient_stack_dice", patients),
+                ("precision, pooled pixels", "pooled_precision", every),
+                ("recall, pooled pixels", "pooled_recall", every),
+                ("lesion-free slices marked anywhere", "lesion_free_slices_marked", free),
+            ],
+        ),
+        (
+            "Detection",
+            "detection",
+            [("ROC AUC, slices", "slice_roc_auc", every), ("ROC AUC, pixels", "pixel_roc_auc", every)],
+        ),
     ]

@@ -11,10 +11,12 @@ from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.metrics import overlap
 from bleedmap.metrics.detection import PixelRoc, roc_auc
 from bleedmap.metrics.overlap import Counts
+from bleedmap.metrics.statistics import patient_bootstrap
 from bleedmap.preprocess import Preprocessing, network_input, resize_back, resize_into
 
 Grid = Literal["original", "network"]
 Predictor = Callable[[FloatArray], FloatArray]  # (n, size, size) in 0 to 1 -> probability of that shape
+RESAMPLES = 1000
 _CHUNK = 16  # slices in memory at a time
 
 
@@ -24,6 +26,7 @@ class SliceResults:
 
     Attributes:
         ids: slice ids.
+        patients: (n,) the patient of each slice.
         has_lesion: (n,) bool, by the reference mask on the grid that was measured on.
         highest: (n,) the highest probability in the slice.
         counts: pixels at the threshold.
@@ -31,15 +34,16 @@ class SliceResults:
     """
 
     ids: tuple[str, ...]
+    patients: AnyArray
     has_lesion: BoolArray
     highest: FloatArray
     counts: Counts
     pixel_auc: float | None
 
-    @property
-    def patients(self) -> AnyArray:
-        """(n,) the patient of each slice, in three digits."""
-        return np.array([name.split("/")[0] for name in self.ids])
+    def resampled(self, rows: AnyArray, patients: AnyArray) -> "SliceResults":
+        """Some rows, under other patients' names; the pixel AUC is not computed again."""
+        ids = tuple(self.ids[row] for row in rows)
+        return SliceResults(ids, patients, self.has_lesion[rows], self.highest[rows], self.counts.rows(rows), None)
 
 
 def measure(
@@ -75,7 +79,10 @@ def measure(
             roc.add(mask, probability)
         progress(min(begin + _CHUNK, len(ids)), len(ids))
     together = overlap.together(counts)
-    return SliceResults(tuple(ids), together.reference > 0, np.array(highest, np.float32), together, roc.area())
+    patients = np.array([name.split("/")[0] for name in ids])
+    return SliceResults(
+        tuple(ids), patients, together.reference > 0, np.array(highest, np.float32), together, roc.area()
+    )
 
 
 def score(results: SliceResults) -> dict[str, Any]:
@@ -102,6 +109,30 @@ def score(results: SliceResults) -> dict[str, Any]:
             "pixel_roc_auc": results.pixel_auc,
         },
     }
+
+
+def intervals(results: SliceResults, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """95 % intervals of `score`'s measures by a bootstrap over patients, under the same keys as (low, high)."""
+    whole = score(results)
+    keys = [
+        (group, name)
+        for group in ("thesis_pooled", "thesis_per_slice", "strict", "detection")
+        for name, value in whole[group].items()
+        if isinstance(value, float) and name != "pixel_roc_auc"
+    ]
+
+    def statistic(rows: AnyArray, patients: AnyArray) -> list[float]:
+        drawn = score(results.resampled(rows, patients))
+        return [np.nan if drawn[group][name] is None else drawn[group][name] for group, name in keys]
+
+    ends = patient_bootstrap(results.patients, statistic, resamples=resamples, seed=seed)
+    found: dict[str, Any] = {
+        "convention": f"95 %, percentile bootstrap over {whole['patients']} patients, {resamples:,} resamples, "
+        f"seed {seed}; too narrow where few patients have a lesion"
+    }
+    for (group, name), (low, high) in zip(keys, ends.tolist(), strict=True):
+        found.setdefault(group, {})[name] = [low, high]
+    return found
 
 
 def _thesis(counts: Counts) -> dict[str, float | None]:
