@@ -58,7 +58,7 @@ def test_it_learns(tmp_path):
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_weights(undisturbed, tmp_path):
-    """SIGKILL, five times, each after a random part of an undisturbed run's time; then to the end."""
+    """SIGKILL, two to five times, each a random moment after an epoch ended; then to the end."""
     run, draw = Run(tmp_path / "killed"), random.Random(0)
     kills = 0
     while kills < 5:

@@ -49,8 +49,8 @@ def choose_machine(device: str = "auto", precision: Precision = "auto") -> Machi
 
 
 def keep_memory() -> None:
-    """Keep freed blocks in the process (Linux, CPU): activations come back each step, and fetching their pages from
-    the kernel anew costs more than the convolutions. Call before the first tensor is made.
+    """Keep freed blocks in the process (Linux, CPU): activations come back each step, and their pages need not be
+    fetched from the kernel anew. Call before the first tensor is made.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's CPU allocator then asks for huge pages
     try:
