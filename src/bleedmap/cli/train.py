@@ -69,10 +69,11 @@ def command(
     else:
         if out is None or split_file is None:
             raise click.UsageError("a new run needs --split FILE and --out FOLDER.")
-        run = Run(out)
-        run.refuse_occupied()
-        config, split = replace(PRESETS[preset or "thesis"][1], **given), read_split(split_file)
         machine = choose_machine(device, precision)  # type: ignore[arg-type]
+        run = Run(out)
+        if machine.rank == 0:  # the others come when it may have begun the run already
+            run.refuse_occupied()
+        config, split = replace(PRESETS[preset or "thesis"][1], **given), read_split(split_file)
     dataset = open_ct_ich(data_root(data))
     split.check_against(dataset)
     sides = _sides(config, split, dataset, quiet=machine.rank > 0)  # before the run begins: they may be damaged
