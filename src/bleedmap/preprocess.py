@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
+from bleedmap.clahe import equalise
 from bleedmap.errors import SettingsError
 from bleedmap.window import BRAIN, Window
 
@@ -24,11 +25,13 @@ class Preprocessing:
         size: rows and columns of the input.
         frame: 'whole' takes the whole slice, as the thesis does; 'head' a square around the head.
         window: the HU window that spans 0 to 1.
+        clahe: whether the windowed slice's histogram is equalised (`bleedmap.clahe`).
     """
 
     size: int = 256
     frame: Literal["whole", "head"] = "whole"
     window: Window = BRAIN
+    clahe: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size > 1024 or self.frame not in ("whole", "head"):
@@ -64,7 +67,7 @@ def network_input(hu: AnyArray, settings: Preprocessing) -> tuple[FloatArray, li
     for index, one in enumerate(hu):
         unit = settings.window.to_unit(one)
         frame = head_frame(unit) if settings.frame == "head" else whole_frame(unit.shape)
-        inputs[index] = resize_into(unit, frame, settings.size)
+        inputs[index] = resize_into(equalise(unit) if settings.clahe else unit, frame, settings.size)
         frames.append(frame)
     return inputs, frames
 

@@ -33,7 +33,10 @@ def settings_options(settings: type) -> Callable[[Verb], Verb]:
         hints = get_type_hints(settings)
         for setting in reversed(fields(settings)):
             kind = hints[setting.name]
+            if types := [one for one in get_args(kind) if isinstance(one, type) and one is not type(None)]:
+                kind = types[0]  # float | None
             flag = f"--{setting.name.replace('_', '-')}"
+            flag += f"/--no-{flag[2:]}" if kind is bool else ""
             text = f"{setting.metadata['help']}. Preset thesis: {setting.default}."
             choice = click.Choice(get_args(kind)) if get_origin(kind) is Literal else kind
             verb = click.option(flag, type=choice, default=None, help=text[0].upper() + text[1:])(verb)

@@ -35,6 +35,7 @@ def ship(run: Run, name: str, path: Path) -> dict[str, Any]:
         "preprocessing": {
             "size": settings.size,
             "frame": settings.frame,
+            "clahe": settings.clahe,
             "window": {"level_hu": settings.window.level_hu, "width_hu": settings.window.width_hu},
         },
         "threshold": THRESHOLD,

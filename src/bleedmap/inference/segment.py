@@ -22,7 +22,9 @@ def preprocessing_of(weights: WeightsFile) -> Preprocessing:
     """
     try:
         record = weights.record["preprocessing"]
-        return Preprocessing(int(record["size"]), record["frame"], Window(**record["window"]))
+        return Preprocessing(
+            int(record["size"]), record["frame"], Window(**record["window"]), bool(record.get("clahe", False))
+        )
     except (KeyError, TypeError, ValueError, SettingsError) as error:
         raise WeightsError(
             weights.path,

@@ -132,7 +132,8 @@ def _replace_results(folder: Path, beside: Path) -> None:
         path.replace(folder / path.name)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
+def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
+    """Write `content` as indented JSON, or as one line, whole or not at all."""
+    text = json.dumps(content, ensure_ascii=False, **({"separators": (",", ":")} if compact else {"indent": 2}))
     with written_whole(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.write_text(text + "\n", encoding="utf-8")

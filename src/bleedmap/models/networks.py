@@ -6,9 +6,11 @@ U-Net, MICCAI 2015, arXiv:1505.04597.
 
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 from bleedmap.errors import SettingsError
+
+Downsample = Literal["pool", "stride"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class UNetSettings:
         batch_norm: batch normalisation between a block's second convolution and its ReLU.
         dropout: rate between the two convolutions of every block.
         bottom_dropout: rate after the blocks of the two lowest levels of the way down.
+        kernel: rows and columns of a block's convolutions, odd.
+        downsample: between levels 'pool', a 2×2 maximum, or 'stride', the next convolution takes steps of 2.
     """
 
     filters: tuple[int, ...] = (64, 128, 256, 512)
@@ -28,14 +32,20 @@ class UNetSettings:
     batch_norm: bool = True
     dropout: float = 0.0
     bottom_dropout: float = 0.0
+    kernel: int = 3
+    downsample: Downsample = "pool"
 
     def __post_init__(self) -> None:
         rates = (self.dropout, self.bottom_dropout)
-        if len(self.filters) < 2 or min(*self.filters, self.channels) < 1 or not all(0 <= r < 1 for r in rates):
+        counted = len(self.filters) >= 2 and min(*self.filters, self.channels) >= 1
+        shaped = self.kernel in (1, 3, 5, 7) and self.downsample in get_args(Downsample)
+        if not counted or not shaped or not all(0 <= rate < 1 for rate in rates):
             raise SettingsError(
                 "network",
-                found=f"filters {self.filters}, channels {self.channels}, dropout {rates}",
-                needed="two or more levels of at least one filter, and rates from 0 to below 1",
+                found=f"filters {self.filters}, channels {self.channels}, dropout {rates}, kernel {self.kernel}, "
+                f"downsample '{self.downsample}'",
+                needed="two or more levels of at least one filter, rates from 0 to below 1, a kernel of 1, 3, 5 or 7, "
+                "and downsample 'pool' or 'stride'",
                 remedy=f"use one of the named networks: {', '.join(NETWORKS)}",
             )
 
@@ -54,7 +64,7 @@ class UNetSettings:
 
     def _block(self, inward: int, outward: int) -> int:
         norm = 2 * outward if self.batch_norm else 0
-        return 9 * inward * outward + outward + 9 * outward * outward + outward + norm
+        return self.kernel**2 * (inward + outward) * outward + 2 * outward + norm
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""

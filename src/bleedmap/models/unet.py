@@ -10,13 +10,14 @@ from bleedmap.models.networks import UNetSettings
 
 
 class Block(nn.Module):
-    """conv 3×3 → ReLU → dropout → conv 3×3 → batch norm → ReLU, rows and columns unchanged."""
+    """conv → ReLU → dropout → conv → batch norm → ReLU; rows and columns unchanged, or halved by a stride of 2."""
 
-    def __init__(self, inward: int, outward: int, settings: UNetSettings) -> None:
+    def __init__(self, inward: int, outward: int, settings: UNetSettings, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inward, outward, 3, padding=1)
+        kernel, edge = settings.kernel, settings.kernel // 2
+        self.conv1 = nn.Conv2d(inward, outward, kernel, stride, padding=edge)
         self.dropout = nn.Dropout(settings.dropout)
-        self.conv2 = nn.Conv2d(outward, outward, 3, padding=1)
+        self.conv2 = nn.Conv2d(outward, outward, kernel, padding=edge)
         self.norm = nn.BatchNorm2d(outward) if settings.batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +32,11 @@ class UNet(nn.Module):
         super().__init__()
         self.settings = settings
         widths = [settings.channels, *settings.filters]
-        self.down = nn.ModuleList(Block(a, b, settings) for a, b in pairwise(widths))
+        self.pool = settings.downsample == "pool"
+        self.down = nn.ModuleList(
+            Block(a, b, settings, stride=1 if self.pool or level == 0 else 2)
+            for level, (a, b) in enumerate(pairwise(widths))
+        )
         self.up = nn.ModuleList()
         self.merge = nn.ModuleList()
         for below, here in zip(settings.filters[:0:-1], settings.filters[-2::-1], strict=True):
@@ -46,7 +51,7 @@ class UNet(nn.Module):
         x = functional.pad(slices, (0, right, 0, below)) if below or right else slices
         skips = []
         for level, block in enumerate(self.down):
-            x = block(functional.max_pool2d(x, 2) if level else x)
+            x = block(functional.max_pool2d(x, 2) if level and self.pool else x)
             if level >= len(self.down) - 2:
                 x = self.bottom_dropout(x)
             skips.append(x)

@@ -22,9 +22,14 @@ class TrainConfig:
     width: float = _setting(1.0, "filters of every level, times this")
     size: int = _setting(256, "rows and columns of the input")
     frame: Literal["whole", "head"] = _setting("whole", "what is resized: the whole slice, or a square around the head")
+    clahe: bool = _setting(False, "equalise each slice's histogram by CLAHE (the thesis tried it and left it out)")
+    dropout: float | None = _setting(None, "rate between a block's convolutions; the network's own where left out")
+    kernel: int = _setting(3, "rows and columns of a block's convolutions")
+    downsample: Literal["pool", "stride"] = _setting("pool", "a 2×2 maximum, or convolutions in steps of 2")
     epochs: int = _setting(1000, "passes over the training side")
     batch_size: int = _setting(32, "slices a step, over all processes together")
-    learning_rate: float = _setting(1e-4, "Adam's learning rate")
+    optimiser: Literal["adam", "sgd"] = _setting("adam", "Adam, or gradient descent with Nesterov momentum 0.9")
+    learning_rate: float = _setting(1e-4, "the optimiser's learning rate")
     schedule: Literal["constant", "cosine"] = _setting(
         "constant", "of the learning rate; cosine warms up, then falls to 0"
     )
@@ -40,11 +45,12 @@ class TrainConfig:
     )
     phantoms: int = _setting(0, "synthetic heads added to the training side")
     validate_every: int = _setting(1, "epochs between validations")
+    keep_every: int = _setting(0, "epochs between networks kept for good, beside the best one; 0 keeps none")
     seed: int = _setting(0, "of weights, order, mirrors and dropout")
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "learning_rate", "width", "validate_every")
-        negative = ("warp", "intensity", "phantoms", "seed")
+        negative = ("warp", "intensity", "phantoms", "keep_every", "seed")
         bad = [name for name in positive if not 0 < getattr(self, name) < LARGEST]
         bad += [name for name in negative if not 0 <= getattr(self, name) < LARGEST]
         for name, allowed in _CHOICES.items():
@@ -62,12 +68,14 @@ class TrainConfig:
 
     def preprocessing(self) -> Preprocessing:
         """What turns a slice into this network's input."""
-        return Preprocessing(size=self.size, frame=self.frame)
+        return Preprocessing(size=self.size, frame=self.frame, clahe=self.clahe)
 
     def network_settings(self) -> UNetSettings:
         """The network's numbers, widened or narrowed."""
         named = network_settings(self.network)
-        return replace(named, filters=tuple(max(1, round(count * self.width)) for count in named.filters))
+        filters = tuple(max(1, round(count * self.width)) for count in named.filters)
+        dropout = named.dropout if self.dropout is None else self.dropout
+        return replace(named, filters=filters, dropout=dropout, kernel=self.kernel, downsample=self.downsample)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -80,11 +88,13 @@ class TrainConfig:
         Raises:
             SettingsError: an unknown or impossible setting.
         """
-        known = {setting.name: type(setting.default) for setting in fields(cls)}
+        known: dict[str, tuple[type, ...]] = {setting.name: (type(setting.default),) for setting in fields(cls)}
+        for name, types in known.items():
+            known[name] = {float: (int, float), type(None): (int, float, type(None))}.get(types[0], types)
         wrong = [
             f"{name} = {value!r}"
             for name, value in content.items()
-            if name not in known or not isinstance(value, (int, float) if known[name] is float else known[name])
+            if name not in known or not isinstance(value, known[name])
         ]
         if wrong:
             raise SettingsError(
@@ -97,6 +107,8 @@ class TrainConfig:
 
 
 _CHOICES = {
+    "optimiser": ("adam", "sgd"),
+    "downsample": ("pool", "stride"),
     "frame": ("whole", "head"),
     "schedule": ("constant", "cosine"),
     "loss": ("dice", "dice+bce"),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from bleedmap.training.run import Run
 
 WARM_UP = 0.03  # of all steps, with the cosine schedule
 KERAS_EPSILON = 1e-7  # Adam's, as the thesis' library has it
+MOMENTUM = 0.9  # of gradient descent
 
 Report = Callable[[int, int, dict[str, Any]], None]
 
@@ -34,7 +36,7 @@ class _State:
     """What a checkpoint holds."""
 
     network: UNet
-    optimiser: torch.optim.Adam
+    optimiser: torch.optim.Optimizer
     epoch: int
     best_dice: float
 
@@ -76,7 +78,9 @@ def train(
             entry |= validate(state.network, validation, config, machine)
             if entry["validation_dice"] > state.best_dice:
                 state.best_dice = entry["validation_dice"]
-                _write_best(run, state, config)
+                _write_network(run.best_file, state, config)
+        if config.keep_every and epoch % config.keep_every == 0:
+            _write_network(run.kept_file(epoch), state, config)
         entry["seconds"] = round(time.monotonic() - begun, 2)
         entries.append(entry)
         run.write_metrics(entries)
@@ -114,7 +118,7 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def _train_epoch(
-    network: nn.Module, optimiser: torch.optim.Adam, config: TrainConfig, drawn: EpochDraw, side: Side,
+    network: nn.Module, optimiser: torch.optim.Optimizer, config: TrainConfig, drawn: EpochDraw, side: Side,
     machine: Machine, epoch: int, report: Report,
 ) -> list[float]:  # fmt: skip
     network.train()
@@ -185,7 +189,7 @@ def _distributed(network: UNet, machine: Machine) -> nn.Module:
 def _restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
     network = build(config.network_settings(), config.seed)
     network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=KERAS_EPSILON)
+    optimiser = _optimiser(network, config)
     state = _State(network, optimiser, epoch=0, best_dice=-1.0)
     if run.checkpoint_file.exists():
         stored = read_checkpoint(run.checkpoint_file)
@@ -195,7 +199,13 @@ def _restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
     return state
 
 
-def _load_optimiser(optimiser: torch.optim.Adam, stored: Checkpoint) -> None:
+def _optimiser(network: UNet, config: TrainConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=MOMENTUM, nesterov=True)
+    return torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=KERAS_EPSILON)
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, stored: Checkpoint) -> None:
     groups = optimiser.state_dict()["param_groups"]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in stored.part("optimiser").items():
@@ -215,6 +225,6 @@ def _save(run: Run, state: _State, config: TrainConfig) -> None:
     write_checkpoint(run.checkpoint_file, Checkpoint(tensors, _record(state, config)))
 
 
-def _write_best(run: Run, state: _State, config: TrainConfig) -> None:
+def _write_network(path: Path, state: _State, config: TrainConfig) -> None:
     tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
-    write_checkpoint(run.best_file, Checkpoint(tensors, _record(state, config)))
+    write_checkpoint(path, Checkpoint(tensors, _record(state, config)))

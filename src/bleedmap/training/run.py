@@ -55,6 +55,10 @@ class Run:
         """The network of the epoch with the best validation Dice."""
         return self.folder / "best.safetensors"
 
+    def kept_file(self, epoch: int) -> Path:
+        """The network as it stood after that epoch, where `keep_every` asked for it."""
+        return self.folder / f"kept/epoch-{epoch:04d}.safetensors"
+
     def refuse_occupied(self) -> None:
         """Refuse a place that holds anything: to be asked before long work begins.
 
@@ -120,9 +124,20 @@ class Run:
         Raises:
             WeightsError: no validation has finished yet, or the file is damaged.
         """
-        checkpoint = read_checkpoint(self.best_file)
+        return self._network(self.best_file)
+
+    def kept(self, epoch: int) -> tuple[UNet, Checkpoint]:
+        """The network as it stood after a kept epoch, ready to predict, and its checkpoint.
+
+        Raises:
+            WeightsError: that epoch was not kept, or the file is damaged.
+        """
+        return self._network(self.kept_file(epoch))
+
+    def _network(self, file: Path) -> tuple[UNet, Checkpoint]:
+        checkpoint = read_checkpoint(file)
         network = build(self.config().network_settings(), seed=0)
-        load_network(network, checkpoint, self.best_file)
+        load_network(network, checkpoint, file)
         return network.eval(), checkpoint
 
     def metrics(self) -> list[dict[str, Any]]:

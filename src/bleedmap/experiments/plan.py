@@ -1,0 +1,213 @@
+"""The thesis' experiment and what goes beyond it, as a list of cells: one cell is one training run, or one baseline.
+
+Three parts:
+
+- grid: Model 1 and 2 × batch 16 and 32, split 80/10/10 by slice as the thesis does (and two of them by patient),
+  measured every 200 of 1,400 epochs; once for each seed.
+- folds: five folds of both kinds with training sides of the same size, so that every balanced slice is tested once by
+  a network that knows its neighbours and once by one that does not; Model 1 and 2, CLAHE, the baselines.
+- factors: a fractional factorial design over dropout, filters, optimiser, kernel size, stride and the kind of split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+from bleedmap.datasets.splits import Kind
+from bleedmap.training.config import TrainConfig
+
+Part = Literal["grid", "folds", "factors"]
+PARTS: tuple[Part, ...] = ("grid", "folds", "factors")
+THESIS_EPOCHS, THESIS_STEP = 1400, 200
+FOLD_EPOCHS = 1000  # of the thesis' schedule: where its best cell stands
+FACTOR_EPOCHS = 600
+FOLDS = 5
+UNET = "u-net"
+BASELINES = ("copy-nearest", "fuzzy-c-means", "sift", "kaze", "cnn-13", "alexnet", "resnet-50")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the thesis' experiment a machine can afford. Results of two scales never share a table.
+
+    Attributes:
+        name: short.
+        text: what differs from the thesis; stands at every table and figure.
+        width: filters, times this.
+        size: rows and columns of the input.
+        learning_rate: Adam's.
+        epochs_over: the thesis' epochs are divided by this.
+        batch_over: the thesis' batches are divided by this, so that few epochs still hold many steps.
+    """
+
+    name: str
+    text: str
+    width: float
+    size: int
+    learning_rate: float
+    epochs_over: int
+    batch_over: int
+
+    def epochs(self, thesis_epochs: int) -> int:
+        """Epochs here that stand for so many of the thesis."""
+        return max(1, thesis_epochs // self.epochs_over)
+
+
+SCALES = {
+    "full": Scale(
+        "full", "the thesis' own scale: 64 to 512 filters, 256×256, Adam 1e-4, all epochs", 1.0, 256, 1e-4, 1, 1
+    ),
+    "small": Scale(
+        "small",
+        "small scale for CPU, not the thesis' own: 8 to 64 filters (an eighth), 128×128 (half), a fiftieth of the "
+        "epochs, a quarter of the batch, Adam 1e-3 (ten times)",
+        0.125,
+        128,
+        1e-3,
+        50,
+        4,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run, or one baseline, on one split.
+
+    Attributes:
+        part: which question it serves.
+        scale: name of its Scale.
+        method: 'u-net', or a baseline's name.
+        label: the method in words, the same for all splits and seeds.
+        kind: of the split.
+        seed: of the split, the weights and every draw.
+        fold: of `FOLDS`, from 1; None is 80/10/10.
+        config: the U-Net's settings; None for a baseline.
+        levels: the factors' levels, for the part factors.
+    """
+
+    part: Part
+    scale: str
+    method: str
+    label: str
+    kind: Kind
+    seed: int
+    fold: int | None
+    config: TrainConfig | None
+    levels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its place among the results: 'small/folds/model-2-b32/slice-seed0-fold1'."""
+        fold = "" if self.fold is None else f"-fold{self.fold}"
+        return f"{self.scale}/{self.part}/{self.label}/{self.kind}-seed{self.seed}{fold}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self) | {"levels": dict(self.levels)}
+
+
+def thesis_config(scale: Scale, network: str, batch_size: int, epochs: int, seed: int) -> TrainConfig:
+    """The thesis' recipe at a scale; `batch_size` and `epochs` are the thesis'."""
+    return TrainConfig(
+        network=network, width=scale.width, size=scale.size, learning_rate=scale.learning_rate,
+        batch_size=batch_size // scale.batch_over, epochs=scale.epochs(epochs),
+        keep_every=scale.epochs(THESIS_STEP), seed=seed,
+    )  # fmt: skip
+
+
+def cells(scale: Scale, parts: tuple[Part, ...] = PARTS, seeds: int = 1, *, alone: bool = False) -> list[Cell]:
+    """All cells of the parts, in the order in which they are best run.
+
+    Args:
+        scale: how large.
+        parts: which questions.
+        seeds: repetitions of grid and folds, seeds 0 to `seeds` - 1; the factors have their own.
+        alone: train each of the grid's epochs counts by its own run, instead of one run that passes through all.
+    """
+    made: list[Cell] = []
+    for seed in range(seeds):
+        if "grid" in parts:
+            made += _grid(scale, seed, alone)
+        if "folds" in parts:
+            made += _folds(scale, seed)
+        if "factors" in parts and seed == 0:
+            made += _factors(scale)
+    return made
+
+
+def _grid(scale: Scale, seed: int, alone: bool) -> Iterator[Cell]:
+    order: list[tuple[str, int, Kind]] = [
+        ("model-2", 32, "slice"), ("model-1", 16, "slice"), ("model-2", 32, "patient"), ("model-1", 16, "patient"),
+        ("model-2", 16, "slice"), ("model-1", 32, "slice"),
+    ]  # fmt: skip
+    for network, batch_size, kind in order:
+        config = thesis_config(scale, network, batch_size, THESIS_EPOCHS, seed)
+        label = f"{network}-b{batch_size}"
+        if not alone:
+            yield Cell("grid", scale.name, UNET, label, kind, seed, None, config)
+            continue
+        for epochs in range(THESIS_STEP, THESIS_EPOCHS + 1, THESIS_STEP):
+            own = replace(config, epochs=scale.epochs(epochs), keep_every=scale.epochs(epochs))
+            yield Cell("grid", scale.name, UNET, f"{label}-alone-{epochs}", kind, seed, None, own)
+
+
+def _folds(scale: Scale, seed: int) -> Iterator[Cell]:
+    """The main question first, then cheap methods, then dear ones."""
+    trained: list[tuple[str, str, dict[str, bool]]] = [
+        ("model-2-b32", "model-2", {}),
+        ("model-1-b32", "model-1", {}),
+        ("model-2-b32-clahe", "model-2", {"clahe": True}),
+        ("original-u-net-b32", "original", {}),
+    ]
+    pairs: list[tuple[int, Kind]] = [(fold, kind) for fold in range(1, FOLDS + 1) for kind in ("slice", "patient")]
+
+    def networks(which: list[tuple[str, str, dict[str, bool]]]) -> Iterator[Cell]:
+        for label, network, changes in which:
+            config = replace(thesis_config(scale, network, 32, FOLD_EPOCHS, seed), **changes)  # type: ignore[arg-type]
+            for fold, kind in pairs:
+                yield Cell("folds", scale.name, UNET, label, kind, seed, fold, config)
+
+    yield from networks(trained[:1])
+    for method in BASELINES:
+        for fold, kind in pairs:
+            yield Cell("folds", scale.name, method, method, kind, seed, fold, None)
+    yield from networks(trained[1:])
+
+
+# Two levels a factor, the thesis' own first; the last two follow from the first four (2^(6-2), resolution IV:
+# no factor is confounded with an interaction of two): split = dropout·filters·optimiser, stride =
+# filters·optimiser·kernel.
+FACTORS: dict[str, tuple[str, str]] = {
+    "dropout": ("0.1", "0"),
+    "filters": ("all", "half"),
+    "optimiser": ("adam", "sgd"),
+    "kernel": ("3×3", "5×5"),
+    "stride": ("pooled, 1", "2"),
+    "split": ("slice", "patient"),
+}
+SGD_RATE = 100  # times Adam's learning rate
+
+
+def _factors(scale: Scale, seed: int = 0) -> Iterator[Cell]:
+    for dropout, filters, optimiser, kernel in product((0, 1), repeat=4):
+        level = {
+            "dropout": dropout, "filters": filters, "optimiser": optimiser, "kernel": kernel,
+            "stride": (filters + optimiser + kernel) % 2, "split": (dropout + filters + optimiser) % 2,
+        }  # fmt: skip
+        base = thesis_config(scale, "model-2", 32, FACTOR_EPOCHS, seed)
+        config = replace(
+            base,
+            dropout=(0.1, 0.0)[dropout],
+            width=base.width / (1, 2)[filters],
+            optimiser=("adam", "sgd")[optimiser],
+            learning_rate=base.learning_rate * (1, SGD_RATE)[optimiser],
+            kernel=(3, 5)[kernel],
+            downsample=("pool", "stride")[level["stride"]],
+            keep_every=base.epochs,
+        )
+        label = "run-" + "".join(str(value) for value in level.values())
+        levels = tuple((name, FACTORS[name][value]) for name, value in level.items())
+        kind: Kind = "patient" if level["split"] else "slice"
+        yield Cell("factors", scale.name, UNET, label, kind, seed, 1, config, levels)
