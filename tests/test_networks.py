@@ -1,5 +1,7 @@
 """One contract for every network: sizes, counts, dropout, gradients, export equals eager."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,8 @@ SMALL = {  # the same definitions, narrow enough for a test of many sizes
     )
     for name, settings in NETWORKS.items()
 }  # fmt: skip
+SMALL["5×5 kernel"] = replace(SMALL["model-2"], kernel=5)
+SMALL["strided"] = replace(SMALL["model-2"], downsample="stride")
 RECORD = {"name": "test", "trained_on": "nothing", "threshold": 0.5}
 
 
@@ -33,7 +37,13 @@ def test_parameter_count_is_the_published_one(name, expected):
     assert NETWORKS[name].parameter_count() == expected
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL)
+def test_the_formula_counts_every_parameter(name):
+    network = build(SMALL[name], seed=0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == SMALL[name].parameter_count()
+
+
+@pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("shape", [(64, 64), (33, 47), (17, 16), (1, 1), (50, 8)])
 def test_any_size_in_is_the_size_out(name, shape):
     network = build(SMALL[name], seed=0).eval()
@@ -41,7 +51,7 @@ def test_any_size_in_is_the_size_out(name, shape):
         assert network(torch.rand(2, 1, *shape)).shape == (2, 1, *shape)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL)
 def test_padding_does_not_reach_far_from_the_border(name):
     """An odd size answers in its middle as the even size does that it is cut from: nothing is shifted."""
     network = build(SMALL[name], seed=0).eval()
@@ -51,7 +61,7 @@ def test_padding_does_not_reach_far_from_the_border(name):
     assert torch.allclose(even[..., :16, :16], odd[..., :16, :16], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL)
 def test_gradient_reaches_every_parameter(name):
     network = build(SMALL[name], seed=0).train()
     reference = (torch.rand(2, 1, 48, 48) > 0.8).float()
@@ -94,7 +104,7 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", SMALL)
 def test_export_equals_eager(name, tmp_path):
     network = build(SMALL[name], seed=3)
     network.train()

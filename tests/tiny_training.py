@@ -43,7 +43,7 @@ def main(folder: Path, changes: dict) -> None:
     if machine.rank == 0 and not run.config_file.exists():
         run.begin(config, SPLIT, machine)
     start_together(machine)
-    network = train(run, config, make_side(18, 0), make_side(6, 1), machine)
+    network = train(run, config, make_side(18, 0), make_side(6, 1), machine, save_every_s=0)
     if machine.processes > 1:  # what each process ended with
         weights = torch.cat([value.flatten() for value in network.parameters()])
         torch.distributed.barrier()

@@ -52,7 +52,8 @@ def command(
     tensorboard --logdir runs                               look at the curves
     torchrun --nproc-per-node 2 -m bleedmap.cli.main train …   on several GPUs
 
-    Stop it at any moment: nothing is lost but the epoch under way, and the resumed run ends with the same weights.
+    Stop it at any moment: at most the last ten seconds and the epoch under way are lost, and the resumed run
+    ends with the same weights.
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split

@@ -68,6 +68,16 @@ SCALES = {
         50,
         4,
     ),
+    "trial": Scale(
+        "trial",
+        "trial scale, to see the command and its report at work in minutes: 4 to 32 filters, 64×64, a two-hundredth of "
+        "the epochs; its figures say nothing about the thesis",
+        0.0625,
+        64,
+        1e-3,
+        200,
+        4,
+    ),
 }
 
 

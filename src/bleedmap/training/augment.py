@@ -40,6 +40,25 @@ class EpochDraw:
     def __len__(self) -> int:
         return len(self.order)
 
+    def on(self, device: torch.device) -> "PlacedDraw":
+        """The same as tensors on the device that holds the data: one transfer an epoch, none a step."""
+        affine = None if self.affine is None else torch.from_numpy(self.affine).to(device, torch.float32)
+        order, columns, rows = (
+            torch.from_numpy(array).to(device) for array in (self.order, self.mirror_columns, self.mirror_rows)
+        )
+        return PlacedDraw(order, columns, rows, affine, self.intensity)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedDraw:
+    """An `EpochDraw` on a device; intensity stays on the host, where its seeds are needed."""
+
+    order: Tensor
+    mirror_columns: Tensor
+    mirror_rows: Tensor
+    affine: Tensor | None
+    intensity: DoubleArray | None
+
 
 def draw_epoch(config: TrainConfig, has_lesion: BoolArray, epoch: int) -> EpochDraw:
     """Draw epoch number `epoch` (from 1); the same for the same config, side and epoch."""
@@ -89,27 +108,24 @@ def _draw_intensity(random: np.random.Generator, count: int, strength: float) ->
     )
 
 
-def apply(draw: EpochDraw, part: AnyArray, inputs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def apply(draw: PlacedDraw, part: slice, inputs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Gather and transform some of an epoch's samples on the device that holds the data.
 
     Args:
-        draw: the epoch.
-        part: (n,) positions in the draw.
+        draw: the epoch, on that device.
+        part: n positions in the draw.
         inputs: (slices, 1, size, size) float32 in 0 to 1, the whole training side.
         masks: the same shape, uint8 0 or 1.
 
     Returns:
         Input and reference, both (n, 1, size, size) float32.
     """
-    device = inputs.device
-    index = torch.from_numpy(draw.order[part]).to(device)
+    index = draw.order[part]
     both = torch.cat([inputs[index], masks[index].to(inputs.dtype)], dim=1)  # (n, 2, size, size)
     for axis, chosen in ((3, draw.mirror_columns[part]), (2, draw.mirror_rows[part])):
-        flip = torch.from_numpy(chosen).to(device)[:, None, None, None]
-        both = torch.where(flip, both.flip(axis), both)
+        both = torch.where(chosen[:, None, None, None], both.flip(axis), both)
     if draw.affine is not None:
-        affine = torch.from_numpy(draw.affine[part]).to(device, both.dtype)
-        grid = functional.affine_grid(affine, list(both.shape), align_corners=False)
+        grid = functional.affine_grid(draw.affine[part], list(both.shape), align_corners=False)
         both = functional.grid_sample(both, grid, align_corners=False)
     slices, reference = both[:, :1], (both[:, 1:] >= 0.5).to(both.dtype)
     if draw.intensity is not None:

@@ -22,22 +22,29 @@ class Machine:
         device: cpu, cuda:N or mps.
         bf16: whether the network runs under bf16 autocast.
         rank: this process' number, of `processes` that train together.
+        compiled: whether training runs the network through torch.compile.
     """
 
     device: torch.device
     bf16: bool
     rank: int = 0
     processes: int = 1
+    compiled: bool = False
 
     def describe(self) -> str:
         """For the run's record."""
         form = "bf16 autocast" if self.bf16 else "fp32"
         together = f", {self.processes} processes" if self.processes > 1 else ""
-        return f"{self.device}, {form}, channels_last{together}"
+        return f"{self.device}, {form}, channels_last{', compiled' if self.compiled else ''}{together}"
 
 
-def choose_machine(device: str = "auto", precision: Precision = "auto") -> Machine:
+def choose_machine(device: str = "auto", precision: Precision = "auto", *, compiled: bool | None = None) -> Machine:
     """Pick the device and precision, and this process' place under torchrun.
+
+    Args:
+        device: auto, cpu, cuda or mps.
+        precision: auto takes bf16 where the device computes it natively.
+        compiled: whether training compiles the network; None does on CUDA (on CPU it gained nothing).
 
     Raises:
         SettingsError: a device that this machine lacks.
@@ -45,7 +52,8 @@ def choose_machine(device: str = "auto", precision: Precision = "auto") -> Machi
     device = require_device(device)
     bf16 = _bf16_pays(device) if precision == "auto" else precision == "bf16"
     where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
-    return Machine(torch.device(where), bf16, int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    return Machine(torch.device(where), bf16, rank, processes, device == "cuda" if compiled is None else compiled)
 
 
 def keep_memory() -> None:

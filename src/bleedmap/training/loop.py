@@ -13,8 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from bleedmap.arrays import AnyArray
-from bleedmap.metrics.overlap import Counts, accuracy, count, dice, mean_iou, together
+from bleedmap.metrics.overlap import Counts, accuracy, dice, mean_iou
 from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from bleedmap.models.unet import UNet, build
 from bleedmap.training.augment import EpochDraw, apply, draw_epoch
@@ -27,6 +26,8 @@ from bleedmap.training.run import Run
 WARM_UP = 0.03  # of all steps, with the cosine schedule
 KERAS_EPSILON = 1e-7  # Adam's, as the thesis' library has it
 MOMENTUM = 0.9  # of gradient descent
+
+SAVE_EVERY_S = 10.0  # seconds between checkpoints: with an epoch in half a second, one an epoch would cost more than it
 
 Report = Callable[[int, int, dict[str, Any]], None]
 
@@ -43,7 +44,7 @@ class _State:
 
 def train(
     run: Run, config: TrainConfig, training: Side, validation: Side, machine: Machine,
-    report: Report = lambda epoch, step, entry: None,
+    report: Report = lambda epoch, step, entry: None, *, save_every_s: float = SAVE_EVERY_S,
 ) -> UNet:  # fmt: skip
     """Train until `config.epochs`, from the run's checkpoint where there is one.
 
@@ -54,6 +55,7 @@ def train(
         validation: measured every `config.validate_every` epochs; decides which weights are the best.
         machine: device, precision and this process' place among several.
         report: called after each step with (epoch, steps done of it, {}) and after each epoch with its metrics.
+        save_every_s: least seconds between checkpoints; what came after the last one is computed again on resuming.
 
     Returns:
         The network as it stands after the last epoch.
@@ -63,13 +65,13 @@ def train(
     entries = [entry for entry in run.metrics() if entry["epoch"] <= state.epoch]
     leads = machine.rank == 0
     curves = SummaryWriter(run.folder / "curves", purge_step=state.epoch + 1) if leads else None
-    network = _distributed(state.network, machine)
-    has_lesion = training.has_lesion
+    network = prepared(state.network, machine)
+    has_lesion, saved = training.has_lesion, time.monotonic()
     for epoch in range(state.epoch + 1, config.epochs + 1):
         begun = time.monotonic()
         drawn = draw_epoch(config, has_lesion, epoch)
         torch.manual_seed(config.seed * 1_000_003 + epoch * 1_009 + machine.rank)  # dropout
-        losses = _train_epoch(network, state.optimiser, config, drawn, training, machine, epoch, report)
+        losses = train_epoch(network, state.optimiser, config, drawn, training, machine, epoch, report)
         state.epoch = epoch
         if not leads:
             continue
@@ -83,8 +85,10 @@ def train(
             _write_network(run.kept_file(epoch), state, config)
         entry["seconds"] = round(time.monotonic() - begun, 2)
         entries.append(entry)
-        run.write_metrics(entries)
-        _save(run, state, config)
+        if epoch == config.epochs or time.monotonic() - saved >= save_every_s:
+            run.write_metrics(entries)
+            _save(run, state, config)
+            saved = time.monotonic()
         assert curves is not None
         for name, value in entry.items():
             curves.add_scalar(name, value, epoch)
@@ -117,20 +121,22 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _train_epoch(
+def train_epoch(
     network: nn.Module, optimiser: torch.optim.Optimizer, config: TrainConfig, drawn: EpochDraw, side: Side,
-    machine: Machine, epoch: int, report: Report,
+    machine: Machine, epoch: int, report: Report = lambda epoch, step, entry: None,
 ) -> list[float]:  # fmt: skip
+    """One pass over the samples of `drawn`; the loss of each step. Nothing waits for the device before the end."""
     network.train()
+    placed = drawn.on(side.inputs.device)
     steps = steps_per_epoch(len(drawn), config, machine.processes)
     losses = []
     for step in range(steps):
         rate = learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        batch = np.arange(step * config.batch_size, min((step + 1) * config.batch_size, len(drawn)))
-        mine = batch[machine.rank :: machine.processes]
-        slices, reference = apply(drawn, mine, side.inputs, side.masks)
+        first, end = step * config.batch_size, min((step + 1) * config.batch_size, len(drawn))
+        mine = slice(first + machine.rank, end, machine.processes)
+        slices, reference = apply(placed, mine, side.inputs, side.masks)
         with _autocast(machine):
             logits = network(slices.contiguous(memory_format=torch.channels_last))
         loss = batch_loss(config.loss, logits, reference)
@@ -160,13 +166,7 @@ def predict(network: UNet, inputs: Tensor, machine: Machine, batch_size: int = 1
 def validate(network: UNet, side: Side, config: TrainConfig, machine: Machine) -> dict[str, float]:
     """Loss and pooled scores of a side at the network's size; masks thresholded at 0.5."""
     logits = predict(network, side.inputs, machine)
-    counts: Counts = together(
-        [
-            count(_numpy(mask[:, 0] > 0), _numpy(logit[:, 0] >= 0))
-            for mask, logit in zip(torch.split(side.masks, 64), torch.split(logits, 64), strict=True)
-        ]
-    )
-    pooled = counts.pooled()
+    pooled = _pooled_counts(logits >= 0, side.masks > 0)
     return {
         "validation_loss": float(batch_loss(config.loss, logits, side.masks)),
         "validation_soft_dice": float(soft_dice(logits, side.masks)),
@@ -176,20 +176,25 @@ def validate(network: UNet, side: Side, config: TrainConfig, machine: Machine) -
     }
 
 
-def _numpy(tensor: Tensor) -> AnyArray:
-    return np.asarray(tensor.cpu().numpy())
+def _pooled_counts(prediction: Tensor, reference: Tensor) -> Counts:
+    """All pixels of all slices as one row, counted on the device."""
+    pairs = ((reference, prediction), (~reference, prediction), (reference, ~prediction), (~reference, ~prediction))
+    return Counts(*(np.array([int((one & other).sum())]) for one, other in pairs))
 
 
-def _distributed(network: UNet, machine: Machine) -> nn.Module:
-    if machine.processes == 1:
-        return network
-    return DistributedDataParallel(network)
+def prepared(network: UNet, machine: Machine) -> nn.Module:
+    """The network as the loop calls it: across processes, compiled; the same parameters."""
+    whole: nn.Module = network if machine.processes == 1 else DistributedDataParallel(network)
+    if machine.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # shapes do not change: the fastest kernels are worth a search
+    # Two shapes, whole batches and an epoch's last: each is compiled for itself.
+    return torch.compile(whole, dynamic=False) if machine.compiled else whole  # type: ignore[return-value]
 
 
 def _restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
     network = build(config.network_settings(), config.seed)
     network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = _optimiser(network, config)
+    optimiser = optimiser_of(network, config)
     state = _State(network, optimiser, epoch=0, best_dice=-1.0)
     if run.checkpoint_file.exists():
         stored = read_checkpoint(run.checkpoint_file)
@@ -199,10 +204,12 @@ def _restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
     return state
 
 
-def _optimiser(network: UNet, config: TrainConfig) -> torch.optim.Optimizer:
+def optimiser_of(network: UNet, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimiser that the settings ask for, with fresh moments."""
     if config.optimiser == "sgd":
         return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=MOMENTUM, nesterov=True)
-    return torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=KERAS_EPSILON)
+    fused = next(network.parameters()).device.type == "cuda"  # one kernel for all parameters
+    return torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=KERAS_EPSILON, fused=fused)
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, stored: Checkpoint) -> None:

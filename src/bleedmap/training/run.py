@@ -47,7 +47,7 @@ class Run:
 
     @property
     def checkpoint_file(self) -> Path:
-        """Network and optimiser after the last whole epoch: what `--resume` continues."""
+        """Network and optimiser after one of the last epochs: what `--resume` continues."""
         return self.folder / "checkpoint.safetensors"
 
     @property
@@ -82,11 +82,12 @@ class Run:
         self.refuse_occupied()
         write_json(self.config_file, config.to_dict())
         split.write(self.split_file)
-        where = {"device": machine.device.type, "bf16": machine.bf16, "processes": machine.processes}
+        where = {"device": machine.device.type, "bf16": machine.bf16, "compiled": machine.compiled,
+                 "processes": machine.processes}  # fmt: skip
         write_json(self.record_file, {"code": code_version(), **where, **_versions()})
 
     def record(self) -> dict[str, Any]:
-        """Code version, and where the run computes: device, bf16, processes."""
+        """Code version, and how the run computes: device, bf16, compiled, processes."""
         return _read_json(self.record_file)
 
     def machine(self) -> Machine:
@@ -100,7 +101,7 @@ class Run:
             device, bf16, processes = str(record["device"]), bool(record["bf16"]), int(record["processes"])
         except (KeyError, TypeError, ValueError) as error:
             raise _unreadable(self.record_file, f"lacks {error}") from error
-        machine = choose_machine(device, "bf16" if bf16 else "fp32")
+        machine = choose_machine(device, "bf16" if bf16 else "fp32", compiled=bool(record.get("compiled", False)))
         if machine.processes != processes:
             raise SettingsError(
                 self.folder,

@@ -1,0 +1,164 @@
+"""Run cells of the thesis' experiment, one after another; a killed one goes on where it stood."""
+
+import shutil
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bleedmap.arrays import AnyArray
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.datasets.splits import Split
+from bleedmap.errors import SettingsError
+from bleedmap.experiments.baselines import BASELINES, Prediction
+from bleedmap.experiments.plan import FOLDS, SCALES, UNET, Cell
+from bleedmap.experiments.record import CellResult, Evaluation, evaluation, read_result, sides_in_numbers
+from bleedmap.experiments.thesis_splits import SplitPair, split_pair, split_pairs
+from bleedmap.metrics import overlap
+from bleedmap.models.unet import UNet
+from bleedmap.preprocess import Preprocessing
+from bleedmap.training.config import TrainConfig
+from bleedmap.training.data import Side, load_side
+from bleedmap.training.device import Machine
+from bleedmap.training.loop import predict, train
+from bleedmap.training.run import Run, code_version
+
+Report = Callable[[str, int, int], None]  # what is being done, done, of
+
+
+class Experiment:
+    """A folder of results (`results/`, small, to keep) and of runs (`runs/`, large, may be deleted when done)."""
+
+    def __init__(self, folder: Path, data: CtIch, machine: Machine) -> None:
+        self.folder, self.data, self.machine = folder, data, machine
+        self.lesions = {record.id for record in data.slices if record.has_lesion}
+        self._pairs = cache(self._make_pair)
+        self._loaded: tuple[Preprocessing, Side] | None = None
+
+    def run(self, cell: Cell, report: Report = lambda what, done, of: None) -> CellResult:
+        """The cell's result, from its file where it is done.
+
+        Raises:
+            SettingsError: its unfinished run has other settings than the cell.
+        """
+        path = result_file(self.folder, cell)
+        if path.exists():
+            return read_result(path)
+        result = self._train(cell, report) if cell.method == UNET else self._baseline(cell, report)
+        result.write(path)
+        if cell.method == UNET:
+            _tidy(run_of(self.folder, cell))
+        return result
+
+    def pair(self, cell: Cell) -> SplitPair:
+        """Both splits of the cell's seed and fold."""
+        return self._pairs(cell.seed, cell.fold)
+
+    def _make_pair(self, seed: int, fold: int | None) -> SplitPair:
+        return split_pair(self.data, seed) if fold is None else split_pairs(self.data, seed, FOLDS)[fold - 1]
+
+    def _slices(self, settings: Preprocessing, report: Report) -> Side:
+        """The whole data set in memory, prepared; one preparation at a time."""
+        if self._loaded is None or self._loaded[0] != settings:
+            self._loaded = None
+            ids = [record.id for record in self.data.slices]
+            side = load_side(self.data, ids, settings, lambda done, of: report("reading slices", done, of))
+            self._loaded = settings, side.to(self.machine.device)
+        return self._loaded[1]
+
+    def _train(self, cell: Cell, report: Report) -> CellResult:
+        config, pair = cell.config, self.pair(cell)
+        assert config is not None
+        slices, split, begun = self._slices(config.preprocessing(), report), pair.of(cell.kind), time.monotonic()
+        run, machine = self._opened(cell, config, split)
+        network = train(
+            run, config, slices.chosen(split.train), slices.chosen(split.validation), machine,
+            lambda epoch, step, entry: report("training", epoch, config.epochs) if entry else None,
+        )  # fmt: skip
+        test, rest = slices.chosen(split.test), slices.chosen(pair.rest)
+        evaluations = []
+        for epoch in range(config.keep_every, config.epochs + 1, config.keep_every):
+            kept = run.kept(epoch)[0].to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            evaluations.append(_evaluate(kept, epoch, test, machine))
+        curves = [{name: value for name, value in entry.items() if name != "seconds"} for entry in run.metrics()]
+        seconds = sum(entry["seconds"] for entry in run.metrics())
+        return CellResult(
+            cell, sides_in_numbers(split, self.lesions), network.settings.parameter_count(), curves, tuple(evaluations),
+            _evaluate(network, config.epochs, rest, machine), self._made(machine, seconds, time.monotonic() - begun),
+        )  # fmt: skip
+
+    def _opened(self, cell: Cell, config: TrainConfig, split: Split) -> tuple[Run, Machine]:
+        """The cell's run, begun where it is not; what a kill left of a beginning is begun anew."""
+        run = run_of(self.folder, cell)
+        if not run.record_file.exists():
+            shutil.rmtree(run.folder, ignore_errors=True)
+            run.begin(config, split, self.machine)
+        if run.config() != config or run.split() != split:
+            raise SettingsError(
+                run.folder,
+                found="an unfinished run of other settings, or on another split",
+                needed=f"a run of the cell {cell.key}",
+                remedy="finish it with the version that began it, or delete that folder",
+            )
+        return run, run.machine()
+
+    def _baseline(self, cell: Cell, report: Report) -> CellResult:
+        pair, begun = self.pair(cell), time.monotonic()
+        slices, split = self._slices(Preprocessing(size=SCALES[cell.scale].size), report), pair.of(cell.kind)
+        test = slices.chosen(split.test)
+        found = BASELINES[cell.method](
+            slices.chosen(split.train), test, self.machine, cell.seed, lambda done, of: report(cell.method, done, of)
+        )
+        seconds = time.monotonic() - begun
+        return CellResult(
+            cell, sides_in_numbers(split, self.lesions), found.parameters, [], (_counted(found, test),), None,
+            self._made(self.machine, seconds, seconds),
+        )  # fmt: skip
+
+    def _made(self, machine: Machine, training_s: float, all_s: float) -> dict[str, Any]:
+        device = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type
+        return {
+            "code": code_version(), "device": device, "bf16": machine.bf16, "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__), "training_s": round(training_s, 1), "seconds": round(all_s, 1),
+        }  # fmt: skip
+
+
+def result_file(folder: Path, cell: Cell) -> Path:
+    """Where a cell's result is, or will be."""
+    return folder / "results" / f"{cell.key}.json"
+
+
+def run_of(folder: Path, cell: Cell) -> Run:
+    """A cell's training run."""
+    return Run(folder / "runs" / cell.key)
+
+
+def read_results(folder: Path) -> list[CellResult]:
+    """All finished cells, of every scale."""
+    return [read_result(path) for path in sorted((folder / "results").rglob("*.json"))]
+
+
+def _evaluate(network: UNet, epoch: int, side: Side, machine: Machine) -> Evaluation:
+    probability = torch.sigmoid(predict(network, side.inputs, machine))[:, 0].cpu().numpy()
+    return evaluation(epoch, side.ids, _masks(side), probability)
+
+
+def _masks(side: Side) -> AnyArray:
+    """(n, size, size) bool."""
+    return np.asarray(side.masks[:, 0].cpu().numpy() > 0)
+
+
+def _counted(found: Prediction, test: Side) -> Evaluation:
+    counts = None if found.mask is None else overlap.count(_masks(test), found.mask)
+    return Evaluation(0, test.ids, found.score, counts, extra=found.extra)
+
+
+def _tidy(run: Run) -> None:
+    """Keep the best and the last network of a finished run; the rest is large and has served."""
+    run.checkpoint_file.unlink(missing_ok=True)
+    for path in sorted(run.kept_file(0).parent.glob("*.safetensors"))[:-1]:
+        path.unlink()
