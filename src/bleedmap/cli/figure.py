@@ -37,6 +37,7 @@ def command() -> None:
     bleedmap figure architecture --network model-2 -o architecture.pdf
     bleedmap figure curves runs/slice runs/patient -o curves.svg
     bleedmap figure prediction --data ct-ich -o prediction.png
+    bleedmap figure clahe --data ct-ich -o clahe.png
     """
 
 
@@ -167,6 +168,38 @@ def prediction(
     network = f"{weights.name} (SHA-256 {weights.sha256[:12]}…), trained on {weights.trained_on}"
     style.save(drawing.prediction(shown, network, weights.threshold), out)
     _tell(out, ", ".join(f"{one.record.id} ({one.standing})" for one in shown))
+
+
+@command.command()
+@data_option
+@slices_option
+@click.option(
+    "--count", type=click.IntRange(1, 5), default=5, show_default=True, help="Slices to draw, without --slices."
+)
+@seed_option
+@out_option
+def clahe(data: Path | None, slices: str | None, count: int, seed: int, out: Path) -> None:
+    """Slices before and after CLAHE, and why the thesis left it out: lesions come to look like bone.
+
+    In: the data set. Out: a row a slice: as the network sees it, the same after contrast-limited adaptive histogram
+    equalisation, and how the greys of lesion, tissue around it and bone are spread before and after.
+
+    \b
+    bleedmap figure clahe --data ct-ich -o clahe.png
+    bleedmap figure clahe --data ct-ich --slices 049/14,051/20 -o two.pdf
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.figures import clahe as drawing
+    from bleedmap.figures import style
+    from bleedmap.figures.samples import Sample
+    from bleedmap.window import BRAIN
+
+    style.check_suffix(out)
+    dataset = open_ct_ich(data_root(data))
+    chosen = _named(dataset, slices, drawing.MOST) if slices else _drawn(dataset, dataset.slices, count, seed)
+    shown = [Sample(one, BRAIN.to_unit(dataset.read_hu(one)), dataset.read_mask(one)) for one in chosen]
+    style.save(drawing.clahe(shown, dataset.release), out)
+    _tell(out, ", ".join(one.id for one in chosen))
 
 
 def _named(dataset: "CtIch", ids: str, most: int) -> list["SliceRecord"]:

@@ -19,13 +19,14 @@ VERBS = {
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
     "phantom": "Write a synthetic head CT with known bleeds as NIfTI.",
-    "reproduce": "The 2021 thesis: so far, what the numbers of its Table 1 can mean.",
+    "reproduce": "The 2021 thesis, reproduced: its grid, its figures, and what it could not see.",
     "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
 }
 
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
-    "tensorboard": "train", "matplotlib": "train",
+    "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce", "pandas": "reproduce",
+    "skfuzzy": "reproduce", "sklearn": "reproduce", "statsmodels": "reproduce",
 }  # fmt: skip
 
 

@@ -6,15 +6,23 @@ from typing import Any
 import click
 
 from bleedmap.cli.options import json_option
+from bleedmap.cli.reproduce_speed import command as speed
+from bleedmap.cli.reproduce_thesis import command as thesis
 
 
-@click.group(short_help="The 2021 thesis: so far, what the numbers of its Table 1 can mean.")
+@click.group(short_help="The 2021 thesis, reproduced: its grid, its figures, and what it could not see.")
 def command() -> None:
-    """The 2021 thesis that this project grew from (Erazo, USFQ): so far, what the numbers of its Table 1 can mean.
+    """The 2021 thesis that this project grew from (Erazo, USFQ): its experiment run again, and what it could not see.
 
     \b
-    bleedmap reproduce conventions
+    bleedmap reproduce thesis -o thesis --data ct-ich      the experiment and its report
+    bleedmap reproduce conventions                         what the numbers of its Table 1 can mean
+    bleedmap reproduce speed                               training speed beside a plain loop
     """
+
+
+command.add_command(thesis, "thesis")
+command.add_command(speed, "speed")
 
 
 @command.command()

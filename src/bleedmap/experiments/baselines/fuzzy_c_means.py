@@ -1,6 +1,6 @@
 """Laplacian pyramid, then fuzzy c-means: a bleed as the brightest cluster inside the skull. No training.
 
-After Yahiaoui and Bessaid 2016 (Segmentation of ischemic stroke area from CT brain images), as the thesis cites it:
+After Yahiaoui and Bessaid 2016, as the thesis cites it:
 contrast enhanced with a Laplacian pyramid, pixels grouped by fuzzy c-means. Only that outline is theirs. Ours, for
 lack of more: the search for the brain, the pyramid's gains, number and start of the clusters, the test that the
 brightest cluster is blood, the cleaning up and the score. The constants stand below, from the HU of tissues and from
