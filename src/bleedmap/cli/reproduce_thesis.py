@@ -1,0 +1,176 @@
+"""`bleedmap reproduce thesis`."""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bleedmap.cli.options import data_option, device_option, json_option, precision_option, progress_bar
+
+if TYPE_CHECKING:
+    from bleedmap.experiments.plan import Cell, Scale
+    from bleedmap.experiments.runner import Experiment
+
+PARTS = ("grid", "folds", "factors")
+
+
+@click.command()
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of results, runs and report.")
+@click.option(
+    "--scale", "scale_name", type=click.Choice(["auto", "full", "small", "trial"]), default="auto", show_default=True,
+    help="full is the thesis' own, for a GPU; small is for CPU and kept apart; auto takes what the machine has; trial "
+    "shows the command at work in minutes.",
+)  # fmt: skip
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="Only cells of this label; may be repeated.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Repetitions, seeds from 0.")
+@click.option("--each-alone", is_flag=True, help="Train every cell of Table 1 by its own run, not one run a curve.")
+@click.option("--status", "only_status", is_flag=True, help="Say which cells are done, and stop.")
+@click.option("--report-only", is_flag=True, help="Write the report from the results that are there, and stop.")
+@data_option
+@device_option
+@precision_option
+@json_option
+def command(
+    out: Path, scale_name: str, parts: tuple[str, ...], methods: tuple[str, ...], seeds: int, each_alone: bool,
+    only_status: bool, report_only: bool, data: Path | None, device: str, precision: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Run the thesis' experiment on the real data and write its report.
+
+    In: CT-ICH. Out: OUT/report/report.html (stands alone), report.json and tables as CSV; OUT/results holds a small
+    file for each finished cell, from which the report is made; OUT/runs the networks.
+
+    \b
+    bleedmap reproduce thesis -o thesis --status          which cells are done
+    bleedmap reproduce thesis -o thesis                   run what is missing, then write the report
+    bleedmap reproduce thesis -o thesis --part grid --seeds 3
+    bleedmap reproduce thesis -o thesis --report-only
+
+    Stop it at any moment and start it again: finished cells stay, the one under way continues, and the result is the
+    same. On CPU the small scale takes some hours; its figures are not the thesis' own and share no table with
+    them.
+    """
+    from bleedmap.experiments.plan import PARTS as ALL
+    from bleedmap.experiments.plan import SCALES, cells
+
+    scale = SCALES[_scale_here(device) if scale_name == "auto" else scale_name]
+    chosen = tuple(part for part in ALL if part in parts) or ALL
+    planned = [
+        cell for cell in cells(scale, chosen, seeds, alone=each_alone) if not methods or cell.label in methods
+    ]  # fmt: skip
+    if only_status:
+        _status(out, scale, planned, as_json)
+        return
+    if not report_only:
+        _run(out, planned, data, device, precision)
+    _report(out, planned, data, as_json)
+
+
+def _scale_here(device: str) -> str:
+    """The full scale where there is a GPU to afford it."""
+    import torch
+
+    return "full" if device in ("auto", "cuda") and torch.cuda.is_available() else "small"
+
+
+def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, precision: str) -> None:
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.experiments.runner import Experiment, result_file
+    from bleedmap.training.device import choose_machine, keep_memory
+
+    keep_memory()
+    open_cells = [cell for cell in planned if not result_file(out, cell).exists()]
+    if not open_cells:
+        return
+    experiment = Experiment(out, open_ct_ich(data_root(data)), choose_machine(device, precision))  # type: ignore[arg-type]
+    try:
+        _run_cells(experiment, open_cells, len(planned))
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on where it stood", err=True)
+        sys.exit(130)  # 128 + SIGINT
+
+
+def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: int) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console, done = Console(stderr=True), total - len(open_cells)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        whole = progress.add_task("cells", total=total, completed=done)
+        inner = progress.add_task("", total=None)
+        for number, cell in enumerate(open_cells, start=done + 1):
+            result = experiment.run(
+                cell, lambda what, at, of: progress.update(inner, description=what, completed=at, total=of)
+            )
+            progress.update(whole, advance=1)
+            if not console.is_terminal:
+                click.echo(f"{number}/{total} {cell.key} {result.made['seconds']:.0f} s", err=True)
+
+
+def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool) -> None:
+    from bleedmap.experiments.runner import result_file, run_of
+
+    def state_of(cell: "Cell") -> str:
+        if result_file(out, cell).exists():
+            return "done"
+        return "begun" if run_of(out, cell).folder.exists() else "open"
+
+    state = {cell.key: state_of(cell) for cell in planned}
+    if as_json:
+        click.echo(json.dumps({"scale": scale.name, "cells": state}, indent=2))
+        return
+    _print_status(scale, planned, state)
+
+
+def _print_status(scale: "Scale", planned: "Sequence[Cell]", state: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("Part", "Cells", "Split", "Done", "Begun", "Open"):
+        table.add_column(name, justify="right" if name in ("Done", "Begun", "Open") else "left")
+    groups: dict[tuple[str, str, str], Counter[str]] = {}
+    for cell in planned:
+        groups.setdefault((cell.part, _group(cell), cell.kind), Counter())[state[cell.key]] += 1
+    for (part, label, kind), counts in groups.items():
+        table.add_row(part, label, f"by {kind}", *(str(counts[name] or "") for name in ("done", "begun", "open")))
+    console = Console(highlight=False)
+    console.print(f"Scale {scale.name}: {scale.text}.")
+    console.print(table)
+    console.print(f"{sum(value == 'done' for value in state.values())} of {len(state)} cells are done.")
+
+
+def _group(cell: "Cell") -> str:
+    return "2^(6-2) design" if cell.part == "factors" else cell.label
+
+
+def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bool) -> None:
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.errors import InputError
+    from bleedmap.experiments.runner import read_results, run_of
+    from bleedmap.experiments.thesis_report import write_report
+
+    results = read_results(out)
+    if not results:
+        raise InputError(
+            out / "results",
+            found="no finished cell",
+            needed="the result of one cell or more",
+            remedy="run the command without --report-only",
+        )
+    dataset = open_ct_ich(data_root(data)) if data is not None or os.environ.get("BLEEDMAP_DATA") else None
+    with progress_bar("report") as report:
+        page = write_report(
+            results, planned, out / "report", data=dataset, runs=lambda cell: run_of(out, cell),
+            progress=lambda what, done, of: report(done, of),
+        )  # fmt: skip
+    if as_json:
+        click.echo((page.parent / "report.json").read_text("utf-8"))
+    else:
+        click.echo(f"{page}: report of {len(results)} finished cells")

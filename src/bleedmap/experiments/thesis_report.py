@@ -1,0 +1,292 @@
+"""The report of the thesis' experiment: one page that stands alone, and the same as JSON, CSV and PNG.
+
+A chapter a scale, the thesis' own first: what was measured at one scale never stands in a table with the other's.
+"""
+
+import base64
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.experiments import (
+    batch_and_dropout,
+    comparison,
+    factors,
+    gap,
+    lesion_free,
+    table1,
+    thesis_pictures,
+    trained_conventions,
+)
+from bleedmap.experiments.evaluate import RESAMPLES
+from bleedmap.experiments.plan import SCALES, Cell, Scale
+from bleedmap.experiments.record import CellResult
+from bleedmap.experiments.section import Section, Table, Value
+from bleedmap.experiments.thesis_pictures import Progress, RunOf
+from bleedmap.experiments.thesis_progress import all_planned, origin, progress_section
+from bleedmap.figures import style
+from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
+
+NOT_MEASURED = "not measured"
+_FORMAT = "bleedmap thesis report 1"
+_DIGITS = 3
+# Each: (results, scale) -> Section or None, None where it has nothing to say.
+ANALYSES = (
+    trained_conventions.section, gap.section, lesion_free.section, batch_and_dropout.section, factors.section,
+    comparison.section,
+)  # fmt: skip
+CSV_README = f"""# Tables of the report
+
+Each file is one table of `report.html`: the first row names the columns, units stand in the names. `X low` and `X high`
+are the ends of X's 95 % interval. A field is empty where nothing was measured ('{NOT_MEASURED}' on the page), or
+where nothing belongs. A file's name begins with the scale; two scales never share a table. What all numbers of a table
+share (n, kind of split, convention, interval, scale) is its `note` in `report.json`:
+
+"""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Sections that share a scale; `key` begins the names of their files."""
+
+    key: str
+    title: str
+    words: str
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ShownTable:
+    """A table as the page prints it: `heads`, whether each column is `numeric`, and `rows` of text."""
+
+    heads: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def write_report(
+    results: Sequence[CellResult],
+    planned: Sequence[Cell],
+    out: Path,
+    *,
+    data: CtIch | None = None,
+    runs: RunOf = lambda cell: None,
+    progress: Progress = lambda what, done, of: None,
+    resamples: int = RESAMPLES,
+) -> Path:
+    """Write `out`/report.html, report.json, tables/ and figures/, whole or not at all; an earlier report is replaced.
+
+    Args:
+        results: finished cells, of one scale or both.
+        planned: the cells that were asked for; the full scale stands with all its cells, one seed, if not among them.
+        out: a folder of the report's own.
+        data: the data set, for Figures 1 and 4 and CLAHE; without it the report says that they are missing.
+        runs: a cell's run folder, or None, for Figure 4.
+        progress: called with (what is being done, done, of).
+        resamples: of the bootstrap over patients in Table 1 and CLAHE.
+
+    Returns:
+        The page.
+
+    Raises:
+        OutputError: `out` holds files of others, or cannot be written.
+        MissingExtraError: OpenCV is not installed, which CLAHE needs.
+    """
+    refuse_folder(out, overwrite=True)
+    planned = all_planned(planned, results)
+    chapters = [_common(planned, results, data, progress, resamples)]
+    chapters += [
+        _chapter(scale, [one for one in results if one.cell.scale == scale.name], data, runs, progress, resamples)
+        for scale in SCALES.values()
+        if scale.name == "full" or any(one.cell.scale == scale.name for one in results)
+    ]
+    return write_chapters(chapters, origin(results, data), out, progress)
+
+
+def write_chapters(
+    chapters: Sequence[Chapter],
+    facts: dict[str, Any],
+    out: Path,
+    progress: Progress = lambda what, done, of: None,
+) -> Path:
+    """Write chapters as a report, whole or not at all.
+
+    Args:
+        chapters: in their order.
+        facts: of `thesis_progress.origin`.
+        out: a folder of the report's own.
+        progress: called with (what is being done, done, of).
+
+    Raises:
+        OutputError: `out` holds files of others, or cannot be written.
+    """
+    with folder_written_whole(out, overwrite=True) as folder:
+        _write_tables(folder / "tables", chapters)
+        _draw(folder / "figures", chapters, progress)
+        write_json(folder / "report.json", _content(chapters, facts))
+        with written_whole(folder / "report.html") as beside:
+            beside.write_text(_page(chapters, facts, folder / "figures"), "utf-8")
+    return out / "report.html"
+
+
+def _common(
+    planned: Sequence[Cell], results: Sequence[CellResult], data: CtIch | None, progress: Progress, resamples: int
+) -> Chapter:
+    sections = (
+        progress_section(planned, results),
+        table1.conventions_section(),
+        thesis_pictures.data_and_network(data),
+        thesis_pictures.clahe_contrast(data, progress, resamples=resamples),
+    )
+    return Chapter("common", "What holds at every scale", "Progress, data, network and preparation.", sections)
+
+
+def _chapter(
+    scale: Scale, own: Sequence[CellResult], data: CtIch | None, runs: RunOf, progress: Progress, resamples: int
+) -> Chapter:
+    title = "The thesis' own scale" if scale.name == "full" else f"The {scale.name} scale"
+    words = f"Everything in this chapter is measured at one scale: {scale.text}."
+    if not own:
+        words += " Nothing has been measured at it yet: Table 1 stands with empty places."
+    made: list[Section | None] = [table1.section(own, scale, resamples=resamples)]
+    if own:
+        made.append(thesis_pictures.curves_and_prediction(own, scale, data, runs))
+        for number, analyse in enumerate(ANALYSES, start=1):
+            progress(f"analysing the {scale.name} scale", number, len(ANALYSES))
+            made.append(analyse(own, scale))
+    return Chapter(scale.name, title, words, tuple(one for one in made if one is not None))
+
+
+def _tables(chapters: Sequence[Chapter]) -> Iterator[tuple[str, Table]]:
+    """Each with its file name, less the suffix."""
+    for chapter in chapters:
+        for section in chapter.sections:
+            for table in section.tables:
+                yield f"{chapter.key}-{table.key}", table
+
+
+def _write_tables(folder: Path, chapters: Sequence[Chapter]) -> None:
+    notes = []
+    for name, table in _tables(chapters):
+        path = folder / f"{name}.csv"
+        assert not path.exists(), f"two tables are called {name}"
+        with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+            lines = csv.writer(stream, lineterminator="\n")
+            lines.writerow(table.columns)
+            lines.writerows([_plain(value) for value in row] for row in table.rows)
+        notes.append(f"- `{path.name}`: {table.title}\n")
+    with written_whole(folder / "README.md") as beside:
+        beside.write_text(CSV_README + "".join(notes), "utf-8")
+
+
+def _plain(value: Value) -> Value:
+    """JSON has no NaN: what could not be had is None."""
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _draw(folder: Path, chapters: Sequence[Chapter], progress: Progress) -> None:
+    wanted = [(chapter.key, one) for chapter in chapters for section in chapter.sections for one in section.pictures]
+    for number, (key, picture) in enumerate(wanted, start=1):
+        progress("drawing figures", number, len(wanted))
+        style.save(picture.draw(), folder / f"{key}-{picture.key}.png")
+
+
+def _content(chapters: Sequence[Chapter], facts: dict[str, Any]) -> dict[str, Any]:
+    """report.json: the page's words and numbers, unrounded."""
+    return {
+        "format": _FORMAT,
+        **facts,
+        "chapters": [
+            {
+                "key": chapter.key,
+                "title": chapter.title,
+                "words": chapter.words,
+                "sections": [_section_content(chapter.key, section) for section in chapter.sections],
+            }
+            for chapter in chapters
+        ],
+    }
+
+
+def _section_content(key: str, section: Section) -> dict[str, Any]:
+    return {
+        "key": section.key,
+        "title": section.title,
+        "words": list(section.words),
+        "tables": [
+            {
+                "key": table.key, "csv": f"tables/{key}-{table.key}.csv", "title": table.title, "note": table.note,
+                "columns": list(table.columns), "rows": [[_plain(value) for value in row] for row in table.rows],
+            }
+            for table in section.tables
+        ],
+        "figures": [
+            {"key": one.key, "png": f"figures/{key}-{one.key}.png", "alt": one.alt} for one in section.pictures
+        ],
+        "data": _json_safe(section.data),
+    }  # fmt: skip
+
+
+def _json_safe(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(name): _json_safe(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_json_safe(value) for value in content]
+    return _plain(content)
+
+
+def shown(table: Table) -> ShownTable:
+    """As the page prints it: numbers rounded, a measure and the ends of its interval in one column."""
+    heads, numeric, columns = [], [], []
+    names, index = table.columns, 0
+    while index < len(names):
+        name, digits = names[index], table.digits.get(names[index], _DIGITS)
+        values = [_plain(row[index]) for row in table.rows]
+        text = [_text(value, digits) for value in values]
+        numeric.append(all(value in (None, "") or isinstance(value, int | float) for value in values))
+        if [other.split()[-1] for other in names[index + 1 : index + 3]] == ["low", "high"]:
+            ends = [(_plain(row[index + 1]), _plain(row[index + 2])) for row in table.rows]
+            text = [_with_interval(one, low, high, digits) for one, (low, high) in zip(text, ends, strict=True)]
+            index += 2
+        heads.append(name)
+        columns.append(text)
+        index += 1
+    return ShownTable(tuple(heads), tuple(numeric), tuple(zip(*columns, strict=True)))
+
+
+def _text(value: Value, digits: int) -> str:
+    if value is None:
+        return NOT_MEASURED
+    if isinstance(value, float):
+        return f"{value:z,.{digits}f}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _with_interval(text: str, low: Value, high: Value, digits: int) -> str:
+    if low is None or high is None or text == NOT_MEASURED:
+        return text
+    return f"{text} ({_text(low, digits)} to {_text(high, digits)})"
+
+
+def _page(chapters: Sequence[Chapter], facts: dict[str, Any], figures: Path) -> str:
+    environment = Environment(
+        loader=PackageLoader("bleedmap.experiments"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+
+    def embedded(name: str) -> str:
+        return "data:image/png;base64," + base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
+
+    # Sections whose first paragraph is an answer: all but those that only show.
+    answers = [replace(one, sections=tuple(part for part in one.sections if not part.key.startswith("figures")))
+               for one in chapters]  # fmt: skip
+    page = environment.get_template("report.html")
+    return page.render(
+        chapters=chapters, answers=answers, facts=facts, shown=shown, embedded=embedded, not_measured=NOT_MEASURED
+    )  # fmt: skip
