@@ -21,11 +21,11 @@ TIMES = ("code", "device", "threads", "torch", "training_s", "seconds", "bf16")
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory) -> Path:
-    """Release 1.0.0 in small: 16 patients of 5 slices of 64×64, ten of them with a bright bleed on two slices."""
+    """Release 1.0.0 in small: 24 patients of 4 slices of 64×64, twelve of them with a bright bleed on two slices."""
     root, draw = tmp_path_factory.mktemp("data") / "ct-ich", np.random.default_rng(0)
     patients = {
-        49 + number: tuple(("Epidural" if number < 10 and at in (2, 3) else "", False) for at in range(1, 6))
-        for number in range(16)
+        49 + number: tuple(("Epidural" if number < 12 and at in (2, 3) else "", False) for at in range(1, 5))
+        for number in range(24)
     }
     for patient, slices in patients.items():
         folder = root / f"Patients_CT/{patient:03d}"

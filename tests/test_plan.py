@@ -10,7 +10,7 @@ from bleedmap.experiments.plan import BASELINES, FACTORS, FOLDS, SCALES, cells
 from bleedmap.experiments.thesis_splits import split_pair, split_pairs
 
 
-@pytest.mark.parametrize("scale", [SCALES["full"], SCALES["small"], SCALES["trial"]], ids=["full", "small", "trial"])
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_the_grid_passes_through_every_cell_of_table_1(scale):
     grid = [cell for cell in cells(scale, ("grid",)) if cell.kind == "slice"]
     batches = {(cell.config.network, cell.config.batch_size * scale.batch_over) for cell in grid}

@@ -16,11 +16,13 @@ from bleedmap.experiments import (
     factors,
     gap,
     lesion_free,
+    paired_slices,
     trained_conventions,
 )
 from bleedmap.experiments.conventions import TABLE_1
 from bleedmap.experiments.plan import FACTORS, SCALES, Cell
 from bleedmap.experiments.record import CellResult, Evaluation
+from bleedmap.experiments.titles import at_scale, title
 from bleedmap.metrics.detection import roc_auc
 from bleedmap.metrics.overlap import Counts
 from bleedmap.metrics.statistics import patient_bootstrap
@@ -89,7 +91,7 @@ def test_half_done_results_are_used_as_they_are(module, results):
 
 
 def of_main(made):
-    return [one for one in made if one.cell.label == comparison.MAIN]
+    return [one for one in made if one.cell.label == paired_slices.MAIN]
 
 
 def test_gap_counted_by_hand():
@@ -104,7 +106,7 @@ def test_gap_counted_by_hand():
     assert row["Dice by patient"] == pytest.approx(0.5 / 3)
     assert row["gap"] == pytest.approx((0.5 + 0.5 + 0.8) / 3)
     assert row["patient gap"] == pytest.approx((0.5 + 0.8) / 2)
-    assert (row["low"], row["high"]) == pytest.approx((0.5, 0.8))  # one patient drawn twice
+    assert (row["gap low"], row["gap high"]) == pytest.approx((0.5, 0.8))  # one patient drawn twice
     measures = {one[0]: one for one in table(section, "gap-measures").rows}
     assert measures["lesion-free slices with any marked pixel"][3] == 0
     assert measures["lesion-free slices with any marked pixel"][6] == 1
@@ -117,9 +119,66 @@ def test_the_known_gap_lies_in_the_interval(truth):
     section = gap.section(of_main(synthetic_cells(parts=("folds",), gap=truth)), SMALL)
     row = dict(zip(table(section, "gap").columns, table(section, "gap").rows[0], strict=True))
     # Dice is cut off at 0.99 and made of whole pixels: that moves the truth by a few thousandths.
-    assert row["low"] - 0.005 <= truth <= row["high"] + 0.005
+    assert row["gap low"] - 0.005 <= truth <= row["gap high"] + 0.005
     assert (row["p"] < 0.001) == (truth > 0)
     assert row["lesion slices"] == 318
+
+
+def test_gap_over_the_schedule_by_hand():
+    """Two patients, two epochs: the gap goes from 0 and 0.2 to 0.4 and 0.2."""
+    ids = ("a/1", "b/1")
+    made = []
+    for kind, hits in (("slice", ([2, 4], [8, 6])), ("patient", ([2, 2], [4, 4]))):
+        kept = [marked(ids, hit, 10 - np.array(hit), 10 - np.array(hit), epoch)
+                for epoch, hit in zip((4, 20), hits, strict=True)]  # fmt: skip
+        made.append(replace(result(kind, 1, kept[0]), evaluations=tuple(kept)))
+    section = gap.section(made, SMALL)
+    schedule = table(section, "gap-schedule")
+    assert column(schedule, "epochs") == ["200", "1,000", "mean from 600 on", "1,000 less 200"]
+    assert column(schedule, "Dice by slice")[:2] == pytest.approx([0.3, 0.7])
+    assert column(schedule, "gap") == pytest.approx([0.1, 0.3, 0.3, 0.2])
+    assert (schedule.rows[-1][-2], schedule.rows[-1][-1]) == pytest.approx((0.0, 0.4))
+    assert any("cannot be told, for the interval holds 0" in words for words in section.words)
+
+
+def test_a_gap_that_grows_with_training_is_told_and_one_that_does_not_is_not(results):
+    made, told = [one for one in of_main(results) if one.cell.part == "folds"], "larger at the end"
+    assert not any(told in words for words in gap.section(made, SMALL).words)
+    without = {one.cell.key: one for one in synthetic_cells(parts=("folds",), gap=0.0)}
+    grown = [replace(one, evaluations=(without[one.cell.key].evaluations[0], one.last)) for one in made]
+    assert any(told in words for words in gap.section(grown, SMALL).words)
+
+
+def test_titles_and_what_a_batch_is_at_a_scale():
+    assert title("model-2-b32-clahe") == "Model 2, batch 32, CLAHE"
+    assert title("model-1-b16-alone-600") == "Model 1, batch 16, trained alone for 600 epochs"
+    assert title("run-010101") == "run-010101"
+    assert "'batch 32' is 8 slices here" in at_scale(SMALL)
+    assert "batch 32" not in at_scale(SCALES["full"])
+
+
+def test_no_label_is_printed(results):
+    keys = {one.cell.label for one in results if one.cell.part != "factors"}
+    for module in SECTIONS:
+        section = module.section(results, SMALL)
+        printed = [*section.words, *(value for one in section.tables for row in one.rows for value in row)]
+        printed += [text for one in section.tables for text in (one.title, one.note)]
+        assert not keys & set(printed), module
+        assert not any("-b32" in text or "-b16" in text for text in printed if isinstance(text, str)), module
+        assert not {"low", "high"} & {name for one in section.tables for name in one.columns}, module
+
+
+def test_one_seed_says_what_it_cannot_tell(results):
+    assert any("With one seed" in words and "cannot be told" in words
+               for words in batch_and_dropout.section(results, SMALL).words)  # fmt: skip
+    two = batch_and_dropout.section(synthetic_cells(seeds=2, parts=("grid",)), SMALL)
+    assert not any("With one seed" in words or "trained once" in words for words in two.words)
+
+
+def test_conventions_that_allow_table_1_are_counted(monkeypatch):
+    assert "only 'lesion slices, lesion' can give all 20" in trained_conventions.possible()
+    monkeypatch.setattr(trained_conventions, "POSSIBLE", trained_conventions.POSSIBLE[:2])
+    assert "Of 2 conventions worked out from Table 1, none can give all 20" in trained_conventions.possible()
 
 
 def test_several_seeds_give_an_interval_of_seeds():
@@ -144,7 +203,7 @@ def test_distance_that_explains_dice_is_found():
         made.append(result(kind, 1, copied, "copy-nearest"))
     section = gap.section(made, SMALL)
     control = table(section, "gap-control")
-    assert column(control, "same patient") == [1.0, 0.0, None]
+    assert column(control, "same patient") == [1.0, 0.0, paired_slices.NOT_APPLICABLE]
     assert column(control, "Spearman")[0] < -0.95
     assert column(control, "Spearman")[2] > 0.9
     assert column(table(section, "gap-terciles"), "rows") == [24] * 6
@@ -159,21 +218,21 @@ def test_fast_bootstrap_draws_what_the_plain_one_draws():
     patients, values = np.repeat(np.arange(15), random.integers(1, 8, 15)), random.random
     dice = values(len(patients))
     plain = patient_bootstrap(
-        patients, lambda rows, _: [float(dice[rows].mean())], resamples=comparison.RESAMPLES, seed=0
+        patients, lambda rows, _: [float(dice[rows].mean())], resamples=paired_slices.RESAMPLES, seed=0
     )
-    fast = comparison.mean(patients, dice)
+    fast = paired_slices.mean(patients, dice)
     assert (fast.low, fast.high) == pytest.approx(tuple(plain[0]))
     assert fast.value == pytest.approx(dice.mean())
 
 
 def test_auc_and_its_draws_are_those_of_every_fold(results):
-    cells = comparison.select(results, SMALL, "folds", "sift", "slice")
-    of = comparison.gathered(cells, comparison.lesion_ids(results, SMALL))
+    cells = paired_slices.select(results, SMALL, "folds", "sift", "slice")
+    of = paired_slices.gathered(cells, paired_slices.lesion_ids(results, SMALL))
     names = np.unique(of.patients)
-    value, draws = comparison.auc_with_draws(of, names)
+    value, draws = paired_slices.auc_with_draws(of, names)
     folds = [roc_auc(one.lesion, one.score) for one in (of.rows(of.folds == fold) for fold in range(1, 6))]
     assert value == pytest.approx(np.mean(folds))
-    weights = comparison.patient_weights(len(names))[7].astype(int)
+    weights = paired_slices.patient_weights(len(names))[7].astype(int)
     again = []
     for fold in range(1, 6):
         rows = np.flatnonzero(of.folds == fold)
@@ -184,7 +243,7 @@ def test_auc_and_its_draws_are_those_of_every_fold(results):
 
 def test_sign_flips_of_few_patients_are_counted():
     """Three patients, all of one sign: 2 of the 8 flips are as far from 0."""
-    p = comparison.sign_flip_p(np.array(["a", "b", "c"]), np.array([1.0, 2.0, 3.0]))
+    p = paired_slices.sign_flip_p(np.array(["a", "b", "c"]), np.array([1.0, 2.0, 3.0]))
     assert p == pytest.approx(2 / 8, abs=0.01)
 
 
@@ -200,7 +259,7 @@ def test_known_effect_of_dropout_and_none_of_batch():
     variance = {row[1]: row for row in table(section, "anova-grid").rows}
     assert variance["model"][5] < 0.01
     assert variance["batch"][5] > 0.01
-    assert variance["time"][6] < 0.001
+    assert variance["epochs"][6] < 0.001
 
 
 def test_design_is_balanced_and_of_resolution_four(results):
@@ -284,9 +343,9 @@ def test_share_of_marked_slices_and_wilsons_interval():
 def test_false_marks_are_counted(results):
     section = lesion_free.section(results, SMALL)
     rows = {row[:4]: row for row in table(section, "lesion-free").rows}
-    cells = comparison.select(results, SMALL, "folds", "model-2-b32", "patient")
+    cells = paired_slices.select(results, SMALL, "folds", "model-2-b32", "patient")
     marks = np.concatenate([one.rest.counts.false_positive for one in cells])
-    row = rows["folds", "model-2-b32", "patient", "never drawn"]
+    row = rows["folds", "Model 2, batch 32", "by patient", "never drawn"]
     assert (row[4], row[6]) == (len(marks), (marks > 0).sum())
     assert row[10] == pytest.approx(np.median(marks[marks > 0]))
 
@@ -294,8 +353,8 @@ def test_false_marks_are_counted(results):
 def test_clahe_is_compared_first_and_classifiers_have_no_dice(results):
     section = comparison.section(results, SMALL)
     differences = table(section, "comparison-paired")
-    assert differences.rows[0][0] == differences.rows[1][0] == "model-2-b32-clahe"
-    assert "sift" not in column(table(section, "comparison-dice"), "method")
+    assert differences.rows[0][0] == differences.rows[1][0] == "Model 2, batch 32, CLAHE"
+    assert "SIFT + classifier" not in column(table(section, "comparison-dice"), "method")
     detection = {row[:2]: row for row in table(section, "comparison-detection").rows}
-    assert detection["sift", "patient"][8] is None
-    assert 0.5 < detection["sift", "patient"][6] < detection["sift", "patient"][7] < 1
+    assert detection["SIFT + classifier", "by patient"][8] == paired_slices.NOT_APPLICABLE
+    assert 0.5 < detection["SIFT + classifier", "by patient"][6] < detection["SIFT + classifier", "by patient"][7] < 1

@@ -25,8 +25,8 @@ VERBS = {
 
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
-    "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce", "pandas": "reproduce",
-    "skfuzzy": "reproduce", "sklearn": "reproduce", "statsmodels": "reproduce",
+    "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "filelock": "reproduce", "jinja2": "reproduce",
+    "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "reproduce", "statsmodels": "reproduce",
 }  # fmt: skip
 
 

@@ -22,9 +22,10 @@ PARTS = ("grid", "folds", "factors")
 @click.command()
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of results, runs and report.")
 @click.option(
-    "--scale", "scale_name", type=click.Choice(["auto", "full", "small", "trial"]), default="auto", show_default=True,
-    help="full is the thesis' own, for a GPU; small is for CPU and kept apart; auto takes what the machine has; trial "
-    "shows the command at work in minutes.",
+    "--scale", "scale_name", type=click.Choice(["auto", "full", "medium", "small", "trial"]), default="auto",
+    show_default=True,
+    help="full is the thesis' own, for a GPU; medium and small are for CPU and kept apart; trial shows the command at "
+    "work in minutes; auto takes full or small, by what the machine has.",
 )  # fmt: skip
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="Only cells of this label; may be repeated.")
@@ -52,8 +53,9 @@ def command(
     bleedmap reproduce thesis -o thesis --report-only
 
     Stop it at any moment and start it again: finished cells stay, the one under way continues, and the result is the
-    same. On CPU the small scale takes some hours; its figures are not the thesis' own and share no table with
-    them.
+    same. Several such commands may share OUT: each takes cells that no other is at (on CPU two with OMP_NUM_THREADS=1
+    are faster than one with two threads). On CPU the small scale takes some hours; its figures are not the thesis' own
+    and share no table with them.
     """
     from bleedmap.experiments.plan import PARTS as ALL
     from bleedmap.experiments.plan import SCALES, cells
@@ -97,17 +99,23 @@ def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, p
 
 def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: int) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    from bleedmap.experiments.runner import claimed
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console, done = Console(stderr=True), total - len(open_cells)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         whole = progress.add_task("cells", total=total, completed=done)
         inner = progress.add_task("", total=None)
         for number, cell in enumerate(open_cells, start=done + 1):
-            result = experiment.run(
-                cell, lambda what, at, of: progress.update(inner, description=what, completed=at, total=of)
-            )
+            with claimed(experiment.folder, cell) as free:
+                if not free:
+                    click.echo(f"{cell.key}: another command is at it", err=True)
+                    continue
+                result = experiment.run(
+                    cell, lambda what, at, of: progress.update(inner, description=what, completed=at, total=of)
+                )
             progress.update(whole, advance=1)
             if not console.is_terminal:
                 click.echo(f"{number}/{total} {cell.key} {result.made['seconds']:.0f} s", err=True)

@@ -1,225 +1,56 @@
-"""All methods on the same folds; and what every comparison rests on: slices paired by id, intervals over patients."""
+"""All methods on the same folds, each against the main one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from scipy import stats
 
-from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
+from bleedmap.arrays import DoubleArray
 from bleedmap.datasets.splits import Kind
-from bleedmap.experiments.plan import FOLDS, Part, Scale
-from bleedmap.experiments.record import CellResult, Evaluation
-from bleedmap.experiments.section import Section, Table, Value
-from bleedmap.metrics import overlap
-from bleedmap.metrics.overlap import Counts
-from bleedmap.metrics.statistics import COVERAGE
-
-KINDS: tuple[Kind, ...] = ("slice", "patient")
-MAIN, CLAHE = "model-2-b32", "model-2-b32-clahe"
-RESAMPLES = 4000
-INTERVAL = (
-    f"95 % intervals: percentile bootstrap over patients, {RESAMPLES:,} resamples; they cover somewhat less than they "
-    "say, since 36 patients bleed and have 1 to 19 lesion slices each, and they hold the trained networks fixed"
+from bleedmap.experiments.paired_slices import (
+    INTERVAL,
+    KINDS,
+    LESION_DICE,
+    MAIN,
+    NOT_APPLICABLE,
+    Row,
+    Tested,
+    auc_with_draws,
+    bootstrap,
+    from_draws,
+    gathered,
+    in_words,
+    known,
+    labels,
+    lesion_ids,
+    mean,
+    p_in_words,
+    paired,
+    select,
+    sign_flip_p,
+    sizes,
 )
-LESION_DICE = (
-    "Dice: mean over lesion slices, probability ≥ 0.5 (a baseline: its own mask), at the network's size; a lesion of "
-    "which nothing is marked scores 0"
-)
-_SEED = 0  # of bootstraps and sign flips
+from bleedmap.experiments.plan import FOLDS, Scale
+from bleedmap.experiments.record import CellResult
+from bleedmap.experiments.section import Section, Table
+from bleedmap.experiments.titles import at_scale, title
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its 95 % interval; NaN where it cannot be had."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def cells(self) -> tuple[float | None, float | None, float | None]:
-        """For a table."""
-        return known(self.value), known(self.low), known(self.high)
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+CLAHE = "model-2-b32-clahe"
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
-    """Test slices of several cells, one cell after another: a row a slice of one seed.
+class Method:
+    """One method on one kind of split."""
 
-    Attributes:
-        ids: (n,) slice ids.
-        patients: (n,) of the slices.
-        seeds: (n,) of the cells.
-        folds: (n,) of the cells, 0 without folds.
-        score: (n,) how likely a bleed is in the slice.
-        lesion: (n,) bool, whether the reference marks any pixel at the network's size.
-        counts: pixels, or None for a method that only classifies.
-    """
-
-    ids: AnyArray
-    patients: AnyArray
-    seeds: AnyArray
-    folds: AnyArray
-    score: DoubleArray
-    lesion: BoolArray
-    counts: Counts | None
+    label: str
+    kind: Kind
+    cells: Sequence[CellResult]
+    tested: Tested
 
     @property
-    def dice(self) -> DoubleArray:
-        """(n,) lesion Dice; NaN on lesion-free slices."""
-        assert self.counts is not None, "a classifier marks no pixels"
-        return np.where(self.lesion, overlap.dice(self.counts, empty=np.nan), np.nan)
-
-    def rows(self, chosen: AnyArray) -> "Tested":
-        """Some rows, by index or bool."""
-        counts = None if self.counts is None else self.counts.rows(chosen)
-        return Tested(
-            self.ids[chosen], self.patients[chosen], self.seeds[chosen], self.folds[chosen], self.score[chosen],
-            self.lesion[chosen], counts,
-        )  # fmt: skip
-
-
-def select(results: Iterable[CellResult], scale: Scale, part: Part, label: str, kind: Kind) -> list[CellResult]:
-    """The finished cells of one method on one kind of split."""
-    wanted = (scale.name, part, label, kind)
-    return [one for one in results if (one.cell.scale, one.cell.part, one.cell.label, one.cell.kind) == wanted]
-
-
-def labels(results: Iterable[CellResult], scale: Scale, part: Part) -> list[str]:
-    """Methods that have a finished cell, in the plan's order."""
-    return list(
-        dict.fromkeys(one.cell.label for one in results if (one.cell.scale, one.cell.part) == (scale.name, part))
-    )
-
-
-def lesion_ids(results: Iterable[CellResult], scale: Scale) -> frozenset[str]:
-    """Slices whose reference marks a pixel, as any method that marks pixels was told."""
-    evaluations = [one.last for one in results if one.cell.scale == scale.name and one.last.counts is not None]
-    return frozenset(
-        name for one in evaluations if one.counts is not None
-        for name, lesion in zip(one.ids, one.counts.reference > 0, strict=True) if lesion
-    )  # fmt: skip
-
-
-def gathered(cells: Sequence[CellResult], lesions: frozenset[str], epoch: int | None = None) -> Tested:
-    """Put the cells' test slices together, after all epochs or after `epoch`; at least one cell."""
-    found: list[tuple[CellResult, Evaluation]] = [
-        (one, next(kept for kept in one.evaluations if epoch in (None, kept.epoch)) if epoch else one.last)
-        for one in cells
-    ]
-    counts = [kept.counts for _, kept in found if kept.counts is not None]
-    ids = np.concatenate([kept.ids for _, kept in found])
-    return Tested(
-        ids,
-        np.concatenate([kept.patients for _, kept in found]),
-        np.concatenate([np.full(len(kept.ids), one.cell.seed) for one, kept in found]),
-        np.concatenate([np.full(len(kept.ids), one.cell.fold or 0) for one, kept in found]),
-        np.concatenate([kept.score for _, kept in found]).astype(np.float64),
-        np.array([name in lesions for name in ids.tolist()], np.bool_),
-        overlap.together(counts) if counts else None,
-    )
-
-
-def paired(first: Tested, second: Tested) -> tuple[Tested, Tested]:
-    """Only the slices that both tested under the same seed, in the same order."""
-    place = {key: row for row, key in enumerate(zip(second.seeds.tolist(), second.ids.tolist(), strict=True))}
-    keys = zip(first.seeds.tolist(), first.ids.tolist(), strict=True)
-    rows = np.array([(row, place[key]) for row, key in enumerate(keys) if key in place], np.int64).reshape(-1, 2)
-    return first.rows(rows[:, 0]), second.rows(rows[:, 1])
-
-
-@cache
-def patient_weights(patients: int, resamples: int = RESAMPLES, seed: int = _SEED) -> DoubleArray:
-    """(resamples, patients) how often each patient was drawn; the draws of `metrics.statistics.patient_bootstrap`."""
-    drawn = np.random.default_rng(seed).integers(patients, size=(resamples, patients))
-    place = drawn + patients * np.arange(resamples)[:, None]
-    return np.bincount(place.ravel(), minlength=resamples * patients).reshape(resamples, patients).astype(np.float64)
-
-
-def bootstrap(patients: AnyArray, columns: AnyArray, statistic: Callable[[DoubleArray], DoubleArray]) -> list[Estimate]:
-    """A statistic of sums over slices, with its intervals over patients.
-
-    Args:
-        patients: (n,) the patient of each slice.
-        columns: (n, k) what is summed over slices.
-        statistic: (draws, k) sums -> (draws, m) numbers.
-
-    Returns:
-        m estimates.
-    """
-    names, index = np.unique(patients, return_inverse=True)
-    sums = np.zeros((len(names), columns.shape[1]))
-    np.add.at(sums, index, columns)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = statistic(sums.sum(axis=0, keepdims=True))[0]
-        draws = statistic(patient_weights(len(names)) @ sums)
-    return [from_draws(float(value), draw) for value, draw in zip(values, draws.T, strict=True)]
-
-
-def from_draws(value: float, draws: DoubleArray) -> Estimate:
-    """The central 95 % of the draws that gave a number."""
-    drawn = draws[~np.isnan(draws)]
-    tails = [100 * (1 - COVERAGE) / 2, 100 * (1 + COVERAGE) / 2]
-    low, high = np.percentile(drawn, tails) if len(drawn) else (np.nan, np.nan)
-    return Estimate(value, float(low), float(high))
-
-
-def mean(patients: AnyArray, values: DoubleArray) -> Estimate:
-    """Mean over slices; NaN values are left out."""
-    there = ~np.isnan(values)
-    if not there.any():
-        return Estimate(np.nan, np.nan, np.nan)
-    columns = np.stack([values[there], np.ones(there.sum())], axis=1)
-    return bootstrap(patients[there], columns, lambda sums: sums[:, :1] / sums[:, 1:])[0]
-
-
-def sign_flip_p(patients: AnyArray, differences: DoubleArray, flips: int = 20_000) -> float:
-    """Two-sided p that the mean difference over slices is 0: whole patients swap sides at random (Monte Carlo)."""
-    _, index = np.unique(patients, return_inverse=True)
-    sums = np.bincount(index, differences)
-    signs = np.random.default_rng(_SEED).choice((-1.0, 1.0), size=(flips, len(sums)))
-    as_far = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
-    return float((1 + as_far.sum()) / (1 + flips))
-
-
-def auc_with_draws(of: Tested, names: AnyArray) -> tuple[float, DoubleArray]:
-    """Mean over folds (and seeds) of the slice ROC AUC, and its draws over the patients `names` (sorted).
-
-    AUC is a sum over pairs of a lesion slice and another: added up by patients once, weighted by each draw.
-    """
-    weights, values, draws = patient_weights(len(names)), [], []
-    for seed, fold in sorted(set(zip(of.seeds.tolist(), of.folds.tolist(), strict=True))):
-        one = of.rows((of.seeds == seed) & (of.folds == fold))
-        who = np.searchsorted(names, one.patients)
-        belongs = np.zeros((len(who), len(names)))
-        belongs[np.arange(len(who)), who] = 1
-        bleeding, free = belongs[one.lesion], belongs[~one.lesion]
-        wins = (np.sign(one.score[one.lesion][:, None] - one.score[~one.lesion][None]) + 1) / 2
-        pairs = bleeding.T @ wins @ free
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values.append(pairs.sum() / np.float64(len(bleeding) * len(free)))
-            below = (weights @ bleeding.sum(axis=0)) * (weights @ free.sum(axis=0))
-            draws.append(((weights @ pairs) * weights).sum(axis=1) / below)
-    together = np.ma.masked_invalid(np.array(draws)).mean(axis=0).filled(np.nan)
-    return float(np.mean(values)), together
-
-
-def t_interval(values: DoubleArray) -> Estimate:
-    """Mean and Student's 95 % interval of a few independent numbers; without an interval if there is one."""
-    if len(values) < 2:
-        return Estimate(float(values.mean()), np.nan, np.nan)
-    half = stats.sem(values) * stats.t.ppf((1 + COVERAGE) / 2, len(values) - 1)
-    return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
-
-
-def known(value: float) -> float | None:
-    """None for NaN: JSON and tables have none."""
-    return None if np.isnan(value) else float(value)
+    def start(self) -> tuple[str, str]:
+        """How its rows begin."""
+        return title(self.label), f"by {self.kind}"
 
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
@@ -227,50 +58,59 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     lesions, names = lesion_ids(results, scale), labels(results, scale, "folds")
     if not lesions or not names:
         return None
-    rows = [
-        (label, kind, cells, gathered(cells, lesions))
+    methods = [
+        Method(label, kind, cells, gathered(cells, lesions))
         for label in names for kind in KINDS if (cells := select(results, scale, "folds", label, kind))
     ]  # fmt: skip
-    note = f"Test slices of {FOLDS} folds, balanced. {INTERVAL}. Scale: {scale.text}."
-    detection = Table(
+    marking = [one for one in methods if one.tested.counts is not None]
+    note = f"Test slices of {FOLDS} folds, balanced. {INTERVAL}. {at_scale(scale)}"
+    dice, detection, differences = _dice(marking, note), _detection(methods, note), _differences(marking, note)
+    tables = (dice, detection, differences) if differences.rows else (dice, detection)
+    words = (*_highest_words(dice, detection), *_clahe_words(differences))
+    return Section("comparison", "How do the methods compare on the same folds?", words, tables)
+
+
+def _dice(marking: Sequence[Method], note: str) -> Table:
+    return Table(
+        "comparison-dice", "Outlining: all methods that mark pixels",
+        f"{LESION_DICE}. Methods that only classify slices outline nothing and stand in the next table. {note}",
+        ("method", "split", "folds × seeds", "lesion slices", "bleeding patients", "Dice", "Dice low", "Dice high"),
+        tuple((*one.start, len(one.cells), *sizes(one.tested), *mean(one.tested.patients, one.tested.dice).cells)
+              for one in marking),
+    )  # fmt: skip
+
+
+def _detection(methods: Sequence[Method], note: str) -> Table:
+    return Table(
         "comparison-detection", "Bleed or not, slice by slice: all methods on the same folds",
         "ROC AUC: mean of the folds' AUCs (scores of different trainings are not pooled). Sensitivity, specificity: a "
         "slice counts as bleeding if the method marks any pixel of it; a method that only classifies has no such "
-        f"threshold of its own here. {note}",
-        ("method", "split by", "folds × seeds", "slices", "patients", "ROC AUC", "AUC low", "AUC high", "sensitivity",
-         "specificity", "balanced accuracy", "balanced low", "balanced high", "parameters"),
-        tuple((label, kind, len(cells), *_detection(of), cells[0].parameters) for label, kind, cells, of in rows),
+        f"threshold of its own here ({NOT_APPLICABLE}). Balanced accuracy: mean of the two. {note}",
+        ("method", "split", "folds × seeds", "slices", "patients", "ROC AUC", "ROC AUC low", "ROC AUC high",
+         "sensitivity", "specificity", "balanced accuracy", "balanced accuracy low", "balanced accuracy high",
+         "parameters"),
+        tuple((*one.start, len(one.cells), *_rates_of(one.tested),
+               NOT_APPLICABLE if one.cells[0].parameters is None else one.cells[0].parameters) for one in methods),
     )  # fmt: skip
-    marking = [(label, kind, of) for label, kind, _, of in rows if of.counts is not None]
-    dice = Table(
-        "comparison-dice", "Outlining: all methods that mark pixels", f"{LESION_DICE}. {note}",
-        ("method", "split by", "lesion slices", "bleeding patients", "Dice", "low", "high"),
-        tuple((label, kind, *sizes(of), *mean(of.patients, of.dice).cells) for label, kind, of in marking),
-    )  # fmt: skip
-    differences = Table(
-        "comparison-paired", f"Each method against {MAIN}, paired by test slice",
-        f"Mean difference of Dice, the method less {MAIN}, over lesion slices that both tested. p: sign flips of whole "
-        f"patients, not corrected for the number of rows. {LESION_DICE}. {note}",
-        ("method", "split by", "lesion slices", "bleeding patients", "difference", "low", "high", "p"),
+
+
+def _differences(marking: Sequence[Method], note: str) -> Table:
+    return Table(
+        "comparison-paired", f"Each method against {title(MAIN)}, paired by test slice",
+        f"Mean difference of Dice, the method less {title(MAIN)}, over lesion slices that both tested. p: sign flips "
+        f"of whole patients, not corrected for the number of rows. {LESION_DICE}. {note}",
+        ("method", "split", "lesion slices", "bleeding patients", "difference", "difference low", "difference high",
+         "p"),
         tuple(_against_main(marking)),
     )  # fmt: skip
-    return Section(
-        "comparison", "How do the methods compare on the same folds?", _words(dice, detection, differences),
-        (dice, detection, differences),
-    )  # fmt: skip
 
 
-def sizes(of: Tested) -> tuple[int, int]:
-    """Lesion slices, and the patients whom they belong to."""
-    return len(np.unique(of.ids[of.lesion])), len(np.unique(of.patients[of.lesion]))
-
-
-def _detection(of: Tested) -> tuple[Value, ...]:
+def _rates_of(of: Tested) -> Row:
     names = np.unique(of.patients)
     auc = from_draws(*auc_with_draws(of, names))
     counted = (len(np.unique(of.ids)), len(names), *auc.cells)
     if of.counts is None:
-        return (*counted, None, None, None, None, None)
+        return (*counted, *(NOT_APPLICABLE,) * 3, None, None)
     marked, lesion = of.counts.predicted > 0, of.lesion
     columns = np.stack([marked & lesion, lesion, ~marked & ~lesion, ~lesion], axis=1).astype(np.float64)
     sensitivity, specificity, balanced = bootstrap(of.patients, columns, _rates)
@@ -282,53 +122,52 @@ def _rates(sums: DoubleArray) -> DoubleArray:
     return np.column_stack([rates, rates.mean(axis=1)])
 
 
-def _against_main(marking: Sequence[tuple[str, Kind, Tested]]) -> Iterable[tuple[Value, ...]]:
-    main = {kind: of for label, kind, of in marking if label == MAIN}
-    for label, kind, of in sorted(marking, key=lambda one: one[0] != CLAHE):
-        if label == MAIN or kind not in main:
+def _against_main(marking: Sequence[Method]) -> Iterable[Row]:
+    main = {one.kind: one.tested for one in marking if one.label == MAIN}
+    for method in sorted(marking, key=lambda one: one.label != CLAHE):
+        if method.label == MAIN or method.kind not in main:
             continue
-        one, other = paired(of, main[kind])
+        one, other = paired(method.tested, main[method.kind])
         one, other = one.rows(one.lesion), other.rows(other.lesion)
         if len(one.ids):
             change = one.dice - other.dice
-            yield label, kind, *sizes(one), *mean(one.patients, change).cells, sign_flip_p(one.patients, change)
+            yield (*method.start, *sizes(one), *mean(one.patients, change).cells, sign_flip_p(one.patients, change))
 
 
-def _words(dice: Table, detection: Table, differences: Table) -> tuple[str, ...]:
+def _highest_words(dice: Table, detection: Table) -> list[str]:
+    """Which method is highest of those done, without saying that it is better."""
+    methods = list(dict.fromkeys(str(row[0]) for row in detection.rows))
+    if len(methods) == 1:
+        return [f"Only {methods[0]} has been run on the folds: there is nothing to compare it with yet."]
     words = []
     for kind in KINDS:
-        outlining, telling = _highest(dice, kind, 4), _highest(detection, kind, 5)
+        outlining, telling = _highest(dice, kind, "Dice"), _highest(detection, kind, "ROC AUC")
         if outlining and telling:
             words.append(
-                f"By {kind}, the highest lesion-slice Dice is that of {outlining[0]}: {in_words(outlining[4:7])}, "
-                f"n = {outlining[2]} lesion slices of {outlining[3]} patients; the highest ROC AUC is "
+                f"Split by {kind}, the highest lesion-slice Dice is that of {outlining[0]}: "
+                f"{in_words(outlining[5:8])}, n = {outlining[3]} lesion slices of {outlining[4]} patients; the "
+                "highest ROC AUC for bleed or not is "
                 f"that of {telling[0]}: {in_words(telling[5:8])}, n = {telling[3]} slices of {telling[4]} patients."
             )
-    words += [
-        f"CLAHE less none, by {row[1]}: difference of Dice {in_words(row[4:7])}, {p_in_words(row[7])}, n = {row[2]} "
-        f"lesion slices of {row[3]} patients, paired."
-        for row in differences.rows if row[0] == CLAHE
-    ]  # fmt: skip
     words.append(
-        "Rows of methods whose folds are not all done rest on fewer slices: compare them by the paired table. The "
-        "highest of many rows is flattered by being chosen."
+        "The highest of many is flattered by being chosen; whether one method differs from another is told by the "
+        "paired table. Methods with fewer folds done than others are left out here."
     )
-    return tuple(words)
+    return words
 
 
-def _highest(table: Table, kind: Kind, column: int) -> tuple[Value, ...] | None:
-    """The row of that kind with the highest number in a column."""
-    rows = [(value, row) for row in table.rows if row[1] == kind and isinstance(value := row[column], float)]
-    return max(rows, key=lambda one: one[0])[1] if rows else None
+def _clahe_words(differences: Table) -> list[str]:
+    return [
+        f"CLAHE less none, split {row[1]}: difference of Dice {in_words(row[4:7])}, {p_in_words(row[7])}, n = {row[2]} "
+        f"lesion slices of {row[3]} patients, paired."
+        for row in differences.rows if row[0] == title(CLAHE)
+    ]  # fmt: skip
 
 
-def in_words(cells: Sequence[Value]) -> str:
-    """A value and the ends of its interval."""
-    value, low, high = ("–" if cell is None else f"{cell:.3f}" for cell in cells)
-    return f"{value} (95 % interval {low} to {high})"
-
-
-def p_in_words(p: Value) -> str:
-    """To three decimals."""
-    assert isinstance(p, float)
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+def _highest(table: Table, kind: Kind, column: str) -> Row | None:
+    """The row of that kind with the highest number in a column, among methods with as many folds as any."""
+    at, folds = table.columns.index(column), table.columns.index("folds × seeds")
+    rows = [(row[folds], row[at], row) for row in table.rows if row[1] == f"by {kind}" and isinstance(row[at], float)]
+    most = max((int(str(done)) for done, _, _ in rows), default=0)
+    whole = [(float(str(value)), row) for done, value, row in rows if done == most]
+    return max(whole, key=lambda one: one[0])[1] if whole else None

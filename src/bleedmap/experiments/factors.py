@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from bleedmap.arrays import DoubleArray
-from bleedmap.experiments.comparison import LESION_DICE, gathered, in_words, lesion_ids, p_in_words
+from bleedmap.experiments.paired_slices import LESION_DICE, MAIN, gathered, in_words, lesion_ids, p_in_words
 from bleedmap.experiments.plan import FACTORS, SGD_RATE, Scale
 from bleedmap.experiments.record import CellResult
 from bleedmap.experiments.section import Picture, Section, Table, Value
+from bleedmap.experiments.titles import at_scale, letters, title
 from bleedmap.figures import style
 from bleedmap.metrics.anova import anova, levene_p
 from bleedmap.metrics.statistics import COVERAGE
@@ -91,12 +92,12 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     lesions = lesion_ids(results, scale)
     levels = [dict(one.cell.levels) for one in cells]
     response = np.array([float(np.nanmean(gathered([one], lesions).dice)) for one in cells])
-    title = "Which settings matter: dropout, filters, optimiser, kernel size, stride?"
+    asked = "Which settings matter: dropout, filters, optimiser, kernel size, stride?"
     runs = _runs_table(cells, levels, response, scale)
     rank = np.linalg.matrix_rank(np.column_stack([np.ones(len(cells)), *signs(levels).values()]))
     if rank < len(FACTORS) + 1 or len(cells) - rank < _LEAST_ERROR_DF:
         few = f"{len(cells)} of {RUNS} runs are done: too few to tell the factors apart."
-        return Section("factors", title, (few,), (runs,))
+        return Section("factors", asked, (few,), (runs,))
     effects, words = _effects(levels, response, scale)
     tables, pictures = [effects, runs], []
     if len(cells) == RUNS:
@@ -104,7 +105,7 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
         tables.insert(1, _contrast_table(every, scale))
         pictures = [Picture("factors", "Effects of the six factors, and a half-normal plot of all fifteen contrasts",
                             partial(_draw, effects, every, scale))]  # fmt: skip
-    return Section("factors", title, words, tuple(tables), tuple(pictures))
+    return Section("factors", asked, words, tuple(tables), tuple(pictures))
 
 
 def _effects(levels: Sequence[Mapping[str, str]], response: DoubleArray, scale: Scale) -> tuple[Table, tuple[str, ...]]:
@@ -121,12 +122,13 @@ def _effects(levels: Sequence[Mapping[str, str]], response: DoubleArray, scale: 
         rows.append((one.name, _TEXT[one.name], *ends, one.f, one.p, holm, one.partial_eta2, one.partial_omega2))
     made = Table(
         "factors", "Main effects on Dice",
-        f"{len(response)} runs of 2^(6-2), one seed, Model 2, batch 32, fold 1. Effect: mean Dice at the second level "
+        f"{len(response)} runs of 2^(6-2), one seed, {title(MAIN)}, fold 1. Effect: mean Dice at the second level "
         "less at the first (the thesis'). "
         f"Intervals: Student's t with {table.error_df} degrees of freedom, whose error is the spread that main effects "
         "leave: interactions and chance together. Holm: p corrected for six tests. Fold 1 by slice and by patient test "
-        f"different slices, so the split's effect is also one of slices. {LESION_DICE}. Scale: {scale.text}.",
-        ("factor", "levels", "effect", "low", "high", "F", "p", "p (Holm)", "partial η²", "partial ω²"), tuple(rows),
+        f"different slices, so the split's effect is also one of slices. {LESION_DICE}. {at_scale(scale)}",
+        ("factor", "levels", "effect", "effect low", "effect high", "F", "p", "p (Holm)", "partial η²", "partial ω²"),
+        tuple(rows),
     )  # fmt: skip
     shown = [
         row for row in sorted(rows, key=lambda row: float(row[7] or 0)) if isinstance(row[7], float) and row[7] < 0.05
@@ -136,6 +138,13 @@ def _effects(levels: Sequence[Mapping[str, str]], response: DoubleArray, scale: 
         f"Of six factors in {len(response)} runs, effects on Dice stand out from the error: {'; '.join(said)}."
         if said else f"None of the six factors' effects on Dice stands out from the error in {len(response)} runs."
     )  # fmt: skip
+    answer += (
+        f" An effect that does not stand out is not shown to be nil: the intervals reach up to ±{max(half):.2f} Dice "
+        "from "
+        f"the effect, with {table.error_df} degrees of freedom for error."
+    )
+    if len(response) < RUNS:
+        answer += f" {len(response)} of {RUNS} runs are done: the design is not balanced yet, and this will change."
     return made, (answer, _design_words(), _checks(table.residuals, table.normality_p(), levels))
 
 
@@ -164,8 +173,10 @@ def _checks(residuals: DoubleArray, normality: float | None, levels: Sequence[Ma
         found += [] if spread is None else [f"{name} {p_in_words(spread)}"]
     return (
         f"Assumptions, on residuals: Shapiro–Wilk {'not to be had' if normality is None else p_in_words(normality)}; "
-        f"equal spread at a factor's two levels (Levene): {', '.join(found) or 'not to be had'}. With "
-        f"{len(residuals)} runs only gross departures would show."
+        f"equal spread at a factor's two levels (Levene): {', '.join(found) or 'not to be had'}. Where p < "
+        f"0.05 the assumption does not hold and intervals are rough; elsewhere {len(residuals)} runs would miss all "
+        "but "
+        "gross departures."
     )
 
 
@@ -175,7 +186,7 @@ def _contrast_table(every: Sequence[Contrast], scale: Scale) -> Table:
         "factors-contrasts", "All fifteen contrasts and what each is confounded with",
         f"Aliases that the sixteen runs cannot tell apart share a line. Margin: an effect beyond ±{margin:.3f} stands "
         "out if most are nil (Lenth 1989, 95 %, each by itself). Signs of interactions are those of the first alias. "
-        f"{LESION_DICE}. Scale: {scale.text}.",
+        f"{LESION_DICE}. {at_scale(scale)}",
         ("contrast", "all aliases", "effect", "beyond the margin"),
         tuple(
             (one.name, " = ".join(map("×".join, one.words)), one.effect, "yes" if abs(one.effect) > margin else "no")
@@ -188,7 +199,7 @@ def _runs_table(
     cells: Sequence[CellResult], levels: Sequence[Mapping[str, str]], response: DoubleArray, scale: Scale
 ) -> Table:
     return Table(
-        "factors-runs", "The runs", f"Fold 1, seed 0, after all epochs. {LESION_DICE}. Scale: {scale.text}.",
+        "factors-runs", "The runs", f"Fold 1, seed 0, after all epochs. {LESION_DICE}. {at_scale(scale)}",
         ("run", *levels[0], "parameters", "lesion slices", "Dice"),
         tuple(
             (one.cell.label, *run.values(), one.parameters, one.split["test"]["lesion_slices"], float(dice))
@@ -202,15 +213,14 @@ def _draw(effects: Table, every: Sequence[Contrast], scale: Scale) -> Figure:
     words = (
         f"Fractional factorial, {RUNS} runs, one seed, fold 1. a: effect of each factor on Dice, second level less "
         "first, with 95 % intervals. b: sizes of all fifteen contrasts against what chance alone would order along a "
-        f"straight line; the dashed line is Lenth's margin. {LESION_DICE}. Scale: {scale.text}."
+        f"straight line; the dashed line is Lenth's margin. {LESION_DICE}. {at_scale(scale)}"
     )
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(68, words)
         left, right = style.panel(figure, 42, 6, 50, 50), style.panel(figure, 110, 6, 68, 50)
         _draw_effects(left, effects)
         _draw_half_normal(right, every)
-        for index, at_mm in enumerate((0.5, 98)):
-            style.write(figure, at_mm, 2.2, chr(ord("a") + index), weight="bold", size=style.TEXT_PT + 1)
+        letters(figure, (0.5, 98))
     return figure
 
 

@@ -1,24 +1,19 @@
 """What the same recipe scores on patients it has not seen, and how near a test slice is to what was trained on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy import stats
 
-from bleedmap.arrays import AnyArray, DoubleArray
-from bleedmap.experiments.comparison import (
+from bleedmap.arrays import DoubleArray
+from bleedmap.experiments import gap_picture, gap_schedule, nearness
+from bleedmap.experiments.paired_slices import (
     INTERVAL,
     KINDS,
     LESION_DICE,
-    MAIN,
     Estimate,
-    Tested,
+    Pair,
+    Row,
     auc_with_draws,
     bootstrap,
     from_draws,
@@ -28,104 +23,78 @@ from bleedmap.experiments.comparison import (
     lesion_ids,
     mean,
     p_in_words,
-    paired,
+    pairs,
     select,
     sign_flip_p,
     sizes,
     t_interval,
-)  # fmt: skip
-from bleedmap.experiments.plan import UNET, Scale
+)
+from bleedmap.experiments.plan import Scale
 from bleedmap.experiments.record import CellResult
-from bleedmap.experiments.section import Picture, Section, Table, Value
-from bleedmap.figures import style
+from bleedmap.experiments.section import Picture, Section, Table
+from bleedmap.experiments.titles import at_scale, seeds_in_words, title
 from bleedmap.metrics import overlap
-from bleedmap.metrics.statistics import patient_bootstrap
 
-TERCILES = 3
-_RANK_RESAMPLES = 1000  # of rank correlations
-_COLOURS = {"slice": style.PALETTE[0], "patient": style.PALETTE[1]}
-_COPY = "copy-nearest"
-Row = tuple[Value, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """One method by slice and by patient: the same slices, row by row."""
-
-    label: str
-    by_slice: Tested
-    by_patient: Tested
-
-    @property
-    def lesions(self) -> "Pair":
-        """Lesion slices only."""
-        chosen = self.by_slice.lesion
-        return Pair(self.label, self.by_slice.rows(chosen), self.by_patient.rows(chosen))
-
-    @property
-    def patients(self) -> AnyArray:
-        """(n,) the patient of each row."""
-        return self.by_slice.patients
-
-    @property
-    def loss(self) -> DoubleArray:
-        """(n,) Dice by slice less Dice by patient; NaN on lesion-free slices."""
-        return self.by_slice.dice - self.by_patient.dice
+_CAUTION = (
+    "The intervals are of patients: other patients, the same trained networks. What another training would change is "
+    "seen only in repeated seeds. The networks of the five folds share most of their training slices, which a "
+    "bootstrap over patients does not know."
+)
 
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
-    """The gap, in the folds and in the grid, with the control for nearness."""
+    """The gap, in the folds and in the grid, over the schedule, and with the control for nearness."""
     lesions = lesion_ids(results, scale)
-    pairs = _pairs(results, scale, lesions)
-    if not pairs:
+    found = pairs(results, scale, lesions)
+    if not found:
         return None
-    main, note = pairs[0].lesions, f"{INTERVAL}. Scale: {scale.text}."
-    gaps = Table(
-        "gap", "The same recipe, by slice and by patient", f"Each balanced lesion slice is tested once under each kind "
-        "of split and paired with itself, training sides of the same size. Gap: by slice less by patient. Patient "
-        "gap: of each patient's mean, all patients weighing the same. p: sign flips of whole patients, the same for "
-        f"every slice of a patient. {LESION_DICE}. {note}",
-        ("method", "seeds", "lesion slices", "bleeding patients", "Dice by slice", "Dice by patient", "gap", "low",
-         "high", "p", "patient gap", "patient low", "patient high"),
-        tuple(_gap_row(pair.lesions) for pair in pairs),
-    )  # fmt: skip
-    tables = [gaps, _measures(pairs[0], note), _by_fold(results, scale, main.label, lesions)]
+    main, note = found[0].lesions, f"{INTERVAL}. {at_scale(scale)}"
+    gaps, measures = _gaps(found, note), _measures(found[0], note)
+    tables = [gaps, measures, _by_fold(results, scale, main.label, lesions)]
     tables += [*_by_seed(main, scale), *_grid(results, scale, lesions, note)]
+    words = [*_words(gaps.rows[0], scale), _floor(main), _other_measures(measures)]
     pictures = [Picture(
         "gap", "Mean Dice of each bleeding patient, by slice and by patient, joined by a line",
-        partial(_draw_gap, main, scale),
+        partial(gap_picture.draw, main, scale),
     )]  # fmt: skip
-    words = _words(gaps.rows[0], scale)
-    if near := _nearness(results, scale, main, lesions):
-        tables += _control_tables(near, main, note)
-        words += _control_words(tables[-2])
+    if courses := [one for pair in found if (one := gap_schedule.schedule(results, scale, pair, lesions))]:
+        tables.insert(1, gap_schedule.table(courses, scale))
+        words.append(gap_schedule.words(courses[0]))
+        pictures.append(Picture(
+            "gap-schedule", "Dice by slice and by patient, and the gap between them, at every kept epoch",
+            partial(gap_schedule.draw, courses[0], scale),
+        ))  # fmt: skip
+    if near := nearness.nearness(results, scale, main, lesions):
+        control = nearness.tables(near, main, scale)
+        tables += control
+        words += nearness.words(near, main, control[0])
         pictures.append(Picture(
             "gap-distance", "Dice of each lesion slice against its distance to the nearest training slice",
-            partial(_draw_distance, near, main, scale),
+            partial(nearness.draw, near, main, scale),
         ))  # fmt: skip
     data = {"slices": main.by_slice.ids.tolist(), "dice_by_slice": main.by_slice.dice.tolist(),
             "dice_by_patient": main.by_patient.dice.tolist(), "seeds": main.by_slice.seeds.tolist()}  # fmt: skip
-    title = "What does the same recipe score on patients it has not seen?"
-    return Section("gap", title, words, tuple(tables), tuple(pictures), data)
+    asked = "What does the same recipe score on patients it has not seen?"
+    return Section("gap", asked, (*words, _CAUTION), tuple(tables), tuple(pictures), data)
 
 
-def _pairs(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> list[Pair]:
-    """U-Nets whose folds overlap in lesion slices, the main one first."""
-    networks = labels([one for one in results if one.cell.method == UNET], scale, "folds")
-    found = []
-    for label in sorted(networks, key=lambda name: name != MAIN):
-        both = [select(results, scale, "folds", label, kind) for kind in KINDS]
-        if all(both):
-            pair = Pair(label, *paired(*(gathered(cells, lesions) for cells in both)))
-            found += [pair] if pair.by_slice.lesion.any() else []
-    return found
+def _gaps(found: Sequence[Pair], note: str) -> Table:
+    return Table(
+        "gap", "The same recipe, by slice and by patient", "Each balanced lesion slice is tested once under each kind "
+        "of split and paired with itself, training sides of the same size. Gap: by slice less by patient, mean over "
+        "slices. Patient gap: of each patient's mean, all patients weighing the same. p: of the gap, sign flips of "
+        f"whole patients. {LESION_DICE}. {note}",
+        ("method", "seeds", "lesion slices", "bleeding patients", "Dice by slice", "Dice by patient", "gap", "gap low",
+         "gap high", "p", "patient gap", "patient gap low", "patient gap high"),
+        tuple(_gap_row(pair.lesions) for pair in found),
+    )  # fmt: skip
 
 
 def _gap_row(pair: Pair) -> Row:
     who = np.unique(pair.patients)
     each = np.array([pair.loss[pair.patients == one].mean() for one in who])
     return (
-        pair.label, len(np.unique(pair.by_slice.seeds)), *sizes(pair.by_slice), float(pair.by_slice.dice.mean()),
+        title(pair.label), len(np.unique(pair.by_slice.seeds)), *sizes(pair.by_slice), float(pair.by_slice.dice.mean()),
         float(pair.by_patient.dice.mean()), *mean(pair.patients, pair.loss).cells,
         sign_flip_p(pair.patients, pair.loss),
         *mean(who, each).cells,
@@ -136,12 +105,13 @@ def _measures(pair: Pair, note: str) -> Table:
     """Every measure of the main method, both kinds and their difference."""
     rows = [*_overlap_rows(pair), *_free_rows(pair), _auc_row(pair)]
     return Table(
-        "gap-measures", f"{pair.label}: all measures, by slice and by patient", "Pooled: all pixels of all slices, "
-        "lesion-free ones too, thresholded at 0.5 (no slice scores alone, so an empty one adds only true negatives or "
+        "gap-measures", f"{title(pair.label)}: all measures, by slice and by patient",
+        "Pooled: all pixels of all slices, lesion-free ones too, thresholded at 0.5 (no slice scores alone, so an "
+        "empty one adds only true negatives or "
         f"false positives); mean IoU is over lesion and background. ROC AUC: mean over the folds. {note}",
-        ("measure", "slices", "patients", "by slice", "slice low", "slice high", "by patient",
-         "patient low", "patient high", "difference", "difference low", "difference high"), tuple(rows),
-        digits=dict.fromkeys(("by slice", "slice low", "slice high", "by patient", "patient low", "patient high"), 4),
+        ("measure", "slices", "patients", "by slice", "by slice low", "by slice high", "by patient",
+         "by patient low", "by patient high", "difference", "difference low", "difference high"), tuple(rows),
+        digits={"by slice": 4, "by patient": 4, "difference": 4},
     )  # fmt: skip
 
 
@@ -206,8 +176,9 @@ def _by_fold(results: Sequence[CellResult], scale: Scale, label: str, lesions: f
         dice = [float(np.nanmean(of.dice)) for of in pair]
         rows.append((seed, fold, *(sizes(of)[0] for of in pair), *dice, dice[0] - dice[1]))
     return Table(
-        "gap-folds", f"{label}: fold by fold", "The two sides of a row have the same number of training slices but "
-        f"other test slices: only all folds together test the same ones. {LESION_DICE}. Scale: {scale.text}.",
+        "gap-folds", f"{title(label)}: fold by fold",
+        "The two sides of a row have the same number of training slices but "
+        f"other test slices: only all folds together test the same ones. {LESION_DICE}. {at_scale(scale)}",
         ("seed", "fold", "lesion slices by slice", "lesion slices by patient", "Dice by slice", "Dice by patient",
          "difference"),
         tuple(rows),
@@ -222,10 +193,11 @@ def _by_seed(main: Pair, scale: Scale) -> list[Table]:
     rows: list[Row] = [(str(seed), float(gap), None, None) for seed, gap in zip(seeds, each, strict=True)]
     rows.append(("mean", *t_interval(each).cells))
     return [Table(
-        "gap-seeds", f"{main.label}: the gap, seed by seed", "A seed is another deal of the folds, other weights, "
+        "gap-seeds", f"{title(main.label)}: the gap, seed by seed",
+        "A seed is another deal of the folds, other weights, "
         "another draw of lesion-free slices; the lesion slices are the same, so that the interval (Student's t over "
-        f"{len(seeds)} seeds) is of training and splitting, not of patients. {LESION_DICE}. Scale: {scale.text}.",
-        ("seed", "gap", "low", "high"), tuple(rows),
+        f"{len(seeds)} seeds) is of training and splitting, not of patients. {LESION_DICE}. {at_scale(scale)}",
+        ("seed", "gap", "gap low", "gap high"), tuple(rows),
     )]  # fmt: skip
 
 
@@ -238,210 +210,51 @@ def _grid(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str], 
             of = [gathered([cells[seed]], lesions) for cells in both]
             n = [str(sizes(one)[0]) for one in of]
             dice = [mean(one.patients, one.dice) for one in of]
-            rows.append((label, seed, " / ".join(n), *dice[0].cells, *dice[1].cells, dice[0].value - dice[1].value))
+            rows.append(
+                (title(label), seed, " / ".join(n), *dice[0].cells, *dice[1].cells, dice[0].value - dice[1].value)
+            )
     if not rows:
         return []
     return [Table(
         "gap-grid", "The thesis' own 80/10/10 split, after all epochs, by slice and by patient",
         f"Other test slices under each kind: not paired. {LESION_DICE}. {note}",
-        ("method", "seed", "lesion slices", "Dice by slice", "slice low", "slice high", "Dice by patient",
-         "patient low", "patient high", "difference"), tuple(rows),
+        ("method", "seed", "lesion slices, by slice / by patient", "Dice by slice", "Dice by slice low",
+         "Dice by slice high", "Dice by patient", "Dice by patient low", "Dice by patient high", "difference"),
+        tuple(rows),
     )]  # fmt: skip
 
 
 def _words(row: Row, scale: Scale) -> tuple[str, ...]:
+    low, high = row[7], row[8]
+    assert isinstance(low, float)
+    assert isinstance(high, float)
+    answer = "No difference is shown" if low <= 0 <= high else "A difference is shown"
     return (
-        f"{row[0]} at the {scale.name} scale: mean Dice over lesion slices {row[4]:.3f} by slice and {row[5]:.3f} by "
-        f"patient; the gap is {in_words(row[6:9])}, sign-flip {p_in_words(row[9])}, n = {row[2]} lesion slices of "
-        f"{row[3]} bleeding patients, {row[1]} seed(s), each slice paired with itself; only the split differs. An "
-        "unmarked lesion scores 0.",
-        "The interval is of patients: other patients, the same trained networks. How much another training would "
-        "change is seen only in repeated seeds. The networks of the five folds share most of their training slices, "
-        "which a bootstrap over patients does not know.",
-    )  # fmt: skip
+        f"{answer} in mean lesion-slice Dice after all epochs of the folds. {row[0]} at the {scale.name} scale scores "
+        f"{row[4]:.3f} split by slice and {row[5]:.3f} split by patient; the gap is {in_words(row[6:9])}, sign-flip "
+        f"{p_in_words(row[9])}, n = {row[2]} lesion slices of {row[3]} bleeding patients, "
+        f"{seeds_in_words(int(str(row[1])))}, each slice paired with itself, an unmarked lesion scoring 0.",
+    )
 
 
-# The control: how near is each test slice to its nearest training slice?
-
-
-@dataclass(frozen=True, eq=False)
-class Near:
-    """The nearest training slice of each row of a `Pair`; and the Dice of copying its mask.
-
-    Attributes:
-        distance: kind -> (n,) distance.
-        same_patient: kind -> (n,) bool.
-        copied: kind -> (n,) Dice of the copied mask.
-        rows: (n,) rows of the pair.
-    """
-
-    distance: dict[str, DoubleArray]
-    same_patient: dict[str, AnyArray]
-    copied: dict[str, DoubleArray]
-    rows: AnyArray
-
-
-def _nearness(results: Sequence[CellResult], scale: Scale, main: Pair, lesions: frozenset[str]) -> Near | None:
-    found = {}
-    for kind in KINDS:
-        cells = select(results, scale, "folds", _COPY, kind)
-        places: dict[tuple[int, str], list[float]] = {}
-        for one in cells:
-            dice = gathered([one], lesions).dice.tolist()
-            columns = zip(one.last.ids, one.last.extra["distance"], one.last.extra["same_patient"], dice, strict=True)
-            places |= {(one.cell.seed, name): values for name, *values in columns}
-        found[kind] = places
-    keys = list(zip(main.by_slice.seeds.tolist(), main.by_slice.ids.tolist(), strict=True))
-    rows = np.array([row for row, key in enumerate(keys) if all(key in found[kind] for kind in KINDS)], np.int64)
-    if len(rows) < 2 * TERCILES:
-        return None
-    values = {kind: np.array([found[kind][keys[row]] for row in rows], np.float64).T for kind in KINDS}
-    return Near({kind: one[0] for kind, one in values.items()}, {kind: one[1] > 0 for kind, one in values.items()},
-                {kind: one[2] for kind, one in values.items()}, rows)  # fmt: skip
-
-
-def _rank_correlation(patients: AnyArray, one: DoubleArray, other: DoubleArray) -> Estimate:
-    """Spearman's, with its interval over patients."""
-
-    def statistic(rows: AnyArray) -> float:
-        if not np.ptp(one[rows]) or not np.ptp(other[rows]):
-            return float("nan")
-        return float(np.corrcoef(stats.rankdata(one[rows]), stats.rankdata(other[rows]))[0, 1])
-
-    low, high = patient_bootstrap(patients, lambda rows, _: [statistic(rows)], resamples=_RANK_RESAMPLES, seed=0)[0]
-    return Estimate(statistic(np.arange(len(one))), float(low), float(high))
-
-
-def _control_tables(near: Near, main: Pair, note: str) -> list[Table]:
-    rows: list[Row] = []
-    thirds: list[Row] = []
-    who = main.patients[near.rows]
-    n = len(np.unique(main.by_slice.ids[near.rows])), len(np.unique(who))
-    dice = {"slice": main.by_slice.dice[near.rows], "patient": main.by_patient.dice[near.rows]}
-    for kind in KINDS:
-        distance = near.distance[kind]
-        quarters = (float(one) for one in np.percentile(distance, [50, 25, 75]))
-        rows.append((kind, *n, float(near.same_patient[kind].mean()), *quarters, *mean(who, near.copied[kind]).cells,
-                     *_rank_correlation(who, distance, dice[kind]).cells))  # fmt: skip
-        ends = np.quantile(distance, np.arange(1, TERCILES) / TERCILES)
-        which = np.searchsorted(ends, distance, side="left")
-        for third in range(TERCILES):
-            own = which == third
-            if own.any():
-                thirds.append((kind, third + 1, int(own.sum()), len(np.unique(who[own])), float(distance[own].min()),
-                               float(distance[own].max()), *mean(who[own], dice[kind][own]).cells))  # fmt: skip
-    change = _rank_correlation(who, near.distance["patient"] - near.distance["slice"], dice["slice"] - dice["patient"])
-    rows.append(("gap against increase of distance", *n, *(None,) * 7, *change.cells))
-    return [Table(
-        "gap-control", "How near is each lesion slice to its nearest training slice?",
-        "Distance: root mean square difference of the network's inputs, mirrors tried. Copied Dice: the nearest "
-        f"training slice's mask taken as the answer, nothing learned. Spearman: of {main.label}'s Dice and distance; "
-        f"the last row: of the paired gap and the increase of distance; intervals over patients, {_RANK_RESAMPLES:,} "
-        f"resamples. An association: distance also grows with what makes a slice hard. {note}",
-        ("split by", "lesion slices", "bleeding patients", "same patient", "median distance", "lower quartile",
-         "upper quartile", "copied Dice", "copied low", "copied high", "Spearman", "Spearman low", "Spearman high"),
-        tuple(rows),
-        digits={"median distance": 4, "lower quartile": 4, "upper quartile": 4},
-    ), Table(
-        "gap-terciles", f"{main.label}: Dice in thirds of distance", "Thirds are of each kind's own distances; 1 is "
-        f"nearest. {LESION_DICE}. {note}",
-        ("split by", "third", "rows", "bleeding patients", "smallest distance", "largest distance", "Dice", "low",
-         "high"),
-        tuple(thirds),
-        digits={"smallest distance": 4, "largest distance": 4},
-    )]  # fmt: skip
-
-
-def _control_words(control: Table) -> tuple[str, ...]:
-    by_slice, by_patient, change = control.rows
-    same = [f"{100 * row[3]:.0f} %" for row in (by_slice, by_patient) if isinstance(row[3], float)]
+def _floor(main: Pair) -> str:
+    """Slices that cannot show a gap."""
+    missed = int(((main.by_slice.dice == 0) & (main.by_patient.dice == 0)).sum())
     return (
-        f"Of {by_slice[1]} lesion slices, {same[0]} have a slice of the same patient as their nearest training slice "
-        f"when split by slice, {same[1]} by patient; the median distance is {by_slice[4]:.4f} and "
-        f"{by_patient[4]:.4f}. Copying that slice's mask, with nothing learned, scores Dice "
-        f"{in_words(by_slice[7:10])} by slice and {in_words(by_patient[7:10])} by patient.",
-        f"Rank correlation of Dice and distance: {in_words(by_slice[10:])} by slice, {in_words(by_patient[10:])} by "
-        f"patient; of a slice's gap and its increase of distance: {in_words(change[10:])}. Below 0 in the first two, "
-        "slices farther from training score lower; above 0 in the last, slices that moved farther lose more. These are "
-        "associations.",
+        f"In {missed} of {len(main.loss)} pairs of lesion slices the Dice is 0 under both kinds: a lesion that is "
+        "missed either way has a gap of 0, so that networks that miss many show a smaller one."
     )
 
 
-def _draw_gap(main: Pair, scale: Scale) -> Figure:
-    """a: a line a patient. b: the patients' gaps, in order."""
-    who, index = np.unique(main.patients, return_inverse=True)
-    n = np.bincount(index)
-    ends = [np.bincount(index, of.dice) / n for of in (main.by_slice, main.by_patient)]
-    slices = len(np.unique(main.by_slice.ids))
-    words = (
-        f"{main.label}, {len(who)} bleeding patients, {slices} lesion slices, folds tested once under each kind of "
-        f"split. {LESION_DICE}. a: each patient's mean; the thick line is the mean over slices. b: each patient's "
-        "mean gap, by slice less by patient; a dot's area is the number of lesion slices; the line is the mean over "
-        f"slices. Scale: {scale.text}."
+def _other_measures(measures: Table) -> str:
+    """Which measures beside Dice differ between the kinds, and which do not: all of them, not the best."""
+    apart: list[str] = []
+    alike: list[str] = []
+    for row in measures.rows:
+        if row[0] != "lesion-slice Dice" and isinstance(row[10], float) and isinstance(row[11], float):
+            (alike if row[10] <= 0 <= row[11] else apart).append(f"{row[0]} {in_words(row[9:12])}")
+    return (
+        f"Other measures, by slice less by patient, {len(apart) + len(alike)} of them and not corrected for that. "
+        f"Interval leaves 0 out: {'; '.join(apart) or 'none'}. Interval holds 0: {'; '.join(alike) or 'none'}. Pooled "
+        "measures weigh large lesions most, lesion-slice means weigh every slice the same."
     )
-    with mpl.rc_context(style.SETTINGS):
-        figure = style.page(70, words)
-        left, right = style.panel(figure, 14, 6, 62, 54), style.panel(figure, 98, 6, 80, 54)
-        left.plot([0, 1], ends, "o-", color=style.RULE, linewidth=0.7, markersize=2.2, mfc=style.FAINT, mew=0)
-        whole = [main.by_slice.dice.mean(), main.by_patient.dice.mean()]
-        left.plot([0, 1], whole, color=style.PALETTE[1], linewidth=2.2, marker="o", markersize=5)
-        for place, value, side in zip((-0.05, 1.05), whole, ("right", "left"), strict=True):
-            left.text(place, value, f"{value:.2f}", ha=side, va="center", color=style.PALETTE[1], weight="bold")
-        left.set(
-            xlim=(-0.3, 1.3),
-            ylim=(0, 1),
-            xticks=[0, 1],
-            xticklabels=["by slice", "by patient"],
-            ylabel="Dice, lesion slices",
-        )
-        gaps = ends[0] - ends[1]
-        order = np.argsort(gaps)
-        right.axhline(0, color=style.FAINT, linewidth=0.6)
-        right.axhline(main.loss.mean(), color=style.PALETTE[1])
-        areas = 4 + 3 * n[order] / len(np.unique(main.by_slice.seeds))
-        right.scatter(np.arange(len(who)), gaps[order], s=areas, color=style.PALETTE[0], alpha=0.85, linewidths=0)
-        right.set(xlabel="bleeding patient, in order of the gap", ylabel="gap of Dice")
-        _letters(figure, (0.5, 85))
-    return figure
-
-
-def _draw_distance(near: Near, main: Pair, scale: Scale) -> Figure:
-    """a: both kinds, a dot a slice, thirds as bars. b: gap against increase."""
-    rows = near.rows
-    dice = {"slice": main.by_slice.dice[rows], "patient": main.by_patient.dice[rows]}
-    words = (
-        f"{main.label}, {len(np.unique(main.by_slice.ids[rows]))} lesion slices. Distance of a test slice to the "
-        "nearest training slice: root mean square difference of the inputs. a: a dot a slice; bars are the mean Dice "
-        "in thirds of each kind's distances. b: what a slice loses from split by slice to split by patient, against "
-        f"its increase of distance. {LESION_DICE}. Scale: {scale.text}."
-    )
-    with mpl.rc_context(style.SETTINGS):
-        figure = style.page(70, words)
-        left, right = style.panel(figure, 14, 6, 76, 54), style.panel(figure, 108, 6, 70, 54)
-        for kind in KINDS:
-            distance, colour = near.distance[kind], _COLOURS[kind]
-            left.scatter(distance, dice[kind], s=5, color=colour, alpha=0.35, linewidths=0, label=f"by {kind}")
-            _bars(left, distance, dice[kind], colour)
-        left.set(xlabel="distance to the nearest training slice", ylabel="Dice", ylim=(0, 1.02))
-        left.set_xlim(left=0)
-        left.legend(frameon=False, fontsize=style.SMALL_PT, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.99),
-                    markerscale=2)  # fmt: skip
-        right.axhline(0, color=style.FAINT, linewidth=0.6)
-        increase = near.distance["patient"] - near.distance["slice"]
-        right.scatter(increase, dice["slice"] - dice["patient"], s=5, color=style.INK, alpha=0.4, linewidths=0)
-        right.set(xlabel="increase of distance, by patient less by slice", ylabel="loss of Dice")
-        _letters(figure, (0.5, 95))
-    return figure
-
-
-def _bars(axes: Axes, distance: DoubleArray, dice: DoubleArray, colour: str) -> None:
-    ends = np.quantile(distance, np.linspace(0, 1, TERCILES + 1))
-    for low, high in pairwise(ends):
-        own = (distance >= low) & (distance <= high)
-        axes.plot([low, high], [dice[own].mean()] * 2, color="white", linewidth=4.2, solid_capstyle="butt")
-        axes.plot([low, high], [dice[own].mean()] * 2, color=colour, linewidth=2.6, solid_capstyle="butt")
-
-
-def _letters(figure: Figure, lefts_mm: Sequence[float]) -> None:
-    for index, left_mm in enumerate(lefts_mm):
-        style.write(figure, left_mm, 2.2, chr(ord("a") + index), weight="bold", size=style.TEXT_PT + 1)

@@ -6,10 +6,21 @@ import numpy as np
 from scipy import stats
 
 from bleedmap.arrays import AnyArray
-from bleedmap.experiments.comparison import KINDS, Estimate, in_words, labels, mean, select
+from bleedmap.experiments.paired_slices import (
+    KINDS,
+    MAIN,
+    NOT_APPLICABLE,
+    Estimate,
+    Row,
+    in_words,
+    labels,
+    mean,
+    select,
+)
 from bleedmap.experiments.plan import UNET, Part, Scale
 from bleedmap.experiments.record import CellResult
-from bleedmap.experiments.section import Section, Table, Value
+from bleedmap.experiments.section import Section, Table
+from bleedmap.experiments.titles import at_scale, title
 from bleedmap.metrics.statistics import COVERAGE
 
 _PARTS: tuple[Part, ...] = ("grid", "folds")
@@ -19,13 +30,13 @@ _TEST, _REST = "test side", "never drawn"
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """How many lesion-free slices have any marked pixel."""
     networks = [one for one in results if one.cell.method == UNET]
-    rows: list[tuple[Value, ...]] = []
+    rows: list[Row] = []
     for part in _PARTS:
         for label in labels(networks, scale, part):
             for kind in KINDS:
                 cells = select(networks, scale, part, label, kind)
                 for where in (_TEST, _REST):
-                    rows += [(part, label, kind, where, *row) for row in _row(cells, where)]
+                    rows += [(part, title(label), f"by {kind}", where, *row) for row in _counted(cells, where)]
     if not rows:
         return None
     table = Table(
@@ -35,16 +46,16 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
         "lesion-free. 'never drawn': lesion-free slices of the by-patient test patients that stand on no side of the "
         "split; a network split by slice may know their neighbours. Slices that several seeds tested count once for "
         "each. Size: median of the marked slices' pixels. 95 % intervals: percentile bootstrap over patients; where "
-        f"none or all are marked, Wilson's, as if slices were independent. Scale: {scale.text}.",
-        ("part", "network", "split by", "slices from", "slices", "patients", "marked", "share", "low", "high",
+        f"none or all are marked, Wilson's, as if slices were independent. {at_scale(scale)}",
+        ("part", "network", "split", "slices from", "slices", "patients", "marked", "share", "share low", "share high",
          "median size, pixels"),
         tuple(rows), digits={"median size, pixels": 0},
     )  # fmt: skip
-    title = "Are the masks of all lesion-free slices empty, as the thesis says?"
-    return Section("lesion-free", title, _words(rows), (table,))
+    asked = "Are the masks of all lesion-free slices empty, as the thesis says?"
+    return Section("lesion-free", asked, _words(rows), (table,))
 
 
-def _row(cells: Sequence[CellResult], where: str) -> list[tuple[Value, ...]]:
+def _counted(cells: Sequence[CellResult], where: str) -> list[Row]:
     found = [evaluation for one in cells if (evaluation := one.last if where == _TEST else one.rest)]
     free = [one.counts.rows(one.counts.reference == 0).predicted for one in found if one.counts is not None]
     who = [one.patients[one.counts.reference == 0] for one in found if one.counts is not None]
@@ -52,7 +63,7 @@ def _row(cells: Sequence[CellResult], where: str) -> list[tuple[Value, ...]]:
         return []
     pixels, patients = np.concatenate(free), np.concatenate(who)
     marked = pixels > 0
-    size = float(np.median(pixels[marked])) if marked.any() else None
+    size = float(np.median(pixels[marked])) if marked.any() else NOT_APPLICABLE
     return [(len(pixels), len(np.unique(patients)), int(marked.sum()), *share(patients, marked).cells, size)]
 
 
@@ -64,15 +75,18 @@ def share(patients: AnyArray, marked: AnyArray) -> Estimate:
     return Estimate(float(marked.mean()), float(ends.low), float(ends.high))
 
 
-def _words(rows: Sequence[tuple[Value, ...]]) -> tuple[str, ...]:
-    none = sum(row[6] == 0 for row in rows)
-    words = [
-        f"{none or 'None'} of {len(rows)} rows (a network, a kind of split, a group of slices) "
-        f"{'has' if none <= 1 else 'have'} an empty mask for every lesion-free slice."
+def _words(rows: Sequence[Row]) -> tuple[str, ...]:
+    none, n = sum(row[6] == 0 for row in rows), len(rows)
+    told = f"{none} of {n}" if none else f"none of {n}"
+    shown = [row for row in rows if (row[0], row[1]) == ("folds", title(MAIN))] or [
+        row for row in rows if row[:2] == rows[0][:2]
     ]
-    words += [
-        f"{row[1]} by {row[2]}, {row[0]}, {row[3]}: {row[6]} of {row[4]} lesion-free slices of {row[5]} patients are "
-        f"marked, share {in_words(row[7:10])}."
-        for row in rows if row[1] == rows[0][1]
-    ]  # fmt: skip
-    return tuple(words)
+    return (
+        f"{'Yes' if none == n else 'No' if not none else 'Not in all'}: in {told} groups of slices (a network, a kind "
+        "of split, test side or never drawn) are the masks of all lesion-free slices empty.",
+        *(
+            f"{row[1]}, {row[0]}, split {row[2]}, {row[3]}: {row[6]:,} of {row[4]:,} lesion-free slices of {row[5]} "
+            f"patients have a marked pixel, share {in_words(row[7:10])}."
+            for row in shown
+        ),
+    )

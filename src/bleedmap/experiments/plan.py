@@ -58,6 +58,16 @@ SCALES = {
     "full": Scale(
         "full", "the thesis' own scale: 64 to 512 filters, 256×256, Adam 1e-4, all epochs", 1.0, 256, 1e-4, 1, 1
     ),
+    "medium": Scale(
+        "medium",
+        "medium scale for CPU, not the thesis' own: 8 to 64 filters (an eighth), 128×128 (half), a tenth of the "
+        "epochs, a quarter of the batch, Adam 1e-3 (ten times)",
+        0.125,
+        128,
+        1e-3,
+        10,
+        4,
+    ),
     "small": Scale(
         "small",
         "small scale for CPU, not the thesis' own: 8 to 64 filters (an eighth), 128×128 (half), a fiftieth of the "

@@ -2,13 +2,15 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from bleedmap.arrays import AnyArray
 from bleedmap.datasets.ct_ich import CtIch
@@ -18,6 +20,7 @@ from bleedmap.experiments.baselines import BASELINES, Prediction
 from bleedmap.experiments.plan import FOLDS, SCALES, UNET, Cell
 from bleedmap.experiments.record import CellResult, Evaluation, evaluation, read_result, sides_in_numbers
 from bleedmap.experiments.thesis_splits import SplitPair, split_pair, split_pairs
+from bleedmap.io.files import output_error
 from bleedmap.metrics import overlap
 from bleedmap.models.unet import UNet
 from bleedmap.preprocess import Preprocessing
@@ -125,6 +128,25 @@ class Experiment:
             "code": code_version(), "device": device, "bf16": machine.bf16, "threads": torch.get_num_threads(),
             "torch": str(torch.__version__), "training_s": round(training_s, 1), "seconds": round(all_s, 1),
         }  # fmt: skip
+
+
+@contextmanager
+def claimed(folder: Path, cell: Cell) -> Iterator[bool]:
+    """Whether no other process is at the cell; while inside, none can be. A killed process lets go of it."""
+    path = folder / "runs" / f"{cell.key}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, blocking=False)
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise output_error(path, error) from error
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def result_file(folder: Path, cell: Cell) -> Path:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bleedmap.datasets.splits import Kind
-from bleedmap.experiments.comparison import RESAMPLES as STRICT_RESAMPLES
 from bleedmap.experiments.conventions import CONVENTIONS, TABLE_1, TableRow
 from bleedmap.experiments.evaluate import RESAMPLES
+from bleedmap.experiments.paired_slices import RESAMPLES as STRICT_RESAMPLES
 from bleedmap.experiments.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap.experiments.record import CellResult, Evaluation
 from bleedmap.experiments.section import Picture, Section, Table, Value

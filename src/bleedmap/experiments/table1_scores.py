@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
-from bleedmap.experiments.comparison import Estimate, Tested, auc_with_draws, bootstrap, from_draws
 from bleedmap.experiments.evaluate import RESAMPLES, score
+from bleedmap.experiments.paired_slices import Estimate, Tested, auc_with_draws, bootstrap, from_draws
 from bleedmap.experiments.record import Evaluation
 from bleedmap.experiments.trained_conventions import thesis_scores
 from bleedmap.metrics import overlap

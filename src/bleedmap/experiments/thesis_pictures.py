@@ -13,6 +13,7 @@ from bleedmap.experiments.evaluate import RESAMPLES
 from bleedmap.experiments.plan import Cell, Scale
 from bleedmap.experiments.record import CellResult
 from bleedmap.experiments.section import Picture, Section, Table, Value
+from bleedmap.experiments.titles import at_scale, title
 from bleedmap.figures.architecture import architecture
 from bleedmap.figures.clahe import MOST, Contrast, clahe, contrast, tissues
 from bleedmap.figures.curves import MOST as MOST_CURVES
@@ -74,7 +75,7 @@ def curves_and_prediction(results: Sequence[CellResult], scale: Scale, data: CtI
     shown = _curves(results, scale)
     if shown:
         words.append(
-            f"Figure 3 shows the training of the grid's runs with the lowest seed. Scale: {scale.text}. By slice, the "
+            f"Figure 3 shows the training of the grid's runs with the lowest seed. {at_scale(scale)} By slice, the "
             "validation slices are of patients that were trained on; by patient they are not."
         )
         alt = f"Loss, mean IoU and Dice over the epochs of {len(shown)} runs"
@@ -96,7 +97,9 @@ def _curves(results: Sequence[CellResult], scale: Scale) -> list[TrainingCurve]:
     grid = [one for one in results if one.cell.part == "grid" and one.curves and "-alone-" not in one.cell.label]
     first = min((one.cell.seed for one in grid), default=0)
     own = [one for one in grid if one.cell.seed == first][:MOST_CURVES]
-    return [TrainingCurve(f"{one.cell.label}, by {one.cell.kind}", _setting(one, scale), one.curves) for one in own]
+    return [
+        TrainingCurve(f"{title(one.cell.label)}, by {one.cell.kind}", _setting(one, scale), one.curves) for one in own
+    ]
 
 
 def _setting(result: CellResult, scale: Scale) -> str:

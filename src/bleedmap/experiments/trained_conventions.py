@@ -7,10 +7,13 @@ from functools import partial
 import numpy as np
 
 from bleedmap.arrays import DoubleArray
+from bleedmap.experiments.conventions import CONVENTIONS as POSSIBLE
 from bleedmap.experiments.conventions import ROUNDING, TABLE_1, iou_of
+from bleedmap.experiments.paired_slices import NOT_APPLICABLE
 from bleedmap.experiments.plan import UNET, Scale
 from bleedmap.experiments.record import CellResult, Evaluation
 from bleedmap.experiments.section import Section, Table, Value
+from bleedmap.experiments.titles import at_scale
 from bleedmap.metrics import overlap
 
 COMPARISON_CONVENTION = (
@@ -18,11 +21,12 @@ COMPARISON_CONVENTION = (
     "unmarked lesion scoring 0, lesion-free slices left out, the background not averaged in; accuracy: all pixels of "
     "all slices"
 )
-_FIT = "lesion slices, lesion"
 _CAUTION = (
-    "The place alone does not single out a convention: several can reach it at some Dice. What each convention can "
-    "give at all, for each pair of Table 1, is worked out from the pairs themselves; this table adds where trained "
-    "networks lie."
+    "This compares the shape of the relation between Dice and IoU; it does not prove how the thesis scored. The place "
+    "alone does not single out a convention: several can reach it at some Dice, and any mean over slices of each "
+    "slice's own pair keeps within the bounds, so that leaving out only slices that are empty in both would be "
+    "possible too. What each convention can give at all, for each pair of Table 1, is worked out from the pairs "
+    "themselves; this table adds where trained networks lie."
 )
 
 
@@ -143,7 +147,7 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
         "Place: where the pair's IoU lies between the least that its Dice allows (0: all slices score alike) and the "
         "most (1: each slice scores 0 or 1); above 1 where the background lifts it. In reach: epochs whose Dice lies "
         "within Table 1's, 0.65 to 0.89; there the distance of IoU from the line through Table 1's pairs (mean and "
-        f"largest), and of accuracy. Soft: sums of probability. Scale: {scale.text}.",
+        f"largest), and of accuracy. Soft: sums of probability. {at_scale(scale)}",
         ("convention", "Dice, last epochs", "IoU, last epochs", "median place", "lowest place", "highest place",
          "share of epochs whose place is Table 1's", "in reach", "mean IoU distance", "largest IoU distance",
          "accuracy distance, points"), rows,
@@ -173,13 +177,15 @@ def _row(name: str, soft: bool, score: Score, evaluations: Sequence[Evaluation])
     last = [score(of) for one in evaluations if one.epoch == final and (of := masses(one, soft)) is not None]
     ends = [float(np.mean([one[index] for one in last])) if last else None for index in (0, 1)]
     if not len(pairs):
-        return (name, *ends, *(None,) * 4, 0, None, None, None)
+        return (name, *ends, *(NOT_APPLICABLE,) * 4, 0, *(NOT_APPLICABLE,) * 3)
     places = np.array([place(dice, iou) for dice, iou, _ in pairs])
     low, high = thesis_places()
     inside = float(((places >= low) & (places <= high)).mean())
     dice, iou, accuracy = pairs[(pairs[:, 0] >= 0.65) & (pairs[:, 0] <= 0.89)].T
     away, off = np.abs(iou - _line(dice, "mean_iou")), 100 * (accuracy - _line(dice, "accuracy"))
-    distances = (float(away.mean()), float(away.max()), float(off.mean())) if len(dice) else (None, None, None)
+    distances: tuple[Value, ...] = (NOT_APPLICABLE,) * 3
+    if len(dice):
+        distances = (float(away.mean()), float(away.max()), float(off.mean()))
     return (
         name,
         *ends,
@@ -212,10 +218,31 @@ def _range(cells: Sequence[CellResult]) -> str:
 def _answer(rows: Sequence[tuple[Value, ...]], low: float, high: float) -> str:
     fits = [row for row in rows if isinstance(row[6], float) and row[6] > 0.5]
     names = "; ".join(f"{row[0]} ({100 * row[6]:.0f} %)" for row in fits) or "none"  # type: ignore[operator]
-    own = next(row for row in rows if row[0] == _FIT)
-    where = f"{own[3]:.2f} ({own[4]:.2f} to {own[5]:.2f})" if own[3] is not None else "not to be had"
     return (
-        f"Table 1's pairs lie at a place of {low:.2f} to {high:.2f} between the least and the most IoU that their "
-        f"Dice allows. Of our kept epochs most lie there under: {names}. Under '{_FIT}', the only convention that "
-        f"allows all 20 cells of Table 1, ours lie at {where}."
+        f"{possible()} {' '.join(_where(row) for row in rows if row[0] in _whole())} Place means where IoU lies "
+        "between the least (0) and the most (1) that its Dice allows; Table 1's pairs have places of "
+        f"{low:.2f} to {high:.2f}. Conventions under which most of our kept epochs have such a place: {names}."
     )
+
+
+def _whole() -> list[str]:
+    """Conventions that can give every pair of Table 1."""
+    return [one.key for one in POSSIBLE if all(one.allows(row) for row in TABLE_1)]
+
+
+def possible() -> str:
+    """Which of the conventions worked out from Table 1 alone can give all of its pairs, in words."""
+    whole = _whole()
+    named = ", ".join(f"'{key}'" for key in whole)
+    said = {0: "none can", 1: f"only {named} can"}.get(len(whole), f"{len(whole)} can ({named}): they")
+    return f"Of {len(POSSIBLE)} conventions worked out from Table 1, {said} give all {len(TABLE_1)} of its pairs."
+
+
+def _where(row: tuple[Value, ...]) -> str:
+    """Where our own networks lie under a convention that Table 1 allows."""
+    if not isinstance(row[3], float):
+        return f"Under '{row[0]}' our networks have no place."
+    said = (
+        f"Under '{row[0]}' our networks' kept epochs have a median place of {row[3]:.2f} ({row[4]:.2f} to {row[5]:.2f})"
+    )
+    return f"{said}, but none reaches Table 1's Dice." if row[7] == 0 else f"{said}; {row[7]} reach Table 1's Dice."

@@ -1,7 +1,9 @@
 """What the machine has: device, number format and memory layout."""
 
 import ctypes
+import importlib.util
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +46,7 @@ def choose_machine(device: str = "auto", precision: Precision = "auto", *, compi
     Args:
         device: auto, cpu, cuda or mps.
         precision: auto takes bf16 where the device computes it natively.
-        compiled: whether training compiles the network; None does on CUDA (on CPU it gained nothing).
+        compiled: whether training compiles the network; None does on CUDA where it can (on CPU it gained nothing).
 
     Raises:
         SettingsError: a device that this machine lacks.
@@ -53,7 +55,8 @@ def choose_machine(device: str = "auto", precision: Precision = "auto", *, compi
     bf16 = _bf16_pays(device) if precision == "auto" else precision == "bf16"
     where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    return Machine(torch.device(where), bf16, rank, processes, device == "cuda" if compiled is None else compiled)
+    compiled = device == "cuda" and _can_compile() if compiled is None else compiled
+    return Machine(torch.device(where), bf16, rank, processes, compiled)
 
 
 def keep_memory() -> None:
@@ -67,6 +70,11 @@ def keep_memory() -> None:
         return  # not glibc
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _can_compile() -> bool:
+    """torch.compile needs Triton on a GPU, and Triton a C compiler."""
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def _bf16_pays(device: str) -> bool:
