@@ -98,6 +98,20 @@ def test_killed_five_times_it_ends_with_the_same_results(release, undisturbed, t
     assert len(results_of(out)) == 6
 
 
+def test_two_commands_share_the_work(release, undisturbed, tmp_path):
+    out = tmp_path / "shared"
+    both = [
+        subprocess.Popen(
+            command(out, release, "--part", "grid"), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        ) for _ in range(2)
+    ]  # fmt: skip
+    told = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert results_of(out) == results_of(undisturbed)
+    assert any("another command is at it" in one for one in told), "they met at one cell at least"
+
+
 def test_status_says_which_cells_are_done(release, undisturbed):
     state = json.loads(run(undisturbed, release, "--status", "--json"))
     assert state["scale"] == "trial"

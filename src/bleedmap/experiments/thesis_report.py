@@ -34,6 +34,7 @@ from bleedmap.figures import style
 from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
 
 NOT_MEASURED = "not measured"
+DOES_NOT_APPLY = "–"
 _FORMAT = "bleedmap thesis report 1"
 _DIGITS = 3
 # Each: (results, scale) -> Section or None, None where it has nothing to say.
@@ -45,7 +46,7 @@ CSV_README = f"""# Tables of the report
 
 Each file is one table of `report.html`: the first row names the columns, units stand in the names. `X low` and `X high`
 are the ends of X's 95 % interval. A field is empty where nothing was measured ('{NOT_MEASURED}' on the page), or
-where nothing belongs. A file's name begins with the scale; two scales never share a table. What all numbers of a table
+where nothing belongs; '{DOES_NOT_APPLY}' stands where a measure does not apply to a method. A file's name begins with the scale; two scales never share a table. What all numbers of a table
 share (n, kind of split, convention, interval, scale) is its `note` in `report.json`:
 
 """
@@ -249,7 +250,7 @@ def shown(table: Table) -> ShownTable:
         name, digits = names[index], table.digits.get(names[index], _DIGITS)
         values = [_plain(row[index]) for row in table.rows]
         text = [_text(value, digits) for value in values]
-        numeric.append(all(value in (None, "") or isinstance(value, int | float) for value in values))
+        numeric.append(all(value in (None, "", DOES_NOT_APPLY) or isinstance(value, int | float) for value in values))
         if [other.split()[-1] for other in names[index + 1 : index + 3]] == ["low", "high"]:
             ends = [(_plain(row[index + 1]), _plain(row[index + 2])) for row in table.rows]
             text = [_with_interval(one, low, high, digits) for one, (low, high) in zip(text, ends, strict=True)]
