@@ -14,6 +14,9 @@ import pytest
 from conftest import PEOPLE, label_rows
 from PIL import Image
 
+from bleedmap.experiments.plan import SCALES, cells
+from bleedmap.experiments.runner import claimed
+
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 KILLS = 5
 TIMES = ("code", "device", "threads", "torch", "training_s", "seconds", "bf16")
@@ -58,6 +61,16 @@ def run(*arguments: object) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def refused(*arguments: object) -> str:
+    """What the command says when it refuses."""
+    done = subprocess.run(
+        command(*arguments), check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
 
 
 def results_of(out: Path) -> dict[str, dict]:
@@ -109,7 +122,38 @@ def test_two_commands_share_the_work(release, undisturbed, tmp_path):
     told = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert results_of(out) == results_of(undisturbed)
-    assert any("another command is at it" in one for one in told), "they met at one cell at least"
+    assert any("waiting for another command" in one for one in told), "they met at one cell at least"
+
+
+def test_a_cell_at_work_is_running(release, undisturbed):
+    cell = cells(SCALES["trial"], ("grid",), seeds=2)[-1]
+    with claimed(undisturbed, cell.key) as free:
+        assert free
+        state = json.loads(run(undisturbed, release, "--status", "--json", "--seeds", 2))
+    assert state["cells"][cell.key] == "running"
+
+
+def test_a_label_that_is_not_there_is_refused(release, tmp_path):
+    done = refused(tmp_path / "out", release, "--method", "model-3")
+    assert "model-3" in done
+    assert "model-2-b32" in done
+
+
+def test_a_result_of_other_settings_is_refused(undisturbed, release, tmp_path):
+    out, name = tmp_path / "other", "results/trial/grid/model-2-b32/slice-seed0.json"
+    (out / name).parent.mkdir(parents=True)
+    content = json.loads((undisturbed / name).read_text("utf-8"))
+    content["cell"]["config"]["learning_rate"] = 0.5
+    (out / name).write_text(json.dumps(content), "utf-8")
+    for more in ("--report-only", "--part=grid"):
+        assert "other settings" in refused(out, release, more)
+
+
+def test_a_folder_of_others_files_is_met_before_the_work(release, tmp_path):
+    (tmp_path / "out/report").mkdir(parents=True)
+    (tmp_path / "out/report/letter.txt").write_text("mine", "utf-8")
+    assert "letter.txt" in refused(tmp_path / "out", release, "--part", "grid")
+    assert not (tmp_path / "out/runs").exists()
 
 
 def test_status_says_which_cells_are_done(release, undisturbed):
@@ -147,17 +191,7 @@ def test_a_damaged_result_is_named(undisturbed, release, tmp_path):
     path = out / "results/trial/grid/model-2-b32/slice-seed0.json"
     path.parent.mkdir(parents=True)
     path.write_text("{", "utf-8")
-    done = subprocess.run(
-        command(out, release, "--report-only"),
-        check=False,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 2
-    assert "slice-seed0.json" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "slice-seed0.json" in refused(out, release, "--report-only")
 
 
 def test_an_unfinished_run_of_other_settings_is_not_taken_for_the_cell(undisturbed, release, tmp_path):
@@ -168,13 +202,4 @@ def test_an_unfinished_run_of_other_settings_is_not_taken_for_the_cell(undisturb
         (place / name).write_bytes((source / name).read_bytes())
     config = json.loads((place / "config.json").read_text("utf-8")) | {"seed": 7}
     (place / "config.json").write_text(json.dumps(config), "utf-8")
-    done = subprocess.run(
-        command(out, release, "--part", "grid"),
-        check=False,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 2
-    assert "other settings" in done.stderr
+    assert "other settings" in refused(out, release, "--part", "grid")

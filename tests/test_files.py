@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bleedmap.errors import OutputError
-from bleedmap.io.files import folder_written_whole, write_json, written_whole
+from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
 
 
 def fill(folder: Path, *names: str, overwrite: bool = False) -> None:
@@ -74,6 +74,35 @@ def test_what_a_killed_run_left_behind_is_no_obstacle(tmp_path):
     (out / ".part-killed/half.txt").write_text("half", "utf-8")
     fill(out, "a.txt")
     assert "a.txt" in held(out)
+
+
+def test_a_kill_while_results_are_replaced_locks_nobody_out(tmp_path, monkeypatch):
+    out, moved, replace = tmp_path / "out", [], Path.replace
+    for name in ("a.txt", "b.txt"):
+        with folder_written_whole(out, overwrite=True) as inside:
+            (inside / "deep").mkdir()
+            (inside / "deep" / name).write_text(name, "utf-8")
+            (inside / name).write_text(name, "utf-8")
+
+    def killed(self: Path, target: Path) -> Path:
+        moved.append(self)
+        if len(moved) == 4:  # the two lists, then one of two entries
+            os._exit(9)
+        return replace(self, target)
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(Path, "replace", killed)
+        with folder_written_whole(out, overwrite=True) as inside:
+            (inside / "deep").mkdir()
+            (inside / "deep/c.txt").write_text("c", "utf-8")
+            (inside / "c.txt").write_text("c", "utf-8")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    refuse_folder(out, overwrite=True)
+    with folder_written_whole(out, overwrite=True) as inside:
+        (inside / "d.txt").write_text("d", "utf-8")
+    assert {name for name in held(out) if not name.startswith(".part-")} == {"d.txt"}
 
 
 def test_a_file_is_replaced_whole(tmp_path):

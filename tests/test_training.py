@@ -23,7 +23,7 @@ from bleedmap.training.augment import apply, draw_epoch
 from bleedmap.training.config import PRESETS, TrainConfig
 from bleedmap.training.data import load_phantoms
 from bleedmap.training.device import choose_machine
-from bleedmap.training.loop import learning_rate, steps_per_epoch, train
+from bleedmap.training.loop import learning_rate, restore, steps_per_epoch, train
 from bleedmap.training.losses import batch_loss, soft_dice
 from bleedmap.training.run import Run, open_run
 
@@ -45,6 +45,14 @@ def same_weights(first: Run, second: Run) -> bool:
     assert one.record == other.record
     assert one.tensors.keys() == other.tensors.keys()
     return all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+
+
+def test_a_resumed_optimiser_has_the_memory_layout_of_a_fresh_one(undisturbed):
+    """The fused Adam of CUDA wants moments laid out as their parameters are."""
+    state = restore(undisturbed, undisturbed.config(), FP32)
+    for parameter, moments in state.optimiser.state.items():
+        assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()
+    assert any(not parameter.is_contiguous() for parameter in state.optimiser.state)
 
 
 def test_it_learns(tmp_path):

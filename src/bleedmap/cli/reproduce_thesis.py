@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from bleedmap.experiments.runner import Experiment
 
 PARTS = ("grid", "folds", "factors")
+STATES = ("done", "running", "begun", "open")
+LOOK_AGAIN_S = 2.0  # seconds between looks at cells that another command has claimed
 
 
 @click.command()
@@ -52,19 +55,20 @@ def command(
     bleedmap reproduce thesis -o thesis --part grid --seeds 3
     bleedmap reproduce thesis -o thesis --report-only
 
-    Stop it at any moment and start it again: finished cells stay, the one under way continues, and the result is the
-    same. Several such commands may share OUT: each takes cells that no other is at (on CPU two with OMP_NUM_THREADS=1
-    are faster than one with two threads). On CPU the small scale takes some hours; its figures are not the thesis' own
-    and share no table with them.
+    Stop it at any moment and start it again: finished cells stay, and the one under way continues to the same result
+    (on CPU exactly, on a GPU up to rounding). Several such commands may share OUT: each takes cells that no other is
+    at; on CPU two with OMP_NUM_THREADS=1 are faster than one with two threads. On CPU the small scale takes some hours;
+    its figures are not the thesis' own and share no table with them.
     """
     from bleedmap.experiments.plan import PARTS as ALL
     from bleedmap.experiments.plan import SCALES, cells
 
     scale = SCALES[_scale_here(device) if scale_name == "auto" else scale_name]
     chosen = tuple(part for part in ALL if part in parts) or ALL
-    planned = [
-        cell for cell in cells(scale, chosen, seeds, alone=each_alone) if not methods or cell.label in methods
-    ]  # fmt: skip
+    every = cells(scale, chosen, seeds, alone=each_alone)
+    if unknown := set(methods) - (known := {cell.label for cell in every}):
+        raise click.UsageError(f"no cell is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    planned = [cell for cell in every if not methods or cell.label in methods]
     if only_status:
         _status(out, scale, planned, as_json)
         return
@@ -82,14 +86,20 @@ def _scale_here(device: str) -> str:
 
 def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, precision: str) -> None:
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.experiments.runner import Experiment, result_file
+    from bleedmap.experiments.runner import Experiment, read_results, result_file
+    from bleedmap.io.files import refuse_folder
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
     open_cells = [cell for cell in planned if not result_file(out, cell).exists()]
     if not open_cells:
         return
-    experiment = Experiment(out, open_ct_ich(data_root(data)), choose_machine(device, precision))  # type: ignore[arg-type]
+    refuse_folder(out / "report", overwrite=True)  # the report comes last: what would stop it is better met now
+    read_results(out)
+    machine = choose_machine(device, precision)  # type: ignore[arg-type]
+    if machine.processes > 1:
+        raise click.UsageError("torchrun is for `bleedmap train`; here start the command several times instead.")
+    experiment = Experiment(out, open_ct_ich(data_root(data)), machine)
     try:
         _run_cells(experiment, open_cells, len(planned))
     except KeyboardInterrupt:
@@ -108,28 +118,31 @@ def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: in
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         whole = progress.add_task("cells", total=total, completed=done)
         inner = progress.add_task("", total=None)
-        for number, cell in enumerate(open_cells, start=done + 1):
-            with claimed(experiment.folder, cell) as free:
-                if not free:
-                    click.echo(f"{cell.key}: another command is at it", err=True)
-                    continue
-                result = experiment.run(
-                    cell, lambda what, at, of: progress.update(inner, description=what, completed=at, total=of)
-                )
-            progress.update(whole, advance=1)
-            if not console.is_terminal:
-                click.echo(f"{number}/{total} {cell.key} {result.made['seconds']:.0f} s", err=True)
+        waiting = list(open_cells)
+        while waiting:
+            elsewhere = []
+            for cell in waiting:
+                with claimed(experiment.folder, cell.key) as free:
+                    if not free:
+                        elsewhere.append(cell)
+                        continue
+                    result = experiment.run(
+                        cell, lambda what, at, of: progress.update(inner, description=what, completed=at, total=of)
+                    )
+                done += 1
+                progress.update(whole, completed=done)
+                if not console.is_terminal:
+                    click.echo(f"{done}/{total} {cell.key} {result.made['seconds']:.0f} s", err=True)
+            if elsewhere:
+                click.echo(f"waiting for another command: {', '.join(cell.key for cell in elsewhere)}", err=True)
+                time.sleep(LOOK_AGAIN_S)
+            waiting = elsewhere
 
 
 def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool) -> None:
-    from bleedmap.experiments.runner import result_file, run_of
+    from bleedmap.experiments.runner import state_of
 
-    def state_of(cell: "Cell") -> str:
-        if result_file(out, cell).exists():
-            return "done"
-        return "begun" if run_of(out, cell).folder.exists() else "open"
-
-    state = {cell.key: state_of(cell) for cell in planned}
+    state = {cell.key: state_of(out, cell) for cell in planned}
     if as_json:
         click.echo(json.dumps({"scale": scale.name, "cells": state}, indent=2))
         return
@@ -141,13 +154,13 @@ def _print_status(scale: "Scale", planned: "Sequence[Cell]", state: dict[str, st
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("Part", "Cells", "Split", "Done", "Begun", "Open"):
-        table.add_column(name, justify="right" if name in ("Done", "Begun", "Open") else "left")
+    for name in ("Part", "Cells", "Split", *(state.capitalize() for state in STATES)):
+        table.add_column(name, justify="right" if name.lower() in STATES else "left")
     groups: dict[tuple[str, str, str], Counter[str]] = {}
     for cell in planned:
         groups.setdefault((cell.part, _group(cell), cell.kind), Counter())[state[cell.key]] += 1
     for (part, label, kind), counts in groups.items():
-        table.add_row(part, label, f"by {kind}", *(str(counts[name] or "") for name in ("done", "begun", "open")))
+        table.add_row(part, label, f"by {kind}", *(str(counts[name] or "") for name in STATES))
     console = Console(highlight=False)
     console.print(f"Scale {scale.name}: {scale.text}.")
     console.print(table)
@@ -161,7 +174,7 @@ def _group(cell: "Cell") -> str:
 def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bool) -> None:
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.errors import InputError
-    from bleedmap.experiments.runner import read_results, run_of
+    from bleedmap.experiments.runner import claimed, read_results, run_of
     from bleedmap.experiments.thesis_report import write_report
 
     results = read_results(out)
@@ -170,10 +183,10 @@ def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bo
             out / "results",
             found="no finished cell",
             needed="the result of one cell or more",
-            remedy="run the command without --report-only",
+            remedy="run the command without --report-only, or give the folder that holds results/",
         )
     dataset = open_ct_ich(data_root(data)) if data is not None or os.environ.get("BLEEDMAP_DATA") else None
-    with progress_bar("report") as report:
+    with claimed(out, "report", wait=True), progress_bar("report") as report:
         page = write_report(
             results, planned, out / "report", data=dataset, runs=lambda cell: run_of(out, cell),
             progress=lambda what, done, of: report(done, of),

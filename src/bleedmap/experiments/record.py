@@ -152,8 +152,8 @@ def read_result(path: Path) -> CellResult:
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r}")
+        if content["format"] != _FORMAT or not content["evaluations"]:
+            raise ValueError(f"format {content['format']!r}, {len(content['evaluations'])} evaluations")
         cell = content["cell"]
         config = None if cell["config"] is None else TrainConfig.from_dict(cell["config"])
         cell = Cell(**(cell | {"config": config, "levels": tuple(cell["levels"].items())}))

@@ -17,7 +17,7 @@ from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split
 from bleedmap.errors import SettingsError
 from bleedmap.experiments.baselines import BASELINES, Prediction
-from bleedmap.experiments.plan import FOLDS, SCALES, UNET, Cell
+from bleedmap.experiments.plan import FOLDS, PARTS, SCALES, UNET, Cell, cells
 from bleedmap.experiments.record import CellResult, Evaluation, evaluation, read_result, sides_in_numbers
 from bleedmap.experiments.thesis_splits import SplitPair, split_pair, split_pairs
 from bleedmap.io.files import output_error
@@ -46,15 +46,17 @@ class Experiment:
         """The cell's result, from its file where it is done.
 
         Raises:
-            SettingsError: its unfinished run has other settings than the cell.
+            SettingsError: its result or its unfinished run has other settings than the cell.
         """
-        path = result_file(self.folder, cell)
+        path, threads = result_file(self.folder, cell), torch.get_num_threads()
         if path.exists():
-            return read_result(path)
-        result = self._train(cell, report) if cell.method == UNET else self._baseline(cell, report)
-        result.write(path)
-        if cell.method == UNET:
-            _tidy(run_of(self.folder, cell))
+            result = read_result(path)
+            refuse_other(path, result, cell)
+        else:
+            result = self._train(cell, report) if cell.method == UNET else self._baseline(cell, report)
+            result.write(path)
+            torch.set_num_threads(threads)  # a resumed run may have had another number
+        _tidy(run_of(self.folder, cell))
         return result
 
     def pair(self, cell: Cell) -> SplitPair:
@@ -76,22 +78,23 @@ class Experiment:
     def _train(self, cell: Cell, report: Report) -> CellResult:
         config, pair = cell.config, self.pair(cell)
         assert config is not None
-        slices, split, begun = self._slices(config.preprocessing(), report), pair.of(cell.kind), time.monotonic()
+        slices, split = self._slices(config.preprocessing(), report), pair.of(cell.kind)
         run, machine = self._opened(cell, config, split)
         network = train(
             run, config, slices.chosen(split.train), slices.chosen(split.validation), machine,
             lambda epoch, step, entry: report("training", epoch, config.epochs) if entry else None,
         )  # fmt: skip
-        test, rest = slices.chosen(split.test), slices.chosen(pair.rest)
+        trained, test, rest = time.monotonic(), slices.chosen(split.test), slices.chosen(pair.rest)
         evaluations = []
         for epoch in range(config.keep_every, config.epochs + 1, config.keep_every):
             kept = run.kept(epoch)[0].to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             evaluations.append(_evaluate(kept, epoch, test, machine))
         curves = [{name: value for name, value in entry.items() if name != "seconds"} for entry in run.metrics()]
-        seconds = sum(entry["seconds"] for entry in run.metrics())
+        last = _evaluate(network, config.epochs, rest, machine)
+        seconds = sum(entry["seconds"] for entry in run.metrics())  # of all processes that were at it
         return CellResult(
             cell, sides_in_numbers(split, self.lesions), network.settings.parameter_count(), curves, tuple(evaluations),
-            _evaluate(network, config.epochs, rest, machine), self._made(machine, seconds, time.monotonic() - begun),
+            last, _made(run.record()["code"], machine, seconds, seconds + time.monotonic() - trained),
         )  # fmt: skip
 
     def _opened(self, cell: Cell, config: TrainConfig, split: Split) -> tuple[Run, Machine]:
@@ -119,30 +122,26 @@ class Experiment:
         seconds = time.monotonic() - begun
         return CellResult(
             cell, sides_in_numbers(split, self.lesions), found.parameters, [], (_counted(found, test),), None,
-            self._made(self.machine, seconds, seconds),
+            _made(code_version(), self.machine, seconds, seconds),
         )  # fmt: skip
-
-    def _made(self, machine: Machine, training_s: float, all_s: float) -> dict[str, Any]:
-        device = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type
-        return {
-            "code": code_version(), "device": device, "bf16": machine.bf16, "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__), "training_s": round(training_s, 1), "seconds": round(all_s, 1),
-        }  # fmt: skip
 
 
 @contextmanager
-def claimed(folder: Path, cell: Cell) -> Iterator[bool]:
-    """Whether no other process is at the cell; while inside, none can be. A killed process lets go of it."""
-    path = folder / "runs" / f"{cell.key}.lock"
+def claimed(folder: Path, key: str, *, wait: bool = False) -> Iterator[bool]:
+    """Whether no other process is at it (a cell's key, or 'report'); while inside, none can be.
+
+    A killed process lets go of what it had claimed.
+    """
+    path = folder / "runs" / f"{key}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, blocking=False)
+        lock = FileLock(path, blocking=wait)
         lock.acquire()
     except Timeout:
         yield False
         return
-    except OSError as error:
-        raise output_error(path, error) from error
+    except (OSError, NotImplementedError) as error:
+        raise output_error(path, error if isinstance(error, OSError) else OSError("no locks on this disk")) from error
     try:
         yield True
     finally:
@@ -159,13 +158,64 @@ def run_of(folder: Path, cell: Cell) -> Run:
     return Run(folder / "runs" / cell.key)
 
 
+def state_of(folder: Path, cell: Cell) -> str:
+    """done, running (a process is at it), begun (by one that is gone) or open."""
+    if result_file(folder, cell).exists():
+        return "done"
+    if (folder / "runs" / f"{cell.key}.lock").exists():
+        with claimed(folder, cell.key) as free:
+            if not free:
+                return "running"
+    return "begun" if run_of(folder, cell).folder.exists() else "open"
+
+
 def read_results(folder: Path) -> list[CellResult]:
-    """All finished cells, of every scale."""
-    return [read_result(path) for path in sorted((folder / "results").rglob("*.json"))]
+    """All finished cells, of every scale.
+
+    Raises:
+        SettingsError: one is not of a cell as it is planned now.
+        InputError: one cannot be read.
+    """
+    paths = sorted((folder / "results").rglob("*.json"))
+    results = [read_result(path) for path in paths]
+    seeds = 1 + max((result.cell.seed for result in results), default=0)
+    every = [
+        one for scale in SCALES.values() for alone in (False, True) for one in cells(scale, PARTS, seeds, alone=alone)
+    ]
+    planned = {cell.key: cell for cell in every}
+    for path, result in zip(paths, results, strict=True):
+        refuse_other(path, result, planned.get(result.cell.key))
+    return results
+
+
+def refuse_other(path: Path, result: CellResult, cell: Cell | None) -> None:
+    """Refuse a result that is not of the cell: it was made by other settings.
+
+    Raises:
+        SettingsError: so it is.
+    """
+    if result.cell != cell:
+        raise SettingsError(
+            path,
+            found="a result of other settings than this version's" if cell else "a result of no cell of this version",
+            needed="results of the cells as they are planned",
+            remedy="move the file away: its cell is run again",
+        )
+
+
+def _made(begun_by: str, machine: Machine, training_s: float, all_s: float) -> dict[str, Any]:
+    device = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type
+    now = code_version()
+    return {
+        "code": begun_by if begun_by == now else f"{begun_by}, finished by {now}", "device": device,
+        "bf16": machine.bf16, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+        "training_s": round(training_s, 1), "seconds": round(all_s, 1),
+    }  # fmt: skip
 
 
 def _evaluate(network: UNet, epoch: int, side: Side, machine: Machine) -> Evaluation:
-    probability = torch.sigmoid(predict(network, side.inputs, machine))[:, 0].cpu().numpy()
+    inputs = side.inputs.to(machine.device)  # a run that began on another device stays there
+    probability = torch.sigmoid(predict(network, inputs, machine))[:, 0].cpu().numpy()
     return evaluation(epoch, side.ids, _masks(side), probability)
 
 
@@ -180,7 +230,7 @@ def _counted(found: Prediction, test: Side) -> Evaluation:
 
 
 def _tidy(run: Run) -> None:
-    """Keep the best and the last network of a finished run; the rest is large and has served."""
+    """Keep the best and the last network of a finished run, if there is one; the rest is large and has served."""
     run.checkpoint_file.unlink(missing_ok=True)
     for path in sorted(run.kept_file(0).parent.glob("*.safetensors"))[:-1]:
         path.unlink()

@@ -52,17 +52,19 @@ class Speed:
         }  # fmt: skip
 
 
-def measure_speed(config: TrainConfig, machine: Machine, slices: int, epochs: int) -> Speed:
+def measure_speed(config: TrainConfig, machine: Machine, slices: int, epochs: int, workers: int = 0) -> Speed:
     """Train the same network on the same made slices by both loops, epoch by epoch in turn, after one to warm up.
 
     Args:
         config: network, size, batch, augmentation.
-        machine: where ours runs; the plain loop runs on the same device in fp32, not compiled.
+        machine: where ours runs; the plain loop runs on the same device in fp32, not compiled. (On CUDA torch lets
+            fp32 convolutions take TF32 unless told otherwise; so does the plain loop.)
         slices: of an epoch; made of noise, as speed does not depend on what they show.
         epochs: measured, of each.
+        workers: processes that feed the plain loop's DataLoader; 0 feeds it from the training process.
     """
     side = _made(slices, config.size, config.seed)
-    plain, ours = _plain_loop(config, machine, side), _our_loop(config, machine, side)
+    plain, ours = _plain_loop(config, machine, side, workers), _our_loop(config, machine, side)
     times: tuple[list[float], list[float]] = ([], [])
     for epoch in range(epochs + 1):
         for loop, own in zip((plain, ours), times, strict=True):
@@ -82,23 +84,14 @@ def _made(slices: int, size: int, seed: int) -> Side:
     return Side(tuple(f"000/{number + 1}" for number in range(slices)), inputs, masks)
 
 
-def _plain_loop(config: TrainConfig, machine: Machine, side: Side) -> Callable[[int], None]:
+def _plain_loop(config: TrainConfig, machine: Machine, side: Side, workers: int) -> Callable[[int], None]:
     """As tutorials write it: samples one by one from a DataLoader, mirrored on the host, moved batch by batch."""
     network = build(config.network_settings(), config.seed).to(machine.device).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-
-    def mirrored(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
-        pairs = []
-        for one, mask in samples:
-            axes = [axis for axis in (1, 2) if torch.rand(()) < 0.5]
-            pairs.append((one.flip(axes), mask.flip(axes)))
-        inputs, masks = zip(*pairs, strict=True)
-        return torch.stack(inputs), torch.stack(masks)
-
-    pinned = machine.device.type == "cuda"
     loader = DataLoader(
-        TensorDataset(side.inputs, side.masks), config.batch_size, shuffle=True, collate_fn=mirrored, pin_memory=pinned
-    )
+        TensorDataset(side.inputs, side.masks), config.batch_size, shuffle=True, collate_fn=_mirrored,
+        pin_memory=machine.device.type == "cuda", num_workers=workers, persistent_workers=workers > 0,
+    )  # fmt: skip
 
     def epoch(number: int) -> None:
         for inputs, masks in loader:
@@ -108,6 +101,15 @@ def _plain_loop(config: TrainConfig, machine: Machine, side: Side) -> Callable[[
             optimiser.step()
 
     return epoch
+
+
+def _mirrored(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
+    pairs = []
+    for one, mask in samples:
+        axes = [axis for axis in (1, 2) if torch.rand(()) < 0.5]
+        pairs.append((one.flip(axes), mask.flip(axes)))
+    inputs, masks = zip(*pairs, strict=True)
+    return torch.stack(inputs), torch.stack(masks)
 
 
 def _our_loop(config: TrainConfig, machine: Machine, side: Side) -> Callable[[int], None]:

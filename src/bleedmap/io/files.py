@@ -125,8 +125,10 @@ def _listed(folder: Path) -> set[str]:
 
 
 def _replace_results(folder: Path, beside: Path) -> None:
-    """Earlier results out, new ones in; the list comes last."""
-    for name in [*_listed(folder), _LIST]:
+    """Earlier results out, new ones in. The list names both meanwhile: after a kill none is taken for a stranger's."""
+    earlier = _listed(folder)
+    write_json(folder / _LIST, {"program": "bleedmap", "files": sorted(earlier | _listed(beside))})
+    for name in earlier:
         (folder / name).unlink(missing_ok=True)
     for path in sorted(beside.iterdir(), key=lambda path: path.name == _LIST):
         path.replace(folder / path.name)

@@ -61,7 +61,7 @@ def train(
         The network as it stands after the last epoch.
     """
     training, validation = training.to(machine.device), validation.to(machine.device)
-    state = _restore(run, config, machine)
+    state = restore(run, config, machine)
     entries = [entry for entry in run.metrics() if entry["epoch"] <= state.epoch]
     leads = machine.rank == 0
     curves = SummaryWriter(run.folder / "curves", purge_step=state.epoch + 1) if leads else None
@@ -187,11 +187,14 @@ def prepared(network: UNet, machine: Machine) -> nn.Module:
     whole: nn.Module = network if machine.processes == 1 else DistributedDataParallel(network)
     if machine.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # shapes do not change: the fastest kernels are worth a search
+    if machine.compiled:
+        torch._dynamo.reset()  # what earlier runs of this process compiled counts against a limit of eight
     # Two shapes, whole batches and an epoch's last: each is compiled for itself.
     return torch.compile(whole, dynamic=False) if machine.compiled else whole  # type: ignore[return-value]
 
 
-def _restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
+def restore(run: Run, config: TrainConfig, machine: Machine) -> _State:
+    """Network and optimiser from the run's checkpoint, or fresh where there is none."""
     network = build(config.network_settings(), config.seed)
     network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = optimiser_of(network, config)
@@ -213,10 +216,12 @@ def optimiser_of(network: UNet, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, stored: Checkpoint) -> None:
-    groups = optimiser.state_dict()["param_groups"]
+    groups, parameters = optimiser.state_dict()["param_groups"], optimiser.param_groups[0]["params"]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in stored.part("optimiser").items():
         index, kind = name.split("/")
+        if tensor.ndim:  # in the parameter's own memory layout, as the fused Adam wants it; `step` is a scalar
+            tensor = torch.empty_like(parameters[int(index)]).copy_(tensor)  # noqa: PLW2901
         moments.setdefault(int(index), {})[kind] = tensor
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
 

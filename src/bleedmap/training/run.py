@@ -82,16 +82,18 @@ class Run:
         self.refuse_occupied()
         write_json(self.config_file, config.to_dict())
         split.write(self.split_file)
-        where = {"device": machine.device.type, "bf16": machine.bf16, "compiled": machine.compiled,
-                 "processes": machine.processes}  # fmt: skip
+        where = {
+            "device": machine.device.type, "bf16": machine.bf16, "compiled": machine.compiled,
+            "processes": machine.processes, "threads": torch.get_num_threads(),
+        }  # fmt: skip
         write_json(self.record_file, {"code": code_version(), **where, **_versions()})
 
     def record(self) -> dict[str, Any]:
-        """Code version, and how the run computes: device, bf16, compiled, processes."""
+        """Code version, and how the run computes: device, bf16, compiled, processes, threads."""
         return _read_json(self.record_file)
 
     def machine(self) -> Machine:
-        """The machine as the run began: a resumed run computes as before.
+        """The machine as the run began: a resumed run computes as before, with as many threads (sets torch's).
 
         Raises:
             SettingsError: this machine lacks that device, or another number of processes was started.
@@ -109,6 +111,8 @@ class Run:
                 needed=f"{processes}, as the run began",
                 remedy=f"resume it under torchrun --nproc-per-node {processes}" if processes > 1 else "start it alone",
             )
+        if machine.device.type == "cpu" and (threads := record.get("threads")):
+            torch.set_num_threads(int(threads))  # sums in another order differ in the last digit
         return machine
 
     def config(self) -> TrainConfig:
