@@ -95,6 +95,8 @@ def test_all_sums_of_squares_add_up_and_between_is_on_means():
     total = sum(parts) + found.between.error_sum_of_squares + found.within.error_sum_of_squares
     assert total == pytest.approx(((values - values.mean()) ** 2).sum())
     assert (found.between.error_df, found.within.error_df) == (6, 32)
+    assert [one.partial_omega2 for one in found.within.effects] == [None] * 4  # its formula is of independent ones
+    assert None not in [one.partial_omega2 for one in found.between.effects]
     assert [one.df for one in found.within.effects] == [4, 4, 4, 4]
     alone = anova(values.mean(axis=1), factors, terms)
     assert [one.f for one in found.between.effects] == pytest.approx([one.f for one in alone.effects])

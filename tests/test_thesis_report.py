@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from synthetic_cells import synthetic_cells
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import OutputError
 from bleedmap.experiments import table1
+from bleedmap.experiments.conventions import described_formula
+from bleedmap.experiments.lesion_free import share
 from bleedmap.experiments.plan import SCALES, cells
+from bleedmap.experiments.record import Evaluation
 from bleedmap.experiments.section import Picture, Section, Table
 from bleedmap.experiments.table1_scores import measure
 from bleedmap.experiments.thesis_pictures import predicted_slices
+from bleedmap.experiments.thesis_progress import all_planned
 from bleedmap.experiments.thesis_report import ANALYSES, NOT_MEASURED, Chapter, shown, write_chapters, write_report
 from bleedmap.experiments.trained_conventions import thesis_scores
+from bleedmap.metrics import overlap
+from bleedmap.metrics.overlap import Counts
 from bleedmap.models.unet import build
 from bleedmap.training.config import TrainConfig
 
@@ -207,7 +214,64 @@ def test_several_seeds_give_mean_and_range(grid):
 def test_the_target_is_held_against_the_rounded_figure():
     made = table1.section(synthetic_cells(FULL, parts=("grid",))[:1], FULL, resamples=20)
     assert "The thesis prints mean IoU 0.85, Dice 0.89, accuracy 99.91 %" in made.words[0]
-    assert "Below the thesis: mean IoU" in made.words[0]
+    assert "Below the thesis: IoU (lesion)" in made.words[0]
+
+
+def test_the_two_ious_have_two_names(grid):
+    table = table1.section(grid, SMALL, resamples=20).tables[0]
+    result = next(one for one in grid if (one.cell.label, one.cell.kind) == ("model-2-b32", "slice"))
+    counts = next(one for one in result.evaluations if one.epoch == SMALL.epochs(1000)).counts
+    lesion = counts.rows(counts.reference > 0)
+    row = next(row for row in table.rows if (row[0], row[1], row[3]) == ("Model 2", 32, 1000))
+    own, whole = overlap.iou(lesion, empty=0.0).mean(), overlap.mean_iou(lesion, empty=0.0).mean()
+    assert row[table.columns.index("IoU (lesion)")] == pytest.approx(own)
+    assert row[table.columns.index("mean IoU (lesion and background)")] == pytest.approx(whole)
+    assert row[table.columns.index("mean IoU, thesis")] == 0.85
+    assert "mean IoU" not in table.columns
+
+
+def test_the_formula_of_the_text_is_told_in_the_limits_and_at_table_1(text, content):
+    said = described_formula()
+    assert said in unescape(text.split('id="limits"')[1])
+    for key in ("conventions", "table-1"):
+        sections = [one for chapter in content["chapters"] for one in chapter["sections"] if one["key"] == key]
+        assert sections
+        assert all(said in one["words"] for one in sections)
+
+
+def test_where_no_lesion_free_slice_is_marked_the_interval_is_not_a_point():
+    zeros = np.zeros(40, np.int64)
+    lesion = np.where(np.arange(40) < 8, 10, 0)
+    counts = Counts(lesion // 2, zeros, lesion - lesion // 2, 100 - lesion)
+    ids = tuple(f"{index:03d}/1" for index in range(40))
+    one = Evaluation(1, ids, counts.predicted.astype(np.float32), counts)
+    found = measure([one], resamples=20)["lesion_free_slices_marked"]
+    expected = share(one.patients[8:], np.zeros(32, np.bool_))
+    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 100 * expected.high))
+    assert 10 < found.high < 11  # Wilson's for 0 of 32
+
+
+def test_cells_planned_do_not_hang_on_flags(grid):
+    for asked in ([], cells(SMALL, ("grid",)), cells(SMALL)):
+        planned = all_planned(asked, grid)
+        assert sum(cell.scale == "small" for cell in planned) == len(cells(SMALL))
+        assert {cell.scale for cell in planned} == {"small", "full"}
+
+
+def test_a_seed_trained_alone_leaves_the_other_seeds_in_place():
+    grid = synthetic_cells(SMALL, seeds=3, parts=("grid",))
+    result = next(one for one in grid if (one.cell.label, one.cell.kind, one.cell.seed) == ("model-2-b32", "slice", 1))
+    own = replace(result.evaluations[0], epoch=SMALL.epochs(1000))
+    alone = replace(result, cell=replace(result.cell, label="model-2-b32-alone-1000"), evaluations=(own,))
+    table = table1.section([*grid, alone], SMALL, resamples=20).tables[0]
+    row = next(row for row in table.rows if (row[0], row[1], row[3]) == ("Model 2", 32, 1000))
+    through = [
+        thesis_scores(next(test for test in one.evaluations if test.epoch == SMALL.epochs(1000)))["dice"]
+        for one in grid
+        if (one.cell.label, one.cell.kind) == ("model-2-b32", "slice") and one.cell.seed != 1
+    ]
+    assert row[table.columns.index("seeds")] == 3
+    assert row[table.columns.index("Dice")] == pytest.approx(np.mean([*through, thesis_scores(own)["dice"]]))
 
 
 def test_missing_data_is_said(text):

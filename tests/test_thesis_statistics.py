@@ -15,6 +15,7 @@ from bleedmap.experiments import (
     comparison,
     factors,
     gap,
+    gap_schedule,
     lesion_free,
     paired_slices,
     trained_conventions,
@@ -138,7 +139,8 @@ def test_gap_over_the_schedule_by_hand():
     assert column(schedule, "Dice by slice")[:2] == pytest.approx([0.3, 0.7])
     assert column(schedule, "gap") == pytest.approx([0.1, 0.3, 0.3, 0.2])
     assert (schedule.rows[-1][-2], schedule.rows[-1][-1]) == pytest.approx((0.0, 0.4))
-    assert any("cannot be told, for the interval holds 0" in words for words in section.words)
+    course = gap_schedule.schedule(made, SMALL, paired_slices.pairs(made, SMALL, frozenset(ids))[0], frozenset(ids))
+    assert "cannot be told, for the interval holds 0" in gap_schedule.words(course)
 
 
 def test_a_gap_that_grows_with_training_is_told_and_one_that_does_not_is_not(results):
@@ -176,7 +178,7 @@ def test_one_seed_says_what_it_cannot_tell(results):
 
 
 def test_conventions_that_allow_table_1_are_counted(monkeypatch):
-    assert "only 'lesion slices, lesion' can give all 20" in trained_conventions.possible()
+    assert "2 can ('lesion slices, lesion', 'batches, lesion'): they give all 20" in trained_conventions.possible()
     monkeypatch.setattr(trained_conventions, "POSSIBLE", trained_conventions.POSSIBLE[:2])
     assert "Of 2 conventions worked out from Table 1, none can give all 20" in trained_conventions.possible()
 
@@ -304,7 +306,8 @@ def test_thesis_scores_by_hand():
     scores = trained_conventions.thesis_scores(marked(("a/1", "b/1", "c/1"), [5, 0, 0], [5, 0, 7], [5, 10, 0]))
     assert scores == {
         "dice": pytest.approx(0.25),
-        "mean_iou": pytest.approx(1 / 6),
+        "iou": pytest.approx(1 / 6),
+        "mean_iou": pytest.approx((1 / 3 + 85 / 95 + 0 + 90 / 100) / 4),
         "accuracy": pytest.approx(1 - 27 / 300),
     }
     assert trained_conventions.thesis_scores(Evaluation(0, ("a/1",), np.zeros(1, np.float32), None))["dice"] is None
@@ -321,6 +324,12 @@ def test_conventions_by_hand():
     assert found["all slices, empty 0, lesion"] == pytest.approx((0.5 / 3, 1 / 9))
     assert found["all slices, empty left out, lesion"] == pytest.approx((0.25, 1 / 6))
     assert found["all slices, empty Dice 1 and IoU 0, lesion"] == pytest.approx((0.5, 1 / 9))
+    two = {name: score(trained_conventions.masses(one, soft, 2)) for name, (soft, score) in
+           trained_conventions.CONVENTIONS.items()}  # fmt: skip
+    # a and b are one batch, c with its marks of nothing the next: Dice 10/20 and 0.
+    assert two["batches, lesion"] == pytest.approx((0.25, 1 / 6))
+    assert two["batches, mean"] == pytest.approx((0.25, (1 / 3 + 185 / 195 + 0 + 93 / 100) / 4))
+    assert found["batches, lesion"] == found["pooled, lesion"]  # three slices are less than a batch
     assert found["soft, pooled, lesion"] == found["pooled, lesion"]  # probabilities of 0 and 1
 
 
@@ -346,8 +355,8 @@ def test_false_marks_are_counted(results):
     cells = paired_slices.select(results, SMALL, "folds", "model-2-b32", "patient")
     marks = np.concatenate([one.rest.counts.false_positive for one in cells])
     row = rows["folds", "Model 2, batch 32", "by patient", "never drawn"]
-    assert (row[4], row[6]) == (len(marks), (marks > 0).sum())
-    assert row[10] == pytest.approx(np.median(marks[marks > 0]))
+    assert (row[6], row[8]) == (len(marks), (marks > 0).sum())
+    assert row[12] == pytest.approx(np.median(marks[marks > 0]))
 
 
 def test_clahe_is_compared_first_and_classifiers_have_no_dice(results):
@@ -358,3 +367,95 @@ def test_clahe_is_compared_first_and_classifiers_have_no_dice(results):
     detection = {row[:2]: row for row in table(section, "comparison-detection").rows}
     assert detection["SIFT + classifier", "by patient"][8] == paired_slices.NOT_APPLICABLE
     assert 0.5 < detection["SIFT + classifier", "by patient"][6] < detection["SIFT + classifier", "by patient"][7] < 1
+
+
+def of_folds(results, label, count=10):
+    """The first `count` cells of a method's folds."""
+    return [one for one in results if (one.cell.part, one.cell.label) == ("folds", label)][:count]
+
+
+VERDICTS = (
+    "difference is shown",
+    "ifference of Dice",
+    "p = ",
+    "p < ",
+    "highest",
+    "farther goes",
+    "larger at",
+    "smaller at",
+)
+
+
+def test_no_verdict_before_all_folds_are_in(results):
+    main, copied = of_folds(results, "model-2-b32"), of_folds(results, "copy-nearest")
+    few = [*main[:7], *of_folds(results, "model-1-b32"), *of_folds(results, "model-2-b32-clahe"), *copied]
+    for module in (gap, batch_and_dropout):
+        section = module.section(few, SMALL)
+        assert "7 of 10 cells done" in section.words[0]
+        assert not any(verdict in words for words in section.words for verdict in VERDICTS), section.words
+        for one in section.tables:
+            assert "Incomplete: Model 2, batch 32, 7 of 10 cells done" in one.note
+            assert "is tested once" not in one.note
+    whole = gap.section([*main, *copied], SMALL)
+    assert "A difference is shown" in whole.words[0]
+    assert "Each balanced lesion slice is tested once under each kind" in table(whole, "gap").note
+    assert not any("Incomplete" in one.note for one in whole.tables)
+
+
+def test_the_highest_is_of_methods_with_all_folds_and_clahe_waits(results):
+    main, clahe = of_folds(results, "model-2-b32"), of_folds(results, "model-2-b32-clahe", 7)
+    section = comparison.section([*main, *clahe], SMALL)
+    assert not any(verdict in words for words in section.words for verdict in VERDICTS if verdict != "highest")
+    assert "Of 2 methods begun, 1 have all folds in" in section.words[0]
+    assert "Incomplete: Model 2, batch 32, CLAHE, 7 of 10 cells done." in section.words
+    section = comparison.section([*main, *clahe, *of_folds(results, "fuzzy-c-means")], SMALL)
+    for words in section.words[:2]:
+        assert "highest lesion-slice Dice is that of Model 2, batch 32:" in words
+    assert all("CLAHE, 7 of 10 cells done" in one.note for one in section.tables)
+
+
+def test_a_seed_only_begun_does_not_move_a_verdict():
+    two = synthetic_cells(seeds=2, parts=("folds",))
+    one = [result for result in of_main(two) if result.cell.seed == 0]
+    begun = [result for result in of_main(two) if result.cell.seed == 1][:3]
+    alone, more = gap.section(one, SMALL), gap.section([*one, *begun], SMALL)
+    assert alone.words == more.words
+    assert table(alone, "gap").rows == table(more, "gap").rows
+    assert "seed 1, 3 of 10 cells done and left out" in table(more, "gap").note
+
+
+@pytest.mark.parametrize(("copy_dice", "said"), [(60, "does not exploit"), (2, "scores above its neighbours' masks")])
+def test_the_gap_stands_beside_what_copying_scores(results, copy_dice, said):
+    main = of_folds(results, "model-2-b32")
+    copied = []
+    for one in main:
+        last, counts = one.last, one.last.counts
+        hit = counts.reference if copy_dice == 60 else 0 * counts.reference
+        other = Counts(hit, 0 * hit, counts.reference - hit, counts.true_negative + counts.false_positive)
+        extra = {"distance": np.linspace(0, 1, len(last.ids)).tolist(), "same_patient": [True] * len(last.ids)}
+        cell = replace(one.cell, label="copy-nearest", method="copy-nearest")
+        copied.append(replace(one, cell=cell, evaluations=(replace(last, counts=other, extra=extra),)))
+    answer = gap.section([*main, *copied], SMALL).words[0]
+    assert said in answer
+    assert f"with nothing learned, scores {float(copy_dice == 60):.3f} by slice" in answer
+    assert "nothing learned" not in gap.section([*main, *copied[:9]], SMALL).words[0]
+
+
+def test_the_claim_of_empty_masks_is_measured_where_table_1_ends(results):
+    grid = next(one for one in results if one.cell.key == "small/grid/model-2-b32/slice-seed0")
+    clean = [replace(kept, counts=replace(kept.counts, false_positive=np.where(kept.counts.reference > 0, 1, 0)))
+             if kept.epoch == SMALL.epochs(1000) else kept for kept in grid.evaluations]  # fmt: skip
+    section = lesion_free.section([*results[7:], replace(grid, evaluations=tuple(clean))], SMALL)
+    first = table(section, "lesion-free").rows[0]
+    assert first[:6] == ("grid", "Model 2, batch 32", "by slice", "test side", 1000, 20)
+    assert first[8] == 0
+    assert section.words[0].startswith("Model 2, batch 32, 1,000 epochs (here 20), grid, by slice")
+    assert "all masks of lesion-free test slices are empty: 0 of " in section.words[0]
+    assert " at 1,400" in section.words[0]
+    assert set(column(table(section, "lesion-free-epochs"), "epochs, thesis")) == {200, 400, 600, 800, 1200, 1400}
+
+
+def test_lesion_free_slices_of_incomplete_folds_are_said_to_be(results):
+    section = lesion_free.section(of_folds(results, "model-2-b32", 3), SMALL)
+    assert section.words[0].endswith("Incomplete: Model 2, batch 32, 3 of 10 cells done.")
+    assert "not measured at this scale" in section.words[0]

@@ -25,8 +25,8 @@ from bleedmap.models.networks import NETWORKS
 @precision_option
 @json_option
 def command(
-    network: str, width: float, size: int, batch_size: int, slices: int, epochs: int, workers: int, device: str, precision: str,
-    as_json: bool,
+    network: str, width: float, size: int, batch_size: int, slices: int, epochs: int, workers: int, device: str,
+    precision: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Training slices per second: this program's loop beside a plain one, in one run.
 
@@ -56,7 +56,7 @@ def _told(found: dict[str, Any]) -> str:
     plain, ours = found["plain_slices_per_s"], found["ours_slices_per_s"]
     return (
         f"{found['network']}, width {found['width']:g}, {found['size']}×{found['size']}, batch {found['batch_size']}\n"
-        f"plain loop   {plain:10.1f} training slices/s   (fp32, eager, DataLoader with {found['plain_workers']} workers)\n"
+        f"plain loop   {plain:10.1f} training slices/s   (fp32, eager, DataLoader, {found['plain_workers']} workers)\n"
         f"this program {ours:10.1f} training slices/s   ({found['machine']})\n"
         f"ratio        {found['ratio']:10.2f}   (medians of {len(found['ours_epochs'])} epochs each, in turn)\n"
         f"this program computes {found['ours_tflops']} TFLOP/s, {found['share']:.0%} of this machine's own "

@@ -6,6 +6,7 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.experiments import grid_anova
+from bleedmap.experiments.fold_progress import folds_done, incomplete, noted, settled
 from bleedmap.experiments.paired_slices import (
     INTERVAL,
     KINDS,
@@ -37,13 +38,15 @@ _LARGEST_IN_THESIS = 0.01  # difference of Dice between the batches anywhere in 
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Dropout and batch, paired by test slice; analysis of variance of the grid."""
+    begun, results = results, settled(results, scale)
     lesions, note = lesion_ids(results, scale), f"{INTERVAL}. {at_scale(scale)}"
     if not lesions:
         return None
     tables: list[Table] = []
     words: list[str] = []
     for made, said in (
-        _dropout(results, scale, lesions, note), _curve_gaps(results, scale), _batch(results, scale, lesions, note),
+        _whole(begun, scale, _dropout(results, scale, lesions, note), _curve_gaps(results, scale)),
+        _batch(results, scale, lesions, note),
         grid_anova.variance(results, scale, lesions),
     ):  # fmt: skip
         tables += made
@@ -52,6 +55,22 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
         return None
     asked = "Does dropout generalise better, and does the batch not matter, as the thesis says?"
     return Section("batch-and-dropout", asked, tuple(words), tuple(tables))
+
+
+def _whole(
+    results: Sequence[CellResult], scale: Scale, *made: tuple[list[Table], list[str]]
+) -> tuple[list[Table], list[str]]:
+    """Of the folds with and without dropout; where some are missing, that instead of differences and verdicts."""
+    tables = [table for own, _ in made for table in own]
+    if not tables:
+        return [], []
+    pair = (_WITH, _WITHOUT)
+    missing = incomplete(results, scale, pair)
+    if all(folds_done(results, scale, label).whole for label in pair):
+        words = [said for _, own in made for said in own]
+    else:
+        words = [f"Dropout. {missing} What it changes is not told before all folds of both kinds are in."]
+    return noted(tables, missing), words
 
 
 def _dropout(

@@ -7,6 +7,7 @@ import numpy as np
 
 from bleedmap.arrays import DoubleArray
 from bleedmap.datasets.splits import Kind
+from bleedmap.experiments.fold_progress import folds_done, incomplete, noted, settled
 from bleedmap.experiments.paired_slices import (
     INTERVAL,
     KINDS,
@@ -55,6 +56,7 @@ class Method:
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Every method on the five folds, by slice and by patient."""
+    begun, results = results, settled(results, scale)
     lesions, names = lesion_ids(results, scale), labels(results, scale, "folds")
     if not lesions or not names:
         return None
@@ -65,9 +67,13 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     marking = [one for one in methods if one.tested.counts is not None]
     note = f"Test slices of {FOLDS} folds, balanced. {INTERVAL}. {at_scale(scale)}"
     dice, detection, differences = _dice(marking, note), _detection(methods, note), _differences(marking, note)
-    tables = (dice, detection, differences) if differences.rows else (dice, detection)
-    words = (*_highest_words(dice, detection), *_clahe_words(differences))
-    return Section("comparison", "How do the methods compare on the same folds?", words, tables)
+    tables = noted([dice, detection, *[differences] * bool(differences.rows)], incomplete(begun, scale, names))
+    whole = [title(label) for label in names if folds_done(results, scale, label).whole]
+    words = [*_highest_words(dice, detection, whole), incomplete(begun, scale, names)]
+    if {title(MAIN), title(CLAHE)} <= set(whole):
+        words += _clahe_words(differences)
+    asked = "How do the methods compare on the same folds?"
+    return Section("comparison", asked, tuple(one for one in words if one), tuple(tables))
 
 
 def _dice(marking: Sequence[Method], note: str) -> Table:
@@ -134,24 +140,31 @@ def _against_main(marking: Sequence[Method]) -> Iterable[Row]:
             yield (*method.start, *sizes(one), *mean(one.patients, change).cells, sign_flip_p(one.patients, change))
 
 
-def _highest_words(dice: Table, detection: Table) -> list[str]:
-    """Which method is highest of those done, without saying that it is better."""
+def _highest_words(dice: Table, detection: Table, whole: Sequence[str]) -> list[str]:
+    """Which method is highest of those whose folds are all in, without saying that it is better."""
     methods = list(dict.fromkeys(str(row[0]) for row in detection.rows))
     if len(methods) == 1:
         return [f"Only {methods[0]} has been run on the folds: there is nothing to compare it with yet."]
+    if len(whole) < 2:
+        return [f"Of {len(methods)} methods begun, {len(whole)} have all folds in: which is highest is not told yet."]
     words = []
     for kind in KINDS:
-        outlining, telling = _highest(dice, kind, "Dice"), _highest(detection, kind, "ROC AUC")
-        if outlining and telling:
-            words.append(
-                f"Split by {kind}, the highest lesion-slice Dice is that of {outlining[0]}: "
-                f"{in_words(outlining[5:8])}, n = {outlining[3]} lesion slices of {outlining[4]} patients; the "
-                "highest ROC AUC for bleed or not is "
-                f"that of {telling[0]}: {in_words(telling[5:8])}, n = {telling[3]} slices of {telling[4]} patients."
+        outlining, telling = _highest(dice, kind, "Dice", whole), _highest(detection, kind, "ROC AUC", whole)
+        said = []
+        if outlining:
+            said.append(
+                f"the highest lesion-slice Dice is that of {outlining[0]}: {in_words(outlining[5:8])}, n = "
+                f"{outlining[3]} lesion slices of {outlining[4]} patients"
             )
+        if telling:
+            said.append(
+                f"the highest ROC AUC for bleed or not is that of {telling[0]}: {in_words(telling[5:8])}, n = "
+                f"{telling[3]} slices of {telling[4]} patients"
+            )
+        words.append(f"Split by {kind}, of the {len(whole)} methods whose folds are all in, {'; '.join(said)}.")
     words.append(
         "The highest of many is flattered by being chosen; whether one method differs from another is told by the "
-        "paired table. Methods with fewer folds done than others are left out here."
+        "paired table."
     )
     return words
 
@@ -164,10 +177,9 @@ def _clahe_words(differences: Table) -> list[str]:
     ]  # fmt: skip
 
 
-def _highest(table: Table, kind: Kind, column: str) -> Row | None:
-    """The row of that kind with the highest number in a column, among methods with as many folds as any."""
-    at, folds = table.columns.index(column), table.columns.index("folds × seeds")
-    rows = [(row[folds], row[at], row) for row in table.rows if row[1] == f"by {kind}" and isinstance(row[at], float)]
-    most = max((int(str(done)) for done, _, _ in rows), default=0)
-    whole = [(float(str(value)), row) for done, value, row in rows if done == most]
-    return max(whole, key=lambda one: one[0])[1] if whole else None
+def _highest(table: Table, kind: Kind, column: str, whole: Sequence[str]) -> Row | None:
+    """The row of that kind with the highest number in a column, among the methods `whole`."""
+    at = table.columns.index(column)
+    rows = [(value, row) for row in table.rows
+            if row[1] == f"by {kind}" and row[0] in whole and isinstance(value := row[at], float)]  # fmt: skip
+    return max(rows, key=lambda one: one[0])[1] if rows else None

@@ -5,7 +5,11 @@ the background's IoU is averaged in. Each convention below allows an interval of
 a pair of Table 1 that lies outside, rounding granted, cannot have been scored that way.
 
 For one mask IoU = f(Dice) with f(d) = d / (2 - d), soft or thresholded alike. f is convex with f(0) = 0 and
-f(1) = 1, so for a mean over slices Jensen's inequality gives f(mean Dice) <= mean IoU <= mean Dice.
+f(1) = 1, so for a mean over slices Jensen's inequality gives f(mean Dice) <= mean IoU <= mean Dice; likewise for a
+mean, weighted or not, over batches whose pixels are pooled.
+
+The thesis' text describes the mean of lesion and background IoU. Under no averaging does that give more than a few of
+its own pairs (`described_formula` counts them), which is why the comparison uses the lesion's IoU alone.
 """
 
 from collections.abc import Callable
@@ -140,6 +144,17 @@ CONVENTIONS = (
     Convention(
         "lesion slices, mean", "mean over lesion slices; mean of lesion and background IoU", _with_background(_by_slice)
     ),
+    Convention(
+        "batches, lesion",
+        "pixels pooled within each batch of 16 or 32 slices, lesion-free ones too, then mean over batches; lesion IoU",
+        _by_slice,
+    ),
+    Convention(
+        "batches, mean",
+        "pixels pooled within each batch of 16 or 32 slices, lesion-free ones too, then mean over batches; mean of "
+        "lesion and background IoU",
+        _with_background(_by_slice),
+    ),
     Convention("empty 1, lesion", f"{_ALL}, lesion-free ones all empty and scoring 1; lesion IoU", _empty_scores_1),
     Convention(
         "empty 1, mean",
@@ -166,6 +181,21 @@ CONVENTIONS = (
         _with_background(_smooth_dice_only),
     ),
 )
+
+
+def described_formula() -> str:
+    """How many of Table 1's pairs the formula that the thesis' text describes allows, in words."""
+    counts = {one.text: sum(map(one.allows, TABLE_1)) for one in CONVENTIONS if one.key.endswith(", mean")}
+    most = max(counts.values())
+    few = [f"{count} under '{text}'" for text, count in counts.items() if count]
+    fits = f"at most {most} of its own {len(TABLE_1)} pairs ({'; '.join(few)})" if most else (
+        f"none of its own {len(TABLE_1)} pairs"
+    )  # fmt: skip
+    return (
+        "The thesis' text describes IoU as computed for the lesion and for the background, then averaged. Of "
+        f"{len(counts)} ways of averaging it tried here, {sum(not count for count in counts.values())} fit none of the "
+        f"pairs that it prints; it fits {fits}. That is why the comparison uses the lesion's IoU alone."
+    )
 
 
 def implied_lesion_share(row: TableRow) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 
 from bleedmap.arrays import DoubleArray
 from bleedmap.experiments import gap_picture, gap_schedule, nearness
+from bleedmap.experiments.fold_progress import folds_done, incomplete, noted, settled
 from bleedmap.experiments.paired_slices import (
     INTERVAL,
     KINDS,
@@ -44,22 +45,23 @@ _CAUTION = (
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """The gap, in the folds and in the grid, over the schedule, and with the control for nearness."""
+    begun, results = results, settled(results, scale)
     lesions = lesion_ids(results, scale)
     found = pairs(results, scale, lesions)
     if not found:
         return None
     main, note = found[0].lesions, f"{INTERVAL}. {at_scale(scale)}"
+    whole, copied = main.done.whole, folds_done(results, scale, nearness.COPY)
     gaps, measures = _gaps(found, note), _measures(found[0], note)
-    tables = [gaps, measures, _by_fold(results, scale, main.label, lesions)]
-    tables += [*_by_seed(main, scale), *_grid(results, scale, lesions, note)]
-    words = [*_words(gaps.rows[0], scale), _floor(main), _other_measures(measures)]
+    tables = [gaps, measures, _by_fold(results, scale, main.label, lesions), *_by_seed(main, scale)]
+    words = [*_words(gaps.rows[0], scale), _floor(main), _other_measures(measures)] if whole else [_waits(main, scale)]
     pictures = [Picture(
         "gap", "Mean Dice of each bleeding patient, by slice and by patient, joined by a line",
         partial(gap_picture.draw, main, scale),
     )]  # fmt: skip
     if courses := [one for pair in found if (one := gap_schedule.schedule(results, scale, pair, lesions))]:
         tables.insert(1, gap_schedule.table(courses, scale))
-        words.append(gap_schedule.words(courses[0]))
+        words += [gap_schedule.words(courses[0])] if courses[0].done.whole else []
         pictures.append(Picture(
             "gap-schedule", "Dice by slice and by patient, and the gap between them, at every kept epoch",
             partial(gap_schedule.draw, courses[0], scale),
@@ -67,21 +69,41 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     if near := nearness.nearness(results, scale, main, lesions):
         control = nearness.tables(near, main, scale)
         tables += control
-        words += nearness.words(near, main, control[0])
+        if whole and copied.whole:
+            words[0] += " " + nearness.beside_copying(near, main, _shown(gaps.rows[0]))
+            words += nearness.words(near, main, control[0])
         pictures.append(Picture(
             "gap-distance", "Dice of each lesion slice against its distance to the nearest training slice",
             partial(nearness.draw, near, main, scale),
         ))  # fmt: skip
+    missing = incomplete(begun, scale, [*(pair.label for pair in found), *[nearness.COPY] * bool(copied.cells)])
+    tables = [*noted(tables, missing), *_grid(results, scale, lesions, note)]
     data = {"slices": main.by_slice.ids.tolist(), "dice_by_slice": main.by_slice.dice.tolist(),
             "dice_by_patient": main.by_patient.dice.tolist(), "seeds": main.by_slice.seeds.tolist()}  # fmt: skip
     asked = "What does the same recipe score on patients it has not seen?"
     return Section("gap", asked, (*words, _CAUTION), tuple(tables), tuple(pictures), data)
 
 
+def _waits(main: Pair, scale: Scale) -> str:
+    """Instead of a verdict."""
+    slices, patients = sizes(main.by_slice)
+    return (
+        f"{title(main.label)} at the {scale.name} scale: {main.done} of the folds of both kinds of split. Whether "
+        f"there is a gap is not told before all are in; until then the tables hold the {slices} lesion slices of "
+        f"{patients} patients that both kinds have tested, and may turn."
+    )
+
+
 def _gaps(found: Sequence[Pair], note: str) -> Table:
+    again = " a seed" if any(len(np.unique(pair.by_slice.seeds)) > 1 for pair in found) else ""
+    once = (
+        f"Each balanced lesion slice is tested once{again} under each kind of split and paired with itself"
+        if all(pair.done.whole for pair in found)
+        else "Lesion slices that both kinds of split have tested so far, each paired with itself"
+    )
     return Table(
-        "gap", "The same recipe, by slice and by patient", "Each balanced lesion slice is tested once under each kind "
-        "of split and paired with itself, training sides of the same size. Gap: by slice less by patient, mean over "
+        "gap", "The same recipe, by slice and by patient", f"{once}, "
+        "training sides of the same size. Gap: by slice less by patient, mean over "
         "slices. Patient gap: of each patient's mean, all patients weighing the same. p: of the gap, sign flips of "
         f"whole patients. {LESION_DICE}. {note}",
         ("method", "seeds", "lesion slices", "bleeding patients", "Dice by slice", "Dice by patient", "gap", "gap low",
@@ -224,11 +246,15 @@ def _grid(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str], 
     )]  # fmt: skip
 
 
-def _words(row: Row, scale: Scale) -> tuple[str, ...]:
+def _shown(row: Row) -> bool:
     low, high = row[7], row[8]
     assert isinstance(low, float)
     assert isinstance(high, float)
-    answer = "No difference is shown" if low <= 0 <= high else "A difference is shown"
+    return not low <= 0 <= high
+
+
+def _words(row: Row, scale: Scale) -> tuple[str, ...]:
+    answer = "A difference is shown" if _shown(row) else "No difference is shown"
     return (
         f"{answer} in mean lesion-slice Dice after all epochs of the folds. {row[0]} at the {scale.name} scale scores "
         f"{row[4]:.3f} split by slice and {row[5]:.3f} split by patient; the gap is {in_words(row[6:9])}, sign-flip "

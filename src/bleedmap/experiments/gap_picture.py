@@ -16,9 +16,12 @@ def draw(main: Pair, scale: Scale) -> Figure:
     n = np.bincount(index)
     ends = [np.bincount(index, of.dice) / n for of in (main.by_slice, main.by_patient)]
     slices = len(np.unique(main.by_slice.ids))
+    tested = "each tested once under each kind of split" if main.done.whole else f"incomplete: {main.done}"
+    if main.done.whole and len(np.unique(main.by_slice.seeds)) > 1:
+        tested += " and seed"
     words = (
-        f"{title(main.label)}, {len(who)} bleeding patients, {slices} lesion slices, each tested once "
-        f"under each kind of split. {LESION_DICE}. a: each patient's mean; the thick line is the mean over slices. "
+        f"{title(main.label)}, {len(who)} bleeding patients, {slices} lesion slices, {tested}. "
+        f"{LESION_DICE}. a: each patient's mean; the thick line is the mean over slices. "
         "b: each patient's "
         "mean gap, by slice less by patient; a dot's area is the number of lesion slices; the line is the mean over "
         f"slices. {at_scale(scale)}"

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bleedmap.arrays import AnyArray, DoubleArray
+from bleedmap.experiments.fold_progress import Done
 from bleedmap.experiments.nearness import COLOURS
 from bleedmap.experiments.paired_slices import (
     INTERVAL,
@@ -46,6 +47,7 @@ class Schedule:
         patients: (n,) of the slices.
         slices: how many different slices.
         seeds: how many seeds.
+        done: how much of its folds is in.
     """
 
     label: str
@@ -55,6 +57,7 @@ class Schedule:
     patients: AnyArray
     slices: int
     seeds: int
+    done: Done
 
     @property
     def gaps(self) -> DoubleArray:
@@ -92,7 +95,7 @@ def schedule(results: Sequence[CellResult], scale: Scale, pair: Pair, lesions: f
     by_slice, by_patient = (np.array([values[side] for values in dice]) for side in (0, 1))
     epochs = tuple(epoch * scale.epochs_over for epoch in kept)
     sizes = len(np.unique(one.ids)), len(np.unique(one.seeds))
-    return Schedule(pair.label, epochs, by_slice, by_patient, one.patients, *sizes)
+    return Schedule(pair.label, epochs, by_slice, by_patient, one.patients, *sizes, pair.done)
 
 
 def table(found: Sequence[Schedule], scale: Scale) -> Table:
@@ -151,9 +154,9 @@ def draw(main: Schedule, scale: Scale) -> Figure:
     """a: Dice by slice and by patient. b: the gap."""
     caption = (
         f"{title(main.label)}, {main.slices} lesion slices of {len(np.unique(main.patients))} bleeding patients, "
-        f"{seeds_in_words(main.seeds)}, at every kept epoch of the folds. a: mean Dice. b: the paired gap, by slice "
-        "less by patient. Bars: 95 % intervals over patients, the trained networks fixed; those of a overlap because "
-        f"patients differ, which pairing takes out of b. {LESION_DICE}. {at_scale(scale)}"
+        f"{seeds_in_words(main.seeds)}, at every kept epoch of the folds, {main.done}. a: mean Dice. b: the "
+        "paired gap, by slice less by patient. Bars: 95 % intervals over patients, the trained networks fixed; those "
+        f"of a overlap because patients differ, which pairing takes out of b. {LESION_DICE}. {at_scale(scale)}"
     )
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(60, caption)

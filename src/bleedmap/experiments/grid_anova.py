@@ -11,7 +11,7 @@ from bleedmap.experiments.plan import Scale
 from bleedmap.experiments.record import CellResult
 from bleedmap.experiments.section import Table
 from bleedmap.experiments.titles import at_scale, seeds_in_words
-from bleedmap.metrics.anova import Anova, SplitPlot, split_plot
+from bleedmap.metrics.anova import Anova, Effect, SplitPlot, split_plot
 
 MODELS, BATCHES = ("model-1", "model-2"), (16, 32)
 _NAMES = {"time": "epochs"}
@@ -63,7 +63,8 @@ def _table(found: SplitPlot, shape: tuple[int, ...], seeds: int, scale: Scale) -
         f"Response: a run's lesion-slice Dice at each of {shape[1]} kept epochs, {shape[0]} runs by slice. A run is "
         "measured again and again, so model and batch are held against differences between runs, epochs against what "
         f"is left within runs. {error}. {_epsilon_text(found)} Partial η² is biased upward where the error has few "
-        f"degrees of freedom; partial ω² less so. {LESION_DICE}. {at_scale(scale)}",
+        "degrees of freedom; partial ω² less so, but its formula is of independent observations, so that it stands "
+        f"between runs alone. {LESION_DICE}. {at_scale(scale)}",
         ("stratum", "term", "df", "sum of squares", "F", "p", "corrected p", "partial η²", "partial ω²"), tuple(rows),
         digits={"sum of squares": 5},
     )  # fmt: skip
@@ -72,7 +73,8 @@ def _table(found: SplitPlot, shape: tuple[int, ...], seeds: int, scale: Scale) -
 def _lines(stratum: str, of: Anova, corrected: Mapping[str, float | None]) -> Iterator[Row]:
     for one in of.effects:
         yield (stratum, _name(one.name), one.df, one.sum_of_squares, one.f, one.p,
-               corrected.get(one.name, one.p), one.partial_eta2, one.partial_omega2)  # fmt: skip
+               corrected.get(one.name, one.p), one.partial_eta2,
+               NOT_APPLICABLE if one.f is not None and one.partial_omega2 is None else one.partial_omega2)  # fmt: skip
     yield stratum, "error", of.error_df, of.error_sum_of_squares, *(NOT_APPLICABLE,) * 5
 
 
@@ -87,7 +89,7 @@ def _variance_words(found: SplitPlot, seeds: int) -> str:
     strata = [(one, of.error_df) for of in (found.between, found.within) for one in of.effects if one.name != "seed"]
     told = [
         f"{_name(one.name)} F({one.df}, {error_df}) = {one.f:.2f}, "
-        f"{p_in_words(found.corrected_p.get(one.name, one.p))}, partial ω² = {one.partial_omega2:.2f}"
+        f"{p_in_words(found.corrected_p.get(one.name, one.p))}, {_size(one)}"
         for one, error_df in strata
         if one.f is not None
     ]
@@ -95,6 +97,12 @@ def _variance_words(found: SplitPlot, seeds: int) -> str:
     return (
         f"Analysis of variance over model, batch and epochs, {seeds_in_words(seeds)}, p of epochs corrected: {tested}."
     )
+
+
+def _size(effect: Effect) -> str:
+    if effect.partial_omega2 is not None:
+        return f"partial ω² = {effect.partial_omega2:.2f}"
+    return f"partial η² = {effect.partial_eta2:.2f}"
 
 
 def _name(term: str) -> str:

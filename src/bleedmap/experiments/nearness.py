@@ -34,7 +34,7 @@ from bleedmap.metrics.statistics import patient_bootstrap
 TERCILES = 3
 COLOURS = {"slice": style.PALETTE[0], "patient": style.PALETTE[1]}
 _RANK_RESAMPLES = 1000  # of rank correlations
-_COPY = "copy-nearest"
+COPY = "copy-nearest"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def nearness(results: Sequence[CellResult], scale: Scale, main: Pair, lesions: f
     """Of the main method's lesion slices; None where the baseline that looks for them is not done."""
     found = {}
     for kind in KINDS:
-        cells = select(results, scale, "folds", _COPY, kind)
+        cells = select(results, scale, "folds", COPY, kind)
         places: dict[tuple[int, str], list[float]] = {}
         for one in cells:
             dice = gathered([one], lesions).dice.tolist()
@@ -166,6 +166,31 @@ def words(near: Near, main: Pair, control: Table) -> tuple[str, ...]:
     )
 
 
+def beside_copying(near: Near, main: Pair, shown: bool) -> str:
+    """Whether the network makes more of its neighbours than copying them does, split by slice.
+
+    Args:
+        near: of complete folds.
+        main: the method.
+        shown: whether a gap is shown.
+    """
+    who, own, copied = main.patients[near.rows], _dice(near, main)["slice"], near.copied["slice"]
+    change = mean(who, own - copied)
+    said = (
+        f"Copying the nearest training slice's mask, with nothing learned, scores {copied.mean():.3f} by slice, where "
+        f"the network scores {own.mean():.3f}: network less copy {in_words(change.cells)}"
+    )
+    if change.low > 0:
+        return f"{said}. The network scores above its neighbours' masks."
+    if change.high >= 0:
+        return f"{said}. Whether it makes more of the neighbours than copying does cannot be told."
+    about = (
+        "how large the gap is is about this scale: a network that exploits them may show a larger one"
+        if shown else "'no difference' is about this scale: it says nothing of networks that do exploit them"
+    )  # fmt: skip
+    return f"{said}. A network below that does not exploit the neighbours that are there, so that {about}."
+
+
 def _association(row: Row) -> str:
     low, high = row[11:]
     if not isinstance(low, float) or not isinstance(high, float) or low <= 0 <= high:
@@ -177,9 +202,9 @@ def draw(near: Near, main: Pair, scale: Scale) -> Figure:
     """a: both kinds, a dot a slice, thirds as bars. b: gap against increase."""
     dice = _dice(near, main)
     caption = (
-        f"{title(main.label)}, {len(np.unique(main.by_slice.ids[near.rows]))} lesion slices. Distance of a test "
-        "slice to the nearest training slice: root mean square difference of the inputs. a: a dot a slice; bars are "
-        "the mean Dice "
+        f"{title(main.label)}, {main.done}, {len(np.unique(main.by_slice.ids[near.rows]))} lesion slices. Distance of "
+        "a test slice to the nearest training slice: root mean square difference of the inputs. a: a dot a slice; bars "
+        "are the mean Dice "
         "in thirds of each kind's distances. b: what a slice loses from split by slice to split by patient, against "
         f"its increase of distance. {LESION_DICE}. {at_scale(scale)}"
     )

@@ -9,6 +9,7 @@ from scipy import stats
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.datasets.splits import Kind
+from bleedmap.experiments.fold_progress import Done, folds_done
 from bleedmap.experiments.plan import UNET, Part, Scale
 from bleedmap.experiments.record import CellResult, Evaluation
 from bleedmap.experiments.section import Value
@@ -250,12 +251,13 @@ class Pair:
     label: str
     by_slice: Tested
     by_patient: Tested
+    done: Done
 
     @property
     def lesions(self) -> "Pair":
         """Lesion slices only."""
         chosen = self.by_slice.lesion
-        return Pair(self.label, self.by_slice.rows(chosen), self.by_patient.rows(chosen))
+        return Pair(self.label, self.by_slice.rows(chosen), self.by_patient.rows(chosen), self.done)
 
     @property
     def patients(self) -> AnyArray:
@@ -275,6 +277,7 @@ def pairs(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) 
     for label in networks:
         both = [select(results, scale, "folds", label, kind) for kind in KINDS]
         if all(both):
-            pair = Pair(label, *paired(*(gathered(cells, lesions) for cells in both)))
+            done = folds_done(results, scale, label)
+            pair = Pair(label, *paired(*(gathered(cells, lesions) for cells in both)), done)
             found += [pair] if pair.by_slice.lesion.any() else []
     return found

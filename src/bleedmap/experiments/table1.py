@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bleedmap.datasets.splits import Kind
-from bleedmap.experiments.conventions import CONVENTIONS, TABLE_1, TableRow
+from bleedmap.experiments.conventions import CONVENTIONS, TABLE_1, TableRow, described_formula
 from bleedmap.experiments.evaluate import RESAMPLES
 from bleedmap.experiments.paired_slices import RESAMPLES as STRICT_RESAMPLES
 from bleedmap.experiments.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap.experiments.record import CellResult, Evaluation
 from bleedmap.experiments.section import Picture, Section, Table, Value
-from bleedmap.experiments.table1_scores import PERCENT, STRICT, THESIS, Measured, measure
+from bleedmap.experiments.table1_scores import PERCENT, PRINTED, STRICT, THESIS, Measured, measure
 from bleedmap.experiments.trained_conventions import COMPARISON_CONVENTION
 from bleedmap.figures.table1 import Series, dice_over_epochs
 
@@ -23,6 +23,11 @@ SPLIT_WORDS: Mapping[Kind, str] = {
     "slice": "80/10/10 by slice, balanced: the test slices are of patients that were trained on",
     "patient": "80/10/10 by patient, balanced: no test patient was trained on",
 }
+_FORMULA = (
+    "Beside it the thesis' own formula, under its own name: the mean of lesion and background IoU, mean over lesion "
+    "slices; an unmarked lesion scores near one half by it. What the thesis prints as mean IoU is held against IoU "
+    "(lesion)."
+)
 _STRICT_NOTE = (
     "Lesion-slice Dice: mean over lesion slices. Per-patient Dice: each patient's mean over its lesion slices, then "
     "the mean over patients with a lesion. A lesion that is not marked scores 0; lesion-free slices lend no score, "
@@ -66,7 +71,7 @@ def section(results: Sequence[CellResult], scale: Scale, *, resamples: int = RES
     by_patient = _cells(grid, scale, "patient", BY_PATIENT, resamples)
     if any(cell.scores for cell in by_patient):
         tables += [_comparison(by_patient, scale, "patient", resamples), _strict(by_patient, scale, "patient")]
-    words = [_answer(by_slice, scale), _how(scale)]
+    words = [_answer(by_slice, scale), described_formula(), _how(scale)]
     picture = Picture("table-1", _alt(scale), lambda: dice_over_epochs(_series(by_slice), _caption(scale, resamples)))
     return Section("table-1", "Table 1: the thesis' figures beside ours", tuple(words), tuple(tables), (picture,))
 
@@ -91,7 +96,7 @@ def conventions_section() -> Section:
         f"Of {len(rows)} ways of scoring, {len(whole)} allow{'s' * (len(whole) == 1)} all {len(TABLE_1)} cells of "
         f"Table 1: {'; '.join(whole) or 'none'}. For the comparison this report uses: {COMPARISON_CONVENTION}."
     )
-    return Section("conventions", "What the thesis' figures can mean", (words,), (table,))
+    return Section("conventions", "What the thesis' figures can mean", (words, described_formula()), (table,))
 
 
 def _cells(
@@ -109,13 +114,12 @@ def _cells(
 def _evaluations(
     grid: Sequence[CellResult], scale: Scale, label: str, kind: Kind, thesis_epochs: int
 ) -> list[Evaluation]:
-    """One a seed: of runs that ended there where there are any, else of longer runs that passed through."""
-    epoch = scale.epochs(thesis_epochs)
-    for name in (f"{label}-alone-{thesis_epochs}", label):
+    """One a seed: of the run that ended there if the seed has one, else of a longer run that passed through."""
+    epoch, found = scale.epochs(thesis_epochs), dict[int, Evaluation]()
+    for name in (label, f"{label}-alone-{thesis_epochs}"):
         own = [one for one in grid if (one.cell.label, one.cell.kind) == (name, kind)]
-        if found := [test for one in own for test in one.evaluations if test.epoch == epoch]:
-            return found
-    return []
+        found |= {one.cell.seed: test for one in own for test in one.evaluations if test.epoch == epoch}
+    return [found[seed] for seed in sorted(found)]
 
 
 def _numbers(found: Sequence[Evaluation]) -> dict[str, int]:
@@ -136,19 +140,20 @@ def interval_columns(name: str) -> tuple[str, str, str]:
 def _comparison(cells: Sequence[MeasuredCell], scale: Scale, kind: Kind, resamples: int) -> Table:
     several = any(cell.seeds > 1 for cell in cells)
     columns = list(_PLACE)
-    for _, name in THESIS:
-        columns += [f"{name}, thesis"] * (kind == "slice") + _score_columns(name, several)
+    for key, name in THESIS:
+        columns += [f"{PRINTED[key][1]}, thesis"] if kind == "slice" and key in PRINTED else []
+        columns += _score_columns(name, several)
     rows = []
     for cell in cells:
         row, thesis = _place(cell, scale), cell.thesis()
         for key, _ in THESIS:
-            if kind == "slice":
-                row.append("" if thesis is None else round(getattr(thesis, key) * (100 if key in PERCENT else 1), 2))
+            if kind == "slice" and key in PRINTED:
+                row.append("" if thesis is None else _printed(thesis, key))
             row += _score_values(cell, key, several)
         rows.append((*row, cell.numbers["slices"], cell.seeds))
     digits = {f"accuracy %{end}": 2 for end in ("", ", thesis", " low", " high", " lowest seed", " highest seed")}
-    digits |= {f"{name}, thesis": 2 for _, name in THESIS}
-    note = f"{_shared(scale, kind, resamples)} Convention of the comparison: {COMPARISON_CONVENTION}."
+    digits |= {f"{name}, thesis": 2 for _, name in PRINTED.values()}
+    note = f"{_shared(scale, kind, resamples)} Convention of the comparison: {COMPARISON_CONVENTION}. {_FORMULA}"
     key, title = _named("table-1", "Table 1 under the convention of the comparison", kind)
     return Table(key, title, note, (*columns, "n slices", "seeds"), tuple(rows), digits)
 
@@ -216,14 +221,19 @@ def _answer(cells: Sequence[MeasuredCell], scale: Scale) -> str:
     )
     if scale.epochs_over > 1:
         return told + "This scale is not the thesis' own, so that it neither confirms nor refutes these figures."
-    short = [name for key, name in THESIS if _below(best, key, getattr(thesis, key))]
+    short = [name for key, name in THESIS if key in PRINTED and _below(best, key, thesis)]
     return told + (f"Below the thesis: {', '.join(short)}." if short else "All three are reached.")
 
 
-def _below(cell: MeasuredCell, key: str, thesis: float) -> bool:
+def _printed(thesis: TableRow, key: str) -> float:
+    """What Table 1 prints for our measure, in the unit of our column."""
+    return round(float(getattr(thesis, PRINTED[key][0])) * (100 if key in PERCENT else 1), 2)
+
+
+def _below(cell: MeasuredCell, key: str, thesis: TableRow) -> bool:
     """Against the printed figure, our own rounded as the thesis rounds."""
-    ours, factor = cell.scores[key].value, 100 if key in PERCENT else 1
-    return ours is None or round(ours, 2) < round(thesis * factor, 2)
+    ours = cell.scores[key].value
+    return ours is None or round(ours, 2) < _printed(thesis, key)
 
 
 def _in_words(cell: MeasuredCell, key: str, name: str) -> str:
@@ -244,7 +254,7 @@ def _how(scale: Scale) -> str:
     return (
         "The thesis planned runs of up to 1,400 epochs and prints up to 1,000. The learning rate is constant, so one "
         "run passes through every shorter one and is measured on the way; cells trained alone, where there are any, "
-        f"take its place.{mapped} An empty field in a column of the thesis means that it prints nothing there."
+        f"take that seed's place.{mapped} An empty field in a column of the thesis means that it prints nothing there."
     )
 
 

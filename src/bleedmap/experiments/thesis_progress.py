@@ -11,11 +11,10 @@ from bleedmap.experiments.section import Section, Table, Value
 
 
 def all_planned(planned: Sequence[Cell], results: Sequence[CellResult]) -> list[Cell]:
-    """The cells asked for or done; where the full scale was not asked for, all its cells too, with one seed."""
+    """The cells asked for or done, and all of one seed, of the full scale and of every scale asked for or done."""
     asked = {cell.key: cell for cell in [*planned, *(one.cell for one in results)]}
-    scales = {cell.scale for cell in planned}
-    if "full" not in scales:
-        asked |= {cell.key: cell for cell in cells(SCALES["full"])}
+    for name in sorted({"full", *(cell.scale for cell in asked.values())}):
+        asked |= {cell.key: cell for cell in cells(SCALES[name])}
     return list(asked.values())
 
 

@@ -24,6 +24,7 @@ from bleedmap.experiments import (
     thesis_pictures,
     trained_conventions,
 )
+from bleedmap.experiments.conventions import described_formula
 from bleedmap.experiments.evaluate import RESAMPLES
 from bleedmap.experiments.plan import SCALES, Cell, Scale
 from bleedmap.experiments.record import CellResult
@@ -46,8 +47,9 @@ CSV_README = f"""# Tables of the report
 
 Each file is one table of `report.html`: the first row names the columns, units stand in the names. `X low` and `X high`
 are the ends of X's 95 % interval. A field is empty where nothing was measured ('{NOT_MEASURED}' on the page), or
-where nothing belongs; '{DOES_NOT_APPLY}' stands where a measure does not apply to a method. A file's name begins with the scale; two scales never share a table. What all numbers of a table
-share (n, kind of split, convention, interval, scale) is its `note` in `report.json`:
+where nothing belongs; '{DOES_NOT_APPLY}' stands where a measure does not apply to a method. A file's name begins with
+the scale; two scales never share a table. What all numbers of a table share (n, kind of split, convention, interval,
+scale) is its `note` in `report.json`:
 
 """
 
@@ -85,7 +87,8 @@ def write_report(
 
     Args:
         results: finished cells, of one scale or both.
-        planned: the cells that were asked for; the full scale stands with all its cells, one seed, if not among them.
+        planned: the cells that were asked for; the full scale, and each that has cells, stands with all cells of one
+            seed.
         out: a folder of the report's own.
         data: the data set, for Figures 1 and 4 and CLAHE; without it the report says that they are missing.
         runs: a cell's run folder, or None, for Figure 4.
@@ -289,5 +292,6 @@ def _page(chapters: Sequence[Chapter], facts: dict[str, Any], figures: Path) -> 
                for one in chapters]  # fmt: skip
     page = environment.get_template("report.html")
     return page.render(
-        chapters=chapters, answers=answers, facts=facts, shown=shown, embedded=embedded, not_measured=NOT_MEASURED
+        chapters=chapters, answers=answers, facts=facts, shown=shown, embedded=embedded, not_measured=NOT_MEASURED,
+        described=described_formula(),
     )  # fmt: skip

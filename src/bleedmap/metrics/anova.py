@@ -4,7 +4,7 @@ Needs statsmodels, of the extra `reproduce`: nothing that the base install runs 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,8 @@ class Effect:
         f: F, or None where there is no error to hold it against; then so are the rest.
         p: of F with `df` and the table's error.
         partial_eta2: SS / (SS + SS of the error); biased upward when the error has few degrees of freedom.
-        partial_omega2: df·(F - 1) / (df·(F - 1) + n), less biased (Olejnik and Algina 2003); may be below 0.
+        partial_omega2: df·(F - 1) / (df·(F - 1) + n), less biased (Olejnik and Algina 2003); may be below 0. The
+            formula is of independent observations: None for what is measured again within runs.
     """
 
     name: str
@@ -161,7 +162,7 @@ def split_plot(
     error_df = error_units * (times - 1)
     left = lower.error_sum_of_squares if error_df else 0.0
     effects = tuple(
-        _effect(one.name, one.sum_of_squares, one.df, left, error_df, runs * times)
+        replace(_effect(one.name, one.sum_of_squares, one.df, left, error_df, runs * times), partial_omega2=None)
         for one in lower.effects
         if one.name.startswith("time")
     )
