@@ -8,10 +8,14 @@ from typing import Any
 import click
 
 from bleedmap.cli.main import VERBS, bleedmap
+from bleedmap.experiments.runner import read_results
+from bleedmap.experiments.section import Table
+from bleedmap.experiments.thesis_report import scale_chapters, shown
 from bleedmap.models.networks import NETWORKS
 from bleedmap.training.config import PRESETS, TrainConfig
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
 _LIKE_A_TERMINAL: dict[str, Any] = {
     "max_content_width": 110, "terminal_width": 110, "help_option_names": ["-h", "--help"],
 }  # fmt: skip
@@ -69,7 +73,44 @@ def settings() -> str:
     return "\n".join(parts) + "\n"
 
 
-PAGES = {"command-line.md": command_line, "training-settings.md": settings}
+def thesis_results() -> str:
+    """What the thesis' experiment has shown so far, from the results in thesis/."""
+    parts = [NOTE, "# The thesis' experiment: what it has shown so far\n"]
+    parts.append(
+        "Made from the small results in `thesis/results` by the code that writes the report; every figure with its"
+    )
+    parts.append("n, kind of split, convention and interval. The report itself, with all tables and figures:")
+    parts.append(
+        "`bleedmap reproduce thesis -o thesis --report-only`. Each chapter is one scale; no two may be compared.\n"
+    )
+    results = read_results(ROOT / "thesis")
+    measured = {result.cell.scale for result in results}
+    for chapter in scale_chapters(results):
+        parts.append(f"## {chapter.title}\n\n{chapter.words}\n")
+        for section in chapter.sections:
+            parts.append(f"### {section.title}\n\n{section.words[0]}\n")
+            if chapter.key in measured:
+                parts += [_markdown(table) for table in section.tables if table.key in SHOWN]
+    return "\n".join(parts)
+
+
+def _markdown(table: Table) -> str:
+    printed = shown(table)
+    rule = [" ---: " if numeric else " --- " for numeric in printed.numeric]
+    rows = ["".join(f"| {text} " for text in row) + "|" for row in (printed.heads, *printed.rows)]
+    rows.insert(1, "|" + "|".join(rule) + "|")
+    return f"**{table.title}**\n\n" + "\n".join(rows) + f"\n\n{table.note}\n"
+
+
+SHOWN = (
+    "table-1",
+    "gap",
+    "gap-schedule",
+    "gap-control",
+    "comparison-dice",
+    "comparison-detection",
+)  # of the report's many tables
+PAGES = {"command-line.md": command_line, "training-settings.md": settings, "thesis-results.md": thesis_results}
 
 
 def main() -> int:

@@ -104,13 +104,25 @@ def write_report(
     """
     refuse_folder(out, overwrite=True)
     planned = all_planned(planned, results)
-    chapters = [_common(planned, results, data, progress, resamples)]
-    chapters += [
+    common = _common(planned, results, data, progress, resamples)
+    chapters = [common, *scale_chapters(results, data=data, runs=runs, progress=progress, resamples=resamples)]
+    return write_chapters(chapters, origin(results, data), out, progress)
+
+
+def scale_chapters(
+    results: Sequence[CellResult],
+    *,
+    data: CtIch | None = None,
+    runs: RunOf = lambda cell: None,
+    progress: Progress = lambda what, done, of: None,
+    resamples: int = RESAMPLES,
+) -> list[Chapter]:
+    """A chapter for the thesis' own scale, and one for each other that has results; arguments as `write_report`'s."""
+    return [
         _chapter(scale, [one for one in results if one.cell.scale == scale.name], data, runs, progress, resamples)
         for scale in SCALES.values()
         if scale.name == "full" or any(one.cell.scale == scale.name for one in results)
     ]
-    return write_chapters(chapters, origin(results, data), out, progress)
 
 
 def write_chapters(
@@ -158,7 +170,9 @@ def _chapter(
     words = f"Everything in this chapter is measured at one scale: {scale.text}."
     if not own:
         words += " Nothing has been measured at it yet: Table 1 stands with empty places."
-    made: list[Section | None] = [table1.section(own, scale, resamples=resamples)]
+    made: list[Section | None] = []
+    if scale.name == "full" or any(one.cell.part == "grid" for one in own):
+        made.append(table1.section(own, scale, resamples=resamples))
     if own:
         made.append(thesis_pictures.curves_and_prediction(own, scale, data, runs))
         for number, analyse in enumerate(ANALYSES, start=1):
