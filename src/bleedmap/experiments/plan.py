@@ -61,10 +61,10 @@ SCALES = {
     "medium": Scale(
         "medium",
         "medium scale for CPU, not the thesis' own: 8 to 64 filters (an eighth), 128×128 (half), a tenth of the "
-        "epochs, a quarter of the batch, Adam 1e-3 (ten times)",
+        "epochs, a quarter of the batch, Adam 3e-4 (three times)",
         0.125,
         128,
-        1e-3,
+        3e-4,
         10,
         4,
     ),
