@@ -22,7 +22,7 @@ from bleedmap.experiments.record import Evaluation
 from bleedmap.experiments.section import Picture, Section, Table
 from bleedmap.experiments.table1_scores import measure
 from bleedmap.experiments.thesis_pictures import predicted_slices
-from bleedmap.experiments.thesis_progress import all_planned
+from bleedmap.experiments.thesis_progress import all_planned, collapsed, collapsed_in_words
 from bleedmap.experiments.thesis_report import ANALYSES, NOT_MEASURED, Chapter, shown, write_chapters, write_report
 from bleedmap.experiments.trained_conventions import thesis_scores
 from bleedmap.metrics import overlap
@@ -344,3 +344,14 @@ def test_every_analysis_has_its_place(content):
     assert len(ANALYSES) == 6
     keys = [section["key"] for section in small["sections"]]
     assert keys[:2] == ["table-1", "figures-3-4"]
+
+
+def test_a_training_that_collapsed_is_named():
+    results = synthetic_cells(SCALES["small"], parts=("grid",))
+    fallen = results[0]
+    losses = [entry["loss"] for entry in fallen.curves]
+    curves = [*fallen.curves[:-1], fallen.curves[-1] | {"loss": min(losses) + 0.3}]
+    results[0] = replace(fallen, curves=curves)
+    assert collapsed(results) == [results[0]]
+    assert "grid/model-2-b32/slice-seed0" in collapsed_in_words(results)
+    assert collapsed_in_words(results[1:]) == ""

@@ -9,6 +9,8 @@ from bleedmap.experiments.plan import PARTS, SCALES, Cell, cells
 from bleedmap.experiments.record import CellResult
 from bleedmap.experiments.section import Section, Table, Value
 
+COLLAPSE = 0.2  # of training Dice
+
 
 def all_planned(planned: Sequence[Cell], results: Sequence[CellResult]) -> list[Cell]:
     """The cells asked for or done, and all of one seed, of the full scale and of every scale asked for or done."""
@@ -81,3 +83,21 @@ def _machine(made: dict[str, Any]) -> str:
     precision = "bf16" if made.get("bf16") else "fp32"
     device, threads = made.get("device", "unknown device"), made.get("threads", "?")
     return f"{device}, {threads} threads, {precision}, torch {made.get('torch', '?')}"
+
+
+def collapsed(results: Sequence[CellResult]) -> list[CellResult]:
+    """Trainings whose last epoch lost most of what they had learned: training Dice `COLLAPSE` below their best."""
+    trained = [(one, [entry["loss"] for entry in one.curves]) for one in results if one.curves]
+    return [one for one, losses in trained if losses[-1] > min(losses) + COLLAPSE]
+
+
+def collapsed_in_words(results: Sequence[CellResult]) -> str:
+    """A sentence of the trainings that collapsed, empty where none did."""
+    trained, found = sum(bool(one.curves) for one in results), collapsed(results)
+    if not found:
+        return ""
+    names = ", ".join(one.cell.key.partition("/")[2] for one in found)
+    return (
+        f"{len(found)} of {trained} trainings collapsed at the end (training Dice more than {COLLAPSE} below their own "
+        f"best epoch): {names}. Their scores stand in the tables as they are."
+    )

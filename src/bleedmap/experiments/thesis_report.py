@@ -30,7 +30,7 @@ from bleedmap.experiments.plan import SCALES, Cell, Scale
 from bleedmap.experiments.record import CellResult
 from bleedmap.experiments.section import Section, Table, Value
 from bleedmap.experiments.thesis_pictures import Progress, RunOf
-from bleedmap.experiments.thesis_progress import all_planned, origin, progress_section
+from bleedmap.experiments.thesis_progress import all_planned, collapsed_in_words, origin, progress_section
 from bleedmap.figures import style
 from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
 
@@ -170,6 +170,7 @@ def _chapter(
     words = f"Everything in this chapter is measured at one scale: {scale.text}."
     if not own:
         words += " Nothing has been measured at it yet: Table 1 stands with empty places."
+    words = f"{words} {collapsed_in_words(own)}".strip()
     made: list[Section | None] = []
     if scale.name == "full" or any(one.cell.part == "grid" for one in own):
         made.append(table1.section(own, scale, resamples=resamples))
