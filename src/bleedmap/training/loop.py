@@ -66,7 +66,7 @@ def train(
     leads = machine.rank == 0
     curves = SummaryWriter(run.folder / "curves", purge_step=state.epoch + 1) if leads else None
     network = prepared(state.network, machine)
-    has_lesion, saved = training.has_lesion, time.monotonic()
+    has_lesion, saved = training.has_lesion, -math.inf
     for epoch in range(state.epoch + 1, config.epochs + 1):
         begun = time.monotonic()
         drawn = draw_epoch(config, has_lesion, epoch)
