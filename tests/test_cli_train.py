@@ -81,7 +81,7 @@ def start(*arguments: object, launcher: tuple[str, ...] = ()) -> "subprocess.Pop
 
 
 def test_a_run_killed_and_resumed_by_the_verb_ends_with_the_same_weights(jpeg_release, split_file, tmp_path):
-    """In the precision that this machine chooses, with every random transform; SIGKILL soon after the first checkpoint of forty epochs."""
+    """In the precision that this machine chooses, with every random transform; SIGKILL after the first checkpoint."""
     settings = (*TINY, "--epochs", "40", "--warp", "1", "--intensity", "1", "--schedule", "cosine")
     ends = []
     for name in ("whole", "killed"):
