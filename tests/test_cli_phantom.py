@@ -26,9 +26,9 @@ def test_writes_ct_and_truth(tmp_path):
     assert "Phantom, seed 0" in result.stdout
     volume, truth = nifti.read_volume(out)[0], nifti.read_mask(mask)
     assert volume.hu.shape == truth.array.shape == (28, 140, 140)
-    assert volume.spacing_mm == pytest.approx((5, 1.6, 1.6))
+    assert volume.grid.spacing_mm == pytest.approx((5, 1.6, 1.6))
     assert truth.volume_ml == pytest.approx(32, rel=0.03)
-    np.testing.assert_allclose(volume.affine, truth.affine)
+    np.testing.assert_allclose(volume.grid.affine, truth.grid.affine)
 
 
 def test_json_alone_on_standard_output(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import InputError
-from bleedmap.geometry import axial_affine, swap_lps_ras, voxel_volume_ml
+from bleedmap.geometry import SliceGrid, axial_affine, swap_lps_ras
 from bleedmap.io import images, nifti
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
@@ -58,11 +58,11 @@ def test_every_orientation_reads_as_slice_row_column(codes: str, tmp_path: Path)
     hu = np.random.default_rng(1).normal(30, 10, SHAPE).astype(np.float32)
     volume, grid = nifti.read_volume(save(tmp_path / "head.nii", hu, oriented(codes)))
     # Slices feet to head (LPS z grows), rows front to back (y grows), columns to the patient's left (x grows).
-    np.testing.assert_allclose(volume.affine[:3, :3], [[0, 0, 0.5], [0, 0.6, 0], [5, 0, 0]], atol=1e-6)
-    assert volume.spacing_mm == pytest.approx((5, 0.6, 0.5))
+    np.testing.assert_allclose(volume.grid.affine[:3, :3], [[0, 0, 0.5], [0, 0.6, 0], [5, 0, 0]], atol=1e-6)
+    assert volume.grid.spacing_mm == pytest.approx((5, 0.6, 0.5))
     # Each voxel stays where the file puts it.
     brightest = np.unravel_index(hu.argmax(), hu.shape), np.unravel_index(volume.hu.argmax(), volume.hu.shape)
-    in_file, in_ours = (affine @ [*index, 1] for affine, index in zip((oriented(codes), volume.affine), brightest))  # noqa: B905
+    in_file, in_ours = (affine @ [*index, 1] for affine, index in zip((oriented(codes), volume.grid.affine), brightest))  # noqa: B905
     np.testing.assert_allclose(swap_lps_ras(np.eye(4)) @ in_ours, in_file, atol=1e-5)
     np.testing.assert_array_equal(grid.outward(volume.hu), hu)
 
@@ -75,9 +75,9 @@ def test_results_return_to_the_files_own_grid(codes: str, oblique: bool, tmp_pat
     hu[1, 2, 3:6] = 70
     path = save(tmp_path / "head.nii.gz", hu, affine)
     volume, grid = nifti.read_volume(path)
-    mask = Mask(volume.hu > 50, volume.affine)
+    mask = Mask(volume.hu > 50, volume.grid)
     nifti.write(tmp_path / "mask.nii.gz", mask, grid)
-    nifti.write(tmp_path / "prob.nii.gz", ProbabilityMap(volume.hu / 70, volume.affine), grid)
+    nifti.write(tmp_path / "prob.nii.gz", ProbabilityMap(volume.hu / 70, volume.grid), grid)
     written, probability = nib.load(tmp_path / "mask.nii.gz"), nib.load(tmp_path / "prob.nii.gz")
     np.testing.assert_allclose(written.affine, nib.load(path).affine, atol=1e-6)
     assert written.get_data_dtype() == np.uint8
@@ -92,10 +92,10 @@ def test_results_return_to_the_files_own_grid(codes: str, oblique: bool, tmp_pat
 def test_a_volume_without_a_grid_lands_at_its_own_place(tmp_path: Path) -> None:
     marked = np.zeros((4, 6, 8), bool)
     marked[1, 2, 3] = marked[3, 5, 7] = True
-    mask = Mask(marked, axial_affine((5, 0.6, 0.5), marked.shape))
+    mask = Mask(marked, SliceGrid.from_affine(axial_affine((5, 0.6, 0.5), marked.shape), len(marked)))
     nifti.write(tmp_path / "mask.nii", mask)
     stored = nib.load(tmp_path / "mask.nii")
-    assert places(np.asanyarray(stored.dataobj), stored.affine) == places(marked, swap_lps_ras(mask.affine))
+    assert places(np.asanyarray(stored.dataobj), stored.affine) == places(marked, swap_lps_ras(mask.grid.affine))
     assert nib.aff2axcodes(stored.affine) == ("L", "P", "S")
     np.testing.assert_array_equal(nifti.read_mask(tmp_path / "mask.nii").array, marked)
 
@@ -107,13 +107,13 @@ def test_the_files_slope_is_applied_once_and_not_handed_on(tmp_path: Path) -> No
     nib.save(image, tmp_path / "scaled.nii")
     volume, grid = nifti.read_volume(tmp_path / "scaled.nii")
     np.testing.assert_allclose(volume.hu, 40)
-    nifti.write(tmp_path / "mask.nii", Mask(volume.hu > 0, volume.affine), grid)
+    nifti.write(tmp_path / "mask.nii", Mask(volume.hu > 0, volume.grid), grid)
     assert (nib.load(tmp_path / "mask.nii").get_fdata() == 1).all()
 
 
 def test_hu_survive_a_round_trip(tmp_path: Path) -> None:
     hu = np.random.default_rng(0).normal(0, 500, SHAPE).astype(np.float32)
-    nifti.write(tmp_path / "v.nii.gz", Volume(hu, axial_affine((5, 0.5, 0.5), SHAPE)))
+    nifti.write(tmp_path / "v.nii.gz", Volume(hu, SliceGrid.from_affine(axial_affine((5, 0.5, 0.5), SHAPE), len(hu))))
     back, _ = nifti.read_volume(tmp_path / "v.nii.gz")
     np.testing.assert_array_equal(back.hu, hu)
 
@@ -121,7 +121,7 @@ def test_hu_survive_a_round_trip(tmp_path: Path) -> None:
 def test_a_sheared_voxel_has_its_true_volume() -> None:
     affine = np.diag([5.0, 0.5, 0.5, 1])
     affine[1, 0] = 3  # a tilted gantry, not resampled
-    assert voxel_volume_ml(affine) == pytest.approx(5 * 0.5 * 0.5 / 1000)
+    assert SliceGrid.from_affine(affine, 4).voxel_ml == pytest.approx(5 * 0.5 * 0.5 / 1000)
 
 
 def test_one_time_point_is_a_volume_and_two_are_not(tmp_path: Path) -> None:

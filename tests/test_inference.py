@@ -15,10 +15,11 @@ import pytest
 from tiny_network import RECORD, SIZE, head_hu, write_tiny_network
 
 import bleedmap
+from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.splits import read_split
 from bleedmap.errors import BleedmapError, SettingsError, WeightsError
-from bleedmap.geometry import axial_affine
+from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.inputs import gather, natural
 from bleedmap.inference.openvino_backend import OpenVinoBackend
@@ -297,12 +298,12 @@ def test_chunks_change_nothing_and_progress_adds_up(tiny: WeightsFile) -> None:
 RAN = BackendRecord("openvino", "cpu", "fp32")
 
 
-def blocks() -> tuple[ProbabilityMap, Mask]:
+def blocks() -> tuple[ProbabilityMap, Mask, FloatArray]:
     probability = np.zeros((4, 10, 12), np.float32)
     probability[1:3, 2:4, 3:6] = 0.9  # 12 voxels on two slices
     probability[3, 8, 8] = 0.6
-    affine = axial_affine((5.0, 0.5, 0.4), (4, 10, 12))
-    return ProbabilityMap(probability, affine), Mask(probability >= 0.5, affine)
+    grid = SliceGrid.from_affine(axial_affine((5.0, 0.5, 0.4), (4, 10, 12)), 4)
+    return ProbabilityMap(probability, grid), Mask(probability >= 0.5, grid), 60 + 10 * probability
 
 
 def test_a_volumes_findings() -> None:
@@ -313,15 +314,17 @@ def test_a_volumes_findings() -> None:
     first, second = findings.lesion_rows()
     assert (first["pixels"], first["first_slice"], first["last_slice"]) == (12, 2, 3)
     assert first["volume_ml"] == pytest.approx(0.012)
+    assert first["extent_mm"] == pytest.approx([10, 1, 1.2])
+    assert first["mean_hu"] == pytest.approx(69)
     assert first["centroid_lps_mm"] == pytest.approx([(4 - 5.5) * 0.4, (2.5 - 4.5) * 0.5, 0.0])
     assert second["highest_probability"] == pytest.approx(0.6)
 
 
 def test_pictures_findings_have_no_volume_and_join_nothing() -> None:
-    probability, mask = blocks()
+    probability, mask, _ = blocks()
     findings = summarise_pictures(zip(probability.array, mask.array, strict=True))
     assert findings.volume_ml is None
-    assert [(one.voxels, one.first_slice, one.last_slice) for one in findings.lesions] == [
+    assert [(one.voxels, one.first[0], one.last[0]) for one in findings.lesions] == [
         (6, 1, 1),
         (6, 2, 2),
         (1, 3, 3),
@@ -340,9 +343,9 @@ def test_the_json_says_what_made_it(tiny: WeightsFile) -> None:
 
 
 def test_nothing_found_is_a_result(tiny: WeightsFile) -> None:
-    probability, _ = blocks()
+    probability, _, hu = blocks()
     empty = summarise_volume(
-        replace(probability, array=probability.array * 0), Mask(probability.array > 1, probability.affine)
+        replace(probability, array=probability.array * 0), Mask(probability.array > 1, probability.grid), hu
     )
     content = to_json(empty, tiny, RAN, 0.5, [])
     assert (content["hemorrhage_found"], content["volume_ml"], content["lesions"]) == (False, 0.0, [])

@@ -28,7 +28,7 @@ def bleeding(bleed_type: str) -> Phantom:
 def x_mm(phantom: Phantom) -> np.ndarray:
     """Towards the patient's left, of each column."""
     columns = np.arange(phantom.volume.hu.shape[2])
-    return phantom.volume.affine[0, 2] * columns + phantom.volume.affine[0, 3]
+    return phantom.volume.grid.affine[0, 2] * columns + phantom.volume.grid.affine[0, 3]
 
 
 def cavity(phantom: Phantom) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_the_same_head_at_another_spacing(bleed_type):
     for one in (0, 1, 2):  # the centre of the bleed in mm: within a slice, within a pixel
         centres = [ndimage.center_of_mass(each.mask.array)[one] for each in (coarse, fine)]
         places = [
-            (centre - (each.labels.shape[one] - 1) / 2) * each.volume.spacing_mm[one]
+            (centre - (each.labels.shape[one] - 1) / 2) * each.volume.grid.spacing_mm[one]
             for centre, each in zip(centres, (coarse, fine), strict=True)
         ]
         assert places[0] == pytest.approx(places[1], abs=1.0)

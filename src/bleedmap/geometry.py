@@ -1,26 +1,23 @@
-"""Affines: index (slice, row, column, 1) -> patient coordinates in mm, LPS (DICOM PS3.3 C.7.6.2.1.1)."""
+"""Where voxels lie: affines and stacks of slices, index (slice, row, column) -> patient coordinates in LPS mm.
+
+LPS and the affine of a slice: DICOM PS3.3 C.7.6.2.1.1.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
+from bleedmap.errors import InputError
 
+EVEN_WITHIN_MM = 0.1  # a slice this near to its place on an even stack is on it; positions are stored rounded
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 
 
 def swap_lps_ras(affine: AnyArray) -> DoubleArray:
     """A 4×4 affine to LPS mm -> the same to RAS mm, and back."""
     return np.asarray(_RAS_FROM_LPS @ affine, dtype=np.float64)
-
-
-def spacing_mm(affine: AnyArray) -> tuple[float, float, float]:
-    """Distance between neighbouring (slices, rows, columns), in mm."""
-    slice_mm, row_mm, column_mm = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
-    return float(slice_mm), float(row_mm), float(column_mm)
-
-
-def voxel_volume_ml(affine: AnyArray) -> float:
-    """Volume of one voxel in mL: |det| of the affine, so that a sheared (tilted) grid is right too."""
-    return float(abs(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3])) / 1000.0)
 
 
 def axial_affine(spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> DoubleArray:
@@ -35,3 +32,197 @@ def axial_affine(spacing: tuple[float, float, float], shape: tuple[int, int, int
     affine[3, 3] = 1.0
     affine[:3, 3] = -affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)
     return affine
+
+
+@dataclass(frozen=True, eq=False)
+class SliceGrid:
+    """Parallel slices, each with a place of its own: even or uneven, upright or sheared by a gantry tilt, oblique.
+
+    Attributes:
+        origins_mm: (slice, 3) centre of each slice's first pixel, in LPS mm.
+        row_step_mm: (3,) from one row to the next.
+        column_step_mm: (3,) from one column to the next.
+        thickness_mm: what a lone slice stands for; in a stack the distances say it.
+
+    Raises:
+        InputError: numbers that are not finite, pixels without area, or slices that do not follow one another.
+    """
+
+    origins_mm: DoubleArray
+    row_step_mm: DoubleArray
+    column_step_mm: DoubleArray
+    thickness_mm: float
+
+    def __post_init__(self) -> None:
+        numbers = np.concatenate([self.origins_mm.ravel(), self.row_step_mm, self.column_step_mm, [self.thickness_mm]])
+        if not np.isfinite(numbers).all() or self.pixel_area_mm2 == 0 or len(self.origins_mm) == 0:
+            raise InputError(
+                "slice grid",
+                found=f"slices that span no volume (steps {self.row_step_mm.tolist()}, {self.column_step_mm.tolist()})",
+                needed="finite positions, and rows and columns that are not parallel",
+                remedy="convert the study again from its DICOM files",
+            )
+        if (np.diff(self.heights_mm) <= 0).any() or self.thickness_mm <= 0:
+            raise InputError(
+                "slice grid",
+                found=f"slices at heights {np.round(self.heights_mm, 3).tolist()} mm, thickness {self.thickness_mm} mm",
+                needed="slices that follow one another, each above the one before",
+                remedy="sort the slices by position and leave doubled ones out",
+            )
+
+    @classmethod
+    def from_affine(cls, affine: AnyArray, slices: int) -> "SliceGrid":
+        """An even stack.
+
+        Args:
+            affine: 4×4, index (slice, row, column, 1) to LPS mm.
+            slices: how many.
+
+        Raises:
+            InputError: the affine is not finite, or maps to no volume.
+        """
+        affine = np.asarray(affine, np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+            raise InputError(
+                "affine",
+                found=f"an affine that maps the grid to no volume: {affine.tolist()}",
+                needed="a finite, invertible 4×4 affine to mm",
+                remedy="convert the study again from its DICOM files",
+            )
+        origins = affine[:3, 3] + np.arange(slices, dtype=np.float64)[:, None] * affine[:3, 0]
+        normal = np.cross(affine[:3, 1], affine[:3, 2])
+        thickness = abs(affine[:3, 0] @ normal) / np.linalg.norm(normal)
+        return cls(np.asarray(origins, np.float64), affine[:3, 1], affine[:3, 2], float(thickness))
+
+    def __len__(self) -> int:
+        return len(self.origins_mm)
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        """Area of a pixel."""
+        return float(np.linalg.norm(np.cross(self.row_step_mm, self.column_step_mm)))
+
+    @cached_property
+    def normal(self) -> DoubleArray:
+        """(3,) unit vector at right angles to the slices, from the first to the last; for a lone one, to the head."""
+        normal = np.cross(self.row_step_mm, self.column_step_mm) / self.pixel_area_mm2
+        along = (self.origins_mm[-1] - self.origins_mm[0]) @ normal if len(self) > 1 else normal[2]
+        return np.asarray(normal if along >= 0 else -normal, np.float64)
+
+    @cached_property
+    def heights_mm(self) -> DoubleArray:
+        """(slice,) distance of each slice from the first, along the normal."""
+        return np.asarray((self.origins_mm - self.origins_mm[0]) @ self.normal, np.float64)
+
+    @cached_property
+    def extents_mm(self) -> DoubleArray:
+        """(slice,) how much of the normal each slice stands for: half the way to either neighbour.
+
+        At the ends the way to the one neighbour counts for both sides. So an even stack has its spacing, a sheared
+        one its spacing along the normal, and where a slice is missing its neighbours share the gap.
+        """
+        if len(self) == 1:
+            return np.array([self.thickness_mm])
+        gaps = np.diff(self.heights_mm)
+        return np.asarray((np.append(gaps[0], gaps) + np.append(gaps, gaps[-1])) / 2, np.float64)
+
+    @cached_property
+    def voxel_ml(self) -> DoubleArray:
+        """(slice,) volume that one pixel of each slice stands for, in mL."""
+        return np.asarray(self.extents_mm * (self.pixel_area_mm2 / 1000.0), np.float64)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """(slice, row, column): median distance of slices along the normal, and the pixel's height and width."""
+        between = float(np.median(np.diff(self.heights_mm))) if len(self) > 1 else self.thickness_mm
+        return between, float(np.linalg.norm(self.row_step_mm)), float(np.linalg.norm(self.column_step_mm))
+
+    @cached_property
+    def slice_step_mm(self) -> DoubleArray:
+        """(3,) mean step from one slice to the next."""
+        if len(self) == 1:
+            return self.normal * self.thickness_mm
+        return np.asarray((self.origins_mm[-1] - self.origins_mm[0]) / (len(self) - 1), np.float64)
+
+    @property
+    def shear_deg(self) -> float:
+        """Angle between the way from slice to slice and the normal: the gantry's tilt. 0 for an upright stack."""
+        step = self.slice_step_mm
+        return float(np.degrees(np.arccos(np.clip(step @ self.normal / np.linalg.norm(step), -1, 1))))
+
+    @property
+    def tilt_to_axial_deg(self) -> float:
+        """Angle between the slices' normal and the patient's head-foot axis."""
+        return float(np.degrees(np.arccos(np.clip(abs(self.normal[2]), 0, 1))))
+
+    @cached_property
+    def is_even(self) -> bool:
+        """Whether one affine describes every slice's place within 0.1 mm."""
+        places = self.origins_mm[0] + np.arange(len(self))[:, None] * self.slice_step_mm
+        return bool(np.abs(places - self.origins_mm).max() <= EVEN_WITHIN_MM)
+
+    @property
+    def affine(self) -> DoubleArray:
+        """4×4, index (slice, row, column, 1) to LPS mm.
+
+        Raises:
+            InputError: the slices are uneven, so that no affine holds.
+        """
+        if not self.is_even:
+            gaps = np.diff(self.heights_mm)
+            raise InputError(
+                "slice grid",
+                found=f"uneven slices, {gaps.min():.2f} to {gaps.max():.2f} mm apart",
+                needed="even slices: one affine cannot describe these",
+                remedy="use the grid's own positions, or `evenly`",
+            )
+        affine = np.eye(4)
+        affine[:3, 0], affine[:3, 1], affine[:3, 2] = self.slice_step_mm, self.row_step_mm, self.column_step_mm
+        affine[:3, 3] = self.origins_mm[0]
+        return affine
+
+    def to_mm(self, index: AnyArray) -> DoubleArray:
+        """(…, 3) index (slice, row, column), fractions allowed -> (…, 3) LPS mm; beyond the ends, the end's place."""
+        index = np.asarray(index, np.float64)
+        numbers = np.arange(len(self))
+        origin = np.stack([np.interp(index[..., 0], numbers, axis) for axis in self.origins_mm.T], axis=-1)
+        in_plane = index[..., 1, None] * self.row_step_mm + index[..., 2, None] * self.column_step_mm
+        return np.asarray(origin + in_plane, np.float64)
+
+    def evenly(self) -> tuple["SliceGrid", AnyArray]:
+        """An even grid over the same range, at the smallest distance between slices; and for each of its slices the
+        number of ours that is nearest, or -1 where none is within half that distance (a missing slice)."""
+        if self.is_even:
+            return self, np.arange(len(self))
+        step = float(np.diff(self.heights_mm).min())
+        count = round(self.heights_mm[-1] / step) + 1
+        heights = np.linspace(0, self.heights_mm[-1], count)
+        nearest = np.abs(heights[:, None] - self.heights_mm).argmin(axis=1)
+        near = np.abs(heights - self.heights_mm[nearest]) <= step / 2 + EVEN_WITHIN_MM
+        ends = self.origins_mm[[0, -1]]
+        origins = ends[0] + (heights / self.heights_mm[-1])[:, None] * (ends[1] - ends[0])
+        return replace(self, origins_mm=origins, thickness_mm=step), np.where(near, nearest, -1)
+
+
+@dataclass(frozen=True)
+class PlaneTurn:
+    """How a slice's stored rows and columns lie in the standard view (rows front to back, columns right to left).
+
+    First transposed, then flipped; every turn can be undone exactly.
+    """
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def apply(self, planes: AnyArray) -> AnyArray:
+        """(…, row, column) as stored -> as viewed."""
+        turned = planes.swapaxes(-1, -2) if self.transpose else planes
+        turned = turned[..., ::-1, :] if self.flip_rows else turned
+        return turned[..., ::-1] if self.flip_columns else turned
+
+    def undo(self, planes: AnyArray) -> AnyArray:
+        """(…, row, column) as viewed -> as stored."""
+        back = planes[..., ::-1] if self.flip_columns else planes
+        back = back[..., ::-1, :] if self.flip_rows else back
+        return back.swapaxes(-1, -2) if self.transpose else back

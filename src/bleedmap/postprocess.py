@@ -16,16 +16,23 @@ class Lesion:
 
     Attributes:
         voxels: how many voxels it has.
-        slices: how many slices it touches, the first of them (from 0) and the last.
+        voxels_by_slice: the same from its first slice to its last; slices may stand for different volumes.
+        first: lowest (slice, row, column) index that it touches.
+        last: highest, included.
         centroid: mean (slice, row, column) index.
         highest_probability: the largest probability in it.
+        mean_probability: over its voxels.
+        mean_hu: over its voxels; None where the slices are pictures, whose window clips.
     """
 
     voxels: int
-    first_slice: int
-    last_slice: int
+    voxels_by_slice: tuple[int, ...]
+    first: tuple[int, int, int]
+    last: tuple[int, int, int]
     centroid: tuple[float, float, float]
     highest_probability: float
+    mean_probability: float
+    mean_hu: float | None
 
 
 def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
@@ -33,23 +40,41 @@ def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
     return probability >= threshold
 
 
-def lesions(mask: BoolArray, probability: FloatArray) -> list[Lesion]:
+def lesions(mask: BoolArray, probability: FloatArray, hu: FloatArray | None = None) -> list[Lesion]:
     """The 26-connected lesions of a mask, largest first.
 
     Args:
         mask: (slice, row, column) bool.
         probability: (slice, row, column) float32.
+        hu: (slice, row, column); None where HU are not known.
     """
-    labels, count = ndimage.label(mask, np.ones((3, 3, 3), bool))
-    if count == 0:
-        return []
-    index = np.arange(1, count + 1)
-    voxels = np.bincount(labels.ravel())[1:]
-    centroids: AnyArray = np.array(ndimage.center_of_mass(mask, labels, index))  # (lesions, 3)
-    highest = ndimage.maximum(probability, labels, index)
-    spans = ndimage.find_objects(labels)
+    labels, _ = ndimage.label(mask, np.ones((3, 3, 3), bool))
     found = [
-        Lesion(int(size), span[0].start, span[0].stop - 1, (centre[0], centre[1], centre[2]), float(peak))
-        for size, span, centre, peak in zip(voxels, spans, centroids.tolist(), highest, strict=True)
-    ]
+        _lesion(number, spans, labels, probability, hu)
+        for number, spans in enumerate(ndimage.find_objects(labels), 1)
+    ]  # fmt: skip
     return sorted(found, key=lambda lesion: -lesion.voxels)
+
+
+def _lesion(
+    number: int, spans: tuple[slice, ...], labels: AnyArray, probability: FloatArray, hu: FloatArray | None
+) -> Lesion:
+    """One label's measures, taken within its box alone."""
+    inside = labels[spans] == number
+    starts = tuple(int(span.start) for span in spans)
+    indices = np.nonzero(inside)
+    probabilities = probability[spans][inside].astype(np.float64)
+    return Lesion(
+        voxels=int(inside.sum()),
+        voxels_by_slice=tuple(int(count) for count in inside.sum(axis=(1, 2))),
+        first=(starts[0], starts[1], starts[2]),
+        last=(int(spans[0].stop) - 1, int(spans[1].stop) - 1, int(spans[2].stop) - 1),
+        centroid=(
+            float(indices[0].mean() + starts[0]),
+            float(indices[1].mean() + starts[1]),
+            float(indices[2].mean() + starts[2]),
+        ),
+        highest_probability=float(probabilities.max()),
+        mean_probability=float(probabilities.mean()),
+        mean_hu=None if hu is None else float(hu[spans][inside].mean(dtype=np.float64)),
+    )

@@ -1,40 +1,33 @@
-"""An array and its affine, which never part."""
+"""An array and its grid, which never part."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 from bleedmap.errors import InputError
-from bleedmap.geometry import spacing_mm, voxel_volume_ml
+from bleedmap.geometry import SliceGrid
 
 
-def _check(name: str, array: AnyArray, affine: AnyArray) -> None:
-    if array.ndim != 3 or 0 in array.shape:
+def _check(name: str, array: AnyArray, grid: SliceGrid) -> None:
+    if array.ndim != 3 or 0 in array.shape or len(array) != len(grid):
         raise InputError(
             name,
-            found=f"an array of shape {array.shape}",
-            needed="three axes (slice, row, column), none empty",
+            found=f"an array of shape {array.shape} on a grid of {len(grid)} slices",
+            needed="three axes (slice, row, column), none empty, and a place for each slice",
             remedy="give one volume of a single time point and channel",
-        )
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or voxel_volume_ml(affine) == 0:
-        raise InputError(
-            name,
-            found=f"an affine that maps the grid to no volume: {np.asarray(affine).tolist()}",
-            needed="a finite, invertible 4×4 affine to mm",
-            remedy="convert the study again from its DICOM files",
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT volume: `hu` (slice, row, column) float32, and its affine to LPS mm."""
+    """A CT volume: `hu` (slice, row, column) float32, feet to head, and where its voxels lie."""
 
     hu: FloatArray
-    affine: DoubleArray
+    grid: SliceGrid
 
     def __post_init__(self) -> None:
-        _check("volume", self.hu, self.affine)
+        _check("volume", self.hu, self.grid)
         bad = int(self.hu.size - np.isfinite(self.hu).sum())
         if bad:
             raise InputError(
@@ -44,34 +37,29 @@ class Volume:
                 remedy="convert the study again, or fill padding with air (-1000 HU)",
             )
 
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """(slice, row, column) spacing in mm."""
-        return spacing_mm(self.affine)
-
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """A lesion mask: `array` (slice, row, column) bool, and its affine to LPS mm."""
+    """A lesion mask: `array` (slice, row, column) bool, and where its voxels lie."""
 
     array: BoolArray
-    affine: DoubleArray
+    grid: SliceGrid
 
     def __post_init__(self) -> None:
-        _check("mask", self.array, self.affine)
+        _check("mask", self.array, self.grid)
 
     @property
     def volume_ml(self) -> float:
-        """Volume of all marked voxels, in mL."""
-        return float(self.array.sum()) * voxel_volume_ml(self.affine)
+        """Volume of all marked voxels, in mL; each slice counts with what it stands for."""
+        return float(self.array.sum(axis=(1, 2)) @ self.grid.voxel_ml)
 
 
 @dataclass(frozen=True, eq=False)
 class ProbabilityMap:
-    """Probability of hemorrhage: `array` (slice, row, column) float32 in 0 to 1, and its affine to LPS mm."""
+    """Probability of hemorrhage: `array` (slice, row, column) float32 in 0 to 1, and where its voxels lie."""
 
     array: FloatArray
-    affine: DoubleArray
+    grid: SliceGrid
 
     def __post_init__(self) -> None:
-        _check("probability map", self.array, self.affine)
+        _check("probability map", self.array, self.grid)

@@ -103,7 +103,7 @@ def _compare(phantom: "Phantom", mask: "BoolArray") -> _Score:
     from bleedmap.volume import Mask
 
     counts = count(phantom.mask.array, mask).pooled()
-    found = Mask(mask, phantom.mask.affine)
+    found = Mask(mask, phantom.mask.grid)
     return _Score(found.volume_ml, phantom.mask.volume_ml, float(dice(counts, empty=1.0)[0]))
 
 
@@ -111,11 +111,11 @@ def _write_volumes(folder: Path, phantom: "Phantom", probability: "FloatArray", 
     from bleedmap.io import nifti
     from bleedmap.volume import Mask, ProbabilityMap
 
-    affine = phantom.volume.affine
+    grid = phantom.volume.grid
     nifti.write(folder / "phantom.nii.gz", phantom.volume)
     nifti.write(folder / "phantom_truth.nii.gz", phantom.mask)
-    nifti.write(folder / "phantom_dseg.nii.gz", Mask(mask, affine))
-    nifti.write(folder / "phantom_probseg.nii.gz", ProbabilityMap(probability, affine))
+    nifti.write(folder / "phantom_dseg.nii.gz", Mask(mask, grid))
+    nifti.write(folder / "phantom_probseg.nii.gz", ProbabilityMap(probability, grid))
 
 
 def _draw(job: "Job", phantom: "Phantom", probability: "FloatArray", mask: "BoolArray", score: _Score) -> None:
@@ -123,10 +123,9 @@ def _draw(job: "Job", phantom: "Phantom", probability: "FloatArray", mask: "Bool
     import numpy as np
 
     from bleedmap.figures.overlay import SliceView
-    from bleedmap.geometry import voxel_volume_ml
     from bleedmap.window import BRAIN
 
-    voxel_ml = voxel_volume_ml(phantom.volume.affine)
+    voxel_ml = phantom.volume.grid.voxel_ml
     true_ml, found_ml = (one.sum(axis=(1, 2)) * voxel_ml for one in (phantom.mask.array, mask))
     views = [
         SliceView(

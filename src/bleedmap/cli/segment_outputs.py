@@ -82,11 +82,11 @@ def segment_volume(
 ) -> dict[str, Any]:
     """Segment and write a volume on its file's own grid; returns the summary."""
     array, marked = job.segment(volume.hu)
-    probability, mask = ProbabilityMap(array, volume.affine), Mask(marked, volume.affine)
+    probability, mask = ProbabilityMap(array, volume.grid), Mask(marked, volume.grid)
     stem = path.name[: path.name.lower().rindex(".nii")]
     nifti.write(job.folder / f"{stem}_dseg.nii.gz", mask, grid)
     nifti.write(job.folder / f"{stem}_probseg.nii.gz", probability, grid)
-    findings = summarise_volume(probability, mask)
+    findings = summarise_volume(probability, mask, volume.hu)
     chosen = _shown(findings)
     views = [_view(job, volume, probability, findings, index) for index in chosen]
     job.draw(stem, views, f"{stem}: {_verdict(findings, len(chosen))}")
@@ -123,5 +123,5 @@ def _view(job: Job, volume: Volume, probability: ProbabilityMap, findings: Findi
     one = findings.slices[index]
     found = f"{one.lesion_pixels:,} pixels, " if one.lesion_pixels else ""
     caption = f"slice {index + 1}: {found}highest {one.highest_probability:.2f}"
-    _, row_mm, column_mm = volume.spacing_mm
+    _, row_mm, column_mm = volume.grid.spacing_mm
     return SliceView(grey, probability.array[index], caption, row_mm / column_mm, ("R", "L"))

@@ -17,7 +17,7 @@ from bleedmap.datasets.phantom_bleeds import TYPES, Bleed, BleedDraw, BleedType
 from bleedmap.datasets.phantom_physics import ScanPhysics
 from bleedmap.datasets.phantom_shapes import LATTICE_MM, Weights, cubic_weights, halve_step, inside, resample
 from bleedmap.errors import SettingsError
-from bleedmap.geometry import axial_affine, voxel_volume_ml
+from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.volume import Mask, Volume
 
 __all__ = ["TYPES", "Bleed", "BleedType", "Phantom", "PhantomSettings", "TrueBleed", "make_phantom", "random_settings"]
@@ -129,10 +129,10 @@ def make_phantom(settings: PhantomSettings) -> Phantom:
         streams[2], shape, hardening=settings.beam_hardening, streaks=settings.streaks, headrest=settings.headrest
     )
     head = _build_head(shape, settings.bleeds, draws, streams[3])
-    affine = axial_affine(settings.spacing_mm, settings.shape)
+    grid = SliceGrid.from_affine(axial_affine(settings.spacing_mm, settings.shape), settings.shape[0])
     hu, shares = _scan(head, physics, settings, streams[4])
-    labels, bleeds = _truth(head, shares, voxel_volume_ml(affine))
-    return Phantom(Volume(hu, affine), Mask(labels > 0, affine), labels, bleeds)
+    labels, bleeds = _truth(head, shares, float(grid.voxel_ml[0]))
+    return Phantom(Volume(hu, grid), Mask(labels > 0, grid), labels, bleeds)
 
 
 def _build_head(

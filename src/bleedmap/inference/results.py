@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from bleedmap import __version__
-from bleedmap.arrays import BoolArray, DoubleArray, FloatArray
-from bleedmap.geometry import voxel_volume_ml
+from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.models.weights import WeightsFile
 from bleedmap.postprocess import Lesion, lesions
@@ -31,12 +33,12 @@ class Findings:
     Attributes:
         slices: of every slice; in a volume, feet to head.
         lesions: connected lesions; across slices in a volume, within a slice for pictures.
-        affine: the volume's, index (slice, row, column) to LPS mm; None for pictures, whose pixels have no size.
+        grid: the volume's; None for pictures, whose pixels have no size.
     """
 
     slices: tuple[SliceFinding, ...]
     lesions: tuple[Lesion, ...]
-    affine: DoubleArray | None
+    grid: SliceGrid | None
 
     @property
     def found(self) -> bool:
@@ -56,7 +58,9 @@ class Findings:
     @property
     def volume_ml(self) -> float | None:
         """Of all lesions; None where pixels have no size."""
-        return self._volume_ml(self.lesion_pixels)
+        if self.grid is None:
+            return None
+        return round(float(np.array([one.lesion_pixels for one in self.slices]) @ self.grid.voxel_ml), 4)
 
     @property
     def highest_probability(self) -> float:
@@ -69,33 +73,49 @@ class Findings:
             {
                 "lesion": number,
                 "pixels": lesion.voxels,
-                "volume_ml": self._volume_ml(lesion.voxels),
-                "first_slice": lesion.first_slice + 1,
-                "last_slice": lesion.last_slice + 1,
-                **self._centroid(lesion),
+                "volume_ml": self.lesion_ml(lesion),
+                "first_slice": lesion.first[0] + 1,
+                "last_slice": lesion.last[0] + 1,
+                **self._place(lesion),
+                "mean_hu": None if lesion.mean_hu is None else round(lesion.mean_hu, 1),
                 "highest_probability": round(lesion.highest_probability, 6),
+                "mean_probability": round(lesion.mean_probability, 6),
             }
             for number, lesion in enumerate(self.lesions, 1)
         ]
 
-    def _volume_ml(self, pixels: int) -> float | None:
-        return None if self.affine is None else round(pixels * voxel_volume_ml(self.affine), 4)
+    def lesion_ml(self, lesion: Lesion) -> float | None:
+        """One lesion's volume; each slice counts with what it stands for. None where pixels have no size."""
+        if self.grid is None:
+            return None
+        voxel_ml = self.grid.voxel_ml[lesion.first[0] : lesion.last[0] + 1]
+        return round(float(np.array(lesion.voxels_by_slice) @ voxel_ml), 4)
 
-    def _centroid(self, lesion: Lesion) -> dict[str, Any]:
-        """In mm where the grid has an affine, which outlives any reordering of axes; else in pixels."""
+    def _place(self, lesion: Lesion) -> dict[str, Any]:
+        """In mm where the voxels have a place, which outlives any reordering of axes; else in pixels.
+
+        The extent is the box's: along the slices' normal, along the rows' and along the columns' direction.
+        """
         _, row, column = lesion.centroid
-        if self.affine is None:
+        if self.grid is None:
             return {"centroid_row": round(row, 1), "centroid_column": round(column, 1)}
-        place = self.affine @ [*lesion.centroid, 1]
-        return {"centroid_lps_mm": [round(float(axis), 1) for axis in place[:3]]}
+        place = self.grid.to_mm(np.array(lesion.centroid))
+        counts = np.array(lesion.last) - np.array(lesion.first) + 1
+        _, row_mm, column_mm = self.grid.spacing_mm
+        along = float(self.grid.extents_mm[lesion.first[0] : lesion.last[0] + 1].sum())
+        extent = (along, counts[1] * row_mm, counts[2] * column_mm)
+        return {
+            "centroid_lps_mm": [round(float(axis), 1) for axis in place],
+            "extent_mm": [round(float(axis), 1) for axis in extent],
+        }
 
 
-def summarise_volume(probability: ProbabilityMap, mask: Mask) -> Findings:
-    """A volume's findings: lesions 26-connected across slices, volumes in mL from the affine."""
+def summarise_volume(probability: ProbabilityMap, mask: Mask, hu: FloatArray) -> Findings:
+    """A volume's findings: lesions 26-connected across slices, volumes in mL from each slice's own extent."""
     return Findings(
         slices=_slices(probability.array, mask.array),
-        lesions=tuple(lesions(mask.array, probability.array)),
-        affine=mask.affine,
+        lesions=tuple(lesions(mask.array, probability.array, hu)),
+        grid=mask.grid,
     )
 
 
@@ -107,7 +127,8 @@ def summarise_pictures(slices: Iterable[tuple[FloatArray, BoolArray]]) -> Findin
         found += _slices(probability[None], mask[None])
         for lesion in lesions(mask[None], probability[None]):
             _, row, column = lesion.centroid
-            connected.append(replace(lesion, first_slice=index, last_slice=index, centroid=(float(index), row, column)))
+            first, last = (index, *lesion.first[1:]), (index, *lesion.last[1:])
+            connected.append(replace(lesion, first=first, last=last, centroid=(float(index), row, column)))
     return Findings(tuple(found), tuple(sorted(connected, key=lambda lesion: -lesion.voxels)), None)
 
 
@@ -131,7 +152,7 @@ def to_json(
         "hemorrhage_found": findings.found,
         "lesion_pixels": findings.lesion_pixels,
         "volume_ml": findings.volume_ml,
-        "volume_note": NO_SPACING if findings.affine is None else None,
+        "volume_note": NO_SPACING if findings.grid is None else None,
         "highest_probability": findings.highest_probability,
         "slice_count": len(findings.slices),
         "slices_with_lesion": [index + 1 for index in findings.slices_with_lesion],

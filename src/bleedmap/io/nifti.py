@@ -14,11 +14,12 @@ from nibabel.spatialimages import HeaderDataError
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import BleedmapError, InputError
-from bleedmap.geometry import swap_lps_ras
+from bleedmap.geometry import SliceGrid, swap_lps_ras
 from bleedmap.io.files import written_whole
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
+_AIR_HU = -1000
 _OURS = orientations.axcodes2ornt(("S", "P", "L"))  # slices feet to head, rows front to back, columns right to left
 
 
@@ -59,7 +60,7 @@ def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:
     """
     array, affine, grid = _read(path)
     try:
-        return Volume(np.ascontiguousarray(array, dtype=np.float32), affine), grid
+        return Volume(np.ascontiguousarray(array, dtype=np.float32), SliceGrid.from_affine(affine, len(array))), grid
     except BleedmapError as error:
         raise InputError(path, found=error.found, needed=error.needed, remedy=error.remedy) from None
 
@@ -71,7 +72,7 @@ def read_mask(path: Path) -> Mask:
         InputError: unreadable or not three-dimensional.
     """
     array, affine, _ = _read(path)
-    return Mask(np.ascontiguousarray(array > 0), affine)
+    return Mask(np.ascontiguousarray(array > 0), SliceGrid.from_affine(affine, len(array)))
 
 
 def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
@@ -130,14 +131,18 @@ def _check_gzip(path: Path) -> None:
 def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> None:
     """Write a volume (float32 HU), mask (uint8) or probability map (float32), on the file grid that it came from.
 
-    Without `grid` the axes are written as (column, row, slice).
+    Without `grid` the axes are written as (column, row, slice); uneven slices go to an even grid at their smallest
+    distance, each place taking the nearest slice, or 0 (a volume: air) where a slice is missing.
     """
     if isinstance(result, Volume):
         array: AnyArray = result.hu.astype(np.float32)
     else:
         array = result.array.astype(np.uint8 if isinstance(result, Mask) else np.float32)
     if grid is None:
-        affine_ras = swap_lps_ras(result.affine)[:, [2, 1, 0, 3]]
+        even, nearest = result.grid.evenly()
+        missing = _AIR_HU if isinstance(result, Volume) else 0
+        array = array if even is result.grid else np.where((nearest >= 0)[:, None, None], array[nearest], missing)
+        affine_ras = swap_lps_ras(even.affine)[:, [2, 1, 0, 3]]
         image = nib.Nifti1Image(array.transpose(2, 1, 0), affine_ras)
         image.header.set_xyzt_units("mm")
     else:
