@@ -23,7 +23,7 @@ def smooth(rows: int, columns: int, seed: int) -> FloatArray:
 
 def area_mean(array: FloatArray, frame: Frame, size: int, row: int, column: int) -> float:
     """One cell of `resize_into`, by adding up each pixel's covered part."""
-    cell = frame.side / size
+    cell = frame.height / size
     top, left = frame.row + row * cell, frame.column + column * cell
     total = 0.0
     for r in range(array.shape[0]):
@@ -39,7 +39,7 @@ def test_resize_is_the_exact_area_mean(
     rows: int, columns: int, row: float, column: float, side: float, seed: int
 ) -> None:
     array = np.random.default_rng(seed).random((rows, columns), np.float32)
-    frame = Frame(row, column, side)
+    frame = Frame(row, column, side, side)
     resized = resize_into(array, frame, 7)
     for cell in ((0, 0), (3, 5), (6, 6)):
         assert resized[cell] == pytest.approx(area_mean(array, frame, 7, *cell), abs=1e-5)
@@ -63,7 +63,7 @@ def test_resize_by_a_whole_factor_is_a_block_mean() -> None:
 def test_weights_of_every_cell_add_up_to_one_inside(rows: int, columns: int, size: int) -> None:
     frame = whole_frame((rows, columns))
     resized = resize_into(np.ones((rows, columns), np.float32), frame, size)
-    cell = frame.side / size
+    cell = frame.height / size
     edges = np.arange(size) * cell
     inside_rows = (edges + frame.row >= 0) & (edges + cell + frame.row <= rows)
     inside_columns = (edges + frame.column >= 0) & (edges + cell + frame.column <= columns)
@@ -76,7 +76,7 @@ def test_weights_of_every_cell_add_up_to_one_inside(rows: int, columns: int, siz
 def test_a_constant_comes_back_constant_inside_its_frame_and_zero_outside(
     rows: int, columns: int, row: float, column: float, side: float
 ) -> None:
-    back = resize_back(np.full((64, 64), 0.7, np.float32), Frame(row, column, side), (rows, columns))
+    back = resize_back(np.full((64, 64), 0.7, np.float32), Frame(row, column, side, side), (rows, columns))
     r, c = np.arange(rows) + 0.5 - row, np.arange(columns) + 0.5 - column
     inside = np.ix_((r > 0) & (r < side), (c > 0) & (c < side))
     np.testing.assert_allclose(back[inside], 0.7, atol=1e-5)
@@ -122,8 +122,8 @@ def test_the_frame_holds_the_head(
     slack = 4  # the head is looked for on every fourth row and column
     assert frame.row <= where[:, 0].min() + slack
     assert frame.column <= where[:, 1].min() + slack
-    assert frame.row + frame.side >= where[:, 0].max() - slack
-    assert frame.column + frame.side >= where[:, 1].max() - slack
+    assert frame.row + frame.height >= where[:, 0].max() - slack
+    assert frame.column + frame.height >= where[:, 1].max() - slack
 
 
 def test_a_table_beside_the_head_is_left_out() -> None:
@@ -131,7 +131,7 @@ def test_a_table_beside_the_head_is_left_out() -> None:
     unit = (np.hypot(row - 200, column - 200) < 120).astype(np.float32) * 0.5
     unit[480:486, :] = 1
     frame = head_frame(unit)
-    assert frame.row + frame.side < 480
+    assert frame.row + frame.height < 480
 
 
 def test_an_empty_slice_has_the_whole_frame() -> None:
@@ -179,7 +179,7 @@ def test_lesions_that_touch_at_corners_across_slices_are_one() -> None:
     probability[2, 6:8, 0:3] = 0.6
     mask = to_mask(probability)
     whole = lesions(mask, probability)
-    assert [(one.voxels, one.first_slice, one.last_slice) for one in whole] == [(6, 2, 2), (5, 0, 1)]
+    assert [(one.voxels, one.first[0], one.last[0]) for one in whole] == [(6, 2, 2), (5, 0, 1)]
     assert whole[1].highest_probability == pytest.approx(0.9)
     assert whole[0].centroid == pytest.approx((2, 6.5, 1))
 
@@ -187,3 +187,37 @@ def test_lesions_that_touch_at_corners_across_slices_are_one() -> None:
 def test_an_empty_mask_has_no_lesions() -> None:
     empty = np.zeros((2, 4, 4), np.float32)
     assert lesions(to_mask(empty), empty) == []
+
+
+def ellipse(pixel_mm: tuple[float, float], shape: tuple[int, int], at_mm: tuple[float, float]) -> FloatArray:
+    """A head of 190 × 150 mm in brain tissue's grey and a bright square, in HU; its centre `at_mm` from the corner."""
+    row, column = np.mgrid[: shape[0], : shape[1]]
+    y, x = (row + 0.5) * pixel_mm[0] - at_mm[0], (column + 0.5) * pixel_mm[1] - at_mm[1]
+    hu = np.where((y / 95) ** 2 + (x / 75) ** 2 < 1, 30.0, -1000.0)
+    hu[(np.abs(y - 30) < 20) & (np.abs(x + 20) < 15)] = 80
+    return hu.astype(np.float32)[None]
+
+
+@pytest.mark.parametrize("frame", ["whole", "head"])
+@pytest.mark.parametrize(
+    ("pixel_mm", "shape", "at_mm"),
+    [((0.5, 0.5), (1000, 1000), (290, 200)), ((0.9, 0.6), (300, 400), (130, 110)), ((0.4, 0.7), (512, 300), (100, 90))],
+)
+def test_anatomy_reaches_the_network_in_one_size_whatever_the_pixels(
+    frame: str, pixel_mm: tuple[float, float], shape: tuple[int, int], at_mm: tuple[float, float]
+) -> None:
+    settings = Preprocessing(128, frame)  # type: ignore[arg-type]
+    usual, _ = network_input(ellipse((0.385, 0.385), (650, 650), (125, 125)), settings, (0.385, 0.385))
+    input_, frames = network_input(ellipse(pixel_mm, shape, at_mm), settings, pixel_mm)
+    side_mm = frames[0].height * pixel_mm[0]
+    assert side_mm == pytest.approx(frames[0].width * pixel_mm[1])
+    if frame == "whole":
+        assert side_mm == pytest.approx(250)
+    assert np.abs(input_ - usual).mean() < 0.03  # edges move by up to the four pixels that the head is looked for in
+
+
+def test_a_picture_without_spacing_is_taken_for_the_training_view() -> None:
+    hu = ellipse((0.385, 0.385), (650, 650), (125, 125))
+    apart, _ = network_input(hu, Preprocessing(128))
+    known, _ = network_input(hu, Preprocessing(128), (250 / 650, 250 / 650))
+    assert np.abs(apart - known).mean() < 0.02

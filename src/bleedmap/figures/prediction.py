@@ -108,10 +108,10 @@ def _shown_part(unit: FloatArray, marked: BoolArray) -> tuple[slice, slice]:
     """Rows and columns of the head, and of all that is marked, wherever it lies."""
     frame = head_frame(unit)
     spans = []
-    for axis, start in enumerate((frame.row, frame.column)):
+    for axis, (start, extent) in enumerate(((frame.row, frame.height), (frame.column, frame.width))):
         lines = np.flatnonzero(marked.any(axis=1 - axis))
         first, last = (lines[0], lines[-1] + 1) if len(lines) else (unit.shape[axis], 0)
-        spans.append(slice(max(0, min(int(start), first)), min(unit.shape[axis], max(int(start + frame.side), last))))
+        spans.append(slice(max(0, min(int(start), first)), min(unit.shape[axis], max(int(start + extent), last))))
     return spans[0], spans[1]
 
 

@@ -35,7 +35,11 @@ def preprocessing_of(weights: WeightsFile) -> Preprocessing:
 
 
 def segment_slices(
-    hu: AnyArray, settings: Preprocessing, backend: Backend, advance: Callable[[int], None] = lambda slices: None
+    hu: AnyArray,
+    settings: Preprocessing,
+    backend: Backend,
+    advance: Callable[[int], None] = lambda slices: None,
+    pixel_mm: tuple[float, float] | None = None,
 ) -> FloatArray:
     """Probability of hemorrhage in every pixel.
 
@@ -44,6 +48,7 @@ def segment_slices(
         settings: the weights' preprocessing.
         backend: the loaded network.
         advance: called with the number of slices finished since the last call.
+        pixel_mm: (row, column) spacing, None where it is not known.
 
     Returns:
         (slice, row, column) float32 in 0 to 1, on the grid of `hu`.
@@ -51,7 +56,7 @@ def segment_slices(
     rows, columns = hu.shape[1:]
     probability = np.empty(hu.shape, np.float32)
     for start in range(0, len(hu), _CHUNK):
-        inputs, frames = network_input(hu[start : start + _CHUNK], settings)
+        inputs, frames = network_input(hu[start : start + _CHUNK], settings, pixel_mm)
         for offset, (one, frame) in enumerate(zip(backend.predict(inputs), frames, strict=True)):
             probability[start + offset] = resize_back(one, frame, (rows, columns))
         advance(len(frames))
