@@ -71,14 +71,15 @@ def test_a_truncated_jpeg(part: float, tmp_path: Path, weights: Path, capsys: py
 
 def test_an_empty_folder(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s").mkdir()
-    assert "an empty folder" in segment_refused(capsys, tmp_path, weights, tmp_path / "s")
+    assert "is empty" in segment_refused(capsys, tmp_path, weights, tmp_path / "s")
 
 
 def test_a_folder_without_slices(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s/brain").mkdir(parents=True)
     (tmp_path / "s/notes.txt").write_text("x", encoding="utf-8")
     message = segment_refused(capsys, tmp_path, weights, tmp_path / "s")
-    assert "brain: a folder; notes.txt: not a JPEG or PNG picture" in message
+    assert "holds no DICOM file (1 of another kind)" in message
+    assert "JPEG or PNG" in message
 
 
 def test_no_such_input(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,9 @@ from bleedmap.inference.results import RESEARCH_ONLY
 from bleedmap.io import images
 from bleedmap.window import BRAIN, Window
 
-AFFINE = np.array([[-0.5, 0, 0, 30], [0, 0.5, 0, -30], [0, 0, 5, 0], [0, 0, 0, 1.0]])
+AFFINE = np.array([[-3.9, 0, 0, 120], [0, 3.9, 0, -120], [0, 0, 5, 0], [0, 0, 0, 1.0]])
+
+NO_SKULL = ("--accept", "bone", "--accept", "anatomy")  # what the test's heads lack
 
 
 @pytest.fixture
@@ -82,9 +84,10 @@ def test_a_volume_returns_on_its_own_grid(
     name: str, tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = volume(tmp_path / name), tmp_path / "out"
-    assert run("segment", path, "-o", out, "--weights", weights, "--json") == 0
+    assert run("segment", path, "-o", out, "--weights", weights, "--json", *NO_SKULL) == 0
     assert {one.name for one in out.iterdir()} == {
-        "head_dseg.nii.gz", "head_probseg.nii.gz", "head_overlay.png", "summary.json", ".bleedmap.json",
+        "head_dseg.nii.gz", "head_probseg.nii.gz", "head_overlay.png", "head_lesions.csv", "report.html",
+        "summary.json", ".bleedmap.json",
     }  # fmt: skip
     given, mask = nib.load(path), nib.load(out / "head_dseg.nii.gz")
     np.testing.assert_allclose(mask.affine, given.affine)
@@ -95,7 +98,7 @@ def test_a_volume_returns_on_its_own_grid(
     printed = json.loads(capsys.readouterr().out)
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert printed == summary | {"out": str(out)}
-    assert summary["volume_ml"] == pytest.approx(found.sum() * 0.5 * 0.5 * 5 / 1000, abs=1e-4)
+    assert summary["volume_ml"] == pytest.approx(found.sum() * 3.9 * 3.9 * 5 / 1000, abs=1e-4)
     assert summary["slices_with_lesion"] == [6, 7, 8]
     assert [one["first_slice"] for one in summary["lesions"]] == [6]
     in_lps = [-1, -1, 1] * (given.affine @ [*np.argwhere(found).mean(axis=0), 1])[:3]
@@ -107,8 +110,10 @@ def test_nothing_found_is_said_and_the_empty_mask_written(
     tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = volume(tmp_path / "calm.nii", bleeding=()), tmp_path / "out"
-    assert run("segment", path, "-o", out, "--weights", weights) == 0
-    assert "No hemorrhage found in 12 slices" in capsys.readouterr().out
+    assert run("segment", path, "-o", out, "--weights", weights, *NO_SKULL) == 0
+    shown = capsys.readouterr().out
+    assert "No hemorrhage found in 12 slices" in shown
+    assert "refusal, overruled: bone" in shown
     assert not np.asanyarray(nib.load(out / "calm_dseg.nii.gz").dataobj).any()
     assert Image.open(out / "calm_overlay.png").width > 1000  # eight slices, not none
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["volume_ml"] == 0
@@ -175,17 +180,37 @@ def test_overwrite_replaces_earlier_results_only(
     assert "holds the input" in capsys.readouterr().err
 
 
-def test_a_volume_that_is_not_in_hu_is_noted(tmp_path: Path, weights: str) -> None:
-    nib.save(nib.Nifti1Image(np.full((40, 40, 3), 30, np.int16), AFFINE), tmp_path / "grey.nii")
-    assert run("segment", tmp_path / "grey.nii", "-o", tmp_path / "out", "--weights", weights) == 0
-    notes = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))["notes"]
-    assert len(notes) == 1
-    assert "HU" in notes[0]
+def test_a_volume_that_is_not_in_hu_is_refused(
+    tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nib.save(nib.Nifti1Image(np.full((64, 64, 12), 30, np.int16), AFFINE), tmp_path / "grey.nii")
+    assert run("segment", tmp_path / "grey.nii", "-o", tmp_path / "out", "--weights", weights) == 2
+    message = capsys.readouterr().err
+    assert "refused by the input checks" in message
+    assert "--accept air" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_check_that_does_not_exist_cannot_be_accepted(
+    tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = volume(tmp_path / "head.nii")
+    assert run("segment", path, "-o", tmp_path / "out", "--weights", weights, "--accept", "luck") == 2
+    assert "luck" in capsys.readouterr().err
+
+
+def test_flags_of_a_study_are_refused_for_pictures(
+    tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = picture(tmp_path / "1.png", head_hu())
+    for flag in (["--accept", "bone"], ["--series", "2"], ["--fractional"]):
+        assert run("segment", one, "-o", tmp_path / "out", "--weights", weights, *flag) == 2
+        assert capsys.readouterr().err.startswith(f"error: {flag[0]}: given for pictures")
 
 
 @pytest.mark.parametrize(
     ("flags", "subject"),
-    [(("--device", "cuda"), "--device"), (("--window", "40", "0"), "window"), (("--window", "40", "120"), "--window")],
+    [(("--device", "cuda"), "--device"), (("--window", "40", "120"), "--window")],
 )
 def test_flags_that_do_not_fit_are_refused(
     flags: tuple[str, ...], subject: str, tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]

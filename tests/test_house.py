@@ -66,7 +66,7 @@ def test_the_demo_needs_no_training_package(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert "phantom" in ended.stdout
     assert "mL" in ended.stdout
-    assert list((tmp_path / "demo").glob("*overlay*.png"))
+    assert list((tmp_path / "demo/result").glob("*overlay*.png"))
 
 
 def test_no_source_file_holds_a_pickle_reader():

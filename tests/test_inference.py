@@ -400,6 +400,6 @@ def test_a_picture_named_twice_is_segmented_once(tmp_path: Path) -> None:
 
 def test_a_volume_comes_alone(tmp_path: Path) -> None:
     volume = tmp_path / "head.nii"
-    assert gather([volume]).volume == volume
+    assert gather([volume]).study == volume
     with pytest.raises(BleedmapError, match="together with 1 other"):
         gather([volume, picture(tmp_path / "1.png")])

@@ -48,12 +48,20 @@ def lesions(mask: BoolArray, probability: FloatArray, hu: FloatArray | None = No
         probability: (slice, row, column) float32.
         hu: (slice, row, column); None where HU are not known.
     """
-    labels, _ = ndimage.label(mask, np.ones((3, 3, 3), bool))
-    found = [
+    labels = label_lesions(mask)
+    return [
         _lesion(number, spans, labels, probability, hu)
         for number, spans in enumerate(ndimage.find_objects(labels), 1)
     ]  # fmt: skip
-    return sorted(found, key=lambda lesion: -lesion.voxels)
+
+
+def label_lesions(mask: BoolArray) -> AnyArray:
+    """(slice, row, column) bool -> int32: 0, or the number of the 26-connected lesion, 1 for the largest."""
+    labels, _ = ndimage.label(mask, np.ones((3, 3, 3), bool))
+    sizes = np.bincount(labels.ravel())[1:]
+    numbers = np.zeros(len(sizes) + 1, np.int32)
+    numbers[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, len(sizes) + 1)
+    return numbers[labels]
 
 
 def _lesion(

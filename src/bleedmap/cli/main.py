@@ -10,22 +10,23 @@ from bleedmap.errors import BleedmapError, MissingExtraError
 
 # verb -> (short help, as `bleedmap --help` shows it without loading the verb)
 VERBS = {
-    "demo": "Make a phantom head CT with a bleed, segment it, show the result.",
-    "segment": "Outline hemorrhage on slices (JPEG, PNG) or a volume (NIfTI in HU).",
+    "demo": "Make a phantom head CT with a bleed as DICOM, segment it, show the result.",
+    "segment": "Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).",
+    "batch": "Segment a folder of many studies, DICOM or NIfTI, into one summary table.",
     "data": "The CT-ICH data set: download, verify, summary.",
     "split": "Write a split file: train, validation and test, by patient or by slice.",
     "train": "Train a network on CT-ICH.",
     "evaluate": "Measure a trained network on one side of a split.",
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
-    "phantom": "Write a synthetic head CT with known bleeds as NIfTI.",
+    "phantom": "Write a synthetic head CT with known bleeds as NIfTI or DICOM.",
     "reproduce": "The 2021 thesis, reproduced: its grid, its figures, and what it could not see.",
     "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
 }
 
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
-    "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "filelock": "reproduce", "jinja2": "reproduce",
+    "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce",
     "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "reproduce", "statsmodels": "reproduce",
 }  # fmt: skip
 

@@ -2,9 +2,10 @@
 
 import json
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import click
 
@@ -13,10 +14,27 @@ from bleedmap.cli.options import json_option
 if TYPE_CHECKING:
     from bleedmap.datasets.phantom import Phantom, PhantomSettings
     from bleedmap.datasets.phantom_bleeds import Bleed
+    from bleedmap.datasets.phantom_scan import PhantomScan
+
+_SYNTAXES = ("explicit", "implicit", "big-endian", "deflated", "rle", "jpeg", "jpeg-ls", "jpeg-2000")
 
 
-@click.command(short_help="Write a synthetic head CT with known bleeds as NIfTI.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The CT: a new .nii or .nii.gz file.")
+@dataclass(frozen=True)
+class _Form:
+    """In what form the CT is written."""
+
+    dicom: bool
+    multi_frame: bool
+    transfer_syntax: str | None
+    tilt_deg: float
+    gaps: tuple[int, ...]
+
+
+@click.command(short_help="Write a synthetic head CT with known bleeds as NIfTI or DICOM.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True,
+    help="The CT: a new .nii or .nii.gz file; with --dicom a new folder.",
+)  # fmt: skip
 @click.option("--mask", type=click.Path(path_type=Path), help="The true mask of all bleeds, another NIfTI file.")
 @click.option(
     "--bleed", "bleeds", multiple=True, metavar="TYPE:ML[:SIDE[:HU]]",
@@ -32,44 +50,104 @@ if TYPE_CHECKING:
 @click.option("--streaks/--no-streaks", default=True, help="Dark bands between the petrous bones.")
 @click.option("--beam-hardening/--no-beam-hardening", default=True, help="The bright rim under the skull.")
 @click.option("--headrest/--no-headrest", default=True, help="The holder's arc behind the head.")
+@click.option("--tilt", type=float, default=0.0, metavar="DEG", help="Tilt of the gantry: sheared slices, -45 to 45.")
+@click.option("--dicom", is_flag=True, help="Write a DICOM series into a folder, one file a slice, instead of NIfTI.")
+@click.option("--multi-frame", is_flag=True, help="DICOM: all slices in one Enhanced CT file.")
+@click.option(
+    "--transfer-syntax", type=click.Choice(_SYNTAXES),
+    help="DICOM: how the pixels are stored, always without loss. Not given: explicit, little-endian, uncompressed.",
+)  # fmt: skip
+@click.option(
+    "--gap", "gaps", type=int, multiple=True, metavar="INDEX",
+    help="DICOM: leave this slice out, counted from 0 at the feet; repeat for several.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the files.")
 @json_option
 def command(
     out: Path, mask: Path | None, bleeds: tuple[str, ...], seed: int, spacing: tuple[float, float, float],
     shape: tuple[int, int, int], noise: float, streaks: bool, beam_hardening: bool, headrest: bool,
-    overwrite: bool, as_json: bool,
+    tilt: float, dicom: bool, multi_frame: bool, transfer_syntax: str | None, gaps: tuple[int, ...], overwrite: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Write a phantom: a synthetic head CT in HU, with bleeds of known volume.
 
-    In: nothing. Out: a NIfTI volume, with --mask the truth beside it, and a table of each bleed's true volume: that
-    of its mask, which is within 3 % of the volume asked for where the anatomy has room. No patient's data is in it.
+    In: nothing. Out: a NIfTI volume or, with --dicom, a CT series as a scanner sends it; with --mask the truth as
+    NIfTI; and a table of each bleed's true volume, which is within 3 % of the volume asked for where the anatomy has
+    room. No patient's data is in it.
 
     \b
     bleedmap phantom -o head.nii.gz                                      a healthy head
     bleedmap phantom -o head.nii.gz --mask truth.nii.gz --bleed IPH:12 --bleed SDH:30:right
     bleedmap phantom -o thin.nii.gz --spacing 1 0.9 0.9 --shape 140 256 256 --seed 7
+    bleedmap phantom -o study --dicom --mask truth.nii.gz --bleed IPH:12 --tilt 20 --transfer-syntax jpeg-ls
 
     Types: EDH, SDH, SAH, IPH, IVH. Where two bleeds meet, the one named first keeps the voxels.
-    """
-    from bleedmap.datasets.phantom import PhantomSettings, make_phantom
-    from bleedmap.io import nifti
-    from bleedmap.io.files import written_whole
 
-    _check_targets(out, mask, overwrite)
+    With --tilt or --gap the same head is scanned another way: the true volumes are the head's, and the mask holds what
+    these slices show of them. A gap leaves the NIfTI mask empty at that place.
+    """
+    from bleedmap.datasets.phantom import PhantomSettings
+
+    form = _Form(dicom, multi_frame, transfer_syntax, tilt, gaps)
+    _check_form(form)
+    _check_targets(out, mask, form, overwrite)
     settings = PhantomSettings(
         seed=seed, spacing_mm=spacing, shape=shape, bleeds=tuple(_bleed(one) for one in bleeds), noise_hu=noise,
         streaks=streaks, beam_hardening=beam_hardening, headrest=headrest,
     )  # fmt: skip
-    phantom = make_phantom(settings)
-    with ExitStack() as both:  # each takes its name only when the other is written too
-        ct_beside = both.enter_context(written_whole(out))
-        if mask is not None:
-            nifti.write(both.enter_context(written_whole(mask)), phantom.mask)
-        nifti.write(ct_beside, phantom.volume)
+    phantom = _scanned(settings, form)
+    _write(phantom, settings, form, out, mask, overwrite)
     if as_json:
-        click.echo(json.dumps(_record(settings, phantom, out, mask), indent=2))
+        click.echo(json.dumps(_record(settings, phantom, form, out, mask), indent=2))
     else:
         _print(settings, phantom, [path for path in (out, mask) if path is not None])
+
+
+def _scanned(settings: "PhantomSettings", form: _Form) -> "Phantom | PhantomScan":
+    from bleedmap.datasets.phantom import make_phantom
+    from bleedmap.datasets.phantom_scan import ScanGeometry, scan
+
+    if not form.tilt_deg and not form.gaps:
+        return make_phantom(settings)
+    slices, *plane = settings.shape
+    geometry = ScanGeometry(
+        slices=slices, spacing_mm=settings.spacing_mm[0], shape=(plane[0], plane[1]),
+        pixel_mm=settings.spacing_mm[1:], tilt_deg=form.tilt_deg, missing=form.gaps,
+    )  # fmt: skip
+    return scan(settings, geometry)
+
+
+def _write(
+    phantom: "Phantom | PhantomScan", settings: "PhantomSettings", form: _Form, out: Path, mask: Path | None,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    """The CT and the mask; each takes its name only when the other is written too."""
+    from bleedmap.io import nifti
+    from bleedmap.io.files import written_whole
+
+    with ExitStack() as both:
+        if not form.dicom:
+            nifti.write(both.enter_context(written_whole(out)), phantom.volume)
+        if mask is not None:
+            nifti.write(both.enter_context(written_whole(mask)), phantom.mask)
+        if form.dicom:
+            _write_dicom(phantom, settings, form, out, overwrite)
+
+
+def _write_dicom(
+    phantom: "Phantom | PhantomScan", settings: "PhantomSettings", form: _Form, folder: Path, overwrite: bool
+) -> None:
+    from bleedmap.datasets.phantom_dicom import CtOptions, ct_instances, enhanced_ct, write_series
+
+    options = CtOptions(
+        seed=crc32(repr((settings, form)).encode()),  # other phantoms, other studies
+        transfer_syntax=form.transfer_syntax or _SYNTAXES[0],
+        series_description=f"Head {settings.spacing_mm[0]:.1f} H31s",
+    )  # fmt: skip
+    series = [enhanced_ct(phantom.volume, options=options)] if form.multi_frame else ct_instances(
+        phantom.volume, options=options
+    )  # fmt: skip
+    write_series(folder, series, overwrite=overwrite)
 
 
 def _bleed(text: str) -> "Bleed":
@@ -97,36 +175,63 @@ def _bleed(text: str) -> "Bleed":
     return Bleed(type_, volume_ml, side, hu)
 
 
-def _check_targets(out: Path, mask: Path | None, overwrite: bool) -> None:
+def _check_form(form: _Form) -> None:
+    """Refuse flags of DICOM without --dicom."""
+    from bleedmap.errors import SettingsError
+
+    asked = {"--multi-frame": form.multi_frame, "--transfer-syntax": form.transfer_syntax, "--gap": form.gaps}
+    for flag, value in asked.items():
+        if value and not form.dicom:
+            raise SettingsError(
+                flag, found="asked of a NIfTI file", needed="a DICOM series: NIfTI knows only whole, even stacks",
+                remedy=f"add --dicom, and name a folder with -o; or leave {flag} out",
+            )  # fmt: skip
+
+
+def _check_targets(out: Path, mask: Path | None, form: _Form, overwrite: bool) -> None:
     """Refuse before computing what could not be written after it."""
     from bleedmap.errors import OutputError
+    from bleedmap.io.files import refuse_folder
     from bleedmap.io.nifti import is_nifti
 
-    for path in (out, mask):
+    if form.dicom:
+        if is_nifti(out):
+            raise OutputError(
+                out, found="named as NIfTI", needed="the name of a folder: --dicom writes several files",
+                remedy="for example -o study",
+            )  # fmt: skip
+        refuse_folder(out, overwrite=overwrite)
+    for path in (mask,) if form.dicom else (out, mask):
         if path is None:
             continue
         if not is_nifti(path):
             raise OutputError(
                 path, found="not named as NIfTI", needed="a name that ends in .nii or .nii.gz",
-                remedy="for example head.nii.gz",
+                remedy="for example head.nii.gz, or --dicom for a folder of DICOM files",
             )  # fmt: skip
         if path.is_dir() or (path.exists() and not overwrite):
             raise OutputError(
                 path, found="a folder" if path.is_dir() else "already exists", needed="the name of a new file",
                 remedy="give another name, or --overwrite to replace a file",
             )  # fmt: skip
+    if mask is not None and form.dicom and mask.resolve().is_relative_to(out.resolve()):
+        raise OutputError(mask, found="inside the series' folder", needed="a place of its own", remedy="move it out")
     if mask is not None and mask.resolve() == out.resolve():
         raise OutputError(mask, found="named for the CT and for the mask", needed="two files", remedy="rename one")
 
 
-def _record(settings: "PhantomSettings", phantom: "Phantom", out: Path, mask: Path | None) -> dict[str, Any]:
+def _record(
+    settings: "PhantomSettings", phantom: "Phantom | PhantomScan", form: _Form, out: Path, mask: Path | None
+) -> dict[str, Any]:
     plain = {one.name: getattr(settings, one.name) for one in fields(settings) if one.name != "bleeds"}
     return {
         "phantom": True,
         "out": str(out),
         "mask": None if mask is None else str(mask),
         **plain,
-        "true_volume_ml": round(phantom.mask.volume_ml, 4),
+        **asdict(form),
+        "true_volume_ml": round(sum(one.true_volume_ml for one in phantom.bleeds), 4),
+        "mask_volume_ml": round(phantom.mask.volume_ml, 4),
         "bleeds": [
             {
                 "type": one.asked.type, "side": one.asked.side, "hu": round(one.hu, 1),
@@ -137,7 +242,7 @@ def _record(settings: "PhantomSettings", phantom: "Phantom", out: Path, mask: Pa
     }  # fmt: skip
 
 
-def _print(settings: "PhantomSettings", phantom: "Phantom", written: list[Path]) -> None:
+def _print(settings: "PhantomSettings", phantom: "Phantom | PhantomScan", written: list[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ from bleedmap.errors import OutputError, SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bleedmap.inference.backends import Backend, Precision
-    from bleedmap.models.weights import WeightsFile
+    from bleedmap.inference.backends import Precision
+    from bleedmap.inference.inputs import Inputs
+    from bleedmap.study.segment import Segmenter
 
 _BAR_FROM = 11  # slices; fewer are done before a bar could be read
 _TABLE_ROWS = 20
@@ -24,7 +26,7 @@ _NAMES_SHOWN = 8
 _SUMMARY = "summary.json"
 
 
-@click.command(short_help="Outline hemorrhage on slices (JPEG, PNG) or a volume (NIfTI in HU).")
+@click.command(short_help="Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path),
@@ -49,76 +51,147 @@ _SUMMARY = "summary.json"
 )  # fmt: skip
 @click.option(
     "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
-    help="Window in HU that the pictures were exported in; default: the brain window, 40 120.",
+    help="Pictures: the window in HU that they were exported in; default: the brain window, 40 120.",
 )  # fmt: skip
+@click.option(
+    "--accept", multiple=True, metavar="CHECK",
+    help="A study: go on although this input check refuses it; the results say so. Repeat for several.",
+)  # fmt: skip
+@click.option("--series", type=int, help="DICOM: the series of this number, in place of the one that would be chosen.")
+@click.option("--study", help="DICOM: the study of this Study Instance UID, where the folder holds several.")
+@click.option("--no-dicom", is_flag=True, help="DICOM: leave the DICOM results out.")
+@click.option("--fractional", is_flag=True, help="DICOM: write the probability as a FRACTIONAL segmentation too.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder.")
 @json_option
 def command(
     inputs: tuple[Path, ...], out: Path, weights: str | None, backend_name: str, device: str,
-    precision: "Precision", threshold: float | None, window: tuple[float, float] | None, overwrite: bool,
-    as_json: bool,
+    precision: "Precision", threshold: float | None, window: tuple[float, float] | None, accept: tuple[str, ...],
+    series: int | None, study: str | None, no_dicom: bool, fractional: bool, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on head CT.
 
-    In: JPEG or PNG slices in the brain window (files, or a folder of them), or one NIfTI volume in HU.
+    In: one study as DICOM (a folder, a .zip, a file) or NIfTI in HU; or JPEG or PNG slices in the brain window (files,
+    or a folder of them). `bleedmap batch` takes many studies.
 
     \b
-    Out, for each slice:
-      NAME_mask.png       0 or 255, the slice's own size
-      NAME_prob.png       16-bit: probability × 65535
-      NAME_overlay.png    to look at: white at 0.5 to red at 1, nothing below
-    Out, for a volume, on the file's own grid:
-      NAME_dseg.nii.gz    mask, 0 or 1
-      NAME_probseg.nii.gz probability, 0 to 1
-      NAME_overlay.png    contact sheet of the slices with lesions
-    and summary.json: lesions, pixels, mL (volumes only), weights, version.
+    Out, for a study:
+      report.html              to look at: pictures, lesions, checks, limits
+      NAME_dseg.nii.gz         mask, 0 or 1
+      NAME_probseg.nii.gz      probability, 0 to 1
+      NAME_overlay.png         the slices with lesions on one sheet
+      NAME_lesions.csv         a line for each lesion: mL, mm, HU, slices
+      dicom/segmentation.dcm   DICOM in: a segmentation on the original slices,
+      dicom/report.dcm         a structured report (TID 1500, unverified)
+      dicom/pictures/          and secondary captures for any viewer
+    Out, for each picture:
+      NAME_mask.png            0 or 255, the slice's own size
+      NAME_prob.png            16-bit: probability × 65535
+      NAME_overlay.png         to look at: white at 0.5 to red at 1, nothing below
+    and summary.json: lesions, mL (studies only), checks, weights, version.
 
-    Slices count from 1, in a volume from feet to head. "No hemorrhage found" is a result: the empty mask is
-    written, exit code 0.
+    A study that fails an input check (not a head, contrast, not in HU, …) is refused with the reason. Slices count
+    from 1, in a study from feet to head. "No hemorrhage found" is a result: all files are written, exit code 0.
 
     \b
-    bleedmap segment slices/ -o result/
+    bleedmap segment study/ -o result/
     bleedmap segment head.nii.gz -o result/ --json
+    bleedmap segment slices/*.jpg -o result/
     """
     from bleedmap.inference.inputs import gather
-    from bleedmap.inference.segment import preprocessing_of
-    from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
-    from bleedmap.io.nifti import read_volume
-    from bleedmap.models.weights import locate
-    from bleedmap.window import BRAIN, Window
+    from bleedmap.io.files import refuse_folder
 
     _check_flags(backend_name, device)
-    shown_in = Window(*window) if window else BRAIN
     _refuse_own_input(out, inputs)
     refuse_folder(out, overwrite=overwrite)
     found = gather(list(inputs))
-    volume = read_volume(found.volume) if found.volume else None
-    if volume and window:
-        raise SettingsError(
-            "--window", found="given for a NIfTI volume", needed="pictures; a volume is in HU already",
-            remedy="leave --window out",
-        )  # fmt: skip
-    chosen = locate(weights)
-    preprocessing_of(chosen)  # unusable settings are refused before the folder is begun
-    count = len(volume[0].hu) if volume else len(found.pictures)
-    with (
-        folder_written_whole(out, overwrite=overwrite) as folder,
-        _progress(count, as_json) as advance,
-    ):
-        # What writes results draws with Pillow and loads OpenVINO: late, once the inputs are known to be good.
-        from bleedmap.cli.segment_outputs import Job, segment_pictures, segment_volume
-
-        level = chosen.threshold if threshold is None else threshold
-        job = Job(chosen, _load(chosen, backend_name, device, precision), level, folder, advance)
-        if volume and found.volume:
-            summary = segment_volume(job, found.volume, *volume, found.ignored)
-        else:
-            summary = segment_pictures(job, found.pictures, shown_in, found.ignored)
-        write_json(folder / _SUMMARY, summary)
+    of_studies = {
+        "--accept": accept, "--series": series, "--study": study, "--no-dicom": no_dicom, "--fractional": fractional,
+    }  # fmt: skip
+    network = _Network(weights, backend_name, device, precision, threshold)
+    if found.study:
+        _refuse_flags({"--window": window}, "a study, which is in HU already", "pictures")
+        choice = _Choice(accept, series, study, dicom=not no_dicom, fractional=fractional)
+        summary = _study(found.study, choice, network, out, overwrite, as_json)
+    else:
+        _refuse_flags(of_studies, "pictures", "a study (DICOM or NIfTI)")
+        summary = _pictures(found, window, network, out, overwrite, as_json)
     if as_json:
         click.echo(json.dumps(summary | {"out": str(out)}, indent=2, ensure_ascii=False))
     else:
         _print(summary, out)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The flags that say what computes."""
+
+    weights: str | None
+    backend: str
+    device: str
+    precision: "Precision"
+    threshold: float | None
+
+    def load(self) -> "Segmenter":
+        from bleedmap.inference.segment import preprocessing_of
+        from bleedmap.models.weights import locate
+        from bleedmap.study.segment import Segmenter
+
+        if self.backend == "openvino":
+            return Segmenter.load(self.weights, threshold=self.threshold, precision=self.precision)
+        from bleedmap.inference.torch_backend import TorchBackend
+
+        chosen = locate(self.weights)
+        preprocessing_of(chosen)
+        level = chosen.threshold if self.threshold is None else self.threshold
+        return Segmenter(chosen, TorchBackend(chosen, self.device), level)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The flags of a study alone."""
+
+    accept: tuple[str, ...]
+    series: int | None
+    study: str | None
+    dicom: bool
+    fractional: bool
+
+
+def _study(path: Path, choice: _Choice, network: _Network, out: Path, overwrite: bool, as_json: bool) -> dict[str, Any]:
+    """Everything is read and checked before the network is loaded, and all of it done before the folder is begun."""
+    from bleedmap.study.save import save
+    from bleedmap.study.segment import read_study
+
+    study = read_study(path, study=choice.study, series=choice.series)
+    with _progress(len(study.volume.hu), as_json) as advance:
+        result = network.load().segment(study, accept=choice.accept, advance=advance)
+    return save(result, out, overwrite=overwrite, dicom=choice.dicom, fractional=choice.fractional)
+
+
+def _pictures(
+    found: "Inputs", window: tuple[float, float] | None, network: _Network, out: Path, overwrite: bool, as_json: bool
+) -> dict[str, Any]:
+    from bleedmap.cli.segment_pictures import segment_pictures
+    from bleedmap.io.files import folder_written_whole, write_json
+    from bleedmap.window import BRAIN, Window
+
+    shown_in = Window(*window) if window else BRAIN
+    segmenter = network.load()
+    with (
+        folder_written_whole(out, overwrite=overwrite) as folder,
+        _progress(len(found.pictures), as_json) as advance,
+    ):
+        summary = segment_pictures(segmenter, found.pictures, shown_in, found.ignored, folder, advance)
+        write_json(folder / _SUMMARY, summary)
+    return summary
+
+
+def _refuse_flags(flags: dict[str, Any], given_for: str, meant_for: str) -> None:
+    wrong = [name for name, value in flags.items() if value not in (None, False, ())]
+    if wrong:
+        raise SettingsError(
+            wrong[0], found=f"given for {given_for}", needed=meant_for, remedy=f"leave {wrong[0]} out",
+        )  # fmt: skip
 
 
 def _check_flags(backend_name: str, device: str) -> None:
@@ -137,16 +210,6 @@ def _refuse_own_input(out: Path, inputs: tuple[Path, ...]) -> None:
             out, found=f"holds the input {holding}", needed="a folder of its own for the results",
             remedy="give another folder with -o",
         )  # fmt: skip
-
-
-def _load(weights: "WeightsFile", backend_name: str, device: str, precision: "Precision") -> "Backend":
-    if backend_name == "torch":
-        from bleedmap.inference.torch_backend import TorchBackend
-
-        return TorchBackend(weights, device)
-    from bleedmap.inference.openvino_backend import OpenVinoBackend
-
-    return OpenVinoBackend(weights, precision)
 
 
 @contextmanager
@@ -184,16 +247,22 @@ def _print(summary: dict[str, Any], out: Path) -> None:
             f"[bold]No hemorrhage found[/] in {slices} "
             f"(highest probability {summary['highest_probability']:.2f}, threshold {summary['threshold']:g})"
         )
+    for one in summary.get("checks", []):
+        if one["verdict"] in ("warning", "refusal"):
+            verdict = f"{one['verdict']}{', overruled' if one['overruled'] else ''}"
+            said = f"{one['name']}: {one['found']} (passes: {one['limit']}). {one['meaning']}"
+            console.print(f"[yellow]{verdict}:[/] {escape(said)}", soft_wrap=True)
     for note in summary["notes"]:
         console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
-    by_reason = sorted(summary["ignored"], key=lambda one: str(one["reason"]))
+    by_reason = sorted(summary.get("ignored", []), key=lambda one: str(one["reason"]))
     for reason, group in groupby(by_reason, key=lambda one: str(one["reason"])):
         names = [Path(one["file"]).name for one in group]
         more = f" and {len(names) - _NAMES_SHOWN} more, see {_SUMMARY}" if len(names) > _NAMES_SHOWN else ""
         console.print(f"ignored, {reason}: {escape(', '.join(names[:_NAMES_SHOWN]))}{more}", soft_wrap=True)
     backend = summary["backend"]
     network = f"{summary['weights']['name']} on {backend['name']}, {backend['device']}, {backend['precision']}"
-    console.print(f"Results: {escape(str(out))} [dim]({escape(network)})[/]", soft_wrap=True)
+    shown = out / summary["files"]["report"] if "files" in summary else out
+    console.print(f"Results: {escape(str(shown))} [dim]({escape(network)})[/]", soft_wrap=True)
     console.print(summary["research_only"], style="yellow", soft_wrap=True)
 
 

@@ -2,15 +2,14 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from bleedmap.arrays import AnyArray
 from bleedmap.datasets.ct_ich import CtIch
@@ -20,7 +19,7 @@ from bleedmap.experiments.baselines import BASELINES, Prediction
 from bleedmap.experiments.plan import FOLDS, PARTS, SCALES, UNET, Cell, cells
 from bleedmap.experiments.record import CellResult, Evaluation, evaluation, read_result, sides_in_numbers
 from bleedmap.experiments.thesis_splits import SplitPair, split_pair, split_pairs
-from bleedmap.io.files import output_error
+from bleedmap.io.locks import locked
 from bleedmap.metrics import overlap
 from bleedmap.models.unet import UNet
 from bleedmap.preprocess import Preprocessing
@@ -126,26 +125,12 @@ class Experiment:
         )  # fmt: skip
 
 
-@contextmanager
-def claimed(folder: Path, key: str, *, wait: bool = False) -> Iterator[bool]:
-    """Whether no other process is at it (a cell's key, or 'report'); while inside, none can be.
+def claimed(folder: Path, key: str, *, wait: bool = False) -> AbstractContextManager[bool]:
+    """Yields whether no other process is at it (a cell's key, or 'report'); while inside, none can be.
 
     A killed process lets go of what it had claimed.
     """
-    path = folder / "runs" / f"{key}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, blocking=wait)
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError) as error:
-        raise output_error(path, error if isinstance(error, OSError) else OSError("no locks on this disk")) from error
-    try:
-        yield True
-    finally:
-        lock.release()
+    return locked(folder / "runs" / f"{key}.lock", wait=wait)
 
 
 def result_file(folder: Path, cell: Cell) -> Path:

@@ -118,7 +118,7 @@ def draw_sheet(views: Sequence[SliceView], *, title: str, footer: str, threshold
         RGB (row, column, 3) uint8.
     """
     side = 960 if len(views) == 1 else 360
-    panels = [_panel(view, threshold, side) for view in views]
+    panels = [draw_slice(view, side=side, threshold=threshold) for view in views]
     widest, highest = max(panel.width for panel in panels), max(panel.height for panel in panels)
     layout = _Layout(len(views), max(widest, side // 2), max(highest, side // 2), side)
     sheet = Image.new("RGB", layout.size, _PAPER)
@@ -144,7 +144,8 @@ def _place(sheet: Image.Image, layout: _Layout, index: int, view: SliceView, pan
     _line(pen, (left, upper + height + layout.text), view.caption, layout.text, _INK, width)
 
 
-def _panel(view: SliceView, threshold: float, side: int) -> Image.Image:
+def draw_slice(view: SliceView, *, side: int, threshold: float) -> Image.Image:
+    """One slice with its overlay, in its true proportion, `side` pixels along its longer side; without any words."""
     rows, columns = view.grey.shape
     height, width = rows * view.row_over_column, float(columns)
     zoom = side / max(height, width)

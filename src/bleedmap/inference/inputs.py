@@ -1,4 +1,4 @@
-"""What the user named -> the pictures or the volume to segment, each looked into before any work starts."""
+"""What the user named -> the pictures or the study to segment, each looked into before any work starts."""
 
 import re
 from dataclasses import dataclass
@@ -28,35 +28,44 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Either one NIfTI volume, or one or more pictures in their natural order."""
+    """Either one study (DICOM or NIfTI), or one or more pictures in their natural order."""
 
-    volume: Path | None
+    study: Path | None
     pictures: tuple[Picture, ...]
     ignored: tuple[Ignored, ...]
 
 
 def gather(paths: list[Path]) -> Inputs:
-    """Sort what was named into volume, pictures and ignored files; pictures are decoded once to check them.
+    """Sort what was named into study, pictures and ignored files; pictures are decoded once to check them.
+
+    A folder with pictures is one of pictures; one without is taken for DICOM, which the reader looks into.
 
     Raises:
-        InputError: nothing to segment, a volume together with something else, or an unusable picture.
+        InputError: nothing to segment, a study together with something else, or an unusable picture.
     """
     files, ignored = _expanded(paths)
-    volumes = [path for path in files if nifti.is_nifti(path)]
-    if volumes:
+    studies = [path for path in files if is_study(path)]
+    if studies:
         if len(files) > 1:
             raise InputError(
-                volumes[0],
-                found=f"a NIfTI volume together with {len(files) - 1} other input(s)",
-                needed="one NIfTI volume, or pictures only",
-                remedy="segment each volume with a call of its own",
+                studies[0],
+                found=f"a study (DICOM or NIfTI) together with {len(files) - 1} other input(s)",
+                needed="one study, or pictures only",
+                remedy="name the folder that holds the study's files; `bleedmap batch` takes many studies",
             )
-        return Inputs(volumes[0], (), tuple(ignored))
+        return Inputs(studies[0], (), tuple(ignored))
     if not files:
+        if len(paths) == 1 and paths[0].is_dir() and not any(nifti.is_nifti(one.path) for one in ignored):
+            return Inputs(paths[0], (), ())
         raise _nothing(paths, ignored)
     for path in files:
         images.read_grey(path)
     return Inputs(None, _named(files), tuple(ignored))
+
+
+def is_study(path: Path) -> bool:
+    """Whether a file that the user named is for the readers of studies: anything but a picture."""
+    return not path.is_dir() and path.suffix.lower() not in images.SUFFIXES
 
 
 def _expanded(paths: list[Path]) -> tuple[list[Path], list[Ignored]]:
@@ -92,7 +101,7 @@ def _nothing(paths: list[Path], ignored: list[Ignored]) -> InputError:
     return InputError(
         ", ".join(map(str, paths)),
         found=f"no slice to segment ({seen}{more})" if ignored else "an empty folder",
-        needed="JPEG or PNG slices, or one .nii or .nii.gz volume",
+        needed="a DICOM study, one .nii or .nii.gz volume, or JPEG or PNG slices",
         remedy="name the folder that holds the slices, or the files themselves",
     )
 

@@ -130,6 +130,10 @@ def _replace_results(folder: Path, beside: Path) -> None:
     write_json(folder / _LIST, {"program": "bleedmap", "files": sorted(earlier | _listed(beside))})
     for name in earlier:
         (folder / name).unlink(missing_ok=True)
+    emptied = {parent for name in earlier for parent in Path(name).parents if parent != Path()}
+    for parent in sorted(emptied, key=lambda path: -len(path.parts)):
+        with suppress(OSError):  # a stranger's file came into it meanwhile
+            (folder / parent).rmdir()
     for path in sorted(beside.iterdir(), key=lambda path: path.name == _LIST):
         path.replace(folder / path.name)
 

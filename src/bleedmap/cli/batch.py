@@ -1,0 +1,192 @@
+"""`bleedmap batch`."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bleedmap.cli.options import json_option, progress_bar
+from bleedmap.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bleedmap.inference.backends import Precision
+    from bleedmap.study.batch import Step
+    from bleedmap.study.batch_find import Found
+
+_TABLE_ROWS, _ERRORS = 50, 10
+_STYLES = {"found": "bold red", "not found": "green", "refused": "yellow", "failed": "bold magenta"}
+
+
+@click.command(short_help="Segment a folder of many studies, DICOM or NIfTI, into one summary table.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path),
+    help="A new or empty folder for the results, or that of an earlier run, which is gone on with.",
+)  # fmt: skip
+@click.option("--weights", help="Installed weights by name, or an .onnx file; default: the installed ones.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "auto"]), default="fp32", show_default=True,
+    help="fp32: the same on every machine. auto: OpenVINO may take bf16, faster, other at lesions' edges.",
+)  # fmt: skip
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1, min_open=True),
+    help="Lesion from this probability on; default: the weights' own.",
+)  # fmt: skip
+@click.option(
+    "--accept", multiple=True, metavar="CHECK",
+    help="Go on although this input check refuses a study; its results say so. Repeat for several.",
+)  # fmt: skip
+@click.option("--no-dicom", is_flag=True, help="DICOM: leave the DICOM results out.")
+@click.option("--fractional", is_flag=True, help="DICOM: write the probability as a FRACTIONAL segmentation too.")
+@click.option("--retry", is_flag=True, help="Give studies that were refused or failed another turn.")
+@click.option("--overwrite", is_flag=True, help="Make results anew that were made with other settings.")
+@json_option
+def command(
+    folder: Path, out: Path, weights: str | None, precision: "Precision", threshold: float | None,
+    accept: tuple[str, ...], no_dicom: bool, fractional: bool, retry: bool, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Outline hemorrhage on all head CTs in a folder.
+
+    In: a folder, searched to its depths. A study is a NIfTI file in HU; a .zip of DICOM; or DICOM files, which belong
+    together by their Study Instance UID wherever they lie. What is no study is counted at the end.
+
+    \b
+    Out:
+      summary.csv     a row for each study: found, not found, refused or failed; mL, lesions, slices, highest
+                      probability, warnings of the input checks, seconds, error; complete after each study
+      summary.json    the same for programs, with the settings and what was passed by
+      NAME/           what `bleedmap segment` writes of a study; NAME comes from its path
+
+    A study that cannot be read or fails an input check is refused, with the reason in its row; the others go on. Stop
+    it at any moment and give the same command again: what is done is not done again, unless a study's files changed
+    since. Several such commands at once share the work.
+
+    Exit code 0: each study is found, not found or refused. 1: at least one failed, by a fault of the program or files
+    of others in its folder. 2: it could not go on.
+
+    \b
+    bleedmap batch studies/ -o results/
+    bleedmap batch studies/ -o results/ --retry --accept slice-count
+    """
+    from bleedmap.study.batch import BatchOptions, run_batch
+    from bleedmap.study.batch_find import find_studies
+    from bleedmap.study.batch_record import refuse_strangers
+    from bleedmap.study.segment import Segmenter
+
+    if folder.resolve().is_relative_to(out.resolve()):
+        raise OutputError(
+            out, found=f"holds the studies, {folder}", needed="a folder of its own for the results",
+            remedy="give another folder with -o",
+        )  # fmt: skip
+    refuse_strangers(out)
+    segmenter = Segmenter.load(weights, threshold=threshold, precision=precision)
+    with progress_bar("Looking for studies", quiet=as_json) as seen:
+        found = find_studies(folder, out, lambda files: seen(files, files))
+    options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite)
+    with _progress(found, quiet=as_json) as report:
+        summary = run_batch(found, out, segmenter, options, report)
+    if as_json:
+        click.echo(json.dumps(summary | {"out": str(out)}, indent=2, ensure_ascii=False))
+    else:
+        _print(summary, out)
+    sys.exit(1 if summary["counts"]["failed"] else 0)
+
+
+@contextmanager
+def _progress(found: "Found", *, quiet: bool) -> "Iterator[Callable[[Step], None]]":
+    """A bar with the current study's name and the time left; where there is no terminal, a line for each study."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield (lambda step: None) if quiet else _lines()
+        return
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=1800) as progress:
+        task = progress.add_task("", total=len(found.sources))
+        started = False
+
+        def report(step: "Step") -> None:
+            nonlocal started
+            if not started:  # what earlier runs did says nothing of the speed
+                progress.reset(task, total=step.of, completed=int(step.done))
+                started = True
+            progress.update(task, completed=step.done, description=_shown(step.name))
+
+        yield report
+
+
+def _lines() -> "Callable[[Step], None]":
+    begun, done_before = time.monotonic(), -1.0
+
+    def report(step: "Step") -> None:
+        nonlocal done_before
+        done_before = step.done if done_before < 0 else done_before
+        if step.row is None:
+            return
+        done = step.done - done_before
+        left_s = (time.monotonic() - begun) / done * (step.of - step.done)
+        volume = "" if step.row.volume_ml is None else f", {step.row.volume_ml:,.2f} mL"
+        line = f"{step.done:,.0f}/{step.of:,} {step.name}: {step.row.status}{volume}, {step.row.seconds:,.1f} s"
+        click.echo(f"{line}; {left_s / 60:,.1f} min left", err=True)
+
+    return report
+
+
+def _shown(name: str) -> str:
+    from rich.markup import escape
+
+    return escape(name if len(name) <= 40 else f"{name[:39]}…")
+
+
+def _print(summary: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    rows, counts = summary["studies"], summary["counts"]
+    console.print(_table(rows))
+    errors = [row for row in rows if row["error"]]
+    for row in errors[:_ERRORS]:
+        console.print(f"[yellow]{row['status']}[/] {escape(row['name'])}: {escape(row['error'])}", soft_wrap=True)
+    if len(errors) > _ERRORS:
+        console.print(f"and {len(errors) - _ERRORS:,} more, see summary.csv")
+    for one in summary["passed_by"]:
+        more = ", …" if one["count"] > len(one["examples"]) else ""
+        said = f"passed by, {one['reason']}: {one['count']:,} ({', '.join(one['examples'])}{more})"
+        console.print(f"[dim]{escape(said)}[/]", soft_wrap=True)
+    total = f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}"
+    console.print(f"[bold]{total}[/]: {', '.join(f'{count:,} {status}' for status, count in counts.items())}")
+    console.print(f"Summary: {escape(str(out / 'summary.csv'))}", soft_wrap=True)
+    console.print(summary["research_only"], style="yellow", soft_wrap=True)
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("Study", "", "mL", "Lesions", "Slices", "Highest probability", "Seconds", "Warnings"):
+        table.add_column(name, justify="left" if name in ("Study", "", "Warnings") else "right")
+    for row in rows[:_TABLE_ROWS]:
+        numbers = (
+            ("{:,.2f}", row["volume_ml"]), ("{:,}", row["lesions"]), ("{:,}", row["slices"]),
+            ("{:.2f}", row["highest_probability"]), ("{:,.1f}", row["seconds"]),
+        )  # fmt: skip
+        table.add_row(
+            Text(row["name"]),
+            Text(row["status"], _STYLES[row["status"]]),
+            *("–" if value is None else form.format(value) for form, value in numbers),
+            Text(", ".join(row["warnings"])),
+        )
+    if len(rows) > _TABLE_ROWS:
+        table.caption = f"and {len(rows) - _TABLE_ROWS:,} more, see summary.csv"
+    return table

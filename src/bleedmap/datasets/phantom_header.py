@@ -1,0 +1,187 @@
+"""What every DICOM instance of a phantom says: who, which study and series, how it was scanned, where it lies.
+
+Modules of the CT Image IOD: DICOM PS3.3 A.3. Everything is made up; the same options give the same bytes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
+from bleedmap.errors import SettingsError
+from bleedmap.geometry import PlaneTurn, SliceGrid
+from bleedmap.volume import Volume
+
+PATIENT_NAME = "Phantom^Synthetic"
+PATIENT_ID = "PHANTOM"
+_DATE, _TIME = "20240102", "030405"
+_SQUARE_WITHIN = 1e-4  # cosine between rows and columns up to which DICOM's plane orientation describes them
+
+
+@dataclass(frozen=True)
+class CtOptions:
+    """How a phantom's series is written; the same options and volume give the same instances.
+
+    Attributes:
+        seed: of every UID. Series of one seed are one study on one frame of reference.
+        series_number: also sets the series apart; a study's series each need their own.
+        series_description: (0008,103E).
+        image_type: (0008,0008).
+        transfer_syntax: a name of phantom_encoding.TRANSFER_SYNTAXES.
+        signed: whether stored values may be negative (PixelRepresentation 1).
+        bits_stored: 12 or 16; what does not fit saturates, as in a scanner.
+        slope, intercept: HU = slope · stored value + intercept.
+        padding: the stored value outside a circular field of view, as (0028,0120); None: no circle, no padding.
+        monochrome1: mark the images as shown inverted. Stored values and HU stay: PS3.3 C.7.6.3.1.2 is about display.
+        kernel: (0018,1210).
+        contrast: agent, (0018,0010); None: no contrast module.
+        kvp: (0018,0060).
+        age: (0010,1010), for example '060Y'.
+        body_part: (0018,0015).
+        reverse_numbers: instance numbers run head to feet, against the order of the slices.
+    """
+
+    seed: int = 0
+    series_number: int = 2
+    series_description: str = "Head 5.0 H31s"
+    image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "AXIAL")
+    transfer_syntax: str = "explicit"
+    signed: bool = False
+    bits_stored: int = 12
+    slope: float = 1.0
+    intercept: float = -1024.0
+    padding: int | None = None
+    monochrome1: bool = False
+    kernel: str = "H31s"
+    contrast: str | None = None
+    kvp: float = 120.0
+    age: str = "060Y"
+    body_part: str = "HEAD"
+    reverse_numbers: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits_stored not in (12, 16):
+            raise _refused("bits stored", f"{self.bits_stored}", "12 or 16")
+        if not np.isfinite([self.slope, self.intercept]).all() or self.slope == 0:
+            raise _refused("rescale", f"slope {self.slope}, intercept {self.intercept}", "finite numbers, slope not 0")
+        low, high = self.stored_range
+        if self.padding is not None and not low <= self.padding <= high:
+            raise _refused("padding", f"{self.padding}", f"a value that can be stored, {low} to {high}")
+
+    @property
+    def stored_range(self) -> tuple[int, int]:
+        """Smallest and largest stored value."""
+        half = 1 << (self.bits_stored - 1)
+        return (-half, half - 1) if self.signed else (0, 2 * half - 1)
+
+    def uid(self, *parts: object) -> UID:
+        """A UID that depends on the seed and on what it is for."""
+        return generate_uid(entropy_srcs=["bleedmap phantom", str(self.seed), *map(str, parts)])
+
+
+PLAIN = CtOptions()
+AS_VIEWED = PlaneTurn()
+
+
+def _refused(subject: str, found: str, needed: str) -> SettingsError:
+    return SettingsError(f"phantom DICOM, {subject}", found=found, needed=needed, remedy="leave the option out")
+
+
+def decimal(number: float) -> str:
+    """A number as a DICOM decimal string, at most 16 characters."""
+    return str(format_number_as_ds(float(number)))
+
+
+def new_instance(options: CtOptions, sop_class: UID, instance: UID) -> Dataset:
+    """Everything but the image: patient, study, series, frame of reference, equipment, SOP common."""
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = sop_class
+    header.file_meta.MediaStorageSOPInstanceUID = instance
+    header.SOPClassUID, header.SOPInstanceUID = sop_class, instance
+    header.SpecificCharacterSet = "ISO_IR 192"
+    header.PatientName, header.PatientID = PATIENT_NAME, PATIENT_ID
+    header.PatientBirthDate, header.PatientSex, header.PatientAge = "", "O", options.age
+    header.StudyInstanceUID, header.StudyID = options.uid("study"), "1"
+    header.StudyDate, header.StudyTime = _DATE, _TIME
+    header.StudyDescription = "Phantom head CT"
+    header.ReferringPhysicianName, header.AccessionNumber = "", ""
+    header.Modality, header.BodyPartExamined = "CT", options.body_part
+    header.SeriesInstanceUID = options.uid("series", options.series_number)
+    header.SeriesNumber, header.SeriesDescription = options.series_number, options.series_description
+    header.SeriesDate, header.SeriesTime = _DATE, _TIME
+    header.ContentDate, header.ContentTime = _DATE, _TIME
+    header.PatientPosition = "HFS"
+    header.FrameOfReferenceUID, header.PositionReferenceIndicator = options.uid("frame of reference"), ""
+    header.Manufacturer, header.ManufacturerModelName = "bleedmap", "phantom"
+    header.DeviceSerialNumber, header.SoftwareVersions = "0", "phantom"
+    return header
+
+
+def add_pixels(header: Dataset, stored: AnyArray, options: CtOptions) -> None:
+    """The image pixel module and native little-endian pixels, (…, row, column) as from `stored_values`."""
+    header.SamplesPerPixel = 1
+    header.PhotometricInterpretation = "MONOCHROME1" if options.monochrome1 else "MONOCHROME2"
+    header.Rows, header.Columns = stored.shape[-2:]
+    header.BitsAllocated, header.BitsStored, header.HighBit = 16, options.bits_stored, options.bits_stored - 1
+    header.PixelRepresentation = int(options.signed)
+    if options.padding is not None:
+        header.add_new("PixelPaddingValue", "SS" if options.signed else "US", options.padding)
+    header.LossyImageCompression = "00"
+    header.PixelData = stored.astype("<i2" if options.signed else "<u2").tobytes()
+    header["PixelData"].VR = "OW"
+
+
+def stored_values(hu: FloatArray, options: CtOptions) -> AnyArray:
+    """(…, row, column) HU -> the same as int16 or uint16 stored values; saturated, with padding if asked for."""
+    low, high = options.stored_range
+    values = np.clip(np.rint((hu - options.intercept) / options.slope), low, high)
+    if options.padding is not None:
+        rows, columns = (np.arange(count) - (count - 1) / 2 for count in hu.shape[-2:])
+        outside = np.hypot(rows[:, None], columns) > min(hu.shape[-2:]) / 2
+        values = np.where(outside, options.padding, values)
+    return np.asarray(values, np.int16 if options.signed else np.uint16)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPlanes:
+    """A grid's planes with rows and columns as stored: DICOM PS3.3 C.7.6.2.1.1.
+
+    Attributes:
+        positions_mm: (slice, 3) centre of each slice's first stored pixel, LPS.
+        orientation: the direction of a row, then that of a column, six cosines.
+        pixel_mm: from row to row, from column to column.
+    """
+
+    positions_mm: DoubleArray
+    orientation: tuple[float, ...]
+    pixel_mm: tuple[float, float]
+
+    @classmethod
+    def of(cls, volume: Volume, turn: PlaneTurn) -> "StoredPlanes":
+        """Of a volume in the standard view that `turn` brings there.
+
+        Raises:
+            SettingsError: rows and columns are not at right angles, which DICOM cannot say.
+        """
+        grid: SliceGrid = volume.grid
+        _, rows, columns = volume.hu.shape
+        down, across = grid.row_step_mm, grid.column_step_mm
+        first = np.zeros(3)
+        if turn.flip_rows:
+            first, down = first + (rows - 1) * down, -down
+        if turn.flip_columns:
+            first, across = first + (columns - 1) * across, -across
+        if turn.transpose:
+            down, across = across, down
+        down_mm, across_mm = float(np.linalg.norm(down)), float(np.linalg.norm(across))
+        skew = abs(float(down @ across)) / (down_mm * across_mm)
+        if skew > _SQUARE_WITHIN:
+            raise _refused("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")
+        orientation = tuple(float(one) for one in np.concatenate([across / across_mm, down / down_mm]))
+        return cls(grid.origins_mm + first, orientation, (down_mm, across_mm))

@@ -1,0 +1,200 @@
+"""DICOM headers from bytes, and their values, when any of it may be damaged.
+
+pydicom raises nearly anything on damaged bytes, at parsing and again when a value is first looked at; both are caught
+here and nowhere else. Its warnings and log lines quote values, which may be a patient's: within `quiet` there are none.
+"""
+
+import logging
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import pydicom
+from pydicom import DataElement, Dataset, config
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.valuerep import PersonName
+
+PREAMBLE = 132  # bytes up to the end of 'DICM': PS3.10 7.1
+_PIXELS = 0x7FE00000  # group of the pixel data; an image's header ends here
+_LOGGERS = [logging.getLogger(name) for name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")]
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+class DamagedError(Exception):
+    """Bytes that are no usable DICOM; the text says why, in a clause without values of the file."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warning and no log line from pydicom, whatever the values."""
+    mode, silent = config.settings.reading_validation_mode, [logger.disabled for logger in _LOGGERS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config.settings.reading_validation_mode = config.IGNORE
+        for logger in _LOGGERS:
+            logger.disabled = True
+        try:
+            yield
+        finally:
+            config.settings.reading_validation_mode = mode
+            for logger, before in zip(_LOGGERS, silent, strict=True):
+                logger.disabled = before
+
+
+def has_preamble(start: bytes) -> bool:
+    """Whether a file's first bytes say that it is DICOM."""
+    return start[PREAMBLE - 4 : PREAMBLE] == b"DICM"
+
+
+def looks_like_dicom(start: bytes) -> bool:
+    """Whether a file's first 140 bytes may be DICOM: the mark, or the old kind that begins with its first element."""
+    return has_preamble(start) or (len(start) > 8 and start[:4] in _FIRST_ELEMENTS and start[4:8] != b"\0\0\0\0")
+
+
+# (0002,0000), (0002,0001), (0008,0000), (0008,0001), (0008,0005), (0008,0008), (0008,0016), (0008,0018)
+_FIRST_ELEMENTS = {
+    struct.pack(order + "HH", *tag)
+    for order in "<>"
+    for tag in ((2, 0), (2, 1), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16), (8, 0x18))
+}
+
+
+def parse(data: bytes, *, pixels: bool, most: int) -> tuple[Dataset, bool]:
+    """Parse a DICOM file's bytes.
+
+    Args:
+        data: the file, or where `pixels` is false its beginning.
+        pixels: whether to go on into the pixel data.
+        most: how many bytes a deflated file may inflate to.
+
+    Returns:
+        The header, and whether it ended before the bytes did (if not, the bytes may be too few).
+
+    Raises:
+        DamagedError: not DICOM, or cannot be parsed.
+    """
+    try:
+        with quiet():
+            stream = BytesIO(data)
+            meta = _meta(stream) if has_preamble(data) else Dataset()
+            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                stream, whole = _inflated(data[stream.tell() :], most)
+                if pixels and not whole:
+                    raise DamagedError(f"its deflated content exceeds {most >> 20:,} MiB, or is cut off")
+                body = read_dataset(stream, False, True, stop_when=None if pixels else _at_pixels)
+                header = FileDataset(stream, body, file_meta=FileMetaDataset(meta), is_implicit_VR=False)
+            else:
+                stream.seek(0)
+                header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
+            header.buffer = None  # it would hold all the bytes for as long as the header lives
+            _check_uids(header)
+            return header, stream.tell() < len(stream.getbuffer())
+    except DamagedError:
+        raise
+    except Exception as error:
+        raise DamagedError(f"damaged ({type(error).__name__} while parsing)") from error
+
+
+def _meta(stream: BytesIO) -> Dataset:
+    """The file meta information, always explicit little endian: PS3.10 7.1. The stream is left behind it."""
+    stream.seek(PREAMBLE)
+    return read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+
+
+def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return int(tag) >= _PIXELS
+
+
+def _inflated(data: bytes, most: int) -> tuple[BytesIO, bool]:
+    """Inflate no more than `most` bytes: PS3.5 A.5. Also whether that was all."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    return BytesIO(inflater.decompress(data, most)), inflater.eof
+
+
+def _check_uids(header: Dataset) -> None:
+    for keyword in _UIDS:
+        value = text(header, keyword)
+        if value is None or len(value) > 64 or not set(value) <= set("0123456789."):
+            raise DamagedError(f"no usable {keyword}")
+
+
+def settle(header: Dataset) -> None:
+    """Convert every value now, and take out those that cannot be: later users of the header meet no surprise."""
+    with quiet():
+        for tag in list(header.keys()):
+            try:
+                element = header[tag]
+                if element.VR == "SQ":
+                    for item in element.value:
+                        settle(item)
+            except Exception:
+                del header[tag]
+
+
+def value_of(header: Dataset, key: str | tuple[int, int]) -> Any:
+    """A value as pydicom gives it, by keyword or tag; None where there is none or it cannot be read."""
+    try:
+        found = header.get(key)
+        return found.value if isinstance(found, DataElement) else found
+    except Exception:
+        return None
+
+
+def texts(header: Dataset, keyword: str | tuple[int, int]) -> tuple[str, ...]:
+    """A value of one or several texts, stripped; () where there is none."""
+    value = value_of(header, keyword)
+    if value is None or isinstance(value, bytes | Dataset):
+        return ()
+    try:
+        several = [value] if isinstance(value, str | PersonName) or not hasattr(value, "__iter__") else list(value)
+        found = tuple(str(one).strip(" \0") for one in several)
+    except Exception:
+        return ()
+    return found if any(found) else ()
+
+
+def text(header: Dataset, keyword: str) -> str | None:
+    """A text, several joined by '\\'; None where there is none."""
+    return "\\".join(texts(header, keyword)) or None
+
+
+def numbers(header: Dataset, keyword: str | tuple[int, int], count: int) -> tuple[float, ...]:
+    """Exactly `count` finite numbers, or ()."""
+    try:
+        found = tuple(float(one) for one in texts(header, keyword))
+    except ValueError:
+        return ()
+    return found if len(found) == count and all(map(math.isfinite, found)) else ()
+
+
+def number(header: Dataset, keyword: str | tuple[int, int]) -> float | None:
+    """One finite number, or None."""
+    return next(iter(numbers(header, keyword, 1)), None)
+
+
+def integer(header: Dataset, keyword: str | tuple[int, int]) -> int | None:
+    """One whole number, or None."""
+    found = number(header, keyword)
+    return int(found) if found is not None and found == int(found) else None
+
+
+def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a sequence; () where there is none."""
+    value = value_of(header, keyword)
+    try:
+        return tuple(value) if isinstance(value, pydicom.Sequence) else ()
+    except Exception:
+        return ()
+
+
+def first_item(header: Dataset, keyword: str) -> Dataset:
+    """The first item of a sequence; an empty one where there is none."""
+    return next(iter(items(header, keyword)), Dataset())

@@ -1,0 +1,212 @@
+"""What the voxels show of a head, measured on a coarse grid: the cavity that bone surrounds, the body's outline.
+
+A cranial cavity is soft tissue that has bone on at least three of its four sides, so that a skull with a piece taken
+out still counts, and whose rim lies along bone. Jaw, neck and chest have bone on three sides too, but not along
+the rim; only a tongue behind a full row of teeth is taken for a cavity, of 75 cm² at the most.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
+from bleedmap.volume import Volume
+
+# The values below were set on CT-ICH's 82 patients (`python tests/ct_ich_gate.py FOLDER`), a newborn among them.
+BONE_HU = 150.0  # at 250 HU the newborn's skull is gone (cavity 0 of 19 slices); brain and fresh blood stay below 100
+SOFT_HU = (-50.0, 150.0)  # brain, CSF and blood with their noise; fat, air and bone are out
+BODY_HU = -300.0  # halfway from air to fat and beyond; a foam pillow stays below
+PADDING_HU = -1100.0  # below air by more than noise: filled in, not measured
+LEAST_RIM = 0.66  # of the rim along bone: brain mostly 0.7 to 1.0, jaw and neck 0.2 to 0.7, with all teeth 0.86
+LEAST_CAVITY_CM2 = 10.0  # below: a spinal canal, a foramen, the very vertex
+_COARSE_MM = 1.8  # between the pixels looked at
+_COARSE_SLICE_MM = 2.5
+_RIM_MM = 4.0  # how near bone the rim must lie: two coarse pixels
+_BRIDGED_MM = 15.0  # the cavity may fail to be seen this far, where petrous bone and orbits break its rim
+_IN_PLANE = np.zeros((3, 3, 3), np.bool_)
+_IN_PLANE[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """Measurements of a volume. Slices are indices from 0.
+
+    Attributes:
+        cavity: first and last slice of the cranial cavity; None where no slice shows one.
+        cavity_ml: soft tissue in it.
+        largest_cm2: its area on the slice where that is largest.
+        lowest_share: what bone closes in all around on the volume's first slice, over the largest area: small at the
+            foramen magnum and below.
+        highest_share: the cavity's area on the last slice, over the largest; 0 where it does not reach there.
+        brain_hu: median in the cavity; None without one.
+        spread_hu: 1.4826 times the median distance from it: grey, white and CSF apart, and the noise.
+        outline_mm: (length, width) of the largest body on any slice with cavity, or on any slice; 0 without one.
+        cut_mm: how much of the body's edge lies at the border of the picture, on the slice with cavity where most.
+        cut_slices: on how many of the slices looked at it does so.
+        middle_hu: median of the volume's middle third along each axis, whatever it shows.
+        below_mm: from the volume's first slice up to the cavity.
+    """
+
+    cavity: tuple[int, int] | None
+    cavity_ml: float
+    largest_cm2: float
+    lowest_share: float
+    highest_share: float
+    brain_hu: float | None
+    spread_hu: float | None
+    outline_mm: tuple[float, float]
+    cut_mm: float
+    cut_slices: int
+    middle_hu: float
+    below_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Coarse:
+    """Every few slices, rows and columns of a volume."""
+
+    hu: FloatArray
+    numbers: AnyArray  # the volume's slice that each of ours is
+    slice_ml_per_cm2: DoubleArray  # what each of ours stands for
+    pixel_mm: tuple[float, float]
+
+    @property
+    def pixel_cm2(self) -> float:
+        return self.pixel_mm[0] * self.pixel_mm[1] / 100
+
+
+def measure(volume: Volume) -> Anatomy:
+    """Measure a volume in the standard view: slices feet to head."""
+    coarse = _coarse(volume)
+    soft, area_cm2 = _cavities(coarse)
+    shown = _cranial(coarse, area_cm2)
+    inside = coarse.hu[soft & shown[:, None, None]]
+    median = float(np.median(inside)) if inside.size else None
+    found = np.flatnonzero(shown)
+    outline_mm, at_border_mm = _outline(coarse, found if found.size else np.arange(len(shown)))
+    largest = float(area_cm2[shown].max()) if found.size else 0.0
+    span = (int(coarse.numbers[found[0]]), int(coarse.numbers[found[-1]])) if found.size else None
+    return Anatomy(
+        cavity=span,
+        cavity_ml=float((area_cm2 * shown) @ coarse.slice_ml_per_cm2),
+        largest_cm2=largest,
+        lowest_share=_closed_cm2(coarse, 0) / largest if largest else 0.0,
+        highest_share=float(area_cm2[-1] / largest) if shown[-1] else 0.0,
+        brain_hu=median,
+        spread_hu=None if median is None else float(1.4826 * np.median(np.abs(inside - median))),
+        outline_mm=outline_mm,
+        cut_mm=float(at_border_mm.max()),
+        cut_slices=int((at_border_mm > 0).sum()),
+        middle_hu=float(np.median(coarse.hu[tuple(slice(n // 3, n - n // 3) for n in coarse.hu.shape)])),
+        below_mm=float(volume.grid.heights_mm[span[0]]) if span else 0.0,
+    )
+
+
+def _coarse(volume: Volume) -> _Coarse:
+    between_mm, *pixel_mm = volume.grid.spacing_mm
+    rows, columns = (
+        int(np.clip(round(_COARSE_MM / mm), 1, max(1, count // 32)))
+        for mm, count in zip(pixel_mm, volume.hu.shape[1:], strict=True)
+    )
+    step = int(np.clip(round(_COARSE_SLICE_MM / between_mm), 1, max(1, len(volume.hu) // 8)))
+    numbers = np.arange(0, len(volume.hu), step)
+    extents_mm = np.add.reduceat(volume.grid.extents_mm, numbers)
+    return _Coarse(
+        np.ascontiguousarray(volume.hu[::step, ::rows, ::columns]),
+        numbers,
+        np.asarray(extents_mm / 10, np.float64),
+        (pixel_mm[0] * rows, pixel_mm[1] * columns),
+    )
+
+
+def _cavities(coarse: _Coarse) -> tuple[BoolArray, DoubleArray]:
+    """On each slice the largest soft part that bone surrounds, and its area in cm²; 0 where its rim is not bone."""
+    bone = coarse.hu > BONE_HU
+    soft = (coarse.hu > SOFT_HU[0]) & (coarse.hu < SOFT_HU[1])
+    part = largest_part(_shrunk(_grown(_grown_shrunk(soft & _surrounded(bone)), 2), 2))
+    near = _grown(bone, max(1, round(_RIM_MM / min(coarse.pixel_mm))))
+    rim = part & ~_shrunk(part, 1)
+    along_bone = (rim & near).sum(axis=(1, 2)) / np.maximum(rim.sum(axis=(1, 2)), 1)
+    soft &= part
+    area_cm2 = soft.sum(axis=(1, 2)) * coarse.pixel_cm2
+    return soft, np.asarray(area_cm2 * (along_bone >= LEAST_RIM), np.float64)
+
+
+def _surrounded(bone: BoolArray) -> BoolArray:
+    """Whether bone lies on at least three of the four sides: front, back, right, left, in the slice."""
+    so_far = np.logical_or.accumulate
+    sides = so_far(bone, axis=1).astype(np.uint8)
+    sides += so_far(bone[:, ::-1], axis=1)[:, ::-1]
+    sides += so_far(bone, axis=2)
+    sides += so_far(bone[:, :, ::-1], axis=2)[:, :, ::-1]
+    return np.asarray((sides >= 3) & ~bone)
+
+
+def _cranial(coarse: _Coarse, area_cm2: DoubleArray) -> BoolArray:
+    """(slice,) which slices show the cranial cavity: the run of most volume, with short breaks."""
+    lit = coarse.hu.max(axis=(1, 2)) > BODY_HU  # blank slices break no run
+    order = np.cumsum(lit)
+    found = np.flatnonzero(area_cm2 >= LEAST_CAVITY_CM2)
+    if not found.size:
+        return np.zeros(len(area_cm2), np.bool_)
+    bridged = max(1, round(_BRIDGED_MM / (10 * float(np.median(coarse.slice_ml_per_cm2)))))
+    runs = np.split(found, np.flatnonzero(np.diff(order[found]) > bridged + 1) + 1)
+    chosen = max(runs, key=lambda run: float(area_cm2[run] @ coarse.slice_ml_per_cm2[run]))
+    shown = np.zeros(len(area_cm2), np.bool_)
+    shown[chosen] = True
+    return shown
+
+
+def _closed_cm2(coarse: _Coarse, index: int) -> float:
+    """Area of the largest part of one slice that bone closes in all around, but for holes of a pixel or two."""
+    open_to_all = ~_grown(coarse.hu[[index]] > BONE_HU, 1)
+    outside = np.pad(open_to_all, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    labels, _ = ndimage.label(outside, _IN_PLANE)
+    inside = largest_part((labels != labels[0, 0, 0]) & outside)
+    return float(_grown(inside, 1).sum() * coarse.pixel_cm2)
+
+
+def _outline(coarse: _Coarse, among: AnyArray) -> tuple[tuple[float, float], DoubleArray]:
+    """(length, width) of the largest body on the slices `among`, and how many mm of it lie at each one's border."""
+    hu = coarse.hu[among]
+    body = largest_part(_grown_shrunk(hu > BODY_HU))
+    length, width = (
+        float(body.any(axis=axis).sum(axis=1).max() * mm) for axis, mm in zip((2, 1), coarse.pixel_mm, strict=True)
+    )
+    edge = _grown(hu < PADDING_HU, 1)
+    edge[:, [0, -1]] = edge[:, :, [0, -1]] = True
+    return (length, width), (body & edge).sum(axis=(1, 2)) * float(np.mean(coarse.pixel_mm))
+
+
+def largest_part(mask: BoolArray) -> BoolArray:
+    """(slice, row, column): of each slice's connected parts the one of most pixels."""
+    labels, count = ndimage.label(mask, _IN_PLANE)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    last = np.maximum.accumulate(labels.max(axis=(1, 2)))  # parts are numbered slice by slice
+    first = np.append(0, last[:-1]) + 1
+    best = [lo + int(sizes[lo : hi + 1].argmax()) if hi >= lo else -1 for lo, hi in zip(first, last, strict=True)]
+    return np.asarray(labels == np.array(best)[:, None, None])
+
+
+def _grown(mask: BoolArray, pixels: int) -> BoolArray:
+    """Grown in the slice by some pixels each way, squarely."""
+    grown = mask.copy()
+    for _ in range(pixels):
+        wide = grown.copy()
+        wide[:, 1:] |= grown[:, :-1]
+        wide[:, :-1] |= grown[:, 1:]
+        grown = wide.copy()
+        grown[:, :, 1:] |= wide[:, :, :-1]
+        grown[:, :, :-1] |= wide[:, :, 1:]
+    return grown
+
+
+def _shrunk(mask: BoolArray, pixels: int) -> BoolArray:
+    """Shrunk in the slice by some pixels each way; beyond the border counts as inside."""
+    return ~_grown(~mask, pixels)
+
+
+def _grown_shrunk(mask: BoolArray) -> BoolArray:
+    """Without what is thinner than three pixels: skin folds, headrests, noise."""
+    return _grown(_shrunk(mask, 1), 1)

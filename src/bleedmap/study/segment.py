@@ -1,0 +1,202 @@
+"""A study in, its result out: the whole way in one call, or in its steps."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bleedmap.arrays import FloatArray
+from bleedmap.errors import InputError
+from bleedmap.inference.backends import Backend, BackendRecord, Precision
+from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference.results import summarise_volume
+from bleedmap.inference.segment import preprocessing_of, segment_slices
+from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom import read_series, scan
+from bleedmap.io.dicom_series import DicomSeries
+from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
+from bleedmap.models.weights import WeightsFile, locate
+from bleedmap.postprocess import to_mask
+from bleedmap.study.checks import Check
+from bleedmap.study.gate import check_input, refused
+from bleedmap.study.result import Result
+from bleedmap.volume import Mask, ProbabilityMap, Volume
+
+_MEMORY = "volume"  # the source and name of a volume that came from no file
+Advance = Callable[[int], None]
+
+
+def _silent(slices: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What was read, before anything is segmented; the fields are those of `Result`."""
+
+    name: str
+    source: str
+    volume: Volume
+    acquisition: Acquisition
+    dicom: DicomSeries | None = None
+    nifti: NiftiGrid | None = None
+    notes: tuple[str, ...] = ()
+
+
+def segment(
+    source: str | Path | Volume,
+    *,
+    weights: str | Path | None = None,
+    threshold: float | None = None,
+    precision: Precision = "fp32",
+    accept: tuple[str, ...] = (),
+    study: str | None = None,
+    series: int | None = None,
+) -> Result:
+    """Find and outline hemorrhage in one head CT, on the CPU.
+
+    Args:
+        source: a folder, zip or file of DICOM, a NIfTI file in HU, or a `Volume`.
+        weights: installed weights by name, or an .onnx file; None: the installed ones.
+        threshold: lesion from this probability on; None: the weights' own.
+        precision: 'fp32' is the same on every machine; 'auto' may take bf16, faster.
+        accept: names of input checks whose refusal is overruled, on the caller's responsibility.
+        study: Study Instance UID, where the folder holds several.
+        series: series number, in place of the one that would be chosen.
+
+    Returns:
+        The result; an empty mask where nothing was found. `bleedmap.study.save.save(result, folder)` writes it.
+
+    Raises:
+        InputError: unreadable, or refused by an input check.
+        WeightsError: weights that are missing or damaged.
+    """
+    return Segmenter.load(weights, threshold=threshold, precision=precision).segment(
+        read_study(source, study=study, series=series), accept=accept
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A loaded network, ready for many studies."""
+
+    weights: WeightsFile
+    backend: Backend
+    threshold: float
+
+    @classmethod
+    def load(
+        cls, weights: str | Path | None = None, *, threshold: float | None = None, precision: Precision = "fp32"
+    ) -> "Segmenter":
+        """Load weights into OpenVINO.
+
+        Raises:
+            WeightsError: weights that are missing or damaged.
+        """
+        chosen = locate(weights)
+        preprocessing_of(chosen)  # unusable settings are refused before the network is compiled
+        return cls(chosen, OpenVinoBackend(chosen, precision), chosen.threshold if threshold is None else threshold)
+
+    def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = _silent) -> Result:
+        """Check the study, then segment it.
+
+        Args:
+            study: as `read_study` gives it.
+            accept: names of input checks whose refusal is overruled.
+            advance: called with the number of slices finished since the last call.
+
+        Raises:
+            InputError: an input check refuses it.
+        """
+        checks = checked(study, accept)
+        _, row_mm, column_mm = study.volume.grid.spacing_mm
+        probability = segment_slices(
+            study.volume.hu, preprocessing_of(self.weights), self.backend, advance, (row_mm, column_mm)
+        )
+        return conclude(study, checks, probability, self.weights, self.backend.record, self.threshold)
+
+
+def read_study(
+    source: str | Path | Volume, *, study: str | None = None, series: int | None = None, advance: Advance = _silent
+) -> Study:
+    """Read one study.
+
+    Args:
+        source, study, series: as `segment`.
+        advance: called with the number of slices read since the last call.
+
+    Raises:
+        InputError: not a study that can be read, with the reason.
+    """
+    if isinstance(source, Volume):
+        return Study(_MEMORY, _MEMORY, source, Acquisition())
+    path = Path(source)
+    if is_nifti(path):
+        if study is not None or series is not None:
+            raise InputError(
+                path, found="a study or series chosen for a NIfTI volume", needed="DICOM, which holds series",
+                remedy="leave the choice out",
+            )  # fmt: skip
+        volume, grid = read_volume(path)
+        return Study(_name(path), str(source), volume, Acquisition(), nifti=grid)
+    read = read_series(scan(path), study=study, series=series, advance=advance)
+    return Study(_name(path), str(source), read.volume, read.acquisition, dicom=read, notes=read.notes)
+
+
+def _name(path: Path) -> str:
+    """The path's last part without its ending, in characters that every disk takes."""
+    name = path.resolve().name
+    for ending in (".nii.gz", ".nii", ".zip", ".dcm"):
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "study"
+
+
+def checked(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]:
+    """The input checks of a study.
+
+    Raises:
+        InputError: one refuses it, and is not among `accept`.
+        SettingsError: `accept` names no check.
+    """
+    checks = check_input(study.volume, study.acquisition)
+    refusal = refused(study.source, checks, accept)
+    if refusal is not None:
+        raise refusal
+    return checks
+
+
+def conclude(
+    study: Study,
+    checks: tuple[Check, ...],
+    probability: FloatArray,
+    weights: WeightsFile,
+    backend: BackendRecord,
+    threshold: float,
+) -> Result:
+    """Probability -> mask, lesions and their measures.
+
+    Args:
+        study: what was read.
+        checks: of its input.
+        probability: (slice, row, column) float32 in 0 to 1, on the study's grid.
+        weights, backend, threshold: what made it, for the record.
+    """
+    grid = study.volume.grid
+    found = ProbabilityMap(probability, grid)
+    mask = Mask(to_mask(probability, threshold), grid)
+    return Result(
+        name=study.name,
+        source=study.source,
+        volume=study.volume,
+        mask=mask,
+        probability=found,
+        findings=summarise_volume(found, mask, study.volume.hu),
+        checks=checks,
+        acquisition=study.acquisition,
+        dicom=study.dicom,
+        nifti=study.nifti,
+        weights=weights,
+        backend=backend,
+        threshold=threshold,
+        notes=study.notes,
+    )
