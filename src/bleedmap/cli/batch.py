@@ -96,7 +96,8 @@ def command(
         click.echo(json.dumps(summary | {"out": str(out)}, indent=2, ensure_ascii=False))
     else:
         _print(summary, out)
-    sys.exit(1 if summary["counts"]["failed"] else 0)
+    if summary["counts"]["failed"]:
+        sys.exit(1)
 
 
 @contextmanager

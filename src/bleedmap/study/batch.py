@@ -1,6 +1,5 @@
 """Many studies, one after another, with one loaded network; each ends in a row of the summary, whatever happens."""
 
-import gc
 import time
 import traceback
 from collections.abc import Callable
@@ -139,7 +138,6 @@ class _Batch:
                 if not self._is_settled(source, self._records.read(source.key)):
                     self._turn(source)
                 self._open.remove(source)
-            gc.collect()  # a study's headers refer to each other: they would stay for some turns
 
     def _turn(self, source: Source) -> None:
         name, begun = self._names[source.key], time.monotonic()
@@ -148,12 +146,12 @@ class _Batch:
         try:
             refuse_folder(self._records.out / name, overwrite=True)
             row = self._row(source, **self._segmented(source, name, work / "results"))
-        except OutputError as error:
-            if isinstance(error.__cause__, OSError):
+        except InputError as error:
+            row = self._row(source, status="refused", error=_told(error))
+        except BleedmapError as error:
+            if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
                 raise  # the disk's: it would be every study's
             row = self._row(source, status="failed", error=_told(error))
-        except BleedmapError as error:
-            row = self._row(source, status="refused", error=_told(error))
         except Exception as error:
             row = self._row(source, status="failed", error=_fault(error))
         row = replace(row, seconds=round(time.monotonic() - begun, 2))
@@ -196,7 +194,7 @@ def _read(source: Source) -> Study:
             damaged.append(Unreadable(str(path), error.found))
     if not files:
         raise InputError(
-            source.path, found=f"{len(damaged):,} DICOM files, none of which can be read ({damaged[0].reason})",
+            source.path, found=f"none of its {len(damaged):,} DICOM files can be read ({damaged[0].reason})",
             needed="DICOM files of a head CT", remedy="send or copy the study again",
         )  # fmt: skip
     read = dicom.read_series(DicomFound(source.path, tuple(files), tuple(damaged), 0, 0), study=source.uid)

@@ -39,8 +39,8 @@ def name_studies(places: Mapping[str, str], known: Mapping[str, str], taken: Ite
 
 def _fit(place: str) -> str:
     """In letters, digits and a few signs, of a length that every disk takes, and no device's name on Windows."""
-    parts = Path(place).parts
-    name = unicodedata.normalize("NFC", "_".join([*parts[:-1], stem(parts[-1])]))
+    *above, last = Path(place).parts or ("",)
+    name = unicodedata.normalize("NFC", "_".join([*above, stem(last)]))
     name = re.sub(r"[^\w.+-]+", "_", name).strip("._-+")
     if len(name) > _MOST_CHARACTERS or len(name.encode()) > _MOST_BYTES:
         end = f"-{short_hash(place)}"

@@ -101,7 +101,8 @@ class Records:
             earlier = _json(file)
             if earlier not in (None, settings) and not overwrite:
                 raise _other_settings(out, earlier, settings)
-            write_json(file, settings)
+            if earlier != settings:
+                write_json(file, settings)
         return records
 
     def names(self, found: Found) -> dict[str, str]:
