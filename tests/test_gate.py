@@ -321,7 +321,7 @@ def test_a_refusal_lists_figures_and_the_flags_that_overrule_it(head):
     checks = check_input(volume(np.clip(head.hu, -20, 100)), replace(GOOD, modality="MR"))
     error = refused("scan.nii.gz", checks)
     assert error is not None
-    assert "modality (MR)" in error.found
+    assert "modality: MR" in error.found
     assert "highest 100 HU" in error.found
     flags = re.findall(r"--accept ([\w-]+)", error.remedy)
     assert {"modality", "air", "bone"} <= set(flags)

@@ -12,6 +12,7 @@ from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import InputError
 
 EVEN_WITHIN_MM = 0.1  # a slice this near to its place on an even stack is on it; positions are stored rounded
+_SMALLEST_STEP = 0.25  # of the median distance between slices
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 
 
@@ -190,18 +191,22 @@ class SliceGrid:
         return np.asarray(origin + in_plane, np.float64)
 
     def evenly(self) -> tuple["SliceGrid", AnyArray]:
-        """An even grid over the same range, at the smallest distance between slices; and for each of its slices the
-        number of ours that is nearest, or -1 where none is within half that distance (a missing slice)."""
+        """An even grid over the same range, and for each of its slices the number of ours that is nearest.
+
+        So each of ours reaches half the way to its neighbours there too, as in `extents_mm`. The step is the smallest
+        distance between slices, but no less than a quarter of the median one, so that two slices that nearly meet do
+        not make thousands.
+        """
         if self.is_even:
             return self, np.arange(len(self))
-        step = float(np.diff(self.heights_mm).min())
+        gaps = np.diff(self.heights_mm)
+        step = max(float(gaps.min()), float(np.median(gaps)) * _SMALLEST_STEP)
         count = round(self.heights_mm[-1] / step) + 1
         heights = np.linspace(0, self.heights_mm[-1], count)
         nearest = np.abs(heights[:, None] - self.heights_mm).argmin(axis=1)
-        near = np.abs(heights - self.heights_mm[nearest]) <= step / 2 + EVEN_WITHIN_MM
         ends = self.origins_mm[[0, -1]]
         origins = ends[0] + (heights / self.heights_mm[-1])[:, None] * (ends[1] - ends[0])
-        return replace(self, origins_mm=origins, thickness_mm=step), np.where(near, nearest, -1)
+        return replace(self, origins_mm=origins, thickness_mm=step), nearest
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def bleedmap() -> None:
     \b
     First steps:
       bleedmap demo                              a synthetic head, segmented
-      bleedmap segment slices/ -o result/        your own slices or NIfTI
+      bleedmap segment study/ -o result/         your own study: DICOM, NIfTI, or slices
       bleedmap data summary --data CT-ICH/       the public data set, counted
     """
 

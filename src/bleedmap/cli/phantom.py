@@ -244,6 +244,7 @@ def _record(
 
 def _print(settings: "PhantomSettings", phantom: "Phantom | PhantomScan", written: list[Path]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -262,4 +263,4 @@ def _print(settings: "PhantomSettings", phantom: "Phantom | PhantomScan", writte
     else:
         console.print(f"Phantom, seed {settings.seed}: a head without a bleed.", highlight=False)
     for path in written:
-        console.print(f"Written: {path}", soft_wrap=True, highlight=False)
+        console.print(f"Written: {escape(str(path))}", soft_wrap=True, highlight=False)

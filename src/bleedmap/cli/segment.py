@@ -158,13 +158,23 @@ class _Choice:
 
 
 def _study(path: Path, choice: _Choice, network: _Network, out: Path, overwrite: bool, as_json: bool) -> dict[str, Any]:
-    """Everything is read and checked before the network is loaded, and all of it done before the folder is begun."""
+    """The flags are checked first; the study is read and segmented before the folder is begun."""
+    from bleedmap.io.nifti import is_nifti
+    from bleedmap.study.gate import accepted_names
     from bleedmap.study.save import save
     from bleedmap.study.segment import read_study
 
+    if is_nifti(path):
+        of_dicom = {
+            "--series": choice.series, "--study": choice.study, "--no-dicom": not choice.dicom,
+            "--fractional": choice.fractional,
+        }  # fmt: skip
+        _refuse_flags(of_dicom, "a NIfTI volume", "a DICOM study")
+    accepted_names(choice.accept)
+    segmenter = network.load()
     study = read_study(path, study=choice.study, series=choice.series)
     with _progress(len(study.volume.hu), as_json) as advance:
-        result = network.load().segment(study, accept=choice.accept, advance=advance)
+        result = segmenter.segment(study, accept=choice.accept, advance=advance)
     return save(result, out, overwrite=overwrite, dicom=choice.dicom, fractional=choice.fractional)
 
 

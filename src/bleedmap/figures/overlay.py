@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bleedmap.arrays import AnyArray, ByteArray, FloatArray
 
 SCALE_START = 0.5  # of the thesis' colour scale; nothing is coloured below
-_OPACITY = 0.62  # of the colour: tissue stays visible beneath
+_OPACITY = 0.35  # of the colour: the density beneath must still be seen; the line says where
 _CONTOUR_WIDTH = 1.6  # pixels of the finished picture
 _CONTOUR = np.array([255, 38, 38], np.float32)
 _PAPER, _INK, _FAINT = (14, 15, 18), (236, 237, 240), (150, 153, 160)

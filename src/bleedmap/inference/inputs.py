@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
+from bleedmap.io.dicom_files import holds_dicom
 
 CT_ICH_MASK_ENDING = "_hge_seg"  # of CT-ICH's reference masks, beside their slices
 
@@ -38,21 +39,21 @@ class Inputs:
 def gather(paths: list[Path]) -> Inputs:
     """Sort what was named into study, pictures and ignored files; pictures are decoded once to check them.
 
-    A folder with pictures is one of pictures; one without is taken for DICOM, which the reader looks into.
+    A folder that holds DICOM anywhere is a study, whatever else lies there: previews, reports, converted files.
 
     Raises:
         InputError: nothing to segment, a study together with something else, or an unusable picture.
     """
+    folders = [path for path in paths if path.is_dir() and holds_dicom(path)]
+    if folders and len(paths) == 1:
+        return Inputs(paths[0], (), ())
+    if folders:
+        raise _not_alone(folders[0], len(paths) - 1)
     files, ignored = _expanded(paths)
     studies = [path for path in files if is_study(path)]
     if studies:
         if len(files) > 1:
-            raise InputError(
-                studies[0],
-                found=f"a study (DICOM or NIfTI) together with {len(files) - 1} other input(s)",
-                needed="one study, or pictures only",
-                remedy="name the folder that holds the study's files; `bleedmap batch` takes many studies",
-            )
+            raise _not_alone(studies[0], len(files) - 1)
         return Inputs(studies[0], (), tuple(ignored))
     if not files:
         if len(paths) == 1 and paths[0].is_dir() and not any(nifti.is_nifti(one.path) for one in ignored):
@@ -61,6 +62,15 @@ def gather(paths: list[Path]) -> Inputs:
     for path in files:
         images.read_grey(path)
     return Inputs(None, _named(files), tuple(ignored))
+
+
+def _not_alone(study: Path, others: int) -> InputError:
+    return InputError(
+        study,
+        found=f"a study (DICOM or NIfTI) together with {others} other input(s)",
+        needed="one study, or pictures only",
+        remedy="name the folder that holds the study's files; `bleedmap batch` takes many studies",
+    )
 
 
 def is_study(path: Path) -> bool:

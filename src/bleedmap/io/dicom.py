@@ -1,5 +1,6 @@
 """A CT series from DICOM: `scan` says what is there, `read_series` chooses one and reads it, in HU on an exact grid."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -57,7 +58,8 @@ def read_series(
         turn = standard_turn(grid)
         hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
         first = planes[0]
-        notes = [*chosen.notes, *doubled, *notes_on(grid, planes, stated_tilt_deg(first)), *pixel_note]
+        notes = [*chosen.notes, *doubled, *notes_on(grid, planes, stated_tilt_deg(first))]
+        notes += [*_rescale_note(planes), *pixel_note]
         headers = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in headers:
             settle(file.header)
@@ -77,6 +79,20 @@ def _volume(found: DicomFound, hu: FloatArray, planes: Sequence[Plane], turn: Pl
         return Volume(hu, turned(stored_grid(planes), turn, planes[0].rows, planes[0].columns))
     except BleedmapError as error:
         raise InputError(found.path, found=error.found, needed=error.needed, remedy=error.remedy) from error
+
+
+def _rescale_note(planes: Sequence[Plane]) -> list[str]:
+    """Scanners rescale all slices of a series alike: one that differs may be damaged, and its HU wrong."""
+    counts = Counter(plane.rescale for plane in planes)
+    (usual, most), *others = counts.most_common()
+    if not others or usual is None:
+        return []
+    other = next(one for one, _ in others)
+    was = "none" if other is None else f"slope {other.slope:g}, intercept {other.intercept:g}"
+    return [
+        f"The rescale to HU differs from slice to slice: slope {usual.slope:g}, intercept {usual.intercept:g} on "
+        f"{most} of {len(planes)}, elsewhere {was}; each slice was rescaled by its own, look at them."
+    ]
 
 
 def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:

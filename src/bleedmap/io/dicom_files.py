@@ -5,15 +5,14 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset
-from pydicom.uid import MediaStorageDirectoryStorage
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom_header import DamagedError, looks_like_dicom, parse, text
+from bleedmap.io.dicom_header import DamagedError, is_directory, looks_like_dicom, parse, text
 
 MOST_FILES = 20_000
 MOST_FILE_BYTES = 700 << 20  # a multi-frame scan of 1,300 slices of 512 × 512
@@ -182,7 +181,7 @@ def scan(path: Path) -> DicomFound:
                 start = read(place, _START_BYTES)
                 if looks_like_dicom(start):
                     file = DicomFile(place, _header(place, read))
-                    if text(file.header, "SOPClassUID") == MediaStorageDirectoryStorage:
+                    if is_directory(file.header):
                         strangers += 1
                     else:
                         files.append(file)
@@ -229,8 +228,22 @@ def read_whole(place: Place, read: Read) -> Dataset:
         ) from error
 
 
+def holds_dicom(folder: Path) -> bool:
+    """Whether a folder has a DICOM file anywhere, by its content; it stops at the first."""
+    for inside, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(inside, name)
+            if _regular(file) is None:
+                continue
+            with suppress(OSError), file.open("rb") as stream:
+                if looks_like_dicom(stream.read(_START_BYTES)):
+                    return True
+    return False
+
+
 def _places(path: Path) -> Iterator[Place]:
-    """Every file once, in the order of the names; special files and links that lead out of the folder are passed by."""
+    """Every file once, in the order of the names; links to files are followed, special files passed by."""
     if not path.is_dir():
         if _is_zip(path):
             with zipfile.ZipFile(path) as archive:
@@ -238,13 +251,13 @@ def _places(path: Path) -> Iterator[Place]:
         elif path.is_file():
             yield Place(path)
         return
-    root, seen = path.resolve(), set()
+    seen = set()
     for folder, folders, names in os.walk(path):  # does not follow links to folders
         folders.sort()
         for name in sorted(names):
             file = Path(folder, name)
             real = _regular(file)
-            if real is None or real in seen or not real.is_relative_to(root):
+            if real is None or real in seen:
                 continue
             seen.add(real)
             if len(seen) > MOST_FILES:

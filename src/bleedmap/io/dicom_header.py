@@ -19,7 +19,7 @@ from pydicom import DataElement, Dataset, config
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from pydicom.valuerep import PersonName
 
 PREAMBLE = 132  # bytes up to the end of 'DICM': PS3.10 7.1
@@ -95,7 +95,8 @@ def parse(data: bytes, *, pixels: bool, most: int) -> tuple[Dataset, bool]:
                 stream.seek(0)
                 header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
             header.buffer = None  # it would hold all the bytes for as long as the header lives
-            _check_uids(header)
+            if not is_directory(header):
+                _check_uids(header)
             return header, stream.tell() < len(stream.getbuffer())
     except DamagedError:
         raise
@@ -117,6 +118,11 @@ def _inflated(data: bytes, most: int) -> tuple[BytesIO, bool]:
     """Inflate no more than `most` bytes: PS3.5 A.5. Also whether that was all."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     return BytesIO(inflater.decompress(data, most)), inflater.eof
+
+
+def is_directory(header: Dataset) -> bool:
+    """Whether a file is a DICOMDIR: told by its meta information, as it has no SOP class of its own. PS3.10 8.6."""
+    return text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
 def _check_uids(header: Dataset) -> None:

@@ -103,11 +103,21 @@ def choose(found: DicomFound, *, study: str | None, series: int | None) -> Chose
     asked = candidates if series is None else [one for one in candidates if one.number == series]
     if not asked:
         numbers = sorted({one.number for one in candidates if one.number is not None})
-        raise _refused(found, f"holds no series {series}, but {', '.join(map(str, numbers))}", "a series number in it")
+        raise _refused(
+            found,
+            f"holds no series {series}, but {', '.join(map(str, numbers))}",
+            "the number of one of its series",
+            "give another number with --series, or leave it out",
+        )
     fit = [one for one in asked if one.fault is None]
     if not fit:
         listed = "".join(f"\n  {_title(one)}: {one.fault}" for one in asked)
-        raise _refused(found, f"holds no series that can be read:{listed}", "an axial CT series of the head")
+        raise _refused(
+            found,
+            f"holds no series that can be read:{listed}",
+            "an axial CT series of the head",
+            "send the original axial series of the head, then name its folder",
+        )
     tallest = max((one.height_mm for one in fit if not _elsewhere(one)), default=0.0)
     ranks = {id(one): _rank(one, tallest) for one in fit}
     fit.sort(key=lambda one: [rank for rank, _ in ranks[id(one)]])
@@ -129,11 +139,21 @@ def _study(found: DicomFound, study: str | None) -> str:
     ct = dict.fromkeys(file.study for file in found.files if sop_class(file) in (CLASSIC_CT, *MULTI_FRAME_CT))
     if study is not None:
         if study not in found.studies:
-            raise _refused(found, f"holds no study {study}", f"one of {', '.join(found.studies[:10])}")
+            raise _refused(
+                found,
+                f"holds no study {study}",
+                f"one of {', '.join(found.studies[:10])}",
+                "give one of these with --study",
+            )
         return study
     if len(ct) > 1:
         listed = "".join(f"\n  {uid}" for uid in list(ct)[:20])
-        raise _refused(found, f"holds {len(ct)} studies with CT images:{listed}", "one study, or one of them named")
+        raise _refused(
+            found,
+            f"holds {len(ct)} studies with CT images:{listed}",
+            "one study",
+            "name one with --study, or take them all with `bleedmap batch`",
+        )
     return next(iter(ct), found.studies[0])
 
 
@@ -272,7 +292,5 @@ def _notes(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> l
     return notes
 
 
-def _refused(found: DicomFound, what: str, needed: str) -> InputError:
-    return InputError(
-        found.path, found=what, needed=needed, remedy="name the study and series to read, or give another folder"
-    )
+def _refused(found: DicomFound, what: str, needed: str, remedy: str) -> InputError:
+    return InputError(found.path, found=what, needed=needed, remedy=remedy)

@@ -1,5 +1,6 @@
 """One series' planes -> stacks that belong together: scouts, other sizes, angles and passes over the head apart."""
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ import numpy as np
 from bleedmap.io.dicom_header import text
 from bleedmap.io.dicom_planes import Plane, sop_class
 from bleedmap.io.dicom_stack import PARALLEL_WITHIN_DEG, SAME_PLACE_MM, angle_deg, heights_mm
+
+_STACK = 4  # slices: fewer are no pass over the head
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,11 @@ def _by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
         return [list(planes)]
     places = _places(planes)
     if places == len(planes):
-        return [list(planes)]
+        apart = _grouped(planes, lambda plane: plane.moments[0], [], "")
+        if not _interleaved(apart):
+            return [list(planes)]
+        reasons.append("pass over the head")
+        return apart
     for column in range(len(planes[0].moments)):
         apart = _grouped(planes, lambda plane: plane.moments[column], [], "")  # noqa: B023 - called at once
         if (
@@ -102,6 +109,20 @@ def _by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
             reasons.append("pass over the head")
             return apart
     return [list(planes)]
+
+
+def _interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
+    """Whether two acquisitions of several slices cover the same heights: two passes, a little apart.
+
+    Skull base and vertex scanned one after the other do not, nor do slices with a number each.
+    """
+    if len(apart) < 2 or min(map(len, apart)) < _STACK:
+        return False
+    spans = sorted((float(np.min(heights)), float(np.max(heights))) for heights in map(heights_mm, apart))
+    return any(
+        min(high, next_high) - next_low > (next_high - next_low) / 2
+        for (_, high), (next_low, next_high) in itertools.pairwise(spans)
+    )
 
 
 def _places(planes: Sequence[Plane]) -> int:

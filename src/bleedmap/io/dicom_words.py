@@ -15,10 +15,13 @@ _BONE_SERIES = re.compile(r"(?<!REMOV)(?<!W/O )\b(BONE|BONES|KNOCHEN|OSSEUX|HUES
 _NO_CONTRAST = re.compile(
     r"\b(NON|NO|W/?O|WITHOUT|OHNE|SANS|SENZA|SIN|PRE)[ _-]*(IV[ _-]*)?(CONTRAST\w*|CON|KM|CE|CM|IV)\b|\bNCCT\b|\bNECT\b"
     r"|\bUNENHANCED\b|\bNATIV\w*|\bPLAIN\b|\bC-(?!\w)"
+    r"|\bWITHOUT\b(?! (?:AND|&) WITH)"
 )
 _CONTRAST = re.compile(
-    r"\b(CONTRAST\w*|CTA|CTV|CTP|ANGIO\w*|CECT|ENHANCED|POSTCON\w*|PERFUSION|ARTERIAL|VENOUS|MIT KM|OMNI\w*)\b|\bC\+"
+    r"\b(CONTRAST\w*|CTA|CTV|CTP|ANGIO\w*|CECT|ENHANCED|POSTCON\w*|PERFUSION|ARTERIAL|VENOUS|(?:NACH|MIT|POST) KM"
+    r"|GAD\w*|OMNI\w*)\b|\bC\+|(?<!\w)\+C\b"
 )
+_BOTH = re.compile(r"\bW/? ?(?:AND|&|/)? ?W/?O\b|\bWITH(?:OUT)? (?:AND|&) WITH")
 _NO_AGENT = frozenset(("", "NONE", "NO", "N/A", "NA", "NO CONTRAST", "NON CONTRAST", "WITHOUT", "0", "NIL", "-"))
 _HEAD = re.compile(r"HEAD|BRAIN|SKULL|CRANI|CRANE|CEREBR|NEURO|KOPF|SCH(Ä|AE|A)DEL|TESTA|CABEZA|TETE|TÊTE|STROKE|NCCT")
 _ELSEWHERE = re.compile(
@@ -55,9 +58,12 @@ def contrast_named(agent: str | None, description: str) -> str | None:
     if agent and agent.strip().upper() not in _NO_AGENT:
         return agent.strip()
     upper = description.upper().replace("_", " ")
-    if _NO_CONTRAST.search(upper):
+    without, word = _NO_CONTRAST.search(upper), _CONTRAST.search(_NO_CONTRAST.sub(" ", upper))
+    if _BOTH.search(upper) or (without and word):
+        return None  # 'W/WO CONTRAST', 'C+/C-': a study of both, and nothing says which this is
+    if without:
         return ""
-    if word := _CONTRAST.search(upper):
+    if word:
         return f"'{word[0]}' in the series description"
     return "" if agent else None
 

@@ -19,7 +19,6 @@ from bleedmap.io.files import written_whole
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
-_AIR_HU = -1000
 _OURS = orientations.axcodes2ornt(("S", "P", "L"))  # slices feet to head, rows front to back, columns right to left
 
 
@@ -30,6 +29,11 @@ class NiftiGrid:
     affine_ras: DoubleArray
     shape: tuple[int, int, int]
     header: Any
+
+    @property
+    def states_orientation(self) -> bool:
+        """Whether the file says where its axes point (NIfTI-1: sform or qform code above 0)."""
+        return int(self.header["sform_code"]) > 0 or int(self.header["qform_code"]) > 0
 
     @property
     def _to_ours(self) -> AnyArray:
@@ -131,8 +135,8 @@ def _check_gzip(path: Path) -> None:
 def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> None:
     """Write a volume (float32 HU), mask (uint8) or probability map (float32), on the file grid that it came from.
 
-    Without `grid` the axes are written as (column, row, slice); uneven slices go to an even grid at their smallest
-    distance, each place taking the nearest slice, or 0 (a volume: air) where a slice is missing.
+    Without `grid` the axes are written as (column, row, slice); uneven slices go to an even grid,
+    each place of it taking the nearest slice.
     """
     if isinstance(result, Volume):
         array: AnyArray = result.hu.astype(np.float32)
@@ -140,8 +144,7 @@ def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | 
         array = result.array.astype(np.uint8 if isinstance(result, Mask) else np.float32)
     if grid is None:
         even, nearest = result.grid.evenly()
-        missing = _AIR_HU if isinstance(result, Volume) else 0
-        array = array if even is result.grid else np.where((nearest >= 0)[:, None, None], array[nearest], missing)
+        array = array if even is result.grid else array[nearest]
         affine_ras = swap_lps_ras(even.affine)[:, [2, 1, 0, 3]]
         image = nib.Nifti1Image(array.transpose(2, 1, 0), affine_ras)
         image.header.set_xyzt_units("mm")

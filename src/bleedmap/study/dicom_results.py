@@ -10,15 +10,17 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
+from bleedmap.arrays import ByteArray
 from bleedmap.io.dicom_capture import Capture, capture_series
 from bleedmap.io.dicom_producer import Producer, write_dicom
 from bleedmap.io.dicom_seg import LesionMeasure, mask_segmentation, probability_segmentation
 from bleedmap.io.dicom_series import DicomSeries
 from bleedmap.io.dicom_sr import measurement_report
 from bleedmap.postprocess import label_lesions
-from bleedmap.study.pictures import capture_pictures
+from bleedmap.study.pictures import capture_pictures, words_height
 from bleedmap.study.result import Result
 from bleedmap.study.tables import lesion_rows
+from bleedmap.volume import Volume
 
 OWN_SEGMENTS = 20  # the largest lesions have a segment each; smaller ones share the last, so that viewers list few
 
@@ -66,9 +68,18 @@ def write_dicom_results(
         InputError: as `dicom_results`.
         OutputError: they cannot be written.
     """
-    captures = [Capture(picture, index) for index, picture in capture_pictures(result)]
+    captures = [_placed(result.volume, index, picture) for index, picture in capture_pictures(result)]
     made = dicom_results(result, series, captures, fractional=fractional, made_at=datetime.now())
     return made.write(folder)
+
+
+def _placed(volume: Volume, index: int, picture: ByteArray) -> Capture:
+    """A picture with its scale and the corner where the slice begins beneath the words."""
+    (_, rows, columns), (_, row_mm, column_mm) = volume.hu.shape, volume.grid.spacing_mm
+    height, width, _ = picture.shape
+    strip = words_height(width)
+    pixel_mm = (rows * row_mm / (height - 2 * strip), columns * column_mm / width)
+    return Capture(picture, index, pixel_mm, (strip, 0))
 
 
 def dicom_results(

@@ -41,6 +41,7 @@ def accepted_names(accept: Iterable[str]) -> frozenset[str]:
     Raises:
         SettingsError: a name that no check has.
     """
+    accept = (accept,) if isinstance(accept, str) else accept
     names = {one: " ".join(one.lower().replace("-", " ").replace("_", " ").split()) for one in accept}
     unknown = [one for one, name in names.items() if name not in CHECKS]
     if unknown:
@@ -71,8 +72,8 @@ def refused(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ())
     flags = " ".join(f"--accept {one.name.replace(' ', '-')}" for one in refusals)
     return InputError(
         subject,
-        found="refused by the input checks: "
-        + "; ".join(f"{one.name} ({one.found}): {one.meaning}" for one in refusals),
-        needed="; ".join(f"{one.name}: {one.limit}" for one in refusals),
+        found="refused by the input checks:"
+        + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in refusals),
+        needed="".join(f"\n    {one.name}: {one.limit}" for one in refusals),
         remedy=f"give a plain CT of a head, in HU; or go on all the same, on your own responsibility, with {flags}",
     )

@@ -129,10 +129,15 @@ def _head_box(result: Result, chosen: Sequence[int]) -> tuple[slice, slice]:
     return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
 
 
+def words_height(width: int) -> int:
+    """How many rows the words above a picture of `width` pixels take, and those below."""
+    return 2 * max(14, width // 40)
+
+
 def _between_words(picture: Image.Image, above: str, below: str) -> ByteArray:
     """The picture with a line of words above and below it; RGB uint8."""
-    size = max(14, picture.width // 40)
-    strip, widest = 2 * size, picture.width - 2 * size
+    strip = words_height(picture.width)
+    size, widest = strip // 2, picture.width - strip
     sheet = Image.new("RGB", (picture.width, picture.height + 2 * strip), _PAPER)
     sheet.paste(picture, (0, strip))
     pen = ImageDraw.Draw(sheet)

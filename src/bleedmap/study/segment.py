@@ -1,12 +1,14 @@
 """A study in, its result out: the whole way in one call, or in its steps."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bleedmap.arrays import FloatArray
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, SettingsError
+from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.results import summarise_volume
@@ -22,6 +24,10 @@ from bleedmap.study.gate import check_input, refused
 from bleedmap.study.result import Result
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
+_NO_ORIENTATION = (
+    "The NIfTI file does not say where its axes point (sform and qform code 0): right and left, front and back, "
+    "and the order of slices are guesses."
+)
 _MEMORY = "volume"  # the source and name of a volume that came from no file
 Advance = Callable[[int], None]
 
@@ -78,11 +84,22 @@ def segment(
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A loaded network, ready for many studies."""
+    """A loaded network, ready for many studies.
+
+    Raises:
+        SettingsError: a threshold that is not above 0 and at most 1.
+    """
 
     weights: WeightsFile
     backend: Backend
     threshold: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:  # false for NaN too
+            raise SettingsError(
+                "threshold", found=f"{self.threshold}", needed="a probability above 0, at most 1",
+                remedy="leave it out for the weights' own",
+            )  # fmt: skip
 
     @classmethod
     def load(
@@ -128,6 +145,11 @@ def read_study(
     Raises:
         InputError: not a study that can be read, with the reason.
     """
+    if not isinstance(source, str | Path | Volume):
+        raise InputError(
+            "source", found=f"a {type(source).__name__}", needed="a path, or a bleedmap.Volume with its grid",
+            remedy="wrap an array of HU: Volume(hu, SliceGrid.from_affine(affine, len(hu)))",
+        )  # fmt: skip
     if isinstance(source, Volume):
         return Study(_MEMORY, _MEMORY, source, Acquisition())
     path = Path(source)
@@ -138,14 +160,29 @@ def read_study(
                 remedy="leave the choice out",
             )  # fmt: skip
         volume, grid = read_volume(path)
-        return Study(_name(path), str(source), volume, Acquisition(), nifti=grid)
+        unsure = () if grid.states_orientation else (_NO_ORIENTATION,)
+        return Study(_name(path), printable(source), volume, Acquisition(), nifti=grid, notes=unsure)
     read = read_series(scan(path), study=study, series=series, advance=advance)
-    return Study(_name(path), str(source), read.volume, read.acquisition, dicom=read, notes=read.notes)
+    notes = read.notes if read.volume.grid.is_even else (*read.notes, _uneven(read.volume.grid))
+    return Study(_name(path), printable(source), read.volume, read.acquisition, dicom=read, notes=notes)
+
+
+def _uneven(grid: SliceGrid) -> str:
+    even, _ = grid.evenly()
+    return (
+        f"The slices are uneven. The NIfTI files are on an even grid, {len(even)} slices "
+        f"{even.spacing_mm[0]:.2f} mm apart, each the nearest of the original ones; the volumes stated here are exact, theirs are near."
+    )
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that can be printed and stored, whatever bytes it has."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _name(path: Path) -> str:
     """The path's last part without its ending, in characters that every disk takes."""
-    name = path.resolve().name
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its own name, not its target's
     for ending in (".nii.gz", ".nii", ".zip", ".dcm"):
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "study"
