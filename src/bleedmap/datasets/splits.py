@@ -9,12 +9,13 @@ sizes. Of many such draws, the one whose sides are most even in lesion slices an
 bleeding patients with 1 to 19 lesion slices each would often leave a side of ten per cent with too few.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, DoubleArray
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, SliceRecord
 from bleedmap.datasets.split_file import SIDES, Kind, Split, read_split
 from bleedmap.errors import SplitError
@@ -32,13 +33,14 @@ class _Unit:
 
     slices: tuple[SliceRecord, ...]
     bleeds: bool
+    further: tuple[int, ...] = ()
 
     @property
     def counts(self) -> list[int]:
-        """What sides should have their share of: slices, lesion slices, and units of each type."""
+        """What sides should have their share of: slices, lesion slices, units of each type, and further counts."""
         lesions = sum(record.has_lesion for record in self.slices)
         types = frozenset().union(*(record.types for record in self.slices))
-        return [len(self.slices), lesions, *(name in types for name in TYPES)]
+        return [len(self.slices), lesions, *(name in types for name in TYPES), *self.further]
 
 
 def balanced_slices(data: CtIch, seed: int) -> tuple[SliceRecord, ...]:
@@ -85,40 +87,56 @@ def make_split(
             needed="three numbers above 0 that add up to 1",
             remedy="for example 0.8, 0.1, 0.1",
         )
-    sides = _deal(_units(data, kind, seed, balanced), fractions, np.random.default_rng([seed, 0]))
+    sides = _deal(_units(data, kind, seed, balanced, {}), fractions, np.random.default_rng([seed, 0]))
     return _split(data, kind, seed, balanced, sides, fold=None, folds=None)
 
 
-def make_folds(data: CtIch, kind: Kind, seed: int, balanced: bool, folds: int = 5) -> list[Split]:
+def make_folds(
+    data: CtIch, kind: Kind, seed: int, balanced: bool, folds: int = 5,
+    *, validation_fraction: float = VALIDATION_FRACTION, swaps: bool = False,
+    further: Mapping[int, tuple[int, ...]] | None = None,
+) -> list[Split]:  # fmt: skip
     """Cross-validation: each patient (or slice) is on the test side of exactly one fold.
 
-    About a tenth of all goes to validation in each fold, taken from what is not tested. Arguments and errors
-    as in `make_split`.
+    Validation is taken from what is not tested. Other arguments and errors as in `make_split`.
+
+    Args:
+        validation_fraction: of all units, in each fold.
+        swaps: after dealing, swap pairs between sides for as long as that makes them more even.
+        further: by patient, counts (as many for each) of which every side should have its share too.
     """
     if folds < 2:
         raise SplitError("split", found=f"{folds} folds", needed="2 folds or more", remedy="5 is usual: `--folds 5`")
-    tests = _deal(_units(data, kind, seed, balanced), [1 / folds] * folds, np.random.default_rng([seed, folds]))
-    validation = VALIDATION_FRACTION * folds / (folds - 1)  # of what is not tested
+    units = _units(data, kind, seed, balanced, further or {})
+    tests = _deal(units, [1 / folds] * folds, np.random.default_rng([seed, folds]), swaps)
+    validation = validation_fraction * folds / (folds - 1)  # of what is not tested
     splits = []
     for fold, test in enumerate(tests, start=1):
         rest = [unit for other in tests if other is not test for unit in other]
         rng = np.random.default_rng([seed, folds, fold])
-        train_side, validation_side = _deal(rest, (1 - validation, validation), rng)
+        train_side, validation_side = _deal(rest, (1 - validation, validation), rng, swaps)
         splits.append(_split(data, kind, seed, balanced, [train_side, validation_side, test], fold=fold, folds=folds))
     return splits
 
 
-def _units(data: CtIch, kind: Kind, seed: int, balanced: bool) -> list[_Unit]:
+def _units(
+    data: CtIch, kind: Kind, seed: int, balanced: bool, further: Mapping[int, tuple[int, ...]]
+) -> list[_Unit]:  # fmt: skip
     chosen = balanced_slices(data, seed) if balanced else data.slices
     if kind == "slice":
-        return [_Unit((record,), record.has_lesion) for record in chosen]
+        return [_Unit((record,), record.has_lesion, further.get(record.patient, ())) for record in chosen]
     by_patient: dict[int, list[SliceRecord]] = {}
     for record in chosen:
         by_patient.setdefault(record.patient, []).append(record)
-    return [_Unit(tuple(own), any(record.has_lesion for record in own)) for own in by_patient.values()]
+    return [
+        _Unit(tuple(own), any(record.has_lesion for record in own), further.get(patient, ()))
+        for patient, own in by_patient.items()
+    ]
 
 
-def _deal(units: Sequence[_Unit], shares: Sequence[float], rng: np.random.Generator) -> list[list[_Unit]]:
+def _deal(
+    units: Sequence[_Unit], shares: Sequence[float], rng: np.random.Generator, swaps: bool = False
+) -> list[list[_Unit]]:
     """Deal units to sides in proportion to `shares`, stratum by stratum: the most even of many draws.
 
     Every draw deals the same numbers of bleeding and bleed-free units, so all of them are stratified.
@@ -140,9 +158,26 @@ def _deal(units: Sequence[_Unit], shares: Sequence[float], rng: np.random.Genera
         side_of[~bleeds] = rng.permutation(np.repeat(np.arange(len(wanted)), sizes["bleed-free"]))
         if (unevenness := _unevenness(counts, side_of, wanted)) < least:
             best, least = side_of, unevenness
+    if swaps:
+        best = _swapped(bleeds, counts, best, wanted)
     return [
         [unit for unit, own in zip(units, best.tolist(), strict=True) if own == side] for side in range(len(wanted))
     ]
+
+
+def _swapped(bleeds: BoolArray, counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> AnyArray:
+    """Swap two units of one stratum wherever that makes the sides more even, until no swap does."""
+    best, least = side_of.copy(), np.inf
+    while (before := _unevenness(counts, best, shares)) < least - 1e-12:
+        least = before
+        for one, other in combinations(range(len(best)), 2):
+            if bleeds[one] == bleeds[other] and best[one] != best[other]:
+                best[[one, other]] = best[[other, one]]
+                if (now := _unevenness(counts, best, shares)) < before - 1e-12:
+                    before = now
+                else:
+                    best[[one, other]] = best[[other, one]]
+    return best
 
 
 def _refuse_empty(name: str, sizes: Sequence[int]) -> None:

@@ -170,8 +170,8 @@ def read_study(
 def _uneven(grid: SliceGrid) -> str:
     even, _ = grid.evenly()
     return (
-        f"The slices are uneven. The NIfTI files are on an even grid, {len(even)} slices "
-        f"{even.spacing_mm[0]:.2f} mm apart, each the nearest of the original ones; the volumes stated here are exact, theirs are near."
+        f"The slices are uneven. The NIfTI files are on an even grid, {len(even)} slices {even.spacing_mm[0]:.2f} mm "
+        "apart, each the nearest of the original ones; the volumes stated here are exact, theirs are near."
     )
 
 

@@ -1,0 +1,209 @@
+"""The five folds by patient on which every network of the protocol (docs/protocol.md) is trained and tested.
+
+They are fixed in `ct-ich.folds.json` beside this file, which the install carries: patient numbers only. The file
+can be made again from the data (`make_protocol_folds`), and a test does so.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, SliceRecord
+from bleedmap.datasets.ct_ich_records import slice_id
+from bleedmap.datasets.split_file import SIDES, Split
+from bleedmap.datasets.splits import make_folds
+from bleedmap.errors import SplitError
+from bleedmap.io.files import write_json
+
+FOLDS_FILE = Path(__file__).with_name("ct-ich.folds.json")
+FOLDS, SEED = 5, 0
+VALIDATION_FRACTION = 0.15  # of all patients: 12, of whom 5 or 6 bleed, must carry thresholds and calibration
+# Pixels of all lesions of a patient, at 650×650: each class holds 12 of the 36 bleeding patients.
+LOADS = {"small": (1, 8_000), "medium": (8_000, 20_000), "large": (20_000, None)}
+
+_FORMAT = "bleedmap folds 1"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold's patients; all others are trained on."""
+
+    fold: int  # from 1
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ProtocolFolds:
+    """Folds by patient: each patient is tested once, and is not validated on where it is tested.
+
+    Attributes:
+        release: of CT-ICH.
+        data_sha256: `CtIch.content_sha256` of all slices.
+        seed: that they were drawn with.
+        folds: fold 1, 2, ….
+
+    Raises:
+        SplitError: a patient is tested twice or never, or is on two sides of a fold.
+    """
+
+    release: str
+    data_sha256: str
+    seed: int
+    folds: tuple[Fold, ...]
+
+    def __post_init__(self) -> None:
+        tested = [patient for fold in self.folds for patient in fold.test]
+        if len(set(tested)) < len(tested):
+            raise _invalid(f"{len(tested)} patients tested, {len(set(tested))} different ones")
+        for fold in self.folds:
+            if set(fold.test) & set(fold.validation):
+                raise _invalid(f"patients both validated on and tested in fold {fold.fold}")
+            if set(fold.validation) - set(tested):
+                raise _invalid(f"patients validated on in fold {fold.fold} and tested in none")
+
+    @property
+    def patients(self) -> tuple[int, ...]:
+        """All patients, in order."""
+        return tuple(sorted(patient for fold in self.folds for patient in fold.test))
+
+    def sides(self, number: int) -> dict[str, tuple[int, ...]]:
+        """The patients of "train", "validation" and "test" of a fold, counted from 1.
+
+        Raises:
+            SplitError: no such fold.
+        """
+        found = [fold for fold in self.folds if fold.fold == number]
+        if not found:
+            raise SplitError(
+                f"fold {number}", found="no such fold", needed=f"1 to {len(self.folds)}", remedy="give one of these"
+            )
+        fold = found[0]
+        train = tuple(sorted(set(self.patients) - set(fold.test) - set(fold.validation)))
+        return {"train": train, "validation": fold.validation, "test": fold.test}
+
+    def test_fold(self, patient: int) -> int:
+        """In which fold a patient is tested."""
+        return next(fold.fold for fold in self.folds if patient in fold.test)
+
+    def split(self, number: int, data: CtIch) -> Split:
+        """A fold as a split of all its slices, for training and measuring.
+
+        Raises:
+            SplitError: no such fold, or another release or other patients than those of the folds.
+        """
+        own = {patient.number: patient.slices for patient in data.patients}
+        if data.release != self.release or tuple(sorted(own)) != self.patients:
+            raise SplitError(
+                data.root,
+                found=f"release {data.release} with {len(own)} patients",
+                needed=f"release {self.release} with the {len(self.patients)} patients of the protocol's folds",
+                remedy="fetch it with `bleedmap data download`, or make other folds with `bleedmap split --folds`",
+            )
+        ids = {
+            side: tuple(slice_id(record.patient, record.number) for patient in patients for record in own[patient])
+            for side, patients in self.sides(number).items()
+        }
+        return Split(
+            "patient", self.seed, False, self.data_sha256, self.release, number, len(self.folds),
+            ids["train"], ids["validation"], ids["test"],
+        )  # fmt: skip
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_json(path, {"format": _FORMAT, **asdict(self)})
+
+
+def protocol_folds(path: Path = FOLDS_FILE) -> ProtocolFolds:
+    """The committed folds.
+
+    Raises:
+        SplitError: the file is missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if content.pop("format") != _FORMAT:
+            raise ValueError("of another format")
+        folds = [Fold(one["fold"], tuple(one["validation"]), tuple(one["test"])) for one in content.pop("folds")]
+        return ProtocolFolds(**content, folds=tuple(folds))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SplitError(
+            path,
+            found=f"cannot be used ({error})",
+            needed="the protocol's folds, as the install holds them",
+            remedy="install bleedmap again",
+        ) from error
+
+
+def make_protocol_folds(data: CtIch, seed: int = SEED) -> ProtocolFolds:
+    """Draw the folds: stratified by bleed, even in types, slices, lesion slices and load. Reads every mask and image.
+
+    Raises:
+        InputError: a mask cannot be read.
+        SplitError: too few patients.
+    """
+    loads = lesion_pixels(data)
+    further = {patient.number: _one_hot(loads.get(patient.number, 0)) for patient in data.patients}
+    splits = make_folds(
+        data, "patient", seed, False, FOLDS, validation_fraction=VALIDATION_FRACTION, swaps=True, further=further
+    )
+    folds = tuple(Fold(k, _numbers(split, "validation"), _numbers(split, "test")) for k, split in enumerate(splits, 1))
+    return ProtocolFolds(data.release, splits[0].data_sha256, seed, folds)
+
+
+def lesion_pixels(data: CtIch) -> dict[int, int]:
+    """Pixels of all lesions of each bleeding patient, from the masks.
+
+    Raises:
+        InputError: a mask cannot be read.
+    """
+    found: dict[int, int] = {}
+    for record in data.slices:
+        if record.has_lesion:
+            found[record.patient] = found.get(record.patient, 0) + int(data.read_mask(record).sum())
+    return found
+
+
+def load_class(pixels: int) -> str | None:
+    """The name in `LOADS` of a patient's lesion pixels; None without any."""
+    return next(
+        (name for name, (low, high) in LOADS.items() if low <= pixels and (high is None or pixels < high)), None
+    )
+
+
+def balance(folds: ProtocolFolds, data: CtIch, loads: Mapping[int, int]) -> list[dict[str, int | str]]:
+    """What is on the test and validation sides of each fold: a row a side, columns of numbers.
+
+    Args:
+        loads: `lesion_pixels` of the data.
+    """
+    by_patient = {patient.number: patient for patient in data.patients}
+    rows: list[dict[str, int | str]] = []
+    for side in SIDES[:0:-1]:
+        for fold in folds.folds:
+            patients = [by_patient[number] for number in folds.sides(fold.fold)[side]]
+            slices: list[SliceRecord] = [record for patient in patients for record in patient.slices]
+            row: dict[str, int | str] = {"side": side, "fold": fold.fold, "patients": len(patients)}
+            row["bleeding"] = sum(patient.has_lesion for patient in patients)
+            row["slices"], row["lesion slices"] = len(slices), sum(record.has_lesion for record in slices)
+            row |= {SHORT_NAMES[name]: sum(name in patient.types for patient in patients) for name in TYPES}
+            row |= {name: sum(load_class(loads.get(one.number, 0)) == name for one in patients) for name in LOADS}
+            rows.append(row)
+    return rows
+
+
+def _one_hot(pixels: int) -> tuple[int, ...]:
+    return tuple(int(load_class(pixels) == name) for name in LOADS)
+
+
+def _numbers(split: Split, side: str) -> tuple[int, ...]:
+    return tuple(sorted(int(name) for name in split.patients(side)))
+
+
+def _invalid(found: str) -> SplitError:
+    return SplitError(
+        "folds", found=found, needed="every patient tested once, on one side of a fold",
+        remedy="use the folds that the install holds",
+    )  # fmt: skip
