@@ -9,176 +9,38 @@ results all come from the code under test; the truth comes from the phantom's ow
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+from geometry_cases import LEFT_OUT, PIXELS, PLANES, POSITIONS, SPACINGS, Case, cases
 from geometry_results import Deviation, deviation_of
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from bleedmap.datasets.phantom import Bleed, PhantomSettings
-from bleedmap.datasets.phantom_dicom import TRANSFER_SYNTAXES, CtOptions, ct_instances, enhanced_ct
+from bleedmap.datasets.phantom_dicom import CtOptions, ct_instances, enhanced_ct
 from bleedmap.datasets.phantom_scan import PhantomScan, ScanGeometry, scan
 from bleedmap.errors import InputError
-from bleedmap.geometry import PlaneTurn
 from bleedmap.inference.backends import BackendRecord
+from bleedmap.io import nifti
+from bleedmap.io.files import write_json
 from bleedmap.models.weights import locate
+from bleedmap.study.dicom_results import dicom_results
+from bleedmap.study.result import Result
 from bleedmap.study.save import save
 from bleedmap.study.segment import conclude, read_study
+from bleedmap.study.tables import summary
 from bleedmap.volume import Mask, Volume
 
 HEAD = PhantomSettings(seed=4, bleeds=(Bleed("IPH", 30.0), Bleed("EDH", 8.0, "right")))
 BLOOD_HU, HIGHEST_OTHER_HU = 3000.0, 2000.0
 _BLOOD_BOX_MM = np.array(list(product((-72, 60), (2, 72), (-29, 27))), float)  # its corners, LPS
-
-# How the patient lies turns the picture in the patient's axes: PS3.3 C.7.3.1.1.2. Seen from the feet if head first.
-POSITIONS = {
-    "HFS": PlaneTurn(),
-    "HFP": PlaneTurn(False, True, True),
-    "HFDL": PlaneTurn(True, True, False),
-    "HFDR": PlaneTurn(True, False, True),
-    "FFS": PlaneTurn(False, False, True),
-    "FFP": PlaneTurn(False, True, False),
-    "FFDL": PlaneTurn(True, False, False),
-    "FFDR": PlaneTurn(True, True, True),
-}
-PLANES = {
-    "axial": (0.0, 0.0, 0.0),
-    "oblique 10°": (6.0, -8.0, 5.0),
-    "oblique 25°": (4.0, 24.0, -12.0),
-    "oblique 50°": (50.0, 0.0, 0.0),
-    "coronal": (90.0, 0.0, 0.0),
-    "sagittal": (0.0, 90.0, 0.0),
-}
-_LEFT_OUT = ("one without a place", "one turned by 3°")  # such a slice is not read, and a note says so
-# table steps in mm, one after the other and again; thickness in mm, or None for the steps' own
-SPACINGS: dict[str, tuple[tuple[float, ...], float | None]] = {
-    "0.5 mm": ((0.5,), None),
-    "1.25 mm": ((1.25,), None),
-    "2.5 mm": ((2.5,), None),
-    "5 mm": ((5.0,), None),
-    "10 mm": ((10.0,), None),
-    "uneven 2.5–6 mm": ((2.5, 2.5, 4.0, 6.0), None),
-    "overlapping, 3 of 5 mm": ((3.0,), 5.0),
-    "apart, 4 of 3 mm": ((4.0,), 3.0),
-}
-PIXELS = {
-    "1.8 × 1.8 mm, 100 × 100": ((100, 100), (1.8, 1.8)),
-    "1.73 × 2.11 mm, 103 × 87": ((103, 87), (1.73, 2.11)),
-}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row: a scan, and how it was written."""
-
-    position: str = "HFS"
-    plane: str = "axial"
-    tilt_deg: float = 0.0
-    spacing: str = "5 mm"
-    gaps: str = "none"
-    pixels: str = "1.8 × 1.8 mm, 100 × 100"
-    syntax: str = "explicit"
-    form: str = "classic"
-    padding: bool = False
-    expected: str = ""  # of a refusal: what its message says
-
-    @property
-    def limited(self) -> str:
-        """Why these slices themselves hold the volume less well than within 2 %; '' where they must."""
-        coarse = self.spacing == "10 mm" or self.spacing.startswith("uneven")
-        return "too few slices" if coarse and self.gaps.endswith("missing") else ""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the reader must be told, parts of sentences."""
-        said = {
-            "The gantry was tilted by": bool(self.tilt_deg),
-            "The slices are uneven": self.spacing.startswith("uneven"),
-            "The slices overlap": self.spacing.startswith("overlapping"),
-            "There are gaps between all slices": self.spacing.startswith("apart"),
-            "to be missing": self.gaps.endswith("missing") and not self.spacing.startswith("uneven"),
-            "1 doubled slice was left out": self.gaps == "one doubled",
-            "that belong together were read": self.gaps in _LEFT_OUT,
-            "outside the field of view (padding": self.padding,
-        }
-        return tuple(words for words, needed in said.items() if needed)
-
-
-FACTORS = {
-    "position": tuple(POSITIONS),
-    "syntax": tuple(TRANSFER_SYNTAXES),
-    "spacing": tuple(SPACINGS)[2:],  # thin slices are many: rows of their own below
-    "gaps": ("none", "one missing", "two missing", "one doubled"),
-    "tilt_deg": (0.0, 15.0, -15.0, 25.0),
-    "plane": ("axial", "oblique 10°", "oblique 25°"),
-    "pixels": tuple(PIXELS),
-    "form": ("classic", "enhanced"),
-    "padding": (False, True),
-}
-FEW = (
-    Case(spacing="0.5 mm", position="HFDR", gaps="two missing", syntax="jpeg-2000", form="enhanced"),
-    Case(spacing="1.25 mm", position="FFP", plane="oblique 25°", tilt_deg=15.0, syntax="jpeg-ls", padding=True),
-    Case(spacing="1.25 mm", position="HFP", plane="oblique 10°", gaps="one doubled", syntax="rle", tilt_deg=-15.0),
-    Case(gaps="one without a place"),  # left out, which a note says
-    Case(gaps="one turned by 3°", syntax="jpeg"),
-)
-REFUSED = (
-    Case(plane="coronal", expected="coronal, 90° from axial"),
-    Case(plane="coronal", form="enhanced", position="FFDL", expected="coronal, 90° from axial"),
-    Case(plane="sagittal", expected="sagittal, 90° from axial"),
-    Case(plane="oblique 50°", expected="coronal, 50° from axial"),
-    Case(gaps="one doubled, different", expected="a slice at the place of another"),
-    Case(gaps="one doubled, different", tilt_deg=25.0, syntax="jpeg-ls", expected="a slice at the place of another"),
-    Case(gaps="six missing", expected="a gap of 35.0 mm between slices"),
-    Case(gaps="six missing", form="enhanced", expected="a gap of 35.0 mm between slices"),
-)
-
-
-def allowed(row: dict[str, object]) -> bool:
-    """A multi-frame instance with one frame twice is not tried: the phantom's writer has no way to say it."""
-    return not (row.get("form") == "enhanced" and row.get("gaps") == "one doubled")
-
-
-def pairwise(factors: dict[str, tuple[object, ...]], seed: int = 0) -> list[dict[str, object]]:
-    """Rows in which every allowed pair of two factors' values occurs: greedy, the same for one seed."""
-    draw = random.Random(seed)
-    cells = [(name, value) for name, values in factors.items() for value in values]
-    pairs = {(a, b) for a, b in combinations(cells, 2) if a[0] != b[0] and allowed(dict([a, b]))}
-    rows = []
-    while pairs:
-        starts = draw.choices(sorted(pairs, key=repr), k=20)
-        options = [_grown(start, factors, pairs, draw) for start in starts]
-        rows.append(max(options, key=lambda row: len(_pairs_in(row, factors, pairs))))
-        pairs -= _pairs_in(rows[-1], factors, pairs)
-    return rows
-
-
-def _pairs_in(row: dict[str, object], factors: dict[str, tuple[object, ...]], pairs: set[object]) -> set[object]:
-    cells = [(name, row[name]) for name in factors if name in row]
-    return pairs.intersection(combinations(cells, 2))
-
-
-def _grown(
-    start: tuple[tuple[str, object], ...], factors: dict[str, tuple[object, ...]], pairs: set[object],
-    draw: random.Random,
-) -> dict[str, object]:  # fmt: skip
-    """A whole row from one pair: each further value is the one that adds the most pairs."""
-    row = dict(start)
-    for name in draw.sample([one for one in factors if one not in row], len(factors) - len(row)):
-        options = [row | {name: value} for value in draw.sample(factors[name], len(factors[name]))]
-        row = max(filter(allowed, options), key=lambda option: len(_pairs_in(option, factors, pairs)))
-    return row
-
-
-def cases() -> list[Case]:
-    """The whole matrix: the pairs, the thin slices, the refusals."""
-    return [*(Case(**row) for row in pairwise(FACTORS)), *FEW, *REFUSED]
 
 
 @lru_cache(maxsize=8)
@@ -225,7 +87,7 @@ def write_case(case: Case, folder: Path) -> PhantomScan:
         instances = [enhanced_ct(made.volume, turn=turn, options=options)]
     else:
         instances = _spoiled(case, ct_instances(made.volume, turn=turn, options=options))
-        made = _without(made, len(instances) // 2) if case.gaps in _LEFT_OUT else made
+        made = _without(made, len(instances) // 2) if case.gaps in LEFT_OUT else made
     folder.mkdir()
     numbers = random.Random(repr(case)).sample(range(10_000), len(instances))
     for number, one in zip(numbers, instances, strict=True):
@@ -278,8 +140,11 @@ class Row:
         return "; ".join([*self.deviation.wrong, *unsaid])
 
 
-def run(case: Case, folder: Path) -> Row:
-    """From the scan to files, from files to results, and these against the scan."""
+def run(case: Case, folder: Path, *, pictures: bool = True) -> Row:
+    """From the scan to files, from files to results, and these against the scan.
+
+    Without `pictures` what `save` draws is left out, which takes two thirds of its time.
+    """
     made = write_case(case, folder / "in")
     try:
         study = read_study(folder / "in")
@@ -288,8 +153,18 @@ def run(case: Case, folder: Path) -> Row:
     truth_as_read = (study.volume.hu > (BLOOD_HU + HIGHEST_OTHER_HU) / 2) & (study.volume.hu < BLOOD_HU + 1)
     backend = BackendRecord("truth", "cpu", "fp32")
     result = conclude(study, (), truth_as_read.astype(np.float32), _weights(), backend, 0.5)
-    save(result, folder / "out")
+    if pictures:
+        save(result, folder / "out")
+    else:
+        _save_without_pictures(result, folder / "out")
     return Row(case, deviation_of(folder / "in", folder / "out", made, case.limited), "", " ".join(study.notes))
+
+
+def _save_without_pictures(result: Result, folder: Path) -> None:
+    (folder / "dicom").mkdir(parents=True)
+    nifti.write(folder / f"{result.name}_dseg.nii.gz", result.mask)
+    dicom_results(result, result.dicom, (), made_at=datetime.now()).write(folder / "dicom")
+    write_json(folder / "summary.json", summary(result, {}))
 
 
 @lru_cache
@@ -297,14 +172,11 @@ def _weights() -> object:
     return locate(None)
 
 
-def run_all(chosen: Sequence[Case], done: Callable[[Row], None] = lambda row: None) -> Iterator[Row]:
-    """Each case in a folder of its own, which is gone afterwards; those that share a scan follow one another."""
-    shares = ("plane", "tilt_deg", "spacing", "gaps", "pixels")
-    for case in sorted(chosen, key=lambda one: tuple(str(getattr(one, name)) for name in shares)):
+def run_all(chosen: Sequence[Case], *, pictures_every: int = 1) -> Iterator[Row]:
+    """Each case in a folder of its own, which is gone afterwards."""
+    for number, case in enumerate(chosen):
         with tempfile.TemporaryDirectory() as folder:
-            row = run(case, Path(folder))
-        done(row)
-        yield row
+            yield run(case, Path(folder), pictures=number % pictures_every == 0)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -117,16 +117,20 @@ def test_demo_segments_a_phantom_and_compares(tmp_path, blood_band):
     assert "A phantom, not a patient" in result.stdout
     assert RESEARCH_ONLY in result.stdout
     assert "phantom_overlay.png" in result.stdout
-    volumes = {f"phantom{ending}.nii.gz" for ending in ("", "_truth", "_dseg", "_probseg")}
-    assert {path.name for path in out.iterdir()} == volumes | {"phantom_overlay.png", "demo.json", ".bleedmap.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "phantom", "phantom_truth.nii.gz", "result", "demo.json", ".bleedmap.json",
+    }  # fmt: skip
+    assert len(list((out / "phantom").glob("*.dcm"))) == 29  # 28 slices and a scout
+    written = {str(path.relative_to(out / "result")) for path in (out / "result").rglob("*")}
+    assert {"report.html", "dicom/segmentation.dcm", "dicom/report.dcm", "phantom_dseg.nii.gz"} <= written
     record = json.loads((out / "demo.json").read_text())
-    truth, mask = nifti.read_mask(out / "phantom_truth.nii.gz"), nifti.read_mask(out / "phantom_dseg.nii.gz")
+    truth, mask = nifti.read_mask(out / "phantom_truth.nii.gz"), nifti.read_mask(out / "result/phantom_dseg.nii.gz")
     assert record["true_ml"] == pytest.approx(truth.volume_ml, abs=0.01)
     assert record["found_ml"] == pytest.approx(mask.volume_ml, abs=0.01)
     overlap = 2 * (truth.array & mask.array).sum() / (truth.array.sum() + mask.array.sum())
     assert record["dice"] == pytest.approx(overlap, abs=1e-3)
     assert overlap > 0.2
-    with Image.open(out / "phantom_overlay.png") as picture:
+    with Image.open(out / "result/phantom_overlay.png") as picture:
         assert min(picture.size) > 600
 
 
