@@ -40,7 +40,9 @@ from bleedmap.cli.main import main
 try:
     main(["segment", sys.argv[1], "-o", sys.argv[2], "--fractional"])
 finally:
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    # Not ru_maxrss of its own: that begins with what the process held that started this one.
+    own = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    peak = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     print(peak, *asked, file=open(sys.argv[3], "w"))
 """
 
