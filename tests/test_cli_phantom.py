@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from bleedmap import RESEARCH_ONLY
 from bleedmap.cli.main import bleedmap, main
-from bleedmap.inference.results import RESEARCH_ONLY
 from bleedmap.io import nifti
 
 SMALL = ["--spacing", "5", "1.6", "1.6", "--shape", "28", "140", "140"]

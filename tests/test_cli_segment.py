@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from tiny_network import head_hu, write_tiny_network
 
+from bleedmap import RESEARCH_ONLY
 from bleedmap.cli.main import main
-from bleedmap.inference.results import RESEARCH_ONLY
 from bleedmap.io import images
 from bleedmap.window import BRAIN, Window
 

@@ -15,6 +15,7 @@ import pytest
 from tiny_network import RECORD, SIZE, head_hu, write_tiny_network
 
 import bleedmap
+from bleedmap import RESEARCH_ONLY
 from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.splits import read_split
@@ -23,7 +24,7 @@ from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.inputs import gather, natural
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.results import RESEARCH_ONLY, summarise_pictures, summarise_volume, to_json
+from bleedmap.inference.results import summarise_pictures, summarise_volume, to_json
 from bleedmap.inference.segment import preprocessing_of, segment_slices
 from bleedmap.io import images
 from bleedmap.models.weights import WeightsFile, installed, locate

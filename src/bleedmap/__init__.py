@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "Volume", "__version__", "segment"]
 __version__ = "0.1.0"
+RESEARCH_ONLY = "Research software, not a medical device: no result may be used to diagnose or treat a patient."
 
 _HOMES = {"Result": "study.result", "Volume": "volume", "segment": "study.segment"}
 

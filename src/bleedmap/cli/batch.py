@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bleedmap.cli.options import json_option, progress_bar
+from bleedmap.cli.options import (
+    fractional_option,
+    inference_precision_option,
+    json_option,
+    no_dicom_option,
+    progress_bar,
+    threshold_option,
+    weights_option,
+)
 from bleedmap.errors import OutputError
 
 if TYPE_CHECKING:
@@ -30,21 +38,15 @@ _STYLES = {"found": "bold red", "not found": "green", "refused": "yellow", "fail
     "-o", "--out", required=True, type=click.Path(path_type=Path),
     help="A new or empty folder for the results, or that of an earlier run, which is gone on with.",
 )  # fmt: skip
-@click.option("--weights", help="Installed weights by name, or an .onnx file; default: the installed ones.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "auto"]), default="fp32", show_default=True,
-    help="fp32: the same on every machine. auto: OpenVINO may take bf16, faster, other at lesions' edges.",
-)  # fmt: skip
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1, min_open=True),
-    help="Lesion from this probability on; default: the weights' own.",
-)  # fmt: skip
+@weights_option
+@inference_precision_option
+@threshold_option
 @click.option(
     "--accept", multiple=True, metavar="CHECK",
     help="Go on although this input check refuses a study; its results say so. Repeat for several.",
 )  # fmt: skip
-@click.option("--no-dicom", is_flag=True, help="DICOM: leave the DICOM results out.")
-@click.option("--fractional", is_flag=True, help="DICOM: write the probability as a FRACTIONAL segmentation too.")
+@no_dicom_option
+@fractional_option
 @click.option("--retry", is_flag=True, help="Give studies that were refused or failed another turn.")
 @click.option("--overwrite", is_flag=True, help="Make results anew that were made with other settings.")
 @json_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bleedmap.cli.options import json_option, progress_bar
+from bleedmap.cli.options import json_option, progress_bar, weights_option
 
 if TYPE_CHECKING:
     from bleedmap.datasets.phantom import Phantom, PhantomSettings
@@ -32,7 +32,7 @@ class _Score:
     "-o", "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True,
     help="A new or empty folder for the results.",
 )  # fmt: skip
-@click.option("--weights", help="Installed weights by name, or an .onnx file; default: the installed ones.")
+@weights_option
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier demo in that folder.")
 @json_option
 def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> None:
@@ -103,7 +103,7 @@ def _compare(phantom: "Phantom", mask: "Mask") -> _Score:
 
 
 def _record(settings: "PhantomSettings", phantom: "Phantom", result: "Result", score: _Score) -> dict[str, Any]:
-    from bleedmap.inference.results import RESEARCH_ONLY
+    from bleedmap import RESEARCH_ONLY
 
     weights, backend = result.weights, result.backend
     return {
@@ -128,7 +128,7 @@ def _print(phantom: "Phantom", score: _Score, result: Path, files: dict[str, str
     from rich.markup import escape
     from rich.table import Table
 
-    from bleedmap.inference.results import RESEARCH_ONLY
+    from bleedmap import RESEARCH_ONLY
 
     bleeds = " and ".join(f"an {one.asked.type} of {one.true_volume_ml:.1f} mL" for one in phantom.bleeds)
     console = Console(highlight=False)

@@ -24,6 +24,21 @@ precision_option = click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
     help="Number format; auto takes bf16 where the machine computes it natively.",
 )  # fmt: skip
+weights_option = click.option(
+    "--weights", help="Installed weights by name, or an .onnx file; default: the installed ones."
+)
+inference_precision_option = click.option(
+    "--precision", type=click.Choice(["fp32", "auto"]), default="fp32", show_default=True,
+    help="fp32: the same on every machine. auto: OpenVINO may take bf16, faster, other at lesions' edges.",
+)  # fmt: skip
+threshold_option = click.option(
+    "--threshold", type=click.FloatRange(0, 1, min_open=True),
+    help="Lesion from this probability on; default: the weights' own.",
+)  # fmt: skip
+no_dicom_option = click.option("--no-dicom", is_flag=True, help="DICOM: leave the DICOM results out.")
+fractional_option = click.option(
+    "--fractional", is_flag=True, help="DICOM: write the probability as a FRACTIONAL segmentation too."
+)
 
 
 def settings_options(settings: type) -> Callable[[Verb], Verb]:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bleedmap.cli.options import json_option, progress_bar
+from bleedmap.cli.options import (
+    fractional_option,
+    inference_precision_option,
+    json_option,
+    no_dicom_option,
+    progress_bar,
+    threshold_option,
+    weights_option,
+)
 from bleedmap.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ _SUMMARY = "summary.json"
     "-o", "--out", required=True, type=click.Path(path_type=Path),
     help="A new or empty folder for the results; written whole or not at all.",
 )  # fmt: skip
-@click.option("--weights", help="Installed weights by name, or an .onnx file; default: the installed ones.")
+@weights_option
 @click.option(
     "--backend", "backend_name", type=click.Choice(["openvino", "torch"]), default="openvino", show_default=True,
     help="What computes; torch needs the extra 'train'.",
@@ -41,14 +49,8 @@ _SUMMARY = "summary.json"
     "--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True,
     help="Where; cuda and mps need --backend torch.",
 )  # fmt: skip
-@click.option(
-    "--precision", type=click.Choice(["fp32", "auto"]), default="fp32", show_default=True,
-    help="fp32: the same on every machine. auto: OpenVINO may take bf16, faster, other at lesions' edges.",
-)  # fmt: skip
-@click.option(
-    "--threshold", type=click.FloatRange(0, 1, min_open=True),
-    help="Lesion from this probability on; default: the weights' own.",
-)  # fmt: skip
+@inference_precision_option
+@threshold_option
 @click.option(
     "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
     help="Pictures: the window in HU that they were exported in; default: the brain window, 40 120.",
@@ -59,8 +61,8 @@ _SUMMARY = "summary.json"
 )  # fmt: skip
 @click.option("--series", type=int, help="DICOM: the series of this number, in place of the one that would be chosen.")
 @click.option("--study", help="DICOM: the study of this Study Instance UID, where the folder holds several.")
-@click.option("--no-dicom", is_flag=True, help="DICOM: leave the DICOM results out.")
-@click.option("--fractional", is_flag=True, help="DICOM: write the probability as a FRACTIONAL segmentation too.")
+@no_dicom_option
+@fractional_option
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder.")
 @json_option
 def command(

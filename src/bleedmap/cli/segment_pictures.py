@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from bleedmap import RESEARCH_ONLY
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
 from bleedmap.figures.overlay import SliceView, draw_sheet
 from bleedmap.inference.inputs import Ignored, Picture
-from bleedmap.inference.results import RESEARCH_ONLY, summarise_pictures, to_json
+from bleedmap.inference.results import summarise_pictures, to_json
 from bleedmap.inference.segment import preprocessing_of, segment_slices
 from bleedmap.io import images
 from bleedmap.postprocess import to_mask

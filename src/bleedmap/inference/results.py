@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap import __version__
+from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import BackendRecord
@@ -14,7 +14,6 @@ from bleedmap.models.weights import WeightsFile
 from bleedmap.postprocess import Lesion, lesions
 from bleedmap.volume import Mask, ProbabilityMap
 
-RESEARCH_ONLY = "Research software, not a medical device: no result may be used to diagnose or treat a patient."
 NO_SPACING = "pictures carry no pixel spacing"
 
 

@@ -30,13 +30,12 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
-from bleedmap import __version__
+from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.io import dicom_codes as words
 from bleedmap.io.dicom_producer import NAME, REPORT_SERIES, RESEARCH, Producer
 from bleedmap.io.dicom_seg import LesionMeasure
 from bleedmap.io.dicom_source import as_it_is
 
-RESEARCH_ONLY = "Research software, not a medical device: no result may be used to diagnose or treat a patient."
 _PROBABILITY_IS = "Probabilities are the network's own per pixel; they are not a probability of disease."
 _WHOLE_STUDY = "Whole study"
 _ASCII = str.maketrans(

@@ -68,10 +68,15 @@ def contrast_named(agent: str | None, description: str) -> str | None:
     return "" if agent else None
 
 
+def names_head(words: str) -> bool:
+    """Whether words, such as a body part's tag, name the head."""
+    return _HEAD.search(words.upper()) is not None
+
+
 def is_elsewhere(description: str, body_part: str | None) -> bool:
     """Whether the words name another part of the body and no head; the series' description goes first."""
     for words in (description.upper(), (body_part or "").upper()):
-        if _HEAD.search(words):
+        if names_head(words):
             return False
         if _ELSEWHERE.search(words):
             return True

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bleedmap import __version__
+from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.errors import OutputError, SettingsError
-from bleedmap.inference.results import RESEARCH_ONLY
 from bleedmap.io.files import output_error, refuse_folder, write_json, written_whole
 from bleedmap.io.locks import locked
 from bleedmap.study.batch_find import Found, Source

@@ -9,11 +9,10 @@ from math import ceil
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bleedmap import __version__
+from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import ByteArray
 from bleedmap.figures.overlay import SliceView, draw_sheet, draw_slice
 from bleedmap.geometry import SliceGrid
-from bleedmap.inference.results import RESEARCH_ONLY
 from bleedmap.inference.segment import preprocessing_of
 from bleedmap.preprocess import head_frame
 from bleedmap.study.result import Result

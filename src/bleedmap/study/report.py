@@ -11,9 +11,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bleedmap import __version__
+from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.figures.overlay import SCALE_START, draw_slice
-from bleedmap.inference.results import RESEARCH_ONLY
 from bleedmap.inference.segment import preprocessing_of
 from bleedmap.io.files import written_whole
 from bleedmap.models.weights import WeightsFile
