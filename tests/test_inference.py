@@ -180,36 +180,38 @@ def test_openvino_gives_the_networks_own_answer(tiny: WeightsFile) -> None:
     slices = np.random.default_rng(0).random((3, SIZE, SIZE), np.float32)
     low, high = (np.float16(60 * part) for part in (70 / 120, 110 / 120))
     expected = 1 / (1 + np.exp(-(60 * slices - low))) / (1 + np.exp(-(high - 60 * slices)))
-    np.testing.assert_allclose(backend.predict(slices), expected, atol=1e-4)
+    np.testing.assert_allclose(backend.predict(slices[:, None]).probability, expected, atol=1e-4)
     assert (backend.record.device, backend.record.precision) == ("cpu", "fp32")
 
 
 def test_a_slice_does_not_depend_on_its_company(unet: WeightsFile) -> None:
     slices = np.random.default_rng(0).random((5, SIZE, SIZE), np.float32)
     backend = OpenVinoBackend(unet)
-    np.testing.assert_array_equal(backend.predict(slices)[3:4], backend.predict(slices[3:4]))
-    assert backend.predict(slices[:0]).shape == (0, SIZE, SIZE)
+    alone = backend.predict(slices[3:4, None]).probability
+    np.testing.assert_array_equal(backend.predict(slices[:, None]).probability[3:4], alone)
+    assert backend.predict(slices[:0, None]).probability.shape == (0, SIZE, SIZE)
 
 
 def test_backends_agree(unet: WeightsFile) -> None:
     from bleedmap.inference.torch_backend import TorchBackend
 
-    slices = np.random.default_rng(0).random((10, SIZE, SIZE), np.float32)
-    in_torch = TorchBackend(unet).predict(slices)
+    slices = np.random.default_rng(0).random((10, 1, SIZE, SIZE), np.float32)
+    in_torch = TorchBackend(unet).predict(slices).probability
     assert np.ptp(in_torch) > 0.2  # else agreement would say nothing
-    np.testing.assert_allclose(OpenVinoBackend(unet, "fp32").predict(slices), in_torch, atol=1e-4)
-    np.testing.assert_allclose(OpenVinoBackend(unet, "auto").predict(slices), in_torch, atol=0.02)
+    np.testing.assert_allclose(OpenVinoBackend(unet, "fp32").predict(slices).probability, in_torch, atol=1e-4)
+    np.testing.assert_allclose(OpenVinoBackend(unet, "auto").predict(slices).probability, in_torch, atol=0.02)
 
 
-def test_backends_agree_on_real_slices(ct_ich_root: Path) -> None:
-    """The installed weights on slices of their test side: the same masks from OpenVINO and from torch."""
+@pytest.mark.parametrize("installed_name", [one.name for one in installed()])
+def test_backends_agree_on_real_slices(installed_name: str, ct_ich_root: Path) -> None:
+    """The installed weights on real slices: the same masks from OpenVINO and from torch."""
     from bleedmap.inference.torch_backend import TorchBackend
 
-    weights, data = locate(), open_ct_ich(ct_ich_root)
-    names = read_split(weights.path.with_suffix(".split.json")).test[::60]
+    weights, data = locate(installed_name), open_ct_ich(ct_ich_root)
+    names = read_split(locate("ct-ich-first").path.with_suffix(".split.json")).test[::60]
     hu = np.stack([data.read_hu(data.slice(name)) for name in names])
     backends = (OpenVinoBackend(weights), TorchBackend(weights))
-    one, other = (segment_slices(hu, preprocessing_of(weights), backend) for backend in backends)
+    one, other = (segment_slices(hu, preprocessing_of(weights), backend).probability for backend in backends)
     assert one.max() > 0.9
     np.testing.assert_allclose(one, other, atol=1e-4)
     assert ((one >= 0.5) != (other >= 0.5)).sum() <= 2  # of 3.8 million pixels
@@ -238,7 +240,8 @@ import atexit, time, numpy as np
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.models.weights import locate
 backend = OpenVinoBackend(locate(sys.argv[1]))
-print(backend.predict(np.full((1, 64, 64), 0.7, np.float32)).max() > 0.9, sys.modules.get("openvino_telemetry"))
+said = backend.predict(np.full((1, 1, 64, 64), 0.7, np.float32))
+print(said.probability.max() > 0.9, sys.modules.get("openvino_telemetry"))
 atexit.register(time.sleep, 0.5)  # a sender's thread would have its chance
 """
 
@@ -274,7 +277,7 @@ def test_a_bleed_is_marked_where_it_is(frame: str, shape: tuple[int, int], tmp_p
     write_tiny_network(tmp_path / "n.onnx", preprocessing={**RECORD["preprocessing"], "frame": frame})  # type: ignore[dict-item]
     weights = locate(tmp_path / "n.onnx")
     hu = np.stack([head_hu(*shape), head_hu(*shape, bleed=False)])
-    probability = segment_slices(hu, preprocessing_of(weights), OpenVinoBackend(weights))
+    probability = segment_slices(hu, preprocessing_of(weights), OpenVinoBackend(weights)).probability
     assert probability.shape == hu.shape
     assert probability.dtype == np.float32
     found, true = probability[0] >= 0.5, hu[0] == 70
@@ -286,8 +289,8 @@ def test_chunks_change_nothing_and_progress_adds_up(tiny: WeightsFile) -> None:
     hu = np.stack([head_hu(64, 64, bleed=index % 3 == 0) for index in range(19)])
     seen: list[int] = []
     backend = OpenVinoBackend(tiny)
-    together = segment_slices(hu, preprocessing_of(tiny), backend, seen.append)
-    apart = np.concatenate([segment_slices(one[None], preprocessing_of(tiny), backend) for one in hu])
+    together = segment_slices(hu, preprocessing_of(tiny), backend, seen.append).probability
+    apart = np.concatenate([segment_slices(one[None], preprocessing_of(tiny), backend).probability for one in hu])
     np.testing.assert_array_equal(together, apart)
     assert sum(seen) == 19
     assert len(seen) > 1

@@ -10,7 +10,17 @@ from scipy import ndimage
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.postprocess import lesions, to_mask
-from bleedmap.preprocess import Frame, Preprocessing, head_frame, network_input, resize_back, resize_into, whole_frame
+from bleedmap.preprocess import (
+    Frame,
+    Preprocessing,
+    head_frame,
+    network_input,
+    resize_back,
+    resize_into,
+    study_frame,
+    whole_frame,
+    with_neighbours,
+)
 from bleedmap.window import BRAIN, Window
 
 
@@ -221,3 +231,52 @@ def test_a_picture_without_spacing_is_taken_for_the_training_view() -> None:
     apart, _ = network_input(hu, Preprocessing(128))
     known, _ = network_input(hu, Preprocessing(128), (250 / 650, 250 / 650))
     assert np.abs(apart - known).mean() < 0.02
+
+
+# A study's own frame and neighbours
+
+
+def study(boxes: list[tuple[int, int, int, int]]) -> FloatArray:
+    """Slices of 256×256 air with a head of 40 HU in each box (first row, first column, end row, end column)."""
+    hu = np.full((len(boxes), 256, 256), -1000, np.float32)
+    for one, (top, left, bottom, right) in zip(hu, boxes, strict=True):
+        one[top:bottom, left:right] = 40
+    return hu
+
+
+def test_a_study_has_one_frame_that_no_single_slice_decides() -> None:
+    head = (60, 80, 220, 200)
+    usual = study([head] * 20)
+    odd = study([head] * 19 + [(0, 0, 256, 256)])  # a hand beside the head
+    frame = study_frame(usual, BRAIN)
+    assert study_frame(odd, BRAIN) == frame
+    assert frame.height == frame.width == pytest.approx(160 * 1.06)
+    assert (frame.row + frame.height / 2, frame.column + frame.width / 2) == (140, 140)
+    inputs, frames = network_input(usual, Preprocessing(size=64, frame="study"))
+    assert frames == [frame] * 20
+    assert inputs.shape == (20, 64, 64)
+
+
+def test_a_study_without_a_head_is_framed_whole() -> None:
+    assert study_frame(study([(0, 0, 0, 0)] * 3), BRAIN) == whole_frame((256, 256))
+
+
+def test_a_studys_frame_follows_the_pixel_size() -> None:
+    """The same head on pixels of half the height: twice the rows in the frame."""
+    hu = study([(60, 80, 220, 200)] * 3)
+    frame = study_frame(hu, BRAIN, (0.5, 1.0))
+    assert frame.width == pytest.approx(max(120 * 1.06, 125))  # 120 mm wide, or half the training view
+    assert frame.height == 2 * frame.width
+
+
+def test_neighbours_lie_feet_first_and_ends_repeat() -> None:
+    inputs = np.arange(4.0)[:, None, None] * np.ones((4, 2, 2))
+    assert with_neighbours(inputs, 1)[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+    assert with_neighbours(inputs, 0).shape == (4, 1, 2, 2)
+    assert with_neighbours(inputs[:1], 1)[:, :, 0, 0].tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("wrong", [{"neighbours": 1}, {"neighbours": 9, "frame": "study"}, {"frame": "nose"}])
+def test_impossible_preprocessing_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        Preprocessing(**wrong)  # type: ignore[arg-type]

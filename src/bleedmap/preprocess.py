@@ -14,6 +14,7 @@ from bleedmap.window import BRAIN, Window
 HEAD_THRESHOLD = 0.1  # of the window: above CSF's noise, below brain; air and fat are black
 HEAD_MARGIN = 1.06  # side of the square around the head, over the head's longer side
 SMALLEST_FRAME = 0.5  # of the view: near the vertex the frame stops shrinking
+STUDY_EDGES = (10, 90)  # percentiles of the slices' own edges: a slice with a hand or a holder does not decide
 # CT-ICH's slices are 650 pixels a side, without spacing; their heads are 536 pixels long (median of 82 patients, the
 # longest slice, nose included). At 206 mm for such a head the view is 250 mm, 0.385 mm a pixel.
 TRAINING_VIEW_MM = 250.0
@@ -26,24 +27,34 @@ class Preprocessing:
 
     Attributes:
         size: rows and columns of the input.
-        frame: 'whole' takes the whole slice, as the thesis does; 'head' a square around the head.
+        frame: 'whole' takes the whole slice, as the thesis does; 'head' a square around the slice's head; 'study' one
+            square around the head of all slices, so that neighbours lie on each other.
         window: the HU window that spans 0 to 1.
         clahe: whether the windowed slice's histogram is equalised (`bleedmap.clahe`).
+        neighbours: slices on each side that the network sees beside the one that it outlines.
     """
 
     size: int = 256
-    frame: Literal["whole", "head"] = "whole"
+    frame: Literal["whole", "head", "study"] = "whole"
     window: Window = BRAIN
     clahe: bool = False
+    neighbours: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < 32 or self.size > 1024 or self.frame not in ("whole", "head"):
+        fits = 32 <= self.size <= 1024 and self.frame in ("whole", "head", "study")
+        if not fits or not 0 <= self.neighbours <= 3 or (self.neighbours and self.frame != "study"):
             raise SettingsError(
                 "preprocessing",
-                found=f"size {self.size}, frame '{self.frame}'",
-                needed="a size of 32 to 1024 pixels, and frame 'whole' or 'head'",
+                found=f"size {self.size}, frame '{self.frame}', neighbours {self.neighbours}",
+                needed="a size of 32 to 1024 pixels, frame 'whole', 'head' or 'study', and neighbours (0 to 3) in "
+                "frame 'study' only",
                 remedy="use --size 256 --frame whole for the thesis' own",
             )
+
+    @property
+    def channels(self) -> int:
+        """Slices that the network sees at a time."""
+        return 2 * self.neighbours + 1
 
 
 @dataclass(frozen=True)
@@ -71,19 +82,48 @@ def network_input(
             known: then the slice is taken for a view like that of the training pictures.
 
     Returns:
-        Input (slice, size, size) float32 in 0 to 1, by exact area averaging; and each slice's frame.
+        Input (slice, size, size) float32 in 0 to 1, by exact area averaging; and each slice's frame. `with_neighbours`
+        makes the channels of it.
     """
     inputs = np.empty((len(hu), settings.size, settings.size), np.float32)
     frames = []
+    shared = study_frame(hu, settings.window, pixel_mm) if settings.frame == "study" and len(hu) else None
     for index, one in enumerate(hu):
         unit = settings.window.to_unit(one)
-        if settings.frame == "head":
+        if shared is not None:
+            frame = shared
+        elif settings.frame == "head":
             frame = head_frame(unit, pixel_mm)
         else:
             frame = whole_frame(unit.shape) if pixel_mm is None else training_view(unit, pixel_mm)
         inputs[index] = resize_into(equalise(unit) if settings.clahe else unit, frame, settings.size)
         frames.append(frame)
     return inputs, frames
+
+
+def with_neighbours(inputs: AnyArray, neighbours: int) -> AnyArray:
+    """(slice, size, size) of a whole study -> (slice, channels, size, size): feet first, ends repeat themselves."""
+    offsets = np.arange(-neighbours, neighbours + 1)
+    rows = np.clip(np.arange(len(inputs))[:, None] + offsets, 0, len(inputs) - 1)
+    stacked: AnyArray = inputs[rows]
+    return stacked
+
+
+def study_frame(hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | None = None) -> Frame:
+    """One square around the head of a whole study.
+
+    Args:
+        hu: (slice, row, column) in HU.
+        window: what shows the head.
+        pixel_mm: as `head_frame`.
+    """
+    units = (window.to_unit(one) for one in hu)
+    boxes = [box for box in map(_head_box, units) if box is not None]
+    if not boxes:
+        empty = np.zeros(hu.shape[1:], np.float32)
+        return head_frame(empty, pixel_mm)
+    low, high = np.percentile(np.array(boxes), STUDY_EDGES, axis=0)
+    return _square((low[0], low[1], high[2], high[3]), hu.shape[1:], pixel_mm)
 
 
 def whole_frame(shape: tuple[int, ...]) -> Frame:
@@ -114,14 +154,21 @@ def head_frame(unit: FloatArray, pixel_mm: tuple[float, float] | None = None) ->
     box = _head_box(unit)
     if box is None:
         return whole_frame(unit.shape) if pixel_mm is None else training_view(unit, pixel_mm)
+    return _square(box, unit.shape, pixel_mm)
+
+
+def _square(
+    box: tuple[float, float, float, float], shape: tuple[int, ...], pixel_mm: tuple[float, float] | None
+) -> Frame:
+    """The head's margin around a box; never smaller than a part of the view."""
     row_mm, column_mm = pixel_mm or (1.0, 1.0)
-    view = max(unit.shape) if pixel_mm is None else TRAINING_VIEW_MM
+    view = max(shape) if pixel_mm is None else TRAINING_VIEW_MM
     longer = max((box[2] - box[0]) * row_mm, (box[3] - box[1]) * column_mm)
     side = max(HEAD_MARGIN * longer, SMALLEST_FRAME * view)
     return _around(box, (side / row_mm, side / column_mm))
 
 
-def _around(box: tuple[int, int, int, int], size: tuple[float, float]) -> Frame:
+def _around(box: tuple[float, float, float, float], size: tuple[float, float]) -> Frame:
     """The frame of (height, width) whose centre is that of a box (first row, first column, end row, end column)."""
     (height, width), centre = size, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     return Frame(centre[0] - height / 2, centre[1] - width / 2, height, width)

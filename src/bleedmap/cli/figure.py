@@ -314,7 +314,7 @@ def _predict(
     shown = []
     for record in chosen:
         hu, reference = dataset.read_hu(record), dataset.read_mask(record)
-        probability = segment_slices(hu[None], settings, backend)[0]
+        probability = segment_slices(hu[None], settings, backend).probability[0]
         standing, trained_on = _standing(record, weights, split)
         shown.append(PredictedSlice(record, BRAIN.to_unit(hu), reference, probability, standing, trained_on))
     return shown

@@ -6,23 +6,26 @@ from typing import Any
 import click
 
 from bleedmap.cli.options import json_option
+from bleedmap.cli.reproduce_folds import command as folds
 from bleedmap.cli.reproduce_speed import command as speed
 from bleedmap.cli.reproduce_thesis import command as thesis
 
 
-@click.group(short_help="The 2021 thesis, reproduced: its grid, its figures, and what it could not see.")
+@click.group(short_help="The 2021 thesis and our own network: their experiments, run again.")
 def command() -> None:
-    """The 2021 thesis that this project grew from (Erazo, USFQ): its experiment run again, and what it could not see.
+    """Experiments run again: the 2021 thesis that this project grew from (Erazo, USFQ), and our own network's.
 
     \b
     bleedmap reproduce thesis -o thesis --data ct-ich      the experiment and its report
     bleedmap reproduce conventions                         what the numbers of its Table 1 can mean
     bleedmap reproduce speed                               training speed beside a plain loop
+    bleedmap reproduce folds -o folds --data ct-ich        our own recipe, judged on patients that it has not seen
     """
 
 
 command.add_command(thesis, "thesis")
 command.add_command(speed, "speed")
+command.add_command(folds, "folds")
 
 
 @command.command()

@@ -48,7 +48,7 @@ def _each_picture(job: _Job, pictures: tuple[Picture, ...]) -> Iterator[tuple[Fl
     for picture in pictures:
         grey = images.read_grey(picture.path)
         hu = job.window.to_hu(grey)[None]
-        probability = segment_slices(hu, settings, job.segmenter.backend, job.advance)[0]
+        probability = segment_slices(hu, settings, job.segmenter.backend, job.advance).probability[0]
         mask = to_mask(probability, threshold)
         images.write_png(job.folder / f"{picture.name}_mask.png", mask)
         stored = np.rint(probability * PROBABILITY_STEPS).astype(np.uint16)

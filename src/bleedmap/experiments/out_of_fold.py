@@ -56,12 +56,14 @@ class Verdict:
         study: probability that the study bleeds.
         types: (slices, 5) probability of each of `TYPE_NAMES`; None for a network that tells no types.
         voxels: lowest and highest of the interval for the lesions' voxels; None without one.
+        abstained: why the program would not give a verdict on the study; empty where it did.
     """
 
     presence: DoubleArray
     study: float
     types: DoubleArray | None = None
     voxels: tuple[float, float] | None = None
+    abstained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,7 @@ class StudyRecord:
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: columns."""
         said = self.verdict
+        abstained = {"abstained": list(said.abstained)} if said.abstained else {}
         return {
             "patient": self.patient, "fold": self.fold, "slices": list(self.numbers),
             "types": _named(self.types),
@@ -103,7 +106,7 @@ class StudyRecord:
             "type_probability": None if said.types is None else said.types.tolist(),
             "voxels": None if said.voxels is None else list(said.voxels),
             "lesions": _pieces(self.lesions) | {"types": _named(self.lesion_types)},
-            "regions": _pieces(self.regions),
+            "regions": _pieces(self.regions), **abstained,
         }  # fmt: skip
 
     @classmethod
@@ -119,6 +122,7 @@ class StudyRecord:
                 np.array(content["presence"], np.float64), content["study"],
                 None if told is None else np.array(told, np.float64).reshape(-1, len(TYPE_NAMES)),
                 None if between is None else (between[0], between[1]),
+                tuple(content.get("abstained", ())),
             ),
             _to_pieces(content["lesions"]), _flags(content["lesions"]["types"]), _to_pieces(content["regions"]),
         )  # fmt: skip
@@ -257,4 +261,4 @@ def _rounded_pieces(pieces: Pieces) -> Pieces:
 
 def _rounded_verdict(said: Verdict) -> Verdict:
     types = None if said.types is None else _rounded(said.types)
-    return Verdict(_rounded(said.presence), round(float(said.study), _DIGITS), types, said.voxels)
+    return replace(said, presence=_rounded(said.presence), study=round(float(said.study), _DIGITS), types=types)

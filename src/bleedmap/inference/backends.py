@@ -23,6 +23,21 @@ class BackendRecord:
     precision: str
 
 
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says of n slices.
+
+    Attributes:
+        probability: (n, size, size) float32 in 0 to 1, of pixels.
+        labels: (n, 6) float32 logits in the order of `bleedmap.models.networks.LABELS`; None from an older network.
+        features: (n, channels) float32, by which a slice is held against the training data; None likewise.
+    """
+
+    probability: FloatArray
+    labels: FloatArray | None = None
+    features: FloatArray | None = None
+
+
 class Backend(Protocol):
     """A network that is loaded and ready."""
 
@@ -30,5 +45,5 @@ class Backend(Protocol):
     def record(self) -> BackendRecord:
         """What ran."""
 
-    def predict(self, slices: FloatArray) -> FloatArray:
-        """(n, size, size) float32 in 0 to 1 -> probability (n, size, size) float32 in 0 to 1."""
+    def predict(self, slices: FloatArray) -> Prediction:
+        """Slices (n, channels, size, size) float32 in 0 to 1 -> what the network says of each."""

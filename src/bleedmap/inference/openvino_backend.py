@@ -3,7 +3,8 @@
 import numpy as np
 
 from bleedmap.arrays import FloatArray
-from bleedmap.inference.backends import BackendRecord, Precision
+from bleedmap.inference.backends import BackendRecord, Precision, Prediction
+from bleedmap.models.networks import LiteUNetSettings
 from bleedmap.models.openvino_runtime import ov, read_model
 from bleedmap.models.weights import WeightsFile
 
@@ -22,7 +23,7 @@ class OpenVinoBackend:
     def __init__(self, weights: WeightsFile, precision: Precision = "fp32") -> None:
         self._size = int(weights.record["preprocessing"]["size"])
         model = read_model(weights.content)
-        model.reshape([1, 1, self._size, self._size])
+        model.reshape([1, weights.network.channels, self._size, self._size])
         config = {"PERFORMANCE_HINT": "LATENCY"}
         if precision == "fp32":
             config["INFERENCE_PRECISION_HINT"] = "f32"
@@ -30,11 +31,18 @@ class OpenVinoBackend:
         used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.record = BackendRecord(f"openvino {ov.__version__.split('-')[0]}", "cpu", _NAMES.get(used, used))
         self._request = compiled.create_infer_request()
+        self._tells_labels = isinstance(weights.network, LiteUNetSettings)
 
-    def predict(self, slices: FloatArray) -> FloatArray:
-        """(n, size, size) float32 in 0 to 1 -> probability (n, size, size) float32 in 0 to 1."""
+    def predict(self, slices: FloatArray) -> Prediction:
+        """As `Backend.predict`."""
         probability = np.empty((len(slices), self._size, self._size), np.float32)
+        labels, features = [], []
         for index, one in enumerate(slices):
-            answer = self._request.infer({"slices": one[None, None]})
+            answer = self._request.infer({"slices": one[None]})
             probability[index] = answer["probability"][0, 0]
-        return probability
+            if self._tells_labels:
+                labels.append(answer["labels"][0].copy())
+                features.append(answer["features"][0].copy())
+        if not labels:
+            return Prediction(probability)
+        return Prediction(probability, np.stack(labels), np.stack(features))

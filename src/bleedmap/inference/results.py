@@ -10,6 +10,7 @@ from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import BackendRecord
+from bleedmap.inference.certainty import Certainty
 from bleedmap.models.weights import WeightsFile
 from bleedmap.postprocess import Lesion, lesions
 from bleedmap.volume import Mask, ProbabilityMap
@@ -139,9 +140,11 @@ def _slices(probability: FloatArray, mask: BoolArray) -> tuple[SliceFinding, ...
 
 
 def to_json(
-    findings: Findings, weights: WeightsFile, backend: BackendRecord, threshold: float, notes: list[str]
-) -> dict[str, Any]:
+    findings: Findings, weights: WeightsFile, backend: BackendRecord, threshold: float, notes: list[str],
+    certainty: Certainty | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The summary as JSON can hold it; slices and lesions count from 1, feet to head in a volume."""
+    each_slice = [None] * len(findings.slices) if certainty is None else [round(one, 6) for one in certainty.slices]
     return {
         "research_only": RESEARCH_ONLY,
         "program": {"name": "bleedmap", "version": __version__},
@@ -153,6 +156,7 @@ def to_json(
         "volume_ml": findings.volume_ml,
         "volume_note": NO_SPACING if findings.grid is None else None,
         "highest_probability": findings.highest_probability,
+        "certainty": None if certainty is None else _certainty_json(certainty),
         "slice_count": len(findings.slices),
         "slices_with_lesion": [index + 1 for index in findings.slices_with_lesion],
         "slices": [
@@ -160,9 +164,21 @@ def to_json(
                 "slice": index + 1,
                 "lesion_pixels": one.lesion_pixels,
                 "highest_probability": one.highest_probability,
+                "slice_probability": bleeds,
             }
-            for index, one in enumerate(findings.slices)
+            for index, (one, bleeds) in enumerate(zip(findings.slices, each_slice, strict=True))
         ],
         "lesions": findings.lesion_rows(),
         "notes": notes,
+    }
+
+
+def _certainty_json(certainty: Certainty) -> dict[str, Any]:
+    """Of the study; what it says of slices stands in their rows."""
+    return {
+        "study_probability": round(certainty.study, 6),
+        "types": {name: round(probability, 6) for name, probability in certainty.types},
+        "volume_ml": None if certainty.volume_ml is None else [round(end, 4) for end in certainty.volume_ml],
+        "coverage": certainty.coverage,
+        "abstained": list(certainty.abstained),
     }

@@ -1,6 +1,7 @@
 """HU slices -> probability on the slices' own grid."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,10 +9,26 @@ from bleedmap.arrays import AnyArray, FloatArray
 from bleedmap.errors import SettingsError, WeightsError
 from bleedmap.inference.backends import Backend
 from bleedmap.models.weights import WeightsFile
-from bleedmap.preprocess import Preprocessing, network_input, resize_back
+from bleedmap.preprocess import Preprocessing, network_input, resize_back, with_neighbours
 from bleedmap.window import Window
 
-_CHUNK = 8  # slices in memory at the network's size
+_CHUNK = 8  # slices at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What the network says of a study.
+
+    Attributes:
+        probability: (slice, row, column) float32 in 0 to 1, on the study's grid.
+        extent: (slice,) mean probability over the network's view: the lesion's expected share of it.
+        labels, features: of each slice, as `Prediction`; None from an older network.
+    """
+
+    probability: FloatArray
+    extent: FloatArray
+    labels: FloatArray | None
+    features: FloatArray | None
 
 
 def preprocessing_of(weights: WeightsFile) -> Preprocessing:
@@ -23,7 +40,11 @@ def preprocessing_of(weights: WeightsFile) -> Preprocessing:
     try:
         record = weights.record["preprocessing"]
         return Preprocessing(
-            int(record["size"]), record["frame"], Window(**record["window"]), bool(record.get("clahe", False))
+            int(record["size"]),
+            record["frame"],
+            Window(**record["window"]),
+            bool(record.get("clahe", False)),
+            int(record.get("neighbours", 0)),
         )
     except (KeyError, TypeError, ValueError, SettingsError) as error:
         raise WeightsError(
@@ -40,8 +61,8 @@ def segment_slices(
     backend: Backend,
     advance: Callable[[int], None] = lambda slices: None,
     pixel_mm: tuple[float, float] | None = None,
-) -> FloatArray:
-    """Probability of hemorrhage in every pixel.
+) -> Segmented:
+    """Probability of hemorrhage in every pixel, and what the network says of each slice.
 
     Args:
         hu: (slice, row, column) in HU.
@@ -50,14 +71,23 @@ def segment_slices(
         advance: called with the number of slices finished since the last call.
         pixel_mm: (row, column) spacing, None where it is not known.
 
-    Returns:
-        (slice, row, column) float32 in 0 to 1, on the grid of `hu`.
     """
     rows, columns = hu.shape[1:]
-    probability = np.empty(hu.shape, np.float32)
+    probability, extent = np.empty(hu.shape, np.float32), np.empty(len(hu), np.float32)
+    inputs, frames = network_input(hu, settings, pixel_mm)
+    channels = with_neighbours(inputs, settings.neighbours)
+    said = []
     for start in range(0, len(hu), _CHUNK):
-        inputs, frames = network_input(hu[start : start + _CHUNK], settings, pixel_mm)
-        for offset, (one, frame) in enumerate(zip(backend.predict(inputs), frames, strict=True)):
-            probability[start + offset] = resize_back(one, frame, (rows, columns))
-        advance(len(frames))
-    return np.clip(probability, 0, 1, out=probability)
+        told = backend.predict(channels[start : start + _CHUNK])
+        for index, small in enumerate(told.probability, start):
+            probability[index] = resize_back(small, frames[index], (rows, columns))
+            extent[index] = small.mean()
+        said.append(told)
+        advance(len(told.probability))
+    labels, features = _together([one.labels for one in said]), _together([one.features for one in said])
+    return Segmented(np.clip(probability, 0, 1, out=probability), extent, labels, features)
+
+
+def _together(parts: list[FloatArray | None]) -> FloatArray | None:
+    told = [one for one in parts if one is not None]
+    return np.concatenate(told) if told else None

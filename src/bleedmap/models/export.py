@@ -17,23 +17,32 @@ from torch import Tensor, nn
 
 from bleedmap.errors import WeightsError
 from bleedmap.io.files import written_whole
-from bleedmap.models.networks import UNetSettings
+from bleedmap.models.lite_unet import LiteUNet, build_lite
+from bleedmap.models.networks import OUTPUTS, UNetSettings, settings_from_dict
 from bleedmap.models.unet import UNet, build
 
 METADATA_KEY = "bleedmap"
 
 
-class _Probability(nn.Module):
-    def __init__(self, network: UNet) -> None:
+Network = UNet | LiteUNet
+
+
+class Answering(nn.Module):
+    """Slices → probability (n, 1, size, size); from a `LiteUNet` also labels (n, 6) and features (n, 320)."""
+
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, slices: Tensor) -> Tensor:
-        return torch.sigmoid(self.network(slices))
+    def forward(self, slices: Tensor) -> tuple[Tensor, ...]:
+        if isinstance(self.network, UNet):
+            return (torch.sigmoid(self.network(slices)),)
+        answer = self.network(slices)
+        return (self.network.probability(answer), answer.labels, answer.features)
 
 
-def export_onnx(network: UNet, size: int, record: dict[str, Any], path: Path) -> str:
-    """Write `slices` (n, channels, size, size) → `probability` (n, 1, size, size), n free.
+def export_onnx(network: Network, size: int, record: dict[str, Any], path: Path) -> str:
+    """Write `slices` (n, channels, size, size) → what `Answering` gives, by name, n free.
 
     Args:
         network: the trained network; its weights are rounded to fp16 in the file.
@@ -48,10 +57,10 @@ def export_onnx(network: UNet, size: int, record: dict[str, Any], path: Path) ->
     example = torch.zeros(2, network.settings.channels, size, size)
     with _without_chatter():
         program = torch.onnx.export(
-            _Probability(network).eval(),
+            Answering(network).eval(),
             (example,),
             input_names=["slices"],
-            output_names=["probability"],
+            output_names=list(OUTPUTS[type(network.settings)]),
             dynamic_shapes={"slices": {0: torch.export.Dim("n")}},
             dynamo=True,
             optimize=False,  # keeps batch norm apart, so that initialisers carry the network's own names
@@ -106,7 +115,7 @@ def _forget_source(model: onnx.ModelProto) -> None:
     del model.graph.metadata_props[:]
 
 
-def load_onnx(content: bytes, path: Path) -> tuple[UNet, dict[str, Any]]:
+def load_onnx(content: bytes, path: Path) -> tuple[Network, dict[str, Any]]:
     """The torch network of an exported file, and its record.
 
     Args:
@@ -119,7 +128,8 @@ def load_onnx(content: bytes, path: Path) -> tuple[UNet, dict[str, Any]]:
     try:
         model = onnx.load_model_from_string(content)
         record = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
-        network = build(UNetSettings.from_dict(record["network"]), seed=0)
+        settings = settings_from_dict(record["network"])
+        network = build(settings, seed=0) if isinstance(settings, UNetSettings) else build_lite(settings, seed=0)
         stored = {
             tensor.name.removesuffix(".half").removeprefix("network."): torch.from_numpy(
                 numpy_helper.to_array(tensor).astype(np.float32)

@@ -88,6 +88,50 @@ class UNetSettings:
         return cls(**(content | {"filters": tuple(content["filters"])}))
 
 
+# What the heads of a `LiteUNetSettings` network say of a slice: any bleed, then the types in the data set's order.
+LABELS = ("presence", "EDH", "IPH", "SDH", "IVH", "SAH")
+
+
+@dataclass(frozen=True)
+class LiteUNetSettings:
+    """A U-Net on EfficientNet-Lite0 (`bleedmap.models.lite_unet`).
+
+    Attributes:
+        channels: neighbouring slices, the middle one is outlined.
+        decoder: filters at a sixteenth, an eighth, a fourth and a half of the input.
+        dropout: before the head of presence and types.
+    """
+
+    channels: int = 3
+    decoder: tuple[int, int, int, int] = (128, 64, 48, 32)
+    dropout: float = 0.2
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"kind": "lite-unet"} | asdict(self) | {"decoder": list(self.decoder)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "LiteUNetSettings":
+        """From `to_dict`."""
+        first, second, third, fourth = content["decoder"]
+        return cls(int(content["channels"]), (first, second, third, fourth), float(content["dropout"]))
+
+
+OUTPUTS: dict[type, tuple[str, ...]] = {  # of the exported network, by its settings
+    UNetSettings: ("probability",),
+    LiteUNetSettings: ("probability", "labels", "features"),
+}
+
+
+def settings_from_dict(content: dict[str, Any]) -> UNetSettings | LiteUNetSettings:
+    """Either network's definition, as its `to_dict` wrote it.
+
+    Raises:
+        SettingsError: an unknown or impossible setting.
+    """
+    return (LiteUNetSettings if content.get("kind") == "lite-unet" else UNetSettings).from_dict(content)
+
+
 NETWORKS = {
     "model-1": UNetSettings(),
     "model-2": UNetSettings(dropout=0.1),

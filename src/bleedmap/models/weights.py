@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bleedmap.errors import WeightsError
-from bleedmap.models.networks import UNetSettings
+from bleedmap.models.networks import OUTPUTS, LiteUNetSettings, UNetSettings, settings_from_dict
 from bleedmap.models.openvino_runtime import read_model
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -70,9 +70,9 @@ class WeightsFile:
         return str(self.record["trained_on"])
 
     @cached_property
-    def network(self) -> UNetSettings:
+    def network(self) -> UNetSettings | LiteUNetSettings:
         """The network's definition."""
-        return UNetSettings.from_dict(self.record["network"])
+        return settings_from_dict(self.record["network"])
 
 
 def installed(folder: Path = FOLDER) -> list[InstalledWeights]:
@@ -172,7 +172,7 @@ def _parsed(path: Path, content: bytes, sha256: str) -> WeightsFile:
         record = json.loads(model.get_rt_info(["framework", METADATA_KEY]).value)
         weights = WeightsFile(str(record["name"]), path, sha256, content, record)
         size = int(record["preprocessing"]["size"])
-        _check_ends(model, size)
+        _check_ends(model, size, weights.network)
         if not 0 < weights.threshold <= 1:
             raise ValueError(f"threshold {weights.threshold}")
         assert weights.trained_on
@@ -186,13 +186,19 @@ def _parsed(path: Path, content: bytes, sha256: str) -> WeightsFile:
     return weights
 
 
-def _check_ends(model: Any, size: int) -> None:
-    for ends, name in ((model.inputs, "slices"), (model.outputs, "probability")):
-        if len(ends) != 1 or name not in ends[0].get_names():
-            raise ValueError(f"no single '{name}'")
-        shape = ends[0].get_partial_shape()
-        lengths = [axis.get_length() if axis.is_static else None for axis in shape]
-        if len(lengths) != 4 or any(
-            found not in (None, right) for found, right in zip(lengths[1:], (1, size, size), strict=True)
-        ):
-            raise ValueError(f"'{name}' of shape {shape}, not (n, 1, {size}, {size})")
+def _check_ends(model: Any, size: int, network: UNetSettings | LiteUNetSettings) -> None:
+    pictures = {"slices": network.channels, "probability": 1}
+    for ends, names in ((model.inputs, ("slices",)), (model.outputs, OUTPUTS[type(network)])):
+        if len(ends) != len(names):
+            raise ValueError(f"{len(ends)} ends in place of {', '.join(names)}")
+        for end, name in zip(ends, names, strict=True):
+            if name not in end.get_names():
+                raise ValueError(f"no '{name}'")
+            if name in pictures:
+                _check_picture(end.get_partial_shape(), name, (pictures[name], size, size))
+
+
+def _check_picture(shape: Any, name: str, needed: tuple[int, int, int]) -> None:
+    lengths = [axis.get_length() if axis.is_static else None for axis in shape]
+    if len(lengths) != 4 or any(found not in (None, right) for found, right in zip(lengths[1:], needed, strict=True)):
+        raise ValueError(f"'{name}' of shape {shape}, not (n, {', '.join(map(str, needed))})")

@@ -1,0 +1,113 @@
+"""`bleedmap reproduce folds`."""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bleedmap.cli.options import data_option, device_option, precision_option
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from bleedmap.experiments.folds import Experiment, Report
+
+ALL = "all"
+_LINE_EVERY_S = 30.0
+
+
+@click.command(short_help="Train our own recipe on the protocol's folds, and the network that ships.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the networks and records.")
+@click.option(
+    "--fold", "wanted", type=click.Choice(["1", "2", "3", "4", "5", ALL]), multiple=True,
+    help="Only this fold; 'all' is the network trained on all patients. Give it several times for several.",
+)  # fmt: skip
+@data_option
+@device_option
+@precision_option
+def command(out: Path, wanted: tuple[str, ...], data: Path | None, device: str, precision: str) -> None:
+    """Train our own recipe on the protocol's five folds by patient, and the network that ships.
+
+    In: the data set. Out, in OUT: a folder for each fold (weights, its choices, predictions, records); records.json
+    once all five are there; and all/, the network trained on every patient, with the folds' choices, as one .onnx file.
+
+    \b
+    bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU, minutes on a GPU
+    bleedmap reproduce folds -o folds --data ct-ich --fold 1     one fold
+    bleedmap evaluate --protocol cross-validation folds/records.json --predictions folds/predictions -o report
+
+    Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
+    from its last minute. Two commands for different folds may share OUT.
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.protocol_folds import protocol_folds
+    from bleedmap.errors import SplitError
+    from bleedmap.experiments.folds import Experiment
+    from bleedmap.training.device import choose_machine, keep_memory
+
+    keep_memory()
+    machine = choose_machine(device, precision)  # type: ignore[arg-type]
+    dataset, folds = open_ct_ich(data_root(data)), protocol_folds()
+    if dataset.content_sha256() != folds.data_sha256:
+        raise SplitError(
+            dataset.root, found="other files than the folds were drawn from",
+            needed="CT-ICH 1.0.0, whole and unchanged",
+            remedy="check it with `bleedmap data verify`",
+        )  # fmt: skip
+    with _Progress() as report:
+        experiment = Experiment(dataset, folds, out, machine, report=report)
+        try:
+            _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from here", err=True)
+            sys.exit(130)  # 128 + SIGINT
+
+
+def _run(wanted: tuple[str, ...], experiment: "Experiment") -> None:
+    """What was asked for, folds first: the network of all patients takes its thresholds from them."""
+    from bleedmap.experiments.folds import run_all, run_fold, together
+
+    for number in sorted(set(wanted) - {ALL}):
+        run_fold(experiment, int(number))
+    if together(experiment) is not None:
+        click.echo(f"{experiment.record_file}: all folds")
+    if ALL in wanted:
+        click.echo(f"{run_all(experiment)}: trained on all patients")
+
+
+class _Progress:
+    """One bar after the other on standard error; where there is no terminal, a line at most every half minute."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self.plain = not console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"), console=console, disable=self.plain,
+        )  # fmt: skip
+        self.task: TaskID | None = None
+        self.what, self.said = "", -math.inf
+
+    def __enter__(self) -> "Report":
+        self.progress.start()
+        return self.report
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def report(self, what: str, done: int, of: int, words: str) -> None:
+        """Show how far `what` has come."""
+        if what != self.what:
+            self.what, self.said = what, -math.inf
+            self.task = self.progress.add_task(what, total=of, words=words)
+        assert self.task is not None
+        self.progress.update(self.task, completed=done, total=of, words=words)
+        if self.plain and time.monotonic() - self.said >= _LINE_EVERY_S:
+            click.echo(f"{what} {done}/{of}  {words}", err=True)
+            self.said = time.monotonic()

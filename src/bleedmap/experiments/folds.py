@@ -1,0 +1,294 @@
+"""The protocol's cross-validation of our own recipe: train each fold, choose on its validation side, predict its test
+side once. Every step leaves a file and is not done again."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bleedmap.arrays import FloatArray
+from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
+from bleedmap.datasets.protocol_folds import ProtocolFolds
+from bleedmap.errors import OutputError
+from bleedmap.experiments.fold_choices import OFFSET_VOXELS, Chosen, choose, choose_together
+from bleedmap.experiments.fold_evidence import Said, read_evidence, write_evidence
+from bleedmap.experiments.out_of_fold import Choices, OutOfFold, StudyRecord, Verdict, read_out_of_fold, record_study
+from bleedmap.experiments.predictions import write_prediction
+from bleedmap.experiments.ship import DATA
+from bleedmap.inference import certainty
+from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference.segment import Segmented, preprocessing_of, segment_slices
+from bleedmap.models.checkpoint import read_checkpoint
+from bleedmap.models.export import export_onnx
+from bleedmap.models.lite_unet import LiteUNet
+from bleedmap.models.weights import WeightsFile, locate
+from bleedmap.postprocess import to_mask
+from bleedmap.training.device import Machine
+from bleedmap.training.fit import fit
+from bleedmap.training.recipe import PRETRAINING, RECIPE, Recipe
+from bleedmap.training.run import code_version
+from bleedmap.training.samples import Samples, load_patients, load_phantoms
+from bleedmap.training.sampling import Pools
+
+METHOD = "bleedmap, EfficientNet-Lite0 U-Net"
+SHIPPED = "ct-ich-lite"
+Report = Callable[[str, int, int, str], None]  # what is being done, done, of, last words
+
+
+def _silent(what: str, done: int, of: int, words: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Where and on what everything runs.
+
+    Attributes:
+        data: CT-ICH.
+        folds: the protocol's.
+        folder: of all files.
+        machine: device and precision of training; predictions run in OpenVINO, fp32, as a user's.
+        recipe: of the folds.
+        pretraining: of the network that all of them begin with.
+        report: called as work goes on.
+    """
+
+    data: CtIch
+    folds: ProtocolFolds
+    folder: Path
+    machine: Machine
+    recipe: Recipe = RECIPE
+    pretraining: Recipe = PRETRAINING
+    report: Report = _silent
+
+    @cached_property
+    def patients(self) -> Samples:
+        """All patients' slices, as stored for training."""
+        return load_patients(
+            self.data, self.recipe.stored(), self.folder / "cache",
+            lambda done, of: self.report("reading patients", done, of, ""),
+        )  # fmt: skip
+
+    @cached_property
+    def phantoms(self) -> Samples:
+        """The phantoms' slices."""
+        return load_phantoms(
+            self.recipe.phantoms, self.recipe.stored(), self.recipe.seed,
+            lambda done, of: self.report("making phantoms", done, of, ""),
+        )  # fmt: skip
+
+    def fold(self, number: int) -> Path:
+        """The folder of a fold."""
+        return self.folder / f"fold-{number}"
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of all patients' predictions out of fold."""
+        return self.folder / "predictions"
+
+    @property
+    def record_file(self) -> Path:
+        """All folds' records together."""
+        return self.folder / "records.json"
+
+
+def train(experiment: Experiment, name: str, patients: tuple[int, ...]) -> LiteUNet:
+    """Train on some patients, after the phantoms; `name` is the folder."""
+    start = experiment.folder / "phantoms"
+    if not (start / "network.safetensors").is_file():
+        pools = Pools(experiment.phantoms, experiment.phantoms)
+        fit(experiment.pretraining, pools, experiment.machine, start, None, _told(experiment, "phantoms", True))
+    weights = read_checkpoint(start / "network.safetensors").part("network")
+    folder = experiment.folder / name
+    if (folder / "network.safetensors").is_file():  # nothing to load for it
+        pools = Pools(_NOTHING, None)
+    else:
+        pools = Pools(experiment.patients.of(patients), experiment.phantoms if experiment.recipe.phantom else None)
+    return fit(experiment.recipe, pools, experiment.machine, folder, weights, _told(experiment, name, False))
+
+
+_NOTHING = Samples(
+    np.empty((0, 1, 1), np.uint8), np.empty((0, 1, 1), np.uint8), np.empty((0, 6), np.float32), np.empty(0, np.int64)
+)
+
+
+def _told(experiment: Experiment, name: str, before: bool) -> Callable[[int, dict[str, float]], None]:
+    steps = (experiment.pretraining if before else experiment.recipe).steps
+
+    def told(step: int, losses: dict[str, float]) -> None:
+        words = "  ".join(f"{part} {value:.3f}" for part, value in losses.items())
+        experiment.report(f"training {name}", step, steps, words)
+
+    return told
+
+
+def run_fold(experiment: Experiment, number: int) -> OutOfFold:
+    """Train a fold, choose, then predict its test side; from its files where they are there."""
+    folder, stored = experiment.fold(number), experiment.fold(number) / "records.json"
+    if stored.is_file():
+        return read_out_of_fold(stored)
+    sides = experiment.folds.sides(number)
+    network = train(experiment, folder.name, sides["train"])
+    weights_file = folder / "network.onnx"
+    record = network_record(experiment, f"ct-ich-fold-{number}", sides["train"], None)
+    export_onnx(network, experiment.recipe.size, record, weights_file)
+    predictor = Predictor(experiment, weights_file)
+    seen = predictor.told(sides["train"], f"fold {number}: what is familiar")
+    features = [predictor.segmented(one).features for one in seen]
+    validation = [predictor.said(one) for one in predictor.told(sides["validation"], f"fold {number}: choosing")]
+    chosen = choose(validation, np.concatenate([one for one in features if one is not None]))
+    record = network_record(experiment, f"ct-ich-fold-{number}", sides["train"], chosen)
+    export_onnx(network, experiment.recipe.size, record, weights_file)
+    del validation
+    predictor = Predictor(experiment, weights_file)
+    studies = tuple(
+        predictor.record(one, number, folder / "said")
+        for one in predictor.told(sides["test"], f"fold {number}: testing")
+    )
+    choices = Choices(
+        number, experiment.recipe.steps, chosen.pixel_threshold, chosen.settings.slice_threshold,
+        chosen.settings.study_threshold,
+    )  # fmt: skip
+    records = OutOfFold(METHOD, experiment.folds.data_sha256, (choices,), studies, made_of(experiment))
+    records.write(stored)
+    return records
+
+
+def together(experiment: Experiment) -> OutOfFold | None:
+    """All folds' records as one file; None while a fold is missing."""
+    found = [experiment.fold(one.fold) / "records.json" for one in experiment.folds.folds]
+    if not all(path.is_file() for path in found):
+        return None
+    parts = [read_out_of_fold(path) for path in found]
+    records = replace(
+        parts[0],
+        choices=tuple(choice for one in parts for choice in one.choices),
+        studies=tuple(sorted((study for one in parts for study in one.studies), key=lambda study: study.patient)),
+    )
+    records.check_against(experiment.folds)
+    records.write(experiment.record_file)
+    return records
+
+
+def run_all(experiment: Experiment) -> Path:
+    """Train on all patients, with what the folds chose, and export: the network that ships.
+
+    Raises:
+        OutputError: a fold is not finished.
+    """
+    records = together(experiment)
+    if records is None:
+        raise OutputError(
+            experiment.folder, found="folds without records",
+            needed="all five folds finished: they choose its thresholds",
+            remedy="run the command without --fold",
+        )  # fmt: skip
+    weights_file = experiment.folder / "all" / f"{SHIPPED}.onnx"
+    patients = experiment.folds.patients
+    network = train(experiment, "all", patients)
+    export_onnx(network, experiment.recipe.size, network_record(experiment, SHIPPED, patients, None), weights_file)
+    predictor = Predictor(experiment, weights_file)
+    features = [predictor.segmented(one).features for one in predictor.told(patients, "what is familiar")]
+    chosen = chosen_out_of_fold(experiment, records, np.concatenate([one for one in features if one is not None]))
+    record = network_record(experiment, SHIPPED, patients, chosen)
+    export_onnx(network, experiment.recipe.size, record, weights_file)
+    return weights_file
+
+
+def chosen_out_of_fold(experiment: Experiment, records: OutOfFold, features: FloatArray) -> Chosen:
+    """Calibration and interval from all patients out of fold; thresholds and limits are the folds' medians."""
+    evidence, folds = [], []
+    for fold in experiment.folds.folds:
+        evidence += [read_evidence(experiment.fold(fold.fold) / "said", patient) for patient in fold.test]
+        weights = locate(experiment.fold(fold.fold) / "network.onnx")
+        settings = certainty.settings_of(weights)
+        assert settings is not None
+        folds.append(Chosen(settings, weights.threshold))
+    volumes = [
+        (int(one.counts.predicted.sum()), int(one.counts.reference.sum())) for one in records.studies
+        if one.counts.reference.any()
+    ]  # fmt: skip
+    return choose_together(evidence, volumes, folds, features)
+
+
+def made_of(experiment: Experiment) -> dict[str, Any]:
+    """What a reader of the records should know."""
+    return {
+        "recipe": experiment.recipe.to_dict(), "pretraining": experiment.pretraining.to_dict(),
+        "trained_on": experiment.machine.describe(), "predicted_on": "OpenVINO, fp32, from the exported fp16 weights",
+        "recipe_level": "fixed beforehand: no ablation was run on these folds before their test sides were predicted",
+        "retrained_with_validation": False, "seed": experiment.recipe.seed, "code": code_version(),
+    }  # fmt: skip
+
+
+def network_record(
+    experiment: Experiment, name: str, patients: tuple[int, ...], chosen: Chosen | None
+) -> dict[str, Any]:
+    """What the exported file says of itself."""
+    settings = experiment.recipe.preprocessing()
+    slices = sum(len(one.slices) for one in experiment.data.patients if one.number in patients)
+    return {
+        "name": name,
+        "network": experiment.recipe.network().to_dict(),
+        "preprocessing": asdict(settings),
+        "threshold": 0.5 if chosen is None else chosen.pixel_threshold,
+        "certainty": None if chosen is None else chosen.settings.to_dict(),
+        "trained_on": f"{DATA[experiment.data.release]}: {slices:,} slices of {len(patients)} patients; before and "
+        f"among them {experiment.recipe.phantoms} phantoms (synthetic heads); first of all ImageNet",
+        "trained_patients": [f"{one:03d}" for one in patients],
+        "code": code_version(),
+        "training": {"recipe": experiment.recipe.to_dict(), "pretraining": experiment.pretraining.to_dict()},
+        "data_sha256": experiment.folds.data_sha256,
+        "purpose": "research software, not a medical device",
+    }
+
+
+class Predictor:
+    """An exported network on patients of CT-ICH, the way `bleedmap segment` runs it."""
+
+    def __init__(self, experiment: Experiment, weights_file: Path) -> None:
+        self._experiment = experiment
+        self._weights: WeightsFile = locate(weights_file)
+        self._backend = OpenVinoBackend(self._weights)
+        self._preprocessing = preprocessing_of(self._weights)
+        self._settings = certainty.settings_of(self._weights)
+
+    def told(self, patients: tuple[int, ...], what: str) -> "list[Patient]":
+        """Patients of those numbers; the report is told of each as it is asked for."""
+        chosen = [one for one in self._experiment.data.patients if one.number in patients]
+        self._experiment.report(what, 0, len(chosen), "")
+        return chosen
+
+    def hu(self, patient: Patient) -> FloatArray:
+        """(slice, row, column)."""
+        return np.stack([self._experiment.data.read_hu(one) for one in patient.slices])
+
+    def segmented(self, patient: Patient) -> Segmented:
+        """What the network says."""
+        return segment_slices(self.hu(patient), self._preprocessing, self._backend)
+
+    def said(self, patient: Patient) -> Said:
+        """The same beside the reference."""
+        reference = np.stack([self._experiment.data.read_mask(one) for one in patient.slices])
+        types = np.array([[name in one.types for name in TYPES] for one in patient.slices], np.bool_)
+        return Said(self.segmented(patient), reference, types)
+
+    def record(self, patient: Patient, fold: int, evidence: Path) -> StudyRecord:
+        """Counts of a test patient; its prediction is kept for pictures, what calibration needs in `evidence`."""
+        assert self._settings is not None
+        said = self.said(patient)
+        probability = certainty.gated(said.segmented, self._settings)
+        mask = to_mask(probability, self._weights.threshold)
+        voxels = int(mask.sum())
+        told = certainty.certainty_of(said.segmented, None, voxels > 0, self._settings)
+        low, high = certainty.volume_interval(voxels, self._settings, OFFSET_VOXELS)
+        verdict = Verdict(
+            np.array(told.slices), told.study, certainty.type_probabilities(said.segmented, self._settings),
+            (low, high), told.abstained,
+        )  # fmt: skip
+        write_prediction(self._experiment.predictions, patient.number, probability, mask)
+        write_evidence(evidence, patient.number, said)
+        return record_study(patient.slices, fold, said.reference, mask, probability, verdict)

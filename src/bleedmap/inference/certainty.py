@@ -1,0 +1,233 @@
+"""How sure the program is: calibrated probabilities of slices, study and types, an interval for the volume, abstention.
+
+Everything is a pure function of what the network said (`Segmented`) and of the numbers that its file carries under
+'certainty', which were fitted on patients that the network had not seen (docs/protocol.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
+from bleedmap.errors import WeightsError
+from bleedmap.inference.segment import Segmented
+from bleedmap.models.networks import LABELS
+from bleedmap.models.weights import WeightsFile
+
+SMALLEST_EXTENT = 1e-5  # of the view; below, more or less is noise: 2.5 pixels of 500×500
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What the program says of a study beside its outline.
+
+    Attributes:
+        slices: calibrated probability that each slice bleeds, in the order of the volume.
+        study: calibrated probability that the study bleeds.
+        types: (name, probability that the study holds it) for EDH, IPH, SDH, IVH, SAH; learned from labels of whole
+            slices, so they are of the study, not of a lesion.
+        volume_ml: lowest and highest of the volume's interval; None where pixels have no size.
+        coverage: share of bleeding patients, unseen in training, whose volume such an interval held.
+        abstained: why no verdict is given, in sentences for the reader; empty where one is.
+    """
+
+    slices: tuple[float, ...]
+    study: float
+    types: tuple[tuple[str, float], ...]
+    volume_ml: tuple[float, float] | None
+    coverage: float
+    abstained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What the training data look like to the network: axes of its features, and how far is far.
+
+    Attributes:
+        centre: (features,) their mean over the training slices.
+        axes: (k, features) each scaled so that the training slices vary by 1 along it.
+        farthest: the largest distance of a study that is still called familiar.
+    """
+
+    centre: tuple[float, ...]
+    axes: tuple[tuple[float, ...], ...]
+    farthest: float
+
+    def distance(self, features: FloatArray) -> float:
+        """Median over the slices of the distance along the axes: (slices, features) -> 1 is as usual."""
+        along = (features - np.array(self.centre)) @ np.array(self.axes).T  # (slices, k)
+        return float(np.median(np.sqrt((along**2).mean(axis=1))))
+
+
+@dataclass(frozen=True)
+class CertaintySettings:
+    """The fitted numbers; weights files carry them as JSON.
+
+    Attributes:
+        slice_weights: of `slice_evidence`, then the constant: a slice's log odds.
+        study_weights: of the highest slice's log odds, then the constant: the study's.
+        type_weights: of a type's highest logit over the slices, then the constant.
+        gate: pixels are marked only in slices whose probability is at least this.
+        slice_threshold, study_threshold: called bleeding from these probabilities on.
+        spread: the interval is the volume times and over exp(spread).
+        offset_ml: added to the volume before and taken off after, so that a small one has an interval too.
+        coverage: that `spread` was fitted for.
+        doubt: lowest and highest study probability between which no verdict is given.
+        familiar: of the training data; None where it was not fitted.
+    """
+
+    slice_weights: tuple[float, ...]
+    study_weights: tuple[float, float]
+    type_weights: tuple[float, float]
+    gate: float
+    slice_threshold: float
+    study_threshold: float
+    spread: float
+    offset_ml: float
+    coverage: float
+    doubt: tuple[float, float]
+    familiar: Familiar | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "CertaintySettings":
+        """From `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing, unknown or of another kind.
+        """
+        values = dict(content)
+        for name in ("slice_weights", "study_weights", "type_weights", "doubt"):
+            values[name] = tuple(float(one) for one in values[name])
+        if (far := values.get("familiar")) is not None:
+            axes = tuple(tuple(float(one) for one in axis) for axis in far["axes"])
+            values["familiar"] = Familiar(tuple(map(float, far["centre"])), axes, float(far["farthest"]))
+        return cls(**values)
+
+
+def settings_of(weights: WeightsFile) -> CertaintySettings | None:
+    """The numbers that the weights carry; None for older ones.
+
+    Raises:
+        WeightsError: they cannot be used.
+    """
+    content = weights.record.get("certainty")
+    if content is None:
+        return None
+    try:
+        return CertaintySettings.from_dict(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            weights.path,
+            found=f"its numbers of certainty cannot be used ({error})",
+            needed="those that this version writes",
+            remedy="update bleedmap, or export the network again",
+        ) from error
+
+
+def slice_evidence(segmented: Segmented) -> DoubleArray:
+    """(slices, 3): logit of presence, its mean over the neighbours, and the log of the expected share of the view.
+
+    Raises:
+        ValueError: the network tells no presence.
+    """
+    if segmented.labels is None:
+        raise ValueError("a network that tells no presence")
+    presence = segmented.labels[:, 0].astype(np.float64)
+    padded = np.pad(presence, 1, mode="edge")
+    around = (padded[:-2] + padded[2:]) / 2
+    extent = np.log10(SMALLEST_EXTENT + segmented.extent.astype(np.float64))
+    evidence: DoubleArray = np.stack([presence, around, extent], axis=1)
+    return evidence
+
+
+def slice_log_odds(segmented: Segmented, settings: CertaintySettings) -> DoubleArray:
+    """(slices,) log odds that each slice bleeds."""
+    weights = np.array(settings.slice_weights)
+    odds: DoubleArray = slice_evidence(segmented) @ weights[:-1] + weights[-1]
+    return odds
+
+
+def probability(log_odds: AnyArray | float) -> DoubleArray:
+    """Log odds -> probability."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -40, 40))), np.float64)
+
+
+def study_probability(log_odds: DoubleArray, settings: CertaintySettings) -> float:
+    """Of a study, from its slices' log odds."""
+    slope, constant = settings.study_weights
+    return float(probability(slope * log_odds.max() + constant))
+
+
+def type_probabilities(segmented: Segmented, settings: CertaintySettings) -> DoubleArray:
+    """(slices, 5) of each type, on the scale on which the highest slice speaks for the study."""
+    assert segmented.labels is not None
+    slope, constant = settings.type_weights
+    return probability(slope * segmented.labels[:, 1:] + constant)
+
+
+def volume_interval(volume: float, settings: CertaintySettings, offset: float) -> tuple[float, float]:
+    """Lowest and highest of the interval around a volume, in the unit of `offset`."""
+    factor, shifted = float(np.exp(settings.spread)), volume + offset
+    return max(0.0, shifted / factor - offset), shifted * factor - offset
+
+
+def abstentions(study: float, marked: bool, segmented: Segmented, settings: CertaintySettings) -> tuple[str, ...]:
+    """Why no verdict can be given: sentences, none where one can.
+
+    Args:
+        study: the study's probability.
+        marked: whether anything is marked.
+        segmented: what the network said.
+        settings: the fitted numbers.
+    """
+    reasons = []
+    low, high = settings.doubt
+    if low <= study < high:
+        reasons.append(f"The probability of a bleed, {study:.0%}, is too near to even.")
+    elif marked != (study >= settings.study_threshold):
+        said = "marks a bleed" if marked else "marks none"
+        reasons.append(f"The outline {said}, but the probability of a bleed is {study:.0%}: the two disagree.")
+    if settings.familiar is not None and segmented.features is not None:
+        distance = settings.familiar.distance(segmented.features)
+        if distance > settings.familiar.farthest:
+            reasons.append(
+                f"The images are unlike those that the network was trained on (distance {distance:.2f}, "
+                f"familiar up to {settings.familiar.farthest:.2f})."
+            )
+    return tuple(reasons)
+
+
+def certainty_of(
+    segmented: Segmented, volume_ml: float | None, marked: bool, settings: CertaintySettings,
+    doubts: tuple[str, ...] = (),
+) -> Certainty:  # fmt: skip
+    """What the program says of a study beside its outline.
+
+    Args:
+        segmented: what the network said.
+        volume_ml: of the mask; None where pixels have no size.
+        marked: whether the mask marks anything.
+        settings: the fitted numbers.
+        doubts: further reasons to give no verdict, as those of the input gate.
+    """
+    odds = slice_log_odds(segmented, settings)
+    study = study_probability(odds, settings)
+    types = type_probabilities(segmented, settings).max(axis=0)
+    interval = None if volume_ml is None else volume_interval(volume_ml, settings, settings.offset_ml)
+    return Certainty(
+        tuple(float(one) for one in probability(odds)), study,
+        tuple((name, float(one)) for name, one in zip(LABELS[1:], types, strict=True)),
+        interval, settings.coverage, (*abstentions(study, marked, segmented, settings), *doubts),
+    )  # fmt: skip
+
+
+def gated(segmented: Segmented, settings: CertaintySettings) -> FloatArray:
+    """The probability of pixels, 0 in slices that the gate closes: (slice, row, column)."""
+    keep = probability(slice_log_odds(segmented, settings)) >= settings.gate
+    return np.where(keep[:, None, None], segmented.probability, np.float32(0))
