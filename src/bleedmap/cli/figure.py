@@ -305,6 +305,8 @@ def _standing(record: "SliceRecord", weights: "WeightsFile", split: "Split | Non
 def _predict(
     dataset: "CtIch", chosen: "list[SliceRecord]", weights: "WeightsFile", split: "Split | None"
 ) -> list["PredictedSlice"]:
+    import numpy as np
+
     from bleedmap.figures.prediction import PredictedSlice
     from bleedmap.inference.openvino_backend import OpenVinoBackend
     from bleedmap.inference.segment import preprocessing_of, segment_slices
@@ -314,10 +316,16 @@ def _predict(
     shown = []
     for record in chosen:
         hu, reference = dataset.read_hu(record), dataset.read_mask(record)
-        probability = segment_slices(hu[None], settings, backend).probability[0]
+        around = _study_of(dataset, record) if settings.frame == "study" else [record]
+        together = np.stack([dataset.read_hu(one) for one in around])
+        probability = segment_slices(together, settings, backend).probability[around.index(record)]
         standing, trained_on = _standing(record, weights, split)
         shown.append(PredictedSlice(record, BRAIN.to_unit(hu), reference, probability, standing, trained_on))
     return shown
+
+
+def _study_of(dataset: "CtIch", record: "SliceRecord") -> "list[SliceRecord]":
+    return [one for one in dataset.slices if one.patient == record.patient]
 
 
 def _tell(out: Path, what: Any) -> None:

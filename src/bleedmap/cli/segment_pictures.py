@@ -10,6 +10,7 @@ import numpy as np
 from bleedmap import RESEARCH_ONLY
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
 from bleedmap.figures.overlay import SliceView, draw_sheet
+from bleedmap.inference.certainty import gated, settings_of
 from bleedmap.inference.inputs import Ignored, Picture
 from bleedmap.inference.results import summarise_pictures, to_json
 from bleedmap.inference.segment import preprocessing_of, segment_slices
@@ -45,10 +46,12 @@ def segment_pictures(
 
 def _each_picture(job: _Job, pictures: tuple[Picture, ...]) -> Iterator[tuple[FloatArray, BoolArray]]:
     settings, threshold = preprocessing_of(job.segmenter.weights), job.segmenter.threshold
+    certainty = settings_of(job.segmenter.weights)
     for picture in pictures:
         grey = images.read_grey(picture.path)
         hu = job.window.to_hu(grey)[None]
-        probability = segment_slices(hu, settings, job.segmenter.backend, job.advance).probability[0]
+        segmented = segment_slices(hu, settings, job.segmenter.backend, job.advance)
+        probability = (segmented.probability if certainty is None else gated(segmented, certainty))[0]
         mask = to_mask(probability, threshold)
         images.write_png(job.folder / f"{picture.name}_mask.png", mask)
         stored = np.rint(probability * PROBABILITY_STEPS).astype(np.uint16)
