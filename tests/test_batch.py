@@ -29,7 +29,7 @@ from bleedmap.arrays import FloatArray
 from bleedmap.cli.main import main
 from bleedmap.datasets.phantom import Bleed, PhantomSettings, make_phantom
 from bleedmap.datasets.phantom_dicom import CtOptions, ct_instances, scout, write_series
-from bleedmap.inference.backends import BackendRecord
+from bleedmap.inference.backends import BackendRecord, Prediction
 from bleedmap.io import nifti
 from bleedmap.io.locks import locked
 from bleedmap.study.batch import BatchOptions, Step, run_batch
@@ -339,11 +339,11 @@ class Faulty:
     def __init__(self) -> None:
         self.calls = 0
 
-    def predict(self, slices: FloatArray) -> FloatArray:
+    def predict(self, slices: FloatArray) -> Prediction:
         self.calls += 1
         if self.calls == 1:
             raise ValueError("DOE^JANE 1950-01-01")
-        return np.zeros_like(slices)
+        return Prediction(np.zeros_like(slices[:, 0]))
 
 
 def test_a_fault_of_the_program_is_one_row_and_says_nothing_of_the_patient(
@@ -352,7 +352,7 @@ def test_a_fault_of_the_program_is_one_row_and_says_nothing_of_the_patient(
     loaded = Segmenter.load(weights)
     out, found = tmp_path / "out", find_studies(three, tmp_path / "out")
     summary = run_batch(found, out, Segmenter(loaded.weights, Faulty(), 0.5))
-    assert summary["counts"] == {"found": 0, "not found": 1, "refused": 1, "failed": 1}
+    assert summary["counts"] == {"found": 0, "not found": 1, "no verdict": 0, "refused": 1, "failed": 1}
     row = rows_of(out)["a_head"]
     assert row["error"].startswith("unexpected ValueError in segment.")
     assert "DOE" not in (out / "summary.json").read_text("utf-8") + (out / "summary.csv").read_text("utf-8")

@@ -28,8 +28,14 @@ if TYPE_CHECKING:
     from bleedmap.study.batch import Step
     from bleedmap.study.batch_find import Found
 
-_TABLE_ROWS, _ERRORS = 50, 10
-_STYLES = {"found": "bold red", "not found": "green", "refused": "yellow", "failed": "bold magenta"}
+_TABLE_ROWS, _REASONS = 50, 10
+_STYLES = {
+    "found": "bold red",
+    "not found": "green",
+    "no verdict": "bold yellow",
+    "refused": "yellow",
+    "failed": "bold magenta",
+}
 
 
 @click.command(short_help="Segment a folder of many studies, DICOM or NIfTI, into one summary table.")
@@ -61,8 +67,9 @@ def command(
 
     \b
     Out:
-      summary.csv     a row for each study: found, not found, refused or failed; mL, lesions, slices, highest
-                      probability, warnings of the input checks, seconds, error; complete after each study
+      summary.csv     a row for each study: found, not found, no verdict, refused or failed; study probability, mL
+                      and its interval, lesions, slices, highest probability, why no verdict, warnings of the input
+                      checks, seconds, error; complete after each study
       summary.json    the same for programs, with the settings and what was passed by
       NAME/           what `bleedmap segment` writes of a study; NAME comes from its path
 
@@ -70,8 +77,10 @@ def command(
     it at any moment and give the same command again: what is done is not done again, unless a study's files changed
     since. Several such commands at once share the work.
 
-    Exit code 0: each study is found, not found or refused. 1: at least one failed, by a fault of the program or files
-    of others in its folder. 2: it could not go on.
+    'No verdict': the program abstains and says why; what it outlined is there, not to be relied on.
+
+    Exit code 0: no study failed. 1: at least one did, by a fault of the program or files of others in its folder. 2: it
+    could not go on.
 
     \b
     bleedmap batch studies/ -o results/
@@ -157,39 +166,58 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     console = Console(highlight=False)
     rows, counts = summary["studies"], summary["counts"]
     console.print(_table(rows))
-    errors = [row for row in rows if row["error"]]
-    for row in errors[:_ERRORS]:
-        console.print(f"[yellow]{row['status']}[/] {escape(row['name'])}: {escape(row['error'])}", soft_wrap=True)
-    if len(errors) > _ERRORS:
-        console.print(f"and {len(errors) - _ERRORS:,} more, see summary.csv")
+    reasons = [(row, row["error"] or " ".join(row["abstained"])) for row in rows if row["error"] or row["abstained"]]
+    for row, why in reasons[:_REASONS]:
+        console.print(f"[yellow]{row['status']}[/] {escape(row['name'])}: {escape(why)}", soft_wrap=True)
+    if len(reasons) > _REASONS:
+        console.print(f"and {len(reasons) - _REASONS:,} more, see summary.csv")
     for one in summary["passed_by"]:
         more = ", …" if one["count"] > len(one["examples"]) else ""
         said = f"passed by, {one['reason']}: {one['count']:,} ({', '.join(one['examples'])}{more})"
         console.print(f"[dim]{escape(said)}[/]", soft_wrap=True)
     total = f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}"
-    console.print(f"[bold]{total}[/]: {', '.join(f'{count:,} {status}' for status, count in counts.items())}")
+    counted = [f"{count:,} {status}" for status, count in counts.items() if count or status != "no verdict"]
+    console.print(f"[bold]{total}[/]: {', '.join(counted)}")
     console.print(f"Summary: {escape(str(out / 'summary.csv'))}", soft_wrap=True)
     console.print(summary["research_only"], style="yellow", soft_wrap=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
+    """Columns of certainty only where a row has it: not all weights say how sure they are."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("Study", "", "mL", "Lesions", "Slices", "Highest probability", "Seconds", "Warnings"):
+    table, columns = Table(box=None, padding=(0, 2, 0, 0)), _columns(rows)
+    for name in ("Study", "", *columns, "Warnings"):
         table.add_column(name, justify="left" if name in ("Study", "", "Warnings") else "right")
     for row in rows[:_TABLE_ROWS]:
-        numbers = (
-            ("{:,.2f}", row["volume_ml"]), ("{:,}", row["lesions"]), ("{:,}", row["slices"]),
-            ("{:.2f}", row["highest_probability"]), ("{:,.1f}", row["seconds"]),
-        )  # fmt: skip
         table.add_row(
             Text(row["name"]),
             Text(row["status"], _STYLES[row["status"]]),
-            *("–" if value is None else form.format(value) for form, value in numbers),
+            *("–" if row[key] is None else form(row) for key, form in columns.values()),
             Text(", ".join(row["warnings"])),
         )
     if len(rows) > _TABLE_ROWS:
         table.caption = f"and {len(rows) - _TABLE_ROWS:,} more, see summary.csv"
     return table
+
+
+def _columns(rows: list[dict[str, Any]]) -> "dict[str, tuple[str, Callable[[dict[str, Any]], str]]]":
+    """Column -> the key that must be known, and what is shown of the row."""
+    from bleedmap.study.words import chance, percent, span_ml
+
+    coverage = next((row["interval_coverage"] for row in rows if row["interval_coverage"] is not None), None)
+    sure = any(row["study_probability"] is not None for row in rows)
+    columns: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {}
+    if sure:
+        columns["Study probability"] = "study_probability", lambda row: chance(row["study_probability"])
+    columns["mL"] = "volume_ml", lambda row: f"{row['volume_ml']:,.2f}"
+    if coverage is not None:
+        ends = ("volume_low_ml", "volume_high_ml")
+        columns[f"{percent(coverage)} interval"] = ends[0], lambda row: span_ml((row[ends[0]], row[ends[1]]))
+    columns["Lesions"] = "lesions", lambda row: f"{row['lesions']:,}"
+    columns["Slices"] = "slices", lambda row: f"{row['slices']:,}"
+    highest = "Highest pixel" if sure else "Highest probability"
+    columns[highest] = "highest_probability", lambda row: f"{row['highest_probability']:.2f}"
+    columns["Seconds"] = "seconds", lambda row: f"{row['seconds']:,.1f}"
+    return columns

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bleedmap.cli.evaluate_studies import asked_for_studies, studies_options
 from bleedmap.cli.options import data_option, device_option, json_option, precision_option, progress_bar
 from bleedmap.errors import SettingsError
 
@@ -32,8 +33,16 @@ class _Subject:
     ran_on: str
 
 
-@click.command(short_help="Measure a trained network on one side of a split.")
-@click.argument("network", metavar="[RUN|WEIGHTS]", required=False)
+@click.command(short_help="Measure a network: a split, the protocol, or studies of your own.")
+@click.argument("inputs", metavar="[RUN|WEIGHTS|RECORDS.json ...]", nargs=-1)
+@click.option(
+    "--protocol", type=click.Choice(["cross-validation"]),
+    help="Make the protocol's tables and report from records, which cross-validation leaves; needs no network.",
+)  # fmt: skip
+@click.option(
+    "--predictions", type=click.Path(path_type=Path),
+    help="With --protocol: folder of the first records' predictions, for the report's pictures; needs --data.",
+)  # fmt: skip
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file; the run's own by default.")
 @click.option(
     "--side", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
@@ -53,14 +62,20 @@ class _Subject:
     show_default=True,
     help="Where pixels are counted: the slice's own grid, or the network's, as the thesis does.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the whole report as JSON, slice by slice.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path),
+    help="Write the whole report as JSON, slice by slice; with --protocol or --studies: the report's folder.",
+)  # fmt: skip
+@studies_options
 @data_option
 @device_option
 @precision_option
 @json_option
+@click.pass_context
 def command(
-    network: str | None, split_file: Path | None, side: str, slices: str, grid: str, out: Path | None,
-    data: Path | None, device: str, precision: str, as_json: bool,
+    context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
+    split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, data: Path | None, device: str,
+    precision: str, as_json: bool, **of_studies: Any,
 ) -> None:  # fmt: skip
     """Measure a trained network on one side of a split.
 
@@ -74,7 +89,43 @@ def command(
     bleedmap evaluate --data ct-ich                            the installed weights on their test patients
 
     A network that is measured on patients that it was trained on is said to be so, in the table and in the report.
+
+    With --protocol cross-validation. In: one file of records or more, each a method's counts of patients that it had
+    never seen (those that come with the program when left out). Out: the table of targets and intervals; with -o a
+    folder with report.html (stands alone), scores.json, scores.csv and figures. The first method is the one that the
+    others are compared with. --predictions and --data add the pictures: misses, false alarms, ten cases by rank.
+
+    \b
+    bleedmap evaluate --protocol cross-validation                          the committed records, as a table
+    bleedmap evaluate --protocol cross-validation ours.json theirs.json -o report
+    bleedmap evaluate --protocol cross-validation ours.json --predictions ours/ --data ct-ich -o report
+
+    With --studies: external validation. In: a folder of head CTs with reference masks, as pictures, NIfTI or DICOM with
+    SEG objects (docs/external-validation.md). Out: the protocol's measures where they apply, agreement of volumes in
+    mL, surface distances, refused studies with the reason; a folder with report.html, report.json and tables as CSV.
+    Stop it at any moment and give the same command again: what is done is not done again.
+
+    \b
+    bleedmap evaluate --studies hospital/ -o report
+    bleedmap evaluate --studies ct/ --masks readers/ --weights ours.onnx -o report --json
     """
+    if asked_for_studies(context, inputs, out, as_json, of_studies):
+        return
+    if protocol is not None:
+        from bleedmap.cli.evaluate_protocol import evaluate_protocol, refuse_flags
+
+        refuse_flags(context)
+        evaluate_protocol([Path(name) for name in inputs], predictions, data, out, as_json)
+        return
+    if len(inputs) > 1 or predictions is not None:
+        raise click.UsageError("several inputs, and --predictions, are for --protocol cross-validation.")
+    _measure(inputs[0] if inputs else None, split_file, side, slices, grid, out, data, device, precision, as_json)
+
+
+def _measure(
+    network: str | None, split_file: Path | None, side: str, slices: str, grid: str, out: Path | None,
+    data: Path | None, device: str, precision: str, as_json: bool,
+) -> None:  # fmt: skip
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split
     from bleedmap.errors import SplitError
@@ -160,13 +211,25 @@ def _weights_subject(name: str | None) -> _Subject:
     from bleedmap.datasets.splits import read_split
     from bleedmap.inference.openvino_backend import OpenVinoBackend
     from bleedmap.inference.segment import preprocessing_of
+    from bleedmap.models.networks import LiteUNetSettings
     from bleedmap.models.weights import locate
 
     weights = locate(name)
+    if isinstance(weights.network, LiteUNetSettings):
+        raise SettingsError(
+            weights.name,
+            found="a network that sees whole studies, not the slices of a split",
+            needed="--protocol cross-validation (its expected performance) or --studies FOLDER (studies of your own)",
+            remedy="choose one of these, or evaluate older weights: `bleedmap models` lists them",
+        )
     backend = OpenVinoBackend(weights)
+
+    def probability(slices: "FloatArray") -> "FloatArray":
+        return backend.predict(slices[:, None]).probability
+
     own_split = weights.path.with_suffix(".split.json")
     return _Subject(
-        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", backend.predict, preprocessing_of(weights),
+        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", probability, preprocessing_of(weights),
         weights.threshold, tuple(weights.record.get("trained_patients", ())),
         tuple(weights.record.get("chosen_on_patients", ())),
         read_split(own_split) if own_split.is_file() else None,

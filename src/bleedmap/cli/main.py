@@ -16,11 +16,11 @@ VERBS = {
     "data": "The CT-ICH data set: download, verify, summary.",
     "split": "Write a split file: train, validation and test, by patient or by slice.",
     "train": "Train a network on CT-ICH.",
-    "evaluate": "Measure a trained network on one side of a split.",
+    "evaluate": "Measure a network: a split, the protocol, or studies of your own.",
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
     "phantom": "Write a synthetic head CT with known bleeds as NIfTI or DICOM.",
-    "reproduce": "The 2021 thesis, reproduced: its grid, its figures, and what it could not see.",
+    "reproduce": "The 2021 thesis and our own network: their experiments, run again.",
     "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
 }
 

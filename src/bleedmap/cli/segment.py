@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from bleedmap.study.segment import Segmenter
 
 _BAR_FROM = 11  # slices; fewer are done before a bar could be read
-_TABLE_ROWS = 20
-_NAMES_SHOWN = 8
 _SUMMARY = "summary.json"
 
 
@@ -94,11 +91,15 @@ def command(
     A study that fails an input check (not a head, contrast, not in HU, …) is refused with the reason. Slices count
     from 1, in a study from feet to head. "No hemorrhage found" is a result: all files are written, exit code 0.
 
+    A network that was trained to say how sure it is tells a study's probability, an interval for its volume and types
+    too; or "no verdict" and why: then what is outlined is not to be relied on. Exit code 0.
+
     \b
     bleedmap segment study/ -o result/
     bleedmap segment head.nii.gz -o result/ --json
     bleedmap segment slices/*.jpg -o result/
     """
+    from bleedmap.cli.segment_summary import print_summary
     from bleedmap.inference.inputs import gather
     from bleedmap.io.files import refuse_folder
 
@@ -120,7 +121,7 @@ def command(
     if as_json:
         click.echo(json.dumps(summary | {"out": str(out)}, indent=2, ensure_ascii=False))
     else:
-        _print(summary, out)
+        print_summary(summary, out)
 
 
 @dataclass(frozen=True)
@@ -239,61 +240,3 @@ def _progress(count: int, quiet: bool) -> "Iterator[Callable[[int], None]]":
             report(done, count)
 
         yield advance
-
-
-def _print(summary: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(highlight=False)
-    volume_ml, marked, count = summary["volume_ml"], len(summary["slices_with_lesion"]), summary["slice_count"]
-    slices = "1 slice" if count == 1 else f"{count:,} slices"
-    if summary["hemorrhage_found"]:
-        size = f"{summary['lesion_pixels']:,} pixels" if volume_ml is None else f"{volume_ml:,.2f} mL"
-        console.print(f"[bold red]Hemorrhage found[/]: {size} in {marked} of {slices}")
-        console.print(_lesion_table(summary))
-        if volume_ml is None:
-            console.print(f"No volume in mL: {summary['volume_note']}.")
-    else:
-        console.print(
-            f"[bold]No hemorrhage found[/] in {slices} "
-            f"(highest probability {summary['highest_probability']:.2f}, threshold {summary['threshold']:g})"
-        )
-    for one in summary.get("checks", []):
-        if one["verdict"] in ("warning", "refusal"):
-            verdict = f"{one['verdict']}{', overruled' if one['overruled'] else ''}"
-            said = f"{one['name']}: {one['found']} (passes: {one['limit']}). {one['meaning']}"
-            console.print(f"[yellow]{verdict}:[/] {escape(said)}", soft_wrap=True)
-    for note in summary["notes"]:
-        console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
-    by_reason = sorted(summary.get("ignored", []), key=lambda one: str(one["reason"]))
-    for reason, group in groupby(by_reason, key=lambda one: str(one["reason"])):
-        names = [Path(one["file"]).name for one in group]
-        more = f" and {len(names) - _NAMES_SHOWN} more, see {_SUMMARY}" if len(names) > _NAMES_SHOWN else ""
-        console.print(f"ignored, {reason}: {escape(', '.join(names[:_NAMES_SHOWN]))}{more}", soft_wrap=True)
-    backend = summary["backend"]
-    network = f"{summary['weights']['name']} on {backend['name']}, {backend['device']}, {backend['precision']}"
-    shown = out / summary["files"]["report"] if "files" in summary else out
-    console.print(f"Results: {escape(str(shown))} [dim]({escape(network)})[/]", soft_wrap=True)
-    console.print(summary["research_only"], style="yellow", soft_wrap=True)
-
-
-def _lesion_table(summary: dict[str, Any]) -> Any:
-    """The largest lesions; slices by name for pictures, by number in a volume."""
-    from rich.table import Table
-    from rich.text import Text
-
-    lesions, in_ml = summary["lesions"], summary["volume_ml"] is not None
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("Lesion", "Slice", "Pixels", *(["mL"] if in_ml else []), "Highest probability"):
-        table.add_column(name, justify="left" if name == "Slice" else "right")
-    for lesion in lesions[:_TABLE_ROWS]:
-        first, last = lesion["first_slice"], lesion["last_slice"]
-        place = f"{first}" if first == last else f"{first}–{last}"
-        place = summary["slices"][first - 1].get("name", place)
-        size = [f"{lesion['volume_ml']:,.2f}"] if in_ml else []
-        peak = f"{lesion['highest_probability']:.2f}"
-        table.add_row(str(lesion["lesion"]), Text(place), f"{lesion['pixels']:,}", *size, peak)
-    if len(lesions) > _TABLE_ROWS:
-        table.caption = f"and {len(lesions) - _TABLE_ROWS} smaller, see {_SUMMARY}"
-    return table

@@ -9,7 +9,7 @@ from bleedmap.experiments import out_of_fold_samples as samples
 from bleedmap.experiments.out_of_fold import TYPE_NAMES
 from bleedmap.experiments.out_of_fold_samples import Rule, Sample
 from bleedmap.experiments.out_of_fold_tables import Tables
-from bleedmap.experiments.protocol import LESION_VOXELS, SLICE_PIXELS, SLICE_SPECIFICITY, STUDY_SPECIFICITY
+from bleedmap.experiments.protocol import LESION_VOXELS, SLICE_PIXELS, SLICE_SPECIFICITY, STUDY_SPECIFICITY, TARGETS
 from bleedmap.metrics import calibration
 
 
@@ -34,6 +34,8 @@ class Measure:
     of: Callable[[Tables], Sample]
 
 
+# What stands first, is compared between methods, and is printed once more without the studies abstained on.
+HEADLINE = (*TARGETS, "slice_sensitivity", "slice_specificity", "study_sensitivity", "study_specificity")
 _MISSED = "a lesion of which nothing is marked scores 0; lesion-free slices and patients are left out"
 _RULES: dict[Rule, str] = {
     "touched": "found: any voxel of it is marked; fewer than 10 voxels are no lesion",

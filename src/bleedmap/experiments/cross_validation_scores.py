@@ -1,7 +1,4 @@
-"""The protocol's table of results from out-of-fold records: every measure with its interval, target and convention.
-
-The planned command is `bleedmap evaluate --protocol cross-validation`.
-"""
+"""The protocol's table of results from out-of-fold records: every measure with its interval, target and convention."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from bleedmap.arrays import AnyArray
+from bleedmap.experiments.cross_validation_abstention import abstention_measures, answered_measures
 from bleedmap.experiments.cross_validation_measures import Measure, measures
 from bleedmap.experiments.out_of_fold import OutOfFold
 from bleedmap.experiments.out_of_fold_samples import Sample
@@ -68,15 +66,22 @@ class CrossValidation:
 
     Attributes:
         method: its name.
-        scores: the table.
+        scores: the table, of all studies.
+        abstained: share of the studies on which no verdict was given: of all, of those that bleed, of those that do
+            not.
+        answered: the headline measures without these studies; None where a verdict was given on each.
         slice_reliability: what the slice probability's words were worth, bin by bin.
+        study_reliability: likewise of the study probability.
         resamples: of the bootstrap.
         made: what the records say of themselves.
     """
 
     method: str
     scores: tuple[Score, ...]
+    abstained: tuple[Score, ...]
+    answered: tuple[Score, ...] | None
     slice_reliability: tuple[Bin, ...]
+    study_reliability: tuple[Bin, ...]
     resamples: int
     made: Mapping[str, Any]
 
@@ -86,14 +91,17 @@ class CrossValidation:
         Raises:
             KeyError: no such measure.
         """
-        return {one.key: one for one in self.scores}[key]
+        return {one.key: one for one in (*self.scores, *self.abstained, *(self.answered or ()))}[key]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
             "protocol": PROTOCOL, "method": self.method, "resamples": self.resamples, "seed": SEED,
             "scores": [one.to_dict() for one in self.scores],
-            "slice_reliability": [asdict(one) for one in self.slice_reliability], "made": dict(self.made),
+            "abstained": [one.to_dict() for one in self.abstained],
+            "without_abstained": None if self.answered is None else [one.to_dict() for one in self.answered],
+            "slice_reliability": [asdict(one) for one in self.slice_reliability],
+            "study_reliability": [asdict(one) for one in self.study_reliability], "made": dict(self.made),
         }  # fmt: skip
 
 
@@ -105,7 +113,9 @@ def cross_validation(records: OutOfFold, *, resamples: int = RESAMPLES, seed: in
         resamples: draws of patients; those that cannot give a measure are left out of its interval.
         seed: of the draws.
     """
-    tables, wanted = Tables.of(records), measures()
+    tables, every, shares = Tables.of(records), measures(), abstention_measures()
+    without = answered_measures() if tables.studies.abstained.any() else ()
+    wanted = (*every, *shares, *without)
     whole = [measure.of(tables) for measure in wanted]
 
     def statistic(rows: AnyArray, _: AnyArray) -> list[float]:
@@ -113,9 +123,13 @@ def cross_validation(records: OutOfFold, *, resamples: int = RESAMPLES, seed: in
         return [measure.of(drawn).value for measure in wanted]
 
     ends = patient_bootstrap(np.arange(len(records.studies)), statistic, resamples=resamples, seed=seed)
-    scores = [_score(*one) for one in zip(wanted, whole, ends.tolist(), strict=True)]
-    bins = reliability(tables.slices.has_lesion, tables.slices.presence)
-    return CrossValidation(records.method, tuple(scores), tuple(bins), resamples, records.made)
+    scores = tuple(_score(*one) for one in zip(wanted, whole, ends.tolist(), strict=True))
+    told = len(every) + len(shares)
+    return CrossValidation(
+        records.method, scores[: len(every)], scores[len(every) : told], scores[told:] or None,
+        tuple(reliability(tables.slices.has_lesion, tables.slices.presence)),
+        tuple(reliability(tables.studies.bleeds, tables.studies.probability)), resamples, records.made,
+    )  # fmt: skip
 
 
 def _score(measure: Measure, sample: Sample, ends: Sequence[float]) -> Score:

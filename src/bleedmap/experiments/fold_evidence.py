@@ -71,7 +71,7 @@ def read_evidence(folder: Path, patient: int) -> Evidence:
     """
     path = _path(folder, patient)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path) as arrays:
             return Evidence(arrays["slices"], arrays["types"], arrays["has_lesion"], arrays["has_type"])
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -57,6 +58,7 @@ class StudyTable:
     unmatched_regions: AnyArray  # that overlap no lesion by the rule
     types: BoolArray  # (n, 5)
     interval_holds: DoubleArray  # 1 or 0; NaN without an interval
+    abstained: BoolArray  # no verdict given
 
 
 Table = TypeVar("Table", SliceTable, LesionTable, StudyTable)
@@ -89,6 +91,11 @@ class Tables:
         """The patients of some rows, with all that is theirs; a row named twice becomes two patients."""
         return Tables(_taken(self.slices, rows), _taken(self.lesions, rows), _taken(self.studies, rows))
 
+    @cached_property
+    def answered(self) -> "Tables":
+        """Without the patients on whom no verdict was given."""
+        return self.drawn(self.studies.study[~self.studies.abstained])
+
 
 def _slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
     count = len(one.numbers)
@@ -119,6 +126,7 @@ def _study(row: int, one: StudyRecord, choices: Choices) -> StudyTable:
         float(overlap.dice(whole, empty=np.nan)[0]) if voxels else np.nan, bool(whole.predicted[0] > 0),
         one.verdict.study, one.verdict.study >= choices.study_threshold,
         int((~one.regions.touched).sum()), int((~one.regions.overlapped).sum()), one.types.any(axis=0), held,
+        bool(one.verdict.abstained),
     )  # fmt: skip
     return StudyTable(*(np.array([value]) for value in values))
 

@@ -7,7 +7,6 @@ import base64
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,15 @@ from bleedmap.experiments import (
 from bleedmap.experiments.conventions import described_formula
 from bleedmap.experiments.evaluate import RESAMPLES
 from bleedmap.experiments.plan import SCALES, Cell, Scale
+from bleedmap.experiments.printed_table import DOES_NOT_APPLY, NOT_MEASURED, json_safe, plain, shown
 from bleedmap.experiments.record import CellResult
-from bleedmap.experiments.section import Section, Table, Value
+from bleedmap.experiments.section import Section, Table
 from bleedmap.experiments.thesis_pictures import Progress, RunOf
 from bleedmap.experiments.thesis_progress import all_planned, collapsed_in_words, origin, progress_section
 from bleedmap.figures import style
 from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
 
-NOT_MEASURED = "not measured"
-DOES_NOT_APPLY = "–"
 _FORMAT = "bleedmap thesis report 1"
-_DIGITS = 3
 # Each: (results, scale) -> Section or None, None where it has nothing to say.
 ANALYSES = (
     trained_conventions.section, gap.section, lesion_free.section, batch_and_dropout.section, factors.section,
@@ -62,15 +59,6 @@ class Chapter:
     title: str
     words: str
     sections: tuple[Section, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ShownTable:
-    """A table as the page prints it: `heads`, whether each column is `numeric`, and `rows` of text."""
-
-    heads: tuple[str, ...]
-    numeric: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def write_report(
@@ -198,15 +186,10 @@ def _write_tables(folder: Path, chapters: Sequence[Chapter]) -> None:
         with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
             lines = csv.writer(stream, lineterminator="\n")
             lines.writerow(table.columns)
-            lines.writerows([_plain(value) for value in row] for row in table.rows)
+            lines.writerows([plain(value) for value in row] for row in table.rows)
         notes.append(f"- `{path.name}`: {table.title}\n")
     with written_whole(folder / "README.md") as beside:
         beside.write_text(CSV_README + "".join(notes), "utf-8")
-
-
-def _plain(value: Value) -> Value:
-    """JSON has no NaN: what could not be had is None."""
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _draw(folder: Path, chapters: Sequence[Chapter], progress: Progress) -> None:
@@ -241,56 +224,15 @@ def _section_content(key: str, section: Section) -> dict[str, Any]:
         "tables": [
             {
                 "key": table.key, "csv": f"tables/{key}-{table.key}.csv", "title": table.title, "note": table.note,
-                "columns": list(table.columns), "rows": [[_plain(value) for value in row] for row in table.rows],
+                "columns": list(table.columns), "rows": [[plain(value) for value in row] for row in table.rows],
             }
             for table in section.tables
         ],
         "figures": [
             {"key": one.key, "png": f"figures/{key}-{one.key}.png", "alt": one.alt} for one in section.pictures
         ],
-        "data": _json_safe(section.data),
+        "data": json_safe(section.data),
     }  # fmt: skip
-
-
-def _json_safe(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {str(name): _json_safe(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_json_safe(value) for value in content]
-    return _plain(content)
-
-
-def shown(table: Table) -> ShownTable:
-    """As the page prints it: numbers rounded, a measure and the ends of its interval in one column."""
-    heads, numeric, columns = [], [], []
-    names, index = table.columns, 0
-    while index < len(names):
-        name, digits = names[index], table.digits.get(names[index], _DIGITS)
-        values = [_plain(row[index]) for row in table.rows]
-        text = [_text(value, digits) for value in values]
-        numeric.append(all(value in (None, "", DOES_NOT_APPLY) or isinstance(value, int | float) for value in values))
-        if [other.split()[-1] for other in names[index + 1 : index + 3]] == ["low", "high"]:
-            ends = [(_plain(row[index + 1]), _plain(row[index + 2])) for row in table.rows]
-            text = [_with_interval(one, low, high, digits) for one, (low, high) in zip(text, ends, strict=True)]
-            index += 2
-        heads.append(name)
-        columns.append(text)
-        index += 1
-    return ShownTable(tuple(heads), tuple(numeric), tuple(zip(*columns, strict=True)))
-
-
-def _text(value: Value, digits: int) -> str:
-    if value is None:
-        return NOT_MEASURED
-    if isinstance(value, float):
-        return f"{value:z,.{digits}f}"
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _with_interval(text: str, low: Value, high: Value, digits: int) -> str:
-    if low is None or high is None or text == NOT_MEASURED:
-        return text
-    return f"{text} ({_text(low, digits)} to {_text(high, digits)})"
 
 
 def _page(chapters: Sequence[Chapter], facts: dict[str, Any], figures: Path) -> str:

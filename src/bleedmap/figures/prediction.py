@@ -87,7 +87,7 @@ def _caption(shown: Sequence[PredictedSlice], network: str, threshold: float) ->
 def _row(figure: Figure, one: PredictedSlice, top_mm: float, threshold: float) -> None:
     mask = to_mask(one.probability, threshold)
     overlaid = blend(one.unit * 255, one.probability, threshold)
-    part = _shown_part(one.unit, one.reference | mask | (one.probability >= SCALE_START))
+    part = shown_part(one.unit, one.reference | mask | (one.probability >= SCALE_START))
     for column, pixels in enumerate((one.unit, one.reference, mask, overlaid)):
         style.picture(figure, _NAMES_MM + column * (_SIDE_MM + _GAP_MM), top_mm, _SIDE_MM, pixels[part])
     lines = [
@@ -104,8 +104,8 @@ def _row(figure: Figure, one: PredictedSlice, top_mm: float, threshold: float) -
             line_mm += style.CAPTION_LINE_MM
 
 
-def _shown_part(unit: FloatArray, marked: BoolArray) -> tuple[slice, slice]:
-    """Rows and columns of the head, and of all that is marked, wherever it lies."""
+def shown_part(unit: FloatArray, marked: BoolArray) -> tuple[slice, slice]:
+    """Rows and columns of the head, and of all that is marked, wherever it lies; both arrays (row, column)."""
     frame = head_frame(unit)
     spans = []
     for axis, (start, extent) in enumerate(((frame.row, frame.height), (frame.column, frame.width))):

@@ -5,9 +5,11 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
+from matplotlib.ticker import NullFormatter
 
 from bleedmap.errors import OutputError
 from bleedmap.io.files import written_whole
@@ -112,6 +114,12 @@ def write(figure: Figure, left_mm: float, top_mm: float, words: str, **how: Any)
     """Text whose left middle is that far from the page's upper left corner."""
     total_mm = figure.get_size_inches()[1] * _MM_PER_INCH
     figure.text(left_mm / WIDTH_MM, 1 - top_mm / total_mm, words, **({"va": "center"} | how))
+
+
+def plain_logarithms(axis: Axis) -> None:
+    """Numbers in full along a logarithmic axis: powers need math text, which `SETTINGS` leaves out."""
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> None:

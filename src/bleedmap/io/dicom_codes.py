@@ -17,6 +17,7 @@ BRAIN = Code("12738006", "SCT", "Brain")
 INTRACRANIAL_HEMORRHAGE = Code("1386000", "SCT", "Intracranial hemorrhage")
 DETECTED = Code("260373001", "SCT", "Detected")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")
+INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
 HEAD_CT = Code("303653007", "SCT", "Computed tomography of head")
 ENGLISH = Code("en", "RFC5646", "English")
 COMMENT = codes.DCM.Comment
@@ -33,3 +34,16 @@ MILLILITRE = Code("mL", "UCUM", "milliliter")
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 PERCENT = Code("%", "UCUM", "percent")
+
+# How sure the program is of a study: CID 225, and what no standard code says.
+UPPER_UNCERTAINTY = Code("371886008", "SCT", "+, range of upper measurement uncertainty")
+LOWER_UNCERTAINTY = Code("371885007", "SCT", "-, range of lower measurement uncertainty")
+STUDY_PROBABILITY = Code("probability-any", OWN_SCHEME, "Calibrated probability of hemorrhage in the study")
+INTERVAL_COVERAGE = Code("coverage", OWN_SCHEME, "Coverage of volume interval in unseen bleeding patients")
+TYPE_PROBABILITY = {
+    short: Code(f"probability-{short}", OWN_SCHEME, f"Probability of {name} hemorrhage in the study")
+    for short, name in (
+        ("EDH", "epidural"), ("IPH", "intraparenchymal"), ("SDH", "subdural"), ("IVH", "intraventricular"),
+        ("SAH", "subarachnoid"),
+    )
+}  # fmt: skip

@@ -17,7 +17,6 @@ from highdicom.sr import (
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
-    QualitativeEvaluation,
     ReferencedSegment,
     RelationshipTypeValues,
     SourceSeriesForSegmentation,
@@ -32,11 +31,16 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.io import dicom_codes as words
+from bleedmap.io.dicom_certainty import StudyCertainty, certainty_measurements, presence, study_volume
 from bleedmap.io.dicom_producer import NAME, REPORT_SERIES, RESEARCH, Producer
 from bleedmap.io.dicom_seg import LesionMeasure
 from bleedmap.io.dicom_source import as_it_is
 
 _PROBABILITY_IS = "Probabilities are the network's own per pixel; they are not a probability of disease."
+_PROBABILITIES_ARE = (
+    "Highest and mean probabilities are the network's own per pixel. Those of the study and of types were fitted on "
+    "patients that the network had not seen; on other scanners and patients they may not hold."
+)
 _WHOLE_STUDY = "Whole study"
 _ASCII = str.maketrans(
     {"–": "-", "—": "-", "×": "x", "·": "-", "…": "...", "’": "'", "°": " deg", "≥": ">=", "≤": "<="}
@@ -50,6 +54,7 @@ def measurement_report(
     *,
     highest_probability: float,
     remarks: Sequence[str] = (),
+    certainty: StudyCertainty | None = None,
 ) -> Comprehensive3DSR:
     """What was found: hemorrhage detected or not, its volume, and a measurement group for each segment.
 
@@ -61,9 +66,10 @@ def measurement_report(
         producer: what made it.
         highest_probability: of any voxel of the study, 0 to 1.
         remarks: sentences for the reader: what input checks and reading had to say. Written in ASCII.
+        certainty: how sure the program is; where it abstains, the report says neither 'detected' nor 'not detected'.
     """
     groups: list[MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations] = [
-        _whole_study(lesions, highest_probability, producer),
+        _whole_study(lesions, highest_probability, producer, certainty),
         *(_lesion(number, lesion, segmentation) for number, lesion in enumerate(lesions, 1)),
     ]
     report = MeasurementReport(
@@ -73,18 +79,17 @@ def measurement_report(
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept(*words.ENGLISH)),
     )
-    for remark in (RESEARCH_ONLY, _PROBABILITY_IS, *remarks):
+    for remark in (RESEARCH_ONLY, _PROBABILITY_IS if certainty is None else _PROBABILITIES_ARE, *remarks):
         report[0].ContentSequence.append(
             TextContentItem(words.COMMENT, _ascii(remark), relationship_type=RelationshipTypeValues.CONTAINS)
         )
-    verdict = "hemorrhage detected" if lesions else "hemorrhage not detected"
     with as_it_is():  # a patient's identity is copied as it is
         result = Comprehensive3DSR(
             evidence=[segmentation, *_sources(segmentation)],
             content=report,
             series_instance_uid=producer.new_uid(),
             series_number=REPORT_SERIES,
-            series_description=f"{NAME}: {verdict}, {RESEARCH}",
+            series_description=f"{NAME}: {_verdict(bool(lesions), certainty)}, {RESEARCH}",
             sop_instance_uid=producer.new_uid(),
             instance_number=1,
             is_complete=True,
@@ -101,20 +106,26 @@ def measurement_report(
     return result
 
 
+def _verdict(found: bool, certainty: StudyCertainty | None) -> str:
+    if certainty is None:
+        return "hemorrhage detected" if found else "hemorrhage not detected"
+    return "no verdict" if certainty.abstained else "bleed marked" if found else "no bleed marked"
+
+
 def _whole_study(
-    lesions: Sequence[LesionMeasure], highest_probability: float, producer: Producer
+    lesions: Sequence[LesionMeasure], highest_probability: float, producer: Producer, certainty: StudyCertainty | None
 ) -> MeasurementsAndQualitativeEvaluations:
     """TID 1501. It names no finding: a reader that skips the evaluation must not take 'not detected' for one."""
+    volume_ml = sum(one.volume_ml for one in lesions)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(producer.new_uid(), _WHOLE_STUDY),
         algorithm_id=AlgorithmIdentification(NAME, __version__, parameters=producer.parameters),
         finding_sites=[FindingSite(words.BRAIN)],
-        qualitative_evaluations=[
-            QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.DETECTED if lesions else words.NOT_DETECTED)
-        ],
+        qualitative_evaluations=[presence(bool(lesions), certainty)],
         measurements=[
-            Measurement(words.VOLUME, round(sum(one.volume_ml for one in lesions), 3), words.MILLILITRE),
+            study_volume(volume_ml, certainty),
             _probability(highest_probability, words.MAXIMUM),
+            *certainty_measurements(volume_ml, certainty),
         ],
     )
 

@@ -14,11 +14,12 @@ from bleedmap.io.dicom_files import DicomFile, DicomFound, Unreadable, scan
 from bleedmap.io.files import refuse_folder
 from bleedmap.study.batch_find import Found, Source
 from bleedmap.study.batch_names import shown
-from bleedmap.study.batch_record import Record, Records, Row
+from bleedmap.study.batch_record import Record, Records, Row, Status
 from bleedmap.study.gate import accepted_names
 from bleedmap.study.result import Result
 from bleedmap.study.save import save
 from bleedmap.study.segment import Segmenter, Study, read_study
+from bleedmap.study.words import Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class BatchOptions:
 
 
 PLAIN = BatchOptions()
+_STATUS: dict[Verdict, Status] = {"bleed marked": "found", "no bleed marked": "not found", "no verdict": "no verdict"}
 
 
 @dataclass(frozen=True)
@@ -202,15 +204,21 @@ def _read(source: Source) -> Study:
 
 
 def _told_of(result: Result) -> dict[str, Any]:
-    findings = result.findings
-    return {
-        "status": "found" if result.found else "not found",
+    findings, certainty = result.findings, result.certainty
+    told: dict[str, Any] = {
+        "status": _STATUS[verdict(findings, certainty)],
         "volume_ml": findings.volume_ml,
         "lesions": len(findings.lesions),
         "slices": len(findings.slices),
         "highest_probability": findings.highest_probability,
         "warnings": tuple(one.name for one in result.warnings),
     }
+    if certainty is not None:
+        told |= {"study_probability": round(certainty.study, 6), "abstained": certainty.abstained}
+        if certainty.volume_ml is not None:
+            low_ml, high_ml = (round(end, 4) for end in certainty.volume_ml)
+            told |= {"volume_low_ml": low_ml, "volume_high_ml": high_ml, "interval_coverage": certainty.coverage}
+    return told
 
 
 def _told(error: BleedmapError) -> str:

@@ -93,6 +93,12 @@ def find_studies(folder: Path, leave_out: Path, seen: Seen = lambda files: None)
     return found
 
 
+def plain_files(folder: Path, leave_out: Path) -> tuple[tuple[Path, ...], tuple[Passed, ...]]:
+    """Every file in a folder and all below it, as `find_studies` goes through it, and what it does not enter."""
+    search = _Search(folder)
+    return tuple(search.files(leave_out.resolve())), search.passed()
+
+
 class _Search:
     """What was seen so far, as paths and UIDs alone: no header outlives its file's turn."""
 

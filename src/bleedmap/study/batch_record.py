@@ -22,7 +22,7 @@ from bleedmap.io.locks import locked
 from bleedmap.study.batch_find import Found, Source
 from bleedmap.study.batch_names import name_studies, short_hash
 
-Status = Literal["found", "not found", "refused", "failed"]
+Status = Literal["found", "not found", "no verdict", "refused", "failed"]
 SUMMARY_JSON, SUMMARY_CSV = "summary.json", "summary.csv"
 _STATE = ".batch"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run these
@@ -36,11 +36,16 @@ class Row:
         name: of its folder of results.
         source: its place below the folder that was searched.
         study_uid: Study Instance UID, for DICOM.
-        status: 'refused' by reading or an input check, 'failed' by a fault of the program.
+        status: 'no verdict' where the program abstains, whatever it outlined; 'refused' by reading or an input check,
+            'failed' by a fault of the program.
+        study_probability: that the study bleeds, calibrated.
         volume_ml: of all lesions.
+        volume_low_ml, volume_high_ml: the volume's interval.
+        interval_coverage: share of unseen bleeding patients whose volume such an interval held.
         lesions: how many.
         slices: how many, with and without lesions.
         highest_probability: anywhere in the study.
+        abstained: why there is no verdict.
         warnings: names of the input checks that did not pass.
         seconds: from reading to writing.
         error: why there is no result.
@@ -50,10 +55,15 @@ class Row:
     source: str
     study_uid: str | None
     status: Status
+    study_probability: float | None = None
     volume_ml: float | None = None
+    volume_low_ml: float | None = None
+    volume_high_ml: float | None = None
+    interval_coverage: float | None = None
     lesions: int | None = None
     slices: int | None = None
     highest_probability: float | None = None
+    abstained: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
     error: str | None = None
@@ -61,7 +71,7 @@ class Row:
     @property
     def has_results(self) -> bool:
         """Whether there is a folder of results."""
-        return self.status in ("found", "not found")
+        return self.status in ("found", "not found", "no verdict")
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,8 @@ class Records:
     def _parsed(self, path: Path) -> Record | None:
         try:
             content = _json(path)
-            row = Row(**content["row"] | {"warnings": tuple(content["row"]["warnings"])})
+            lists = {name: tuple(content["row"].get(name, ())) for name in ("abstained", "warnings")}
+            row = Row(**content["row"] | lists)
             return Record(content["key"], content["digest"], content["settings"], row)
         except (KeyError, TypeError):
             return None  # changed by someone: the study has its turn again
@@ -235,10 +246,10 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(field.name for field in fields(Row))
         for row in rows:
-            lines.writerow(_cell(value) for value in asdict(row).values())
+            lines.writerow(spreadsheet_cell(value) for value in asdict(row).values())
 
 
-def _cell(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
     """A list as one text; what a spreadsheet would take for a formula gets a quote before it."""
     text = "; ".join(value) if isinstance(value, tuple) else value
     return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text

@@ -20,6 +20,7 @@ from bleedmap.postprocess import label_lesions
 from bleedmap.study.pictures import capture_pictures, words_height
 from bleedmap.study.result import Result
 from bleedmap.study.tables import lesion_rows
+from bleedmap.study.words import certainty_sentences
 from bleedmap.volume import Volume
 
 OWN_SEGMENTS = 20  # the largest lesions have a segment each; smaller ones share the last, so that viewers list few
@@ -113,8 +114,12 @@ def dicom_results(
         measures,
         producer,
         highest_probability=result.findings.highest_probability,
-        remarks=[f"Input check '{one.name}': {one.found}. {one.meaning}" for one in result.warnings]
-        + list(result.notes),
+        remarks=[
+            *certainty_sentences(result.certainty),
+            *(f"Input check '{one.name}': {one.found}. {one.meaning}" for one in result.warnings),
+            *result.notes,
+        ],
+        certainty=result.certainty,
     )
     return DicomResults(
         mask,

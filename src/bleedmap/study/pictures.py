@@ -16,7 +16,7 @@ from bleedmap.geometry import SliceGrid
 from bleedmap.inference.segment import preprocessing_of
 from bleedmap.preprocess import head_frame
 from bleedmap.study.result import Result
-from bleedmap.study.words import slice_line, verdict
+from bleedmap.study.words import headline, slice_line, verdict
 
 SHEET_SLICES = 24  # at most, on an overview
 NEGATIVE_SLICES = 8  # evenly spaced, where nothing was found
@@ -36,7 +36,7 @@ def overview(result: Result) -> ByteArray:
     """
     chosen = shown_slices(result)
     part = f" ({len(chosen)} shown)" if len(chosen) < len(result.findings.slices_with_lesion) else ""
-    title = f"{result.name}: {verdict(result.findings)}{part}"
+    title = f"{result.name}: {headline(result.findings, result.certainty)}{part}"
     return draw_sheet(slice_views(result, chosen), title=title, footer=RESEARCH_ONLY, threshold=result.threshold)
 
 
@@ -44,20 +44,23 @@ def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
     """Pictures for a secondary-capture series: every slice with lesions, or a few evenly spaced where there are none.
 
     Each slice is whole, on its own pixels (slices under 512 pixels enlarged by a whole number, oblong pixels made
-    square), between two lines of words: which slice and what is marked, and that this is research.
+    square), between two lines of words: which slice and what is marked, 'no verdict' where there is none, and that this
+    is research.
 
     Returns:
         (slice index from 0, RGB (row, column, 3) uint8), feet to head, all of one size.
     """
     findings = result.findings
     chosen = findings.slices_with_lesion or shown_slices(result)
+    said = verdict(findings, result.certainty)
+    before = f"{said}; " if said == "no verdict" else ""  # a picture may be looked at alone
     pictures = []
     for index in chosen:
         (view,) = _views(result, [index], _WHOLE)
         rows, columns = view.grey.shape
         native = round(max(rows * view.row_over_column, columns))
         picture = draw_slice(view, side=native * ceil(_CAPTURE_SIDE / native), threshold=result.threshold)
-        pictures.append((index, _between_words(lettered(picture, view.sides), view.caption, BURNED_IN)))
+        pictures.append((index, _between_words(lettered(picture, view.sides), before + view.caption, BURNED_IN)))
     return pictures
 
 
@@ -107,7 +110,7 @@ def _views(result: Result, chosen: Sequence[int], box: tuple[slice, slice]) -> l
         SliceView(
             grey=np.rint(window.to_unit(result.volume.hu[index][box]) * 255).astype(np.uint8),
             probability=result.probability.array[index][box],
-            caption=slice_line(result.findings, index),
+            caption=slice_line(result.findings, result.certainty, index),
             row_over_column=row_mm / column_mm,
             sides=patient_sides(grid),
         )

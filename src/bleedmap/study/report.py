@@ -21,12 +21,26 @@ from bleedmap.study.pictures import lettered, shown_slices, slice_views
 from bleedmap.study.result import Result
 from bleedmap.study.slice_chart import SliceChart, round_top, slice_chart
 from bleedmap.study.tables import geometry, lesion_rows
-from bleedmap.study.words import counted, highest, marked, millilitres, slice_line, spans, verdict
+from bleedmap.study.words import (
+    OUTLINE_ALL_THE_SAME,
+    TYPES_ARE,
+    chance,
+    counted,
+    headline,
+    interval,
+    interval_is,
+    likelihood,
+    marked,
+    millilitres,
+    slice_line,
+    spans,
+    verdict,
+)
 
 _PICTURE_SIDE = 480  # pixels; the page shows them at about 300
 _JPEG_QUALITY = 88
 _VERDICTS = {"refusal": "refusal, overruled", "warning": "warning", "not known": "not known", "pass": "passed"}
-_FILTERS = {"ml": millilitres, "counted": counted}
+_FILTERS = {"ml": millilitres, "counted": counted, "chance": chance}
 _CARD = "MODEL_CARD.md"  # beside installed weights
 
 
@@ -39,7 +53,7 @@ class _Picture:
     height: int
     number: int
     marked: str
-    highest: str
+    likelihood: str
 
 
 def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
@@ -65,7 +79,8 @@ def _page(result: Result, files: Mapping[str, str]) -> str:
     )  # fmt: skip
     environment.filters |= _FILTERS
     return environment.get_template("study.html").render(
-        result=result, findings=result.findings, verdict=verdict(result.findings),
+        result=result, findings=result.findings, headline=headline(result.findings, result.certainty),
+        certainty=result.certainty, certainty_words=_certainty_words(result),
         marked_slices=spans(index + 1 for index in result.findings.slices_with_lesion), lesions=lesion_rows(result),
         attention=[one for one in _by_weight(result.checks) if one in result.warnings],
         checks=_by_weight(result.checks), verdict_words=_VERDICTS,
@@ -76,6 +91,20 @@ def _page(result: Result, files: Mapping[str, str]) -> str:
         files={what: (name, quote(name)) for what, name in files.items()},
         research_only=RESEARCH_ONLY, version=__version__,
     )  # fmt: skip
+
+
+def _certainty_words(result: Result) -> dict[str, str]:
+    """The sentences around the figures of certainty; {} without any."""
+    if result.certainty is None:
+        return {}
+    span_ml, coverage = result.certainty.volume_ml, result.certainty.coverage
+    return {
+        "verdict": verdict(result.findings, result.certainty),
+        "all_the_same": OUTLINE_ALL_THE_SAME,
+        "interval": "" if span_ml is None else interval(span_ml, coverage),
+        "interval_is": "" if span_ml is None else interval_is(coverage),
+        "types_are": TYPES_ARE,
+    }
 
 
 def _by_weight(checks: tuple[Check, ...]) -> list[Check]:
@@ -91,7 +120,7 @@ def _pictures(result: Result) -> list[_Picture]:
         stream = BytesIO()
         picture.save(stream, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)  # thin red lines need whole colour
         uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-        words = marked(findings, index), highest(findings, index)
+        words = marked(findings, index), likelihood(findings, result.certainty, index)
         pictures.append(_Picture(uri, picture.width, picture.height, index + 1, *words))
     return pictures
 
@@ -107,13 +136,19 @@ def _volume_chart(result: Result) -> SliceChart | None:
 
 
 def _probability_chart(result: Result) -> SliceChart:
-    """Each slice's highest probability, and the threshold."""
+    """Each slice's highest probability, the threshold, and the slice's own probability where there is one."""
     values = [one.highest_probability for one in result.findings.slices]
-    return slice_chart(values, _slice_words(result), top=1.0, line=result.threshold)
+    curve = () if result.certainty is None else result.certainty.slices
+    return slice_chart(values, _slice_words(result), top=1.0, line=result.threshold, curve=curve)
 
 
 def _slice_words(result: Result) -> list[str]:
-    return [slice_line(result.findings, index) for index in range(len(result.findings.slices))]
+    """For a pointer over a bar; the highest pixel is said wherever the line does not say it."""
+    lines = [slice_line(result.findings, result.certainty, index) for index in range(len(result.findings.slices))]
+    if result.certainty is None:
+        return lines
+    pixels = [f"highest pixel {one.highest_probability:.2f}" for one in result.findings.slices]
+    return [f"{line}, {pixel}" for line, pixel in zip(lines, pixels, strict=True)]
 
 
 def _acquisition(result: Result) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bleedmap.inference.backends import BackendRecord
+from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.results import Findings
 from bleedmap.io.acquisition import Acquisition
 from bleedmap.io.dicom_series import DicomSeries
@@ -31,6 +32,7 @@ class Result:
         backend: what computed.
         threshold: lesion from this probability on.
         notes: sentences for the reader: what reading and segmenting had to decide.
+        certainty: how sure the program is; None for weights that do not say.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Result:
     backend: BackendRecord
     threshold: float
     notes: tuple[str, ...]
+    certainty: Certainty | None = None
 
     @property
     def found(self) -> bool:

@@ -10,6 +10,7 @@ from bleedmap.arrays import FloatArray
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
+from bleedmap.inference.certainty import Certainty, certainty_of, gated, settings_of
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.results import summarise_volume
 from bleedmap.inference.segment import preprocessing_of, segment_slices
@@ -28,6 +29,9 @@ _NO_ORIENTATION = (
     "The NIfTI file does not say where its axes point (sform and qform code 0): right and left, front and back, "
     "and the order of slices are guesses."
 )
+# Their warnings alone are no reason to give no verdict: the entry is often wrong; children are among the patients that
+# the network was trained and measured on.
+_NO_DOUBT = ("body part", "age")
 _MEMORY = "volume"  # the source and name of a volume that came from no file
 Advance = Callable[[int], None]
 
@@ -111,6 +115,7 @@ class Segmenter:
             WeightsError: weights that are missing or damaged.
         """
         chosen = locate(weights)
+        settings_of(chosen)
         preprocessing_of(chosen)  # unusable settings are refused before the network is compiled
         return cls(chosen, OpenVinoBackend(chosen, precision), chosen.threshold if threshold is None else threshold)
 
@@ -127,10 +132,16 @@ class Segmenter:
         """
         checks = checked(study, accept)
         _, row_mm, column_mm = study.volume.grid.spacing_mm
-        probability = segment_slices(
+        segmented = segment_slices(
             study.volume.hu, preprocessing_of(self.weights), self.backend, advance, (row_mm, column_mm)
         )
-        return conclude(study, checks, probability, self.weights, self.backend.record, self.threshold)
+        settings, told = settings_of(self.weights), None
+        probability = segmented.probability
+        if settings is not None:
+            probability = gated(segmented, settings)
+            mask = Mask(to_mask(probability, self.threshold), study.volume.grid)
+            told = certainty_of(segmented, mask.volume_ml, bool(mask.array.any()), settings, doubtful(checks))
+        return conclude(study, checks, probability, self.weights, self.backend.record, self.threshold, told)
 
 
 def read_study(
@@ -202,6 +213,15 @@ def checked(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]:
     return checks
 
 
+def doubtful(checks: tuple[Check, ...]) -> tuple[str, ...]:
+    """Sentences that say which checks leave the network on ground where it was not measured."""
+    return tuple(
+        f"The input check '{one.name}' did not pass: {one.found}."
+        for one in checks
+        if one.verdict == "refusal" or (one.verdict == "warning" and one.name not in _NO_DOUBT)
+    )
+
+
 def conclude(
     study: Study,
     checks: tuple[Check, ...],
@@ -209,6 +229,7 @@ def conclude(
     weights: WeightsFile,
     backend: BackendRecord,
     threshold: float,
+    certainty: Certainty | None = None,
 ) -> Result:
     """Probability -> mask, lesions and their measures.
 
@@ -217,6 +238,7 @@ def conclude(
         checks: of its input.
         probability: (slice, row, column) float32 in 0 to 1, on the study's grid.
         weights, backend, threshold: what made it, for the record.
+        certainty: how sure the program is, where the weights say.
     """
     grid = study.volume.grid
     found = ProbabilityMap(probability, grid)
@@ -236,4 +258,5 @@ def conclude(
         backend=backend,
         threshold=threshold,
         notes=study.notes,
+        certainty=certainty,
     )

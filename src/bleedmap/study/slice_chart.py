@@ -37,20 +37,30 @@ class SliceChart:
         values: labels up the left side, with a line across each.
         slices: slice numbers beneath.
         line: height of the dashed line across, None for none.
+        curve: (x, y) of a second value on each slice; () for none.
     """
 
     bars: tuple[Bar, ...]
     values: tuple[Tick, ...]
     slices: tuple[Tick, ...]
     line: float | None
+    curve: tuple[tuple[float, float], ...] = ()
     left: float = _LEFT
     right: float = _RIGHT
     floor: float = _FLOOR
     width: float = WIDTH
     height: float = HEIGHT
 
+    @property
+    def points(self) -> str:
+        """The curve as SVG writes it."""
+        return " ".join(f"{x},{y}" for x, y in self.curve)
 
-def slice_chart(values: Sequence[float], words: Sequence[str], *, top: float, line: float | None = None) -> SliceChart:
+
+def slice_chart(
+    values: Sequence[float], words: Sequence[str], *, top: float, line: float | None = None,
+    curve: Sequence[float] = (),
+) -> SliceChart:  # fmt: skip
     """Lay out one bar a slice.
 
     Args:
@@ -58,6 +68,7 @@ def slice_chart(values: Sequence[float], words: Sequence[str], *, top: float, li
         words: one a slice, for a pointer over its bar.
         top: the value at the field's upper edge, above 0.
         line: the value at which a dashed line runs across.
+        curve: one a slice, or none, from 0 to `top`: a second value that a line joins.
     """
     step = (_RIGHT - _LEFT) / len(values)
     width = min(0.78 * step, 36.0)
@@ -72,6 +83,7 @@ def slice_chart(values: Sequence[float], words: Sequence[str], *, top: float, li
         values=tuple(Tick(_up(part * top, top), f"{part * top:g}") for part in (0.0, 0.5, 1.0)),
         slices=tuple(Tick(_LEFT + (number - 0.5) * step, str(number)) for number in numbers),
         line=None if line is None else _up(line, top),
+        curve=tuple((round(_LEFT + (index + 0.5) * step, 2), _up(value, top)) for index, value in enumerate(curve)),
     )
 
 

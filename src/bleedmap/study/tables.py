@@ -15,6 +15,7 @@ from bleedmap.inference.results import to_json
 from bleedmap.io.files import written_whole
 from bleedmap.postprocess import label_lesions
 from bleedmap.study.result import Result
+from bleedmap.study.words import verdict
 
 COLUMNS = (
     "lesion", "volume_ml", "longest_axial_diameter_mm",
@@ -65,7 +66,9 @@ def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
         result: the segmented study.
         files: what each written file is -> its name, relative to the folder of results.
     """
-    shared = to_json(result.findings, result.weights, result.backend, result.threshold, list(result.notes))
+    shared = to_json(
+        result.findings, result.weights, result.backend, result.threshold, list(result.notes), result.certainty
+    )
     grid = result.mask.grid
     for row, voxel_ml in zip(shared["slices"], grid.voxel_ml, strict=True):
         row["volume_ml"] = round(row["lesion_pixels"] * float(voxel_ml), 4)
@@ -73,6 +76,7 @@ def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
     return shared | {
         "name": result.name,
         "source": result.source,
+        "verdict": verdict(result.findings, result.certainty),
         "lesions": lesion_rows(result),
         "geometry": geometry(result.volume.hu.shape, grid),
         "checks": [asdict(one) | {"overruled": one.verdict == "refusal"} for one in result.checks],

@@ -1,20 +1,34 @@
 """What a study's pictures and its report say in words. Slices and lesions count from 1."""
 
 from collections.abc import Iterable
+from typing import Literal
 
+from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.results import Findings
 
-_LEAST_ML = 0.01
+Verdict = Literal["bleed marked", "no bleed marked", "no verdict"]
+OUTLINE_ALL_THE_SAME = "The program abstains: outline and figures are given all the same, not to be relied on."
+TYPES_ARE = "Types are of the whole study, learned from labels of whole slices: no lesion has a type."
+_LEAST_ML, _LEAST_PROBABILITY = 0.01, 0.01
 
 
-def verdict(findings: Findings) -> str:
-    """What was found, as one clause."""
+def verdict(findings: Findings, certainty: Certainty | None) -> Verdict:
+    """What the program says of a study; where it abstains, 'no verdict', whatever the outline holds."""
+    if certainty is not None and certainty.abstained:
+        return "no verdict"
+    return "bleed marked" if findings.found else "no bleed marked"
+
+
+def headline(findings: Findings, certainty: Certainty | None) -> str:
+    """What was found, as one clause; with weights that say how sure they are, the verdict."""
+    detected = "hemorrhage detected" if certainty is None else "bleed marked"
     slices = counted(len(findings.slices), "slice")
-    if not findings.found:
-        return f"no hemorrhage detected in {slices}"
-    lesions = counted(len(findings.lesions), "lesion")
-    marked = len(findings.slices_with_lesion)
-    return f"hemorrhage detected, {millilitres(findings.volume_ml or 0.0)} mL in {lesions}, on {marked} of {slices}"
+    if findings.found:
+        lesions, marked = counted(len(findings.lesions), "lesion"), len(findings.slices_with_lesion)
+        said = f"{detected}, {millilitres(findings.volume_ml or 0.0)} mL in {lesions}, on {marked} of {slices}"
+    else:
+        said = f"no {detected} in {slices}"
+    return f"no verdict, not to be relied on: {said}" if verdict(findings, certainty) == "no verdict" else said
 
 
 def marked(findings: Findings, index: int) -> str:
@@ -31,14 +45,60 @@ def marked(findings: Findings, index: int) -> str:
     return f"{millilitres(volume_ml)} mL in {'lesion' if len(numbers) == 1 else 'lesions'} {spans(numbers)}"
 
 
-def highest(findings: Findings, index: int) -> str:
-    """The highest probability on the slice with this index, in words."""
-    return f"highest probability {findings.slices[index].highest_probability:.2f}"
+def likelihood(findings: Findings, certainty: Certainty | None, index: int) -> str:
+    """The slice's own probability; with weights that give none, the highest of its pixels. `index` from 0."""
+    if certainty is None:
+        return f"highest probability {findings.slices[index].highest_probability:.2f}"
+    return f"slice probability {chance(certainty.slices[index])}"
 
 
-def slice_line(findings: Findings, index: int) -> str:
+def slice_line(findings: Findings, certainty: Certainty | None, index: int) -> str:
     """'slice 12 of 30: 3.21 mL in lesion 1; highest probability 0.97'; `index` from 0."""
-    return f"slice {index + 1} of {len(findings.slices)}: {marked(findings, index)}; {highest(findings, index)}"
+    said = f"slice {index + 1} of {len(findings.slices)}: {marked(findings, index)}"
+    return f"{said}; {likelihood(findings, certainty, index)}"
+
+
+def interval(volume_ml: tuple[float, float], coverage: float) -> str:
+    """'80 % interval 22 to 41', in mL."""
+    return f"{percent(coverage)} interval {span_ml(volume_ml)}"
+
+
+def interval_is(coverage: float) -> str:
+    """What an interval of the volume means, as a sentence."""
+    return (
+        f"Such an interval held the volume of {percent(coverage)} of bleeding patients that the network had not seen."
+    )
+
+
+def certainty_sentences(certainty: Certainty | None) -> list[str]:
+    """What the figures alone do not say, for a report: abstention with its reasons, the interval, types."""
+    if certainty is None:
+        return []
+    said = [OUTLINE_ALL_THE_SAME, *certainty.abstained] if certainty.abstained else []
+    if certainty.volume_ml is not None:
+        said.append(
+            f"Volume: {interval(certainty.volume_ml, certainty.coverage)} mL. {interval_is(certainty.coverage)}"
+        )
+    return [*said, TYPES_ARE] if certainty.types else said
+
+
+def span_ml(volume_ml: tuple[float, float]) -> str:
+    """'22 to 41', '0.25 to 3.1': no finer than an interval is."""
+    return " to ".join(
+        millilitres(end) if 0 < end < 1 else f"{end:.1f}" if 1 <= end < 10 else f"{end:,.0f}" for end in volume_ml
+    )
+
+
+def chance(probability: float) -> str:
+    """Two decimals; what is neither is called neither 0 nor 1."""
+    if 0 < probability < _LEAST_PROBABILITY:
+        return f"<{_LEAST_PROBABILITY}"
+    return f">{1 - _LEAST_PROBABILITY}" if 1 - _LEAST_PROBABILITY < probability < 1 else f"{probability:.2f}"
+
+
+def percent(share: float) -> str:
+    """'80 %'."""
+    return f"{100 * share:.0f} %"
 
 
 def millilitres(volume_ml: float) -> str:

@@ -70,7 +70,7 @@ def load_patients(
     name = sha256(f"{data.content_sha256()} {settings}".encode()).hexdigest()[:16]
     stored = None if cache is None else cache / f"ct-ich-{name}.npz"
     if stored is not None and stored.is_file():
-        with np.load(stored, allow_pickle=False) as arrays:
+        with np.load(stored) as arrays:
             return Samples(arrays["slices"], arrays["masks"], arrays["labels"], arrays["study"])
     parts = []
     with ThreadPoolExecutor(2) as pool:

@@ -1,0 +1,101 @@
+"""`bleedmap evaluate --protocol cross-validation`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from bleedmap.cli.options import progress_bar
+
+if TYPE_CHECKING:
+    from bleedmap.experiments.cross_validation_gallery import Pixels
+    from bleedmap.experiments.cross_validation_report import ScoredMethods
+
+_NOT_HERE = ("split_file", "side", "slices", "grid", "device", "precision")  # flags that measuring a network has
+
+
+def refuse_flags(context: click.Context) -> None:
+    """Refuse flags that would do nothing: no network runs here.
+
+    Raises:
+        click.UsageError: one is given.
+    """
+    for name in _NOT_HERE:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            flag = "--" + name.removesuffix("_file")
+            raise click.UsageError(f"{flag} is for measuring a network; --protocol reads records.")
+
+
+def evaluate_protocol(
+    records: Sequence[Path], predictions: Path | None, data: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Score records, print the headline table or all as JSON, and write the report where `out` is given."""
+    from bleedmap.datasets.protocol_folds import protocol_folds
+    from bleedmap.experiments.cross_validation_report import evaluate_records, write_report
+    from bleedmap.experiments.cross_validation_words import CT_ICH_WORDS
+    from bleedmap.experiments.out_of_fold import read_out_of_fold
+    from bleedmap.experiments.out_of_fold_files import committed_records
+    from bleedmap.io.files import refuse_folder
+
+    if predictions is not None and out is None:
+        raise click.UsageError("--predictions is for the report's pictures: give -o REPORT_FOLDER too.")
+    methods = [read_out_of_fold(path) for path in records or committed_records()]
+    for one in methods:
+        one.check_against(protocol_folds())
+    if out is not None:
+        refuse_folder(out, overwrite=True)  # the report comes last: what would stop it is better met now
+    pixels = _pixels(predictions, data)
+    with progress_bar("evaluating", quiet=as_json) as report:
+        scored = evaluate_records(methods, progress=lambda what, done, of: report(done, of))
+        page = None
+        if out is not None:
+            page = write_report(
+                scored, CT_ICH_WORDS, out, pixels=pixels, progress=lambda what, done, of: report(done, of)
+            )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(scored.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(scored, page)
+
+
+def _pixels(predictions: Path | None, data: Path | None) -> "Pixels | None":
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.experiments.cross_validation_gallery import ct_ich_pixels
+
+    if predictions is None:
+        return None
+    return ct_ich_pixels(open_ct_ich(data_root(data)), predictions)
+
+
+def _print(scored: "ScoredMethods", page: Path | None) -> None:
+    """The headline under the measures' keys, a table a method; their titles and conventions stand in the report."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from bleedmap.experiments.cross_validation_measures import HEADLINE
+    from bleedmap.experiments.cross_validation_sections import differences
+
+    console = Console(highlight=False)
+    for method in scored.methods:
+        studies = method.records.studies
+        bleeding = sum(bool(one.counts.reference.any()) for one in studies)
+        console.print(f"[bold]{escape(method.name)}[/]: {len(studies)} patients, {bleeding} bleed", soft_wrap=True)
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for head, side in (("measure", "left"), ("value", "right"), ("95 %", "left"), ("target", "left"), ("", "left")):
+            table.add_column(head, justify=side)  # type: ignore[arg-type]
+        for score in map(method.scores.score, HEADLINE):
+            value = "–" if score.value is None else f"{score.value:.3f}"
+            ends = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
+            met = {True: "met", False: "[bold red]missed[/]", None: ""}[score.met]
+            table.add_row(score.key, value, ends, score.target or "", met)
+        console.print(table)
+    compared = differences(scored.comparisons)
+    for line in compared.words if compared else ():
+        console.print(escape(line))
+    console.print("Intervals: bootstrap over patients; a share of 0 or 1 has Wilson's.")
+    end = f"Report: {page}. " if page else "With -o FOLDER: the whole report. "
+    console.print(f"{escape(end)}Research use only.", soft_wrap=True)

@@ -1,0 +1,65 @@
+"""Do two ways to measure a volume agree: bias and limits of agreement (Bland and Altman, Lancet 1986, 327, 307-310)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bleedmap.arrays import AnyArray
+from bleedmap.metrics.statistics import patient_bootstrap
+
+_WIDTH = 1.96  # standard deviations to either side: 95 % of normal differences
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Differences `measured - reference`, in the unit of the input.
+
+    Attributes:
+        studies: how many.
+        patients: whose they are.
+        bias: mean difference.
+        bias_interval: its 95 % interval, percentile bootstrap over patients.
+        low, high: limits of agreement, bias ± 1.96 standard deviations; None with fewer than two studies.
+        mean_absolute: mean of the differences' sizes.
+        median_absolute: median of them.
+    """
+
+    studies: int
+    patients: int
+    bias: float
+    bias_interval: tuple[float, float]
+    low: float | None
+    high: float | None
+    mean_absolute: float
+    median_absolute: float
+
+
+def bland_altman(
+    reference: AnyArray, measured: AnyArray, patients: AnyArray, *, resamples: int, seed: int
+) -> Agreement | None:
+    """Compare two measures of the same studies; None without any.
+
+    Args:
+        reference: (n,) by the reference.
+        measured: (n,) by the method.
+        patients: (n,) the patient of each study.
+        resamples, seed: of the bootstrap.
+    """
+    apart = np.asarray(measured, np.float64) - np.asarray(reference, np.float64)
+    if not len(apart):
+        return None
+    ((low, high),) = patient_bootstrap(
+        patients, lambda rows, who: [float(apart[rows].mean())], resamples=resamples, seed=seed
+    )
+    bias, sizes = float(apart.mean()), np.abs(apart)
+    reach = _WIDTH * float(apart.std(ddof=1)) if len(apart) > 1 else None
+    return Agreement(
+        studies=len(apart),
+        patients=len(np.unique(patients)),
+        bias=bias,
+        bias_interval=(float(low), float(high)),
+        low=None if reach is None else bias - reach,
+        high=None if reach is None else bias + reach,
+        mean_absolute=float(sizes.mean()),
+        median_absolute=float(np.median(sizes)),
+    )
