@@ -8,6 +8,11 @@ from typing import Any
 import click
 
 from bleedmap.cli.main import VERBS, bleedmap
+from bleedmap.experiments import cross_validation_sections as sections_of
+from bleedmap.experiments.cross_validation_report import evaluate_records
+from bleedmap.experiments.cross_validation_words import CT_ICH_WORDS
+from bleedmap.experiments.out_of_fold import read_out_of_fold
+from bleedmap.experiments.out_of_fold_files import committed_records
 from bleedmap.experiments.runner import read_results
 from bleedmap.experiments.section import Table
 from bleedmap.experiments.thesis_report import scale_chapters, shown
@@ -94,6 +99,26 @@ def thesis_results() -> str:
     return "\n".join(parts)
 
 
+def cross_validation() -> str:
+    """What our own network does on patients that it has not seen, from the records that come with the program."""
+    scored = evaluate_records([read_out_of_fold(path) for path in committed_records()])
+    methods = scored.methods
+    parts = [NOTE, "# On patients never seen: five folds of CT-ICH\n"]
+    parts.append("Made from the records in `src/bleedmap/experiments/records` by [the protocol](protocol.md). With")
+    parts.append("figures: `bleedmap evaluate --protocol cross-validation -o report`. [The model](model.md) says what")
+    parts.append("was trained.\n")
+    sections = (
+        sections_of.headline(methods), sections_of.published(methods, CT_ICH_WORDS.peers, CT_ICH_WORDS.peers_caution),
+        sections_of.differences(scored.comparisons), sections_of.by_fold(methods), sections_of.every_measure(methods),
+        sections_of.abstentions(methods), sections_of.choices(methods),
+    )  # fmt: skip
+    for section in sections:
+        if section is not None:
+            parts += [f"## {section.title}\n", *(f"{words}\n" for words in section.words)]
+            parts += [_markdown(table) for table in section.tables]
+    return "\n".join(parts)
+
+
 def _markdown(table: Table) -> str:
     printed = shown(table)
     rule = [" ---: " if numeric else " --- " for numeric in printed.numeric]
@@ -111,6 +136,7 @@ SHOWN = (
     "comparison-detection",
 )  # of the report's many tables
 PAGES = {"command-line.md": command_line, "training-settings.md": settings, "thesis-results.md": thesis_results}
+PAGES["cross-validation.md"] = cross_validation
 
 
 def main() -> int:

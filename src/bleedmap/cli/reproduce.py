@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from bleedmap.cli.options import json_option
+from bleedmap.cli.reproduce_folds import ablations, strangers
 from bleedmap.cli.reproduce_folds import command as folds
 from bleedmap.cli.reproduce_speed import command as speed
 from bleedmap.cli.reproduce_thesis import command as thesis
@@ -20,12 +21,16 @@ def command() -> None:
     bleedmap reproduce conventions                         what the numbers of its Table 1 can mean
     bleedmap reproduce speed                               training speed beside a plain loop
     bleedmap reproduce folds -o folds --data ct-ich        our own recipe, judged on patients that it has not seen
+    bleedmap reproduce ablations -o folds --data ct-ich    what each part of it is worth
+    bleedmap reproduce strangers -o folds --data ct-ich    whether it notices images unlike its training data
     """
 
 
 command.add_command(thesis, "thesis")
 command.add_command(speed, "speed")
 command.add_command(folds, "folds")
+command.add_command(ablations, "ablations")
+command.add_command(strangers, "strangers")
 
 
 @command.command()

@@ -1,5 +1,6 @@
-"""`bleedmap reproduce folds`."""
+"""`bleedmap reproduce folds`, `ablations` and `strangers`: our own recipe and network."""
 
+import json
 import math
 import sys
 import time
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bleedmap.cli.options import data_option, device_option, precision_option
+from bleedmap.cli.options import data_option, device_option, json_option, precision_option
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -111,3 +112,85 @@ class _Progress:
         if self.plain and time.monotonic() - self.said >= _LINE_EVERY_S:
             click.echo(f"{what} {done}/{of}  {words}", err=True)
             self.said = time.monotonic()
+
+
+@click.command(short_help="What each part of our recipe is worth, on inner patients.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of `reproduce folds`.")
+@click.option("--only", "wanted", multiple=True, help="One training by name; several times for several.")
+@data_option
+@device_option
+@precision_option
+@json_option
+def ablations(
+    out: Path, wanted: tuple[str, ...], data: Path | None, device: str, precision: str, as_json: bool
+) -> None:
+    """What each part of our recipe is worth: trainings without it, judged on fold 1's validation patients.
+
+    In: the data set. Out: a folder for each training below OUT/ablations, and a table. They are shorter than the
+    recipe's own training, all of the same length; no test patient is seen.
+
+    \b
+    bleedmap reproduce ablations -o folds --data ct-ich
+    bleedmap reproduce ablations -o folds --data ct-ich --only no-phantoms
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.protocol_folds import protocol_folds
+    from bleedmap.experiments.ablations import VARIANTS, run_variant
+    from bleedmap.experiments.folds import Experiment
+    from bleedmap.training.device import choose_machine, keep_memory
+
+    keep_memory()
+    names = [one.name for one in VARIANTS]
+    if unknown := set(wanted) - set(names):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}", param_hint="--only")
+    machine = choose_machine(device, precision)  # type: ignore[arg-type]
+    dataset = open_ct_ich(data_root(data))
+    with _Progress() as report:
+        experiment = Experiment(dataset, protocol_folds(), out, machine, report=report)
+        found = [run_variant(experiment, one) for one in VARIANTS if one.name in (wanted or names)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for head in ("training", "volume Dice", "slice AUC", "their mean"):
+        table.add_column(head, justify="left" if head == "training" else "right")
+    for one in found:
+        table.add_row(one["words"], *(f"{one[key]:.3f}" for key in ("volume_dice", "slice_auc", "mean")))
+    Console(highlight=False).print(table)
+
+
+@click.command(short_help="Does the program notice images unlike those that it was trained on?")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of `reproduce folds`.")
+@data_option
+@json_option
+def strangers(out: Path, data: Path | None, as_json: bool) -> None:
+    """Does the program notice images unlike those that it was trained on?
+
+    In: the data set and the folds' networks. Out: a table of changes (noise, wrong slope, wrong plane, no anatomy),
+    and how many of twenty bleed-free test patients, so changed, are called unlike the training data.
+
+    \b
+    bleedmap reproduce strangers -o folds --data ct-ich
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.protocol_folds import protocol_folds
+    from bleedmap.experiments.folds import Experiment
+    from bleedmap.experiments.strangers import strangers as put_to
+    from bleedmap.training.device import choose_machine
+
+    dataset = open_ct_ich(data_root(data))
+    with _Progress() as report:
+        found = put_to(Experiment(dataset, protocol_folds(), out, choose_machine("cpu"), report=report))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what was done", "studies", "called unlike", "median distance", box=None, padding=(0, 2, 0, 0))
+    for one in found:
+        table.add_row(one["change"], str(one["studies"]), str(one["called_unlike"]), f"{one['median_distance']:.2f}")
+    Console(highlight=False).print(table)

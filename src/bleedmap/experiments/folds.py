@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
@@ -95,13 +96,18 @@ class Experiment:
         return self.folder / "records.json"
 
 
+def pretrained(experiment: Experiment) -> dict[str, Tensor]:
+    """The weights that phantoms taught, trained where they are not there yet."""
+    folder = experiment.folder / "phantoms"
+    if not (folder / "network.safetensors").is_file():
+        pools = Pools(experiment.phantoms, experiment.phantoms)
+        fit(experiment.pretraining, pools, experiment.machine, folder, None, _told(experiment, "phantoms", True))
+    return read_checkpoint(folder / "network.safetensors").part("network")
+
+
 def train(experiment: Experiment, name: str, patients: tuple[int, ...]) -> LiteUNet:
     """Train on some patients, after the phantoms; `name` is the folder."""
-    start = experiment.folder / "phantoms"
-    if not (start / "network.safetensors").is_file():
-        pools = Pools(experiment.phantoms, experiment.phantoms)
-        fit(experiment.pretraining, pools, experiment.machine, start, None, _told(experiment, "phantoms", True))
-    weights = read_checkpoint(start / "network.safetensors").part("network")
+    weights = pretrained(experiment)
     folder = experiment.folder / name
     if (folder / "network.safetensors").is_file():  # nothing to load for it
         pools = Pools(_NOTHING, None)
@@ -249,8 +255,8 @@ def network_record(
 class Predictor:
     """An exported network on patients of CT-ICH, the way `bleedmap segment` runs it."""
 
-    def __init__(self, experiment: Experiment, weights_file: Path) -> None:
-        self._experiment = experiment
+    def __init__(self, experiment: Experiment, weights_file: Path, *, mirrored: bool = False) -> None:
+        self._experiment, self._mirrored = experiment, mirrored
         self._weights: WeightsFile = locate(weights_file)
         self._backend = OpenVinoBackend(self._weights)
         self._preprocessing = preprocessing_of(self._weights)
@@ -266,9 +272,24 @@ class Predictor:
         """(slice, row, column)."""
         return np.stack([self._experiment.data.read_hu(one) for one in patient.slices])
 
+    def of(self, hu: FloatArray) -> Segmented:
+        """What the network says of (slice, row, column) in HU."""
+        return segment_slices(hu, self._preprocessing, self._backend)
+
     def segmented(self, patient: Patient) -> Segmented:
-        """What the network says."""
-        return segment_slices(self.hu(patient), self._preprocessing, self._backend)
+        """What the network says; mirrored: the mean of that and of what it says of the mirror image."""
+        hu = self.hu(patient)
+        said = self.of(hu)
+        if not self._mirrored:
+            return said
+        other = self.of(np.ascontiguousarray(hu[:, :, ::-1]))
+        assert said.labels is not None
+        assert other.labels is not None
+        return Segmented(
+            np.float32(0.5) * (said.probability + other.probability[:, :, ::-1]),
+            np.float32(0.5) * (said.extent + other.extent),
+            np.float32(0.5) * (said.labels + other.labels), said.features,
+        )  # fmt: skip
 
     def said(self, patient: Patient) -> Said:
         """The same beside the reference."""
