@@ -23,7 +23,7 @@ from bleedmap.training.recipe import RECIPE, Recipe
 from bleedmap.training.sampling import Pools
 
 FOLD = 1
-STEPS = 1500
+STEPS = 600
 THRESHOLD = 0.5
 _SHORT = replace(RECIPE, steps=STEPS)
 
