@@ -1,5 +1,6 @@
 """Pictures and NIfTI: round trips in every orientation, and what is refused."""
 
+import gzip
 import itertools
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_hu_survive_a_round_trip(tmp_path: Path) -> None:
     nifti.write(tmp_path / "v.nii.gz", Volume(hu, SliceGrid.from_affine(axial_affine((5, 0.5, 0.5), SHAPE), len(hu))))
     back, _ = nifti.read_volume(tmp_path / "v.nii.gz")
     np.testing.assert_array_equal(back.hu, hu)
+
+
+def test_a_compressed_file_holds_the_plain_ones_bytes(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((3, 8, 9), np.float32) * np.float32([[[0]], [[0]], [[1]]])
+    result = ProbabilityMap(noise, SliceGrid.from_affine(axial_affine((5, 0.5, 0.5), noise.shape), 3))
+    plain, compressed = tmp_path / "one.nii", tmp_path / "one.nii.gz"
+    nifti.write(plain, result)
+    nifti.write(compressed, result)
+    assert gzip.decompress(compressed.read_bytes()) == plain.read_bytes()
+    assert nib.load(plain).get_fdata().transpose(2, 1, 0) == pytest.approx(noise)
 
 
 def test_a_sheared_voxel_has_its_true_volume() -> None:

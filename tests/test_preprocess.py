@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import SettingsError
-from bleedmap.postprocess import lesions, to_mask
+from bleedmap.postprocess import label_lesions, lesions, to_mask
 from bleedmap.preprocess import (
     Frame,
     Preprocessing,
@@ -96,6 +96,38 @@ def test_a_constant_comes_back_constant_inside_its_frame_and_zero_outside(
     outside[edge] = False
     outside[:, (np.abs(c) < 1e-6) | (np.abs(c - side) < 1e-6)] = False
     assert (back[outside] == 0).all()
+
+
+def area_matrix(length: int, start: float, side: float, size: int) -> FloatArray:
+    """(size, length): the whole matrix of `resize_into` along one axis."""
+    edges = start + np.arange(size + 1) * (side / size)
+    pixel = np.arange(length)
+    covered = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return np.asarray(np.clip(covered, 0, None) / (side / size), np.float32)
+
+
+def linear_matrix(length: int, start: float, side: float, size: int) -> FloatArray:
+    """(length, size): the whole matrix of `resize_back` along one axis."""
+    position = (np.arange(length) + 0.5 - start) * (size / side)
+    nearest = np.clip(position - 0.5, 0, size - 1)
+    weights = np.clip(1 - np.abs(nearest[:, None] - np.arange(size)), 0, None)
+    return np.asarray(weights * ((position >= 0) & (position <= size))[:, None], np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2, 300), st.integers(2, 300), st.floats(-400, 400), st.floats(-50, 200), st.floats(10, 500),
+    st.floats(10, 500), st.integers(32, 100),
+)  # fmt: skip
+def test_both_ways_are_products_with_the_whole_matrices(
+    rows: int, columns: int, row: float, column: float, height: float, width: float, size: int
+) -> None:
+    random, frame = np.random.default_rng(size), Frame(row, column, height, width)
+    array, small = random.random((rows, columns), np.float32), random.random((size, size), np.float32)
+    there = area_matrix(rows, row, height, size) @ array @ area_matrix(columns, column, width, size).T
+    back = linear_matrix(rows, row, height, size) @ small @ linear_matrix(columns, column, width, size).T
+    np.testing.assert_allclose(resize_into(array, frame, size), there, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(resize_back(small, frame, (rows, columns)), back, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(650, 650), (512, 400), (333, 501)])
@@ -197,6 +229,23 @@ def test_lesions_that_touch_at_corners_across_slices_are_one() -> None:
 def test_an_empty_mask_has_no_lesions() -> None:
     empty = np.zeros((2, 4, 4), np.float32)
     assert lesions(to_mask(empty), empty) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0, 0.3))
+def test_lesions_are_numbered_as_in_the_whole_array(seed: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((5, 12, 11)) < share
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    order = np.argsort(-np.bincount(labels.ravel(), minlength=count + 1)[1:], kind="stable")
+    numbers = np.zeros(count + 1, int)
+    numbers[1 + order] = np.arange(1, count + 1)
+    assert (label_lesions(mask) == numbers[labels]).all()
+    found = lesions(mask, mask.astype(np.float32))
+    assert [one.voxels for one in found] == np.bincount(numbers[labels].ravel())[1:].tolist()
+    for number, one in enumerate(found, 1):
+        places = np.argwhere(numbers[labels] == number)
+        assert (one.first, one.last) == (tuple(places.min(axis=0)), tuple(places.max(axis=0)))
+        assert one.centroid == pytest.approx(places.mean(axis=0))
 
 
 def ellipse(pixel_mm: tuple[float, float], shape: tuple[int, int], at_mm: tuple[float, float]) -> FloatArray:

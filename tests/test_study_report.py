@@ -387,7 +387,7 @@ def test_the_installed_weights_have_a_card_and_others_say_they_have_none(
 ) -> None:
     first, limits = model_card(locate())
     assert "medical device" in first
-    assert "calibrated" in limits
+    assert "hospital" in limits
     assert limits in page_of(study(), tmp_path).words
     write_tiny_network(tmp_path / "tiny.onnx")
     page = page_of(replace(study(), weights=locate(tmp_path / "tiny.onnx")), tmp_path)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
+from bleedmap.geometry import SliceGrid
 
 THRESHOLD = 0.5  # a pixel is lesion from here on; the thesis' scale starts at the same value
 
@@ -23,6 +24,8 @@ class Lesion:
         highest_probability: the largest probability in it.
         mean_probability: over its voxels.
         mean_hu: over its voxels; None where the slices are pictures, whose window clips.
+        longest_axial_mm: largest distance between the outer corners of two of its pixels within one slice, along the
+            slice's plane; None where pixels have no size.
     """
 
     voxels: int
@@ -33,6 +36,7 @@ class Lesion:
     highest_probability: float
     mean_probability: float
     mean_hu: float | None
+    longest_axial_mm: float | None
 
 
 def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
@@ -40,23 +44,33 @@ def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
     return probability >= threshold
 
 
-def lesions(mask: BoolArray, probability: FloatArray, hu: FloatArray | None = None) -> list[Lesion]:
+def lesions(
+    mask: BoolArray, probability: FloatArray, hu: FloatArray | None = None, grid: SliceGrid | None = None
+) -> list[Lesion]:
     """The 26-connected lesions of a mask, largest first.
 
     Args:
         mask: (slice, row, column) bool.
         probability: (slice, row, column) float32.
         hu: (slice, row, column); None where HU are not known.
+        grid: where the voxels lie; None where pixels have no size.
     """
-    labels = label_lesions(mask)
-    return [
-        _lesion(number, spans, labels, probability, hu)
-        for number, spans in enumerate(ndimage.find_objects(labels), 1)
-    ]  # fmt: skip
+    box = _box(mask)  # lesions are small beside the volume
+    labels, corner = _numbered(mask[box]), tuple(span.start for span in box)
+    arrays = labels, probability[box], None if hu is None else hu[box]
+    found = ndimage.find_objects(labels) if labels.size else []
+    return [_lesion(number, spans, corner, arrays, grid) for number, spans in enumerate(found, 1)]
 
 
 def label_lesions(mask: BoolArray) -> AnyArray:
     """(slice, row, column) bool -> int32: 0, or the number of the 26-connected lesion, 1 for the largest."""
+    labels, box = np.zeros(mask.shape, np.int32), _box(mask)
+    labels[box] = _numbered(mask[box])
+    return labels
+
+
+def _numbered(mask: BoolArray) -> AnyArray:
+    """`label_lesions` of a box around all that is marked."""
     labels, _ = ndimage.label(mask, np.ones((3, 3, 3), bool))
     sizes = np.bincount(labels.ravel())[1:]
     numbers = np.zeros(len(sizes) + 1, np.int32)
@@ -64,19 +78,33 @@ def label_lesions(mask: BoolArray) -> AnyArray:
     return numbers[labels]
 
 
+def _box(mask: BoolArray) -> tuple[slice, ...]:
+    """What holds all that is marked, along each axis; nothing where nothing is."""
+    if not mask.any():
+        return (slice(0, 0),) * mask.ndim
+    marked = np.any(mask, axis=(1, 2)), np.any(mask, axis=(0, 2)), np.any(mask, axis=(0, 1))
+    return tuple(slice(int(one[0]), int(one[-1]) + 1) for one in map(np.flatnonzero, marked))
+
+
 def _lesion(
-    number: int, spans: tuple[slice, ...], labels: AnyArray, probability: FloatArray, hu: FloatArray | None
+    number: int,
+    spans: tuple[slice, ...],
+    corner: tuple[int, ...],
+    arrays: tuple[AnyArray, FloatArray, FloatArray | None],
+    grid: SliceGrid | None,
 ) -> Lesion:
-    """One label's measures, taken within its box alone."""
+    """One label's measures, within its box: `spans` of `arrays` (labels, probability, HU) that begin at `corner`."""
+    labels, probability, hu = arrays
     inside = labels[spans] == number
-    starts = tuple(int(span.start) for span in spans)
+    starts = [int(span.start) + first for span, first in zip(spans, corner, strict=True)]
+    ends = [start + count - 1 for start, count in zip(starts, inside.shape, strict=True)]
     indices = np.nonzero(inside)
     probabilities = probability[spans][inside].astype(np.float64)
     return Lesion(
         voxels=int(inside.sum()),
         voxels_by_slice=tuple(int(count) for count in inside.sum(axis=(1, 2))),
         first=(starts[0], starts[1], starts[2]),
-        last=(int(spans[0].stop) - 1, int(spans[1].stop) - 1, int(spans[2].stop) - 1),
+        last=(ends[0], ends[1], ends[2]),
         centroid=(
             float(indices[0].mean() + starts[0]),
             float(indices[1].mean() + starts[1]),
@@ -85,4 +113,42 @@ def _lesion(
         highest_probability=float(probabilities.max()),
         mean_probability=float(probabilities.mean()),
         mean_hu=None if hu is None else float(hu[spans][inside].mean(dtype=np.float64)),
+        longest_axial_mm=None if grid is None else _longest_axial_mm(inside, grid),
     )
+
+
+def _longest_axial_mm(lesion: BoolArray, grid: SliceGrid) -> float:
+    """Over the slices of one lesion's (slice, row, column), cut from anywhere in the grid."""
+    steps_mm = np.stack([grid.row_step_mm, grid.column_step_mm])
+    longest = 0.0
+    for plane in lesion:
+        if plane.any():
+            places = _corners(plane) @ steps_mm
+            squared = sum((axis[:, None] - axis) ** 2 for axis in places.T)
+            longest = max(longest, float(np.sqrt(np.max(squared))))
+    return longest
+
+
+def _corners(plane: BoolArray) -> DoubleArray:
+    """(corner, 2) row and column of the pixels' corners between which the longest distance lies."""
+    rows = np.flatnonzero(plane.any(axis=1))
+    edges = np.union1d(rows, rows + 1)  # above row 0, row 1, …
+    low, high = np.full(len(plane) + 1, np.inf), np.full(len(plane) + 1, -np.inf)
+    first, last = plane[rows].argmax(axis=1), plane.shape[1] - plane[rows, ::-1].argmax(axis=1)
+    for below in (0, 1):  # an edge belongs to the row under it and to that over it
+        low[rows + below] = np.minimum(low[rows + below], first)
+        high[rows + below] = np.maximum(high[rows + below], last)
+    left, right = np.column_stack([edges, low[edges]]), np.column_stack([edges, -high[edges]])
+    return np.concatenate([_bulge(left), _bulge(right) * (1, -1)]) - 0.5
+
+
+def _bulge(chain: DoubleArray) -> DoubleArray:
+    """Points down the rows, without those on or behind the line between their neighbours: no end of a longest line."""
+    while len(chain) > 2:
+        step, across = chain[1:-1] - chain[:-2], chain[2:] - chain[:-2]
+        keep = np.ones(len(chain), bool)
+        keep[1:-1] = step[:, 1] * across[:, 0] < across[:, 1] * step[:, 0]
+        if keep.all():
+            break
+        chain = chain[keep]
+    return chain

@@ -1,6 +1,7 @@
 """HU slices -> network input, and probabilities back to the slices' own grid. The only copy of both."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ STUDY_EDGES = (10, 90)  # percentiles of the slices' own edges: a slice with a h
 # longest slice, nose included). At 206 mm for such a head the view is 250 mm, 0.385 mm a pixel.
 TRAINING_VIEW_MM = 250.0
 _HEAD_STEP = 4  # pixels: the head is looked for on every fourth row and column
+_BAND_ROWS = 32  # of a resizing matrix, multiplied at a time
+_STUDY_BANDS = 2  # kept: a study's slices share their frame, so that its rows and columns are computed once
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ def study_frame(hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | No
         window: what shows the head.
         pixel_mm: as `head_frame`.
     """
-    units = (window.to_unit(one) for one in hu)
-    boxes = [box for box in map(_head_box, units) if box is not None]
+    step = _head_step(hu.shape[1:])
+    looked_at = (window.to_unit(one) for one in hu[:, ::step, ::step])
+    boxes = [box for one in looked_at if (box := _largest_part(one, step)) is not None]
     if not boxes:
         empty = np.zeros(hu.shape[1:], np.float32)
         return head_frame(empty, pixel_mm)
@@ -176,8 +180,17 @@ def _around(box: tuple[float, float, float, float], size: tuple[float, float]) -
 
 def _head_box(unit: FloatArray) -> tuple[int, int, int, int] | None:
     """First row, first column, end row and end column of the largest connected part of a windowed slice."""
-    step = _HEAD_STEP if min(unit.shape) > 32 * _HEAD_STEP else 1
-    labels, count = ndimage.label(ndimage.binary_opening(unit[::step, ::step] > HEAD_THRESHOLD))
+    step = _head_step(unit.shape)
+    return _largest_part(unit[::step, ::step], step)
+
+
+def _head_step(shape: tuple[int, ...]) -> int:
+    return _HEAD_STEP if min(shape) > 32 * _HEAD_STEP else 1
+
+
+def _largest_part(unit: FloatArray, step: int) -> tuple[int, int, int, int] | None:
+    """`_head_box` of a slice of which every `step`th row and column is given."""
+    labels, count = ndimage.label(ndimage.binary_opening(unit > HEAD_THRESHOLD))
     if count == 0:
         return None
     sizes = np.bincount(labels.ravel())
@@ -188,32 +201,72 @@ def _head_box(unit: FloatArray) -> tuple[int, int, int, int] | None:
 
 def resize_into(array: AnyArray, frame: Frame, size: int) -> FloatArray:
     """The frame's part of (row, column), area-averaged to (size, size); beyond the slice is 0."""
-    rows = _area_weights(array.shape[0], frame.row, frame.height, size)
-    columns = _area_weights(array.shape[1], frame.column, frame.width, size)
-    return np.asarray(rows @ array.astype(np.float32) @ columns.T, dtype=np.float32)
+    rows = _area_bands(array.shape[0], frame.row, frame.height, size)
+    columns = _area_bands(array.shape[1], frame.column, frame.width, size)
+    return _resized(np.asarray(array, np.float32), rows, columns, (size, size))
 
 
 def resize_back(probability: FloatArray, frame: Frame, shape: tuple[int, int]) -> FloatArray:
     """The network's (size, size) -> the slice's own (rows, columns), linear; 0 outside the frame."""
     size = len(probability)
-    rows = _linear_weights(shape[0], frame.row, frame.height, size)
-    columns = _linear_weights(shape[1], frame.column, frame.width, size)
-    return np.asarray(rows @ probability @ columns.T, dtype=np.float32)
+    rows = _linear_bands(shape[0], frame.row, frame.height, size)
+    columns = _linear_bands(shape[1], frame.column, frame.width, size)
+    return _resized(probability, rows, columns, shape)
 
 
-def _area_weights(length: int, start: float, side: float, size: int) -> FloatArray:
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """Some rows of a matrix, without the columns at which all of them are 0.
+
+    Attributes:
+        rows, columns: where it lies in the matrix.
+        weights: (rows, columns) float32.
+    """
+
+    rows: slice
+    columns: slice
+    weights: FloatArray
+
+
+def _bands(matrix: FloatArray) -> tuple[_Band, ...]:
+    """A matrix in bands: each row of ours has a few weights side by side, so that the bands are small."""
+    bands = []
+    for start in range(0, len(matrix), _BAND_ROWS):
+        rows = slice(start, min(start + _BAND_ROWS, len(matrix)))
+        used = np.flatnonzero(matrix[rows].any(axis=0))
+        if used.size:
+            columns = slice(int(used[0]), int(used[-1]) + 1)
+            bands.append(_Band(rows, columns, np.ascontiguousarray(matrix[rows, columns])))
+    return tuple(bands)
+
+
+def _resized(
+    array: FloatArray, rows: tuple[_Band, ...], columns: tuple[_Band, ...], shape: tuple[int, int]
+) -> FloatArray:
+    """`rows` @ array @ `columns`.T, float32 of `shape`."""
+    between, resized = np.zeros((shape[0], array.shape[1]), np.float32), np.zeros(shape, np.float32)
+    for band in rows:
+        np.matmul(band.weights, array[band.columns], out=between[band.rows])
+    for band in columns:
+        np.matmul(between[:, band.columns], band.weights.T, out=resized[:, band.rows])
+    return resized
+
+
+@lru_cache(maxsize=_STUDY_BANDS)
+def _area_bands(length: int, start: float, side: float, size: int) -> tuple[_Band, ...]:
     """(size, length): row i averages the pixels that cell i of the frame covers, by covered length."""
     edges = start + np.arange(size + 1) * (side / size)
     low, high = edges[:-1, None], edges[1:, None]
     pixel = np.arange(length)
     covered = np.minimum(high, pixel + 1) - np.maximum(low, pixel)
-    return np.asarray(np.clip(covered, 0, None) / (side / size), dtype=np.float32)
+    return _bands(np.asarray(np.clip(covered, 0, None) / (side / size), dtype=np.float32))
 
 
-def _linear_weights(length: int, start: float, side: float, size: int) -> FloatArray:
+@lru_cache(maxsize=_STUDY_BANDS)
+def _linear_bands(length: int, start: float, side: float, size: int) -> tuple[_Band, ...]:
     """(length, size): pixel centres between cell centres, linear; rows outside the frame are 0."""
     position = (np.arange(length) + 0.5 - start) * (size / side)  # in cells, 0 to size inside the frame
     inside = (position >= 0) & (position <= size)
     nearest: DoubleArray = np.clip(position - 0.5, 0, size - 1)
     weights = np.clip(1 - np.abs(nearest[:, None] - np.arange(size)), 0, None)
-    return np.asarray(weights * inside[:, None], dtype=np.float32)
+    return _bands(np.asarray(weights * inside[:, None], dtype=np.float32))

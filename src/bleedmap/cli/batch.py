@@ -16,6 +16,7 @@ from bleedmap.cli.options import (
     json_option,
     no_dicom_option,
     progress_bar,
+    threads_option,
     threshold_option,
     weights_option,
 )
@@ -46,6 +47,7 @@ _STYLES = {
 )  # fmt: skip
 @weights_option
 @inference_precision_option
+@threads_option
 @threshold_option
 @click.option(
     "--accept", multiple=True, metavar="CHECK",
@@ -57,8 +59,9 @@ _STYLES = {
 @click.option("--overwrite", is_flag=True, help="Make results anew that were made with other settings.")
 @json_option
 def command(
-    folder: Path, out: Path, weights: str | None, precision: "Precision", threshold: float | None,
-    accept: tuple[str, ...], no_dicom: bool, fractional: bool, retry: bool, overwrite: bool, as_json: bool,
+    folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None,
+    threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, retry: bool, overwrite: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on all head CTs in a folder.
 
@@ -97,7 +100,7 @@ def command(
             remedy="give another folder with -o",
         )  # fmt: skip
     refuse_strangers(out)
-    segmenter = Segmenter.load(weights, threshold=threshold, precision=precision)
+    segmenter = Segmenter.load(weights, threshold=threshold, precision=precision, threads=threads)
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         found = find_studies(folder, out, lambda files: seen(files, files))
     options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite)

@@ -20,6 +20,7 @@ VERBS = {
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
     "phantom": "Write a synthetic head CT with known bleeds as NIfTI or DICOM.",
+    "bench": "How fast it is here: network, whole study, growing work, training.",
     "reproduce": "The 2021 thesis and our own network: their experiments, run again.",
     "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
 }

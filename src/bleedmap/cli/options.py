@@ -35,6 +35,10 @@ threshold_option = click.option(
     "--threshold", type=click.FloatRange(0, 1, min_open=True),
     help="Lesion from this probability on; default: the weights' own.",
 )  # fmt: skip
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N",
+    help="Of the processor's threads, how many the network uses; default: the backend's own choice.",
+)  # fmt: skip
 no_dicom_option = click.option("--no-dicom", is_flag=True, help="DICOM: leave the DICOM results out.")
 fractional_option = click.option(
     "--fractional", is_flag=True, help="DICOM: write the probability as a FRACTIONAL segmentation too."

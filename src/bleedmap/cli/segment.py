@@ -15,6 +15,7 @@ from bleedmap.cli.options import (
     json_option,
     no_dicom_option,
     progress_bar,
+    threads_option,
     threshold_option,
     weights_option,
 )
@@ -47,6 +48,7 @@ _SUMMARY = "summary.json"
     help="Where; cuda and mps need --backend torch.",
 )  # fmt: skip
 @inference_precision_option
+@threads_option
 @threshold_option
 @click.option(
     "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
@@ -64,8 +66,9 @@ _SUMMARY = "summary.json"
 @json_option
 def command(
     inputs: tuple[Path, ...], out: Path, weights: str | None, backend_name: str, device: str,
-    precision: "Precision", threshold: float | None, window: tuple[float, float] | None, accept: tuple[str, ...],
-    series: int | None, study: str | None, no_dicom: bool, fractional: bool, overwrite: bool, as_json: bool,
+    precision: "Precision", threads: int | None, threshold: float | None, window: tuple[float, float] | None,
+    accept: tuple[str, ...], series: int | None, study: str | None, no_dicom: bool, fractional: bool, overwrite: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on head CT.
 
@@ -110,7 +113,7 @@ def command(
     of_studies = {
         "--accept": accept, "--series": series, "--study": study, "--no-dicom": no_dicom, "--fractional": fractional,
     }  # fmt: skip
-    network = _Network(weights, backend_name, device, precision, threshold)
+    network = _Network(weights, backend_name, device, precision, threads, threshold)
     if found.study:
         _refuse_flags({"--window": window}, "a study, which is in HU already", "pictures")
         choice = _Choice(accept, series, study, dicom=not no_dicom, fractional=fractional)
@@ -132,6 +135,7 @@ class _Network:
     backend: str
     device: str
     precision: "Precision"
+    threads: int | None
     threshold: float | None
 
     def load(self) -> "Segmenter":
@@ -140,13 +144,15 @@ class _Network:
         from bleedmap.study.segment import Segmenter
 
         if self.backend == "openvino":
-            return Segmenter.load(self.weights, threshold=self.threshold, precision=self.precision)
+            return Segmenter.load(
+                self.weights, threshold=self.threshold, precision=self.precision, threads=self.threads
+            )
         from bleedmap.inference.torch_backend import TorchBackend
 
         chosen = locate(self.weights)
         preprocessing_of(chosen)
         level = chosen.threshold if self.threshold is None else self.threshold
-        return Segmenter(chosen, TorchBackend(chosen, self.device), level)
+        return Segmenter(chosen, TorchBackend(chosen, self.device, self.threads), level)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """What a backend is: slices in, probabilities out, and what it ran on."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from bleedmap.arrays import FloatArray
+from bleedmap.errors import SettingsError
 
 Precision = Literal["auto", "fp32"]
 
@@ -47,3 +49,21 @@ class Backend(Protocol):
 
     def predict(self, slices: FloatArray) -> Prediction:
         """Slices (n, channels, size, size) float32 in 0 to 1 -> what the network says of each."""
+
+
+def available_threads() -> int:
+    """The processor's threads that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that this machine has not; None leaves it to the backend.
+
+    Raises:
+        SettingsError: below 1 or above `available_threads`.
+    """
+    if threads is not None and not 1 <= threads <= available_threads():
+        raise SettingsError(
+            "threads", found=f"{threads}", needed=f"1 to {available_threads()}, as this machine has",
+            remedy="leave it out for the backend's own choice",
+        )  # fmt: skip

@@ -114,7 +114,7 @@ def summarise_volume(probability: ProbabilityMap, mask: Mask, hu: FloatArray) ->
     """A volume's findings: lesions 26-connected across slices, volumes in mL from each slice's own extent."""
     return Findings(
         slices=_slices(probability.array, mask.array),
-        lesions=tuple(lesions(mask.array, probability.array, hu)),
+        lesions=tuple(lesions(mask.array, probability.array, hu, mask.grid)),
         grid=mask.grid,
     )
 
@@ -134,7 +134,7 @@ def summarise_pictures(slices: Iterable[tuple[FloatArray, BoolArray]]) -> Findin
 
 def _slices(probability: FloatArray, mask: BoolArray) -> tuple[SliceFinding, ...]:
     return tuple(
-        SliceFinding(int(marked.sum()), round(float(one.max()), 6))
+        SliceFinding(int(np.count_nonzero(marked)), round(float(one.max()), 6))
         for one, marked in zip(probability, mask, strict=True)
     )
 

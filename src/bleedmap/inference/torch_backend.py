@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from bleedmap.arrays import FloatArray
-from bleedmap.inference.backends import BackendRecord, Prediction
+from bleedmap.inference.backends import BackendRecord, Prediction, check_threads
 from bleedmap.models.device import require_device
 from bleedmap.models.export import Answering, load_onnx
 from bleedmap.models.weights import WeightsFile
@@ -18,12 +18,16 @@ class TorchBackend:
     Args:
         weights: a checked ONNX file.
         device: 'cpu', 'cuda' or 'mps'.
+        threads: of the processor's, for all that torch does in this process; None: torch's own choice.
 
     Raises:
-        SettingsError: a device that is not there.
+        SettingsError: a device that is not there, or more threads than there are.
     """
 
-    def __init__(self, weights: WeightsFile, device: str = "cpu") -> None:
+    def __init__(self, weights: WeightsFile, device: str = "cpu", threads: int | None = None) -> None:
+        check_threads(threads)
+        if threads is not None:
+            torch.set_num_threads(threads)
         network, _ = load_onnx(weights.content, weights.path)
         self._device = torch.device(require_device(device))
         self._network = Answering(network).eval().to(self._device)

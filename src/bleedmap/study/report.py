@@ -4,12 +4,13 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.figures.overlay import SCALE_START, draw_slice
@@ -41,7 +42,7 @@ _PICTURE_SIDE = 480  # pixels; the page shows them at about 300
 _JPEG_QUALITY = 88
 _VERDICTS = {"refusal": "refusal, overruled", "warning": "warning", "not known": "not known", "pass": "passed"}
 _FILTERS = {"ml": millilitres, "counted": counted, "chance": chance}
-_CARD = "MODEL_CARD.md"  # beside installed weights
+_CARD = ".card.md"  # beside installed weights, under their name
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,7 @@ def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
 
 
 def _page(result: Result, files: Mapping[str, str]) -> str:
-    environment = Environment(
-        loader=PackageLoader("bleedmap.study"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= _FILTERS
-    return environment.get_template("study.html").render(
+    return _template().render(
         result=result, findings=result.findings, headline=headline(result.findings, result.certainty),
         certainty=result.certainty, certainty_words=_certainty_words(result),
         marked_slices=spans(index + 1 for index in result.findings.slices_with_lesion), lesions=lesion_rows(result),
@@ -91,6 +87,17 @@ def _page(result: Result, files: Mapping[str, str]) -> str:
         files={what: (name, quote(name)) for what, name in files.items()},
         research_only=RESEARCH_ONLY, version=__version__,
     )  # fmt: skip
+
+
+@cache
+def _template() -> Template:
+    """Compiled once for all studies of a run."""
+    environment = Environment(
+        loader=PackageLoader("bleedmap.study"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= _FILTERS
+    return environment.get_template("study.html")
 
 
 def _certainty_words(result: Result) -> dict[str, str]:
@@ -171,7 +178,7 @@ def _acquisition(result: Result) -> list[tuple[str, str]]:
 
 def model_card(weights: WeightsFile) -> tuple[str, ...]:
     """What the card beside installed weights says of them: its first paragraph, and its limits. () without a card."""
-    path = weights.path.with_name(_CARD)
+    path = weights.path.with_suffix(_CARD)
     text = path.read_text("utf-8") if path.is_file() else ""
     found = re.match(
         rf"# Model card: {re.escape(weights.name)}\n+(?P<intro>.+?)\n\n.*^## Limits\n+(?P<limits>.+?)(?:\n\n|\Z)",

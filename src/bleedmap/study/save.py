@@ -1,11 +1,11 @@
 """Everything that a result gives, into one folder."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from bleedmap.io import images, nifti
 from bleedmap.io.files import folder_written_whole, write_json
-from bleedmap.study.dicom_results import write_dicom_results
 from bleedmap.study.pictures import overview
 from bleedmap.study.report import write_report
 from bleedmap.study.result import Result
@@ -45,15 +45,26 @@ def write_results(result: Result, folder: Path, *, dicom: bool = True, fractiona
         "lesions": f"{result.name}_lesions.csv",
         "report": REPORT,
     }
-    nifti.write(folder / files["mask"], result.mask, result.nifti)
-    nifti.write(folder / files["probability"], result.probability, result.nifti)
-    images.write_png(folder / files["overlay"], overview(result))
-    write_lesions_csv(folder / files["lesions"], result)
-    if dicom and result.dicom is not None:
-        (folder / DICOM).mkdir()
-        written = write_dicom_results(folder / DICOM, result, result.dicom, fractional=fractional)
-        files |= {what: f"{DICOM}/{name}" for what, name in written.items()}
-    write_report(folder / files["report"], result, files)
+    with ThreadPoolExecutor(max_workers=1) as beside:  # most of their time is compression, which lets others run
+        written = [
+            beside.submit(nifti.write, folder / files["mask"], result.mask, result.nifti),
+            beside.submit(nifti.write, folder / files["probability"], result.probability, result.nifti),
+            beside.submit(_write_overview, folder / files["overlay"], result),
+        ]
+        write_lesions_csv(folder / files["lesions"], result)
+        if dicom and result.dicom is not None:
+            from bleedmap.study.dicom_results import write_dicom_results  # noqa: PLC0415 - highdicom takes 0.2 s to load
+
+            (folder / DICOM).mkdir()
+            made = write_dicom_results(folder / DICOM, result, result.dicom, fractional=fractional)
+            files |= {what: f"{DICOM}/{name}" for what, name in made.items()}
+        write_report(folder / files["report"], result, files)
+        for one in written:
+            one.result()
     content = summary(result, files)
     write_json(folder / SUMMARY, content)
     return content
+
+
+def _write_overview(path: Path, result: Result) -> None:
+    images.write_png(path, overview(result))

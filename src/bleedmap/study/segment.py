@@ -107,17 +107,28 @@ class Segmenter:
 
     @classmethod
     def load(
-        cls, weights: str | Path | None = None, *, threshold: float | None = None, precision: Precision = "fp32"
+        cls,
+        weights: str | Path | None = None,
+        *,
+        threshold: float | None = None,
+        precision: Precision = "fp32",
+        threads: int | None = None,
     ) -> "Segmenter":
         """Load weights into OpenVINO.
 
+        Args:
+            weights, threshold, precision: as `segment`.
+            threads: of the network, up to the processor's; None: OpenVINO's own choice.
+
         Raises:
+            SettingsError: more threads than there are.
             WeightsError: weights that are missing or damaged.
         """
         chosen = locate(weights)
         settings_of(chosen)
         preprocessing_of(chosen)  # unusable settings are refused before the network is compiled
-        return cls(chosen, OpenVinoBackend(chosen, precision), chosen.threshold if threshold is None else threshold)
+        backend = OpenVinoBackend(chosen, precision, threads)
+        return cls(chosen, backend, chosen.threshold if threshold is None else threshold)
 
     def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = _silent) -> Result:
         """Check the study, then segment it.

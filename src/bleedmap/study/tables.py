@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
-from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.results import to_json
 from bleedmap.io.files import written_whole
-from bleedmap.postprocess import label_lesions
 from bleedmap.study.result import Result
 from bleedmap.study.words import verdict
 
@@ -31,17 +28,11 @@ def lesion_rows(result: Result) -> list[dict[str, Any]]:
     `findings.lesion_rows` with two more: `slice_count`, and `longest_axial_diameter_mm`, the largest distance between
     the outer corners of two of the lesion's pixels within one slice, along the slice's plane.
     """
-    lesions = result.findings.lesions
-    if not lesions:
-        return []
-    first = np.min([lesion.first for lesion in lesions], axis=0)
-    box = _box(first, np.max([lesion.last for lesion in lesions], axis=0))
-    labels = label_lesions(result.mask.array[box])  # the box of all lesions alone: quick, and the numbers are the same
     rows = []
-    for row, lesion in zip(result.findings.lesion_rows(), lesions, strict=True):
-        own = labels[_box(lesion.first - first, lesion.last - first)] == row["lesion"]
-        diameter_mm = round(_longest_diameter_mm(own, result.mask.grid), 1)
-        rows.append(row | {"slice_count": len(own), "longest_axial_diameter_mm": diameter_mm})
+    for row, lesion in zip(result.findings.lesion_rows(), result.findings.lesions, strict=True):
+        assert lesion.longest_axial_mm is not None  # a study's pixels have a size
+        longest_mm = round(lesion.longest_axial_mm, 1)
+        rows.append(row | {"slice_count": len(lesion.voxels_by_slice), "longest_axial_diameter_mm": longest_mm})
     return rows
 
 
@@ -97,23 +88,3 @@ def geometry(shape: tuple[int, ...], grid: SliceGrid) -> dict[str, Any]:
         "gantry_tilt_deg": round(grid.shear_deg, 2),
         "tilt_to_axial_deg": round(grid.tilt_to_axial_deg, 2),
     }
-
-
-def _box(first: AnyArray, last: AnyArray) -> tuple[slice, ...]:
-    """From index `first` to index `last` (slice, row, column), both included."""
-    return tuple(slice(int(start), int(end) + 1) for start, end in zip(first, last, strict=True))
-
-
-def _longest_diameter_mm(lesion: BoolArray, grid: SliceGrid) -> float:
-    """Over the slices of one lesion's (slice, row, column), cut from anywhere in the grid."""
-    steps_mm = np.stack([grid.row_step_mm, grid.column_step_mm])
-    return max(float(pdist(_corners(plane) @ steps_mm).max()) for plane in lesion if plane.any())
-
-
-def _corners(plane: BoolArray) -> DoubleArray:
-    """(corner, 2) row and column of the outer corners of each row's first and last marked pixel."""
-    rows = np.flatnonzero(plane.any(axis=1))
-    first = plane[rows].argmax(axis=1) - 0.5
-    last = plane.shape[1] - 0.5 - plane[rows, ::-1].argmax(axis=1)
-    ends = [(rows + half, column) for half in (-0.5, 0.5) for column in (first, last)]
-    return np.concatenate([np.column_stack(end) for end in ends])

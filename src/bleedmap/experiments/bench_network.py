@@ -1,0 +1,196 @@
+"""The network alone: every backend in turn on the same slices, one slice at a time, in one run."""
+
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bleedmap.arrays import FloatArray
+from bleedmap.datasets.phantom import PhantomSettings, make_phantom
+from bleedmap.datasets.phantom_bleeds import Bleed
+from bleedmap.experiments.bench_machine import MATRIX, matrix_product
+from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference.segment import preprocessing_of
+from bleedmap.models.openvino_runtime import read_model
+from bleedmap.models.weights import WeightsFile
+from bleedmap.preprocess import network_input, with_neighbours
+
+SLICES = 8  # of a turn, after one that warms up
+REFERENCE = "torch eager fp32"  # the plain way, that ratios and differences are against
+_HEAD = PhantomSettings(
+    seed=13, shape=(12, 256, 256), spacing_mm=(10.0, 0.9, 0.9), bleeds=(Bleed("IPH", 20.0, "left"),)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """A loaded network.
+
+    Attributes:
+        name: what computes: 'openvino', 'torch eager', …
+        precision: of the arithmetic that it really uses.
+        predict: a slice (1, channels, size, size) float32 -> probability (size, size) float32.
+    """
+
+    name: str
+    precision: str
+    predict: Callable[[FloatArray], FloatArray]
+
+    @property
+    def title(self) -> str:
+        """Name and precision."""
+        return f"{self.name} {self.precision}"
+
+
+@dataclass(frozen=True)
+class NetworkSpeed:
+    """One backend's figures.
+
+    Attributes:
+        name, precision: the runner's.
+        slices_per_s: of each turn.
+        largest_difference: of any pixel's probability from the reference's.
+    """
+
+    name: str
+    precision: str
+    slices_per_s: tuple[float, ...]
+    largest_difference: float
+
+    def to_dict(self, gflop: float, matrix: float, reference: "NetworkSpeed") -> dict[str, Any]:
+        """With what follows: the share of the machine's own rate, the ratio to the reference."""
+        rate = median(self.slices_per_s)
+        tflops = rate * gflop / 1e3
+        return {
+            "name": self.name, "precision": self.precision, "slices_per_s": round(rate, 2),
+            "ms_per_slice": round(1e3 / rate, 2), "tflops": round(tflops, 4), "share": round(tflops / matrix, 3),
+            "ratio": round(rate / median(reference.slices_per_s), 2),
+            "largest_difference": self.largest_difference, "turns": [round(one, 2) for one in self.slices_per_s],
+        }  # fmt: skip
+
+
+def base_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runner], dict[str, str]]:
+    """What runs without torch, and what does not run here with the reason: name -> why."""
+    runners, left_out = [_openvino(weights, "fp32", threads)], {"int8": "there is no int8 file of these weights"}
+    faster = _openvino(weights, "auto", threads)
+    if faster.precision == "fp32":
+        left_out["openvino bf16"] = "OpenVINO takes fp32 on this processor"
+    else:
+        runners.append(faster)
+    if importlib.util.find_spec("onnxruntime") is None:
+        left_out["onnxruntime"] = "not installed"
+    else:
+        runners.append(_onnxruntime(weights, threads))
+    return runners, left_out
+
+
+def _openvino(weights: WeightsFile, precision: Any, threads: int | None) -> Runner:
+    backend = OpenVinoBackend(weights, precision, threads)
+    return Runner("openvino", backend.record.precision, lambda one: backend.predict(one).probability[0])
+
+
+def _onnxruntime(weights: WeightsFile, threads: int | None) -> Runner:
+    library: Any = importlib.import_module("onnxruntime")  # no dependency: measured where somebody has it
+    options = library.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    session = library.InferenceSession(weights.content, options, providers=["CPUExecutionProvider"])
+
+    def predict(one: FloatArray) -> FloatArray:
+        probability: FloatArray = session.run(["probability"], {"slices": one})[0][0, 0]
+        return probability
+
+    return Runner("onnxruntime", "fp32", predict)
+
+
+def measure_network(
+    weights: WeightsFile,
+    runners: Sequence[Runner],
+    threads: int | None,
+    repeats: int,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    matrix_side: int = MATRIX,
+) -> dict[str, Any]:
+    """Slices/s of each runner: `repeats` rounds, in each of which all have their turn, so that load falls on all.
+
+    The machine's own matrix products have their turn too; the best one counts.
+
+    Args:
+        weights: the network.
+        runners: those to compare; the first is the reference where `REFERENCE` is not among them.
+        threads: as the runners were loaded with.
+        repeats: turns of each.
+        progress: called with turns done and of how many.
+        matrix_side: of the matrix product.
+    """
+    slices, said = phantom_slices(weights), {}
+    rates: dict[str, list[float]] = {one.title: [] for one in runners}
+    products = {form: matrix_product(form, threads, matrix_side) for form in sorted({one.precision for one in runners})}
+    matrix = dict.fromkeys(products, 0.0)
+    for turn in range(repeats):
+        for index, one in enumerate(runners):
+            rate, said[one.title] = _turn(one, slices)
+            rates[one.title].append(rate)
+            progress(turn * len(runners) + index + 1, repeats * len(runners))
+        matrix = {form: max(matrix[form], multiply()) for form, multiply in products.items()}
+    reference = next((one for one in runners if one.title == REFERENCE), runners[0])
+    speeds = {
+        one.title: NetworkSpeed(
+            one.name, one.precision, tuple(rates[one.title]),
+            float(np.abs(said[one.title] - said[reference.title]).max()),
+        )
+        for one in runners
+    }  # fmt: skip
+    gflop, plain = flop_per_slice(weights) / 1e9, speeds[reference.title]
+    return {
+        "input": list(slices.shape[1:]), "gflop_per_slice": round(gflop, 3), "reference": reference.title,
+        "matrix_product_tflops": {form: round(rate, 3) for form, rate in matrix.items()},
+        "backends": [speed.to_dict(gflop, matrix[speed.precision], plain) for speed in speeds.values()],
+    }  # fmt: skip
+
+
+def phantom_slices(weights: WeightsFile) -> FloatArray:
+    """(SLICES, channels, size, size) of a phantom head with a bleed, as the network would get them."""
+    settings = preprocessing_of(weights)
+    inputs, _ = network_input(make_phantom(_HEAD).volume.hu, settings, _HEAD.spacing_mm[1:])
+    middle = (len(inputs) - SLICES) // 2
+    slices: FloatArray = with_neighbours(inputs, settings.neighbours)[middle : middle + SLICES]
+    return slices
+
+
+def _turn(runner: Runner, slices: FloatArray) -> tuple[float, FloatArray]:
+    """Slices/s, and what it said (slices, size, size)."""
+    runner.predict(slices[:1])
+    begun = time.perf_counter()
+    said = [runner.predict(slices[index : index + 1]) for index in range(len(slices))]
+    return len(slices) / (time.perf_counter() - begun), np.stack(said)
+
+
+def flop_per_slice(weights: WeightsFile) -> float:
+    """Floating-point operations of a slice: convolutions and matrix products of the file's graph; multiply and add
+    are two.
+    """
+    model, size = read_model(weights.content), preprocessing_of(weights).size
+    model.reshape([1, weights.network.channels, size, size])
+    return float(sum(_flop(one) for one in model.get_ops()))
+
+
+def _flop(operation: Any) -> int:
+    kind = operation.get_type_name()
+    if kind not in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"):
+        return 0
+    taken, by, out = (
+        [int(length) for length in end.get_shape()]
+        for end in (operation.input(0), operation.input(1), operation.output(0))
+    )
+    if kind == "ConvolutionBackpropData":  # weights (in, out, rows, columns): each input pixel meets all of them
+        return 2 * prod(taken) * prod(by[1:])
+    if kind == "MatMul":
+        return 2 * prod(out) * (taken[-2] if operation.get_attributes()["transpose_a"] else taken[-1])
+    filters = 2 if kind == "GroupConvolution" else 1  # weights (groups, out, in, rows, columns), or without groups
+    return 2 * prod(out) * prod(by[filters:])
