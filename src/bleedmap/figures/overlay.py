@@ -44,11 +44,14 @@ def colours(probability: AnyArray) -> FloatArray:
 
 def blend(grey: AnyArray, probability: FloatArray, threshold: float) -> ByteArray:
     """(row, column) grey 0 to 255 and probability -> RGB (row, column, 3) uint8, with the mask's thin contour."""
-    base = np.repeat(np.asarray(grey, np.float32)[..., None], 3, axis=-1)
-    opacity = np.where(probability >= SCALE_START, np.float32(_OPACITY), np.float32(0))[..., None]
-    mixed = base + opacity * (colours(probability) - base)
-    line = _contour(probability, threshold)[..., None]
-    return np.asarray(np.rint(mixed + line * (_CONTOUR - mixed)), np.uint8)
+    picture = np.repeat(np.rint(np.asarray(grey, np.float32)).astype(np.uint8)[..., None], 3, axis=-1)
+    line = _contour(probability, threshold)
+    drawn = (probability >= SCALE_START) | (line > 0)  # a small part: the rest stays grey
+    base, chosen = np.asarray(grey, np.float32)[drawn, None], probability[drawn]
+    opacity = np.where(chosen >= SCALE_START, np.float32(_OPACITY), np.float32(0))[:, None]
+    mixed = base + opacity * (colours(chosen) - base)
+    picture[drawn] = np.rint(mixed + line[drawn, None] * (_CONTOUR - mixed))
+    return picture
 
 
 def _contour(probability: FloatArray, threshold: float) -> FloatArray:
