@@ -185,7 +185,7 @@ def test_the_page_of_an_abstention_says_why_before_any_figure(told, tmp_path):
 
 def test_the_page_of_other_weights_says_nothing_of_it(told, tmp_path):
     page = _Words(told(None), tmp_path)
-    for words in ("Study probability", "interval", "marked</h2>", "abstain", "No verdict", "IVH"):
+    for words in ("Study probability", "80 % interval", "marked</h2>", "abstain", "No verdict", "IVH"):
         assert words not in page.words
     assert "Hemorrhage detected" in page.words
     assert "circle" not in page.tags

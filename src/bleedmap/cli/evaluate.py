@@ -79,14 +79,14 @@ def command(
 ) -> None:  # fmt: skip
     """Measure a trained network on one side of a split.
 
-    In: a run folder, an .onnx file or the name of installed weights (the default weights when left out), and the data
-    set. Out: the thesis' measures under a stated convention, the strict ones beside them, and detection, with
-    95 % intervals over patients.
+    In: a run folder, an .onnx file or the name of installed weights such as ct-ich-first, and the data set. Out: the
+    thesis' measures under a stated convention, the strict ones beside them, and detection, with 95 % intervals over
+    patients.
 
     \b
     bleedmap evaluate runs/quick --data ct-ich                 the run's own test side
     bleedmap evaluate runs/quick --data ct-ich --slices all    all slices of the test patients
-    bleedmap evaluate --data ct-ich                            the installed weights on their test patients
+    bleedmap evaluate ct-ich-first --data ct-ich               the first weights on their test patients
 
     A network that is measured on patients that it was trained on is said to be so, in the table and in the report.
 

@@ -308,19 +308,25 @@ def _predict(
     import numpy as np
 
     from bleedmap.figures.prediction import PredictedSlice
+    from bleedmap.inference.certainty import gated, settings_of
     from bleedmap.inference.openvino_backend import OpenVinoBackend
     from bleedmap.inference.segment import preprocessing_of, segment_slices
     from bleedmap.window import BRAIN
 
-    settings, backend = preprocessing_of(weights), OpenVinoBackend(weights)
+    settings, backend, certainty = preprocessing_of(weights), OpenVinoBackend(weights), settings_of(weights)
     shown = []
     for record in chosen:
         hu, reference = dataset.read_hu(record), dataset.read_mask(record)
         around = _study_of(dataset, record) if settings.frame == "study" else [record]
         together = np.stack([dataset.read_hu(one) for one in around])
-        probability = segment_slices(together, settings, backend).probability[around.index(record)]
+        segmented = segment_slices(together, settings, backend)
+        probability = segmented.probability if certainty is None else gated(segmented, certainty)
         standing, trained_on = _standing(record, weights, split)
-        shown.append(PredictedSlice(record, BRAIN.to_unit(hu), reference, probability, standing, trained_on))
+        shown.append(
+            PredictedSlice(
+                record, BRAIN.to_unit(hu), reference, probability[around.index(record)], standing, trained_on
+            )
+        )
     return shown
 
 

@@ -33,7 +33,7 @@ inference_precision_option = click.option(
 )  # fmt: skip
 threshold_option = click.option(
     "--threshold", type=click.FloatRange(0, 1, min_open=True),
-    help="Lesion from this probability on; default: the weights' own.",
+    help="Lesion from this probability on, in slices that the network takes to bleed; default: the weights' own.",
 )  # fmt: skip
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N",

@@ -28,7 +28,7 @@ from bleedmap.models.lite_unet import LiteUNet
 from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.postprocess import to_mask
 from bleedmap.training.device import Machine
-from bleedmap.training.fit import fit
+from bleedmap.training.fit import fit, load_fitted
 from bleedmap.training.recipe import PRETRAINING, RECIPE, Recipe
 from bleedmap.training.run import code_version
 from bleedmap.training.samples import Samples, load_patients, load_phantoms
@@ -102,6 +102,7 @@ def pretrained(experiment: Experiment) -> dict[str, Tensor]:
     if not (folder / "network.safetensors").is_file():
         pools = Pools(experiment.phantoms, experiment.phantoms)
         fit(experiment.pretraining, pools, experiment.machine, folder, None, _told(experiment, "phantoms", True))
+    load_fitted(folder / "network.safetensors", experiment.pretraining)  # refuses another recipe's
     return read_checkpoint(folder / "network.safetensors").part("network")
 
 
@@ -193,14 +194,16 @@ def run_all(experiment: Experiment) -> Path:
             remedy="run the command without --fold",
         )  # fmt: skip
     weights_file = experiment.folder / "all" / f"{SHIPPED}.onnx"
+    draft = experiment.folder / "all" / "draft.onnx"  # without thresholds: never under the name that ships
     patients = experiment.folds.patients
     network = train(experiment, "all", patients)
-    export_onnx(network, experiment.recipe.size, network_record(experiment, SHIPPED, patients, None), weights_file)
-    predictor = Predictor(experiment, weights_file)
+    export_onnx(network, experiment.recipe.size, network_record(experiment, SHIPPED, patients, None), draft)
+    predictor = Predictor(experiment, draft)
     features = [predictor.segmented(one).features for one in predictor.told(patients, "what is familiar")]
     chosen = chosen_out_of_fold(experiment, records, np.concatenate([one for one in features if one is not None]))
     record = network_record(experiment, SHIPPED, patients, chosen)
     export_onnx(network, experiment.recipe.size, record, weights_file)
+    draft.unlink()
     return weights_file
 
 

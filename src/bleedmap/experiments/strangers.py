@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from bleedmap.arrays import FloatArray
 from bleedmap.datasets.phantom import make_phantom, random_settings
+from bleedmap.errors import OutputError
 from bleedmap.experiments.folds import Experiment, Predictor
 from bleedmap.inference.certainty import settings_of
 from bleedmap.models.weights import locate
@@ -69,14 +70,18 @@ def strangers(experiment: Experiment) -> list[dict[str, Any]]:
     """A row a change, phantoms last: studies, how many are called unlike the training data, and their median distance.
 
     Raises:
-        WeightsError: a fold has no finished network.
+        WeightsError: a fold has no network.
+        OutputError: a fold is not finished.
     """
     far: dict[str, list[tuple[float, bool]]] = {}
     for fold in experiment.folds.folds:
         weights_file = experiment.fold(fold.fold) / "network.onnx"
         predictor, settings = Predictor(experiment, weights_file), settings_of(locate(weights_file))
-        assert settings is not None
-        assert settings.familiar is not None
+        if settings is None or settings.familiar is None:
+            raise OutputError(
+                weights_file, found="a fold that was stopped before it had chosen", needed="a finished fold",
+                remedy=f"run `bleedmap reproduce folds --fold {fold.fold}` again",
+            )  # fmt: skip
         familiar = settings.familiar
         chosen = [one for one in experiment.data.patients if one.number in fold.test and not one.has_lesion][:PATIENTS]
         studies = [(change.words, change, predictor.hu(one), one.number) for one in chosen for change in CHANGES]

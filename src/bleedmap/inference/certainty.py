@@ -28,7 +28,8 @@ class Certainty:
         study: calibrated probability that the study bleeds.
         types: (name, probability that the study holds it) for EDH, IPH, SDH, IVH, SAH; learned from labels of whole
             slices, so they are of the study, not of a lesion.
-        volume_ml: lowest and highest of the volume's interval; None where pixels have no size.
+        volume_ml: lowest and highest of the volume's interval; None where nothing is marked (a missed bleed has no
+            bound), where pixels have no size, or where the user's threshold is not the one that it was fitted for.
         coverage: share of bleeding patients, unseen in training, whose volume such an interval held.
         abstained: why no verdict is given, in sentences for the reader; empty where one is.
     """
@@ -211,7 +212,7 @@ def certainty_of(
 
     Args:
         segmented: what the network said.
-        volume_ml: of the mask; None where pixels have no size.
+        volume_ml: of the mask; None where it can have no interval.
         marked: whether the mask marks anything.
         settings: the fitted numbers.
         doubts: further reasons to give no verdict, as those of the input gate.
@@ -219,7 +220,7 @@ def certainty_of(
     odds = slice_log_odds(segmented, settings)
     study = study_probability(odds, settings)
     types = type_probabilities(segmented, settings).max(axis=0)
-    interval = None if volume_ml is None else volume_interval(volume_ml, settings, settings.offset_ml)
+    interval = volume_interval(volume_ml, settings, settings.offset_ml) if volume_ml else None
     return Certainty(
         tuple(float(one) for one in probability(odds)), study,
         tuple((name, float(one)) for name, one in zip(LABELS[1:], types, strict=True)),

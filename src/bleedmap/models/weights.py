@@ -49,7 +49,8 @@ class WeightsFile:
         name: as the file calls itself.
         path: where it was read from.
         sha256: of `content`.
-        content: the whole ONNX file: `slices` (n, 1, size, size) 0 to 1 -> `probability` of the same shape.
+        content: the whole ONNX file: `slices` (n, channels, size, size) 0 to 1 -> `probability` (n, 1, size, size)
+            and, from newer networks, labels and features.
         record: the JSON under the file's metadata key 'bleedmap'.
     """
 

@@ -32,6 +32,7 @@ _NO_ORIENTATION = (
 # Their warnings alone are no reason to give no verdict: the entry is often wrong; children are among the patients that
 # the network was trained and measured on.
 _NO_DOUBT = ("body part", "age")
+MEASURED_SPACING_MM = (3.5, 7.5)  # CT-ICH's slices are 5 mm thick; nothing else was measured
 _MEMORY = "volume"  # the source and name of a volume that came from no file
 Advance = Callable[[int], None]
 
@@ -151,7 +152,10 @@ class Segmenter:
         if settings is not None:
             probability = gated(segmented, settings)
             mask = Mask(to_mask(probability, self.threshold), study.volume.grid)
-            told = certainty_of(segmented, mask.volume_ml, bool(mask.array.any()), settings, doubtful(checks))
+            fitted = self.threshold == self.weights.threshold
+            doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid))
+            volume_ml = mask.volume_ml if fitted else None
+            told = certainty_of(segmented, volume_ml, bool(mask.array.any()), settings, doubts)
         return conclude(study, checks, probability, self.weights, self.backend.record, self.threshold, told)
 
 
@@ -231,6 +235,15 @@ def doubtful(checks: tuple[Check, ...]) -> tuple[str, ...]:
         for one in checks
         if one.verdict == "refusal" or (one.verdict == "warning" and one.name not in _NO_DOUBT)
     )
+
+
+def _unlike_trained_slices(grid: SliceGrid) -> tuple[str, ...]:
+    """Neighbours much nearer or farther than in training are other anatomy, and more slices are more chances to err."""
+    low, high = MEASURED_SPACING_MM
+    apart = grid.spacing_mm[0]
+    if len(grid) < 2 or low <= apart <= high:
+        return ()
+    return (f"The slices are {apart:.1f} mm apart; the network was trained and measured on slices of 5 mm.",)
 
 
 def conclude(
