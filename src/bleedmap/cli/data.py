@@ -11,9 +11,9 @@ from bleedmap.cli.options import data_option, json_option, progress_bar
 _LISTED = 20  # damaged files that are named; the rest is counted
 
 
-@click.group(short_help="The CT-ICH data set: download, verify, summary.")
+@click.group(short_help="The CT-ICH data set: download, verify, summary, nnU-Net's layout.")
 def command() -> None:
-    """The CT-ICH data set: download, verify, summary.
+    """The CT-ICH data set: download, verify, summary, nnU-Net's layout.
 
     CT-ICH is 82 head CTs, 36 of them with an intracranial hemorrhage that two radiologists outlined (Hssayeni et
     al., Data 2020, 5(1), 14; doi 10.13026/w8q8-ky94). Two releases can be read: 1.0.0, open, brain-window JPEGs;
@@ -23,6 +23,7 @@ def command() -> None:
     bleedmap data download -o ct-ich
     bleedmap data verify --data ct-ich
     bleedmap data summary --data ct-ich
+    bleedmap data nnunet --data ct-ich -o nnUNet_raw/Dataset501_CTICH
     """
 
 
@@ -132,3 +133,25 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
     click.echo(f"{out}: {result.fetched:,} files fetched ({size_mb:.1f} MB), {result.kept:,} were there already")
     click.echo("Licence: CC BY 4.0. Cite: Hssayeni et al., Data 2020, 5(1), 14; doi 10.13026/w8q8-ky94")
     click.echo(f"Next: bleedmap data summary --data {out}")
+
+
+@command.command()
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A new folder, Dataset501_CTICH say.")
+@data_option
+def nnunet(out: Path, data: Path | None) -> None:
+    """Write the data set in nnU-Net v2's layout, with the protocol's five folds by patient.
+
+    In: CT-ICH 1.0.0. Out: imagesTr, labelsTr and dataset.json for nnUNet_raw, and splits_final.json, which belongs into
+    nnU-Net's folder of preprocessed data. A fold's 'val' is its test side; pixel size is a guess (250 mm view).
+
+    \b
+    bleedmap data nnunet --data ct-ich -o nnUNet_raw/Dataset501_CTICH
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.nnunet import export_nnunet
+    from bleedmap.datasets.protocol_folds import protocol_folds
+
+    dataset = open_ct_ich(data_root(data))
+    with progress_bar("writing patients") as report:
+        export_nnunet(dataset, protocol_folds(), out, report)
+    click.echo(f"{out}: {len(dataset.patients)} patients, {len(protocol_folds().folds)} folds")

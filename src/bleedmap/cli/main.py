@@ -13,7 +13,7 @@ VERBS = {
     "demo": "Make a phantom head CT with a bleed as DICOM, segment it, show the result.",
     "segment": "Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).",
     "batch": "Segment a folder of many studies, DICOM or NIfTI, into one summary table.",
-    "data": "The CT-ICH data set: download, verify, summary.",
+    "data": "The CT-ICH data set: download, verify, summary, nnU-Net's layout.",
     "split": "Write a split file: train, validation and test, by patient or by slice.",
     "train": "Train a network on CT-ICH.",
     "evaluate": "Measure a network: a split, the protocol, or studies of your own.",
