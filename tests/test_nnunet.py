@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bleedmap.datasets.ct_ich import open_ct_ich
-from bleedmap.datasets.nnunet import export_nnunet
 from bleedmap.datasets.protocol_folds import Fold, ProtocolFolds, protocol_folds
 from bleedmap.errors import OutputError, SplitError
+from bleedmap.experiments.nnunet import export_nnunet
 
 
 def test_images_labels_and_folds(jpeg_release: Path, tmp_path: Path) -> None:
