@@ -101,7 +101,7 @@ def blood_band(tmp_path: Path) -> Path:
     graph = helper.make_graph(steps, "band", ends[:1], ends[1:], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     record = {
-        "name": "blood-band", "threshold": 0.5, "trained_on": "nothing",
+        "name": "blood-band", "threshold": 0.5, "trained_on": "nothing", "network": {"filters": [4, 8]},
         "preprocessing": {"size": 64, "frame": "whole", "window": {"level_hu": 40, "width_hu": 120}},
     }  # fmt: skip
     helper.set_model_props(model, {"bleedmap": json.dumps(record)})
