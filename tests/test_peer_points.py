@@ -192,8 +192,9 @@ def test_peer_06_the_report_is_a_dicom_sr_of_template_1500(closed_run):
     volumes = volumes_in(closed_run.out / "dicom/report.dcm")
     summary = summary_of(closed_run.out)
     assert summary["lesions"]
-    interval = (summary["certainty"] or {}).get("volume_ml") or []  # as numbers of the report too
-    expected = [summary["volume_ml"], *interval, *(one["volume_ml"] for one in summary["lesions"])]
+    low, high = summary["certainty"]["volume_ml"]  # told as what lies below and above the volume
+    volume = summary["volume_ml"]
+    expected = [volume, volume - low, high - volume, *(one["volume_ml"] for one in summary["lesions"])]
     assert sorted(volumes) == pytest.approx(sorted(expected), rel=1e-3)
 
 
