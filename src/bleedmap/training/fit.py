@@ -24,6 +24,7 @@ from bleedmap.training.sampling import Pools, apply, draw_step
 SAVE_EVERY_S = 60.0
 LARGEST_GRADIENT = 5.0  # norm over all parameters
 _REPORT_EVERY = 20  # steps
+_LATER = {"pasted": 0.0}  # what recipes of the first trainings did not name
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -178,7 +179,8 @@ def _continue(state: _State, recipe: Recipe, path: Path) -> None:
 
 
 def _check_recipe(stored: Checkpoint, recipe: Recipe, path: Path) -> None:
-    if stored.record.get("recipe") != json.loads(json.dumps(recipe.to_dict())):
+    record = stored.record.get("recipe")
+    if not isinstance(record, dict) or {**_LATER, **record} != json.loads(json.dumps(recipe.to_dict())):
         raise OutputError(
             path, found="weights of another recipe", needed="the recipe that this command trains by",
             remedy="give another folder, or remove this one",

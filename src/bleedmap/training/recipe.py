@@ -32,6 +32,8 @@ class Recipe:
         intensity: strength of window shift (8 HU), gain (15 %), noise (6 HU), slow shading (4 HU), blur and sharpening.
         alone: part of the samples whose neighbours are replaced by the slice itself, as for a single picture.
         seed: of everything random.
+        pasted: part of the lesion and phantom samples whose lesion is pasted into a patient's lesion-free slice
+            (`bleedmap.training.pasting`).
     """
 
     size: int = 224
@@ -51,6 +53,7 @@ class Recipe:
     intensity: float = 1.0
     alone: float = 0.1
     seed: int = 0
+    pasted: float = 0.0
 
     def __post_init__(self) -> None:
         counts = (self.lesion, self.lesion_free, self.phantom)
