@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+os.environ["BLEEDMAP_CACHE"] = "off"  # tests leave nothing in the user's home
+
 HEADER = (
     "PatientNumber,SliceNumber,Intraventricular,Intraparenchymal,Subarachnoid,Epidural,Subdural,"
     "No_Hemorrhage,Fracture_Yes_No\r\n"

@@ -24,6 +24,7 @@ from bleedmap.experiments.bench_network import (  # noqa: E402
     REFERENCE,
     Runner,
     flop_per_slice,
+    matrix_form,
     measure_network,
 )
 from bleedmap.experiments.bench_study import Load, measure_study  # noqa: E402
@@ -126,7 +127,7 @@ def test_a_plain_install_measures_openvino_alone_and_says_so(tmp_path):
         assert one["name"] in ("openvino", "onnxruntime")
         assert one["slices_per_s"] > 0
         assert one["share"] > 0
-        assert told["network"]["matrix_product_tflops"][one["precision"]] > 0
+        assert told["network"]["matrix_product_tflops"][matrix_form(one["precision"])] > 0
     assert json.loads((out / "bench.json").read_text("utf-8")) == told
     assert not (out / "bench.png").exists()
 

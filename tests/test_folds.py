@@ -124,8 +124,9 @@ def test_the_network_of_all_patients_segments(finished: Experiment) -> None:
 def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: Experiment) -> None:
     whole = run_variant(finished, Variant("recipe", "whole", RECIPE))
     alone = run_variant(finished, Variant("alone", "no neighbours", replace(RECIPE, neighbours=0)))
-    mirrored = run_variant(finished, Variant("mirrored", "both", RECIPE, mirrored=True))
-    for one in (whole, alone, mirrored):
+    mirrored = run_variant(finished, Variant("mirrored", "both", RECIPE, trained="ablations/recipe", mirrored=True))
+    more = run_variant(finished, Variant("more", "five slices", replace(RECIPE, neighbours=2, steps=1)))
+    for one in (whole, alone, mirrored, more):
         assert (one["patients"], one["bleeding"], one["slices"]) == (4, 2, 16)  # fold 1's validation side
         assert one["mean"] == pytest.approx((one["volume_dice"] + one["slice_auc"]) / 2)
     assert len({one["volume_dice"] for one in (whole, alone, mirrored)}) == 3

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from bleedmap.figures.overlay import SliceView, blend, colours, draw_sheet
 
@@ -44,6 +45,19 @@ def test_contour_runs_where_the_mask_ends() -> None:
     coloured = np.flatnonzero((drawn[10] != 90).any(axis=1) & (probability[10] < 0.5))
     assert set(coloured) <= {49, 50, 51}
     assert 50 in coloured
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 1), st.sampled_from([1, 3, 9]))
+def test_a_lesion_is_drawn_alike_whatever_lies_elsewhere(seed: int, threshold: float, smooth: int) -> None:
+    """Only what is near a lesion is looked at: marks in two corners make that the whole picture."""
+    generator = np.random.default_rng(seed)
+    alone = np.zeros((40, 50), np.float32)
+    height, width = generator.integers(1, 14, 2)
+    alone[12 : 12 + height, 12 : 12 + width] = generator.random((height, width)) ** generator.uniform(0.2, 6)
+    alone = ndimage.uniform_filter(alone, smooth)
+    grey, cornered = generator.integers(0, 256, alone.shape, np.uint8), alone.copy()
+    cornered[0, 0] = cornered[-1, -1] = 1
+    assert (blend(grey, alone, threshold)[4:-4, 4:-4] == blend(grey, cornered, threshold)[4:-4, 4:-4]).all()
 
 
 def test_a_slice_of_one_row_is_drawn() -> None:

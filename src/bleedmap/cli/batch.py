@@ -16,7 +16,6 @@ from bleedmap.cli.options import (
     json_option,
     no_dicom_option,
     progress_bar,
-    threads_option,
     threshold_option,
     weights_option,
 )
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from bleedmap.study.batch_find import Found
 
 _TABLE_ROWS, _REASONS = 50, 10
+_PROCESSES = 4  # more are faster where there are cores, and memory, for them
 _STYLES = {
     "found": "bold red",
     "not found": "green",
@@ -47,7 +47,15 @@ _STYLES = {
 )  # fmt: skip
 @weights_option
 @inference_precision_option
-@threads_option
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N",
+    help="Of the processor's threads, how many the network uses in each process; default: its share of all.",
+)  # fmt: skip
+@click.option(
+    "--processes", type=click.IntRange(1, 64), metavar="N",
+    help="Studies at a time, each in a process of its own of about 0.5 GB; default: as many as the processor has "
+    f"threads, at most {_PROCESSES}.",
+)  # fmt: skip
 @threshold_option
 @click.option(
     "--accept", multiple=True, metavar="CHECK",
@@ -59,7 +67,7 @@ _STYLES = {
 @click.option("--overwrite", is_flag=True, help="Make results anew that were made with other settings.")
 @json_option
 def command(
-    folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None,
+    folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
     threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, retry: bool, overwrite: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -78,21 +86,24 @@ def command(
 
     A study that cannot be read or fails an input check is refused, with the reason in its row; the others go on. Stop
     it at any moment and give the same command again: what is done is not done again, unless a study's files changed
-    since. Several such commands at once share the work.
+    since. Several processes share the work, and several such commands at once do too.
 
     'No verdict': the program abstains and says why; what it outlined is there, not to be relied on.
 
     Exit code 0: no study failed. 1: at least one did, by a fault of the program or files of others in its folder. 2: it
     could not go on.
 
+    The network, compiled for this machine, is kept for the next start: in the user's folder for caches, or that in
+    the variable BLEEDMAP_CACHE; BLEEDMAP_CACHE=off keeps nothing.
+
     \b
     bleedmap batch studies/ -o results/
     bleedmap batch studies/ -o results/ --retry --accept slice-count
     """
-    from bleedmap.study.batch import BatchOptions, run_batch
+    from bleedmap.inference.backends import available_threads
+    from bleedmap.study.batch import BatchOptions, Company, run_batch
     from bleedmap.study.batch_find import find_studies
     from bleedmap.study.batch_record import refuse_strangers
-    from bleedmap.study.segment import Segmenter
 
     if folder.resolve().is_relative_to(out.resolve()):
         raise OutputError(
@@ -100,12 +111,15 @@ def command(
             remedy="give another folder with -o",
         )  # fmt: skip
     refuse_strangers(out)
-    segmenter = Segmenter.load(weights, threshold=threshold, precision=precision, threads=threads)
+    processes = processes or min(available_threads(), _PROCESSES)
+    threads = threads or max(1, available_threads() // processes)
+    company = Company(processes - 1, weights, threshold, precision, threads)
+    segmenter = company.load()
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         found = find_studies(folder, out, lambda files: seen(files, files))
     options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite)
     with _progress(found, quiet=as_json) as report:
-        summary = run_batch(found, out, segmenter, options, report)
+        summary = run_batch(found, out, segmenter, options, report, company)
     if as_json:
         click.echo(json.dumps(summary | {"out": str(out)}, indent=2, ensure_ascii=False))
     else:

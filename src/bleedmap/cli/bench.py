@@ -51,8 +51,9 @@ def command(
     In: nothing; the head is a phantom. Out: tables, or --json.
 
     \b
-    network   slices/s, one at a time, of OpenVINO, torch (eager, compiled) and, if installed, ONNX Runtime, in fp32
-              and where the processor has it bf16; the ratio to torch eager fp32, the share of this machine's own rate
+    network   slices/s, one at a time, of OpenVINO, torch (eager, compiled) and, if installed, ONNX Runtime, in fp32,
+              where the processor has it bf16, and int8, from lite.int8.onnx beside lite.onnx, else, with the extra
+              'int8', calibrated on a phantom; the ratio to torch eager fp32, the share of this machine's own rate
               in a 4096³ matrix product, the largest difference of a pixel's probability
     study     `bleedmap segment` on a DICOM study: in fresh processes, and warm, by stage; memory
     growth    10 to 400 slices, 128 to 650 pixels, `bleedmap batch` of 1 and 10 studies (--studies 100: and 100)
@@ -107,6 +108,8 @@ def _network(
     left_out |= without
     if find_spec("torch") is None:
         left_out["torch"] = _NEEDS_TRAIN
+    elif weights.is_int8:
+        left_out["torch"] = "it cannot run int8 weights"
     else:
         from bleedmap.experiments.bench_torch import torch_runners
 

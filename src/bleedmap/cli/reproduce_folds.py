@@ -126,11 +126,11 @@ def ablations(
 ) -> None:
     """What each part of our recipe is worth: trainings without it, judged on fold 1's validation patients.
 
-    In: the data set. Out: a folder for each training below OUT/ablations, and a table. They are shorter than the
-    recipe's own training, all of the same length; no test patient is seen.
+    In: the data set. Out: a folder for each training below OUT/ablations, and a table. Most are shorter than the
+    recipe's own training; compare those of the same number of steps. No test patient is seen.
 
     \b
-    bleedmap reproduce ablations -o folds --data ct-ich
+    bleedmap reproduce ablations -o folds --data ct-ich                        all: hours on a CPU
     bleedmap reproduce ablations -o folds --data ct-ich --only no-phantoms
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
@@ -155,10 +155,12 @@ def ablations(
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for head in ("training", "volume Dice", "slice AUC", "their mean"):
+    for head in ("training", "steps", "volume Dice", "slice AUC", "their mean"):
         table.add_column(head, justify="left" if head == "training" else "right")
     for one in found:
-        table.add_row(one["words"], *(f"{one[key]:.3f}" for key in ("volume_dice", "slice_auc", "mean")))
+        table.add_row(
+            one["words"], f"{one['steps']:,}", *(f"{one[key]:.3f}" for key in ("volume_dice", "slice_auc", "mean"))
+        )
     Console(highlight=False).print(table)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,9 @@ def command(
     A network that was trained to say how sure it is tells a study's probability, an interval for its volume and types
     too; or "no verdict" and why: then what is outlined is not to be relied on. Exit code 0.
 
+    The network, compiled for this machine, is kept for the next start: in the user's folder for caches, or that in
+    the variable BLEEDMAP_CACHE; BLEEDMAP_CACHE=off keeps nothing.
+
     \b
     bleedmap segment study/ -o result/
     bleedmap segment head.nii.gz -o result/ --json
@@ -106,7 +110,7 @@ def command(
     from bleedmap.inference.inputs import gather
     from bleedmap.io.files import refuse_folder
 
-    _check_flags(backend_name, device)
+    _check_flags(backend_name, device, precision)
     _refuse_own_input(out, inputs)
     refuse_folder(out, overwrite=overwrite)
     found = gather(list(inputs))
@@ -180,8 +184,10 @@ def _study(path: Path, choice: _Choice, network: _Network, out: Path, overwrite:
         }  # fmt: skip
         _refuse_flags(of_dicom, "a NIfTI volume", "a DICOM study")
     accepted_names(choice.accept)
-    segmenter = network.load()
-    study = read_study(path, study=choice.study, series=choice.series)
+    with ThreadPoolExecutor(max_workers=1) as beside:  # much of both is outside Python, so that they share two cores
+        reading = beside.submit(read_study, path, study=choice.study, series=choice.series)
+        segmenter = network.load()
+        study = reading.result()
     with _progress(len(study.volume.hu), as_json) as advance:
         result = segmenter.segment(study, accept=choice.accept, advance=advance)
     return save(result, out, overwrite=overwrite, dicom=choice.dicom, fractional=choice.fractional)
@@ -213,11 +219,16 @@ def _refuse_flags(flags: dict[str, Any], given_for: str, meant_for: str) -> None
         )  # fmt: skip
 
 
-def _check_flags(backend_name: str, device: str) -> None:
+def _check_flags(backend_name: str, device: str, precision: str) -> None:
     if backend_name == "openvino" and device != "cpu":
         raise SettingsError(
             "--device", found=f"'{device}' with --backend openvino", needed="cpu, or --backend torch",
             remedy=f"give --backend torch --device {device}, or leave --device out",
+        )  # fmt: skip
+    if backend_name == "torch" and precision == "bf16":
+        raise SettingsError(
+            "--precision", found="'bf16' with --backend torch", needed="fp32, in which torch computes here",
+            remedy="leave --precision or --backend out",
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What each part of the recipe is worth: trainings without it on fold 1's training side, judged on its validation side.
 
-Shorter than the recipe's own training, so that all of them can be run; the whole recipe stands among them at the same
-length. No test patient of fold 1 is seen.
+Most are shorter than the recipe's own training, so that all of them can be run; the whole recipe stands among them at
+that length and at its own. No test patient of fold 1 is seen.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional
 
 from bleedmap.experiments.fold_evidence import Said
 from bleedmap.experiments.folds import Experiment, Predictor, network_record, pretrained
@@ -18,7 +19,8 @@ from bleedmap.inference.certainty import slice_evidence
 from bleedmap.io.files import write_json
 from bleedmap.metrics.detection import roc_auc
 from bleedmap.models.export import export_onnx
-from bleedmap.training.fit import fit
+from bleedmap.models.lite_unet import LiteUNet
+from bleedmap.training.fit import fit, load_fitted
 from bleedmap.training.recipe import RECIPE, Recipe
 from bleedmap.training.sampling import Pools
 
@@ -34,16 +36,18 @@ class Variant:
 
     Attributes:
         name: of its folder.
-        words: what it leaves out.
+        words: what it leaves out or adds.
         recipe: its settings.
-        phantoms_first: whether it begins with the network that phantoms taught; else with ImageNet's encoder.
+        start: the training that it begins with: 'phantoms', 'imagenet' (the encoder alone) or another variant.
+        trained: the folder of its training below the experiment's; None: its own.
         mirrored: whether slice and mirror image are both asked, and their answers meaned.
     """
 
     name: str
     words: str
     recipe: Recipe = _SHORT
-    phantoms_first: bool = True
+    start: str = "phantoms"
+    trained: str | None = None
     mirrored: bool = False
 
 
@@ -51,11 +55,27 @@ VARIANTS = (
     Variant("recipe", "the whole recipe"),
     Variant(
         "no-phantoms", "no phantoms, neither before nor among the patients",
-        replace(_SHORT, phantom=0, lesion_free=_SHORT.lesion_free + _SHORT.phantom), phantoms_first=False,
+        replace(_SHORT, phantom=0, lesion_free=_SHORT.lesion_free + _SHORT.phantom), start="imagenet",
     ),
     Variant("no-neighbours", "the slice alone, without its neighbours", replace(_SHORT, neighbours=0)),
+    Variant("five-slices", "two neighbours on each side", replace(_SHORT, neighbours=2)),
     Variant("no-intensity", "no changes of intensity", replace(_SHORT, intensity=0.0)),
-    Variant("mirrored", "the whole recipe, slice and mirror image asked together", mirrored=True),
+    Variant("no-labels", "no loss of presence and types", replace(_SHORT, labels_weight=0.0)),
+    Variant("no-average", "the last weights, not their moving average", replace(_SHORT, average=0.0)),
+    Variant("larger", "input of 288×288", replace(_SHORT, size=288)),
+    Variant(
+        "mirrored", "the whole recipe, slice and mirror image asked together", trained="ablations/recipe", mirrored=True
+    ),
+    Variant("long", "the whole recipe, as long as the folds", RECIPE, trained=f"fold-{FOLD}"),
+    Variant("pasted", "half of the lesions pasted into other heads", replace(RECIPE, steps=3000, pasted=0.5)),
+    Variant(
+        "pasted-phantoms", "the same, with twice as many phantoms",
+        replace(RECIPE, steps=3000, pasted=0.5, phantom=2, lesion_free=2, phantoms=160),
+    ),
+    Variant(
+        "long-larger", "after 'as long as the folds', further steps at 320×320",
+        replace(RECIPE, size=320, steps=800, learning_rate=5e-4, warm_up=0.1), start="long",
+    ),
 )  # fmt: skip
 
 
@@ -71,31 +91,49 @@ def run_variant(experiment: Experiment, variant: Variant) -> dict[str, Any]:
     if stored.is_file():
         result: dict[str, Any] = json.loads(stored.read_text("utf-8"))
         return result
-    trained = folder if not variant.mirrored else experiment.folder / "ablations" / "recipe"
-    within = replace(experiment, recipe=variant.recipe)
-    sides = experiment.folds.sides(FOLD)
-    phantoms = within.phantoms if variant.recipe.phantom else None
-    start = _start(pretrained(experiment), variant) if variant.phantoms_first else None
-    pools = Pools(within.patients.of(sides["train"]), phantoms)
-    steps = variant.recipe.steps
-    network = fit(
-        variant.recipe, pools, experiment.machine, trained, start,
-        lambda step, losses: experiment.report(f"training {variant.name}", step, steps, f"dice {losses['dice']:.3f}"),
-    )  # fmt: skip
-    weights_file = trained / "network.onnx"
+    within, sides = replace(experiment, recipe=variant.recipe), experiment.folds.sides(FOLD)
+    network, weights_file = _trained(experiment, variant), folder / "network.onnx"
     export_onnx(network, variant.recipe.size, network_record(within, variant.name, sides["train"], None), weights_file)
     predictor = Predictor(within, weights_file, mirrored=variant.mirrored)
     said = [predictor.said(one) for one in predictor.told(sides["validation"], f"judging {variant.name}")]
-    result = judged(said) | {"name": variant.name, "words": variant.words, "steps": steps}
+    result = judged(said) | {"name": variant.name, "words": variant.words, "steps": variant.recipe.steps}
     write_json(stored, result)
     return result
 
 
-def _start(weights: Mapping[str, Tensor], variant: Variant) -> dict[str, Tensor]:
-    """Three channels' weights for a network of one: their sum answers the same to a slice that is its own neighbour."""
-    start = dict(weights)
-    if variant.recipe.neighbours == 0:
-        start["stem.weight"] = start["stem.weight"].sum(1, keepdim=True)
+def _trained(experiment: Experiment, variant: Variant) -> LiteUNet:
+    """The network after its last step; from its file where it is there."""
+    folder = experiment.folder / (variant.trained or f"ablations/{variant.name}")
+    if (folder / "network.safetensors").is_file():
+        return load_fitted(folder / "network.safetensors", variant.recipe)
+    within, steps = replace(experiment, recipe=variant.recipe), variant.recipe.steps
+    pools = Pools(
+        within.patients.of(experiment.folds.sides(FOLD)["train"]), within.phantoms if variant.recipe.phantom else None
+    )
+    return fit(
+        variant.recipe, pools, experiment.machine, folder, _start(experiment, variant),
+        lambda step, losses: experiment.report(f"training {variant.name}", step, steps, f"dice {losses['dice']:.3f}"),
+    )  # fmt: skip
+
+
+def _start(experiment: Experiment, variant: Variant) -> dict[str, Tensor] | None:
+    """The weights to begin with; None: ImageNet's encoder."""
+    if variant.start == "imagenet":
+        return None
+    if variant.start == "phantoms":
+        return _for_neighbours(pretrained(experiment), variant.recipe.neighbours)
+    before = next(one for one in VARIANTS if one.name == variant.start)
+    return dict(_trained(experiment, before).state_dict())
+
+
+def _for_neighbours(weights: Mapping[str, Tensor], neighbours: int) -> dict[str, Tensor]:
+    """Three channels' weights for a network of fewer or more: the answer is the same where a slice is its own
+    neighbour, or the further ones are not looked at."""
+    start, stem = dict(weights), weights["stem.weight"]
+    if neighbours == 0:
+        start["stem.weight"] = stem.sum(1, keepdim=True)
+    else:
+        start["stem.weight"] = functional.pad(stem, (0, 0, 0, 0, neighbours - 1, neighbours - 1))
     return start
 
 

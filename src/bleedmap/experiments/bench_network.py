@@ -2,10 +2,12 @@
 
 import importlib
 import importlib.util
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,11 +16,12 @@ import numpy as np
 from bleedmap.arrays import FloatArray
 from bleedmap.datasets.phantom import PhantomSettings, make_phantom
 from bleedmap.datasets.phantom_bleeds import Bleed
+from bleedmap.errors import MissingExtraError, SettingsError
 from bleedmap.experiments.bench_machine import MATRIX, matrix_product
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.segment import preprocessing_of
 from bleedmap.models.openvino_runtime import read_model
-from bleedmap.models.weights import WeightsFile
+from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.preprocess import network_input, with_neighbours
 
 SLICES = 8  # of a turn, after one that warms up
@@ -77,17 +80,56 @@ class NetworkSpeed:
 
 def base_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runner], dict[str, str]]:
     """What runs without torch, and what does not run here with the reason: name -> why."""
-    runners, left_out = [_openvino(weights, "fp32", threads)], {"int8": "there is no int8 file of these weights"}
-    faster = _openvino(weights, "auto", threads)
-    if faster.precision == "fp32":
-        left_out["openvino bf16"] = "OpenVINO takes fp32 on this processor"
+    runners, left_out = [_openvino(weights, "fp32", threads)], {}
+    if weights.is_int8:
+        left_out["other precisions"] = "the weights are int8 already"
     else:
-        runners.append(faster)
+        try:
+            runners.append(_openvino(weights, "bf16", threads))
+        except SettingsError:
+            left_out["openvino bf16"] = "this processor does not compute bf16"
+        chosen = _openvino(weights, "auto", threads)
+        if chosen.precision != "fp32":
+            runners.append(chosen)
+        _add_int8(weights, threads, runners, left_out)
     if importlib.util.find_spec("onnxruntime") is None:
         left_out["onnxruntime"] = "not installed"
+    elif weights.is_int8:
+        left_out["onnxruntime"] = "measured with float weights: it does not say whether it computes int8 in int8"
     else:
         runners.append(_onnxruntime(weights, threads))
     return runners, left_out
+
+
+def _add_int8(weights: WeightsFile, threads: int | None, runners: list[Runner], left_out: dict[str, str]) -> None:
+    """The same weights in int8: from the file beside them, else quantised here for their speed; or why not."""
+    beside = weights.path.with_name(f"{weights.path.stem}.int8.onnx")
+    if beside.is_file():
+        small = locate(beside)
+        if small.is_int8 and small.record["int8"].get("made_from_sha256") == weights.sha256:
+            _add_quantised(small, threads, runners, left_out)
+            return
+    try:
+        quantize: Any = importlib.import_module("bleedmap.models.quantize")  # of an extra
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.int8.onnx"
+            quantize.quantize_int8(weights, phantom_slices(weights), path, {"data": "a phantom, for speed alone"})
+            _add_quantised(locate(path), threads, runners, left_out)
+    except (ModuleNotFoundError, MissingExtraError):
+        left_out["int8"] = "no int8 file lies beside the weights, and making one needs pip install 'bleedmap[int8]'"
+    else:
+        left_out["int8 on real slices"] = (
+            "no int8 file lies beside the weights: it was calibrated on a phantom's slices, so that its difference "
+            "says nothing about real ones"
+        )
+
+
+def _add_quantised(small: WeightsFile, threads: int | None, runners: list[Runner], left_out: dict[str, str]) -> None:
+    runner = _openvino(small, "fp32", threads)
+    if runner.precision == "int8":
+        runners.append(runner)
+    else:
+        left_out["int8"] = "OpenVINO computes it in fp32 on this processor"
 
 
 def _openvino(weights: WeightsFile, precision: Any, threads: int | None) -> Runner:
@@ -130,7 +172,8 @@ def measure_network(
     """
     slices, said = phantom_slices(weights), {}
     rates: dict[str, list[float]] = {one.title: [] for one in runners}
-    products = {form: matrix_product(form, threads, matrix_side) for form in sorted({one.precision for one in runners})}
+    forms = sorted({matrix_form(one.precision) for one in runners})
+    products = {form: matrix_product(form, threads, matrix_side) for form in forms}
     matrix = dict.fromkeys(products, 0.0)
     for turn in range(repeats):
         for index, one in enumerate(runners):
@@ -150,8 +193,13 @@ def measure_network(
     return {
         "input": list(slices.shape[1:]), "gflop_per_slice": round(gflop, 3), "reference": reference.title,
         "matrix_product_tflops": {form: round(rate, 3) for form, rate in matrix.items()},
-        "backends": [speed.to_dict(gflop, matrix[speed.precision], plain) for speed in speeds.values()],
+        "backends": [speed.to_dict(gflop, matrix[matrix_form(speed.precision)], plain) for speed in speeds.values()],
     }  # fmt: skip
+
+
+def matrix_form(precision: str) -> str:
+    """The number format whose matrix product a backend is held against: of several, bf16, the faster one."""
+    return "bf16" if "bf16" in precision else precision
 
 
 def phantom_slices(weights: WeightsFile) -> FloatArray:

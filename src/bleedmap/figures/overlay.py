@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, sqrt
 
 import numpy as np
@@ -12,6 +13,7 @@ from bleedmap.arrays import AnyArray, ByteArray, FloatArray
 SCALE_START = 0.5  # of the thesis' colour scale; nothing is coloured below
 _OPACITY = 0.35  # of the colour: the density beneath must still be seen; the line says where
 _CONTOUR_WIDTH = 1.6  # pixels of the finished picture
+_FAINT_PART = 0.25  # of the threshold: a line needs more than that, in the pixel or beside it, to come as near
 _CONTOUR = np.array([255, 38, 38], np.float32)
 _PAPER, _INK, _FAINT = (14, 15, 18), (236, 237, 240), (150, 153, 160)
 
@@ -45,13 +47,28 @@ def colours(probability: AnyArray) -> FloatArray:
 def blend(grey: AnyArray, probability: FloatArray, threshold: float) -> ByteArray:
     """(row, column) grey 0 to 255 and probability -> RGB (row, column, 3) uint8, with the mask's thin contour."""
     picture = np.repeat(np.rint(np.asarray(grey, np.float32)).astype(np.uint8)[..., None], 3, axis=-1)
+    part = _drawn_part(probability >= _FAINT_PART * min(threshold, SCALE_START))
+    if part is not None:
+        _draw(picture[part], grey[part], probability[part], threshold)
+    return picture
+
+
+def _drawn_part(marked: AnyArray) -> tuple[slice, slice] | None:
+    """The box around what is marked, two pixels wider, so that gradients within are those of the whole picture."""
+    rows, columns = (np.flatnonzero(marked.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return None
+    return slice(max(0, rows[0] - 2), rows[-1] + 3), slice(max(0, columns[0] - 2), columns[-1] + 3)
+
+
+def _draw(picture: ByteArray, grey: AnyArray, probability: FloatArray, threshold: float) -> None:
+    """Colour and contour onto the grey `picture`."""
     line = _contour(probability, threshold)
     drawn = (probability >= SCALE_START) | (line > 0)  # a small part: the rest stays grey
     base, chosen = np.asarray(grey, np.float32)[drawn, None], probability[drawn]
     opacity = np.where(chosen >= SCALE_START, np.float32(_OPACITY), np.float32(0))[:, None]
     mixed = base + opacity * (colours(chosen) - base)
     picture[drawn] = np.rint(mixed + line[drawn, None] * (_CONTOUR - mixed))
-    return picture
 
 
 def _contour(probability: FloatArray, threshold: float) -> FloatArray:
@@ -143,7 +160,7 @@ def _place(sheet: Image.Image, layout: _Layout, index: int, view: SliceView, pan
     sheet.paste(panel, (left + (width - panel.width) // 2, upper + (height - panel.height) // 2))
     ends = (left + layout.gap, "lm"), (left + width - layout.gap, "rm")
     for letter, (x, anchor) in zip(view.sides, ends, strict=True):
-        pen.text((x, upper + height // 2), letter, _FAINT, _font(layout.text), anchor=anchor)
+        pen.text((x, upper + height // 2), letter, _FAINT, font(layout.text), anchor=anchor)
     _line(pen, (left, upper + height + layout.text), view.caption, layout.text, _INK, width)
 
 
@@ -169,8 +186,8 @@ def _colour_bar(sheet: Image.Image, corner: tuple[int, int], height: int, text: 
     for value in (1.0, 0.75, 0.5):
         y = upper + round((1 - value) / (1 - SCALE_START) * (height - 1))
         pen.line((left + text, y, left + text + text // 3, y), fill=_FAINT)
-        pen.text((left + text + text // 2, y), f"{value:g}", _INK, _font(text), anchor="lm")
-    pen.text((left, upper + height + round(1.2 * text)), "probability", _FAINT, _font(round(0.9 * text)), anchor="lm")
+        pen.text((left + text + text // 2, y), f"{value:g}", _INK, font(text), anchor="lm")
+    pen.text((left, upper + height + round(1.2 * text)), "probability", _FAINT, font(round(0.9 * text)), anchor="lm")
 
 
 def _line(
@@ -178,13 +195,15 @@ def _line(
 ) -> None:
     """One line of text, made smaller, then shortened, to fit `width` pixels; `place` is its left middle."""
     smallest = size // 2
-    while size > smallest and pen.textlength(words, _font(size)) > width:
+    while size > smallest and pen.textlength(words, font(size)) > width:
         size -= 1
-    font, shown = _font(size), words
-    while shown and pen.textlength(shown if shown == words else f"{shown}…", font) > width:
+    shown = words
+    while shown and pen.textlength(shown if shown == words else f"{shown}…", font(size)) > width:
         shown = shown[:-1]
-    pen.text(place, shown if shown == words else f"{shown}…", ink, font, anchor="lm")
+    pen.text(place, shown if shown == words else f"{shown}…", ink, font(size), anchor="lm")
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, of `size` pixels; unpacked once for each size."""
     return ImageFont.load_default(size)

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import SettingsError
 
-Precision = Literal["auto", "fp32"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BackendRecord:
     Attributes:
         name: 'openvino' or 'torch', with its version.
         device: 'cpu', 'cuda' or 'mps'.
-        precision: of the arithmetic that was really used: 'fp32', 'bf16' or 'fp16'.
+        precision: of the arithmetic that was really used: 'fp32', 'bf16', 'fp16', 'int8', or 'fp32, decoder bf16'.
     """
 
     name: str

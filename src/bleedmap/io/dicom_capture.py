@@ -12,7 +12,7 @@ from bleedmap.arrays import ByteArray, DoubleArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom_producer import CAPTURE_SERIES, NAME, RESEARCH, Producer
 from bleedmap.io.dicom_series import DicomSeries
-from bleedmap.io.dicom_source import as_it_is, decimals, refer, source_planes
+from bleedmap.io.dicom_source import as_it_is, decimals, frame_of_reference, is_lossy, patient_and_study, refer
 
 _SIDES = (("L", "R"), ("P", "A"), ("H", "F"))  # towards +, - of LPS: PS3.3 C.7.6.1.1.1
 
@@ -48,16 +48,13 @@ def capture_series(series: DicomSeries, captures: Sequence[Capture], producer: P
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
     """
-    planes, uid = source_planes(series), producer.new_uid()
+    whose, uid = patient_and_study(series.headers[0]), producer.new_uid()
     with as_it_is():  # a patient's identity is copied as it is
-        return [
-            _instance(series, planes[one.slice_index], one, number, uid, producer)
-            for number, one in enumerate(captures, 1)
-        ]
+        return [_instance(series, whose, one, number, uid, producer) for number, one in enumerate(captures, 1)]
 
 
 def _instance(
-    series: DicomSeries, plane: Dataset, capture: Capture, number: int, series_uid: str, producer: Producer
+    series: DicomSeries, whose: Dataset, capture: Capture, number: int, series_uid: str, producer: Producer
 ) -> SCImage:
     grid = series.volume.grid
     result = SCImage(
@@ -66,7 +63,7 @@ def _instance(
         bits_allocated=8,
         coordinate_system="PATIENT",
         patient_orientation=(_side(grid.column_step_mm), _side(grid.row_step_mm)),
-        study_instance_uid=plane.StudyInstanceUID,
+        study_instance_uid=whose.StudyInstanceUID,
         series_instance_uid=series_uid,
         series_number=CAPTURE_SERIES,
         series_description=f"{NAME}: pictures, {RESEARCH}",
@@ -76,27 +73,28 @@ def _instance(
         **producer.equipment(),
     )
     result.BodyPartExamined = "HEAD"
-    result.copy_patient_and_study_information(plane)
+    result.update(whose)
     result.BurnedInAnnotation = "NO"  # (0028,0301) asks for words that identify the patient; ours do not
     result.DerivationDescription = "Brain window with a neural network's outline of hemorrhage"
     result.SourceImageSequence = [refer(series, capture.slice_index)]
-    if "LossyImageCompression" in plane:
-        result.LossyImageCompression = plane.LossyImageCompression
+    if is_lossy(series):
+        result.LossyImageCompression = "01"
     if capture.pixel_mm is not None:
-        _add_place(result, capture, grid, plane)
-    producer.sign(result, plane)
+        _add_place(result, capture, series)
+    producer.sign(result, whose)
     return result
 
 
-def _add_place(result: Dataset, capture: Capture, grid: SliceGrid, plane: Dataset) -> None:
+def _add_place(result: Dataset, capture: Capture, series: DicomSeries) -> None:
     """The image plane and frame of reference, as a standard extension: viewers then scroll it beside the CT."""
+    grid = series.volume.grid
     _, row_mm, column_mm = grid.spacing_mm
     result.PixelSpacing = decimals(capture.pixel_mm or ())
     result.ImagePositionPatient = decimals(capture.position_mm(grid))
     result.ImageOrientationPatient = decimals(
         np.concatenate([grid.column_step_mm / column_mm, grid.row_step_mm / row_mm]), 9
     )
-    result.FrameOfReferenceUID, result.PositionReferenceIndicator = plane.FrameOfReferenceUID, ""
+    result.FrameOfReferenceUID, result.PositionReferenceIndicator = frame_of_reference(series), ""
 
 
 def _side(step_mm: DoubleArray) -> str:

@@ -60,12 +60,15 @@ def hu_planes(header: Dataset, planes: Sequence[Plane], decoder: FrameDecoder) -
     Raises:
         InputError: values that are no HU, or pixels that cannot be decoded, with figures.
     """
-    wanted = {plane.frame or 1: plane for plane in planes}
-    coding = _coding(header, planes[0])
-    for frame, words in enumerate(decoder.frames(header, coding.shape, planes[0].file.place.name), start=1):
+    wanted, first = {plane.frame or 1: plane for plane in planes}, planes[0]
+    name, read_before = first.file.place.name, first.file.header
+    if (integer(header, "Rows"), integer(header, "Columns")) != (first.rows, first.columns):
+        raise _refused(name, "a size that changed since the file was first read", "a file that stays as it is")
+    coding = _coding(read_before, first)
+    for frame, words in enumerate(decoder.frames(header, coding.shape, name), start=1):
         if frame in wanted:
             plane = wanted[frame]
-            yield plane, _in_hu(words, coding, _rescale(header, plane), plane.name)
+            yield plane, _in_hu(words, coding, _rescale(read_before, plane), plane.name)
 
 
 def _coding(header: Dataset, plane: Plane) -> _Coding:
@@ -80,8 +83,6 @@ def _coding(header: Dataset, plane: Plane) -> _Coding:
         raise _refused(name, found, "8 or 16 bits, of which the lower ones hold the value")
     if signed not in (0, 1):
         raise _refused(name, f"Pixel Representation (0028,0103) {signed}", "0 or 1")
-    if (integer(header, "Rows"), integer(header, "Columns")) != (plane.rows, plane.columns):
-        raise _refused(name, "a size that changed since the file was first read", "a file that stays as it is")
     frames = integer(header, "NumberOfFrames") or 1
     if plane.frame is None and frames != 1:
         raise _refused(name, f"{frames} frames in a classic CT image", "one frame a file")
@@ -136,7 +137,9 @@ def _in_hu(words: AnyArray, coding: _Coding, rescale: Rescale, name: str) -> HuP
     padded = _within(wide, coding.padding)
     values = _cleaned(wide, coding, padded, name)
     padded |= _within(values, coding.padding)
-    hu = values.astype(np.float32) * np.float32(rescale.slope) + np.float32(rescale.intercept)
+    hu = values.astype(np.float32)
+    hu *= np.float32(rescale.slope)
+    hu += np.float32(rescale.intercept)
     if coding.padding is not None and padded.any():
         ends = [rescale.slope * one + rescale.intercept for one in coding.padding]
         if max(ends) > _AIR_BELOW_HU:
@@ -164,7 +167,7 @@ def _cleaned(wide: AnyArray, coding: _Coding, padded: BoolArray, name: str) -> A
     if unused <= 0:
         return wide
     values = (wide << unused) >> unused  # the sign comes along in signed words
-    if coding.overlay_bits:
+    if coding.overlay_bits or np.array_equal(values, wide):
         return values
     unsigned = wide.view(f"u{wide.dtype.itemsize}")
     wrong = (values != wide) & (unsigned >> coding.bits_stored != 0) & ~padded

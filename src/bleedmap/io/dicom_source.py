@@ -86,7 +86,7 @@ def source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
     shared.ImageOrientationPatient = decimals(orientation, _GRAIN_COSINE)
     shared.PixelSpacing = decimals(spacing_mm, _GRAIN_MM)
     shared.SliceThickness = decimals([series.volume.grid.thickness_mm], _GRAIN_MM)[0]
-    if text(series.headers[0], "LossyImageCompression") == "01":
+    if is_lossy(series):
         shared.LossyImageCompression = "01"
     planes = []
     for index, position in enumerate(positions):
@@ -132,6 +132,11 @@ def frame_of_reference(series: DicomSeries) -> str:
     if given is not None and UID(given).is_valid:
         return given
     return str(generate_uid(entropy_srcs=["frame of reference", _uid(series.headers[0], "SeriesInstanceUID")]))
+
+
+def is_lossy(series: DicomSeries) -> bool:
+    """Whether the series says that its pixels were compressed with a loss: (0028,2110)."""
+    return text(series.headers[0], "LossyImageCompression") == "01"
 
 
 def stored_planes(

@@ -139,9 +139,9 @@ def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | 
     each place of it taking the nearest slice.
     """
     if isinstance(result, Volume):
-        array: AnyArray = result.hu.astype(np.float32)
+        array: AnyArray = result.hu.astype(np.float32, copy=False)
     else:
-        array = result.array.astype(np.uint8 if isinstance(result, Mask) else np.float32)
+        array = result.array.astype(np.uint8 if isinstance(result, Mask) else np.float32, copy=False)
     if grid is None:
         even, nearest = result.grid.evenly()
         array = array if even is result.grid else array[nearest]

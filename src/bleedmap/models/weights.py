@@ -70,6 +70,11 @@ class WeightsFile:
         """The data that the network learned from, in words."""
         return str(self.record["trained_on"])
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether its weights are int8 (`bleedmap.models.quantize`), which OpenVINO runs and torch does not."""
+        return "int8" in self.record
+
     @cached_property
     def network(self) -> UNetSettings | LiteUNetSettings:
         """The network's definition."""

@@ -1,25 +1,27 @@
-"""Many studies, one after another, with one loaded network; each ends in a row of the summary, whatever happens."""
+"""Many studies, in one process or several; each ends in a row of the summary, whatever happens."""
 
+import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bleedmap import __version__
 from bleedmap.errors import BleedmapError, InputError, OutputError
+from bleedmap.inference.backends import Precision
 from bleedmap.io import dicom, nifti
 from bleedmap.io.dicom_files import DicomFile, DicomFound, Unreadable, scan
 from bleedmap.io.files import refuse_folder
 from bleedmap.study.batch_find import Found, Source
 from bleedmap.study.batch_names import shown
-from bleedmap.study.batch_record import Record, Records, Row, Status
+from bleedmap.study.batch_record import Record, Records, Row
+from bleedmap.study.batch_told import told_of_error, told_of_fault, told_of_result
+from bleedmap.study.batch_workers import beside
 from bleedmap.study.gate import accepted_names
-from bleedmap.study.result import Result
 from bleedmap.study.save import save
 from bleedmap.study.segment import Segmenter, Study, read_study
-from bleedmap.study.words import Verdict, verdict
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class BatchOptions:
 
 
 PLAIN = BatchOptions()
-_STATUS: dict[Verdict, Status] = {"bleed marked": "found", "no bleed marked": "not found", "no verdict": "no verdict"}
+_SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
+_STUDIES_TO_START = 3  # are done while a process begins and loads its network
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ class Step:
     """How far a batch is.
 
     Attributes:
-        done: studies that have had their turn, in this run or an earlier one, and the share of the current one.
+        done: studies that have had their turn, in this run or an earlier one, and the shares of the current ones.
         of: all studies.
-        name: of the current one.
+        name: of the one that this is about.
         row: of the one that has just ended, else None.
     """
 
@@ -60,6 +63,29 @@ class Step:
     of: int
     name: str
     row: Row | None = None
+
+
+@dataclass(frozen=True)
+class Company:
+    """Further processes for a batch, and how each loads the network that this one has: as `Segmenter.load`.
+
+    Attributes:
+        processes: how many more; 0: none.
+        weights, threshold, precision, threads: of `Segmenter.load`.
+    """
+
+    processes: int = 0
+    weights: str | None = None
+    threshold: float | None = None
+    precision: Precision = "auto"
+    threads: int | None = None
+
+    def load(self) -> Segmenter:
+        """The network, in a process of its own."""
+        return Segmenter.load(self.weights, threshold=self.threshold, precision=self.precision, threads=self.threads)
+
+
+ALONE = Company()
 
 
 Report = Callable[[Step], None]
@@ -71,6 +97,7 @@ def run_batch(
     segmenter: Segmenter,
     options: BatchOptions = PLAIN,
     report: Report = lambda step: None,
+    company: Company = ALONE,
 ) -> dict[str, Any]:
     """Segment all studies of a folder; what an earlier run with the same settings has done is not done again.
 
@@ -82,7 +109,8 @@ def run_batch(
         out: new, empty, or of an earlier batch of this folder.
         segmenter: the network and its threshold.
         options: the rest.
-        report: called at each study's begin and end, and after each share of its slices.
+        report: called at each study's begin and end, and after each share of its slices; from one thread at a time.
+        company: further processes that take their share.
 
     Returns:
         What `summary.json` holds: 'studies' (a row each), 'counts' by status, 'passed_by'.
@@ -93,10 +121,43 @@ def run_batch(
     """
     accepted_names(options.accept)
     records = Records.open(out, _settings(found, segmenter, options), overwrite=options.overwrite)
-    batch = _Batch(found, records, segmenter, options, report)
-    for wait in (False, True):  # at last, for those that other processes are at: who is killed leaves its study to us
-        batch.turns(wait=wait)
+    known = _Known(records.names(found), {one.key: one for one in records.all()})
+    batch = _Batch(found, records, segmenter, options, known, report)
+    work = partial(_take_part, found, out, records.settings, options, known, company)
+    with beside(min(company.processes, batch.worth_of_company()), work, batch.heard):
+        for wait in (False, True):  # at last, for those that other processes are at: who is killed leaves its study
+            batch.turns(wait=wait)
     return records.write_summary(found)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What all processes of a batch go by, as it was at its begin: key -> name of its folder; key -> record."""
+
+    names: dict[str, str]
+    before: dict[str, Record]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one process tells of the study that it is at."""
+
+    name: str
+    share: float
+    row: Row | None
+
+
+def _take_part(
+    found: Found, out: Path, settings: dict[str, Any], options: BatchOptions, known: _Known, company: Company,
+    say: Callable[[_Said], None],
+) -> None:  # fmt: skip
+    """Another process' part. What stops it, as a full disk, stops the first one too, which tells the user."""
+    try:
+        batch = _Batch(found, Records(out, settings), company.load(), options, known, said=say)
+        for wait in (False, True):
+            batch.turns(wait=wait)
+    except BleedmapError:
+        pass
 
 
 def _settings(found: Found, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
@@ -117,13 +178,17 @@ class _Batch:
     """One process' part in a batch."""
 
     def __init__(
-        self, found: Found, records: Records, segmenter: Segmenter, options: BatchOptions, report: Report
-    ) -> None:
+        self, found: Found, records: Records, segmenter: Segmenter, options: BatchOptions, known: _Known,
+        report: Report = lambda step: None, said: Callable[[_Said], None] = lambda one: None,
+    ) -> None:  # fmt: skip
         self._found, self._records, self._segmenter = found, records, segmenter
-        self._options, self._report = options, report
-        self._names = records.names(found)
-        self._before = {one.key: one for one in records.all()}
+        self._options, self._report, self._tell = options, report, said
+        self._names, self._before = known.names, known.before
         self._open = [one for one in found.sources if not self._is_settled(one, self._before.get(one.key))]
+        unsettled = {one.key for one in self._open}
+        self._done = {self._names[one.key] for one in found.sources if one.key not in unsettled}
+        self._shares: dict[int | None, float] = {}  # of the study that a process is at; None: this process
+        self._lock = threading.Lock()
 
     def _is_settled(self, source: Source, record: Record | None) -> bool:
         """Whether a study needs no turn. What another process did since we began holds, retry or not."""
@@ -140,6 +205,19 @@ class _Batch:
                 if not self._is_settled(source, self._records.read(source.key)):
                     self._turn(source)
                 self._open.remove(source)
+                self._done.add(self._names[source.key])
+
+    def worth_of_company(self) -> int:
+        """How many more processes have something to do until this one alone would be done."""
+        return max(0, (len(self._open) - 1) // _STUDIES_TO_START)
+
+    def heard(self, process: int, said: _Said | None) -> None:
+        """What another process tells; None: it has ended."""
+        if said is not None:
+            self._step(process, said)
+            return
+        with self._lock:
+            self._shares.pop(process, None)
 
     def _turn(self, source: Source) -> None:
         name, begun = self._names[source.key], time.monotonic()
@@ -149,17 +227,17 @@ class _Batch:
             refuse_folder(self._records.out / name, overwrite=True)
             row = self._row(source, **self._segmented(source, name, work / "results"))
         except InputError as error:
-            row = self._row(source, status="refused", error=_told(error))
+            row = self._row(source, status="refused", error=told_of_error(error))
         except BleedmapError as error:
             if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
                 raise  # the disk's: it would be every study's
-            row = self._row(source, status="failed", error=_told(error))
+            row = self._row(source, status="failed", error=told_of_error(error))
         except Exception as error:
-            row = self._row(source, status="failed", error=_fault(error))
+            row = self._row(source, status="failed", error=told_of_fault(error))
         row = replace(row, seconds=round(time.monotonic() - begun, 2))
         self._records.finish(source, row, work)
         self._records.write_summary(self._found)
-        self._say(name, 1, row)
+        self._say(name, 0, row)
 
     def _segmented(self, source: Source, name: str, folder: Path) -> dict[str, Any]:
         """Read, segment, write; what the row says of it. Nothing else of the study outlives this call."""
@@ -169,18 +247,27 @@ class _Batch:
         def advance(slices: int) -> None:
             nonlocal finished
             finished += slices
-            self._say(name, finished / len(study.volume.hu))
+            self._say(name, (1 - _SAVING) * finished / len(study.volume.hu))
 
         result = self._segmenter.segment(study, accept=self._options.accept, advance=advance)
         save(result, folder, dicom=self._options.dicom, fractional=self._options.fractional)
-        return _told_of(result)
+        return told_of_result(result)
 
     def _row(self, source: Source, **rest: Any) -> Row:
         return Row(self._names[source.key], source.place, source.uid, **rest)
 
     def _say(self, name: str, share: float = 0, row: Row | None = None) -> None:
-        of = len(self._found.sources)
-        self._report(Step(of - len(self._open) + share, of, name, row))
+        said = _Said(name, share, row)
+        self._tell(said)
+        self._step(None, said)
+
+    def _step(self, process: int | None, said: _Said) -> None:
+        with self._lock:
+            self._shares[process] = said.share if said.row is None else 0
+            if said.row is not None:
+                self._done.add(said.name)
+            done = len(self._done) + sum(self._shares.values())
+            self._report(Step(done, len(self._found.sources), said.name, said.row))
 
 
 def _read(source: Source) -> Study:
@@ -201,33 +288,3 @@ def _read(source: Source) -> Study:
         )  # fmt: skip
     read = dicom.read_series(DicomFound(source.path, tuple(files), tuple(damaged), 0, 0), study=source.uid)
     return Study(source.path.name, str(source.path), read.volume, read.acquisition, dicom=read, notes=read.notes)
-
-
-def _told_of(result: Result) -> dict[str, Any]:
-    findings, certainty = result.findings, result.certainty
-    told: dict[str, Any] = {
-        "status": _STATUS[verdict(findings, certainty)],
-        "volume_ml": findings.volume_ml,
-        "lesions": len(findings.lesions),
-        "slices": len(findings.slices),
-        "highest_probability": findings.highest_probability,
-        "warnings": tuple(one.name for one in result.warnings),
-    }
-    if certainty is not None:
-        told |= {"study_probability": round(certainty.study, 6), "abstained": certainty.abstained}
-        if certainty.volume_ml is not None:
-            low_ml, high_ml = (round(end, 4) for end in certainty.volume_ml)
-            told |= {"volume_low_ml": low_ml, "volume_high_ml": high_ml, "interval_coverage": certainty.coverage}
-    return told
-
-
-def _told(error: BleedmapError) -> str:
-    words = f"{error.found} (needed: {error.needed}; remedy: {error.remedy})"
-    return words.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _fault(error: Exception) -> str:
-    """Kind and place alone: the message may quote what the file says of a patient."""
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if "bleedmap" in Path(one.filename).parts]
-    place = f" in {Path(frames[-1].filename).stem}.{frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-    return f"unexpected {type(error).__name__}{place}: a fault of the program, please report it"

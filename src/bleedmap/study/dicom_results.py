@@ -107,7 +107,8 @@ def dicom_results(
     """
     producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid)
     measures = lesion_measures(lesion_rows(result))
-    labels = np.minimum(label_lesions(result.mask.array), max(len(measures), 1)).astype(np.uint8)
+    labels = label_lesions(result.mask.array)
+    labels = np.minimum(labels, max(len(measures), 1), out=labels).astype(np.uint8)
     mask = mask_segmentation(series, labels, measures, producer)
     report = measurement_report(
         mask,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import ByteArray
-from bleedmap.figures.overlay import SliceView, draw_sheet, draw_slice
+from bleedmap.figures.overlay import SliceView, draw_sheet, draw_slice, font
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.segment import preprocessing_of
 from bleedmap.preprocess import head_frame
@@ -89,10 +89,10 @@ def slice_views(result: Result, chosen: Sequence[int]) -> list[SliceView]:
 
 def lettered(picture: Image.Image, sides: tuple[str, str]) -> Image.Image:
     """The same picture, with the patient's sides written at its left and right edge."""
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(15, picture.width // 24))
+    pen, size = ImageDraw.Draw(picture), max(15, picture.width // 24)
     margin, middle = picture.width // 40, picture.height // 2
     for letter, x, anchor in zip(sides, (margin, picture.width - margin), ("lm", "rm"), strict=True):
-        pen.text((x, middle), letter, _INK, font, anchor=anchor, stroke_width=2, stroke_fill=_PAPER)
+        pen.text((x, middle), letter, _INK, font(size), anchor=anchor, stroke_width=2, stroke_fill=_PAPER)
     return picture
 
 
@@ -145,7 +145,7 @@ def _between_words(picture: Image.Image, above: str, below: str) -> ByteArray:
     pen = ImageDraw.Draw(sheet)
     for words, middle in ((above, strip // 2), (below, sheet.height - strip // 2)):
         fitting = size
-        while fitting > size // 2 and pen.textlength(words, ImageFont.load_default(fitting)) > widest:
+        while fitting > size // 2 and pen.textlength(words, font(fitting)) > widest:
             fitting -= 1
-        pen.text((size, middle), words, _INK, ImageFont.load_default(fitting), anchor="lm")
+        pen.text((size, middle), words, _INK, font(fitting), anchor="lm")
     return np.asarray(sheet)

@@ -59,7 +59,7 @@ def segment(
     *,
     weights: str | Path | None = None,
     threshold: float | None = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     accept: tuple[str, ...] = (),
     study: str | None = None,
     series: int | None = None,
@@ -70,7 +70,7 @@ def segment(
         source: a folder, zip or file of DICOM, a NIfTI file in HU, or a `Volume`.
         weights: installed weights by name, or an .onnx file; None: the installed ones.
         threshold: lesion from this probability on; None: the weights' own.
-        precision: 'fp32' is the same on every machine; 'auto' may take bf16, faster.
+        precision: as `bleedmap.inference.openvino_backend.OpenVinoBackend`.
         accept: names of input checks whose refusal is overruled, on the caller's responsibility.
         study: Study Instance UID, where the folder holds several.
         series: series number, in place of the one that would be chosen.
@@ -112,7 +112,7 @@ class Segmenter:
         weights: str | Path | None = None,
         *,
         threshold: float | None = None,
-        precision: Precision = "fp32",
+        precision: Precision = "auto",
         threads: int | None = None,
     ) -> "Segmenter":
         """Load weights into OpenVINO.
