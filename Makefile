@@ -13,13 +13,12 @@ help: ## list the targets
 demo: $(VENV)/base.stamp ## make a phantom head CT, segment it, leave the picture in demo/
 	$(BIN)/bleedmap demo -o demo --overwrite
 
-# Two processes: in one of twenty minutes, torch after everything else once ended in a segmentation fault, cause not found.
-TRAINING := $(shell grep -lE 'torch|train' tests/test_*.py)
+# Measured by the clock, so with nothing beside them; in one process with all others torch once ended in a fault, too.
+TIMED := tests/test_speed.py tests/test_bench.py
 
 test: $(VENV)/dev.stamp ## run the tests
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(TRAINING))
-	$(BIN)/python -m pytest $(filter-out tests/test_speed.py,$(TRAINING))
-	$(BIN)/python -m pytest tests/test_speed.py  # late in one process with all others torch once ended in a fault
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(TIMED))
+	$(BIN)/python -m pytest $(TIMED)
 
 check: $(VENV)/dev.stamp ## lint, format, types, import contracts, docs
 	$(BIN)/ruff check .

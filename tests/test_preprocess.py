@@ -13,6 +13,8 @@ from bleedmap.postprocess import label_lesions, lesions, to_mask
 from bleedmap.preprocess import (
     Frame,
     Preprocessing,
+    _area_bands,
+    _linear_bands,
     head_frame,
     network_input,
     resize_back,
@@ -329,3 +331,12 @@ def test_neighbours_lie_feet_first_and_ends_repeat() -> None:
 def test_impossible_preprocessing_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         Preprocessing(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pixels", [256, 512, 650])
+def test_no_product_is_large_enough_for_threads_of_blas(pixels: int) -> None:
+    """OpenBLAS computes a product with one thread below 4 · 65,536 multiplications (interface/gemm.c); with more it
+    waits for cores that others hold."""
+    for bands in (_area_bands(pixels, -3.5, 1.05 * pixels, 224), _linear_bands(pixels, 9, 0.9 * pixels, 224)):
+        assert sum(band.rows.stop - band.rows.start for band in bands) > 200
+        assert max(band.weights.size for band in bands) * pixels <= 4 * 65536
