@@ -12,7 +12,7 @@ from bleedmap.datasets.phantom import Bleed, PhantomSettings, make_phantom
 from bleedmap.errors import SettingsError
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.segment import preprocessing_of
-from bleedmap.models.openvino_runtime import ov, read_model, upsampling_apart
+from bleedmap.models.openvino_runtime import core, read_model, upsampling_apart
 from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.postprocess import to_mask
 from bleedmap.preprocess import network_input, with_neighbours
@@ -33,7 +33,7 @@ def slices(shipped: WeightsFile) -> FloatArray:
 
 
 def capabilities() -> list[str]:
-    told: list[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    told: list[str] = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return told
 
 
@@ -53,7 +53,7 @@ def test_auto_is_within_the_stated_tolerance_of_fp32(shipped: WeightsFile, slice
     assert exact.record.precision == "fp32"
     assert first.labels is not None
     assert second.labels is not None
-    if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert faster.record.precision == "fp32, decoder bf16"
         assert not np.array_equal(first.probability, second.probability)  # it is used
         np.testing.assert_allclose(second.labels, first.labels, atol=1e-4)
@@ -67,7 +67,7 @@ def test_auto_is_within_the_stated_tolerance_of_fp32(shipped: WeightsFile, slice
 
 def test_the_two_parts_are_the_whole(shipped: WeightsFile, slices: FloatArray) -> None:
     def compiled(model: Any) -> Any:
-        return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+        return core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
 
     model = read_model(shipped.content)
     model.reshape([1, *slices.shape[1:]])

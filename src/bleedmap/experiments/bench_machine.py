@@ -14,7 +14,7 @@ import numpy as np
 
 from bleedmap.arrays import FloatArray
 from bleedmap.inference.backends import available_threads
-from bleedmap.models.openvino_runtime import ov
+from bleedmap.models.openvino_runtime import core, ov
 
 MATRIX = 4096  # rows and columns of the product that stands for the machine's own rate
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # our precisions -> OpenVINO's, of what is not int8
@@ -26,7 +26,7 @@ _Answer = TypeVar("_Answer")
 def describe_machine() -> dict[str, Any]:
     """Processor, threads, memory, load at this moment (Unix), system, and versions of what computes."""
     return {
-        "processor": str(ov.Core().get_property("CPU", "FULL_DEVICE_NAME")),
+        "processor": str(core().get_property("CPU", "FULL_DEVICE_NAME")),
         "cores": _cores(),
         "threads": available_threads(),
         "memory_gib": _memory_gib(),
@@ -52,7 +52,7 @@ def matrix_product(precision: str, threads: int | None, side: int = MATRIX) -> C
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
-    request = ov.Core().compile_model(model, "CPU", config).create_infer_request()
+    request = core().compile_model(model, "CPU", config).create_infer_request()
 
     def multiply() -> float:
         begun = time.perf_counter()

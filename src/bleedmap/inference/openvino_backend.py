@@ -9,7 +9,7 @@ from bleedmap.errors import SettingsError
 from bleedmap.inference.backends import BackendRecord, Precision, Prediction, available_threads, check_threads
 from bleedmap.models.compiled import load_compiled
 from bleedmap.models.networks import LiteUNetSettings
-from bleedmap.models.openvino_runtime import ov
+from bleedmap.models.openvino_runtime import core, ov
 from bleedmap.models.weights import WeightsFile
 
 _NAMES = {"f32": "fp32", "f16": "fp16"}  # OpenVINO's -> ours
@@ -81,7 +81,7 @@ def _check_bf16(weights: WeightsFile) -> None:
 
 
 def _computes_bf16() -> bool:
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _runs_int8(compiled: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from bleedmap.errors import OutputError
 from bleedmap.io.files import written_whole
-from bleedmap.models.openvino_runtime import ov, read_model, upsampling_apart
+from bleedmap.models.openvino_runtime import core, ov, read_model, upsampling_apart
 from bleedmap.models.weights import WeightsFile
 
 Part = Literal["whole", "encoder", "decoder"]
@@ -58,16 +58,16 @@ def load_compiled(weights: WeightsFile, config: Mapping[str, str | int], threads
     Raises:
         RuntimeError: OpenVINO cannot compile the network.
     """
-    core, path = ov.Core(), None
+    path = None
     folder = cache_folder()
     if folder is not None and _is_private(folder):
-        key = _key(core, weights, config, threads, part)
+        key = _key(weights, config, threads, part)
         path = folder / f"{key}.blob"
         kept = _kept(path, key)
         if kept is not None:
             with suppress(RuntimeError):  # what OpenVINO no longer takes is made anew
-                return core.import_model(kept, "CPU", dict(config))
-    compiled = core.compile_model(_model(weights, part), "CPU", dict(config))
+                return core().import_model(kept, "CPU", dict(config))
+    compiled = core().compile_model(_model(weights, part), "CPU", dict(config))
     if path is not None:
         _keep(path, compiled)
     return compiled
@@ -100,7 +100,7 @@ def _is_private(folder: Path) -> bool:
     return sys.platform == "win32" or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
 
 
-def _key(core: Any, weights: WeightsFile, config: Mapping[str, str | int], threads: int, part: Part) -> str:
+def _key(weights: WeightsFile, config: Mapping[str, str | int], threads: int, part: Part) -> str:
     """Of all that a compiled network depends on; hexadecimal."""
     made_for = {
         "format": _FORMAT,
@@ -110,8 +110,8 @@ def _key(core: Any, weights: WeightsFile, config: Mapping[str, str | int], threa
         "config": dict(config),
         "threads": threads,
         "platform": f"{sys.platform} {platform.machine()}",
-        "processor": core.get_property("CPU", "FULL_DEVICE_NAME"),
-        "can": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+        "processor": core().get_property("CPU", "FULL_DEVICE_NAME"),
+        "can": sorted(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
         "instructions": _instructions(),
     }
     return hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ Its converter of other formats, half of the time that the import takes, is not l
 
 import importlib
 import sys
+from functools import lru_cache
 from typing import Any
 
 _CONVERTER = "openvino.tools.ovc"
@@ -18,13 +19,24 @@ if sys.modules[_CONVERTER] is None:
     del sys.modules[_CONVERTER]  # whoever wants it can still import it
 
 
+@lru_cache(maxsize=1)
+def core() -> Any:
+    """The process' one `ov.Core`, kept to its end.
+
+    OpenVINO 2026.4 sets a signal stack of its own for the thread that first uses a core's CPU plugin and gives back,
+    when the last of that core goes, the one that it had met. Of two cores, the second may so give back the first one's
+    freed stack: then the next signal, Ctrl-C or a child's end, kills the process.
+    """
+    return ov.Core()
+
+
 def read_model(content: bytes) -> Any:
     """An ONNX file's bytes -> OpenVINO's model.
 
     Raises:
         RuntimeError: not a network that OpenVINO can read.
     """
-    return ov.Core().read_model(content)
+    return core().read_model(content)
 
 
 def upsampling_apart(model: Any) -> tuple[Any, Any]:
