@@ -45,7 +45,7 @@ def answer(weights: WeightsFile) -> FloatArray:
 
 
 def blobs(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.blob"))
+    return sorted(folder.glob("*.bleedmap"))
 
 
 def blob_of_another_network(tmp_path: Path) -> bytes:
@@ -196,14 +196,42 @@ def test_two_processes_at_once(tiny: WeightsFile, folder: Path) -> None:
 def test_old_ones_and_what_was_left_unfinished_go(tiny: WeightsFile, folder: Path) -> None:
     folder.mkdir(mode=0o700)
     for number in range(KEPT + 3):
-        (folder / f"{number}.blob").write_bytes(b"x")
-        os.utime(folder / f"{number}.blob", (number, number))
-    (folder / ".part-1.x.blob").write_bytes(b"x")
-    os.utime(folder / ".part-1.x.blob", (1, 1))
-    (folder / ".part-2.x.blob").write_bytes(b"x")  # another process may be at it
+        (folder / f"{number}.bleedmap").write_bytes(b"x")
+        os.utime(folder / f"{number}.bleedmap", (number, number))
+    (folder / ".part-1.x.bleedmap").write_bytes(b"x")
+    os.utime(folder / ".part-1.x.bleedmap", (1, 1))
+    (folder / "openvino.blob").write_bytes(b"x")  # a stranger's
+    os.utime(folder / "openvino.blob", (1, 1))
+    (folder / ".part-2.x.bleedmap").write_bytes(b"x")  # another process may be at it
     answer(tiny)
     kept = {one.name for one in folder.iterdir()}
-    assert len(kept) == KEPT + 1
-    assert ".part-2.x.blob" in kept
-    assert "3.blob" not in kept
-    assert f"{KEPT + 2}.blob" in kept
+    assert len(kept) == KEPT + 2
+    assert "openvino.blob" in kept
+    assert ".part-2.x.bleedmap" in kept
+    assert "3.bleedmap" not in kept
+    assert f"{KEPT + 2}.bleedmap" in kept
+
+
+def test_a_file_that_others_may_have_written_is_not_read(tiny: WeightsFile, folder: Path) -> None:
+    answer(tiny)
+    (kept,) = blobs(folder)
+    assert not kept.stat().st_mode & 0o077
+    kept.chmod(0o660)
+    before = kept.stat().st_mtime_ns
+    answer(tiny)
+    (again,) = blobs(folder)
+    assert again.stat().st_mtime_ns > before  # made anew
+    assert not again.stat().st_mode & 0o077
+
+
+def test_a_folder_that_is_only_read_serves(tiny: WeightsFile, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = answer(tiny)
+    (kept,) = blobs(folder)
+    os.utime(kept, (1000, 1000))
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(compiled.os, "utime", refused)  # root, who runs this in a container, may write anywhere
+    assert np.array_equal(answer(tiny), expected)
+    assert kept.stat().st_mtime == 1000  # neither touched nor written again

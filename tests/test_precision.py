@@ -56,7 +56,7 @@ def test_auto_is_within_the_stated_tolerance_of_fp32(shipped: WeightsFile, slice
     if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert faster.record.precision == "fp32, decoder bf16"
         assert not np.array_equal(first.probability, second.probability)  # it is used
-        np.testing.assert_allclose(second.labels, first.labels, atol=1e-4)
+        assert np.array_equal(second.labels, first.labels)  # the encoder is the same
     else:
         assert faster.record.precision == "fp32"
     assert np.abs(first.probability - second.probability).max() < 0.02

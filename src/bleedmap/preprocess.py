@@ -20,8 +20,8 @@ STUDY_EDGES = (10, 90)  # percentiles of the slices' own edges: a slice with a h
 # longest slice, nose included). At 206 mm for such a head the view is 250 mm, 0.385 mm a pixel.
 TRAINING_VIEW_MM = 250.0
 _HEAD_STEP = 4  # pixels: the head is looked for on every fourth row and column
-# Rows of a resizing matrix that are multiplied at a time: so few that BLAS starts no threads for them. Where other
-# processes held the cores, 30 slices took 4.5 s with threads, 0.02 s without.
+# Rows of a resizing matrix that are multiplied at a time: so few that BLAS starts no threads for them (up to
+# 900 pixels a side). Where other processes held the cores, 30 slices took 4.5 s with threads, 0.02 s without.
 _BAND_ROWS = 8
 _STUDY_BANDS = 2  # kept: a study's slices share their frame, so that its rows and columns are computed once
 

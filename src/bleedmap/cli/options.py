@@ -29,8 +29,8 @@ weights_option = click.option(
 )
 inference_precision_option = click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
-    help="fp32: the same on every machine. auto: what is faster and keeps the answer, the decoder in bf16 where the "
-    "processor has it. bf16: all of it, faster still, other at lesions' edges.",
+    help="fp32: the same on every machine, up to rounding. auto: what is faster and keeps the answer, the decoder in "
+    "bf16 where the processor has it. bf16: all of it, faster still, other at lesions' edges.",
 )  # fmt: skip
 threshold_option = click.option(
     "--threshold", type=click.FloatRange(0, 1, min_open=True),

@@ -1,8 +1,9 @@
 """`bleedmap segment`."""
 
 import json
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from bleedmap.inference.backends import Precision
     from bleedmap.inference.inputs import Inputs
-    from bleedmap.study.segment import Segmenter
+    from bleedmap.study.segment import Segmenter, Study
 
 _BAR_FROM = 11  # slices; fewer are done before a bar could be read
 _SUMMARY = "summary.json"
@@ -184,13 +185,27 @@ def _study(path: Path, choice: _Choice, network: _Network, out: Path, overwrite:
         }  # fmt: skip
         _refuse_flags(of_dicom, "a NIfTI volume", "a DICOM study")
     accepted_names(choice.accept)
-    with ThreadPoolExecutor(max_workers=1) as beside:  # much of both is outside Python, so that they share two cores
-        reading = beside.submit(read_study, path, study=choice.study, series=choice.series)
-        segmenter = network.load()
-        study = reading.result()
+    reading = _beside(lambda: read_study(path, study=choice.study, series=choice.series))
+    segmenter = network.load()
+    study = reading.result()
     with _progress(len(study.volume.hu), as_json) as advance:
         result = segmenter.segment(study, accept=choice.accept, advance=advance)
     return save(result, out, overwrite=overwrite, dicom=choice.dicom, fractional=choice.fractional)
+
+
+def _beside(work: "Callable[[], Study]") -> "Future[Study]":
+    """Do it in a thread: much of reading and of loading is outside Python, so that they share two cores. Nobody waits
+    for that thread when the program ends by an error or by Ctrl-C."""
+    told: Future[Study] = Future()
+
+    def run() -> None:
+        try:
+            told.set_result(work())
+        except BaseException as error:
+            told.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return told
 
 
 def _pictures(

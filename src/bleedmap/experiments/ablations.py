@@ -96,7 +96,7 @@ def run_variant(experiment: Experiment, variant: Variant) -> dict[str, Any]:
     export_onnx(network, variant.recipe.size, network_record(within, variant.name, sides["train"], None), weights_file)
     predictor = Predictor(within, weights_file, mirrored=variant.mirrored)
     said = [predictor.said(one) for one in predictor.told(sides["validation"], f"judging {variant.name}")]
-    result = judged(said) | {"name": variant.name, "words": variant.words, "steps": variant.recipe.steps}
+    result = judged(said) | {"name": variant.name, "words": variant.words, "steps": _steps(variant)}
     write_json(stored, result)
     return result
 
@@ -114,6 +114,12 @@ def _trained(experiment: Experiment, variant: Variant) -> LiteUNet:
         variant.recipe, pools, experiment.machine, folder, _start(experiment, variant),
         lambda step, losses: experiment.report(f"training {variant.name}", step, steps, f"dice {losses['dice']:.3f}"),
     )  # fmt: skip
+
+
+def _steps(variant: Variant) -> int:
+    """All on patients, those of the training that it begins with among them."""
+    before = [one for one in VARIANTS if one.name == variant.start]
+    return variant.recipe.steps + sum(map(_steps, before))
 
 
 def _start(experiment: Experiment, variant: Variant) -> dict[str, Tensor] | None:

@@ -116,11 +116,13 @@ def _add_int8(weights: WeightsFile, threads: int | None, runners: list[Runner], 
             quantize.quantize_int8(weights, phantom_slices(weights), path, {"data": "a phantom, for speed alone"})
             _add_quantised(locate(path), threads, runners, left_out)
     except (ModuleNotFoundError, MissingExtraError):
-        left_out["int8"] = "no int8 file lies beside the weights, and making one needs pip install 'bleedmap[int8]'"
+        left_out["int8"] = (
+            "no int8 file of these weights lies beside them, and making one needs pip install 'bleedmap[int8]'"
+        )
     else:
         left_out["int8 on real slices"] = (
-            "no int8 file lies beside the weights: it was calibrated on a phantom's slices, so that its difference "
-            "says nothing about real ones"
+            "no int8 file of these weights lies beside them: it was calibrated on a phantom's slices, so that its "
+            "difference says nothing about real ones"
         )
 
 

@@ -51,7 +51,7 @@ class Experiment:
         data: CT-ICH.
         folds: the protocol's.
         folder: of all files.
-        machine: device and precision of training; predictions run in OpenVINO, fp32, as a user's.
+        machine: device and precision of training; predictions run in OpenVINO, fp32.
         recipe: of the folds.
         pretraining: of the network that all of them begin with.
         report: called as work goes on.
@@ -228,7 +228,7 @@ def made_of(experiment: Experiment) -> dict[str, Any]:
     return {
         "recipe": experiment.recipe.to_dict(), "pretraining": experiment.pretraining.to_dict(),
         "trained_on": experiment.machine.describe(), "predicted_on": "OpenVINO, fp32, from the exported fp16 weights",
-        "recipe_level": "fixed beforehand: no ablation was run on these folds before their test sides were predicted",
+        "recipe_level": "fixed beforehand: the recipe that the program had before any ablation was run",
         "retrained_with_validation": False, "seed": experiment.recipe.seed, "code": code_version(),
     }  # fmt: skip
 
@@ -256,7 +256,7 @@ def network_record(
 
 
 class Predictor:
-    """An exported network on patients of CT-ICH, the way `bleedmap segment` runs it."""
+    """An exported network on patients of CT-ICH, as `bleedmap segment --precision fp32` runs it."""
 
     def __init__(self, experiment: Experiment, weights_file: Path, *, mirrored: bool = False) -> None:
         self._experiment, self._mirrored = experiment, mirrored

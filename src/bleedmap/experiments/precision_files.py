@@ -24,7 +24,7 @@ class Answer:
     """A study in one number format, held against the same in fp32.
 
     Attributes:
-        form: the precision that the backend states: 'fp32', what '--precision auto' takes here, or 'int8'.
+        form: the precision that the backend states: 'fp32', what '--precision auto' takes here, 'bf16' or 'int8'.
         backend: what computed it.
         study: counts and verdict, on the slices' own grid.
         told: what a reader is told: a bleed, none, or that no verdict is given.
@@ -114,9 +114,10 @@ def summarise(folds: Sequence[FoldAnswers]) -> dict[str, Any]:
     A format could be a default where the mean volume Dice falls by less than `LARGEST_FALL` and no study's verdict
     changes.
     """
-    forms = list(dict.fromkeys(answer.form for fold in folds for answer in fold.answers))
-    scores = {form: _scores(folds, form) for form in forms}
     told = _of(folds, REFERENCE)
+    found = list(dict.fromkeys(answer.form for fold in folds for answer in fold.answers))
+    forms = [form for form in found if len(_of(folds, form)) == len(told)]
+    scores = {form: _scores(folds, form) for form in forms}
     rows = []
     for form in forms:
         answers = _of(folds, form)
@@ -130,7 +131,9 @@ def summarise(folds: Sequence[FoldAnswers]) -> dict[str, Any]:
     return {
         "folds": [one.choices.fold for one in folds], "patients": len(told),
         "bleeding": sum(bool(one.study.counts.reference.any()) for one in told),
-        "left_out": {name: why for fold in folds for name, why in fold.left_out.items()}, "formats": rows,
+        "left_out": {name: why for fold in folds for name, why in fold.left_out.items()}
+        | {form: "not measured in all of these folds" for form in found if form not in forms},
+        "formats": rows,
     }  # fmt: skip
 
 

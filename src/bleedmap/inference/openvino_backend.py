@@ -21,9 +21,9 @@ class OpenVinoBackend:
 
     Args:
         weights: a checked ONNX file.
-        precision: 'fp32' gives every machine the same answer, torch's; 'auto' the fastest known to keep it: where the
-            processor has bf16, `LiteUNet`'s decoder is in bf16, whose rounding hardly shows, as the encoder's does;
-            'bf16' is all in bf16, other at lesions' edges.
+        precision: 'fp32' gives every machine the same answer up to rounding, torch's; 'auto' the fastest known to keep
+            it: where the processor has bf16, `LiteUNet`'s decoder is in bf16, whose rounding hardly shows, as the
+            encoder's does; 'bf16' is all in bf16, other at lesions' edges.
         threads: of the processor's; None: OpenVINO's own choice.
 
     Raises:

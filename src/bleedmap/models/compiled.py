@@ -24,6 +24,7 @@ Part = Literal["whole", "encoder", "decoder"]
 _PARTS = ("encoder", "decoder")
 VARIABLE = "BLEEDMAP_CACHE"  # a folder for the files, or 'off'
 KEPT = 8  # files; those used last
+_SUFFIX = ".bleedmap"  # nobody else's: the folder may hold other files
 _FORMAT = 1  # of the files; counted up where their making changes
 _LEFT_S = 3600.0  # an unfinished file of this age is a killed process'
 _DIGEST = hashlib.sha256().digest_size  # bytes
@@ -33,7 +34,7 @@ def cache_folder() -> Path | None:
     """Where compiled networks are kept: `BLEEDMAP_CACHE`, or the platform's folder for caches; None: nowhere."""
     stated = os.environ.get(VARIABLE, "").strip()
     if stated:
-        return None if stated.lower() == "off" else Path(stated)
+        return None if stated.lower() == "off" else Path(stated).expanduser()
     try:
         home = Path.home()
     except RuntimeError:  # no HOME, and a user without an entry
@@ -62,7 +63,7 @@ def load_compiled(weights: WeightsFile, config: Mapping[str, str | int], threads
     folder = cache_folder()
     if folder is not None and _is_private(folder):
         key = _key(weights, config, threads, part)
-        path = folder / f"{key}.blob"
+        path = folder / f"{key}{_SUFFIX}"
         kept = _kept(path, key)
         if kept is not None:
             with suppress(RuntimeError):  # what OpenVINO no longer takes is made anew
@@ -97,6 +98,11 @@ def _is_private(folder: Path) -> bool:
         found = folder.stat()
     except OSError:
         return False
+    return _is_ours(found)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether it belongs to this user and nobody else can write to it; Windows' own rights are trusted."""
     return sys.platform == "win32" or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
 
 
@@ -127,10 +133,13 @@ def _instructions() -> str:
 def _kept(path: Path, key: str) -> bytes | None:
     """The blob of a whole, undamaged file, which counts as used; else None."""
     try:
+        if not _is_ours(path.stat()):
+            return None
         content = path.read_bytes()
-        os.utime(path)
     except OSError:
         return None
+    with suppress(OSError):  # a folder that is only read
+        os.utime(path)
     blob = content[_DIGEST:]
     return blob if content[:_DIGEST] == _digest(key, blob) else None
 
@@ -140,13 +149,14 @@ def _keep(path: Path, compiled: Any) -> None:
     with suppress(OutputError, OSError, RuntimeError):
         blob = compiled.export_model().getvalue()
         with written_whole(path) as beside:
+            beside.touch(mode=0o600)
             beside.write_bytes(sealed(path.stem, blob))
         _tidy(path.parent)
 
 
 def _tidy(folder: Path) -> None:
     """Keep the `KEPT` files used last; nothing of killed processes."""
-    blobs = sorted(folder.glob("*.blob"), key=lambda one: one.stat().st_mtime, reverse=True)
+    blobs = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda one: one.stat().st_mtime, reverse=True)
     finished = [one for one in blobs if not one.name.startswith(".")]
     left = [one for one in blobs if one.name.startswith(".") and time.time() - one.stat().st_mtime > _LEFT_S]
     for one in [*finished[KEPT:], *left]:

@@ -16,7 +16,7 @@ from bleedmap.training.samples import Samples
 
 HEIGHT_SLICES = 2  # heads are compared from the top; scans begin at different heights, but end at the vertex
 LEAST_KEPT = 0.6  # of the lesion's area: where the skull leaves less of it, nothing is pasted
-_RIM = 7  # pixels: the lesion is widened by 3 and fades out over the next 7
+_RIM = 7  # pixels: side of the squares by which the lesion is widened, then smoothed: it fades out within 6 pixels
 _AIR, _BONE = 0.02, 0.98  # of the window
 
 

@@ -33,7 +33,7 @@ class Recipe:
         alone: part of the samples whose neighbours are replaced by the slice itself, as for a single picture.
         seed: of everything random.
         pasted: part of the lesion and phantom samples whose lesion is pasted into a patient's lesion-free slice
-            (`bleedmap.training.pasting`).
+            (`bleedmap.training.pasting`); a phantom slice without one gives way to that slice.
     """
 
     size: int = 224
@@ -63,11 +63,14 @@ class Recipe:
             or min(counts) < 0
             or sum(counts) < 1
             or (self.phantom and not self.phantoms)
+            or not 0 <= self.pasted <= 1
         ):
             raise SettingsError(
                 "recipe",
-                found=f"size {self.size}, steps {self.steps}, slices of a batch {counts}, phantoms {self.phantoms}",
-                needed="a size that 32 divides, a step and a slice a batch at least, phantoms where a batch has some",
+                found=f"size {self.size}, steps {self.steps}, slices of a batch {counts}, phantoms {self.phantoms}, "
+                f"pasted {self.pasted}",
+                needed="a size that 32 divides, a step and a slice a batch at least, phantoms where a batch has some, "
+                "a pasted part of 0 to 1",
                 remedy="start from the recipe that docs/model.md names",
             )
 
