@@ -150,7 +150,7 @@ def test_peers_5_no_finding_still_gives_every_result(tmp_path):
     assert read.number_of_segments == 1
     assert read.NumberOfFrames == 6
     assert not read.pixel_array.any()
-    assert "not detected" in read.SeriesDescription
+    assert "no hemorrhage outlined" in read.SeriesDescription
     report = hd.sr.srread(written(tmp_path, results.report))
     assert "not detected" in report.SeriesDescription
     assert report.content.get_volumetric_roi_measurement_groups() == []

@@ -14,10 +14,32 @@ from bleedmap.cli.options import data_option, device_option, json_option, precis
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from bleedmap.datasets.ct_ich import CtIch
+    from bleedmap.datasets.protocol_folds import ProtocolFolds
     from bleedmap.experiments.folds import Experiment, Report
 
 ALL = "all"
 _LINE_EVERY_S = 30.0
+
+
+def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
+    """The data set and the protocol's folds of it.
+
+    Raises:
+        SplitError: these are not the files that the folds were drawn from.
+    """
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.datasets.protocol_folds import protocol_folds
+    from bleedmap.errors import SplitError
+
+    dataset, folds = open_ct_ich(data_root(data)), protocol_folds()
+    if dataset.content_sha256() != folds.data_sha256:
+        raise SplitError(
+            dataset.root, found="other files than the folds were drawn from",
+            needed="CT-ICH 1.0.0, whole and unchanged",
+            remedy="check it with `bleedmap data verify`",
+        )  # fmt: skip
+    return dataset, folds
 
 
 @click.command(short_help="Train our own recipe on the protocol's folds, and the network that ships.")
@@ -43,21 +65,12 @@ def command(out: Path, wanted: tuple[str, ...], data: Path | None, device: str, 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT.
     """
-    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.datasets.protocol_folds import protocol_folds
-    from bleedmap.errors import SplitError
     from bleedmap.experiments.folds import Experiment
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
-    dataset, folds = open_ct_ich(data_root(data)), protocol_folds()
-    if dataset.content_sha256() != folds.data_sha256:
-        raise SplitError(
-            dataset.root, found="other files than the folds were drawn from",
-            needed="CT-ICH 1.0.0, whole and unchanged",
-            remedy="check it with `bleedmap data verify`",
-        )  # fmt: skip
+    dataset, folds = open_with_folds(data)
     with _Progress() as report:
         experiment = Experiment(dataset, folds, out, machine, report=report)
         try:
@@ -133,8 +146,6 @@ def ablations(
     bleedmap reproduce ablations -o folds --data ct-ich                        all: hours on a CPU
     bleedmap reproduce ablations -o folds --data ct-ich --only no-phantoms
     """
-    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.datasets.protocol_folds import protocol_folds
     from bleedmap.experiments.ablations import VARIANTS, run_variant
     from bleedmap.experiments.folds import Experiment
     from bleedmap.training.device import choose_machine, keep_memory
@@ -144,9 +155,9 @@ def ablations(
     if unknown := set(wanted) - set(names):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}", param_hint="--only")
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
-    dataset = open_ct_ich(data_root(data))
+    dataset, folds = open_with_folds(data)
     with _Progress() as report:
-        experiment = Experiment(dataset, protocol_folds(), out, machine, report=report)
+        experiment = Experiment(dataset, folds, out, machine, report=report)
         found = [run_variant(experiment, one) for one in VARIANTS if one.name in (wanted or names)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -177,15 +188,13 @@ def strangers(out: Path, data: Path | None, as_json: bool) -> None:
     \b
     bleedmap reproduce strangers -o folds --data ct-ich
     """
-    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.datasets.protocol_folds import protocol_folds
     from bleedmap.experiments.folds import Experiment
     from bleedmap.experiments.strangers import strangers as put_to
     from bleedmap.training.device import choose_machine
 
-    dataset = open_ct_ich(data_root(data))
+    dataset, folds = open_with_folds(data)
     with _Progress() as report:
-        found = put_to(Experiment(dataset, protocol_folds(), out, choose_machine("cpu"), report=report))
+        found = put_to(Experiment(dataset, folds, out, choose_machine("cpu"), report=report))
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

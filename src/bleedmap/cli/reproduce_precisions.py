@@ -48,12 +48,11 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
     bleedmap reproduce precisions -o folds --data ct-ich
     bleedmap reproduce precisions -o folds --data ct-ich --fold 1 --patients 4
     """
-    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.datasets.protocol_folds import protocol_folds
+    from bleedmap.cli.reproduce_folds import open_with_folds
     from bleedmap.experiments.precision_files import summarise
     from bleedmap.experiments.precisions import compare_fold
 
-    dataset, folds = open_ct_ich(data_root(data)), protocol_folds()
+    dataset, folds = open_with_folds(data)
     found = []
     for number in sorted(map(int, set(wanted or FOLDS))):
         with progress_bar(f"fold {number}", quiet=as_json) as progress:

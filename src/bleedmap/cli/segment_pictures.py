@@ -63,6 +63,6 @@ def _each_picture(job: _Job, pictures: tuple[Picture, ...]) -> Iterator[tuple[Fl
 
 def _sheet(name: str, grey: ByteArray, probability: FloatArray, mask: BoolArray, threshold: float) -> ByteArray:
     pixels = int(mask.sum())
-    verdict = f"hemorrhage found, {pixels:,} pixels" if pixels else "no hemorrhage found"
+    verdict = f"{pixels:,} pixels marked" if pixels else "nothing marked"
     view = SliceView(grey, probability, f"highest probability {probability.max():.2f}")
     return draw_sheet([view], title=f"{name}: {verdict}", footer=RESEARCH_ONLY, threshold=threshold)

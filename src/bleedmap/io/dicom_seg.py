@@ -58,9 +58,9 @@ def mask_segmentation(
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
     """
-    names = [one.label for one in lesions] or ["Intracranial hemorrhage: not detected"]
+    names = [one.label for one in lesions] or ["Intracranial hemorrhage: none outlined"]
     volume_ml = sum(one.volume_ml for one in lesions)
-    found = f"hemorrhage {volume_ml:.1f} mL" if lesions else "hemorrhage not detected"
+    found = f"hemorrhage {volume_ml:.1f} mL" if lesions else "no hemorrhage outlined"
     segments = [_segment(number, name, producer) for number, name in enumerate(names, 1)]
     return _segmentation(
         series, labels, SegmentationTypeValues.BINARY, segments, producer,

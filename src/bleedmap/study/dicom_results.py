@@ -92,7 +92,7 @@ def dicom_results(
     made_at: datetime,
     new_uid: Callable[[], str] = generate_uid,
 ) -> DicomResults:
-    """The DICOM results of a study that was read from DICOM; a negative one has them too, saying 'not detected'.
+    """The DICOM results of a study that was read from DICOM; a negative one has them too.
 
     Args:
         result: the segmented study.
