@@ -271,6 +271,13 @@ def test_other_settings_are_refused_or_everything_is_made_anew(
     assert run(*command, "--threshold", 0.9, "--overwrite") == 0
     assert (out / "a_head/a_head_dseg.nii.gz").read_bytes() != mask
     assert rows_of(out)["a_head"]["volume_ml"] < before["a_head"]["volume_ml"]
+    settings = json.loads((out / ".batch/settings.json").read_text("utf-8"))
+    elsewhere = settings | {"precision": "as another processor computes"}
+    (out / ".batch/settings.json").write_text(json.dumps(elsewhere), "utf-8")
+    capsys.readouterr()
+    assert run(*command, "--threshold", 0.9) == 2
+    assert "for several machines give --precision fp32 from the start" in capsys.readouterr().err
+    (out / ".batch/settings.json").write_text(json.dumps(settings), "utf-8")
     (tmp_path / "other").mkdir()
     shutil.copy(three / "b/head.nii", tmp_path / "other/head.nii")
     assert run("batch", tmp_path / "other", "-o", out, "--weights", weights, "--threshold", 0.9) == 2

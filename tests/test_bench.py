@@ -184,7 +184,10 @@ def made_record() -> dict:
         },
         "growth": {
             "slices": sizes, "pixels": sizes,
-            "studies": [{"studies": 1, "seconds": 4.0, "seconds_per_study": 4.0, "peak_mib": None}],
+            "studies": [
+                {"studies": count, "processes": processes, "seconds": 4.0, "seconds_per_study": 4.0, "peak_mib": None}
+                for count, processes in ((1, 1), (10, 2))
+            ],
         },
         "training": {
             "machine": "cpu, fp32", "size": 224, "batch": 8, "ours_slices_per_s": 20.0, "plain_slices_per_s": 10.0,
@@ -200,7 +203,8 @@ def test_tables_and_picture_tell_every_part(tmp_path, capsys, monkeypatch):
     for words in (
         "openvino fp32",
         "rest of segmenting",
-        "batch of 1",
+        "batch of 1, a fresh process",
+        "batch of 10, 2 fresh processes, MiB of the first",
         "the recipe, cpu, fp32",
         "left out: int8",
         "40%",

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bleedmap.study.batch_find import Found
 
 _TABLE_ROWS, _REASONS = 50, 10
-_PROCESSES = 4  # more are faster where there are cores, and memory, for them
 _STYLES = {
     "found": "bold red",
     "not found": "green",
@@ -49,12 +48,12 @@ _STYLES = {
 @inference_precision_option
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N",
-    help="Of the processor's threads, how many the network uses in each process; default: its share of all.",
+    help="Of the processor's threads, how many the network uses in each process; default: all, shared out evenly.",
 )  # fmt: skip
 @click.option(
     "--processes", type=click.IntRange(1, 64), metavar="N",
-    help="Studies at a time, each in a process of its own of about 0.5 GB; default: as many as the processor has "
-    f"threads, at most {_PROCESSES}.",
+    help="Studies at a time, each in a process of its own of about 0.5 GB, fewer where there are few studies; default: "
+    "as many as the processor has threads, at most 4.",
 )  # fmt: skip
 @threshold_option
 @click.option(
@@ -86,7 +85,8 @@ def command(
 
     A study that cannot be read or fails an input check is refused, with the reason in its row; the others go on. Stop
     it at any moment and give the same command again: what is done is not done again, unless a study's files changed
-    since. Several processes share the work, and several such commands at once do too.
+    since. Several processes share the work, and several such commands at once do too: on several machines give them
+    --precision fp32 from the start, since auto depends on the processor and results of two kinds do not mix.
 
     'No verdict': the program abstains and says why; what it outlined is there, not to be relied on.
 
@@ -100,10 +100,15 @@ def command(
     bleedmap batch studies/ -o results/
     bleedmap batch studies/ -o results/ --retry --accept slice-count
     """
-    from bleedmap.inference.backends import available_threads
+    from bleedmap.study.memory import collect_seldom
+
+    collect_seldom()
+    from bleedmap.inference.backends import available_threads, check_threads
+    from bleedmap.models.weights import locate
     from bleedmap.study.batch import BatchOptions, Company, run_batch
     from bleedmap.study.batch_find import find_studies
-    from bleedmap.study.batch_record import refuse_strangers
+    from bleedmap.study.batch_record import open_studies, refuse_strangers
+    from bleedmap.study.batch_workers import processes_for
 
     if folder.resolve().is_relative_to(out.resolve()):
         raise OutputError(
@@ -111,12 +116,14 @@ def command(
             remedy="give another folder with -o",
         )  # fmt: skip
     refuse_strangers(out)
-    processes = processes or min(available_threads(), _PROCESSES)
+    check_threads(threads)
+    locate(weights)  # what is wrong with it is said before the search
+    with progress_bar("Looking for studies", quiet=as_json) as seen:
+        found = find_studies(folder, out, lambda files: seen(files, files))
+    processes = processes_for(open_studies(found, out, retry=retry, overwrite=overwrite), processes)
     threads = threads or max(1, available_threads() // processes)
     company = Company(processes - 1, weights, threshold, precision, threads)
     segmenter = company.load()
-    with progress_bar("Looking for studies", quiet=as_json) as seen:
-        found = find_studies(folder, out, lambda files: seen(files, files))
     options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite)
     with _progress(found, quiet=as_json) as report:
         summary = run_batch(found, out, segmenter, options, report, company)
@@ -148,6 +155,8 @@ def _progress(found: "Found", *, quiet: bool) -> "Iterator[Callable[[Step], None
             if not started:  # what earlier runs did says nothing of the speed
                 progress.reset(task, total=step.of, completed=int(step.done))
                 started = True
+            if step.exit_code:
+                progress.console.print(_lost(step), highlight=False)
             progress.update(task, completed=step.done, description=_shown(step.name))
 
         yield report
@@ -159,6 +168,8 @@ def _lines() -> "Callable[[Step], None]":
     def report(step: "Step") -> None:
         nonlocal done_before
         done_before = step.done if done_before < 0 else done_before
+        if step.exit_code:
+            click.echo(_lost(step), err=True)
         if step.row is None:
             return
         done = step.done - done_before
@@ -168,6 +179,10 @@ def _lines() -> "Callable[[Step], None]":
         click.echo(f"{line}; {left_s / 60:,.1f} min left", err=True)
 
     return report
+
+
+def _lost(step: "Step") -> str:
+    return f"one of the processes ended early, exit code {step.exit_code}; the others take its studies"
 
 
 def _shown(name: str) -> str:

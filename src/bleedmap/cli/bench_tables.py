@@ -76,7 +76,8 @@ def _growth(found: dict[str, Any]) -> Table:
             name = f"{one['shape'][number]} {key}: {_times(one['shape'])}, warm"
             table.add_row(name, f"{one['seconds']:.2f}", each, _mib(one["peak_mib"]))
     for one in found["studies"]:
-        name = f"batch of {one['studies']}, a fresh process"
+        several = f"{one['processes']} fresh processes, MiB of the first"
+        name = f"batch of {one['studies']}, {several if one['processes'] > 1 else 'a fresh process'}"
         each = f"{one['seconds_per_study']:.2f} s a study"
         table.add_row(name, f"{one['seconds']:.2f}", each, _mib(one["peak_mib"]))
     return table

@@ -27,10 +27,6 @@ VERBS = {
     "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
 }
 
-# A study's run makes 200,000 small objects that stay, mostly dictionaries of DICOM. Searching them for cycles at each
-# 700 new ones, as Python does by itself, takes a tenth of its time and frees nothing.
-_COLLECTED_FROM = 200_000
-
 _EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
     "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce",
@@ -72,8 +68,7 @@ def bleedmap() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a BleedmapError is printed without a traceback, exit code 2."""
-    gc.set_threshold(_COLLECTED_FROM)
-    atexit.register(gc.freeze)  # else Python searches them all for cycles once more on its way out: half a second
+    atexit.register(gc.freeze)  # else Python searches all objects for cycles on its way out: of a study, half a second
     try:
         bleedmap.main(args=arguments, prog_name="bleedmap")
     except BleedmapError as error:

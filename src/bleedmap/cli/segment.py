@@ -107,6 +107,9 @@ def command(
     bleedmap segment head.nii.gz -o result/ --json
     bleedmap segment slices/*.jpg -o result/
     """
+    from bleedmap.study.memory import collect_seldom
+
+    collect_seldom()  # before the modules below bring their thousands
     from bleedmap.cli.segment_summary import print_summary
     from bleedmap.inference.inputs import gather
     from bleedmap.io.files import refuse_folder

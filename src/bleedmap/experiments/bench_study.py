@@ -17,6 +17,7 @@ from bleedmap.datasets.phantom_bleeds import Bleed
 from bleedmap.datasets.phantom_dicom import CtOptions, ct_instances, write_series
 from bleedmap.experiments.bench_machine import in_fresh_process, peak_mib
 from bleedmap.inference.backends import Backend, BackendRecord, Prediction
+from bleedmap.study.batch_workers import processes_for
 from bleedmap.study.save import save
 from bleedmap.study.segment import Segmenter, read_study
 from bleedmap.volume import Volume
@@ -140,7 +141,7 @@ def measure_growth(
     load: Load, repeats: int, studies: int, shape: tuple[int, int, int],
     progress: Progress = lambda done, of: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Warm seconds and memory by slices, by pixels, and `bleedmap batch` by studies.
+    """Warm seconds and memory by slices, by pixels, and `bleedmap batch` by studies: memory of its first process.
 
     Args:
         load: what computes.
@@ -176,7 +177,7 @@ def _batch(load: Load, turns: int, count: int, shape: tuple[int, int, int]) -> d
         ]
     seconds = median(one for one, _ in runs)
     return {
-        "studies": count, "shape": list(shape), "seconds": round(seconds, 3),
+        "studies": count, "processes": processes_for(count), "shape": list(shape), "seconds": round(seconds, 3),
         "seconds_per_study": round(seconds / count, 3), "peak_mib": _highest(runs),
         "times": [round(one, 3) for one, _ in runs],
     }  # fmt: skip

@@ -120,6 +120,6 @@ def _line(axes: Axes, sizes: Sequence[int], found: Sequence[Record]) -> None:
     if None not in peaks:
         right = axes.twinx()
         right.plot(sizes, peaks, color=style.PALETTE[1], marker="s", markersize=3, linestyle=(0, (3, 1.5)))
-        right.set_ylabel("MiB", color=style.PALETTE[1])
+        right.set_ylabel("MiB of the first process", color=style.PALETTE[1])
         right.set_ylim(bottom=0)
         right.spines["right"].set_visible(True)

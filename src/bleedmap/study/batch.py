@@ -1,5 +1,6 @@
 """Many studies, in one process or several; each ends in a row of the summary, whatever happens."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from bleedmap.study.batch_find import Found, Source
 from bleedmap.study.batch_names import shown
 from bleedmap.study.batch_record import Record, Records, Row
 from bleedmap.study.batch_told import told_of_error, told_of_fault, told_of_result
-from bleedmap.study.batch_workers import beside
+from bleedmap.study.batch_workers import beside, processes_for
 from bleedmap.study.gate import accepted_names
+from bleedmap.study.memory import collect_seldom
 from bleedmap.study.save import save
 from bleedmap.study.segment import Segmenter, Study, read_study
 
@@ -45,7 +47,6 @@ class BatchOptions:
 
 PLAIN = BatchOptions()
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
-_STUDIES_TO_START = 3  # are done while a process begins and loads its network
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,16 @@ class Step:
         of: all studies.
         name: of the one that this is about.
         row: of the one that has just ended, else None.
+        process: which of the further processes is at it; None: this one.
+        exit_code: of that process, if it has just ended early; the others take its studies.
     """
 
     done: float
     of: int
     name: str
     row: Row | None = None
+    process: int | None = None
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,6 @@ class Company:
 
 
 ALONE = Company()
-
-
 Report = Callable[[Step], None]
 
 
@@ -110,7 +113,7 @@ def run_batch(
         segmenter: the network and its threshold.
         options: the rest.
         report: called at each study's begin and end, and after each share of its slices; from one thread at a time.
-        company: further processes that take their share.
+        company: further processes that take their share, at most so many.
 
     Returns:
         What `summary.json` holds: 'studies' (a row each), 'counts' by status, 'passed_by'.
@@ -124,7 +127,7 @@ def run_batch(
     known = _Known(records.names(found), {one.key: one for one in records.all()})
     batch = _Batch(found, records, segmenter, options, known, report)
     work = partial(_take_part, found, out, records.settings, options, known, company)
-    with beside(min(company.processes, batch.worth_of_company()), work, batch.heard):
+    with beside(batch.worth_of_company(company.processes), work, batch.heard, batch.ended):
         for wait in (False, True):  # at last, for those that other processes are at: who is killed leaves its study
             batch.turns(wait=wait)
     return records.write_summary(found)
@@ -151,13 +154,14 @@ def _take_part(
     found: Found, out: Path, settings: dict[str, Any], options: BatchOptions, known: _Known, company: Company,
     say: Callable[[_Said], None],
 ) -> None:  # fmt: skip
-    """Another process' part. What stops it, as a full disk, stops the first one too, which tells the user."""
+    """Another process' part. What stops it, as a full disk, mostly stops the first one too, which says why."""
+    collect_seldom()
     try:
         batch = _Batch(found, Records(out, settings), company.load(), options, known, said=say)
         for wait in (False, True):
             batch.turns(wait=wait)
-    except BleedmapError:
-        pass
+    except BleedmapError as error:
+        sys.exit(error.exit_code)
 
 
 def _settings(found: Found, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
@@ -184,17 +188,16 @@ class _Batch:
         self._found, self._records, self._segmenter = found, records, segmenter
         self._options, self._report, self._tell = options, report, said
         self._names, self._before = known.names, known.before
-        self._open = [one for one in found.sources if not self._is_settled(one, self._before.get(one.key))]
+        self._open = [one for one in found.sources if self._is_open(one, self._before.get(one.key))]
         unsettled = {one.key for one in self._open}
         self._done = {self._names[one.key] for one in found.sources if one.key not in unsettled}
-        self._shares: dict[int | None, float] = {}  # of the study that a process is at; None: this process
+        self._at: dict[int | None, _Said] = {}  # the last that each process told
         self._lock = threading.Lock()
 
-    def _is_settled(self, source: Source, record: Record | None) -> bool:
-        """Whether a study needs no turn. What another process did since we began holds, retry or not."""
-        if record is None or not self._records.is_done(record, source):
-            return False
-        return record.row.has_results or not self._options.retry or record != self._before.get(source.key)
+    def _is_open(self, source: Source, record: Record | None) -> bool:
+        """Whether a study needs a turn. What another process did since we began holds, retry or not."""
+        retry = self._options.retry and record == self._before.get(source.key)
+        return not self._records.is_done(record, source, retry=retry)
 
     def turns(self, *, wait: bool) -> None:
         """Give each open study its turn; without `wait`, those that other processes are at stay open."""
@@ -202,22 +205,29 @@ class _Batch:
             with self._records.claim(source.key, wait=wait) as ours:
                 if not ours:
                     continue
-                if not self._is_settled(source, self._records.read(source.key)):
+                if self._is_open(source, self._records.read(source.key)):
                     self._turn(source)
                 self._open.remove(source)
                 self._done.add(self._names[source.key])
 
-    def worth_of_company(self) -> int:
-        """How many more processes have something to do until this one alone would be done."""
-        return max(0, (len(self._open) - 1) // _STUDIES_TO_START)
+    def worth_of_company(self, most: int) -> int:
+        """How many more processes to begin, of so many."""
+        return processes_for(len(self._open), most + 1) - 1
 
-    def heard(self, process: int, said: _Said | None) -> None:
-        """What another process tells; None: it has ended."""
-        if said is not None:
-            self._step(process, said)
-            return
+    def heard(self, process: int | None, said: _Said) -> None:
+        """What a process tells; None: this one."""
         with self._lock:
-            self._shares.pop(process, None)
+            self._at[process] = said
+            if said.row is not None:
+                self._done.add(said.name)
+            self._report(self._step(said.name, row=said.row, process=process))
+
+    def ended(self, process: int, exit_code: int) -> None:
+        """Another process has."""
+        with self._lock:
+            last = self._at.pop(process, None)
+            if exit_code:
+                self._report(self._step(last.name if last else "", process=process, exit_code=exit_code))
 
     def _turn(self, source: Source) -> None:
         name, begun = self._names[source.key], time.monotonic()
@@ -259,15 +269,11 @@ class _Batch:
     def _say(self, name: str, share: float = 0, row: Row | None = None) -> None:
         said = _Said(name, share, row)
         self._tell(said)
-        self._step(None, said)
+        self.heard(None, said)
 
-    def _step(self, process: int | None, said: _Said) -> None:
-        with self._lock:
-            self._shares[process] = said.share if said.row is None else 0
-            if said.row is not None:
-                self._done.add(said.name)
-            done = len(self._done) + sum(self._shares.values())
-            self._report(Step(done, len(self._found.sources), said.name, said.row))
+    def _step(self, name: str, **rest: Any) -> Step:
+        done = len(self._done) + sum(one.share for one in self._at.values())
+        return Step(done, len(self._found.sources), name, **rest)
 
 
 def _read(source: Source) -> Study:

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+from uuid import uuid4
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.errors import OutputError, SettingsError
@@ -24,7 +25,7 @@ from bleedmap.study.batch_names import name_studies, short_hash
 
 Status = Literal["found", "not found", "no verdict", "refused", "failed"]
 SUMMARY_JSON, SUMMARY_CSV = "summary.json", "summary.csv"
-_STATE = ".batch"
+_STATE, _SETTINGS = ".batch", "settings.json"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run these
 
 
@@ -76,12 +77,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Record:
-    """A study that has had its turn."""
+    """A study that has had its turn; `turn` is another for each."""
 
     key: str
     digest: str
     settings: dict[str, Any]
     row: Row
+    turn: str
 
 
 class Records:
@@ -106,7 +108,7 @@ class Records:
         refuse_strangers(out)
         records = cls(out, settings)
         with records._locked("settings", wait=True):
-            file = records._state / "settings.json"
+            file = records._state / _SETTINGS
             earlier = _json(file)
             if earlier not in (None, settings) and not overwrite:
                 raise _other_settings(out, earlier, settings)
@@ -129,11 +131,11 @@ class Records:
         """A study's record, where there is one."""
         return self._parsed(self._file(key))
 
-    def is_done(self, record: Record | None, source: Source) -> bool:
-        """Whether a record holds for these files and settings, with its results in their place."""
+    def is_done(self, record: Record | None, source: Source, *, retry: bool) -> bool:
+        """Whether a record holds for these files and settings; with its results in their place, or refused for good."""
         if record is None or record.digest != source.digest or record.settings != self.settings:
             return False
-        return not record.row.has_results or (self.out / record.row.name / SUMMARY_JSON).is_file()
+        return (self.out / record.row.name / SUMMARY_JSON).is_file() if record.row.has_results else not retry
 
     def claim(self, key: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Yields whether no other process is at this study; while inside, none can be."""
@@ -161,8 +163,8 @@ class Records:
             shutil.rmtree(work)
         except OSError as error:
             raise output_error(place, error) from error
-        content = {"key": source.key, "digest": source.digest, "settings": self.settings, "row": asdict(row)}
-        write_json(self._file(source.key), content)
+        record = Record(source.key, source.digest, self.settings, row, turn=uuid4().hex)
+        write_json(self._file(source.key), asdict(record))
 
     def write_summary(self, found: Found) -> dict[str, Any]:
         """The table of all studies, as JSON and CSV, and what the JSON holds.
@@ -196,9 +198,18 @@ class Records:
             content = _json(path)
             lists = {name: tuple(content["row"].get(name, ())) for name in ("abstained", "warnings")}
             row = Row(**content["row"] | lists)
-            return Record(content["key"], content["digest"], content["settings"], row)
+            return Record(content["key"], content["digest"], content["settings"], row, content["turn"])
         except (KeyError, TypeError):
             return None  # changed by someone: the study has its turn again
+
+
+def open_studies(found: Found, out: Path, *, retry: bool, overwrite: bool) -> int:
+    """How many studies need a turn, as is known before the network is loaded; with `overwrite` it may be all."""
+    if overwrite:
+        return len(found.sources)
+    records = Records(out, _json(out / _STATE / _SETTINGS))  # others than these would be refused
+    known = {one.key: one for one in records.all()}
+    return sum(not records.is_done(known.get(one.key), one, retry=retry) for one in found.sources)
 
 
 def refuse_strangers(out: Path) -> None:
@@ -234,10 +245,12 @@ def _json(path: Path) -> Any:
 def _other_settings(out: Path, earlier: Any, settings: dict[str, Any]) -> SettingsError:
     before = earlier if isinstance(earlier, dict) else {}
     other = [f"{name} {before.get(name)!r}, now {now!r}" for name, now in settings.items() if before.get(name) != now]
+    remedy = "give another folder with -o, or --overwrite to make all results anew"
+    if before.get("precision") != settings["precision"]:
+        remedy += "; for several machines give --precision fp32 from the start: auto depends on the processor"
     return SettingsError(
         out, found=f"holds results made with other settings: {'; '.join(other)}",
-        needed="the same settings for all studies of a summary",
-        remedy="give another folder with -o, or --overwrite to make all results anew",
+        needed="the same settings for all studies of a summary", remedy=remedy,
     )  # fmt: skip
 
 

@@ -5,61 +5,108 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from bleedmap.inference.backends import available_threads
+
 # numpy's matrix products here are small; threads of their own would take the cores from the other processes.
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-Heard = Callable[[int, Any], None]  # a process' number, and what it said; at last None
+_PROCESSES = 4  # by default: more are faster where there are cores, and memory, for them
+_STUDIES_TO_START = 3  # are done while a process begins and loads its network
+Heard = Callable[[int, Any], None]  # a process' number, and what it said
+Ended = Callable[[int, int], None]  # a process' number, and its exit code, or minus the signal that ended it
 Work = Callable[[Callable[[Any], None]], None]  # what a process does, given how to say something
 
 
+def processes_for(studies: int, most: int | None = None) -> int:
+    """How many processes, this one included, a batch is worth: each has something to do until the others are done.
+
+    Args:
+        studies: that are open.
+        most: not more than these; None: as many as the processor has threads, at most 4.
+    """
+    return min(most or min(available_threads(), _PROCESSES), 1 + max(0, studies - 1) // _STUDIES_TO_START)
+
+
 @contextmanager
-def beside(count: int, work: Work, heard: Heard) -> Iterator[None]:
+def beside(count: int, work: Work, heard: Heard, ended: Ended) -> Iterator[None]:
     """Run `work` in `count` processes while inside; leaving waits for them, leaving by an error ends them.
 
-    They end with this process, however it ends, and Ctrl-C is this process' alone to answer.
+    They end with this process, however it ends, and Ctrl-C is this process' alone to answer. Where the system gives no
+    more processes, there are fewer.
 
     Args:
         count: of processes, 0 or more.
         work: a function of a module, or a partial of one, that can be sent to another process.
-        heard: called from a thread of each process.
+        heard: called from a thread for each process. Its error ends the processes at their next word, and is raised on
+            leaving.
+        ended: called from the same thread; an exit code other than 0 only where it was not this process that ended it.
     """
     started: list[tuple[SpawnProcess, threading.Thread]] = []
+    errors: list[BaseException] = []  # of this process, for which the others end
     try:
         for number in range(count):
-            started.append(_start(number, work, heard))
+            try:
+                started.append(_start(number, work, heard, ended, errors))
+            except OSError:  # of processes, files or memory there are no more
+                break
         yield
-    except BaseException:
+        for _, listening in started:
+            listening.join()
+    except BaseException as error:
+        errors.append(error)
         for process, _ in started:
             process.terminate()
-        raise
-    finally:
-        for process, listening in started:
-            process.join()
+        for _, listening in started:
             listening.join()
+        raise
+    if errors:
+        raise errors[0]
 
 
-def _start(number: int, work: Work, heard: Heard) -> tuple[SpawnProcess, threading.Thread]:
+def _start(
+    number: int, work: Work, heard: Heard, ended: Ended, errors: list[BaseException]
+) -> tuple[SpawnProcess, threading.Thread]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(work, theirs), daemon=True)
     with _without_interrupts(), _in_environment(dict.fromkeys(_ONE_THREAD, "1")):
         process.start()
     theirs.close()  # so that the other end's closing is seen
-    listening = threading.Thread(target=_listen, args=(number, ours, heard), daemon=True)
+    arguments = (process, ours, partial(heard, number), partial(ended, number), errors)
+    listening = threading.Thread(target=_listen, args=arguments, daemon=True)
     listening.start()
     return process, listening
 
 
-def _listen(number: int, connection: Connection, heard: Heard) -> None:
-    with connection, suppress(EOFError, OSError):  # it ended, or was ended in the middle of a word
-        while True:
-            heard(number, connection.recv())
-    heard(number, None)
+def _listen(
+    process: SpawnProcess, connection: Connection, heard: Callable[[Any], None], ended: Callable[[int], None],
+    errors: list[BaseException],
+) -> None:  # fmt: skip
+    """Until the process is silent, or this one has an error; then until it has ended."""
+    try:
+        with connection:
+            while not errors and (said := _received(connection)) is not None:
+                heard(said)
+    except Exception as error:
+        errors.append(error)
+    process.join()
+    try:
+        ended(0 if errors else process.exitcode or 0)
+    except Exception as error:
+        errors.append(error)
+
+
+def _received(connection: Connection) -> Any:
+    try:
+        return connection.recv()
+    except (EOFError, OSError):  # it ended, or was ended in the middle of a word
+        return None
 
 
 def _run(work: Work, connection: Connection) -> None:
@@ -67,7 +114,15 @@ def _run(work: Work, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with connection:
-        work(connection.send)
+        work(partial(_say, connection))
+
+
+def _say(connection: Connection, said: Any) -> None:
+    """Where nobody listens, the process ends at once: an error here would pass for one of its study."""
+    try:
+        connection.send(said)
+    except OSError:
+        os._exit(1)
 
 
 def _end_with_parent() -> None:
