@@ -61,7 +61,8 @@ def test_a_fold_is_compared_once_and_kept(fold, monkeypatch):
     assert not (folder / "fold-1" / RECORD_FILE).exists()  # a trial is not kept
     assert (folder / "fold-1" / INT8_FILE).stat().st_mtime_ns == made  # its network is
 
-    monkeypatch.setattr("bleedmap.datasets.protocol_folds.protocol_folds", lambda: FOLDS)
+    of_these = replace(FOLDS, data_sha256=data.content_sha256())
+    monkeypatch.setattr("bleedmap.datasets.protocol_folds.protocol_folds", lambda: of_these)
     words = ["-o", str(folder), "--data", str(data.root), "--fold", "1"]
     told = json.loads(CliRunner().invoke(command, [*words, "--json"], catch_exceptions=False).stdout)
     assert (told["folds"], told["patients"], told["bleeding"]) == ([1], 1, 1)
