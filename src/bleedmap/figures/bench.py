@@ -73,8 +73,9 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], words: Sequ
 
 def _network(axes: Axes, found: Record) -> None:
     backends = found["backends"]
+    names = [f"{one['name']} {one['precision']}".replace("fp32, ", "") for one in backends]  # the decoder's
     _bars(
-        axes, [f"{one['name']} {one['precision']}" for one in backends], [one["slices_per_s"] for one in backends],
+        axes, names, [one["slices_per_s"] for one in backends],
         [f"{one['slices_per_s']:.1f}; {one['ratio']:.2f}×, {one['share']:.0%}" for one in backends],
     )  # fmt: skip
 
@@ -112,14 +113,16 @@ def _by_studies(axes: Axes, found: Sequence[Record]) -> None:
 
 def _line(axes: Axes, sizes: Sequence[int], found: Sequence[Record]) -> None:
     """Seconds on the left; the most memory on the right, where it is known."""
-    axes.plot(sizes, [one["seconds"] for one in found], color=style.PALETTE[0], marker="o", markersize=3)
+    axes.plot(sizes, [one["seconds"] for one in found], color=style.PALETTE[0], marker="o", markersize=3, clip_on=False)
     axes.set_ylabel("s", color=style.PALETTE[0])
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     peaks = [one["peak_mib"] for one in found]
     if None not in peaks:
         right = axes.twinx()
-        right.plot(sizes, peaks, color=style.PALETTE[1], marker="s", markersize=3, linestyle=(0, (3, 1.5)))
+        right.plot(
+            sizes, peaks, color=style.PALETTE[1], marker="s", markersize=3, linestyle=(0, (3, 1.5)), clip_on=False
+        )
         right.set_ylabel("MiB of the first process", color=style.PALETTE[1])
         right.set_ylim(bottom=0)
         right.spines["right"].set_visible(True)
