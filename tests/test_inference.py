@@ -21,7 +21,7 @@ from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.splits import read_split
 from bleedmap.errors import BleedmapError, SettingsError, WeightsError
 from bleedmap.geometry import SliceGrid, axial_affine
-from bleedmap.inference.backends import BackendRecord
+from bleedmap.inference.backends import BackendRecord, Prediction
 from bleedmap.inference.inputs import gather, natural
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.results import summarise_pictures, summarise_volume, to_json
@@ -283,6 +283,29 @@ def test_a_bleed_is_marked_where_it_is(frame: str, shape: tuple[int, int], tmp_p
     found, true = probability[0] >= 0.5, hu[0] == 70
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.8
     assert probability[1].max() < 0.5
+
+
+def test_slices_of_air_are_asked_for_once_and_change_nothing(unet: WeightsFile) -> None:
+    head, random = head_hu(40, 56), np.random.default_rng(0)
+    hu = np.full((23, 40, 56), -1000, np.float32)
+    for index in (4, 5, 6, 11, 12, 13, 14, 15, 16, 17, 18):
+        hu[index] = head + random.normal(0, 8, head.shape)
+    backend, asked, seen = OpenVinoBackend(unet), [], list[int]()
+
+    class Counting:
+        record = backend.record
+
+        def predict(self, slices: FloatArray) -> Prediction:
+            asked.append(len(slices))
+            return backend.predict(slices)
+
+    said = segment_slices(hu, preprocessing_of(unet), Counting(), seen.append)
+    assert sum(asked) == 12
+    assert sum(seen) == 23
+    for index in range(23):
+        alone = segment_slices(hu[index : index + 1], preprocessing_of(unet), backend)
+        assert np.abs(said.probability[index] - alone.probability[0]).max() < 1e-6
+        assert said.extent[index] == pytest.approx(alone.extent[0], abs=1e-6)
 
 
 def test_chunks_change_nothing_and_progress_adds_up(tiny: WeightsFile) -> None:

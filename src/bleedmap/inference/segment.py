@@ -76,18 +76,32 @@ def segment_slices(
     probability, extent = np.empty(hu.shape, np.float32), np.empty(len(hu), np.float32)
     inputs, frames = network_input(hu, settings, pixel_mm)
     channels = with_neighbours(inputs, settings.neighbours)
+    asked, answer = _asked(channels)
     said = []
-    for start in range(0, len(hu), _CHUNK):
-        told = backend.predict(channels[start : start + _CHUNK])
-        for index, small in enumerate(told.probability, start):
-            probability[index] = resize_back(small, frames[index], (rows, columns))
-            extent[index] = small.mean()
+    for start in range(0, len(asked), _CHUNK):
+        told = backend.predict(channels[asked[start : start + _CHUNK]])
+        slices = 0
+        for number, small in enumerate(told.probability, start):
+            for index in np.flatnonzero(answer == number):
+                probability[index] = resize_back(small, frames[index], (rows, columns))
+                extent[index] = small.mean()
+                slices += 1
         said.append(told)
-        advance(len(told.probability))
-    labels, features = _together([one.labels for one in said]), _together([one.features for one in said])
+        advance(slices)
+    labels = _together([one.labels for one in said], answer)
+    features = _together([one.features for one in said], answer)
     return Segmented(np.clip(probability, 0, 1, out=probability), extent, labels, features)
 
 
-def _together(parts: list[FloatArray | None]) -> FloatArray | None:
+def _asked(channels: FloatArray) -> tuple[AnyArray, AnyArray]:
+    """Which slices the network is asked for, and which of its answers is each slice's: all that show air alone,
+    neighbours too, share the first one's."""
+    air = np.asarray(~channels.any(axis=(1, 2, 3)))
+    first, every = int(air.argmax()), np.arange(len(channels))
+    asked = np.flatnonzero(~air | (every == first))
+    return asked, np.searchsorted(asked, np.where(air, first, every))
+
+
+def _together(parts: list[FloatArray | None], answer: AnyArray) -> FloatArray | None:
     told = [one for one in parts if one is not None]
-    return np.concatenate(told) if told else None
+    return np.concatenate(told)[answer] if told else None
