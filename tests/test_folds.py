@@ -15,13 +15,14 @@ from bleedmap.datasets.protocol_folds import Fold, ProtocolFolds
 from bleedmap.errors import OutputError
 from bleedmap.experiments.ablations import Variant, run_variant
 from bleedmap.experiments.cross_validation_scores import cross_validation
-from bleedmap.experiments.folds import SHIPPED, Experiment, run_all, run_fold, together
+from bleedmap.experiments.folds import SHIPPED, Experiment, painted, run_all, run_fold, together
 from bleedmap.experiments.predictions import read_prediction
 from bleedmap.experiments.strangers import CHANGES, strangers
 from bleedmap.inference.certainty import settings_of
 from bleedmap.models.weights import locate
 from bleedmap.study.segment import Segmenter
 from bleedmap.training.device import choose_machine
+from bleedmap.training.fit import load_fitted
 from bleedmap.training.recipe import Recipe
 
 RECIPE = Recipe(size=64, steps=30, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
@@ -109,6 +110,25 @@ def test_what_is_finished_is_not_done_again(finished: Experiment) -> None:
     for number in (1, 2):
         run_fold(finished, number)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_further_recipe_goes_on_from_the_first_ones_network_of_the_same_patients(finished: Experiment) -> None:
+    recipe = replace(RECIPE, steps=2, learning_rate=1e-5, average=0.0)
+    further = replace(painted(finished), recipe=recipe)
+    records = run_fold(further, 1)
+    assert records.method != finished.method
+    assert records.made["before"] == finished.recipe.to_dict()
+    assert records.made["recipe_level"].startswith("Level B")
+    assert further.folder == finished.folder / "painted"
+    ours, theirs, others = (
+        load_fitted(folder / "network.safetensors", one).pixels.weight
+        for folder, one in (
+            (further.fold(1), recipe), (finished.fold(1), finished.recipe), (finished.fold(2), finished.recipe)
+        )
+    )  # fmt: skip
+    assert 0 < (ours - theirs).abs().max() < 0.1 * (ours - others).abs().max()
+    weights = locate(further.fold(1) / "network.onnx")
+    assert weights.record["trained_patients"] == [f"{one:03d}" for one in finished.folds.sides(1)["train"]]
 
 
 def test_the_network_of_all_patients_segments(finished: Experiment) -> None:

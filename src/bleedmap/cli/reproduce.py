@@ -18,13 +18,13 @@ def command() -> None:
     """Experiments run again: the 2021 thesis that this project grew from (Erazo, USFQ), and our own network's.
 
     \b
-    bleedmap reproduce thesis -o thesis --data ct-ich      the experiment and its report
-    bleedmap reproduce conventions                         what the numbers of its Table 1 can mean
-    bleedmap reproduce speed                               training speed beside a plain loop
-    bleedmap reproduce folds -o folds --data ct-ich        our own recipe, judged on patients that it has not seen
-    bleedmap reproduce ablations -o folds --data ct-ich    what each part of it is worth
-    bleedmap reproduce strangers -o folds --data ct-ich    whether it notices images unlike its training data
-    bleedmap reproduce precisions -o folds --data ct-ich   what bf16 and int8 cost against fp32
+    bleedmap reproduce thesis -o thesis --data ct-ich             the experiment and its report
+    bleedmap reproduce conventions                                what the numbers of its Table 1 can mean
+    bleedmap reproduce speed                                      training speed beside a plain loop
+    bleedmap reproduce folds -o folds --data ct-ich               our own, judged on patients that it has not seen
+    bleedmap reproduce ablations -o folds --data ct-ich           what each part of it is worth
+    bleedmap reproduce strangers -o folds/painted --data ct-ich   does it notice images unlike its training data?
+    bleedmap reproduce precisions -o folds/painted --data ct-ich  what bf16 and int8 cost against fp32
     """
 
 

@@ -48,31 +48,38 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
     "--fold", "wanted", type=click.Choice(["1", "2", "3", "4", "5", ALL]), multiple=True,
     help="Only this fold; 'all' is the network trained on all patients. Give it several times for several.",
 )  # fmt: skip
+@click.option(
+    "--recipe", type=click.Choice(["painted", "first"]), default="painted", show_default=True,
+    help="'painted' ships: it trains the first recipe's networks further, which are trained where they are not there.",
+)  # fmt: skip
 @data_option
 @device_option
 @precision_option
-def command(out: Path, wanted: tuple[str, ...], data: Path | None, device: str, precision: str) -> None:
+def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, device: str, precision: str) -> None:
     """Train our own recipe on the protocol's five folds by patient, and the network that ships.
 
-    In: the data set. Out, in OUT: a folder for each fold (weights, its choices, predictions, records); records.json
-    once all five are there; and all/, the network trained on every patient, with the folds' choices, as one .onnx file.
+    In: the data set. Out, in OUT/painted (OUT for the first recipe): a folder for each fold (weights, its choices,
+    predictions, records); records.json once all five are there; and all/, the network trained on every patient, with
+    the folds' choices, as one .onnx file.
 
     \b
     bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU, minutes on a GPU
     bleedmap reproduce folds -o folds --data ct-ich --fold 1     one fold
-    bleedmap evaluate --protocol cross-validation folds/records.json --predictions folds/predictions -o report
+    bleedmap evaluate --protocol cross-validation folds/painted/records.json \\
+        --predictions folds/painted/predictions -o report
 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT.
     """
-    from bleedmap.experiments.folds import Experiment
+    from bleedmap.experiments.folds import Experiment, painted
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     dataset, folds = open_with_folds(data)
     with _Progress() as report:
-        experiment = Experiment(dataset, folds, out, machine, report=report)
+        first = Experiment(dataset, folds, out, machine, report=report)
+        experiment = painted(first) if recipe == "painted" else first
         try:
             _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
         except KeyboardInterrupt:
@@ -176,7 +183,13 @@ def ablations(
 
 
 @click.command(short_help="Does the program notice images unlike those that it was trained on?")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of `reproduce folds`.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of folds: OUT/painted of `reproduce folds`.",
+)
 @data_option
 @json_option
 def strangers(out: Path, data: Path | None, as_json: bool) -> None:
@@ -186,7 +199,7 @@ def strangers(out: Path, data: Path | None, as_json: bool) -> None:
     and how many of twenty bleed-free test patients, so changed, are called unlike the training data.
 
     \b
-    bleedmap reproduce strangers -o folds --data ct-ich
+    bleedmap reproduce strangers -o folds/painted --data ct-ich
     """
     from bleedmap.experiments.folds import Experiment
     from bleedmap.experiments.strangers import strangers as put_to

@@ -14,15 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from bleedmap.experiments.fold_evidence import Said
-from bleedmap.experiments.folds import Experiment, Predictor, network_record, pretrained
+from bleedmap.experiments.folds import Experiment, Predictor, network_record, pools_of, pretrained
 from bleedmap.inference.certainty import slice_evidence
 from bleedmap.io.files import write_json
 from bleedmap.metrics.detection import roc_auc
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
 from bleedmap.training.fit import fit, load_fitted
-from bleedmap.training.recipe import RECIPE, Recipe
-from bleedmap.training.sampling import Pools
+from bleedmap.training.recipe import PAINTED, RECIPE, Recipe
 
 FOLD = 1
 STEPS = 600
@@ -76,6 +75,14 @@ VARIANTS = (
         "long-larger", "after 'as long as the folds', further steps at 320×320",
         replace(RECIPE, size=320, steps=800, learning_rate=5e-4, warm_up=0.1), start="long",
     ),
+    Variant(
+        "long-288", "after 'as long as the folds', further steps at 288×288",
+        replace(PAINTED, lesion=RECIPE.lesion, phantom=RECIPE.phantom, painted=0, paintings=0), start="long",
+    ),
+    Variant(
+        "painted", "the same steps with bleeds painted into bleed-free patients: what ships", PAINTED, start="long",
+        trained=f"painted/fold-{FOLD}",
+    ),
 )  # fmt: skip
 
 
@@ -107,9 +114,7 @@ def _trained(experiment: Experiment, variant: Variant) -> LiteUNet:
     if (folder / "network.safetensors").is_file():
         return load_fitted(folder / "network.safetensors", variant.recipe)
     within, steps = replace(experiment, recipe=variant.recipe), variant.recipe.steps
-    pools = Pools(
-        within.patients.of(experiment.folds.sides(FOLD)["train"]), within.phantoms if variant.recipe.phantom else None
-    )
+    pools = pools_of(within, experiment.folds.sides(FOLD)["train"])
     return fit(
         variant.recipe, pools, experiment.machine, folder, _start(experiment, variant),
         lambda step, losses: experiment.report(f"training {variant.name}", step, steps, f"dice {losses['dice']:.3f}"),

@@ -14,7 +14,14 @@ from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
 from bleedmap.datasets.protocol_folds import ProtocolFolds
 from bleedmap.errors import OutputError
-from bleedmap.experiments.fold_choices import OFFSET_VOXELS, Chosen, choose, choose_together
+from bleedmap.experiments.fold_choices import (
+    FIRST_THRESHOLDS,
+    OFFSET_VOXELS,
+    PIXEL_THRESHOLDS,
+    Chosen,
+    choose,
+    choose_together,
+)
 from bleedmap.experiments.fold_evidence import Said, read_evidence, write_evidence
 from bleedmap.experiments.out_of_fold import Choices, OutOfFold, StudyRecord, Verdict, read_out_of_fold, record_study
 from bleedmap.experiments.predictions import write_prediction
@@ -29,12 +36,19 @@ from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.postprocess import to_mask
 from bleedmap.training.device import Machine
 from bleedmap.training.fit import fit, load_fitted
-from bleedmap.training.recipe import PRETRAINING, RECIPE, Recipe
+from bleedmap.training.painting import load_paintings
+from bleedmap.training.recipe import PAINTED, PRETRAINING, RECIPE, Recipe
 from bleedmap.training.run import code_version
 from bleedmap.training.samples import Samples, load_patients, load_phantoms
 from bleedmap.training.sampling import Pools
 
-METHOD = "bleedmap, EfficientNet-Lite0 U-Net"
+_LEVEL = (
+    "Level B, and late: written when the first recipe's figures of every patient had been seen, and what it misses; "
+    "its parts were tried in fold 1, on training and validation patients. Weights, thresholds and calibration never "
+    "met their test patients."
+)
+FIRST_METHOD = "bleedmap, EfficientNet-Lite0 U-Net"
+PAINTED_METHOD = "bleedmap, the same, larger and with painted bleeds"
 SHIPPED = "ct-ich-lite"
 Report = Callable[[str, int, int, str], None]  # what is being done, done, of, last words
 
@@ -55,6 +69,10 @@ class Experiment:
         recipe: of the folds.
         pretraining: of the network that all of them begin with.
         report: called as work goes on.
+        method: its name in tables.
+        thresholds: of pixels, that a fold chooses among.
+        level: how the recipe was chosen, by docs/protocol.md.
+        before: the experiment whose networks of the same patients these go on from; None: from the phantoms'.
     """
 
     data: CtIch
@@ -64,12 +82,16 @@ class Experiment:
     recipe: Recipe = RECIPE
     pretraining: Recipe = PRETRAINING
     report: Report = _silent
+    method: str = FIRST_METHOD
+    thresholds: tuple[float, ...] = FIRST_THRESHOLDS
+    level: str = "fixed beforehand: the recipe that the program had before any ablation was run"
+    before: "Experiment | None" = None
 
     @cached_property
     def patients(self) -> Samples:
         """All patients' slices, as stored for training."""
         return load_patients(
-            self.data, self.recipe.stored(), self.folder / "cache",
+            self.data, self.recipe.stored(), self.first.folder / "cache",
             lambda done, of: self.report("reading patients", done, of, ""),
         )  # fmt: skip
 
@@ -80,6 +102,11 @@ class Experiment:
             self.recipe.phantoms, self.recipe.stored(), self.recipe.seed,
             lambda done, of: self.report("making phantoms", done, of, ""),
         )  # fmt: skip
+
+    @property
+    def first(self) -> "Experiment":
+        """The one that none came before: its folder holds what all share."""
+        return self if self.before is None else self.before.first
 
     def fold(self, number: int) -> Path:
         """The folder of a fold."""
@@ -96,6 +123,14 @@ class Experiment:
         return self.folder / "records.json"
 
 
+def painted(first: Experiment) -> Experiment:
+    """What ships: the first recipe's networks, trained on with `PAINTED`; files below the first's folder."""
+    return replace(
+        first, folder=first.folder / "painted", recipe=PAINTED, method=PAINTED_METHOD, thresholds=PIXEL_THRESHOLDS,
+        level=_LEVEL, before=first,
+    )  # fmt: skip
+
+
 def pretrained(experiment: Experiment) -> dict[str, Tensor]:
     """The weights that phantoms taught, trained where they are not there yet."""
     folder = experiment.folder / "phantoms"
@@ -107,19 +142,29 @@ def pretrained(experiment: Experiment) -> dict[str, Tensor]:
 
 
 def train(experiment: Experiment, name: str, patients: tuple[int, ...]) -> LiteUNet:
-    """Train on some patients, after the phantoms; `name` is the folder."""
-    weights = pretrained(experiment)
+    """Train on some patients, after what comes before; `name` is the folder."""
     folder = experiment.folder / name
-    if (folder / "network.safetensors").is_file():  # nothing to load for it
-        pools = Pools(_NOTHING, None)
+    if (folder / "network.safetensors").is_file():
+        return load_fitted(folder / "network.safetensors", experiment.recipe)
+    if experiment.before is None:
+        start = pretrained(experiment)
     else:
-        pools = Pools(experiment.patients.of(patients), experiment.phantoms if experiment.recipe.phantom else None)
-    return fit(experiment.recipe, pools, experiment.machine, folder, weights, _told(experiment, name, False))
+        start = dict(train(experiment.before, name, patients).state_dict())
+    pools = pools_of(experiment, patients)
+    return fit(experiment.recipe, pools, experiment.machine, folder, start, _told(experiment, name, False))
 
 
-_NOTHING = Samples(
-    np.empty((0, 1, 1), np.uint8), np.empty((0, 1, 1), np.uint8), np.empty((0, 6), np.float32), np.empty(0, np.int64)
-)
+def pools_of(experiment: Experiment, patients: tuple[int, ...]) -> Pools:
+    """What a batch is drawn from: those patients and, where the recipe has them, phantoms and paintings."""
+    recipe, samples = experiment.recipe, experiment.patients.of(patients)
+    return Pools(
+        samples,
+        experiment.phantoms if recipe.phantom else None,
+        load_paintings(
+            samples, recipe.paintings, recipe.seed,
+            lambda done, of: experiment.report("painting bleeds", done, of, ""),
+        ) if recipe.painted else None,
+    )  # fmt: skip
 
 
 def _told(experiment: Experiment, name: str, before: bool) -> Callable[[int, dict[str, float]], None]:
@@ -146,7 +191,8 @@ def run_fold(experiment: Experiment, number: int) -> OutOfFold:
     seen = predictor.told(sides["train"], f"fold {number}: what is familiar")
     features = [predictor.segmented(one).features for one in seen]
     validation = [predictor.said(one) for one in predictor.told(sides["validation"], f"fold {number}: choosing")]
-    chosen = choose(validation, np.concatenate([one for one in features if one is not None]))
+    familiar = np.concatenate([one for one in features if one is not None])
+    chosen = choose(validation, familiar, experiment.thresholds)
     record = network_record(experiment, f"ct-ich-fold-{number}", sides["train"], chosen)
     export_onnx(network, experiment.recipe.size, record, weights_file)
     del validation
@@ -159,7 +205,7 @@ def run_fold(experiment: Experiment, number: int) -> OutOfFold:
         number, experiment.recipe.steps, chosen.pixel_threshold, chosen.settings.slice_threshold,
         chosen.settings.study_threshold,
     )  # fmt: skip
-    records = OutOfFold(METHOD, experiment.folds.data_sha256, (choices,), studies, made_of(experiment))
+    records = OutOfFold(experiment.method, experiment.folds.data_sha256, (choices,), studies, made_of(experiment))
     records.write(stored)
     return records
 
@@ -226,11 +272,17 @@ def chosen_out_of_fold(experiment: Experiment, records: OutOfFold, features: Flo
 def made_of(experiment: Experiment) -> dict[str, Any]:
     """What a reader of the records should know."""
     return {
-        "recipe": experiment.recipe.to_dict(), "pretraining": experiment.pretraining.to_dict(),
+        **_training(experiment),
         "trained_on": experiment.machine.describe(), "predicted_on": "OpenVINO, fp32, from the exported fp16 weights",
-        "recipe_level": "fixed beforehand: the recipe that the program had before any ablation was run",
+        "recipe_level": experiment.level,
         "retrained_with_validation": False, "seed": experiment.recipe.seed, "code": code_version(),
     }  # fmt: skip
+
+
+def _training(experiment: Experiment) -> dict[str, Any]:
+    """All recipes, last first."""
+    before = {} if experiment.before is None else {"before": experiment.before.recipe.to_dict()}
+    return {"recipe": experiment.recipe.to_dict(), **before, "pretraining": experiment.pretraining.to_dict()}
 
 
 def network_record(
@@ -239,17 +291,20 @@ def network_record(
     """What the exported file says of itself."""
     settings = experiment.recipe.preprocessing()
     slices = sum(len(one.slices) for one in experiment.data.patients if one.number in patients)
+    each = experiment.recipe.paintings
+    painted_words = f", {each} synthetic bleeds painted into each patient without one" if each else ""
     return {
         "name": name,
         "network": experiment.recipe.network().to_dict(),
         "preprocessing": asdict(settings),
         "threshold": 0.5 if chosen is None else chosen.pixel_threshold,
         "certainty": None if chosen is None else chosen.settings.to_dict(),
-        "trained_on": f"{DATA[experiment.data.release]}: {slices:,} slices of {len(patients)} patients; before and "
-        f"among them {experiment.recipe.phantoms} phantoms (synthetic heads); first of all ImageNet",
+        "trained_on": f"{DATA[experiment.data.release]}: {slices:,} slices of {len(patients)} patients"
+        f"{painted_words}"
+        f"; before and among them {experiment.first.recipe.phantoms} phantoms (synthetic heads); first of all ImageNet",
         "trained_patients": [f"{one:03d}" for one in patients],
         "code": code_version(),
-        "training": {"recipe": experiment.recipe.to_dict(), "pretraining": experiment.pretraining.to_dict()},
+        "training": _training(experiment),
         "data_sha256": experiment.folds.data_sha256,
         "purpose": "research software, not a medical device",
     }

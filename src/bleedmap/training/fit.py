@@ -24,7 +24,7 @@ from bleedmap.training.sampling import Pools, apply, draw_step
 SAVE_EVERY_S = 60.0
 LARGEST_GRADIENT = 5.0  # norm over all parameters
 _REPORT_EVERY = 20  # steps
-_LATER = {"pasted": 0.0}  # what recipes of the first trainings did not name
+_LATER = {"pasted": 0.0, "painted": 0, "paintings": 0}  # what recipes of the first trainings did not name
 
 Report = Callable[[int, dict[str, float]], None]
 

@@ -27,10 +27,11 @@ _NONE: AnyArray = np.empty(0, np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Pools:
-    """Where a batch's slices come from: training patients, and phantoms."""
+    """Where a batch's slices come from: training patients, phantoms, and blood painted into those patients."""
 
     patients: Samples
     phantoms: Samples | None
+    paintings: Samples | None = None
 
     @cached_property
     def lesion_weights(self) -> DoubleArray:
@@ -45,10 +46,11 @@ class Pools:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One step's slices and changes, a row a sample: first lesion, then lesion-free slices, then phantoms'.
+    """One step's slices and changes, a row a sample: first lesion, then lesion-free slices, then phantoms', then
+    paintings.
 
     Attributes:
-        patient_rows, phantom_rows: rows in the two pools.
+        patient_rows, phantom_rows, painting_rows: rows in the three pools.
         mirror, upside_down, alone: (k,) left and right exchanged; neighbours exchanged; or replaced by the slice.
         affine: (k, 2, 3) output → input, in units of half the side.
         level, gain, noise, blur: (k,) in units of the window; blur above 0, sharpening below.
@@ -59,6 +61,7 @@ class Draw:
 
     patient_rows: AnyArray
     phantom_rows: AnyArray
+    painting_rows: AnyArray
     mirror: BoolArray
     upside_down: BoolArray
     alone: BoolArray
@@ -76,18 +79,20 @@ def draw_step(recipe: Recipe, pools: Pools, step: int) -> Draw:
     """Draw step number `step`; the same for the same recipe, pools and step."""
     random = np.random.default_rng([recipe.seed, step])
     patients = pools.patients
-    lesion = free = phantom = _NONE
+    lesion = free = phantom = painting = _NONE
     if recipe.lesion:
         lesion = random.choice(len(patients.study), recipe.lesion, p=pools.lesion_weights)
     if recipe.lesion_free:
         free = random.choice(np.flatnonzero(~patients.has_lesion), recipe.lesion_free)
     if pools.phantoms is not None:
         phantom = random.integers(0, len(pools.phantoms.study), recipe.phantom)
+    if pools.paintings is not None:
+        painting = random.integers(0, len(pools.paintings.study), recipe.painted)
     count, window = recipe.batch, BRAIN.width_hu
     strength = recipe.intensity
     blur = random.uniform(-SHARPEN, BLUR, count) * (random.random(count) < 0.5) * strength
     return Draw(
-        np.concatenate([lesion, free]), phantom,
+        np.concatenate([lesion, free]), phantom, painting,
         random.random(count) < 0.5, random.random(count) < 0.5, random.random(count) < recipe.alone,
         _affine(random, count, recipe.warp),
         random.uniform(-1, 1, count) * LEVEL_HU / window * strength,
@@ -106,7 +111,7 @@ def _pasting(
     """Drawn last: a recipe without it draws everything else as before."""
     if not recipe.pasted:
         return None
-    donors = np.concatenate([np.arange(len(lesion)), np.arange(recipe.batch - len(phantom), recipe.batch)])
+    donors = np.concatenate([np.arange(len(lesion)), len(lesion) + recipe.lesion_free + np.arange(len(phantom))])
     heights = [pools.patients.from_top[lesion]]
     if pools.phantoms is not None:
         heights.append(pools.phantoms.from_top[phantom])
@@ -137,6 +142,8 @@ def apply(draw: Draw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Tensor, Ten
     parts = [_gather(pools.patients, draw.patient_rows, recipe.neighbours)]
     if pools.phantoms is not None:
         parts.append(_gather(pools.phantoms, draw.phantom_rows, recipe.neighbours))
+    if pools.paintings is not None:
+        parts.append(_gather(pools.paintings, draw.painting_rows, recipe.neighbours))
     slices, masks, labels = (
         torch.cat([torch.from_numpy(one) for one in column]) for column in zip(*parts, strict=True)
     )

@@ -1,0 +1,357 @@
+"""Blood drawn into heads that have none: the anatomy is a patient's, the bleed of any size, site and density.
+
+After the synthetic tumours of Hu et al. (CVPR 2023, arXiv:2303.14869). Shapes follow where blood collects: lenses and
+crescents along the inner table, clots in the brain, contusions near its surface, sediment in a ventricle, films in
+sulci. Nothing is pushed aside, and no oedema grows beyond a rim. Lengths are mm by a guess: the pictures of CT-ICH
+have no pixel spacing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
+from bleedmap.errors import SettingsError
+from bleedmap.models.networks import LABELS
+from bleedmap.training.samples import Progress, Samples
+from bleedmap.window import BRAIN
+
+VIEW_MM, SLICE_MM = 216.0, 5.0  # side of the frame around a study's head, a guess; between slices
+_GREY_PER_HU = 255 / BRAIN.width_hu
+_LOWEST_HU = BRAIN.level_hu - BRAIN.width_hu / 2
+_AIR, _BONE = 20, 235  # grey; fat and air below, bone and its blurred edge above
+_LEAST_BRAIN_MM2 = 1500.0  # of a slice: below, base or vertex
+_LEAST_RIM = 0.85  # of the brain's outline that must lie along bone, else the base is open
+_LEAST_SLICES = 5
+_LEAST_PIXELS = 15  # of blood, for a slice to bear a lesion
+_TRIES = 4
+_RESIDUAL = 18  # grey: noise of the picture, not an edge
+_KINDS = ("EDH", "IPH", "contusions", "SDH", "IVH", "SAH")
+_CHANCES = (0.36, 0.18, 0.16, 0.14, 0.06, 0.10)  # rare types more often than among CT-ICH's slices
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What blood is drawn into.
+
+    Attributes:
+        grey: (slice, row, column) float32, 0 to 255 over the window.
+        inside: the same shape: within the skull.
+        depth: mm in the slice to the inner table; 0 outside.
+        smooth: grey, smoothed among the pixels inside.
+        residual: grey, what smoothing took away inside.
+        pixel_mm: between pixels.
+    """
+
+    grey: FloatArray
+    inside: BoolArray
+    depth: FloatArray
+    smooth: FloatArray
+    residual: FloatArray
+    pixel_mm: float
+
+
+def head_of(slices: ByteArray) -> Head:
+    """Find the inside of a skull; slices whose skull is open, as at the base, have none.
+
+    Args:
+        slices: (slice, row, column) uint8 of one study, in the frame of training samples.
+    """
+    pixel_mm = VIEW_MM / slices.shape[1]
+    grey = slices.astype(np.float32)
+    inside = np.stack([_within_skull(one, pixel_mm) for one in slices])
+    depth = np.stack([ndimage.distance_transform_edt(one) * pixel_mm for one in inside]).astype(np.float32)
+    return Head(
+        grey, inside, depth, _smoothed(np.minimum(grey, 200), inside, 1.2 / pixel_mm),
+        np.clip(np.where(inside, grey - _smoothed(grey, inside, 0.75 / pixel_mm), 0), -_RESIDUAL, _RESIDUAL), pixel_mm,
+    )  # fmt: skip
+
+
+def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArray, str] | None:
+    """Draw one bleed, or several contusions.
+
+    Returns:
+        The slices; blood's share of each pixel, both (slice, row, column); and the type, one of `LABELS`. None where
+        this head has no place for what was drawn.
+    """
+    kind = str(random.choice(_KINDS, p=_CHANCES))
+    share = _SHAPES[kind](random, head)
+    if share is None:
+        return None
+    blur = random.uniform(0.3, 0.75) / head.pixel_mm
+    share = ndimage.gaussian_filter(share, (random.uniform(0, 0.45), blur, blur)) * head.inside
+    if share.max() < 0.5:
+        return None
+    hu = random.uniform(52, 75) if random.random() < 0.7 else random.uniform(43, 54)  # fresh; or faint
+    box = _around(share > 0, 0)
+    shape = share[box].shape
+    uneven_hu = random.uniform(1, 5) * _noise(random, shape, 8.0, head) + random.uniform(0, 3) * _noise(
+        random, shape, 3.0, head
+    )
+    blood = (hu + uneven_hu - _LOWEST_HU) * _GREY_PER_HU + head.residual[box] * random.uniform(0.6, 1.1)
+    grey = head.grey
+    if kind in ("IPH", "contusions"):
+        grey = _with_oedema(grey, share, random.uniform(0, 8), head)
+    mixed = grey.copy()
+    mixed[box] += share[box] * (blood - grey[box])
+    mixed = np.where(head.depth < 2, np.maximum(mixed, grey), mixed)  # bone's blurred edge stays brighter
+    name = "IPH" if kind == "contusions" else kind
+    return np.asarray(np.clip(np.rint(np.where(head.inside, mixed, head.grey)), 0, 255), np.uint8), share, name
+
+
+def load_paintings(
+    patients: Samples, each: int, seed: int = 0, progress: Progress = lambda done, of: None
+) -> Samples:  # fmt: skip
+    """Draw `each` bleeds into each study without one; of each, the slices with blood and one on either side.
+
+    Args:
+        patients: whole studies; those with a lesion lend nothing.
+        each: bleeds of a study.
+        seed: of everything random, with the study's number.
+        progress: called with studies done and of how many.
+
+    Returns:
+        Samples whose studies are numbered from 0, one a bleed.
+
+    Raises:
+        SettingsError: no study is fit for it.
+    """
+    free = np.setdiff1d(patients.study, patients.study[patients.has_lesion])
+    drawn: list[tuple[ByteArray, ByteArray, FloatArray]] = []
+    for done, study in enumerate(free, start=1):
+        head = head_of(patients.slices[patients.study == study])
+        if np.count_nonzero(head.inside.any(axis=(1, 2))) >= _LEAST_SLICES:
+            for number in range(each):
+                random = np.random.default_rng([seed, int(study), number])
+                tries = (_sample(random, head) for _ in range(_TRIES))
+                sample = next((one for one in tries if one is not None), None)
+                drawn += [] if sample is None else [sample]
+        progress(done, len(free))
+    if not drawn:
+        raise SettingsError(
+            "paintings", found="no study without a lesion in whose skull blood can be drawn",
+            needed="one bleed-free study at least, of the whole head", remedy="train without paintings",
+        )  # fmt: skip
+    slices, masks, labels = (np.concatenate(column) for column in zip(*drawn, strict=True))
+    study = np.repeat(np.arange(len(drawn)), [len(one[0]) for one in drawn])
+    return Samples(slices, masks, labels, study)
+
+
+def _sample(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArray, FloatArray] | None:
+    """Slices, masks and labels of one bleed."""
+    painted = paint(random, head)
+    if painted is None:
+        return None
+    slices, share, name = painted
+    bleeds = np.count_nonzero(share > 0.5, axis=(1, 2)) >= _LEAST_PIXELS
+    if not bleeds.any():
+        return None
+    rows = np.flatnonzero(bleeds)
+    kept = slice(max(0, rows[0] - 1), rows[-1] + 2)
+    labels = np.zeros((len(slices), len(LABELS)), np.float32)
+    labels[bleeds, 0] = labels[bleeds, LABELS.index(name)] = 1
+    masks = np.asarray(np.rint(share * bleeds[:, None, None] * 255), np.uint8)
+    return slices[kept], masks[kept], labels[kept]
+
+
+def _within_skull(one: ByteArray, pixel_mm: float) -> BoolArray:
+    """(row, column): the largest tissue with bone on all four sides."""
+    nothing = np.zeros(one.shape, np.bool_)
+    bone, around = one >= _BONE, np.ones(one.shape, np.bool_)
+    for axis in (0, 1):
+        before = np.maximum.accumulate(bone, axis)
+        after = np.flip(np.maximum.accumulate(np.flip(bone, axis), axis), axis)
+        around &= before & after
+    tissue = around & ~bone & (one > _AIR)
+    steps = max(1, round(2.25 / pixel_mm))
+    labels, count = ndimage.label(ndimage.binary_opening(tissue, iterations=steps))
+    if not count:
+        return nothing
+    largest = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    if np.count_nonzero(largest) * pixel_mm**2 < _LEAST_BRAIN_MM2:
+        return nothing
+    brain = ndimage.binary_dilation(largest, iterations=max(1, steps - 1)) & tissue
+    rim = ndimage.binary_dilation(brain) & ~brain
+    if ndimage.binary_dilation(bone, iterations=steps)[rim].mean() < _LEAST_RIM:
+        return nothing
+    return np.asarray(ndimage.binary_fill_holes(brain), np.bool_)
+
+
+def _smoothed(grey: FloatArray, inside: BoolArray, sigma: float) -> FloatArray:
+    """Mean of the pixels inside, weighted by a Gaussian of `sigma` pixels in the slice."""
+    sigmas = (0, sigma, sigma)
+    weight = ndimage.gaussian_filter(inside.astype(np.float32), sigmas)
+    total = ndimage.gaussian_filter(np.where(inside, grey, np.float32(0)), sigmas)
+    return np.asarray(total / np.maximum(weight, 1e-3), np.float32)
+
+
+def _noise(random: np.random.Generator, shape: tuple[int, ...], grain_mm: float, head: Head) -> FloatArray:
+    """Structures of about `grain_mm`; mean 0, standard deviation 1."""
+    sigma = grain_mm / 2
+    white = random.standard_normal(shape, np.float32)
+    smooth = ndimage.gaussian_filter(white, (sigma / SLICE_MM, sigma / head.pixel_mm, sigma / head.pixel_mm))
+    return np.asarray((smooth - smooth.mean()) / max(float(smooth.std()), 1e-6), np.float32)
+
+
+def _around(found: BoolArray, reach: int) -> tuple[slice, ...]:
+    """The box around what is found, `reach` pixels wider in the slice."""
+    box = ndimage.find_objects(found.astype(np.uint8))[0]
+    wider = (0, reach, reach)
+    return tuple(slice(max(0, one.start - by), one.stop + by) for one, by in zip(box, wider, strict=True))
+
+
+def _with_oedema(grey: FloatArray, share: FloatArray, drop_hu: float, head: Head) -> FloatArray:
+    """Darker around the blood, by `drop_hu` beside it."""
+    box, sigma = _around(share > 0, round(12 / head.pixel_mm)), 3.5 / head.pixel_mm
+    rim = ndimage.gaussian_filter(share[box], (0.3, sigma, sigma)) * (head.depth[box] > 1.5)
+    darker = grey.copy()
+    darker[box] -= np.minimum(1.3 * rim, 1) * np.float32(drop_hu * _GREY_PER_HU)
+    return darker
+
+
+def _place(random: np.random.Generator, possible: BoolArray) -> AnyArray | None:
+    """One of the voxels; None where there is none."""
+    found = np.flatnonzero(possible)
+    return np.array(np.unravel_index(random.choice(found), possible.shape)) if len(found) else None
+
+
+def _between(random: np.random.Generator, low: float, high: float) -> float:
+    """Evenly over the logarithm: small ones are many."""
+    return float(np.exp(random.uniform(np.log(low), np.log(high))))
+
+
+@dataclass(frozen=True, eq=False)
+class _Site:
+    """A place and the box within reach of it: offsets in mm, broadcastable to the box."""
+
+    box: tuple[slice, ...]
+    z: FloatArray
+    y: FloatArray
+    x: FloatArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_shapes(self.z.shape, self.y.shape, self.x.shape)
+
+
+def _site(head: Head, centre: AnyArray, reach_mm: float) -> _Site:
+    box, offsets = [], []
+    for axis, (at, length) in enumerate(zip(centre, head.grey.shape, strict=True)):
+        step = SLICE_MM if axis == 0 else head.pixel_mm
+        reach = int(np.ceil(reach_mm / step))
+        span = slice(max(0, int(at) - reach), min(length, int(at) + reach + 1))
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        box.append(span)
+        offsets.append(((np.arange(span.start, span.stop) - at) * step).astype(np.float32).reshape(shape))
+    return _Site(tuple(box), *offsets)
+
+
+def _filled(head: Head, site: _Site, field: FloatArray, edge_mm: float = 1.2) -> FloatArray:
+    """A field in mm, negative inside → blood's share of every voxel of the head."""
+    share = np.zeros(head.grey.shape, np.float32)
+    share[site.box] = np.clip(0.5 - field / edge_mm, 0, 1) * head.inside[site.box]
+    return share
+
+
+def _along_the_table(
+    random: np.random.Generator, head: Head, radius: float, thick: float, power: int, one_side: bool
+) -> FloatArray | None:
+    """Between the inner table and a surface `thick` mm below it, thinner away from the middle."""
+    centre = _place(random, head.inside & (head.depth < 1.5 * max(1, head.pixel_mm)))
+    if centre is None:
+        return None
+    site = _site(head, centre, 1.5 * radius)
+    apart = np.sqrt((site.z + np.float32(random.uniform(-2, 2))) ** 2 + site.y**2 + site.x**2)
+    uneven = 1 + 0.2 * _noise(random, site.shape, 18.0, head)
+    field = head.depth[site.box] - thick * (1 - (apart / radius) ** power * uneven)
+    if one_side:  # the falx holds it
+        middle = head.grey.shape[2] / 2
+        side = 1 if centre[2] > middle else -1
+        beyond = np.float32(2 - side * (centre[2] - middle) * head.pixel_mm) - side * site.x
+        field = np.maximum(field, beyond)
+    return _filled(head, site, field)
+
+
+def _lens(random: np.random.Generator, head: Head) -> FloatArray | None:
+    radius = _between(random, 6, 38)
+    return _along_the_table(random, head, radius, float(np.clip(radius * random.uniform(0.2, 0.75), 2, 28)), 2, False)
+
+
+def _crescent(random: np.random.Generator, head: Head) -> FloatArray | None:
+    return _along_the_table(random, head, _between(random, 25, 80), _between(random, 2.5, 11), 4, True)
+
+
+def _clot(
+    random: np.random.Generator,
+    head: Head,
+    radii: tuple[float, float] = (4, 24),
+    depths: tuple[float, float] = (10, 60),
+) -> FloatArray | None:
+    """An ellipsoid with an irregular outline."""
+    centre = _place(random, (head.depth > depths[0]) & (head.depth < depths[1]))
+    if centre is None:
+        return None
+    radius = _between(random, *radii)
+    site = _site(head, centre, 2 * radius + 2)
+    stretch, angle = np.exp(random.uniform(-0.35, 0.35, 3)), random.uniform(0, np.pi)
+    along = site.x * np.float32(np.cos(angle)) + site.y * np.float32(np.sin(angle))
+    across = site.y * np.float32(np.cos(angle)) - site.x * np.float32(np.sin(angle))
+    apart = np.sqrt((site.z / stretch[0]) ** 2 + (along / stretch[1]) ** 2 + (across / stretch[2]) ** 2)
+    bumps = 0.18 * _noise(random, site.shape, max(6, radius), head) + 0.08 * _noise(
+        random, site.shape, max(3, radius / 3), head
+    )
+    return _filled(head, site, np.maximum(apart - radius * (1 + bumps), 0.8 - head.depth[site.box]))
+
+
+def _contusions(random: np.random.Generator, head: Head) -> FloatArray | None:
+    """One to five small clots near the brain's surface."""
+    found = [_clot(random, head, (2.5, 8), (2, 14)) for _ in range(int(random.integers(1, 6)))]
+    shares = [one for one in found if one is not None]
+    return np.maximum.reduce(shares) if shares else None
+
+
+def _sediment(random: np.random.Generator, head: Head) -> FloatArray | None:
+    """In the lower part of a space of fluid, of a patient who lies on his back."""
+    dark = (head.smooth < _grey(17)) & (head.depth > 18)
+    dark = np.stack([ndimage.binary_opening(one) for one in dark])
+    labels, _ = ndimage.label(dark)
+    volumes = np.bincount(labels.ravel()) * head.pixel_mm**2 * SLICE_MM
+    volumes[0] = 0
+    volumes[volumes < 400] = 0  # mm³
+    if not volumes.any():
+        return None
+    one = labels == random.choice(len(volumes), p=volumes / volumes.sum())
+    rows = np.flatnonzero(one.any(axis=(0, 2)))
+    level = random.uniform(rows[0] - 5, rows[-1])
+    below = one & (np.arange(one.shape[1])[:, None] >= level)
+    sigma = 0.6 / head.pixel_mm
+    return np.asarray(ndimage.gaussian_filter(below.astype(np.float32), (0.3, sigma, sigma)), np.float32)
+
+
+def _film(random: np.random.Generator, head: Head) -> FloatArray | None:
+    """In what is darker than its surroundings, sulci and cisterns, around a place."""
+    centre = _place(random, (head.depth > 1) & (head.depth < 60))
+    if centre is None:
+        return None
+    radius = _between(random, 10, 45)
+    site = _site(head, centre, 1.6 * radius + 6)
+    apart = np.sqrt(site.z**2 + site.y**2 + site.x**2)
+    near = _filled(head, site, apart - radius * (1 + 0.2 * _noise(random, site.shape, 15.0, head)), 6.0)
+    smooth, inside = head.smooth[site.box], head.inside[site.box]
+    darker_hu = (_smoothed(smooth, inside, 4.5 / head.pixel_mm) - smooth) / _GREY_PER_HU
+    fluid = (_grey(24) - smooth) / (6 * _GREY_PER_HU)
+    share = np.zeros(head.grey.shape, np.float32)
+    share[site.box] = np.clip(np.maximum((darker_hu - 1.5) / 4, fluid), 0, 1) * (head.depth[site.box] > 1)
+    return share * near
+
+
+def _grey(hu: float) -> float:
+    return (hu - _LOWEST_HU) * _GREY_PER_HU
+
+
+_SHAPES: dict[str, Callable[[np.random.Generator, Head], FloatArray | None]] = {
+    "EDH": _lens, "IPH": _clot, "contusions": _contusions, "SDH": _crescent, "IVH": _sediment, "SAH": _film,
+}  # fmt: skip
