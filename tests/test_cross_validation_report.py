@@ -92,7 +92,7 @@ def test_the_page_stands_alone_and_says_what_it_is(report: Path) -> None:
     page = Page(report / "report.html")
     stands_alone(page)
     assert HOSTILE not in page.text
-    for words in ("not a medical device", "cross-validation 1", "Level B", "pictures are left out", "too few slices",
+    for words in ("not a medical device", "cross-validation 2", "Level B", "pictures are left out", "too few slices",
                   "Hssayeni", "Chosen by the protocol", "mirrored yes"):  # fmt: skip
         assert words in page.text, words
     assert len(page.of("img")) == 4  # the figures; no slices without pixels
@@ -171,7 +171,7 @@ class TestCommand:
         all_patients("method", 0.7).write(tmp_path / "records.json")
         assert self.ended(tmp_path / "records.json", "--json") == 0
         content = json.loads(capsys.readouterr().out)
-        assert content["protocol"] == "cross-validation 1"
+        assert content["protocol"] == "cross-validation 2"
         assert [one["method"] for one in content["methods"]] == ["method"]
         assert content["comparisons"] == []
 

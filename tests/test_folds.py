@@ -118,7 +118,7 @@ def test_a_further_recipe_goes_on_from_the_first_ones_network_of_the_same_patien
     records = run_fold(further, 1)
     assert records.method != finished.method
     assert records.made["before"] == finished.recipe.to_dict()
-    assert records.made["recipe_level"].startswith("Level B")
+    assert records.made["recipe_level"].startswith("Late")
     assert further.folder == finished.folder / "painted"
     ours, theirs, others = (
         load_fitted(folder / "network.safetensors", one).pixels.weight

@@ -25,9 +25,10 @@ from bleedmap.inference.backends import BackendRecord, Prediction
 from bleedmap.inference.inputs import gather, natural
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.results import summarise_pictures, summarise_volume, to_json
-from bleedmap.inference.segment import preprocessing_of, segment_slices
+from bleedmap.inference.segment import _asked, preprocessing_of, segment_slices
 from bleedmap.io import images
 from bleedmap.models.weights import WeightsFile, installed, locate
+from bleedmap.preprocess import with_neighbours
 from bleedmap.volume import Mask, ProbabilityMap
 
 
@@ -306,6 +307,15 @@ def test_slices_of_air_are_asked_for_once_and_change_nothing(unet: WeightsFile) 
         alone = segment_slices(hu[index : index + 1], preprocessing_of(unet), backend)
         assert np.abs(said.probability[index] - alone.probability[0]).max() < 1e-6
         assert said.extent[index] == pytest.approx(alone.extent[0], abs=1e-6)
+
+
+def test_air_beside_a_head_is_asked_for() -> None:
+    """A slice is of air alone only if its neighbours are too: the network looks at them."""
+    slices = np.zeros((12, 8, 8), np.float32)
+    slices[[3, 4, 8]] = 0.5
+    asked, answer = _asked(with_neighbours(slices, 1))
+    assert asked.tolist() == [0, 2, 3, 4, 5, 7, 8, 9]
+    assert answer.tolist() == [0, 0, 1, 2, 3, 4, 0, 5, 6, 7, 0, 0]
 
 
 def test_chunks_change_nothing_and_progress_adds_up(tiny: WeightsFile) -> None:

@@ -13,9 +13,12 @@ from hypothesis import strategies as st  # noqa: E402
 
 from bleedmap.arrays import ByteArray  # noqa: E402
 from bleedmap.datasets.ct_ich import open_ct_ich  # noqa: E402
+from bleedmap.datasets.protocol_folds import ProtocolFolds  # noqa: E402
 from bleedmap.errors import SettingsError  # noqa: E402
+from bleedmap.experiments.folds import Experiment, painted, pools_of  # noqa: E402
 from bleedmap.models.networks import LABELS  # noqa: E402
 from bleedmap.preprocess import Preprocessing  # noqa: E402
+from bleedmap.training.device import choose_machine  # noqa: E402
 from bleedmap.training.painting import head_of, load_paintings, paint  # noqa: E402
 from bleedmap.training.recipe import PAINTED, Recipe  # noqa: E402
 from bleedmap.training.samples import Samples, load_patients  # noqa: E402
@@ -93,6 +96,8 @@ def test_all_types_come_and_the_seed_decides() -> None:
         assert (one is None) == (same is None)
         if one is not None and same is not None:
             assert (one[0] == same[0]).all()
+            assert (one[1] == same[1]).all()
+            assert one[2] == same[2]
             names.add(one[2])
     assert names == set(LABELS[1:])
 
@@ -123,8 +128,26 @@ def test_a_batch_has_paintings_after_patients() -> None:
     assert ((masks[2:].amax(dim=(1, 2, 3)) > 0) <= (labels[2:, 0] > 0)).all()
     again = apply(draw_step(RECIPE, pools, 0), pools, RECIPE)
     assert torch.equal(slices, again[0])
-    with pytest.raises(SettingsError, match="paintings"):
-        replace(RECIPE, paintings=0)
+    for wrong in ({"paintings": 0}, {"painted": 0}, {"painted": -1}):
+        with pytest.raises(SettingsError, match="paintings"):
+            replace(RECIPE, **wrong)
+
+
+def test_only_training_patients_are_painted_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of three patients 7 bleeds, 8 is trained on, 9 is not."""
+    monkeypatch.setattr(Experiment, "patients", property(lambda self: studies(3, bleeding=1)))
+    nothing = ProtocolFolds("1.0.0", "0", 0, ())
+    first = Experiment(None, nothing, tmp_path, choose_machine("cpu", "fp32"), RECIPE)  # type: ignore[arg-type]
+    experiment = replace(painted(first), recipe=RECIPE)
+    pools = pools_of(experiment, (7, 8))
+    assert pools.paintings is not None
+    assert len(np.unique(pools.paintings.study)) == RECIPE.paintings
+    assert np.unique(pools.patients.study).tolist() == [7, 8]
+    both = pools_of(experiment, (7, 8, 9)).paintings
+    assert both is not None
+    assert len(np.unique(both.study)) == 2 * RECIPE.paintings
+    with pytest.raises(SettingsError, match="no study without a lesion"):
+        pools_of(experiment, (7,))
 
 
 def test_most_real_heads_take_blood(ct_ich_root: Path) -> None:

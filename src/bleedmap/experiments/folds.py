@@ -43,12 +43,12 @@ from bleedmap.training.samples import Samples, load_patients, load_phantoms
 from bleedmap.training.sampling import Pools
 
 _LEVEL = (
-    "Level B, and late: written when the first recipe's figures of every patient had been seen, and what it misses; "
-    "its parts were tried in fold 1, on training and validation patients. Weights, thresholds and calibration never "
-    "met their test patients."
+    "Late: written when the first recipe's figures and pictures of test patients had been seen, fold 1's among them; "
+    "its mixture was then chosen on fold 1's validation patients. Weights, thresholds and calibration never met their "
+    "test patients."
 )
 FIRST_METHOD = "bleedmap, EfficientNet-Lite0 U-Net"
-PAINTED_METHOD = "bleedmap, the same, larger and with painted bleeds"
+PAINTED_METHOD = "bleedmap, EfficientNet-Lite0 U-Net, 288×288, painted bleeds"
 SHIPPED = "ct-ich-lite"
 Report = Callable[[str, int, int, str], None]  # what is being done, done, of, last words
 

@@ -3,7 +3,8 @@
 After the synthetic tumours of Hu et al. (CVPR 2023, arXiv:2303.14869). Shapes follow where blood collects: lenses and
 crescents along the inner table, clots in the brain, contusions near its surface, sediment in a ventricle, films in
 sulci. Nothing is pushed aside, and no oedema grows beyond a rim. Lengths are mm by a guess: the pictures of CT-ICH
-have no pixel spacing.
+have no pixel spacing. What it does not mind: a film may fill a ventricle and is called SAH still; a slice with less
+blood than counts keeps it, unmarked.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ _LEAST_PIXELS = 15  # of blood, for a slice to bear a lesion
 _TRIES = 4
 _RESIDUAL = 18  # grey: noise of the picture, not an edge
 _KINDS = ("EDH", "IPH", "contusions", "SDH", "IVH", "SAH")
-_CHANCES = (0.36, 0.18, 0.16, 0.14, 0.06, 0.10)  # rare types more often than among CT-ICH's slices
+_CHANCES = (0.36, 0.18, 0.16, 0.14, 0.06, 0.10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,8 @@ def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArra
 def load_paintings(
     patients: Samples, each: int, seed: int = 0, progress: Progress = lambda done, of: None
 ) -> Samples:  # fmt: skip
-    """Draw `each` bleeds into each study without one; of each, the slices with blood and one on either side.
+    """Draw `each` bleeds into each study without one; of each, the slices with blood and one on either side, whose
+    own neighbours are themselves.
 
     Args:
         patients: whole studies; those with a lesion lend nothing.
@@ -152,8 +154,8 @@ def _sample(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArr
     kept = slice(max(0, rows[0] - 1), rows[-1] + 2)
     labels = np.zeros((len(slices), len(LABELS)), np.float32)
     labels[bleeds, 0] = labels[bleeds, LABELS.index(name)] = 1
-    masks = np.asarray(np.rint(share * bleeds[:, None, None] * 255), np.uint8)
-    return slices[kept], masks[kept], labels[kept]
+    masks = np.asarray(np.rint(share[kept] * bleeds[kept, None, None] * 255), np.uint8)
+    return slices[kept].copy(), masks, labels[kept]  # a view would keep the whole study in memory
 
 
 def _within_skull(one: ByteArray, pixel_mm: float) -> BoolArray:

@@ -35,7 +35,7 @@ class Recipe:
         pasted: part of the lesion and phantom samples whose lesion is pasted into a patient's lesion-free slice
             (`bleedmap.training.pasting`); a phantom slice without one gives way to that slice.
         painted: slices of a batch from bleed-free patients into whose heads blood was drawn
-            (`bleedmap.training.painting`).
+            (`bleedmap.training.painting`); a third of them lie just above or below it.
         paintings: bleeds drawn into each of them.
     """
 
@@ -68,7 +68,7 @@ class Recipe:
             or min(counts) < 0
             or sum(counts) < 1
             or (self.phantom and not self.phantoms)
-            or (self.painted and not self.paintings)
+            or (self.painted > 0) != (self.paintings > 0)
             or not 0 <= self.pasted <= 1
         ):
             raise SettingsError(
