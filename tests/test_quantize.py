@@ -102,7 +102,7 @@ def test_only_training_patients_calibrate(jpeg_release, tmp_path):
     assert [one.number for one in chosen] == [49, 51]
     seen = []
     slices = calibration_slices(weights, data, chosen, lambda done, of: seen.append((done, of)))
-    assert slices.shape == (6, 3, 224, 224)  # three slices each, all of them
+    assert slices.shape == (6, 3, 288, 288)  # three slices each, all of them
     assert seen == [(1, 2), (2, 2)]
     with pytest.raises(DataError, match="1 of the patients"):
         trained_patients(copy_shipped(tmp_path / "other.onnx", trained_patients=["049", "130"]), data)

@@ -1,5 +1,7 @@
 """The report's tables: headline, by fold, published figures, differences, all measures, abstaining, choices."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -166,13 +168,14 @@ def abstentions(methods: Sequence[Method]) -> Section:
     share = Table("abstained", "Share abstained on", _intervals(methods), columns, tuple(shares))
     words, tables = [], [_without_lone_method(share, methods)]
     for number, method in enumerate(methods, 1):
-        reasons: dict[str, int] = {}
-        for study in method.records.studies:
-            for reason in study.verdict.abstained:
-                reasons[reason] = reasons.get(reason, 0) + 1
+        reasons = Counter(  # each with its own figures: told apart by their words
+            re.sub(r"\d[\d.]*%?", "…", reason).rstrip(".")
+            for one in method.records.studies
+            for reason in one.verdict.abstained
+        )
         count = sum(bool(study.verdict.abstained) for study in method.records.studies)
-        listed = "; ".join(f"{reason} ({times})" for reason, times in sorted(reasons.items()))
-        words.append(f"{method.name}: {f'{count} studies were given no verdict: {listed}' if count else 'none'}.")
+        listed = "; ".join(f"{reason} ({times})" for reason, times in reasons.most_common())
+        words.append(f"{method.name}: {f'{count} studies were given no verdict. {listed}' if count else 'none'}.")
         if method.scores.answered is not None:
             tables.append(_answered(method, number))
     return Section("abstained", "Studies without a verdict", tuple(words), tuple(tables))
