@@ -6,6 +6,7 @@ prints what became of them: refused, accepted, crashed, too slow, too large; and
 """
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -58,6 +59,7 @@ def serve() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
+        gc.collect()  # what the run before left: a user's process would have ended
         _forget_peak()
         with open(request["said"], "wb", buffering=0) as said:  # noqa: PTH123 - a descriptor is wanted
             for stream in (1, 2):

@@ -152,8 +152,8 @@ def test_only_training_patients_are_painted_on(monkeypatch: pytest.MonkeyPatch, 
 
 def test_most_real_heads_take_blood(ct_ich_root: Path) -> None:
     data = open_ct_ich(ct_ich_root)
-    free = [one.number for one in data.patients if not one.has_lesion][:3]
-    patients = load_patients(data, Preprocessing(size=192, frame="study", neighbours=1)).of(free)
+    data.patients = free = tuple(one for one in data.patients if not one.has_lesion)[:3]
+    patients = load_patients(data, Preprocessing(size=192, frame="study", neighbours=1))
     drawn = load_paintings(patients, PAINTED.paintings)
     bleeds = len(np.unique(drawn.study))
     assert bleeds >= 0.9 * PAINTED.paintings * len(free)
