@@ -13,6 +13,7 @@ from bleedmap.inference import certainty
 from bleedmap.inference.certainty import CertaintySettings, Familiar
 from bleedmap.inference.segment import Segmented
 from bleedmap.models.weights import WeightsFile
+from bleedmap.postprocess import without_small
 
 SETTINGS = CertaintySettings(
     slice_weights=(1.0, 0.5, 0.5, 1.0), study_weights=(1.0, -0.5), type_weights=(2.0, -1.0), gate=0.2,
@@ -118,3 +119,16 @@ def test_settings_that_cannot_be_used_are_refused(change: dict) -> None:
         certainty.settings_of(weights({"certainty": SETTINGS.to_dict() | change}))
     with pytest.raises(WeightsError, match="certainty"):
         certainty.settings_of(weights({"certainty": {}}))
+
+
+def test_small_regions_are_not_marked_by_what_they_hold() -> None:
+    """Of three regions from 0.5 on: eight voxels; four on a slice that stands for three times as much; one."""
+    pixels = np.zeros((4, 9, 9), np.float32)
+    pixels[0:2, 0:2, 0:2], pixels[3, 5:7, 5:7], pixels[0, 8, 8], pixels[0, 5, 5] = 0.9, 0.6, 1.0, 0.4
+    voxel_ml = np.array([0.01, 0.01, 0.01, 0.03])
+    assert without_small(pixels, 0.5, voxel_ml, 0.0) is pixels
+    for smallest_ml, left in ((0.005, 13), (0.05, 12), (0.1, 4), (0.2, 0)):
+        kept = without_small(pixels, 0.5, voxel_ml, smallest_ml)
+        assert (kept >= 0.5).sum() == left
+        assert kept[0, 5, 5] == pixels[0, 5, 5]  # what is not marked stays
+    assert (pixels >= 0.5).sum() == 13  # as it was given

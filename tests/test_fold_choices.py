@@ -1,5 +1,7 @@
 """What a fold chooses on its validation patients."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,14 @@ pytest.importorskip("sklearn")
 
 from bleedmap.errors import InputError
 from bleedmap.experiments import fold_choices
-from bleedmap.experiments.fold_choices import best_threshold, choose, choose_together, conformal, familiar_of
+from bleedmap.experiments.fold_choices import (
+    VOXEL_ML,
+    best_threshold,
+    choose,
+    choose_together,
+    conformal,
+    familiar_of,
+)
 from bleedmap.experiments.fold_evidence import Said, evidence_of, read_evidence, write_evidence
 from bleedmap.inference import certainty
 from bleedmap.inference.segment import Segmented
@@ -104,3 +113,23 @@ def test_evidence_comes_back(validation: list[Said], tmp_path) -> None:
     for missing in (8, 9):
         with pytest.raises(InputError):
             read_evidence(tmp_path, missing)
+
+
+def test_small_false_alarms_go_where_that_costs_no_bleed(validation: list[Said]) -> None:
+    """A speck of 40 voxels in every patient's lowest slice."""
+    specked = []
+    for one in validation:
+        pixels = one.segmented.probability.copy()
+        pixels[0, :5, :8] = 0.95
+        specked.append(replace(one, segmented=replace(one.segmented, probability=pixels)))
+    least = 40.5 * VOXEL_ML
+    kept, dropped = (choose(specked, TRAINING, smallest_ml=ones).settings for ones in ((0.0,), (0.0, least)))
+    assert (kept.smallest_ml, dropped.smallest_ml) == (0, least)
+    for one in specked:
+        marked = certainty.cleared(one.segmented, replace(dropped, gate=0.0), 0.7, VOXEL_ML) >= 0.7
+        assert np.array_equal(marked, one.reference)
+
+
+def test_a_bleed_smaller_than_that_is_worth_more(validation: list[Said]) -> None:
+    largest = max(int(one.reference.sum()) for one in validation)
+    assert choose(validation, TRAINING, smallest_ml=(0.0, 2 * largest * VOXEL_ML)).settings.smallest_ml == 0

@@ -44,6 +44,32 @@ def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
     return probability >= threshold
 
 
+def without_small(
+    probability: FloatArray, threshold: float, voxel_ml: float | DoubleArray, smallest_ml: float
+) -> FloatArray:
+    """The probability, 0 in 26-connected regions from `threshold` on that hold less than `smallest_ml`.
+
+    Args:
+        probability: (slice, row, column).
+        threshold: from which on a voxel is marked.
+        voxel_ml: what a voxel stands for; or (slice,), of each slice's.
+        smallest_ml: 0 keeps all.
+    """
+    mask = probability >= threshold
+    if smallest_ml <= 0 or not mask.any():
+        return probability
+    box = _box(mask)
+    labels = _numbered(mask[box])
+    of_slices = np.broadcast_to(voxel_ml, len(probability))[box[0]]
+    most = int(labels.max()) + 1
+    held = sum(np.bincount(one.ravel(), minlength=most) * ml for one, ml in zip(labels, of_slices, strict=True))
+    small = np.asarray(held) < smallest_ml
+    small[0] = False
+    kept = probability.copy()
+    kept[box][small[labels]] = 0
+    return kept
+
+
 def lesions(
     mask: BoolArray, probability: FloatArray, hu: FloatArray | None = None, grid: SliceGrid | None = None
 ) -> list[Lesion]:

@@ -12,10 +12,13 @@ from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.experiments.fold_evidence import Evidence, Said, evidence_of
 from bleedmap.inference import certainty
 from bleedmap.inference.certainty import CertaintySettings, Familiar
+from bleedmap.postprocess import without_small
 from bleedmap.preprocess import TRAINING_VIEW_MM
 
 FIRST_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)  # of pixels; four of the first recipe's five folds chose the lowest
 PIXEL_THRESHOLDS = (0.1, 0.2, *FIRST_THRESHOLDS)
+SMALLEST_ML = (0.0, 0.05, 0.1, 0.2)  # of a marked region; 0.2 mL is a ball of 7 mm
+DICE_FOR_SMALLEST = 0.005  # of the validation patients' mean, that leaving small regions out may cost
 GATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 MARKED_ALLOWED = 0.04  # of bleed-free patients' slices; the target is 0.05
 COVERAGE = 0.8  # of the volume interval
@@ -37,14 +40,16 @@ class Chosen:
 
 
 def choose(
-    validation: Sequence[Said], training_features: FloatArray, thresholds: Sequence[float] = PIXEL_THRESHOLDS
-) -> Chosen:
+    validation: Sequence[Said], training_features: FloatArray, thresholds: Sequence[float] = PIXEL_THRESHOLDS,
+    smallest_ml: Sequence[float] = (0.0,),
+) -> Chosen:  # fmt: skip
     """Fit and choose on patients that the network has not been trained on.
 
     Args:
         validation: those patients.
         training_features: (slices, features) of the patients that it has been trained on.
         thresholds: of pixels, to choose among.
+        smallest_ml: of marked regions, to choose among.
     """
     evidence = [evidence_of(one) for one in validation]
     weights, study, types = _calibration(evidence)
@@ -54,11 +59,12 @@ def choose(
     bleeds = np.array([one.has_lesion.any() for one in evidence])
     highest = np.array([one.max() for one in odds])
     threshold, gate = _pixels_and_gate(validation, slice_probability, thresholds)
+    least_ml, volumes = _smallest(validation, slice_probability, threshold, gate, smallest_ml)
     settings = CertaintySettings(
         weights, study, types, gate, best_threshold(lesion, np.concatenate(slice_probability)),
         best_threshold(bleeds, certainty.probability(study[0] * highest + study[1])),
-        _spread(validation, slice_probability, threshold, gate), OFFSET_VOXELS * VOXEL_ML, COVERAGE, DOUBT,
-        familiar_of(training_features, [_features(one) for one in validation]),
+        _spread(volumes), OFFSET_VOXELS * VOXEL_ML, COVERAGE, DOUBT,
+        familiar_of(training_features, [_features(one) for one in validation]), least_ml,
     )  # fmt: skip
     return Chosen(settings, threshold)
 
@@ -128,17 +134,30 @@ def _slice_counts(one: Said, threshold: float) -> tuple[AnyArray, AnyArray, AnyA
     )  # fmt: skip
 
 
-def _spread(
-    validation: Sequence[Said], slice_probability: Sequence[DoubleArray], threshold: float, gate: float
-) -> float:
-    """Split conformal over bleeding patients: the log ratio of volumes that `COVERAGE` of them stay within."""
-    ratios = []
+def _smallest(
+    validation: Sequence[Said], slice_probability: Sequence[DoubleArray], threshold: float, gate: float,
+    smallest_ml: Sequence[float],
+) -> tuple[float, list[tuple[int, int]]]:  # fmt: skip
+    """The largest of `smallest_ml` that costs little Dice: small false alarms go, small bleeds with them. And the
+    voxels (marked, of the reference) of each bleeding patient, with it."""
+    dices: dict[float, list[float]] = {least: [] for least in smallest_ml}
+    volumes: dict[float, list[tuple[int, int]]] = {least: [] for least in smallest_ml}
     for one, presence in zip(validation, slice_probability, strict=True):
-        _, marked, reference = _slice_counts(one, threshold)
-        if reference.any():
-            predicted = marked[presence >= gate].sum()
-            ratios.append(abs(np.log((reference.sum() + OFFSET_VOXELS) / (predicted + OFFSET_VOXELS))))
-    return conformal(ratios)
+        if one.reference.any():
+            opened = np.where((presence >= gate)[:, None, None], one.segmented.probability, np.float32(0))
+            for least in smallest_ml:
+                marked = without_small(opened, threshold, VOXEL_ML, least) >= threshold
+                volumes[least].append((int(marked.sum()), int(one.reference.sum())))
+                dices[least].append(2 * (marked & one.reference).sum() / sum(volumes[least][-1]))
+    means = {least: float(np.mean(values)) for least, values in dices.items()}
+    chosen = max(least for least, mean in means.items() if mean >= max(means.values()) - DICE_FOR_SMALLEST)
+    return chosen, volumes[chosen]
+
+
+def _spread(volumes: Sequence[tuple[int, int]]) -> float:
+    """Split conformal over bleeding patients, (marked, of the reference) in voxels: the log ratio of volumes that
+    `COVERAGE` of them stay within."""
+    return conformal([abs(np.log((truth + OFFSET_VOXELS) / (marked + OFFSET_VOXELS))) for marked, truth in volumes])
 
 
 def conformal(scores: Sequence[float]) -> float:
@@ -175,14 +194,14 @@ def choose_together(
     """
     settings = [one.settings for one in folds]
     weights, study, types = _calibration(evidence)
-    ratios = [abs(np.log((truth + OFFSET_VOXELS) / (marked + OFFSET_VOXELS))) for marked, truth in volumes]
     centre_and_axes = familiar_of(features, [])
     familiar = replace(centre_and_axes, farthest=_median(one.familiar.farthest for one in settings if one.familiar))
     return Chosen(
         CertaintySettings(
             weights, study, types, _median(one.gate for one in settings),
             _median(one.slice_threshold for one in settings), _median(one.study_threshold for one in settings),
-            conformal(ratios), OFFSET_VOXELS * VOXEL_ML, COVERAGE, DOUBT, familiar,
+            _spread(volumes), OFFSET_VOXELS * VOXEL_ML, COVERAGE, DOUBT, familiar,
+            _median(one.smallest_ml for one in settings),
         ),
         _median(one.pixel_threshold for one in folds),
     )  # fmt: skip

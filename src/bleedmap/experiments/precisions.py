@@ -11,7 +11,7 @@ from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.protocol_folds import ProtocolFolds
 from bleedmap.errors import OutputError, SettingsError, WeightsError
-from bleedmap.experiments.fold_choices import OFFSET_VOXELS
+from bleedmap.experiments.fold_choices import OFFSET_VOXELS, VOXEL_ML
 from bleedmap.experiments.int8 import make_int8
 from bleedmap.experiments.out_of_fold import Choices, StudyRecord, Verdict, record_study
 from bleedmap.experiments.precision_files import Answer, FoldAnswers, read_answers
@@ -149,8 +149,9 @@ def _answers(data: CtIch, patient: Patient, fold: int, formats: Iterable[_Format
 def _said(hu: FloatArray, one: _Format) -> _Said:
     settings = _settings(one.weights)
     segmented = segment_slices(hu, preprocessing_of(one.weights), one.backend)
-    probability = certainty.gated(segmented, settings)
-    mask = to_mask(probability, one.weights.threshold)
+    threshold = one.weights.threshold
+    probability = certainty.cleared(segmented, settings, threshold, VOXEL_ML)
+    mask = to_mask(probability, threshold)
     voxels = int(mask.sum())
     told = certainty.certainty_of(segmented, None, voxels > 0, settings)
     verdict = Verdict(

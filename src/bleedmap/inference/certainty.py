@@ -15,6 +15,7 @@ from bleedmap.errors import WeightsError
 from bleedmap.inference.segment import Segmented
 from bleedmap.models.networks import LABELS
 from bleedmap.models.weights import WeightsFile
+from bleedmap.postprocess import without_small
 
 SMALLEST_EXTENT = 1e-5  # of the view; below, more or less is noise: 2.5 pixels of 500×500
 
@@ -77,6 +78,7 @@ class CertaintySettings:
         coverage: that `spread` was fitted for.
         doubt: lowest and highest study probability between which no verdict is given.
         familiar: of the training data; None where it was not fitted.
+        smallest_ml: regions of less are not marked, where voxels have a size; 0: all are.
     """
 
     slice_weights: tuple[float, ...]
@@ -90,6 +92,7 @@ class CertaintySettings:
     coverage: float
     doubt: tuple[float, float]
     familiar: Familiar | None = None
+    smallest_ml: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -232,3 +235,10 @@ def gated(segmented: Segmented, settings: CertaintySettings) -> FloatArray:
     """The probability of pixels, 0 in slices that the gate closes: (slice, row, column)."""
     keep = probability(slice_log_odds(segmented, settings)) >= settings.gate
     return np.where(keep[:, None, None], segmented.probability, np.float32(0))
+
+
+def cleared(
+    segmented: Segmented, settings: CertaintySettings, threshold: float, voxel_ml: float | DoubleArray
+) -> FloatArray:
+    """`gated`, and 0 in regions that are smaller than the settings' smallest, as `threshold` marks them."""
+    return without_small(gated(segmented, settings), threshold, voxel_ml, settings.smallest_ml)

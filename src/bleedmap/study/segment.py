@@ -10,7 +10,7 @@ from bleedmap.arrays import FloatArray
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
-from bleedmap.inference.certainty import Certainty, certainty_of, gated, settings_of
+from bleedmap.inference.certainty import Certainty, certainty_of, cleared, settings_of
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.results import summarise_volume
 from bleedmap.inference.segment import preprocessing_of, segment_slices
@@ -150,7 +150,7 @@ class Segmenter:
         settings, told = settings_of(self.weights), None
         probability = segmented.probability
         if settings is not None:
-            probability = gated(segmented, settings)
+            probability = cleared(segmented, settings, self.threshold, study.volume.grid.voxel_ml)
             mask = Mask(to_mask(probability, self.threshold), study.volume.grid)
             fitted = self.threshold == self.weights.threshold
             doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid))
