@@ -27,7 +27,8 @@ from bleedmap.study.save import save
 from bleedmap.study.segment import conclude, read_study
 from bleedmap.volume import Volume
 
-MARKED = 0.3  # of a true volume: pixels of 2.4 mm, of which the network marks a rim; faults of geometry are larger
+MARKED = 0.3  # the installed network marks a fifth to a third too much in this phantom, however fine its pixels
+AS_IT_LIES = 0.05  # of the volume found in the same head, straight and even
 UNEVEN_MM = (*range(-65, -15, 10), *range(-20, 20, 5), *range(20, 70, 10))
 CLOSED = """
 import resource, sys
@@ -111,11 +112,12 @@ def ras_places(path: Path) -> np.ndarray:
         ("test_peer_02 uneven slices", {"positions_mm": UNEVEN_MM}, "The slices are uneven, 5.00 to 10.00 mm apart"),
     ],
 )
-def test_peer_01_and_02_a_tilted_or_uneven_head_is_segmented_as_it_lies(tmp_path, name, changes, note):
+def test_peer_01_and_02_a_tilted_or_uneven_head_is_segmented_as_it_lies(tmp_path, name, changes, note, seen):
     made = scan(HEAD, replace(GEOMETRY, **changes))
     write_series(tmp_path / "in", ct_instances(made.volume))
     found = segment(tmp_path / "in")
     assert found.volume_ml == pytest.approx(made.true_volume_ml, rel=MARKED), name
+    assert found.volume_ml == pytest.approx(seen.volume_ml, rel=AS_IT_LIES), name
     assert any(note in one for one in found.notes)
     centre = found.findings.lesions[0].centroid
     assert np.linalg.norm(found.mask.grid.to_mm(np.array(centre)) - made.true_centroid_mm) < 5
