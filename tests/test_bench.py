@@ -23,9 +23,11 @@ from bleedmap.experiments.bench_machine import describe_machine, in_fresh_proces
 from bleedmap.experiments.bench_network import (  # noqa: E402
     REFERENCE,
     Runner,
+    base_runners,
     flop_per_slice,
     matrix_form,
     measure_network,
+    phantom_slices,
 )
 from bleedmap.experiments.bench_study import Load, measure_study  # noqa: E402
 from bleedmap.experiments.bench_training import measure_training, plain_network  # noqa: E402
@@ -71,8 +73,8 @@ def test_openvino_keeps_up_with_torch_on_the_installed_network(own_threads):
     weights = locate()
     ours, plain = OpenVinoBackend(weights, "fp32", 1), TorchBackend(weights, "cpu", 1)
     runners = [
-        Runner("openvino", "fp32", lambda one: ours.predict(one).probability[0]),
-        Runner("torch eager", "fp32", lambda one: plain.predict(one).probability[0]),
+        Runner("openvino", "fp32", lambda some: ours.predict(some).probability),
+        Runner("torch eager", "fp32", lambda some: plain.predict(some).probability),
     ]
     told = measure_network(weights, runners, threads=1, repeats=5, matrix_side=256)
     assert told["reference"] == REFERENCE
@@ -111,6 +113,20 @@ def test_torch_measures_what_the_machine_can_and_says_what_not(tmp_path, monkeyp
     for one in found.values():
         assert one["largest_difference"] < (1e-4 if one["precision"] == "fp32" else 0.05)
         assert one["slices_per_s"] == pytest.approx(1e3 / one["ms_per_slice"], rel=0.05)
+
+
+def test_several_slices_at_a_time_are_answered_as_one_at_a_time(tmp_path, own_threads):
+    weights = exported(tmp_path, LiteUNetSettings())
+    runners, left_out = base_runners(weights, 1, batch=4)
+    more, _ = bench_torch.torch_runners(weights, 1)
+    told = measure_network(weights, [*runners, more[0]], threads=1, repeats=1, matrix_side=256, batch=4)
+    assert told["batch"] == 4
+    assert "openvino auto" in left_out
+    in_fp32 = [one for one in told["backends"] if one["precision"] == "fp32"]
+    assert {one["name"] for one in in_fp32} >= {"openvino", "torch eager"}
+    assert all(one["largest_difference"] < 1e-4 for one in in_fp32)
+    one, some = OpenVinoBackend(weights, "fp32", 1), phantom_slices(weights)
+    assert runners[0].predict(some[:4]) == pytest.approx(one.predict(some[:4]).probability, abs=1e-5)
 
 
 def test_a_plain_install_measures_openvino_alone_and_says_so(tmp_path):
@@ -175,7 +191,7 @@ def made_record() -> dict:
         "machine": describe_machine(), "weights": {"name": "made", "sha256": "0"}, "threads": None, "repeats": 5,
         "left_out": {"int8": "there is no int8 file of these weights"},
         "network": {
-            "input": [3, 64, 64], "gflop_per_slice": 2.0, "reference": REFERENCE,
+            "batch": 1, "input": [3, 64, 64], "gflop_per_slice": 2.0, "reference": REFERENCE,
             "matrix_product_tflops": {"fp32": 0.1}, "backends": [backend],
         },
         "study": {

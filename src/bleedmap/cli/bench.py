@@ -28,6 +28,10 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
     help="Turns of everything that is measured; the median counts.",
 )  # fmt: skip
 @click.option(
+    "--batch", type=click.Choice(["1", "2", "4", "8"]), default="1", show_default=True,
+    help="Network: slices at a time; `segment` asks for one at a time.",
+)  # fmt: skip
+@click.option(
     "--shape", type=(click.IntRange(10, 1000), click.IntRange(128, 1024), click.IntRange(128, 1024)),
     metavar="SLICES ROWS COLUMNS", default=(30, 512, 512), show_default=True, help="Of the phantom study.",
 )  # fmt: skip
@@ -43,7 +47,7 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder.")
 @json_option
 def command(
-    weights: str | None, parts: tuple[str, ...], repeats: int, shape: tuple[int, int, int], studies: int,
+    weights: str | None, parts: tuple[str, ...], repeats: int, batch: str, shape: tuple[int, int, int], studies: int,
     threads: int | None, out: Path | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """How fast this program is on this machine; all figures of a run are measured in turn, for ratios within it.
@@ -51,10 +55,10 @@ def command(
     In: nothing; the head is a phantom. Out: tables, or --json.
 
     \b
-    network   slices/s, one at a time, of OpenVINO, torch (eager, compiled) and, if installed, ONNX Runtime, in fp32,
-              where the processor has it bf16, and int8, from lite.int8.onnx beside lite.onnx, else, with the extra
-              'int8', calibrated on a phantom; the ratio to torch eager fp32, the share of this machine's own rate
-              in a 4096³ matrix product, the largest difference of a pixel's probability
+    network   slices/s, one or --batch at a time, of OpenVINO, torch (eager, compiled) and, if installed, ONNX
+              Runtime, in fp32, where the processor has it bf16, and int8, from lite.int8.onnx beside lite.onnx, else,
+              with the extra 'int8', calibrated on a phantom; the ratio to torch eager fp32, the share of this
+              machine's own rate in a 4096³ matrix product, the largest difference of a pixel's probability
     study     `bleedmap segment` on a DICOM study: in fresh processes, and warm, by stage; memory
     growth    10 to 400 slices, 128 to 650 pixels, `bleedmap batch` of 1 and 10 studies (--studies 100: and 100)
     training  slices/s of the recipe beside a plain fp32 loop of the same network whose depthwise filters learn
@@ -64,6 +68,7 @@ def command(
 
     \b
     bleedmap bench --part network
+    bleedmap bench --part network --weights ct-ich-first --batch 8
     bleedmap bench --threads 1 -o bench/
     bleedmap bench --part growth --studies 100 --json
     """
@@ -86,7 +91,7 @@ def command(
     for part in parts or PARTS:
         with progress_bar(_LABELS[part], quiet=as_json) as progress:
             if part == "network":
-                record[part] = _network(chosen, threads, repeats, record["left_out"], progress)
+                record[part] = _network(chosen, threads, repeats, int(batch), record["left_out"], progress)
             elif part == "training":
                 _training(record, threads, repeats)
             else:
@@ -100,11 +105,11 @@ def command(
 
 
 def _network(
-    weights: "WeightsFile", threads: int | None, repeats: int, left_out: dict[str, str], progress: Any
+    weights: "WeightsFile", threads: int | None, repeats: int, batch: int, left_out: dict[str, str], progress: Any
 ) -> dict[str, Any]:
     from bleedmap.experiments.bench_network import base_runners, measure_network
 
-    runners, without = base_runners(weights, threads)
+    runners, without = base_runners(weights, threads, batch)
     left_out |= without
     if find_spec("torch") is None:
         left_out["torch"] = _NEEDS_TRAIN
@@ -116,7 +121,7 @@ def _network(
         more, without = torch_runners(weights, threads)
         runners += more
         left_out |= without
-    return measure_network(weights, runners, threads, repeats, progress)
+    return measure_network(weights, runners, threads, repeats, progress, batch=batch)
 
 
 def _studies(

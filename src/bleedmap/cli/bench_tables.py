@@ -39,10 +39,8 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _network(found: dict[str, Any]) -> Table:
-    channels, rows, columns = found["input"]
-    title = (
-        f"The network alone, a slice at a time: {channels} × {rows} × {columns}, {found['gflop_per_slice']:.2f} GFLOP"
-    )
+    at_a_time = "a slice" if found["batch"] == 1 else f"{found['batch']} slices"
+    title = f"The network alone, {at_a_time} at a time: {_times(found['input'])}, {found['gflop_per_slice']:.2f} GFLOP"
     table = _table(title, "", "Slices/s", "ms", "TFLOP/s", "Share", "Ratio", "Difference")
     for one in found["backends"]:
         table.add_row(

@@ -1,4 +1,4 @@
-"""The network alone: every backend in turn on the same slices, one slice at a time, in one run."""
+"""The network alone: every backend in turn on the same slices, one or some at a time, in one run."""
 
 import importlib
 import importlib.util
@@ -20,11 +20,12 @@ from bleedmap.errors import MissingExtraError, SettingsError
 from bleedmap.experiments.bench_machine import MATRIX, matrix_product
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.segment import preprocessing_of
-from bleedmap.models.openvino_runtime import read_model
+from bleedmap.models.openvino_runtime import core, read_model
 from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.preprocess import network_input, with_neighbours
 
-SLICES = 8  # of a turn, after one that warms up
+SLICES = 8  # of a turn, after those that warm up
+BATCHES = (1, 2, 4, 8)  # slices at a time; they divide a turn
 REFERENCE = "torch eager fp32"  # the plain way, that ratios and differences are against
 _HEAD = PhantomSettings(
     seed=13, shape=(12, 256, 256), spacing_mm=(10.0, 0.9, 0.9), bleeds=(Bleed("IPH", 20.0, "left"),)
@@ -38,7 +39,7 @@ class Runner:
     Attributes:
         name: what computes: 'openvino', 'torch eager', …
         precision: of the arithmetic that it really uses.
-        predict: a slice (1, channels, size, size) float32 -> probability (size, size) float32.
+        predict: slices (n, channels, size, size) float32 -> probability (n, size, size) float32.
     """
 
     name: str
@@ -78,20 +79,25 @@ class NetworkSpeed:
         }  # fmt: skip
 
 
-def base_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runner], dict[str, str]]:
-    """What runs without torch, and what does not run here with the reason: name -> why."""
-    runners, left_out = [_openvino(weights, "fp32", threads)], {}
+def base_runners(
+    weights: WeightsFile, threads: int | None, batch: int = 1
+) -> tuple[list[Runner], dict[str, str]]:  # fmt: skip
+    """What runs without torch, for `batch` slices at a time; and what does not run here -> why."""
+    runners, left_out = [_openvino(weights, "fp32", threads, batch)], {}
     if weights.is_int8:
         left_out["other precisions"] = "the weights are int8 already"
     else:
         try:
-            runners.append(_openvino(weights, "bf16", threads))
+            runners.append(_openvino(weights, "bf16", threads, batch))
         except SettingsError:
             left_out["openvino bf16"] = "this processor does not compute bf16"
-        chosen = _openvino(weights, "auto", threads)
-        if chosen.precision != "fp32":
-            runners.append(chosen)
-        _add_int8(weights, threads, runners, left_out)
+        if batch > 1:
+            left_out["openvino auto"] = "it takes a slice at a time"
+        else:
+            chosen = _openvino(weights, "auto", threads)
+            if chosen.precision != "fp32":
+                runners.append(chosen)
+        _add_int8(weights, threads, batch, runners, left_out)
     if importlib.util.find_spec("onnxruntime") is None:
         left_out["onnxruntime"] = "not installed"
     elif weights.is_int8:
@@ -101,20 +107,22 @@ def base_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runner
     return runners, left_out
 
 
-def _add_int8(weights: WeightsFile, threads: int | None, runners: list[Runner], left_out: dict[str, str]) -> None:
+def _add_int8(
+    weights: WeightsFile, threads: int | None, batch: int, runners: list[Runner], left_out: dict[str, str]
+) -> None:  # fmt: skip
     """The same weights in int8: from the file beside them, else quantised here for their speed; or why not."""
     beside = weights.path.with_name(f"{weights.path.stem}.int8.onnx")
     if beside.is_file():
         small = locate(beside)
         if small.is_int8 and small.record["int8"].get("made_from_sha256") == weights.sha256:
-            _add_quantised(small, threads, runners, left_out)
+            _add_quantised(small, threads, batch, runners, left_out)
             return
     try:
         quantize: Any = importlib.import_module("bleedmap.models.quantize")  # of an extra
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.int8.onnx"
             quantize.quantize_int8(weights, phantom_slices(weights), path, {"data": "a phantom, for speed alone"})
-            _add_quantised(locate(path), threads, runners, left_out)
+            _add_quantised(locate(path), threads, batch, runners, left_out)
     except (ModuleNotFoundError, MissingExtraError):
         left_out["int8"] = (
             "no int8 file of these weights lies beside them, and making one needs pip install 'bleedmap[int8]'"
@@ -126,17 +134,34 @@ def _add_int8(weights: WeightsFile, threads: int | None, runners: list[Runner], 
         )
 
 
-def _add_quantised(small: WeightsFile, threads: int | None, runners: list[Runner], left_out: dict[str, str]) -> None:
-    runner = _openvino(small, "fp32", threads)
+def _add_quantised(
+    small: WeightsFile, threads: int | None, batch: int, runners: list[Runner], left_out: dict[str, str]
+) -> None:  # fmt: skip
+    runner = _openvino(small, "fp32", threads, batch)
     if runner.precision == "int8":
         runners.append(runner)
     else:
         left_out["int8"] = "OpenVINO computes it in fp32 on this processor"
 
 
-def _openvino(weights: WeightsFile, precision: Any, threads: int | None) -> Runner:
+def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: int = 1) -> Runner:
+    """One at a time as `segment` does; else compiled for that many, which nothing else in this program does."""
     backend = OpenVinoBackend(weights, precision, threads)
-    return Runner("openvino", backend.record.precision, lambda one: backend.predict(one).probability[0])
+    if batch == 1:
+        return Runner("openvino", backend.record.precision, lambda some: backend.predict(some).probability)
+    hint = "bf16" if precision == "bf16" else "f32"
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    model, size = read_model(weights.content), preprocessing_of(weights).size
+    model.reshape([batch, weights.network.channels, size, size])
+    request = core().compile_model(model, "CPU", config).create_infer_request()
+
+    def predict(some: FloatArray) -> FloatArray:
+        said: FloatArray = request.infer({"slices": some}, share_outputs=True)["probability"][:, 0].copy()
+        return said
+
+    return Runner("openvino", backend.record.precision, predict)
 
 
 def _onnxruntime(weights: WeightsFile, threads: int | None) -> Runner:
@@ -145,8 +170,8 @@ def _onnxruntime(weights: WeightsFile, threads: int | None) -> Runner:
     options.intra_op_num_threads = threads or 0
     session = library.InferenceSession(weights.content, options, providers=["CPUExecutionProvider"])
 
-    def predict(one: FloatArray) -> FloatArray:
-        probability: FloatArray = session.run(["probability"], {"slices": one})[0][0, 0]
+    def predict(some: FloatArray) -> FloatArray:
+        probability: FloatArray = session.run(["probability"], {"slices": some})[0][:, 0]
         return probability
 
     return Runner("onnxruntime", "fp32", predict)
@@ -159,6 +184,7 @@ def measure_network(
     repeats: int,
     progress: Callable[[int, int], None] = lambda done, of: None,
     matrix_side: int = MATRIX,
+    batch: int = 1,
 ) -> dict[str, Any]:
     """Slices/s of each runner: `repeats` rounds, in each of which all have their turn, so that load falls on all.
 
@@ -171,6 +197,7 @@ def measure_network(
         repeats: turns of each.
         progress: called with turns done and of how many.
         matrix_side: of the matrix product.
+        batch: slices at a time, one of `BATCHES`.
     """
     slices, said = phantom_slices(weights), {}
     rates: dict[str, list[float]] = {one.title: [] for one in runners}
@@ -179,7 +206,7 @@ def measure_network(
     matrix = dict.fromkeys(products, 0.0)
     for turn in range(repeats):
         for index, one in enumerate(runners):
-            rate, said[one.title] = _turn(one, slices)
+            rate, said[one.title] = _turn(one, slices, batch)
             rates[one.title].append(rate)
             progress(turn * len(runners) + index + 1, repeats * len(runners))
         matrix = {form: max(matrix[form], multiply()) for form, multiply in products.items()}
@@ -193,7 +220,8 @@ def measure_network(
     }  # fmt: skip
     gflop, plain = flop_per_slice(weights) / 1e9, speeds[reference.title]
     return {
-        "input": list(slices.shape[1:]), "gflop_per_slice": round(gflop, 3), "reference": reference.title,
+        "batch": batch, "input": list(slices.shape[1:]), "gflop_per_slice": round(gflop, 3),
+        "reference": reference.title,
         "matrix_product_tflops": {form: round(rate, 3) for form, rate in matrix.items()},
         "backends": [speed.to_dict(gflop, matrix[matrix_form(speed.precision)], plain) for speed in speeds.values()],
     }  # fmt: skip
@@ -213,12 +241,12 @@ def phantom_slices(weights: WeightsFile) -> FloatArray:
     return slices
 
 
-def _turn(runner: Runner, slices: FloatArray) -> tuple[float, FloatArray]:
+def _turn(runner: Runner, slices: FloatArray, batch: int) -> tuple[float, FloatArray]:
     """Slices/s, and what it said (slices, size, size)."""
-    runner.predict(slices[:1])
+    runner.predict(slices[:batch])
     begun = time.perf_counter()
-    said = [runner.predict(slices[index : index + 1]) for index in range(len(slices))]
-    return len(slices) / (time.perf_counter() - begun), np.stack(said)
+    said = [runner.predict(slices[index : index + batch]) for index in range(0, len(slices), batch)]
+    return len(slices) / (time.perf_counter() - begun), np.concatenate(said)
 
 
 def flop_per_slice(weights: WeightsFile) -> float:

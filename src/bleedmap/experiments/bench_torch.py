@@ -18,7 +18,7 @@ from bleedmap.training.device import choose_machine
 def torch_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runner], dict[str, str]]:
     """Eager fp32 is this program's own torch backend, which sets the threads; and what does not run here, with why."""
     backend = TorchBackend(weights, "cpu", threads)
-    runners, left_out = [Runner("torch eager", "fp32", lambda one: backend.predict(one).probability[0])], {}
+    runners, left_out = [Runner("torch eager", "fp32", lambda some: backend.predict(some).probability)], {}
     has_bf16 = choose_machine("cpu", "auto").bf16
     if has_bf16:
         runners.append(_runner(weights, bf16=True, compiled=False))
@@ -47,10 +47,10 @@ def _runner(weights: WeightsFile, *, bf16: bool, compiled: bool) -> Runner:
     plain = Answering(network).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     called = torch.compile(plain) if compiled else plain
 
-    def predict(one: FloatArray) -> FloatArray:
+    def predict(some: FloatArray) -> FloatArray:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            answer = called(torch.from_numpy(one).contiguous(memory_format=torch.channels_last))
-        probability: FloatArray = answer[0][0, 0].float().numpy()
+            answer = called(torch.from_numpy(some).contiguous(memory_format=torch.channels_last))
+        probability: FloatArray = answer[0][:, 0].float().numpy()
         return probability
 
     return Runner("torch compiled" if compiled else "torch eager", "bf16" if bf16 else "fp32", predict)
