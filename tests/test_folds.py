@@ -13,9 +13,10 @@ pytest.importorskip("torch")
 from bleedmap.datasets.ct_ich import CtIch, open_ct_ich
 from bleedmap.datasets.protocol_folds import Fold, ProtocolFolds
 from bleedmap.errors import OutputError
+from bleedmap.experiments import folds
 from bleedmap.experiments.ablations import Variant, run_variant
 from bleedmap.experiments.cross_validation_scores import cross_validation
-from bleedmap.experiments.folds import SHIPPED, Experiment, painted, run_all, run_fold, together
+from bleedmap.experiments.folds import SHIPPED, Experiment, mixed, painted, run_all, run_fold, together
 from bleedmap.experiments.predictions import read_prediction
 from bleedmap.experiments.strangers import CHANGES, strangers
 from bleedmap.inference.certainty import settings_of
@@ -117,7 +118,8 @@ def test_a_further_recipe_goes_on_from_the_first_ones_network_of_the_same_patien
     further = replace(painted(finished), recipe=recipe)
     records = run_fold(further, 1)
     assert records.method != finished.method
-    assert records.made["before"] == finished.recipe.to_dict()
+    assert records.made["before"] == [finished.recipe.to_dict()]
+    assert not records.made["retrained_with_validation"]
     assert records.made["recipe_level"].startswith("Late")
     assert further.folder == finished.folder / "painted"
     ours, theirs, others = (
@@ -129,6 +131,21 @@ def test_a_further_recipe_goes_on_from_the_first_ones_network_of_the_same_patien
     assert 0 < (ours - theirs).abs().max() < 0.1 * (ours - others).abs().max()
     weights = locate(further.fold(1) / "network.onnx")
     assert weights.record["trained_patients"] == [f"{one:03d}" for one in finished.folds.sides(1)["train"]]
+
+
+def test_half_of_the_weights_before_are_kept(finished: Experiment) -> None:
+    recipe = replace(RECIPE, steps=2, learning_rate=1e-3, average=0.0)
+    alone = replace(mixed(finished), recipe=recipe, before=finished, folder=finished.folder / "alone")
+    half = replace(alone, recipe=replace(recipe, start_share=0.5), folder=finished.folder / "half")
+    assert mixed(finished).folder == finished.folder / "mixed"
+    assert mixed(finished).before == painted(finished)
+    train = finished.folds.sides(1)["train"]
+    after, between = (dict(folds.train(one, "fold-1", train).state_dict()) for one in (alone, half))
+    before = dict(folds.train(finished, "fold-1", train).state_dict())
+    for name, tensor in between.items():
+        if tensor.is_floating_point():
+            assert tensor.numpy() == pytest.approx((before[name].numpy() + after[name].numpy()) / 2, abs=1e-6)
+    assert not (after["pixels.weight"] == before["pixels.weight"]).all()
 
 
 def test_the_network_of_all_patients_segments(finished: Experiment) -> None:

@@ -18,6 +18,7 @@ from bleedmap.errors import SettingsError  # noqa: E402
 from bleedmap.experiments.folds import Experiment, painted, pools_of  # noqa: E402
 from bleedmap.models.networks import LABELS  # noqa: E402
 from bleedmap.preprocess import Preprocessing  # noqa: E402
+from bleedmap.training import painting  # noqa: E402
 from bleedmap.training.device import choose_machine  # noqa: E402
 from bleedmap.training.painting import head_of, load_paintings, paint  # noqa: E402
 from bleedmap.training.recipe import PAINTED, Recipe  # noqa: E402
@@ -114,6 +115,44 @@ def test_samples_are_of_bleed_free_studies_and_say_what_was_drawn() -> None:
         assert (drawn.labels[rows, 1:].any(axis=1) == drawn.has_lesion[rows]).all()
     with pytest.raises(SettingsError, match="no study without a lesion"):
         load_paintings(studies(2, bleeding=2), 4)
+
+
+def test_what_lies_beside_the_blood_is_its_neighbour() -> None:
+    patients = studies(4, bleeding=1)
+    pools = Pools(patients, None, load_paintings(patients, 8))
+    drawn, rows = pools.paintings, pools.painting_rows
+    assert drawn is not None
+    around = drawn.neighbours(rows, 1)
+    assert (around == rows[:, None] + [-1, 0, 1]).all()
+    assert (drawn.study[around] == drawn.study[rows, None]).all()
+    assert drawn.has_lesion[rows].sum() > 0.7 * drawn.has_lesion.sum()  # without those at an end of the head
+    draws = [draw_step(replace(RECIPE, painted=50), pools, step).painting_rows for step in range(20)]
+    assert set(np.concatenate(draws)) == set(rows)
+
+
+def test_a_slice_with_too_little_blood_keeps_none() -> None:
+    clean = studies(6)
+    free = head().astype(int)
+    drawn = load_paintings(clean, 8)
+    unmarked = 0
+    for row in np.flatnonzero(~drawn.has_lesion):
+        least = min(int((np.abs(drawn.slices[row].astype(int) - one) > 20).sum()) for one in free)
+        unmarked += least > 15
+    assert unmarked == 0
+
+
+def test_a_film_leaves_ventricles_alone() -> None:
+    slices = head()
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    ventricle = (np.hypot(rows, columns) < 14)[None] & (np.arange(SLICES) > 2)[:, None, None]
+    within = head_of(np.where(ventricle, FLUID - 20, slices).astype(np.uint8))
+    drawn = 0
+    for seed in range(25):
+        share = painting._film(np.random.default_rng(seed), within)
+        if share is not None and share.max() > 0.5:
+            drawn += 1
+            assert not share[ventricle].any()
+    assert drawn > 10
 
 
 def test_a_batch_has_paintings_after_patients() -> None:

@@ -49,8 +49,9 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
     help="Only this fold; 'all' is the network trained on all patients. Give it several times for several.",
 )  # fmt: skip
 @click.option(
-    "--recipe", type=click.Choice(["painted", "first"]), default="painted", show_default=True,
-    help="'painted' ships: it trains the first recipe's networks further, which are trained where they are not there.",
+    "--recipe", type=click.Choice(["mixed", "painted", "first"]), default="mixed", show_default=True,
+    help="'mixed' ships: it trains the networks of 'painted' further, and that those of 'first'; what is not there is "
+    "trained before.",
 )  # fmt: skip
 @data_option
 @device_option
@@ -58,20 +59,20 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
 def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, device: str, precision: str) -> None:
     """Train our own recipe on the protocol's five folds by patient, and the network that ships.
 
-    In: the data set. Out, in OUT/painted (OUT for the first recipe): a folder for each fold (weights, its choices,
-    predictions, records); records.json once all five are there; and all/, the network trained on every patient, with
-    the folds' choices, as one .onnx file.
+    In: the data set. Out, in OUT/mixed (OUT/painted, OUT for the first recipe): a folder for each fold (weights, its
+    choices, predictions, records); records.json once all five are there; and all/, the network trained on every
+    patient, with the folds' choices, as one .onnx file.
 
     \b
     bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU, minutes on a GPU
     bleedmap reproduce folds -o folds --data ct-ich --fold 1     one fold
-    bleedmap evaluate --protocol cross-validation folds/painted/records.json \\
-        --predictions folds/painted/predictions -o report
+    bleedmap evaluate --protocol cross-validation folds/mixed/records.json \\
+        --predictions folds/mixed/predictions -o report
 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT.
     """
-    from bleedmap.experiments.folds import Experiment, painted
+    from bleedmap.experiments.folds import Experiment, mixed, painted
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
@@ -79,7 +80,7 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     dataset, folds = open_with_folds(data)
     with _Progress() as report:
         first = Experiment(dataset, folds, out, machine, report=report)
-        experiment = painted(first) if recipe == "painted" else first
+        experiment = {"first": first, "painted": painted(first), "mixed": mixed(first)}[recipe]
         try:
             _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
         except KeyboardInterrupt:
@@ -188,7 +189,7 @@ def ablations(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder of folds: OUT/painted of `reproduce folds`.",
+    help="Folder of folds: OUT/mixed of `reproduce folds`.",
 )
 @data_option
 @json_option
@@ -199,7 +200,7 @@ def strangers(out: Path, data: Path | None, as_json: bool) -> None:
     and how many of twenty bleed-free test patients, so changed, are called unlike the training data.
 
     \b
-    bleedmap reproduce strangers -o folds/painted --data ct-ich
+    bleedmap reproduce strangers -o folds/mixed --data ct-ich
     """
     from bleedmap.experiments.folds import Experiment
     from bleedmap.experiments.strangers import strangers as put_to

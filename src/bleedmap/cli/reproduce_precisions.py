@@ -20,7 +20,7 @@ _ROWS = (  # words, key, how it is printed
 @click.command(short_help="What bf16 and int8 cost against fp32, out of fold.")
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path),
-    help="Folder of folds: OUT/painted of `reproduce folds`.",
+    help="Folder of folds: OUT/mixed of `reproduce folds`.",
 )  # fmt: skip
 @click.option(
     "--fold", "wanted", type=click.Choice(FOLDS), multiple=True, help="Only this fold; several times for several."
@@ -48,8 +48,8 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
     could be a default  the Dice falls by less than 0.002 and no study is told otherwise
 
     \b
-    bleedmap reproduce precisions -o folds/painted --data ct-ich
-    bleedmap reproduce precisions -o folds/painted --data ct-ich --fold 1 --patients 4
+    bleedmap reproduce precisions -o folds/mixed --data ct-ich
+    bleedmap reproduce precisions -o folds/mixed --data ct-ich --fold 1 --patients 4
     """
     from bleedmap.cli.reproduce_folds import open_with_folds
     from bleedmap.experiments.precision_files import summarise

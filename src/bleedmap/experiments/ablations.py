@@ -21,7 +21,7 @@ from bleedmap.metrics.detection import roc_auc
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
 from bleedmap.training.fit import fit, load_fitted
-from bleedmap.training.recipe import PAINTED, RECIPE, Recipe
+from bleedmap.training.recipe import MIXED, PAINTED, RECIPE, Recipe
 
 FOLD = 1
 STEPS = 600
@@ -80,8 +80,16 @@ VARIANTS = (
         replace(PAINTED, lesion=RECIPE.lesion, phantom=RECIPE.phantom, painted=0, paintings=0), start="long",
     ),
     Variant(
-        "painted", "the same steps with bleeds painted into bleed-free patients: what ships", PAINTED, start="long",
+        "painted", "the same steps with bleeds painted into bleed-free patients", PAINTED, start="long",
         trained=f"painted/fold-{FOLD}",
+    ),
+    Variant(
+        "mixed-alone", "after that, more paintings, and phantoms again", replace(MIXED, start_share=0.0),
+        start="painted",
+    ),
+    Variant(
+        "mixed", "the mean of the last two networks' weights: what ships", MIXED, start="painted",
+        trained=f"mixed/fold-{FOLD}",
     ),
 )  # fmt: skip
 

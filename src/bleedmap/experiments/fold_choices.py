@@ -19,6 +19,7 @@ FIRST_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)  # of pixels; four of the first rec
 PIXEL_THRESHOLDS = (0.1, 0.2, *FIRST_THRESHOLDS)
 SMALLEST_ML = (0.0, 0.05, 0.1, 0.2)  # of a marked region; 0.2 mL is a ball of 7 mm
 DICE_FOR_SMALLEST = 0.005  # of the validation patients' mean, that leaving small regions out may cost
+DICE_FOR_FEWER = 0.005  # likewise, that a threshold and gate with fewer false alarms may cost
 GATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 MARKED_ALLOWED = 0.04  # of bleed-free patients' slices; the target is 0.05
 COVERAGE = 0.8  # of the volume interval
@@ -41,7 +42,7 @@ class Chosen:
 
 def choose(
     validation: Sequence[Said], training_features: FloatArray, thresholds: Sequence[float] = PIXEL_THRESHOLDS,
-    smallest_ml: Sequence[float] = (0.0,),
+    smallest_ml: Sequence[float] = (0.0,), dice_for_fewer: float = 0.0,
 ) -> Chosen:  # fmt: skip
     """Fit and choose on patients that the network has not been trained on.
 
@@ -50,6 +51,8 @@ def choose(
         training_features: (slices, features) of the patients that it has been trained on.
         thresholds: of pixels, to choose among.
         smallest_ml: of marked regions, to choose among.
+        dice_for_fewer: volume Dice that a threshold and gate may lie below the best, if they mark fewer bleed-free
+            slices.
     """
     evidence = [evidence_of(one) for one in validation]
     weights, study, types = _calibration(evidence)
@@ -58,7 +61,7 @@ def choose(
     lesion = np.concatenate([one.has_lesion for one in evidence])
     bleeds = np.array([one.has_lesion.any() for one in evidence])
     highest = np.array([one.max() for one in odds])
-    threshold, gate = _pixels_and_gate(validation, slice_probability, thresholds)
+    threshold, gate = _pixels_and_gate(validation, slice_probability, thresholds, dice_for_fewer)
     least_ml, volumes = _smallest(validation, slice_probability, threshold, gate, smallest_ml)
     settings = CertaintySettings(
         weights, study, types, gate, best_threshold(lesion, np.concatenate(slice_probability)),
@@ -107,9 +110,10 @@ def best_threshold(truth: BoolArray, probability: DoubleArray) -> float:
 
 
 def _pixels_and_gate(
-    validation: Sequence[Said], slice_probability: Sequence[DoubleArray], thresholds: Sequence[float]
+    validation: Sequence[Said], slice_probability: Sequence[DoubleArray], thresholds: Sequence[float], less: float
 ) -> tuple[float, float]:
-    """The pair with the best mean volume Dice among those that mark few enough bleed-free patients' slices."""
+    """Of the pairs that mark few enough bleed-free patients' slices, the one with the best mean volume Dice; or, of
+    those at most `less` below it, the one that marks the fewest."""
     counted = {at: [_slice_counts(one, at) for one in validation] for at in thresholds}
     scored = []
     for at, gate in product(thresholds, GATES):
@@ -120,10 +124,13 @@ def _pixels_and_gate(
                 dices.append(2 * shared[open_].sum() / (marked[open_].sum() + reference.sum()))
             else:
                 free.append((marked > 0) & open_)
-        share = float(np.concatenate(free).mean())
-        scored.append((share <= MARKED_ALLOWED, -share if share > MARKED_ALLOWED else float(np.mean(dices)), at, gate))
-    _, _, threshold, gate = max(scored, key=lambda one: one[:2])
-    return threshold, gate
+        scored.append((float(np.concatenate(free).mean()), float(np.mean(dices)), at, gate))
+    allowed = [one for one in scored if one[0] <= MARKED_ALLOWED]
+    if not allowed:
+        return min(scored, key=lambda one: one[0])[2:]
+    enough = max(dice for _, dice, _, _ in allowed) - less
+    fewest = min(share for share, dice, _, _ in allowed if dice >= enough) if less else 1.0
+    return max((one for one in allowed if one[1] >= enough and one[0] <= fewest), key=lambda one: one[1])[2:]
 
 
 def _slice_counts(one: Said, threshold: float) -> tuple[AnyArray, AnyArray, AnyArray]:

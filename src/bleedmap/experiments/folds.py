@@ -15,6 +15,7 @@ from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
 from bleedmap.datasets.protocol_folds import ProtocolFolds
 from bleedmap.errors import OutputError
 from bleedmap.experiments.fold_choices import (
+    DICE_FOR_FEWER,
     FIRST_THRESHOLDS,
     OFFSET_VOXELS,
     PIXEL_THRESHOLDS,
@@ -39,19 +40,25 @@ from bleedmap.postprocess import to_mask
 from bleedmap.training.device import Machine
 from bleedmap.training.fit import fit, load_fitted
 from bleedmap.training.painting import load_paintings
-from bleedmap.training.recipe import PAINTED, PRETRAINING, RECIPE, Recipe
+from bleedmap.training.recipe import MIXED, PAINTED, PRETRAINING, RECIPE, Recipe
 from bleedmap.training.run import code_version
 from bleedmap.training.samples import Samples, load_patients, load_phantoms
 from bleedmap.training.sampling import Pools
 
-_LEVEL = (
+_PAINTED_LEVEL = (
     "Late: written when the first recipe's figures and pictures of test patients had been seen, fold 1's among them; "
     "its mixture was then chosen on fold 1's validation patients; and predicted once more, with a smallest bleed for "
     "each fold to choose, when many small false alarms had been seen. Weights, thresholds and calibration never met "
     "their test patients."
 )
+_MIXED_LEVEL = (
+    "Late: written when the figures and pictures of test patients by both earlier recipes had been seen, fold 1's "
+    "among them; that half of the earlier weights are kept was chosen on the validation patients of folds 1 and 2. "
+    "Weights, thresholds and calibration never met their test patients."
+)
 FIRST_METHOD = "bleedmap, EfficientNet-Lite0 U-Net"
 PAINTED_METHOD = "bleedmap, EfficientNet-Lite0 U-Net, 288×288, painted bleeds"
+MIXED_METHOD = "bleedmap, EfficientNet-Lite0 U-Net, 288×288, painted bleeds and phantoms"
 SHIPPED = "ct-ich-lite"
 Report = Callable[[str, int, int, str], None]  # what is being done, done, of, last words
 
@@ -75,6 +82,7 @@ class Experiment:
         method: its name in tables.
         thresholds: of pixels, that a fold chooses among.
         smallest_ml: regions of less are not marked; a fold chooses among these.
+        dice_for_fewer: validation Dice that a threshold and gate with fewer false alarms may cost.
         level: how the recipe was chosen, by docs/protocol.md.
         before: the experiment whose networks of the same patients these go on from; None: from the phantoms'.
     """
@@ -89,6 +97,7 @@ class Experiment:
     method: str = FIRST_METHOD
     thresholds: tuple[float, ...] = FIRST_THRESHOLDS
     smallest_ml: tuple[float, ...] = (0.0,)
+    dice_for_fewer: float = 0.0
     level: str = "fixed beforehand: the recipe that the program had before any ablation was run"
     before: "Experiment | None" = None
 
@@ -129,10 +138,19 @@ class Experiment:
 
 
 def painted(first: Experiment) -> Experiment:
-    """What ships: the first recipe's networks, trained on with `PAINTED`; files below the first's folder."""
+    """The first recipe's networks, trained on with `PAINTED`; files below the first's folder."""
     return replace(
         first, folder=first.folder / "painted", recipe=PAINTED, method=PAINTED_METHOD, thresholds=PIXEL_THRESHOLDS,
-        smallest_ml=SMALLEST_ML, level=_LEVEL, before=first,
+        smallest_ml=SMALLEST_ML, level=_PAINTED_LEVEL, before=first,
+    )  # fmt: skip
+
+
+def mixed(first: Experiment) -> Experiment:
+    """What ships: those networks, trained on with `MIXED`; files below the first's folder."""
+    before = painted(first)
+    return replace(
+        before, folder=first.folder / "mixed", recipe=MIXED, method=MIXED_METHOD, dice_for_fewer=DICE_FOR_FEWER,
+        level=_MIXED_LEVEL, before=before,
     )  # fmt: skip
 
 
@@ -189,19 +207,15 @@ def run_fold(experiment: Experiment, number: int) -> OutOfFold:
         return read_out_of_fold(stored)
     sides = experiment.folds.sides(number)
     network = train(experiment, folder.name, sides["train"])
-    weights_file = folder / "network.onnx"
-    record = network_record(experiment, f"ct-ich-fold-{number}", sides["train"], None)
-    export_onnx(network, experiment.recipe.size, record, weights_file)
-    predictor = Predictor(experiment, weights_file)
-    seen = predictor.told(sides["train"], f"fold {number}: what is familiar")
-    features = [predictor.segmented(one).features for one in seen]
+    weights_file, name = folder / "network.onnx", f"ct-ich-fold-{number}"
+    predictor = _exported(experiment, name, network, sides["train"], None, weights_file)
+    familiar = predictor.features(sides["train"], f"fold {number}: what is familiar")
     validation = [predictor.said(one) for one in predictor.told(sides["validation"], f"fold {number}: choosing")]
-    familiar = np.concatenate([one for one in features if one is not None])
-    chosen = choose(validation, familiar, experiment.thresholds, experiment.smallest_ml)
-    record = network_record(experiment, f"ct-ich-fold-{number}", sides["train"], chosen)
-    export_onnx(network, experiment.recipe.size, record, weights_file)
+    chosen = choose(
+        validation, familiar, experiment.thresholds, experiment.smallest_ml, experiment.dice_for_fewer
+    )  # fmt: skip
     del validation
-    predictor = Predictor(experiment, weights_file)
+    predictor = _exported(experiment, name, network, sides["train"], chosen, weights_file)
     studies = tuple(
         predictor.record(one, number, folder / "said")
         for one in predictor.told(sides["test"], f"fold {number}: testing")
@@ -213,6 +227,13 @@ def run_fold(experiment: Experiment, number: int) -> OutOfFold:
     records = OutOfFold(experiment.method, experiment.folds.data_sha256, (choices,), studies, made_of(experiment))
     records.write(stored)
     return records
+
+
+def _exported(
+    experiment: Experiment, name: str, network: LiteUNet, patients: tuple[int, ...], chosen: Chosen | None, path: Path
+) -> "Predictor":
+    export_onnx(network, experiment.recipe.size, network_record(experiment, name, patients, chosen), path)
+    return Predictor(experiment, path)
 
 
 def together(experiment: Experiment) -> OutOfFold | None:
@@ -248,12 +269,9 @@ def run_all(experiment: Experiment) -> Path:
     draft = experiment.folder / "all" / "draft.onnx"  # without thresholds: never under the name that ships
     patients = experiment.folds.patients
     network = train(experiment, "all", patients)
-    export_onnx(network, experiment.recipe.size, network_record(experiment, SHIPPED, patients, None), draft)
-    predictor = Predictor(experiment, draft)
-    features = [predictor.segmented(one).features for one in predictor.told(patients, "what is familiar")]
-    chosen = chosen_out_of_fold(experiment, records, np.concatenate([one for one in features if one is not None]))
-    record = network_record(experiment, SHIPPED, patients, chosen)
-    export_onnx(network, experiment.recipe.size, record, weights_file)
+    predictor = _exported(experiment, SHIPPED, network, patients, None, draft)
+    chosen = chosen_out_of_fold(experiment, records, predictor.features(patients, "what is familiar"))
+    _exported(experiment, SHIPPED, network, patients, chosen, weights_file)
     draft.unlink()
     return weights_file
 
@@ -286,8 +304,14 @@ def made_of(experiment: Experiment) -> dict[str, Any]:
 
 def _training(experiment: Experiment) -> dict[str, Any]:
     """All recipes, last first."""
-    before = {} if experiment.before is None else {"before": experiment.before.recipe.to_dict()}
-    return {"recipe": experiment.recipe.to_dict(), **before, "pretraining": experiment.pretraining.to_dict()}
+    before, one = [], experiment.before
+    while one is not None:
+        before.append(one.recipe.to_dict())
+        one = one.before
+    return {
+        "recipe": experiment.recipe.to_dict(), **({"before": before} if before else {}),
+        "pretraining": experiment.pretraining.to_dict(),
+    }  # fmt: skip
 
 
 def network_record(
@@ -353,6 +377,11 @@ class Predictor:
             np.float32(0.5) * (said.extent + other.extent),
             np.float32(0.5) * (said.labels + other.labels), said.features,
         )  # fmt: skip
+
+    def features(self, patients: tuple[int, ...], what: str) -> FloatArray:
+        """(slices, features) of those patients."""
+        found = [self.segmented(one).features for one in self.told(patients, what)]
+        return np.concatenate([one for one in found if one is not None])
 
     def said(self, patient: Patient) -> Said:
         """The same beside the reference."""

@@ -24,7 +24,12 @@ from bleedmap.training.sampling import Pools, apply, draw_step
 SAVE_EVERY_S = 60.0
 LARGEST_GRADIENT = 5.0  # norm over all parameters
 _REPORT_EVERY = 20  # steps
-_LATER = {"pasted": 0.0, "painted": 0, "paintings": 0}  # what recipes of the first trainings did not name
+_LATER = {
+    "pasted": 0.0,
+    "painted": 0,
+    "paintings": 0,
+    "start_share": 0.0,
+}  # what recipes of the first trainings did not name
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -49,12 +54,12 @@ def fit(
         recipe: the settings.
         pools: what is trained on.
         machine: device and precision.
-        folder: of `checkpoint.safetensors`, removed at the end, and `network.safetensors`, the averaged weights.
-        start: weights of a network to begin from; ImageNet's encoder without.
+        folder: of `checkpoint.safetensors`, removed at the end, and `network.safetensors`, the weights kept.
+        start: weights of a network to begin from, of which the recipe's share is kept; ImageNet's encoder without.
         report: called with the step and the losses, every twentieth step.
 
     Returns:
-        The network with the averaged weights, ready to predict.
+        The network with the weights kept, ready to predict.
 
     Raises:
         OutputError: the folder's checkpoint is of another recipe.
@@ -73,10 +78,19 @@ def fit(
         if time.monotonic() - saved >= SAVE_EVERY_S and state.step < recipe.steps:
             _save(state, recipe, checkpoint)
             saved = time.monotonic()
-    tensors = {f"network/{name}": tensor for name, tensor in state.average.items()}
+    kept = state.average if start is None else _between(state.average, start, recipe.start_share)
+    tensors = {f"network/{name}": tensor for name, tensor in kept.items()}
     write_checkpoint(finished, Checkpoint(tensors, {"recipe": recipe.to_dict(), "step": state.step}))
     checkpoint.unlink(missing_ok=True)
     return load_fitted(finished, recipe)
+
+
+def _between(after: Mapping[str, Tensor], before: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights between two networks of which one went on from the other: `share` of the earlier one's."""
+    return {
+        name: torch.lerp(tensor, before[name].to(tensor), share) if tensor.is_floating_point() else tensor
+        for name, tensor in after.items()
+    }
 
 
 def load_fitted(path: Path, recipe: Recipe) -> LiteUNet:

@@ -2,9 +2,8 @@
 
 After the synthetic tumours of Hu et al. (CVPR 2023, arXiv:2303.14869). Shapes follow where blood collects: lenses and
 crescents along the inner table, clots in the brain, contusions near its surface, sediment in a ventricle, films in
-sulci. Nothing is pushed aside, and no oedema grows beyond a rim. Lengths are mm by a guess: the pictures of CT-ICH
-have no pixel spacing. What it does not mind: a film may fill a ventricle and is called SAH still; a slice with less
-blood than counts keeps it, unmarked.
+sulci and cisterns. Nothing is pushed aside, and no oedema grows beyond a rim. Lengths are mm by a guess: the pictures
+of CT-ICH have no pixel spacing.
 """
 
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.models.networks import LABELS
 from bleedmap.training.samples import Progress, Samples
@@ -26,8 +25,10 @@ _AIR, _BONE = 20, 235  # grey; fat and air below, bone and its blurred edge abov
 _LEAST_BRAIN_MM2 = 1500.0  # of a slice: below, base or vertex
 _LEAST_RIM = 0.85  # of the brain's outline that must lie along bone, else the base is open
 _LEAST_SLICES = 5
-_LEAST_PIXELS = 15  # of blood, for a slice to bear a lesion
+_LEAST_PIXELS = 15  # of blood, for a slice to bear a lesion; a slice with less keeps none
+_CONTEXT = 2  # slices kept on either side of the blood; the outermost serve as neighbours only
 _TRIES = 4
+_LEAST_VENTRICLE_MM3 = 3000.0  # cisterns are smaller pools
 _RESIDUAL = 18  # grey: noise of the picture, not an edge
 _KINDS = ("EDH", "IPH", "contusions", "SDH", "IVH", "SAH")
 _CHANCES = (0.36, 0.18, 0.16, 0.14, 0.06, 0.10)
@@ -79,10 +80,11 @@ def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArra
     """
     kind = str(random.choice(_KINDS, p=_CHANCES))
     share = _SHAPES[kind](random, head)
-    if share is None:
+    if share is None or not share.any():
         return None
     blur = random.uniform(0.3, 0.75) / head.pixel_mm
-    share = ndimage.gaussian_filter(share, (random.uniform(0, 0.45), blur, blur)) * head.inside
+    reach = _around(share > 0, round(5 * blur), slices=2)  # no farther does blurring spread it
+    share[reach] = ndimage.gaussian_filter(share[reach], (random.uniform(0, 0.45), blur, blur)) * head.inside[reach]
     if share.max() < 0.5:
         return None
     hu = random.uniform(52, 75) if random.random() < 0.7 else random.uniform(43, 54)  # fresh; or faint
@@ -92,12 +94,12 @@ def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArra
         random, shape, 3.0, head
     )
     blood = (hu + uneven_hu - _LOWEST_HU) * _GREY_PER_HU + head.residual[box] * random.uniform(0.6, 1.1)
-    grey = head.grey
+    mixed = head.grey.copy()
     if kind in ("IPH", "contusions"):
-        grey = _with_oedema(grey, share, random.uniform(0, 8), head)
-    mixed = grey.copy()
-    mixed[box] += share[box] * (blood - grey[box])
-    mixed = np.where(head.depth < 2, np.maximum(mixed, grey), mixed)  # bone's blurred edge stays brighter
+        _darken_around(mixed, share, random.uniform(0, 8), head)
+    mixed[box] += share[box] * (blood - mixed[box])
+    near_bone = head.depth[box] < 2  # bone's blurred edge stays brighter
+    mixed[box] = np.where(near_bone, np.maximum(mixed[box], head.grey[box]), mixed[box])
     name = "IPH" if kind == "contusions" else kind
     return np.asarray(np.clip(np.rint(np.where(head.inside, mixed, head.grey)), 0, 255), np.uint8), share, name
 
@@ -105,8 +107,8 @@ def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArra
 def load_paintings(
     patients: Samples, each: int, seed: int = 0, progress: Progress = lambda done, of: None
 ) -> Samples:  # fmt: skip
-    """Draw `each` bleeds into each study without one; of each, the slices with blood and one on either side, whose
-    own neighbours are themselves.
+    """Draw `each` bleeds into each study without one; of each, the slices with blood and two on either side, of which
+    the outer ones serve as neighbours (`Pools.painting_rows`).
 
     Args:
         patients: whole studies; those with a lesion lend nothing.
@@ -147,11 +149,14 @@ def _sample(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArr
     if painted is None:
         return None
     slices, share, name = painted
-    bleeds = np.count_nonzero(share > 0.5, axis=(1, 2)) >= _LEAST_PIXELS
+    pixels = np.count_nonzero(share > 0.5, axis=(1, 2))
+    bleeds = pixels >= _LEAST_PIXELS
     if not bleeds.any():
         return None
+    few = (pixels > 0) & ~bleeds
+    slices[few] = head.grey[few]
     rows = np.flatnonzero(bleeds)
-    kept = slice(max(0, rows[0] - 1), rows[-1] + 2)
+    kept = slice(max(0, rows[0] - _CONTEXT), rows[-1] + _CONTEXT + 1)
     labels = np.zeros((len(slices), len(LABELS)), np.float32)
     labels[bleeds, 0] = labels[bleeds, LABELS.index(name)] = 1
     masks = np.asarray(np.rint(share[kept] * bleeds[kept, None, None] * 255), np.uint8)
@@ -197,20 +202,18 @@ def _noise(random: np.random.Generator, shape: tuple[int, ...], grain_mm: float,
     return np.asarray((smooth - smooth.mean()) / max(float(smooth.std()), 1e-6), np.float32)
 
 
-def _around(found: BoolArray, reach: int) -> tuple[slice, ...]:
-    """The box around what is found, `reach` pixels wider in the slice."""
+def _around(found: BoolArray, reach: int, slices: int = 0) -> tuple[slice, ...]:
+    """The box around what is found, `reach` pixels wider in the slice, and by some slices."""
     box = ndimage.find_objects(found.astype(np.uint8))[0]
-    wider = (0, reach, reach)
+    wider = (slices, reach, reach)
     return tuple(slice(max(0, one.start - by), one.stop + by) for one, by in zip(box, wider, strict=True))
 
 
-def _with_oedema(grey: FloatArray, share: FloatArray, drop_hu: float, head: Head) -> FloatArray:
-    """Darker around the blood, by `drop_hu` beside it."""
+def _darken_around(grey: FloatArray, share: FloatArray, drop_hu: float, head: Head) -> None:
+    """Oedema, in place: darker around the blood, by `drop_hu` beside it."""
     box, sigma = _around(share > 0, round(12 / head.pixel_mm)), 3.5 / head.pixel_mm
     rim = ndimage.gaussian_filter(share[box], (0.3, sigma, sigma)) * (head.depth[box] > 1.5)
-    darker = grey.copy()
-    darker[box] -= np.minimum(1.3 * rim, 1) * np.float32(drop_hu * _GREY_PER_HU)
-    return darker
+    grey[box] -= np.minimum(1.3 * rim, 1) * np.float32(drop_hu * _GREY_PER_HU)
 
 
 def _place(random: np.random.Generator, possible: BoolArray) -> AnyArray | None:
@@ -315,14 +318,19 @@ def _contusions(random: np.random.Generator, head: Head) -> FloatArray | None:
     return np.maximum.reduce(shares) if shares else None
 
 
+def _pools(head: Head, least_mm3: float) -> tuple[AnyArray, DoubleArray]:
+    """Spaces of fluid in the depth, numbered from 1, and the volume of each in mm³ by number; 0 if smaller."""
+    dark = (head.smooth < _grey(17)) & (head.depth > 18)
+    labels, _ = ndimage.label(np.stack([ndimage.binary_opening(one) for one in dark]))
+    volumes = np.bincount(labels.ravel()).astype(np.float64) * (head.pixel_mm**2 * SLICE_MM)
+    volumes[0] = 0
+    volumes[volumes < least_mm3] = 0
+    return labels, volumes
+
+
 def _sediment(random: np.random.Generator, head: Head) -> FloatArray | None:
     """In the lower part of a space of fluid, of a patient who lies on his back."""
-    dark = (head.smooth < _grey(17)) & (head.depth > 18)
-    dark = np.stack([ndimage.binary_opening(one) for one in dark])
-    labels, _ = ndimage.label(dark)
-    volumes = np.bincount(labels.ravel()) * head.pixel_mm**2 * SLICE_MM
-    volumes[0] = 0
-    volumes[volumes < 400] = 0  # mm³
+    labels, volumes = _pools(head, 400)
     if not volumes.any():
         return None
     one = labels == random.choice(len(volumes), p=volumes / volumes.sum())
@@ -334,7 +342,7 @@ def _sediment(random: np.random.Generator, head: Head) -> FloatArray | None:
 
 
 def _film(random: np.random.Generator, head: Head) -> FloatArray | None:
-    """In what is darker than its surroundings, sulci and cisterns, around a place."""
+    """In what is darker than its surroundings, sulci and cisterns, around a place; not in ventricles."""
     centre = _place(random, (head.depth > 1) & (head.depth < 60))
     if centre is None:
         return None
@@ -345,8 +353,15 @@ def _film(random: np.random.Generator, head: Head) -> FloatArray | None:
     smooth, inside = head.smooth[site.box], head.inside[site.box]
     darker_hu = (_smoothed(smooth, inside, 4.5 / head.pixel_mm) - smooth) / _GREY_PER_HU
     fluid = (_grey(24) - smooth) / (6 * _GREY_PER_HU)
+    labels, volumes = _pools(head, _LEAST_VENTRICLE_MM3)
+    ventricle = (volumes > 0)[labels[site.box]]
+    edge = ndimage.generate_binary_structure(3, 1)
+    edge[[0, 2]] = False  # within the slice
+    if ventricle.any():
+        ventricle = ndimage.binary_dilation(ventricle, edge, iterations=max(1, round(3 / head.pixel_mm)))
     share = np.zeros(head.grey.shape, np.float32)
     share[site.box] = np.clip(np.maximum((darker_hu - 1.5) / 4, fluid), 0, 1) * (head.depth[site.box] > 1)
+    share[site.box] *= ~ventricle
     return share * near
 
 

@@ -1,6 +1,6 @@
 """The recipe of the networks that are judged on patients that they have never seen, in one frozen dataclass."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bleedmap.errors import SettingsError
@@ -37,6 +37,8 @@ class Recipe:
         painted: slices of a batch from bleed-free patients into whose heads blood was drawn
             (`bleedmap.training.painting`); a third of them lie just above or below it.
         paintings: bleeds drawn into each of them.
+        start_share: of the weights that it began with, in those that are kept (Wortsman et al., CVPR 2022,
+            arXiv:2109.01903): what was known is not forgotten.
     """
 
     size: int = 224
@@ -59,6 +61,7 @@ class Recipe:
     pasted: float = 0.0
     painted: int = 0
     paintings: int = 0
+    start_share: float = 0.0
 
     def __post_init__(self) -> None:
         counts = (self.lesion, self.lesion_free, self.phantom, self.painted)
@@ -69,14 +72,15 @@ class Recipe:
             or sum(counts) < 1
             or (self.phantom and not self.phantoms)
             or (self.painted > 0) != (self.paintings > 0)
+            or not 0 <= self.start_share < 1
             or not 0 <= self.pasted <= 1
         ):
             raise SettingsError(
                 "recipe",
                 found=f"size {self.size}, steps {self.steps}, slices of a batch {counts}, phantoms {self.phantoms}, "
-                f"paintings {self.paintings}, pasted {self.pasted}",
+                f"paintings {self.paintings}, pasted {self.pasted}, start_share {self.start_share}",
                 needed="a size that 32 divides, a step and a slice a batch at least, phantoms and paintings where a "
-                "batch has some, a pasted part of 0 to 1",
+                "batch has some, a pasted part of 0 to 1, a start_share from 0 and below 1",
                 remedy="start from the recipe that docs/model.md names",
             )
 
@@ -110,7 +114,9 @@ class Recipe:
 RECIPE = Recipe()  # of the first networks that were judged on all folds, and of what the shipped ones begin with
 # Before any patient: phantoms alone, from ImageNet's weights. One network for all folds, since no patient is in it.
 PRETRAINING = Recipe(lesion=0, lesion_free=0, phantom=8, steps=1200)
-# After RECIPE, on the same patients: larger, and with blood painted into those who have none. What ships.
+# After RECIPE, on the same patients: larger, and with blood painted into those who have none.
 PAINTED = Recipe(
     size=288, steps=1500, lesion=3, lesion_free=3, phantom=0, painted=2, paintings=12, learning_rate=5e-4, warm_up=0.1
 )
+# After PAINTED: more paintings, and phantoms again; half-way to what came of it. What ships.
+MIXED = replace(PAINTED, steps=1600, lesion=2, lesion_free=3, phantom=1, painted=2, paintings=24, start_share=0.5)

@@ -43,6 +43,14 @@ class Pools:
         normed: DoubleArray = weights / weights.sum()
         return normed
 
+    @cached_property
+    def painting_rows(self) -> AnyArray:
+        """Rows of the paintings that a batch takes: an outermost slice, cut from its study, has no neighbour."""
+        assert self.paintings is not None
+        study = self.paintings.study
+        inner: AnyArray = np.flatnonzero((study[1:-1] == study[:-2]) & (study[1:-1] == study[2:])) + 1
+        return inner
+
 
 @dataclass(frozen=True, eq=False)
 class Draw:
@@ -87,7 +95,7 @@ def draw_step(recipe: Recipe, pools: Pools, step: int) -> Draw:
     if pools.phantoms is not None:
         phantom = random.integers(0, len(pools.phantoms.study), recipe.phantom)
     if pools.paintings is not None:
-        painting = random.integers(0, len(pools.paintings.study), recipe.painted)
+        painting = random.choice(pools.painting_rows, recipe.painted)
     count, window = recipe.batch, BRAIN.width_hu
     strength = recipe.intensity
     blur = random.uniform(-SHARPEN, BLUR, count) * (random.random(count) < 0.5) * strength
