@@ -38,7 +38,7 @@ from bleedmap.inference.torch_backend import TorchBackend  # noqa: E402
 from bleedmap.models.export import Answering, export_onnx, load_onnx  # noqa: E402
 from bleedmap.models.imagenet import load_encoder  # noqa: E402
 from bleedmap.models.lite_unet import Depthwise, build_lite  # noqa: E402
-from bleedmap.models.networks import LiteUNetSettings, UNetSettings  # noqa: E402
+from bleedmap.models.networks import LiteUNetSettings, UNetSettings, network_settings  # noqa: E402
 from bleedmap.models.unet import build  # noqa: E402
 from bleedmap.models.weights import WeightsFile, locate  # noqa: E402
 from bleedmap.training.device import Machine  # noqa: E402
@@ -127,6 +127,19 @@ def test_several_slices_at_a_time_are_answered_as_one_at_a_time(tmp_path, own_th
     assert all(one["largest_difference"] < 1e-4 for one in in_fp32)
     one, some = OpenVinoBackend(weights, "fp32", 1), phantom_slices(weights)
     assert runners[0].predict(some[:4]) == pytest.approx(one.predict(some[:4]).probability, abs=1e-5)
+
+
+def test_a_network_of_the_thesis_is_measured_untrained(tmp_path):
+    weights = locate(bench_torch.untrained("model-2", tmp_path))
+    assert weights.network == network_settings("model-2")
+    assert flop_per_slice(weights) == pytest.approx(73.4e9, rel=0.01)
+    for words in (["--weights", "ct-ich-first"], ["--part", "study"]):
+        refused = CliRunner().invoke(command, ["--network", "model-2", *words])
+        assert refused.exit_code == 2
+        assert "thesis" in refused.output or "untrained" in refused.output
+    alone = without_training_packages("bench", "--network", "model-2")
+    assert alone.returncode == 2
+    assert "bleedmap[train]" in alone.stderr
 
 
 def test_a_plain_install_measures_openvino_alone_and_says_so(tmp_path):

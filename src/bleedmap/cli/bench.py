@@ -1,6 +1,7 @@
 """`bleedmap bench`."""
 
 import json
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 
 @click.command(short_help="How fast it is here: network, whole study, growing work, training.")
 @weights_option
+@click.option(
+    "--network", type=click.Choice(["model-1", "model-2", "original"]),
+    help="In place of weights: a network of the thesis, untrained, for the speed of the network alone.",
+)  # fmt: skip
 @click.option(
     "--part", "parts", type=click.Choice(PARTS), multiple=True, help="Only this one; repeat for several. Default: all."
 )
@@ -47,8 +52,8 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder.")
 @json_option
 def command(
-    weights: str | None, parts: tuple[str, ...], repeats: int, batch: str, shape: tuple[int, int, int], studies: int,
-    threads: int | None, out: Path | None, overwrite: bool, as_json: bool,
+    weights: str | None, network: str | None, parts: tuple[str, ...], repeats: int, batch: str,
+    shape: tuple[int, int, int], studies: int, threads: int | None, out: Path | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """How fast this program is on this machine; all figures of a run are measured in turn, for ratios within it.
 
@@ -68,7 +73,7 @@ def command(
 
     \b
     bleedmap bench --part network
-    bleedmap bench --part network --weights ct-ich-first --batch 8
+    bleedmap bench --network model-2 --batch 8
     bleedmap bench --threads 1 -o bench/
     bleedmap bench --part growth --studies 100 --json
     """
@@ -81,7 +86,14 @@ def command(
     check_threads(threads)
     if out is not None:
         refuse_folder(out, overwrite=overwrite)
-    chosen = locate(weights)
+    if network is not None:
+        parts = _network_alone(weights, parts)
+        from bleedmap.experiments.bench_torch import untrained
+
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = locate(untrained(network, Path(folder)))
+    else:
+        chosen = locate(weights)
     record: dict[str, Any] = {
         "machine": describe_machine(), "weights": {"name": chosen.name, "sha256": chosen.sha256},
         "threads": threads, "repeats": repeats, "left_out": {},
@@ -102,6 +114,21 @@ def command(
         click.echo(json.dumps(record, indent=2))
     else:
         print_tables(record)
+
+
+def _network_alone(weights: str | None, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts that an untrained network can be measured in.
+
+    Raises:
+        BadParameter: others were asked for, or weights too.
+    """
+    if weights is not None:
+        raise click.BadParameter("either a network of the thesis or weights, not both", param_hint="--network")
+    if set(parts) - {"network"}:
+        raise click.BadParameter(
+            "an untrained network has a speed and nothing else: --part network", param_hint="--part"
+        )
+    return ("network",)
 
 
 def _network(

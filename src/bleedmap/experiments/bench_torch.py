@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +11,13 @@ from bleedmap.arrays import FloatArray
 from bleedmap.experiments.bench_network import Runner
 from bleedmap.inference.segment import preprocessing_of
 from bleedmap.inference.torch_backend import TorchBackend
-from bleedmap.models.export import Answering, load_onnx
+from bleedmap.models.export import Answering, export_onnx, load_onnx
+from bleedmap.models.networks import network_settings
+from bleedmap.models.unet import build
 from bleedmap.models.weights import WeightsFile
+from bleedmap.training.config import TrainConfig
 from bleedmap.training.device import choose_machine
+from bleedmap.window import BRAIN
 
 
 def torch_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runner], dict[str, str]]:
@@ -34,6 +39,26 @@ def torch_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runne
         except Exception as error:  # the compilers behind it share no error of their own
             left_out[runner.title] = f"cannot be compiled here: {str(error).strip().splitlines()[0]}"
     return runners, left_out
+
+
+def untrained(name: str, folder: Path) -> Path:
+    """A network of the thesis as it is before training, exported into `folder`: for its speed alone.
+
+    Args:
+        name: one of `bleedmap.models.networks.NETWORKS`.
+        folder: of the .onnx file.
+    """
+    settings, preprocessing = network_settings(name), TrainConfig(network=name).preprocessing()
+    record = {
+        "name": f"{name}, untrained", "network": settings.to_dict(), "threshold": 0.5, "trained_on": "nothing",
+        "preprocessing": {
+            "size": preprocessing.size, "frame": preprocessing.frame,
+            "window": {"level_hu": BRAIN.level_hu, "width_hu": BRAIN.width_hu},
+        },
+    }  # fmt: skip
+    path = folder / f"{name}.onnx"
+    export_onnx(build(settings, 0), preprocessing.size, record, path)
+    return path
 
 
 def _can_compile() -> bool:
