@@ -118,8 +118,8 @@ def test_torch_measures_what_the_machine_can_and_says_what_not(tmp_path, monkeyp
 def test_several_slices_at_a_time_are_answered_as_one_at_a_time(tmp_path, own_threads):
     weights = exported(tmp_path, LiteUNetSettings())
     runners, left_out = base_runners(weights, 1, batch=4)
-    more, _ = bench_torch.torch_runners(weights, 1)
-    told = measure_network(weights, [*runners, more[0]], threads=1, repeats=1, matrix_side=256, batch=4)
+    more, _ = bench_torch.torch_runners(weights, 1, batch=4)
+    told = measure_network(weights, [*runners, *more], threads=1, repeats=1, matrix_side=256, batch=4)
     assert told["batch"] == 4
     assert "openvino auto" in left_out
     in_fp32 = [one for one in told["backends"] if one["precision"] == "fp32"]
@@ -137,6 +137,12 @@ def test_a_network_of_the_thesis_is_measured_untrained(tmp_path):
         refused = CliRunner().invoke(command, ["--network", "model-2", *words])
         assert refused.exit_code == 2
         assert "thesis" in refused.output or "untrained" in refused.output
+    told = CliRunner().invoke(
+        command, ["--network", "model-1", "--batch", "2", "--repeats", "1", "--threads", "1", "--json"]
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["network"]["batch"] == 2
+    assert json.loads(told.stdout)["weights"]["name"] == "model-1, untrained"
     alone = without_training_packages("bench", "--network", "model-2")
     assert alone.returncode == 2
     assert "bleedmap[train]" in alone.stderr
@@ -261,7 +267,10 @@ def test_what_cannot_be_measured_is_refused_at_once(tmp_path, monkeypatch, words
     assert isinstance(ended.exception, refused)
 
 
-@pytest.mark.parametrize("words", [["--part", "disk"], ["--shape", "4", "512", "512"], ["--repeats", "0"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--part", "disk"], ["--shape", "4", "512", "512"], ["--repeats", "0"], ["--part", "study", "--batch", "4"]],
+)
 def test_flags_are_checked(words):
     assert CliRunner().invoke(command, words).exit_code == 2
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +13,18 @@ pytest.importorskip("torch")
 
 from bleedmap.datasets.ct_ich import CtIch, open_ct_ich
 from bleedmap.datasets.protocol_folds import Fold, ProtocolFolds
-from bleedmap.errors import OutputError
-from bleedmap.experiments import folds
+from bleedmap.errors import OutputError, SettingsError
+from bleedmap.experiments import fold_choices, folds
 from bleedmap.experiments.ablations import Variant, run_variant
 from bleedmap.experiments.cross_validation_scores import cross_validation
-from bleedmap.experiments.folds import SHIPPED, Experiment, mixed, painted, run_all, run_fold, together
+from bleedmap.experiments.folds import SHIPPED, Experiment, made_of, mixed, painted, run_all, run_fold, together
 from bleedmap.experiments.predictions import read_prediction
 from bleedmap.experiments.strangers import CHANGES, strangers
 from bleedmap.inference.certainty import settings_of
 from bleedmap.models.weights import locate
 from bleedmap.study.segment import Segmenter
 from bleedmap.training.device import choose_machine
-from bleedmap.training.fit import load_fitted
+from bleedmap.training.fit import fit, load_fitted
 from bleedmap.training.recipe import Recipe
 
 RECIPE = Recipe(size=64, steps=30, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
@@ -133,10 +134,10 @@ def test_a_further_recipe_goes_on_from_the_first_ones_network_of_the_same_patien
     assert weights.record["trained_patients"] == [f"{one:03d}" for one in finished.folds.sides(1)["train"]]
 
 
-def test_half_of_the_weights_before_are_kept(finished: Experiment) -> None:
+def test_a_share_of_the_weights_before_is_kept(finished: Experiment) -> None:
     recipe = replace(RECIPE, steps=2, learning_rate=1e-3, average=0.0)
     alone = replace(mixed(finished), recipe=recipe, before=finished, folder=finished.folder / "alone")
-    half = replace(alone, recipe=replace(recipe, start_share=0.5), folder=finished.folder / "half")
+    half = replace(alone, recipe=replace(recipe, start_share=0.25), folder=finished.folder / "half")
     assert mixed(finished).folder == finished.folder / "mixed"
     assert mixed(finished).before == painted(finished)
     train = finished.folds.sides(1)["train"]
@@ -144,8 +145,30 @@ def test_half_of_the_weights_before_are_kept(finished: Experiment) -> None:
     before = dict(folds.train(finished, "fold-1", train).state_dict())
     for name, tensor in between.items():
         if tensor.is_floating_point():
-            assert tensor.numpy() == pytest.approx((before[name].numpy() + after[name].numpy()) / 2, abs=1e-6)
+            assert tensor.numpy() == pytest.approx(
+                0.25 * before[name].numpy() + 0.75 * after[name].numpy(), rel=1e-5, abs=1e-6
+            )
     assert not (after["pixels.weight"] == before["pixels.weight"]).all()
+    with pytest.raises(SettingsError, match="start_share"):
+        fit(half.recipe, folds.pools_of(finished, train), finished.machine, finished.folder / "nothing", None)
+
+
+def test_the_last_recipe_lets_a_fold_take_fewer_false_alarms(
+    finished: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def choose(*given: Any) -> Any:
+        asked.append(given[2:])
+        return fold_choices.choose(*given)
+
+    monkeypatch.setattr(folds, "choose", choose)
+    recipe = replace(RECIPE, steps=1, learning_rate=1e-5, average=0.0, start_share=0.5)
+    records = run_fold(replace(mixed(finished), recipe=recipe, before=finished), 2)
+    assert asked == [(fold_choices.PIXEL_THRESHOLDS, fold_choices.SMALLEST_ML, fold_choices.DICE_FOR_FEWER)]
+    assert records.made["before"] == [finished.recipe.to_dict()]
+    both = replace(mixed(finished), recipe=recipe)
+    assert made_of(both)["before"] == [painted(finished).recipe.to_dict(), finished.recipe.to_dict()]
 
 
 def test_the_network_of_all_patients_segments(finished: Experiment) -> None:

@@ -127,7 +127,7 @@ def test_what_lies_beside_the_blood_is_its_neighbour() -> None:
     assert (drawn.study[around] == drawn.study[rows, None]).all()
     assert drawn.has_lesion[rows].sum() > 0.7 * drawn.has_lesion.sum()  # without those at an end of the head
     draws = [draw_step(replace(RECIPE, painted=50), pools, step).painting_rows for step in range(20)]
-    assert set(np.concatenate(draws)) == set(rows)
+    assert set(np.concatenate(draws)) <= set(rows)
 
 
 def test_a_slice_with_too_little_blood_keeps_none() -> None:

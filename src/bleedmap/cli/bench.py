@@ -86,6 +86,8 @@ def command(
     check_threads(threads)
     if out is not None:
         refuse_folder(out, overwrite=overwrite)
+    if batch != "1" and "network" not in (parts or PARTS):
+        raise click.BadParameter("of the network alone: --part network", param_hint="--batch")
     if network is not None:
         parts = _network_alone(weights, parts)
         from bleedmap.experiments.bench_torch import untrained
@@ -145,7 +147,7 @@ def _network(
     else:
         from bleedmap.experiments.bench_torch import torch_runners
 
-        more, without = torch_runners(weights, threads)
+        more, without = torch_runners(weights, threads, batch)
         runners += more
         left_out |= without
     return measure_network(weights, runners, threads, repeats, progress, batch=batch)

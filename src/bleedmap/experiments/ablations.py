@@ -105,7 +105,7 @@ def run_variant(experiment: Experiment, variant: Variant) -> dict[str, Any]:
     stored = folder / "result.json"
     if stored.is_file():
         result: dict[str, Any] = json.loads(stored.read_text("utf-8"))
-        return result
+        return result | {"words": variant.words}
     within, sides = replace(experiment, recipe=variant.recipe), experiment.folds.sides(FOLD)
     network, weights_file = _trained(experiment, variant), folder / "network.onnx"
     export_onnx(network, variant.recipe.size, network_record(within, variant.name, sides["train"], None), weights_file)

@@ -25,7 +25,6 @@ from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.preprocess import network_input, with_neighbours
 
 SLICES = 8  # of a turn, after those that warm up
-BATCHES = (1, 2, 4, 8)  # slices at a time; they divide a turn
 REFERENCE = "torch eager fp32"  # the plain way, that ratios and differences are against
 _HEAD = PhantomSettings(
     seed=13, shape=(12, 256, 256), spacing_mm=(10.0, 0.9, 0.9), bleeds=(Bleed("IPH", 20.0, "left"),)
@@ -197,7 +196,7 @@ def measure_network(
         repeats: turns of each.
         progress: called with turns done and of how many.
         matrix_side: of the matrix product.
-        batch: slices at a time, one of `BATCHES`.
+        batch: slices at a time: 1, 2, 4 or 8, which divide a turn.
     """
     slices, said = phantom_slices(weights), {}
     rates: dict[str, list[float]] = {one.title: [] for one in runners}

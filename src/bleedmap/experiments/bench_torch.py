@@ -20,8 +20,11 @@ from bleedmap.training.device import choose_machine
 from bleedmap.window import BRAIN
 
 
-def torch_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runner], dict[str, str]]:
-    """Eager fp32 is this program's own torch backend, which sets the threads; and what does not run here, with why."""
+def torch_runners(
+    weights: WeightsFile, threads: int | None, batch: int = 1
+) -> tuple[list[Runner], dict[str, str]]:  # fmt: skip
+    """Eager fp32 is this program's own torch backend, which sets the threads; and what does not run here, with why.
+    Compiled for `batch` slices at a time."""
     backend = TorchBackend(weights, "cpu", threads)
     runners, left_out = [Runner("torch eager", "fp32", lambda some: backend.predict(some).probability)], {}
     has_bf16 = choose_machine("cpu", "auto").bf16
@@ -34,7 +37,9 @@ def torch_runners(weights: WeightsFile, threads: int | None) -> tuple[list[Runne
     for bf16 in (False, True) if has_bf16 else (False,):
         runner = _runner(weights, bf16=bf16, compiled=True)
         try:
-            runner.predict(np.zeros((1, weights.network.channels, *[preprocessing_of(weights).size] * 2), np.float32))
+            runner.predict(
+                np.zeros((batch, weights.network.channels, *[preprocessing_of(weights).size] * 2), np.float32)
+            )
             runners.append(runner)
         except Exception as error:  # the compilers behind it share no error of their own
             left_out[runner.title] = f"cannot be compiled here: {str(error).strip().splitlines()[0]}"
@@ -70,7 +75,7 @@ def _runner(weights: WeightsFile, *, bf16: bool, compiled: bool) -> Runner:
     """channels_last, under autocast where bf16: as the network is trained."""
     network, _ = load_onnx(weights.content, weights.path)
     plain = Answering(network).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    called = torch.compile(plain) if compiled else plain
+    called = torch.compile(plain, dynamic=False) if compiled else plain
 
     def predict(some: FloatArray) -> FloatArray:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):

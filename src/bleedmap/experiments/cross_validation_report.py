@@ -179,7 +179,7 @@ def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         return "; ".join(f"{name.replace('_', ' ')} {_in_words(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_in_words, value))
+        return (" / " if any(isinstance(one, Mapping) for one in value) else ", ").join(map(_in_words, value))
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -113,7 +113,7 @@ def _pixels_and_gate(
     validation: Sequence[Said], slice_probability: Sequence[DoubleArray], thresholds: Sequence[float], less: float
 ) -> tuple[float, float]:
     """Of the pairs that mark few enough bleed-free patients' slices, the one with the best mean volume Dice; or, of
-    those at most `less` below it, the one that marks the fewest."""
+    those at most `less` below it, the one that marks the fewest. Small regions, dropped later, count here."""
     counted = {at: [_slice_counts(one, at) for one in validation] for at in thresholds}
     scored = []
     for at, gate in product(thresholds, GATES):

@@ -53,8 +53,9 @@ _PAINTED_LEVEL = (
 )
 _MIXED_LEVEL = (
     "Late: written when the figures and pictures of test patients by both earlier recipes had been seen, fold 1's "
-    "among them; that half of the earlier weights are kept was chosen on the validation patients of folds 1 and 2. "
-    "Weights, thresholds and calibration never met their test patients."
+    "among them; that half of the earlier weights are kept was chosen on the validation patients of folds 1 and 2, "
+    "some of whom other folds test, fold 1 too: no fold's test side is untouched by the recipe. Weights, thresholds "
+    "and calibration never met their test patients."
 )
 FIRST_METHOD = "bleedmap, EfficientNet-Lite0 U-Net"
 PAINTED_METHOD = "bleedmap, EfficientNet-Lite0 U-Net, 288×288, painted bleeds"
@@ -104,6 +105,8 @@ class Experiment:
     @cached_property
     def patients(self) -> Samples:
         """All patients' slices, as stored for training."""
+        if self.before is not None and self.before.recipe.stored() == self.recipe.stored():
+            return self.before.patients  # once in memory
         return load_patients(
             self.data, self.recipe.stored(), self.first.folder / "cache",
             lambda done, of: self.report("reading patients", done, of, ""),

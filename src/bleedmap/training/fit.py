@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bleedmap.errors import OutputError
+from bleedmap.errors import OutputError, SettingsError
 from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from bleedmap.models.imagenet import load_encoder
 from bleedmap.models.lite_unet import Answer, LiteUNet, build_lite
@@ -63,7 +63,13 @@ def fit(
 
     Raises:
         OutputError: the folder's checkpoint is of another recipe.
+        SettingsError: a share of the start is to be kept, and there is none.
     """
+    if recipe.start_share and start is None:
+        raise SettingsError(
+            "start_share", found=f"{recipe.start_share} of no network",
+            needed="a network that the training goes on from", remedy="give one, or keep no share",
+        )  # fmt: skip
     finished, checkpoint = folder / "network.safetensors", folder / "checkpoint.safetensors"
     if finished.is_file():
         return load_fitted(finished, recipe)
@@ -78,7 +84,7 @@ def fit(
         if time.monotonic() - saved >= SAVE_EVERY_S and state.step < recipe.steps:
             _save(state, recipe, checkpoint)
             saved = time.monotonic()
-    kept = state.average if start is None else _between(state.average, start, recipe.start_share)
+    kept = _between(state.average, start, recipe.start_share) if start is not None else state.average
     tensors = {f"network/{name}": tensor for name, tensor in kept.items()}
     write_checkpoint(finished, Checkpoint(tensors, {"recipe": recipe.to_dict(), "step": state.step}))
     checkpoint.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ _AIR, _BONE = 20, 235  # grey; fat and air below, bone and its blurred edge abov
 _LEAST_BRAIN_MM2 = 1500.0  # of a slice: below, base or vertex
 _LEAST_RIM = 0.85  # of the brain's outline that must lie along bone, else the base is open
 _LEAST_SLICES = 5
-_LEAST_PIXELS = 15  # of blood, for a slice to bear a lesion; a slice with less keeps none
+_LEAST_PIXELS = 15  # of blood, for a slice to bear a lesion; one with less loses it, but for a trace
 _CONTEXT = 2  # slices kept on either side of the blood; the outermost serve as neighbours only
 _TRIES = 4
 _LEAST_VENTRICLE_MM3 = 3000.0  # cisterns are smaller pools
@@ -138,8 +138,10 @@ def load_paintings(
             "paintings", found="no study without a lesion in whose skull blood can be drawn",
             needed="one bleed-free study at least, of the whole head", remedy="train without paintings",
         )  # fmt: skip
-    slices, masks, labels = (np.concatenate(column) for column in zip(*drawn, strict=True))
     study = np.repeat(np.arange(len(drawn)), [len(one[0]) for one in drawn])
+    columns = [list(column) for column in zip(*drawn, strict=True)]
+    drawn.clear()  # gigabytes: one column at a time is there twice
+    slices, masks, labels = (np.concatenate(columns.pop(0)) for _ in range(3))
     return Samples(slices, masks, labels, study)
 
 
@@ -342,7 +344,9 @@ def _sediment(random: np.random.Generator, head: Head) -> FloatArray | None:
 
 
 def _film(random: np.random.Generator, head: Head) -> FloatArray | None:
-    """In what is darker than its surroundings, sulci and cisterns, around a place; not in ventricles."""
+    """In what is darker than its surroundings, sulci and cisterns, around a place; not in large pools in the depth,
+    which are ventricles, mostly.
+    """
     centre = _place(random, (head.depth > 1) & (head.depth < 60))
     if centre is None:
         return None
