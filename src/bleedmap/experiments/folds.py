@@ -57,9 +57,9 @@ _MIXED_LEVEL = (
     "some of whom other folds test, fold 1 too: no fold's test side is untouched by the recipe. Weights, thresholds "
     "and calibration never met their test patients."
 )
-FIRST_METHOD = "bleedmap, EfficientNet-Lite0 U-Net"
-PAINTED_METHOD = "bleedmap, EfficientNet-Lite0 U-Net, 288×288, painted bleeds"
-MIXED_METHOD = "bleedmap, EfficientNet-Lite0 U-Net, 288×288, painted bleeds and phantoms"
+FIRST_METHOD = "bleedmap, first recipe"
+PAINTED_METHOD = "bleedmap, painted bleeds"
+MIXED_METHOD = "bleedmap, painted bleeds and phantoms"
 SHIPPED = "ct-ich-lite"
 Report = Callable[[str, int, int, str], None]  # what is being done, done, of, last words
 
