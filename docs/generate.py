@@ -107,6 +107,8 @@ def cross_validation() -> str:
     parts.append("Made from the records in `src/bleedmap/experiments/records` by [the protocol](protocol.md). With")
     parts.append("figures: `bleedmap evaluate --protocol cross-validation -o report`. [The model](model.md) says what")
     parts.append("was trained.\n")
+    for one in methods:
+        parts.append(f"*{one.name}*, how its recipe was chosen: {one.records.made['recipe_level']}\n")
     sections = (
         sections_of.headline(methods), sections_of.published(methods, CT_ICH_WORDS.peers, CT_ICH_WORDS.peers_caution),
         sections_of.differences(scored.comparisons), sections_of.by_fold(methods), sections_of.every_measure(methods),

@@ -53,9 +53,9 @@ _PAINTED_LEVEL = (
 )
 _MIXED_LEVEL = (
     "Late: written when the figures and pictures of test patients by both earlier recipes had been seen, fold 1's "
-    "among them; that half of the earlier weights are kept was chosen on the validation patients of folds 1 and 2, "
-    "some of whom other folds test, fold 1 too: no fold's test side is untouched by the recipe. Weights, thresholds "
-    "and calibration never met their test patients."
+    "among them; that half of the earlier weights are kept was chosen on the validation patients of folds 1 and 2, all "
+    "of whom another fold tests: no fold's test side is untouched by the recipe, and the rules for thresholds came "
+    "after those figures too. Weights, thresholds and calibration never met their test patients."
 )
 FIRST_METHOD = "bleedmap, first recipe"
 PAINTED_METHOD = "bleedmap, painted bleeds"
