@@ -70,7 +70,7 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
         --predictions folds/mixed/predictions -o report
 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
-    from its last minute. Two commands for different folds may share OUT.
+    from its last minute. Two commands for different folds may share OUT; each takes up to 10 GB of memory.
     """
     from bleedmap.experiments.folds import Experiment, mixed, painted
     from bleedmap.training.device import choose_machine, keep_memory
