@@ -64,7 +64,7 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     patient, with the folds' choices, as one .onnx file.
 
     \b
-    bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU, minutes on a GPU
+    bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU; no GPU was tried
     bleedmap reproduce folds -o folds --data ct-ich --fold 1     one fold
     bleedmap evaluate --protocol cross-validation folds/mixed/records.json \\
         --predictions folds/mixed/predictions -o report
