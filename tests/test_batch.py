@@ -32,9 +32,11 @@ from bleedmap.datasets.phantom_dicom import CtOptions, ct_instances, scout, writ
 from bleedmap.inference.backends import BackendRecord, Prediction
 from bleedmap.io import nifti
 from bleedmap.io.locks import locked
+from bleedmap.study import batch
 from bleedmap.study.batch import BatchOptions, Step, run_batch
-from bleedmap.study.batch_find import find_studies
+from bleedmap.study.batch_find import Found, find_studies
 from bleedmap.study.batch_names import name_studies, short_hash
+from bleedmap.study.batch_record import Records
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
 
@@ -383,6 +385,40 @@ def test_files_of_others_in_a_place_of_results_stay_and_the_exit_code_tells(
     (out / "a_head/diary.txt").unlink()
     assert run("batch", three, "-o", out, "--weights", weights, "--retry") == 0
     assert rows_of(out)["a_head"]["status"] == "found"
+
+
+def test_a_table_that_takes_long_is_not_written_after_every_study(
+    three: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grows with the studies, so that a batch's time would with their square."""
+    written, write = [], Records.write_summary
+
+    def slowly(records: Records, found: Found) -> dict[str, Any]:
+        time.sleep(0.2)
+        content = write(records, found)
+        written.append(len(content["studies"]))
+        return content
+
+    monkeypatch.setattr(Records, "write_summary", slowly)
+    run_batch(find_studies(three, tmp_path / "out"), tmp_path / "out", Segmenter.load(weights))
+    assert written == [1, 3]
+
+
+def test_an_interrupted_batch_leaves_a_table_of_what_it_did(
+    three: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_SUMMARY_PAUSE", 1e9)
+    out, ended = tmp_path / "out", []
+
+    def report(step: Step) -> None:
+        if step.row is not None:
+            ended.append(step.name)
+            if len(ended) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(find_studies(three, out), out, Segmenter.load(weights), report=report)
+    assert set(rows_of(out)) == set(ended)
 
 
 def test_a_full_disk_stops_the_batch_at_once(three: Path, weights: str, tmp_path: Path) -> None:

@@ -309,6 +309,17 @@ def test_slices_of_air_are_asked_for_once_and_change_nothing(unet: WeightsFile) 
         assert said.extent[index] == pytest.approx(alone.extent[0], abs=1e-6)
 
 
+def test_slices_whose_pixels_are_not_wanted_stay_0_and_the_rest_is_the_same(unet: WeightsFile) -> None:
+    hu = np.stack([head_hu(40, 56)] * 5) + np.arange(5, dtype=np.float32)[:, None, None]
+    backend, wanted = OpenVinoBackend(unet), np.array([True, False, False, True, True])
+    whole = segment_slices(hu, preprocessing_of(unet), backend)
+    some = segment_slices(hu, preprocessing_of(unet), backend, opened=lambda said: wanted & (said.extent > -1))
+    assert whole.probability[~wanted].any()
+    assert not some.probability[~wanted].any()
+    assert (some.probability[wanted] == whole.probability[wanted]).all()
+    assert (some.extent == whole.extent).all()
+
+
 def test_air_beside_a_head_is_asked_for() -> None:
     """A slice is of air alone only if its neighbours are too: the network looks at them."""
     slices = np.zeros((12, 8, 8), np.float32)

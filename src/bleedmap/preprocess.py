@@ -23,6 +23,7 @@ _HEAD_STEP = 4  # pixels: the head is looked for on every fourth row and column
 # Rows of a resizing matrix that are multiplied at a time: so few that BLAS starts no threads for them (up to
 # 900 pixels a side). Where other processes held the cores, 30 slices took 4.5 s with threads, 0.02 s without.
 _BAND_ROWS = 8
+_Box = tuple[float, float, float, float]  # first row, first column, end row, end column
 _STUDY_BANDS = 2  # kept: a study's slices share their frame, so that its rows and columns are computed once
 
 
@@ -122,12 +123,9 @@ def study_frame(hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | No
         window: what shows the head.
         pixel_mm: as `head_frame`.
     """
-    step = _head_step(hu.shape[1:])
-    looked_at = (window.to_unit(one) for one in hu[:, ::step, ::step])
-    boxes = [box for one in looked_at if (box := _largest_part(one, step)) is not None]
+    boxes = [box for one in hu if (box := _head_box_of(one, window)) is not None]
     if not boxes:
-        empty = np.zeros(hu.shape[1:], np.float32)
-        return head_frame(empty, pixel_mm)
+        return _frame_of(None, hu.shape[1:], pixel_mm)
     low, high = np.percentile(np.array(boxes), STUDY_EDGES, axis=0)
     return _square((low[0], low[1], high[2], high[3]), hu.shape[1:], pixel_mm)
 
@@ -146,8 +144,12 @@ def training_view(unit: FloatArray, pixel_mm: tuple[float, float]) -> Frame:
         unit: (row, column), 0 to 1 in the brain window.
         pixel_mm: (row, column) spacing.
     """
-    box = _head_box(unit) or (0, 0, *unit.shape)
-    return _around(box, (TRAINING_VIEW_MM / pixel_mm[0], TRAINING_VIEW_MM / pixel_mm[1]))
+    return _training_view_of(_head_box(unit), unit.shape, pixel_mm)
+
+
+def _training_view_of(box: _Box | None, shape: tuple[int, ...], pixel_mm: tuple[float, float]) -> Frame:
+    centred_on = box or (0, 0, shape[0], shape[1])
+    return _around(centred_on, (TRAINING_VIEW_MM / pixel_mm[0], TRAINING_VIEW_MM / pixel_mm[1]))
 
 
 def head_frame(unit: FloatArray, pixel_mm: tuple[float, float] | None = None) -> Frame:
@@ -157,15 +159,21 @@ def head_frame(unit: FloatArray, pixel_mm: tuple[float, float] | None = None) ->
         unit: (row, column), 0 to 1 in the brain window. Table, hands and holders are smaller than the head.
         pixel_mm: (row, column) spacing; None where it is not known, then pixels are square and the slice is the view.
     """
-    box = _head_box(unit)
-    if box is None:
-        return whole_frame(unit.shape) if pixel_mm is None else training_view(unit, pixel_mm)
-    return _square(box, unit.shape, pixel_mm)
+    return _frame_of(_head_box(unit), unit.shape, pixel_mm)
 
 
-def _square(
-    box: tuple[float, float, float, float], shape: tuple[int, ...], pixel_mm: tuple[float, float] | None
-) -> Frame:
+def head_frame_of(hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | None = None) -> Frame:
+    """`head_frame` of a slice (row, column) in HU; only the rows and columns that it looks at are windowed."""
+    return _frame_of(_head_box_of(hu, window), hu.shape, pixel_mm)
+
+
+def _frame_of(box: _Box | None, shape: tuple[int, ...], pixel_mm: tuple[float, float] | None) -> Frame:
+    if box is not None:
+        return _square(box, shape, pixel_mm)
+    return whole_frame(shape) if pixel_mm is None else _training_view_of(None, shape, pixel_mm)
+
+
+def _square(box: _Box, shape: tuple[int, ...], pixel_mm: tuple[float, float] | None) -> Frame:
     """The head's margin around a box; never smaller than a part of the view."""
     row_mm, column_mm = pixel_mm or (1.0, 1.0)
     view = max(shape) if pixel_mm is None else TRAINING_VIEW_MM
@@ -174,13 +182,18 @@ def _square(
     return _around(box, (side / row_mm, side / column_mm))
 
 
-def _around(box: tuple[float, float, float, float], size: tuple[float, float]) -> Frame:
+def _around(box: _Box, size: tuple[float, float]) -> Frame:
     """The frame of (height, width) whose centre is that of a box (first row, first column, end row, end column)."""
     (height, width), centre = size, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     return Frame(centre[0] - height / 2, centre[1] - width / 2, height, width)
 
 
-def _head_box(unit: FloatArray) -> tuple[int, int, int, int] | None:
+def _head_box_of(hu: AnyArray, window: Window) -> _Box | None:
+    step = _head_step(hu.shape)
+    return _largest_part(window.to_unit(hu[::step, ::step]), step)
+
+
+def _head_box(unit: FloatArray) -> _Box | None:
     """First row, first column, end row and end column of the largest connected part of a windowed slice."""
     step = _head_step(unit.shape)
     return _largest_part(unit[::step, ::step], step)
@@ -190,7 +203,7 @@ def _head_step(shape: tuple[int, ...]) -> int:
     return _HEAD_STEP if min(shape) > 32 * _HEAD_STEP else 1
 
 
-def _largest_part(unit: FloatArray, step: int) -> tuple[int, int, int, int] | None:
+def _largest_part(unit: FloatArray, step: int) -> _Box | None:
     """`_head_box` of a slice of which every `step`th row and column is given."""
     labels, count = ndimage.label(ndimage.binary_opening(unit > HEAD_THRESHOLD))
     if count == 0:

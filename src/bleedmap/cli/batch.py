@@ -79,7 +79,7 @@ def command(
     Out:
       summary.csv     a row for each study: found, not found, no verdict, refused or failed; study probability, mL
                       and its interval, lesions, slices, highest probability, why no verdict, warnings of the input
-                      checks, seconds, error; complete after each study
+                      checks, seconds, error; whole at any moment, a few studies behind where there are hundreds
       summary.json    the same for programs, with the settings and what was passed by
       NAME/           what `bleedmap segment` writes of a study; NAME comes from its path
 

@@ -47,10 +47,15 @@ def colours(probability: AnyArray) -> FloatArray:
 def blend(grey: AnyArray, probability: FloatArray, threshold: float) -> ByteArray:
     """(row, column) grey 0 to 255 and probability -> RGB (row, column, 3) uint8, with the mask's thin contour."""
     picture = np.repeat(np.rint(np.asarray(grey, np.float32)).astype(np.uint8)[..., None], 3, axis=-1)
-    part = _drawn_part(probability >= _FAINT_PART * min(threshold, SCALE_START))
+    part = _drawn_part(probability >= _faint(threshold))
     if part is not None:
         _draw(picture[part], grey[part], probability[part], threshold)
     return picture
+
+
+def _faint(threshold: float) -> float:
+    """The probability from which on a pixel may be part of the line, or beside it."""
+    return _FAINT_PART * min(threshold, SCALE_START)
 
 
 def _drawn_part(marked: AnyArray) -> tuple[slice, slice] | None:
@@ -170,9 +175,35 @@ def draw_slice(view: SliceView, *, side: int, threshold: float) -> Image.Image:
     height, width = rows * view.row_over_column, float(columns)
     zoom = side / max(height, width)
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
-    grey = np.asarray(Image.fromarray(view.grey).resize(size, Image.Resampling.LANCZOS))
-    probability = np.asarray(Image.fromarray(view.probability).resize(size, Image.Resampling.BILINEAR))
-    return Image.fromarray(blend(grey, probability, threshold))
+    grey = Image.fromarray(view.grey).resize(size, Image.Resampling.BICUBIC)
+    picture = grey.convert("RGB")
+    box = _coloured_box(view.probability, size, threshold)
+    if box is not None:
+        picture.paste(Image.fromarray(blend(np.asarray(grey.crop(box)), _enlarged(view, size, box), threshold)), box)
+    return picture
+
+
+def _coloured_box(probability: FloatArray, size: tuple[int, int], threshold: float) -> tuple[int, int, int, int] | None:
+    """(left, upper, right, lower) in a picture of `size` (width, height) that holds all that `blend` would colour."""
+    part = _drawn_part(probability >= _faint(threshold))
+    if part is None:
+        return None
+    spans = []
+    for one, count, length in zip(part, probability.shape, size[::-1], strict=True):
+        first, last = (end * length / count for end in (one.start, min(one.stop, count)))
+        spans.append((max(0, int(first) - 3), min(length, ceil(last) + 3)))  # wider, for gradients as in the whole
+    (upper, lower), (left, right) = spans
+    return left, upper, right, lower
+
+
+def _enlarged(view: SliceView, size: tuple[int, int], box: tuple[int, int, int, int]) -> FloatArray:
+    """What `box` holds of the probability that is enlarged to `size`."""
+    rows, columns = view.probability.shape
+    across, down = columns / size[0], rows / size[1]
+    left, upper, right, lower = box
+    source = (left * across, upper * down, right * across, lower * down)
+    whole = Image.fromarray(view.probability)
+    return np.asarray(whole.resize((right - left, lower - upper), Image.Resampling.BILINEAR, box=source))
 
 
 def _colour_bar(sheet: Image.Image, corner: tuple[int, int], height: int, text: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.errors import WeightsError
 from bleedmap.inference.segment import Segmented
 from bleedmap.models.networks import LABELS
@@ -231,10 +231,14 @@ def certainty_of(
     )  # fmt: skip
 
 
+def opened(segmented: Segmented, settings: CertaintySettings) -> BoolArray:
+    """(slice,) which slices the gate opens; it looks at no pixel."""
+    return np.asarray(probability(slice_log_odds(segmented, settings)) >= settings.gate)
+
+
 def gated(segmented: Segmented, settings: CertaintySettings) -> FloatArray:
     """The probability of pixels, 0 in slices that the gate closes: (slice, row, column)."""
-    keep = probability(slice_log_odds(segmented, settings)) >= settings.gate
-    return np.where(keep[:, None, None], segmented.probability, np.float32(0))
+    return np.where(opened(segmented, settings)[:, None, None], segmented.probability, np.float32(0))
 
 
 def cleared(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 from bleedmap.errors import SettingsError, WeightsError
 from bleedmap.inference.backends import Backend
 from bleedmap.models.weights import WeightsFile
@@ -61,6 +61,7 @@ def segment_slices(
     backend: Backend,
     advance: Callable[[int], None] = lambda slices: None,
     pixel_mm: tuple[float, float] | None = None,
+    opened: Callable[[Segmented], BoolArray] = lambda said: np.ones(len(said.extent), np.bool_),
 ) -> Segmented:
     """Probability of hemorrhage in every pixel, and what the network says of each slice.
 
@@ -70,27 +71,25 @@ def segment_slices(
         backend: the loaded network.
         advance: called with the number of slices finished since the last call.
         pixel_mm: (row, column) spacing, None where it is not known.
-
+        opened: what the network says, no pixel's probability yet -> (slice,) whose pixels are wanted; the others
+            stay 0, and cost nothing.
     """
-    rows, columns = hu.shape[1:]
-    probability, extent = np.empty(hu.shape, np.float32), np.empty(len(hu), np.float32)
     inputs, frames = network_input(hu, settings, pixel_mm)
     channels = with_neighbours(inputs, settings.neighbours)
     asked, answer = _asked(channels)
     said = []
     for start in range(0, len(asked), _CHUNK):
-        told = backend.predict(channels[asked[start : start + _CHUNK]])
-        slices = 0
-        for number, small in enumerate(told.probability, start):
-            for index in np.flatnonzero(answer == number):
-                probability[index] = resize_back(small, frames[index], (rows, columns))
-                extent[index] = small.mean()
-                slices += 1
-        said.append(told)
-        advance(slices)
+        said.append(backend.predict(channels[asked[start : start + _CHUNK]]))
+        advance(int(np.count_nonzero((answer >= start) & (answer < start + _CHUNK))))
+    small = np.concatenate([one.probability for one in said])
     labels = _together([one.labels for one in said], answer)
     features = _together([one.features for one in said], answer)
-    return Segmented(np.clip(probability, 0, 1, out=probability), extent, labels, features)
+    extent = np.array([one.mean() for one in small])[answer]
+    segmented = Segmented(np.zeros(hu.shape, np.float32), extent, labels, features)
+    for index in np.flatnonzero(opened(segmented)):
+        enlarged = resize_back(small[answer[index]], frames[index], hu.shape[1:])
+        np.clip(enlarged, 0, 1, out=segmented.probability[index])
+    return segmented
 
 
 def _asked(channels: FloatArray) -> tuple[AnyArray, AnyArray]:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ class BatchOptions:
 
 PLAIN = BatchOptions()
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
+_SUMMARY_PAUSE = 50  # times as long as writing the summary took; a thousand studies' takes a third of a study
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,14 @@ def run_batch(
     known = _Known(records.names(found), {one.key: one for one in records.all()})
     batch = _Batch(found, records, segmenter, options, known, report)
     work = partial(_take_part, found, out, records.settings, options, known, company)
-    with beside(batch.worth_of_company(company.processes), work, batch.heard, batch.ended):
-        for wait in (False, True):  # at last, for those that other processes are at: who is killed leaves its study
-            batch.turns(wait=wait)
+    try:
+        with beside(batch.worth_of_company(company.processes), work, batch.heard, batch.ended):
+            for wait in (False, True):  # at last, for those that other processes are at: who is killed leaves its study
+                batch.turns(wait=wait)
+    except BaseException:
+        with suppress(BleedmapError):  # of a full disk the first error says it
+            records.write_summary(found)
+        raise
     return records.write_summary(found)
 
 
@@ -193,6 +200,7 @@ class _Batch:
         self._done = {self._names[one.key] for one in found.sources if one.key not in unsettled}
         self._at: dict[int | None, _Said] = {}  # the last that each process told
         self._lock = threading.Lock()
+        self._summary_due = 0.0
 
     def _is_open(self, source: Source, record: Record | None) -> bool:
         """Whether a study needs a turn. What another process did since we began holds, retry or not."""
@@ -246,8 +254,16 @@ class _Batch:
             row = self._row(source, status="failed", error=told_of_fault(error))
         row = replace(row, seconds=round(time.monotonic() - begun, 2))
         self._records.finish(source, row, work)
-        self._records.write_summary(self._found)
+        self._summarise()
         self._say(name, 0, row)
+
+    def _summarise(self) -> None:
+        """Write the table, if that takes a small part of the time since it last did: it grows with the studies."""
+        begun = time.monotonic()
+        if begun >= self._summary_due:
+            self._records.write_summary(self._found)
+            ended = time.monotonic()
+            self._summary_due = ended + _SUMMARY_PAUSE * (ended - begun)
 
     def _segmented(self, source: Source, name: str, folder: Path) -> dict[str, Any]:
         """Read, segment, write; what the row says of it. Nothing else of the study outlives this call."""

@@ -4,13 +4,14 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
-from bleedmap.inference.certainty import Certainty, certainty_of, cleared, settings_of
+from bleedmap.inference.certainty import Certainty, certainty_of, opened, settings_of
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.results import summarise_volume
 from bleedmap.inference.segment import preprocessing_of, segment_slices
@@ -19,7 +20,7 @@ from bleedmap.io.dicom import read_series, scan
 from bleedmap.io.dicom_series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
 from bleedmap.models.weights import WeightsFile, locate
-from bleedmap.postprocess import to_mask
+from bleedmap.postprocess import to_mask, without_small
 from bleedmap.study.checks import Check
 from bleedmap.study.gate import check_input, refused
 from bleedmap.study.result import Result
@@ -144,13 +145,15 @@ class Segmenter:
         """
         checks = checked(study, accept)
         _, row_mm, column_mm = study.volume.grid.spacing_mm
-        segmented = segment_slices(
-            study.volume.hu, preprocessing_of(self.weights), self.backend, advance, (row_mm, column_mm)
-        )
         settings, told = settings_of(self.weights), None
+        gate = {} if settings is None else {"opened": partial(opened, settings=settings)}
+        segmented = segment_slices(
+            study.volume.hu, preprocessing_of(self.weights), self.backend, advance, (row_mm, column_mm), **gate
+        )
         probability = segmented.probability
         if settings is not None:
-            probability = cleared(segmented, settings, self.threshold, study.volume.grid.voxel_ml)
+            voxel_ml = study.volume.grid.voxel_ml
+            probability = without_small(probability, self.threshold, voxel_ml, settings.smallest_ml)
             mask = Mask(to_mask(probability, self.threshold), study.volume.grid)
             fitted = self.threshold == self.weights.threshold
             doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid))
