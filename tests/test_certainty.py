@@ -126,7 +126,7 @@ def test_small_regions_are_not_marked_by_what_they_hold() -> None:
     pixels = np.zeros((4, 9, 9), np.float32)
     pixels[0:2, 0:2, 0:2], pixels[3, 5:7, 5:7], pixels[0, 8, 8], pixels[0, 5, 5] = 0.9, 0.6, 1.0, 0.4
     voxel_ml = np.array([0.01, 0.01, 0.01, 0.03])
-    assert without_small(pixels, 0.5, voxel_ml, 0.0) is pixels
+    assert (without_small(pixels, 0.5, voxel_ml, 0.0) == pixels).all()
     for smallest_ml, left in ((0.005, 13), (0.05, 12), (0.1, 4), (0.2, 0)):
         kept = without_small(pixels, 0.5, voxel_ml, smallest_ml)
         assert (kept >= 0.5).sum() == left

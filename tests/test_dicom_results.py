@@ -1,6 +1,10 @@
 """SEG, SR and secondary captures: valid, true to the mask and its place, of the source's patient and study."""
 
+import json
 import logging
+import pkgutil
+import subprocess
+import sys
 from copy import deepcopy
 
 import highdicom as hd
@@ -31,6 +35,7 @@ from bleedmap.io.dicom_producer import write_dicom
 from bleedmap.io.dicom_seg import mask_segmentation
 from bleedmap.io.dicom_series import DicomSeries
 from bleedmap.io.dicom_source import patient_and_study, stored_planes
+from bleedmap.io.dicom_standard import LazyObject
 from bleedmap.models.weights import locate
 from bleedmap.study.checks import Check
 from bleedmap.study.dicom_results import OWN_SEGMENTS, lesion_measures, write_dicom_results
@@ -466,3 +471,32 @@ def test_small_lesions_share_the_last_segment():
     assert 71 < measures[-1].mean_hu < 72
     assert len(lesion_measures(rows[:OWN_SEGMENTS])) == OWN_SEGMENTS
     assert lesion_measures([]) == ()
+
+
+def test_what_is_parsed_of_highdicoms_table_is_what_json_parses() -> None:
+    text = (pkgutil.get_data("highdicom", "_standard/module_attribute_map.json") or b"").decode("utf-8")
+    whole, lazy = json.loads(text), LazyObject(text)
+    assert list(lazy) == list(whole)
+    assert dict(lazy) == whole
+    assert "segmentation-image" in lazy
+    assert "no such module" not in lazy
+    with pytest.raises(KeyError):
+        lazy["no such module"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"a": 1}', '["x",\n  "y"]', ""])
+def test_a_table_laid_out_otherwise_is_not_guessed_at(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - whichever
+        LazyObject(text)
+
+
+def test_results_take_a_part_of_highdicoms_table() -> None:
+    """In a fresh process: else an earlier test may have read it."""
+    code = """
+from bleedmap.io.dicom_standard import LazyObject, parse_seldom
+parse_seldom()
+from highdicom._standard_utils import get_module_attribute_map, is_attribute_in_iod
+assert is_attribute_in_iod("SegmentSequence", "1.2.840.10008.5.1.4.1.1.66.4")
+assert isinstance(get_module_attribute_map(), LazyObject)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -28,7 +28,7 @@ from bleedmap.inference.results import summarise_pictures, summarise_volume, to_
 from bleedmap.inference.segment import _asked, preprocessing_of, segment_slices
 from bleedmap.io import images
 from bleedmap.models.weights import WeightsFile, installed, locate
-from bleedmap.preprocess import with_neighbours
+from bleedmap.preprocess import neighbour_rows
 from bleedmap.volume import Mask, ProbabilityMap
 
 
@@ -324,7 +324,7 @@ def test_air_beside_a_head_is_asked_for() -> None:
     """A slice is of air alone only if its neighbours are too: the network looks at them."""
     slices = np.zeros((12, 8, 8), np.float32)
     slices[[3, 4, 8]] = 0.5
-    asked, answer = _asked(with_neighbours(slices, 1))
+    asked, answer = _asked(slices, neighbour_rows(len(slices), 1))
     assert asked.tolist() == [0, 2, 3, 4, 5, 7, 8, 9]
     assert answer.tolist() == [0, 0, 1, 2, 3, 4, 0, 5, 6, 7, 0, 0]
 

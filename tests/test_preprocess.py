@@ -242,6 +242,9 @@ def test_lesions_are_numbered_as_in_the_whole_array(seed: int, share: float) -> 
     numbers = np.zeros(count + 1, int)
     numbers[1 + order] = np.arange(1, count + 1)
     assert (label_lesions(mask) == numbers[labels]).all()
+    few = label_lesions(mask, 3)
+    assert few.dtype == np.uint8
+    assert (few == np.minimum(numbers, 3)[labels]).all()
     found = lesions(mask, mask.astype(np.float32))
     assert [one.voxels for one in found] == np.bincount(numbers[labels].ravel())[1:].tolist()
     for number, one in enumerate(found, 1):

@@ -47,7 +47,14 @@ def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
 def without_small(
     probability: FloatArray, threshold: float, voxel_ml: float | DoubleArray, smallest_ml: float
 ) -> FloatArray:
-    """The probability, 0 in 26-connected regions from `threshold` on that hold less than `smallest_ml`.
+    """A copy of the probability after `clear_small`."""
+    kept = probability.copy()
+    clear_small(kept, threshold, voxel_ml, smallest_ml)
+    return kept
+
+
+def clear_small(probability: FloatArray, threshold: float, voxel_ml: float | DoubleArray, smallest_ml: float) -> None:
+    """Set 26-connected regions from `threshold` on that hold less than `smallest_ml` to 0, in place.
 
     Args:
         probability: (slice, row, column).
@@ -57,7 +64,7 @@ def without_small(
     """
     mask = probability >= threshold
     if smallest_ml <= 0 or not mask.any():
-        return probability
+        return
     box = _box(mask)
     labels = _numbered(mask[box])
     of_slices = np.broadcast_to(voxel_ml, len(probability))[box[0]]
@@ -65,9 +72,8 @@ def without_small(
     held = sum(np.bincount(one.ravel(), minlength=most) * ml for one, ml in zip(labels, of_slices, strict=True))
     small = np.asarray(held) < smallest_ml
     small[0] = False
-    kept = probability.copy()
-    kept[box][small[labels]] = 0
-    return kept
+    if small.any():
+        probability[box][small[labels]] = 0
 
 
 def lesions(
@@ -88,10 +94,17 @@ def lesions(
     return [_lesion(number, spans, corner, arrays, grid) for number, spans in enumerate(found, 1)]
 
 
-def label_lesions(mask: BoolArray) -> AnyArray:
-    """(slice, row, column) bool -> int32: 0, or the number of the 26-connected lesion, 1 for the largest."""
-    labels, box = np.zeros(mask.shape, np.int32), _box(mask)
-    labels[box] = _numbered(mask[box])
+def label_lesions(mask: BoolArray, most: int | None = None) -> AnyArray:
+    """(slice, row, column) bool -> int32: 0, or the number of the 26-connected lesion, 1 for the largest.
+
+    With `most`, at most 255, it is uint8, and the smaller lesions share that number.
+    """
+    box = _box(mask)
+    numbered = _numbered(mask[box])
+    if most is not None:
+        numbered = np.minimum(numbered, most).astype(np.uint8)
+    labels = np.zeros(mask.shape, numbered.dtype)
+    labels[box] = numbered
     return labels
 
 

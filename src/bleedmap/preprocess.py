@@ -109,10 +109,14 @@ def network_input(
 
 def with_neighbours(inputs: AnyArray, neighbours: int) -> AnyArray:
     """(slice, size, size) of a whole study -> (slice, channels, size, size): feet first, ends repeat themselves."""
-    offsets = np.arange(-neighbours, neighbours + 1)
-    rows = np.clip(np.arange(len(inputs))[:, None] + offsets, 0, len(inputs) - 1)
-    stacked: AnyArray = inputs[rows]
+    stacked: AnyArray = inputs[neighbour_rows(len(inputs), neighbours)]
     return stacked
+
+
+def neighbour_rows(slices: int, neighbours: int) -> AnyArray:
+    """(slice, channels): which slices the channels of each are."""
+    rows = np.arange(slices)[:, None] + np.arange(-neighbours, neighbours + 1)
+    return np.asarray(np.clip(rows, 0, slices - 1))
 
 
 def study_frame(hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | None = None) -> Frame:

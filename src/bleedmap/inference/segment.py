@@ -9,7 +9,7 @@ from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 from bleedmap.errors import SettingsError, WeightsError
 from bleedmap.inference.backends import Backend
 from bleedmap.models.weights import WeightsFile
-from bleedmap.preprocess import Preprocessing, network_input, resize_back, with_neighbours
+from bleedmap.preprocess import Preprocessing, neighbour_rows, network_input, resize_back
 from bleedmap.window import Window
 
 _CHUNK = 8  # slices at a time
@@ -75,11 +75,11 @@ def segment_slices(
             stay 0, and cost nothing.
     """
     inputs, frames = network_input(hu, settings, pixel_mm)
-    channels = with_neighbours(inputs, settings.neighbours)
-    asked, answer = _asked(channels)
+    channels = neighbour_rows(len(inputs), settings.neighbours)
+    asked, answer = _asked(inputs, channels)
     said = []
     for start in range(0, len(asked), _CHUNK):
-        said.append(backend.predict(channels[asked[start : start + _CHUNK]]))
+        said.append(backend.predict(inputs[channels[asked[start : start + _CHUNK]]]))
         advance(int(np.count_nonzero((answer >= start) & (answer < start + _CHUNK))))
     small = np.concatenate([one.probability for one in said])
     labels = _together([one.labels for one in said], answer)
@@ -92,11 +92,12 @@ def segment_slices(
     return segmented
 
 
-def _asked(channels: FloatArray) -> tuple[AnyArray, AnyArray]:
+def _asked(inputs: FloatArray, channels: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Which slices the network is asked for, and which of its answers is each slice's: all that show air alone,
     neighbours too, share the first one's."""
-    air = np.asarray(~channels.any(axis=(1, 2, 3)))
-    first, every = int(air.argmax()), np.arange(len(channels))
+    shows: BoolArray = np.asarray(inputs.any(axis=(1, 2)))
+    air = np.asarray(~shows[channels].any(axis=1))
+    first, every = int(air.argmax()), np.arange(len(inputs))
     asked = np.flatnonzero(~air | (every == first))
     return asked, np.searchsorted(asked, np.where(air, first, every))
 

@@ -48,7 +48,9 @@ class BatchOptions:
 
 PLAIN = BatchOptions()
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
-_SUMMARY_PAUSE = 50  # times as long as writing the summary took; a thousand studies' takes a third of a study
+# After the table was written it is not again for 50 times as long as that took, which is a third of a study where there
+# are a thousand; but after a minute, for who looks on.
+_TABLE_PAUSE, _TABLE_PAUSE_S = 50, 60.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class _Batch:
         self._done = {self._names[one.key] for one in found.sources if one.key not in unsettled}
         self._at: dict[int | None, _Said] = {}  # the last that each process told
         self._lock = threading.Lock()
-        self._summary_due = 0.0
+        self._table_due, self._table_is_behind = 0.0, False
 
     def _is_open(self, source: Source, record: Record | None) -> bool:
         """Whether a study needs a turn. What another process did since we began holds, retry or not."""
@@ -217,6 +219,8 @@ class _Batch:
                     self._turn(source)
                 self._open.remove(source)
                 self._done.add(self._names[source.key])
+        if self._table_is_behind:  # now it may wait for long
+            self._write_table()
 
     def worth_of_company(self, most: int) -> int:
         """How many more processes to begin, of so many."""
@@ -254,16 +258,17 @@ class _Batch:
             row = self._row(source, status="failed", error=told_of_fault(error))
         row = replace(row, seconds=round(time.monotonic() - begun, 2))
         self._records.finish(source, row, work)
-        self._summarise()
+        self._table_is_behind = True
+        if time.monotonic() >= self._table_due:
+            self._write_table()
         self._say(name, 0, row)
 
-    def _summarise(self) -> None:
-        """Write the table, if that takes a small part of the time since it last did: it grows with the studies."""
+    def _write_table(self) -> None:
         begun = time.monotonic()
-        if begun >= self._summary_due:
-            self._records.write_summary(self._found)
-            ended = time.monotonic()
-            self._summary_due = ended + _SUMMARY_PAUSE * (ended - begun)
+        self._records.write_summary(self._found)
+        ended = time.monotonic()
+        self._table_due = ended + min(_TABLE_PAUSE * (ended - begun), _TABLE_PAUSE_S)
+        self._table_is_behind = False
 
     def _segmented(self, source: Source, name: str, folder: Path) -> dict[str, Any]:
         """Read, segment, write; what the row says of it. Nothing else of the study outlives this call."""

@@ -16,6 +16,7 @@ from bleedmap.io.dicom_producer import Producer, write_dicom
 from bleedmap.io.dicom_seg import LesionMeasure, mask_segmentation, probability_segmentation
 from bleedmap.io.dicom_series import DicomSeries
 from bleedmap.io.dicom_sr import measurement_report
+from bleedmap.io.dicom_standard import parse_seldom
 from bleedmap.postprocess import label_lesions
 from bleedmap.study.pictures import capture_pictures, words_height
 from bleedmap.study.result import Result
@@ -105,10 +106,10 @@ def dicom_results(
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
     """
+    parse_seldom()
     producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid)
     measures = lesion_measures(lesion_rows(result))
-    labels = label_lesions(result.mask.array)
-    labels = np.minimum(labels, max(len(measures), 1), out=labels).astype(np.uint8)
+    labels = label_lesions(result.mask.array, max(len(measures), 1))
     mask = mask_segmentation(series, labels, measures, producer)
     report = measurement_report(
         mask,

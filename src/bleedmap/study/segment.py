@@ -20,7 +20,7 @@ from bleedmap.io.dicom import read_series, scan
 from bleedmap.io.dicom_series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
 from bleedmap.models.weights import WeightsFile, locate
-from bleedmap.postprocess import to_mask, without_small
+from bleedmap.postprocess import clear_small, to_mask
 from bleedmap.study.checks import Check
 from bleedmap.study.gate import check_input, refused
 from bleedmap.study.result import Result
@@ -152,8 +152,7 @@ class Segmenter:
         )
         probability = segmented.probability
         if settings is not None:
-            voxel_ml = study.volume.grid.voxel_ml
-            probability = without_small(probability, self.threshold, voxel_ml, settings.smallest_ml)
+            clear_small(probability, self.threshold, study.volume.grid.voxel_ml, settings.smallest_ml)
             mask = Mask(to_mask(probability, self.threshold), study.volume.grid)
             fitted = self.threshold == self.weights.threshold
             doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid))
