@@ -81,7 +81,7 @@ def segment_slices(
     for start in range(0, len(asked), _CHUNK):
         said.append(backend.predict(inputs[channels[asked[start : start + _CHUNK]]]))
         advance(int(np.count_nonzero((answer >= start) & (answer < start + _CHUNK))))
-    small = np.concatenate([one.probability for one in said])
+    small = [one for told in said for one in told.probability]
     labels = _together([one.labels for one in said], answer)
     features = _together([one.features for one in said], answer)
     extent = np.array([one.mean() for one in small])[answer]
