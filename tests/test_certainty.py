@@ -13,7 +13,7 @@ from bleedmap.inference import certainty
 from bleedmap.inference.certainty import CertaintySettings, Familiar
 from bleedmap.inference.segment import Segmented
 from bleedmap.models.weights import WeightsFile
-from bleedmap.postprocess import without_small
+from bleedmap.postprocess import clear_small, without_small
 
 SETTINGS = CertaintySettings(
     slice_weights=(1.0, 0.5, 0.5, 1.0), study_weights=(1.0, -0.5), type_weights=(2.0, -1.0), gate=0.2,
@@ -127,6 +127,10 @@ def test_small_regions_are_not_marked_by_what_they_hold() -> None:
     pixels[0:2, 0:2, 0:2], pixels[3, 5:7, 5:7], pixels[0, 8, 8], pixels[0, 5, 5] = 0.9, 0.6, 1.0, 0.4
     voxel_ml = np.array([0.01, 0.01, 0.01, 0.03])
     assert (without_small(pixels, 0.5, voxel_ml, 0.0) == pixels).all()
+    changed = pixels.copy()
+    clear_small(changed, 0.5, voxel_ml, 0.05)
+    assert (changed == without_small(pixels, 0.5, voxel_ml, 0.05)).all()
+    assert (changed >= 0.5).sum() == 12
     for smallest_ml, left in ((0.005, 13), (0.05, 12), (0.1, 4), (0.2, 0)):
         kept = without_small(pixels, 0.5, voxel_ml, smallest_ml)
         assert (kept >= 0.5).sum() == left

@@ -3,7 +3,6 @@
 import json
 import logging
 import pkgutil
-import subprocess
 import sys
 from copy import deepcopy
 
@@ -23,6 +22,7 @@ from dicom_result_studies import (
     results_of,
     series_of,
 )
+from highdicom import _standard_utils
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
@@ -35,7 +35,7 @@ from bleedmap.io.dicom_producer import write_dicom
 from bleedmap.io.dicom_seg import mask_segmentation
 from bleedmap.io.dicom_series import DicomSeries
 from bleedmap.io.dicom_source import patient_and_study, stored_planes
-from bleedmap.io.dicom_standard import LazyObject
+from bleedmap.io.dicom_standard import LazyObject, parse_on_demand
 from bleedmap.models.weights import locate
 from bleedmap.study.checks import Check
 from bleedmap.study.dicom_results import OWN_SEGMENTS, lesion_measures, write_dicom_results
@@ -484,19 +484,32 @@ def test_what_is_parsed_of_highdicoms_table_is_what_json_parses() -> None:
         lazy["no such module"]
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"a": 1}', '["x",\n  "y"]', ""])
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"a": 1}', '{"a": 1,\n  "b": 2}', '{\n  "a\\"": 1\n}', '["x",\n  "y"]', ""]
+)
 def test_a_table_laid_out_otherwise_is_not_guessed_at(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whichever
         LazyObject(text)
 
 
-def test_results_take_a_part_of_highdicoms_table() -> None:
-    """In a fresh process: else an earlier test may have read it."""
-    code = """
-from bleedmap.io.dicom_standard import LazyObject, parse_seldom
-parse_seldom()
-from highdicom._standard_utils import get_module_attribute_map, is_attribute_in_iod
-assert is_attribute_in_iod("SegmentSequence", "1.2.840.10008.5.1.4.1.1.66.4")
-assert isinstance(get_module_attribute_map(), LazyObject)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.fixture
+def highdicoms_tables(monkeypatch):
+    """highdicom's module as it is before anybody looked anything up."""
+    monkeypatch.setattr(_standard_utils, "json", json)
+    _standard_utils.get_module_attribute_map.cache_clear()
+    yield _standard_utils
+    _standard_utils.get_module_attribute_map.cache_clear()
+
+
+def test_results_parse_a_part_of_highdicoms_table(tmp_path, highdicoms_tables):
+    series, _ = series_of(grid_of("both"), TURNS[5])
+    write_dicom_results(tmp_path, a_result(series, labels_of(6) > 0), series)
+    table = highdicoms_tables.get_module_attribute_map()
+    assert isinstance(table, LazyObject)
+    assert 0 < len(table._parsed) < len(table) / 4
+    assert highdicoms_tables.json.dumps(1) == "1"
+
+
+def test_without_highdicoms_table_nothing_is_changed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "highdicom._standard_utils", None)
+    parse_on_demand()

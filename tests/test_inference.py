@@ -16,7 +16,7 @@ from tiny_network import RECORD, SIZE, head_hu, write_tiny_network
 
 import bleedmap
 from bleedmap import RESEARCH_ONLY
-from bleedmap.arrays import FloatArray
+from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.splits import read_split
 from bleedmap.errors import BleedmapError, SettingsError, WeightsError
@@ -25,7 +25,7 @@ from bleedmap.inference.backends import BackendRecord, Prediction
 from bleedmap.inference.inputs import gather, natural
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.results import summarise_pictures, summarise_volume, to_json
-from bleedmap.inference.segment import _asked, preprocessing_of, segment_slices
+from bleedmap.inference.segment import Segmented, _asked, preprocessing_of, segment_slices
 from bleedmap.io import images
 from bleedmap.models.weights import WeightsFile, installed, locate
 from bleedmap.preprocess import neighbour_rows
@@ -313,7 +313,13 @@ def test_slices_whose_pixels_are_not_wanted_stay_0_and_the_rest_is_the_same(unet
     hu = np.stack([head_hu(40, 56)] * 5) + np.arange(5, dtype=np.float32)[:, None, None]
     backend, wanted = OpenVinoBackend(unet), np.array([True, False, False, True, True])
     whole = segment_slices(hu, preprocessing_of(unet), backend)
-    some = segment_slices(hu, preprocessing_of(unet), backend, opened=lambda said: wanted & (said.extent > -1))
+
+    def opened(said: Segmented) -> BoolArray:
+        assert (said.extent == whole.extent).all()
+        assert not said.probability.any()
+        return wanted
+
+    some = segment_slices(hu, preprocessing_of(unet), backend, opened=opened)
     assert whole.probability[~wanted].any()
     assert not some.probability[~wanted].any()
     assert (some.probability[wanted] == whole.probability[wanted]).all()

@@ -16,6 +16,7 @@ from bleedmap.preprocess import (
     _area_bands,
     _linear_bands,
     head_frame,
+    head_frame_of,
     network_input,
     resize_back,
     resize_into,
@@ -176,6 +177,17 @@ def test_a_table_beside_the_head_is_left_out() -> None:
     unit[480:486, :] = 1
     frame = head_frame(unit)
     assert frame.row + frame.height < 480
+
+
+@pytest.mark.parametrize("shape", [(100, 120), (131, 90), (200, 300)])  # small ones are looked at on every pixel
+@pytest.mark.parametrize("pixel_mm", [None, (0.9, 1.3)])
+@pytest.mark.parametrize("head", [True, False])
+def test_the_frame_of_hu_is_that_of_the_window(
+    shape: tuple[int, int], pixel_mm: tuple[float, float] | None, head: bool
+) -> None:
+    row, column = np.mgrid[: shape[0], : shape[1]]
+    hu = np.where(head & (np.hypot(row - 50, 0.7 * column - 40) < 31), 35, -1000).astype(np.float32)
+    assert head_frame_of(hu, BRAIN, pixel_mm) == head_frame(BRAIN.to_unit(hu), pixel_mm)
 
 
 def test_an_empty_slice_has_the_whole_frame() -> None:

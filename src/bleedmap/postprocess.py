@@ -102,6 +102,7 @@ def label_lesions(mask: BoolArray, most: int | None = None) -> AnyArray:
     box = _box(mask)
     numbered = _numbered(mask[box])
     if most is not None:
+        assert most <= np.iinfo(np.uint8).max
         numbered = np.minimum(numbered, most).astype(np.uint8)
     labels = np.zeros(mask.shape, numbered.dtype)
     labels[box] = numbered

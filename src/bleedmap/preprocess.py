@@ -23,8 +23,8 @@ _HEAD_STEP = 4  # pixels: the head is looked for on every fourth row and column
 # Rows of a resizing matrix that are multiplied at a time: so few that BLAS starts no threads for them (up to
 # 900 pixels a side). Where other processes held the cores, 30 slices took 4.5 s with threads, 0.02 s without.
 _BAND_ROWS = 8
-_Box = tuple[float, float, float, float]  # first row, first column, end row, end column
 _STUDY_BANDS = 2  # kept: a study's slices share their frame, so that its rows and columns are computed once
+_Box = tuple[float, float, float, float]  # first row, first column, end row, end column
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def run_cold(words: list[str]) -> tuple[float, float | None]:
         RuntimeError: it did not end well.
     """
     begun = time.perf_counter()
-    ended = subprocess.run([sys.executable, "-c", _COMMAND, *words], capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, "-P", "-c", _COMMAND, *words], capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - begun
     if ended.returncode:
         raise RuntimeError(f"bleedmap {' '.join(words)} ended with {ended.returncode}: {ended.stderr.strip()}")

@@ -14,6 +14,7 @@ SCALE_START = 0.5  # of the thesis' colour scale; nothing is coloured below
 _OPACITY = 0.35  # of the colour: the density beneath must still be seen; the line says where
 _CONTOUR_WIDTH = 1.6  # pixels of the finished picture
 _FAINT_PART = 0.25  # of the threshold: a line needs more than that, in the pixel or beside it, to come as near
+_MARGIN = 3  # pixels around what is drawn, for gradients as in the whole picture
 _CONTOUR = np.array([255, 38, 38], np.float32)
 _PAPER, _INK, _FAINT = (14, 15, 18), (236, 237, 240), (150, 153, 160)
 
@@ -47,19 +48,19 @@ def colours(probability: AnyArray) -> FloatArray:
 def blend(grey: AnyArray, probability: FloatArray, threshold: float) -> ByteArray:
     """(row, column) grey 0 to 255 and probability -> RGB (row, column, 3) uint8, with the mask's thin contour."""
     picture = np.repeat(np.rint(np.asarray(grey, np.float32)).astype(np.uint8)[..., None], 3, axis=-1)
-    part = _drawn_part(probability >= _faint(threshold))
+    part = _drawn_part(probability >= _lowest_drawn(threshold))
     if part is not None:
         _draw(picture[part], grey[part], probability[part], threshold)
     return picture
 
 
-def _faint(threshold: float) -> float:
+def _lowest_drawn(threshold: float) -> float:
     """The probability from which on a pixel may be part of the line, or beside it."""
     return _FAINT_PART * min(threshold, SCALE_START)
 
 
 def _drawn_part(marked: AnyArray) -> tuple[slice, slice] | None:
-    """The box around what is marked, two pixels wider, so that gradients within are those of the whole picture."""
+    """The box around what is marked, two pixels wider: gradients and linear enlarging within are those of the whole."""
     rows, columns = (np.flatnonzero(marked.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return None
@@ -179,30 +180,31 @@ def draw_slice(view: SliceView, *, side: int, threshold: float) -> Image.Image:
     picture = grey.convert("RGB")
     box = _coloured_box(view.probability, size, threshold)
     if box is not None:
-        picture.paste(Image.fromarray(blend(np.asarray(grey.crop(box)), _enlarged(view, size, box), threshold)), box)
+        drawn = blend(np.asarray(grey.crop(box)), _enlarged(view.probability, size, box), threshold)
+        picture.paste(Image.fromarray(drawn), box)
     return picture
 
 
 def _coloured_box(probability: FloatArray, size: tuple[int, int], threshold: float) -> tuple[int, int, int, int] | None:
     """(left, upper, right, lower) in a picture of `size` (width, height) that holds all that `blend` would colour."""
-    part = _drawn_part(probability >= _faint(threshold))
+    part = _drawn_part(probability >= _lowest_drawn(threshold))
     if part is None:
         return None
     spans = []
     for one, count, length in zip(part, probability.shape, size[::-1], strict=True):
         first, last = (end * length / count for end in (one.start, min(one.stop, count)))
-        spans.append((max(0, int(first) - 3), min(length, ceil(last) + 3)))  # wider, for gradients as in the whole
+        spans.append((max(0, int(first) - _MARGIN), min(length, ceil(last) + _MARGIN)))
     (upper, lower), (left, right) = spans
     return left, upper, right, lower
 
 
-def _enlarged(view: SliceView, size: tuple[int, int], box: tuple[int, int, int, int]) -> FloatArray:
+def _enlarged(probability: FloatArray, size: tuple[int, int], box: tuple[int, int, int, int]) -> FloatArray:
     """What `box` holds of the probability that is enlarged to `size`."""
-    rows, columns = view.probability.shape
+    rows, columns = probability.shape
     across, down = columns / size[0], rows / size[1]
     left, upper, right, lower = box
     source = (left * across, upper * down, right * across, lower * down)
-    whole = Image.fromarray(view.probability)
+    whole = Image.fromarray(probability)
     return np.asarray(whole.resize((right - left, lower - upper), Image.Resampling.BILINEAR, box=source))
 
 

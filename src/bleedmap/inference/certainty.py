@@ -15,7 +15,7 @@ from bleedmap.errors import WeightsError
 from bleedmap.inference.segment import Segmented
 from bleedmap.models.networks import LABELS
 from bleedmap.models.weights import WeightsFile
-from bleedmap.postprocess import without_small
+from bleedmap.postprocess import clear_small
 
 SMALLEST_EXTENT = 1e-5  # of the view; below, more or less is noise: 2.5 pixels of 500×500
 
@@ -245,4 +245,6 @@ def cleared(
     segmented: Segmented, settings: CertaintySettings, threshold: float, voxel_ml: float | DoubleArray
 ) -> FloatArray:
     """`gated`, and 0 in regions that are smaller than the settings' smallest, as `threshold` marks them."""
-    return without_small(gated(segmented, settings), threshold, voxel_ml, settings.smallest_ml)
+    kept = gated(segmented, settings)
+    clear_small(kept, threshold, voxel_ml, settings.smallest_ml)
+    return kept

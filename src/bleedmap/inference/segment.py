@@ -20,7 +20,7 @@ class Segmented:
     """What the network says of a study.
 
     Attributes:
-        probability: (slice, row, column) float32 in 0 to 1, on the study's grid.
+        probability: (slice, row, column) float32 in 0 to 1, on the study's grid; 0 in slices that were not wanted.
         extent: (slice,) mean probability over the network's view: the lesion's expected share of it.
         labels, features: of each slice, as `Prediction`; None from an older network.
     """
@@ -61,7 +61,7 @@ def segment_slices(
     backend: Backend,
     advance: Callable[[int], None] = lambda slices: None,
     pixel_mm: tuple[float, float] | None = None,
-    opened: Callable[[Segmented], BoolArray] = lambda said: np.ones(len(said.extent), np.bool_),
+    opened: Callable[[Segmented], BoolArray] | None = None,
 ) -> Segmented:
     """Probability of hemorrhage in every pixel, and what the network says of each slice.
 
@@ -69,10 +69,10 @@ def segment_slices(
         hu: (slice, row, column) in HU.
         settings: the weights' preprocessing.
         backend: the loaded network.
-        advance: called with the number of slices finished since the last call.
+        advance: called with the number of slices that the network is done with since the last call.
         pixel_mm: (row, column) spacing, None where it is not known.
-        opened: what the network says, no pixel's probability yet -> (slice,) whose pixels are wanted; the others
-            stay 0, and cost nothing.
+        opened: told all but pixels, whose probability is 0 as yet, says which slices' pixels are wanted, (slice,);
+            the others stay 0, and cost nothing. None: all.
     """
     inputs, frames = network_input(hu, settings, pixel_mm)
     channels = neighbour_rows(len(inputs), settings.neighbours)
@@ -84,9 +84,9 @@ def segment_slices(
     small = [one for told in said for one in told.probability]
     labels = _together([one.labels for one in said], answer)
     features = _together([one.features for one in said], answer)
-    extent = np.array([one.mean() for one in small])[answer]
+    extent = np.array([one.mean() for one in small], np.float32)[answer]
     segmented = Segmented(np.zeros(hu.shape, np.float32), extent, labels, features)
-    for index in np.flatnonzero(opened(segmented)):
+    for index in range(len(hu)) if opened is None else np.flatnonzero(opened(segmented)):
         enlarged = resize_back(small[answer[index]], frames[index], hu.shape[1:])
         np.clip(enlarged, 0, 1, out=segmented.probability[index])
     return segmented

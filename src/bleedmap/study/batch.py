@@ -48,8 +48,8 @@ class BatchOptions:
 
 PLAIN = BatchOptions()
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
-# After the table was written it is not again for 50 times as long as that took, which is a third of a study where there
-# are a thousand; but after a minute, for who looks on.
+# Writing the table takes as long as a third of a study where there are a thousand: after it was written it waits for 50
+# times as long as that took, at most for a minute, and for the next study's end.
 _TABLE_PAUSE, _TABLE_PAUSE_S = 50, 60.0
 
 
@@ -136,7 +136,7 @@ def run_batch(
             for wait in (False, True):  # at last, for those that other processes are at: who is killed leaves its study
                 batch.turns(wait=wait)
     except BaseException:
-        with suppress(BleedmapError):  # of a full disk the first error says it
+        with suppress(Exception):  # the first error says it
             records.write_summary(found)
         raise
     return records.write_summary(found)
@@ -219,7 +219,7 @@ class _Batch:
                     self._turn(source)
                 self._open.remove(source)
                 self._done.add(self._names[source.key])
-        if self._table_is_behind:  # now it may wait for long
+        if self._table_is_behind and self._open:  # it will wait for others; at the end all are in the table
             self._write_table()
 
     def worth_of_company(self, most: int) -> int:

@@ -1,7 +1,7 @@
 """What a batch keeps beside the results: a record of each study, locks, and the summary table made from the records.
 
 OUT/NAME/                  a study's results
-OUT/summary.csv, .json     a row for each study that has its turn behind it
+OUT/summary.csv, .json     a row for each study that has its turn behind it, once the batch ends
 OUT/.batch/settings.json   what all results were made with
 OUT/.batch/done/KEY.json   a study's row and its files' digest; KEY is a hash
 OUT/.batch/locks/, work/   claims of processes, and results that are being written
@@ -153,7 +153,7 @@ class Records:
         return work
 
     def finish(self, source: Source, row: Row, work: Path) -> None:
-        """Put the results in `work`/results in their place, if there are any; then the record, then the summary."""
+        """Put the results in `work`/results in their place, if there are any; then the record."""
         place, results = self.out / row.name, work / "results"
         try:
             if place.exists() and _is_ours(place):

@@ -16,7 +16,7 @@ from bleedmap.io.dicom_producer import Producer, write_dicom
 from bleedmap.io.dicom_seg import LesionMeasure, mask_segmentation, probability_segmentation
 from bleedmap.io.dicom_series import DicomSeries
 from bleedmap.io.dicom_sr import measurement_report
-from bleedmap.io.dicom_standard import parse_seldom
+from bleedmap.io.dicom_standard import parse_on_demand
 from bleedmap.postprocess import label_lesions
 from bleedmap.study.pictures import capture_pictures, words_height
 from bleedmap.study.result import Result
@@ -106,7 +106,7 @@ def dicom_results(
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
     """
-    parse_seldom()
+    parse_on_demand()
     producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid)
     measures = lesion_measures(lesion_rows(result))
     labels = label_lesions(result.mask.array, max(len(measures), 1))

@@ -146,10 +146,10 @@ class Segmenter:
         checks = checked(study, accept)
         _, row_mm, column_mm = study.volume.grid.spacing_mm
         settings, told = settings_of(self.weights), None
-        gate = {} if settings is None else {"opened": partial(opened, settings=settings)}
         segmented = segment_slices(
-            study.volume.hu, preprocessing_of(self.weights), self.backend, advance, (row_mm, column_mm), **gate
-        )
+            study.volume.hu, preprocessing_of(self.weights), self.backend, advance, (row_mm, column_mm),
+            None if settings is None else partial(opened, settings=settings),
+        )  # fmt: skip
         probability = segmented.probability
         if settings is not None:
             clear_small(probability, self.threshold, study.volume.grid.voxel_ml, settings.smallest_ml)
