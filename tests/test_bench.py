@@ -80,6 +80,8 @@ def test_openvino_keeps_up_with_torch_on_the_installed_network(own_threads):
     assert told["reference"] == REFERENCE
     first, reference = told["backends"]
     assert reference["ratio"] == 1
+    form, ratio = next(iter(told["matrix_product_ratios"].items()))
+    assert ratio == pytest.approx(told["matrix_product_tflops"][form] / reference["tflops"], rel=0.2)  # rounding
     assert reference["largest_difference"] == 0
     assert first["largest_difference"] < 1e-4
     assert len(first["turns"]) == 5
@@ -211,7 +213,7 @@ def made_record() -> dict:
         "left_out": {"int8": "there is no int8 file of these weights"},
         "network": {
             "batch": 1, "input": [3, 64, 64], "gflop_per_slice": 2.0, "reference": REFERENCE,
-            "matrix_product_tflops": {"fp32": 0.1}, "backends": [backend],
+            "matrix_product_tflops": {"fp32": 0.1}, "matrix_product_ratios": {"fp32": 3.75}, "backends": [backend],
         },
         "study": {
             "shape": [30, 512, 512], "cold": {"seconds": 4.0, "peak_mib": 400.0, "times": []},
@@ -243,6 +245,7 @@ def test_tables_and_picture_tell_every_part(tmp_path, capsys, monkeypatch):
         "the recipe, cpu, fp32",
         "left out: int8",
         "40%",
+        "3.8 ×",
     ):
         assert words in printed, printed
     figure = drawing.bench(made_record())

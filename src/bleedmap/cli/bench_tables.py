@@ -47,10 +47,13 @@ def _network(found: dict[str, Any]) -> Table:
             f"{one['name']} {one['precision']}", f"{one['slices_per_s']:,.1f}", f"{one['ms_per_slice']:,.1f}",
             f"{one['tflops']:.3f}", f"{one['share']:.0%}", f"{one['ratio']:.2f}", f"{one['largest_difference']:.1e}",
         )  # fmt: skip
-    rates = ", ".join(f"{rate:.3f} TFLOP/s in {form}" for form, rate in found["matrix_product_tflops"].items())
+    rates = "; ".join(
+        f"{rate:.3f} TFLOP/s in {form}, {found['matrix_product_ratios'][form]:.1f} × {found['reference']}"
+        for form, rate in found["matrix_product_tflops"].items()
+    )
     table.caption = (
-        f"Share: of this machine's own matrix product, {rates}. Ratio and largest difference of a probability: "
-        f"against {found['reference']}."
+        f"Share: of this machine's own matrix product: {rates}. Ratio and largest difference of a probability: against "
+        f"{found['reference']}."
     )
     table.caption_justify = "left"
     return table

@@ -218,10 +218,12 @@ def measure_network(
         for one in runners
     }  # fmt: skip
     gflop, plain = flop_per_slice(weights) / 1e9, speeds[reference.title]
+    plain_tflops = median(plain.slices_per_s) * gflop / 1e3
     return {
         "batch": batch, "input": list(slices.shape[1:]), "gflop_per_slice": round(gflop, 3),
         "reference": reference.title,
         "matrix_product_tflops": {form: round(rate, 3) for form, rate in matrix.items()},
+        "matrix_product_ratios": {form: round(rate / plain_tflops, 2) for form, rate in matrix.items()},
         "backends": [speed.to_dict(gflop, matrix[matrix_form(speed.precision)], plain) for speed in speeds.values()],
     }  # fmt: skip
 
