@@ -1,6 +1,5 @@
 """NIfTI in HU, to and from the index order (slice, row, column) with LPS mm."""
 
-import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
@@ -90,7 +89,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
         raise InputError(path, found="no such file", needed="a NIfTI file", remedy="check the path") from None
     except (
         ImageFileError, HeaderDataError,
-        OSError, EOFError, ValueError, zlib.error, MemoryError, OverflowError,
+        OSError, EOFError, ValueError, zlib.error, isal_zlib.error, MemoryError, OverflowError,
     ) as error:  # fmt: skip
         raise InputError(
             path,
@@ -128,7 +127,7 @@ def _maps_to_a_volume(affine: DoubleArray) -> bool:
 
 def _check_gzip(path: Path) -> None:
     """Decompress to the end, where the checksum is; nibabel stops before it and would take damaged HU for true."""
-    with gzip.open(path) as stream:
+    with igzip.open(path) as stream:
         while stream.read(1 << 20):
             pass
 
@@ -157,7 +156,7 @@ def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | 
     with written_whole(path) as beside, beside.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # Slice by slice and by ISA-L: a quarter of zlib's time, no copy of the whole, and the file is no larger.
-            with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:  # type: ignore[no-untyped-call]
+            with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
                 image.to_stream(stream)
         else:
             image.to_stream(file)
