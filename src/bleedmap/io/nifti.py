@@ -7,7 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
@@ -19,6 +19,7 @@ from bleedmap.io.files import written_whole
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
+_ISAL_ERROR: Any = igzip_lib.IsalError  # an exception's class, which isal's stubs take for an instance
 _OURS = orientations.axcodes2ornt(("S", "P", "L"))  # slices feet to head, rows front to back, columns right to left
 
 
@@ -89,7 +90,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
         raise InputError(path, found="no such file", needed="a NIfTI file", remedy="check the path") from None
     except (
         ImageFileError, HeaderDataError,
-        OSError, EOFError, ValueError, zlib.error, isal_zlib.error, MemoryError, OverflowError,
+        OSError, EOFError, ValueError, zlib.error, _ISAL_ERROR, MemoryError, OverflowError,
     ) as error:  # fmt: skip
         raise InputError(
             path,
