@@ -80,7 +80,7 @@ def command(
       summary.csv     a row for each study: found, not found, no verdict, refused or failed; study probability, mL
                       and its interval, lesions, slices, highest probability, why no verdict, warnings of the input
                       checks, seconds, error; up to date when the batch ends or is interrupted, before that a
-                      minute or a study behind at most
+                      minute and a study behind at most
       summary.json    the same for programs, with the settings and what was passed by
       NAME/           what `bleedmap segment` writes of a study; NAME comes from its path
 
