@@ -14,7 +14,7 @@ import numpy as np
 
 from bleedmap.arrays import FloatArray
 from bleedmap.inference.backends import available_threads
-from bleedmap.models.openvino_runtime import core, ov
+from bleedmap.models.openvino_runtime import core, cpu_properties, ov
 
 MATRIX = 4096  # rows and columns of the product that stands for the machine's own rate
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # our precisions -> OpenVINO's, of what is not int8
@@ -49,10 +49,7 @@ def matrix_product(precision: str, threads: int | None, side: int = MATRIX) -> C
     """
     one = np.random.default_rng(0).random((side, side), np.float32)
     model = _product(one, precision == "int8")
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
-    if threads is not None:
-        config["INFERENCE_NUM_THREADS"] = threads
-    request = core().compile_model(model, "CPU", config).create_infer_request()
+    request = core().compile_model(model, "CPU", cpu_properties(_HINTS[precision], threads)).create_infer_request()
 
     def multiply() -> float:
         begun = time.perf_counter()

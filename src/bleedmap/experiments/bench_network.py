@@ -20,7 +20,7 @@ from bleedmap.errors import MissingExtraError, SettingsError
 from bleedmap.experiments.bench_machine import MATRIX, matrix_product
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.segment import preprocessing_of
-from bleedmap.models.openvino_runtime import core, read_model
+from bleedmap.models.openvino_runtime import core, cpu_properties, read_model
 from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.preprocess import network_input, with_neighbours
 
@@ -148,10 +148,7 @@ def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: 
     backend = OpenVinoBackend(weights, precision, threads)
     if batch == 1:
         return Runner("openvino", backend.record.precision, lambda some: backend.predict(some).probability)
-    hint = "bf16" if precision == "bf16" else "f32"
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
-    if threads is not None:
-        config["INFERENCE_NUM_THREADS"] = threads
+    config = cpu_properties("bf16" if precision == "bf16" else "f32", threads)
     model, size = read_model(weights.content), preprocessing_of(weights).size
     model.reshape([batch, weights.network.channels, size, size])
     request = core().compile_model(model, "CPU", config).create_infer_request()

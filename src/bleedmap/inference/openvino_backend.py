@@ -9,7 +9,7 @@ from bleedmap.errors import SettingsError
 from bleedmap.inference.backends import BackendRecord, Precision, Prediction, available_threads, check_threads
 from bleedmap.models.compiled import load_compiled
 from bleedmap.models.networks import LiteUNetSettings
-from bleedmap.models.openvino_runtime import core, ov
+from bleedmap.models.openvino_runtime import core, cpu_properties, ov
 from bleedmap.models.weights import WeightsFile
 
 _NAMES = {"f32": "fp32", "f16": "fp16"}  # OpenVINO's -> ours
@@ -34,12 +34,9 @@ class OpenVinoBackend:
         check_threads(threads)
         self._size = int(weights.record["preprocessing"]["size"])
         self._tells_labels = isinstance(weights.network, LiteUNetSettings)
-        config: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
-        if threads is not None:
-            config["INFERENCE_NUM_THREADS"] = threads
         if precision == "bf16":
             _check_bf16(weights)
-        fp32, bf16 = (config | {"INFERENCE_PRECISION_HINT": one} for one in ("f32", "bf16"))
+        fp32, bf16 = (cpu_properties(hint, threads) for hint in ("f32", "bf16"))
         self._decoder = None
         if precision == "auto" and self._tells_labels and not weights.is_int8 and _computes_bf16():
             compiled = load_compiled(weights, fp32, available_threads(), "encoder")

@@ -30,6 +30,21 @@ def core() -> Any:
     return ov.Core()
 
 
+def cpu_properties(hint: str, threads: int | None) -> dict[str, str | int]:
+    """OpenVINO's properties of a network on the CPU.
+
+    Its threads are not bound to cores: each process binds its own from the first core on, whoever is there already, so
+    that of two processes with a thread each the second core was idle (openvino issue 32444).
+
+    Args:
+        hint: the precision, as OpenVINO calls it: 'f32' or 'bf16'.
+        threads: of the processor's; None: OpenVINO's own choice.
+    """
+    shared: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+    limit = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+    return shared | {"INFERENCE_PRECISION_HINT": hint} | limit
+
+
 def read_model(content: bytes) -> Any:
     """An ONNX file's bytes -> OpenVINO's model.
 
