@@ -193,6 +193,18 @@ def test_a_slice_does_not_depend_on_its_company(unet: WeightsFile) -> None:
     assert backend.predict(slices[:0, None]).probability.shape == (0, SIZE, SIZE)
 
 
+def test_after_an_error_the_next_slices_are_computed_as_ever(unet: WeightsFile) -> None:
+    """One slice fits, the next does not while the first is under way."""
+    slices = np.random.default_rng(0).random((5, 1, SIZE, SIZE), np.float32)
+    backend = OpenVinoBackend(unet)
+    expected = backend.predict(slices).probability
+    for bad in (1, 3):
+        torn = [*slices[:bad], slices[bad, :, 1:], *slices[bad + 1 :]]
+        with pytest.raises(RuntimeError):
+            backend.predict(torn)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(backend.predict(slices).probability, expected)
+
+
 def test_backends_agree(unet: WeightsFile) -> None:
     from bleedmap.inference.torch_backend import TorchBackend
 

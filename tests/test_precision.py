@@ -39,8 +39,9 @@ def capabilities() -> list[str]:
 
 def test_bf16_is_another_answer_and_says_so(shipped: WeightsFile, slices: FloatArray) -> None:
     if "BF16" not in capabilities():
-        with pytest.raises(SettingsError, match="--precision auto"):
+        with pytest.raises(SettingsError, match="precision: bf16") as refused:
             OpenVinoBackend(shipped, "bf16", 1)
+        assert "--precision auto" in refused.value.remedy
         return
     exact, whole = OpenVinoBackend(shipped, threads=1), OpenVinoBackend(shipped, "bf16", 1)
     assert whole.record.precision == "bf16"
@@ -79,6 +80,19 @@ def test_the_two_parts_are_the_whole(shipped: WeightsFile, slices: FloatArray) -
         np.testing.assert_allclose(told["probability"][0, 0], exact.probability[index], atol=1e-5)
         assert exact.features is not None
         np.testing.assert_allclose(said["features"][0], exact.features[index], atol=1e-5)
+
+
+def test_slices_under_way_together_do_not_meet_in_two_parts(
+    shipped: WeightsFile, slices: FloatArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor without bf16 OpenVINO imitates it or takes fp32: two parts all the same."""
+    monkeypatch.setattr("bleedmap.inference.openvino_backend._computes_bf16", lambda: True)
+    monkeypatch.setenv("BLEEDMAP_CACHE", "off")
+    backend = OpenVinoBackend(shipped, "auto")
+    assert backend.record.precision == "fp32, decoder bf16"
+    together, alone = backend.predict(slices), [backend.predict(one[None]) for one in slices]
+    for name in ("probability", "labels", "features"):
+        np.testing.assert_array_equal(getattr(together, name), np.concatenate([getattr(one, name) for one in alone]))
 
 
 def test_a_network_without_upsampling_has_no_parts(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 )  # fmt: skip
 @click.option(
     "--batch", type=click.Choice(["1", "2", "4", "8"]), default="1", show_default=True,
-    help="Network: slices at a time; `segment` asks for one at a time.",
+    help="Network: slices that compute as one; in `segment` each computes by itself.",
 )  # fmt: skip
 @click.option(
     "--shape", type=(click.IntRange(10, 1000), click.IntRange(128, 1024), click.IntRange(128, 1024)),

@@ -55,6 +55,8 @@ def _network(found: dict[str, Any]) -> Table:
         f"Share: of this machine's own matrix product: {rates}. Ratio and largest difference of a probability: against "
         f"{found['reference']}."
     )
+    if found["batch"] == 1:
+        table.caption += " OpenVINO has as many slices under way as in `segment`, the others one."
     table.caption_justify = "left"
     return table
 

@@ -39,11 +39,13 @@ class Runner:
         name: what computes: 'openvino', 'torch eager', …
         precision: of the arithmetic that it really uses.
         predict: slices (n, channels, size, size) float32 -> probability (n, size, size) float32.
+        takes: slices that it is given at a time, which need not compute as one batch; None: those of a batch.
     """
 
     name: str
     precision: str
     predict: Callable[[FloatArray], FloatArray]
+    takes: int | None = None
 
     @property
     def title(self) -> str:
@@ -91,7 +93,7 @@ def base_runners(
         except SettingsError:
             left_out["openvino bf16"] = "this processor does not compute bf16"
         if batch > 1:
-            left_out["openvino auto"] = "it takes a slice at a time"
+            left_out["openvino auto"] = "it computes each slice by itself"
         else:
             chosen = _openvino(weights, "auto", threads)
             if chosen.precision != "fp32":
@@ -144,10 +146,10 @@ def _add_quantised(
 
 
 def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: int = 1) -> Runner:
-    """One at a time as `segment` does; else compiled for that many, which nothing else in this program does."""
+    """Each slice by itself, as many under way as in `segment`; else compiled for a batch, as nothing else here is."""
     backend = OpenVinoBackend(weights, precision, threads)
     if batch == 1:
-        return Runner("openvino", backend.record.precision, lambda some: backend.predict(some).probability)
+        return Runner("openvino", backend.record.precision, lambda some: backend.predict(some).probability, SLICES)
     config = cpu_properties("bf16" if precision == "bf16" else "f32", threads)
     model, size = read_model(weights.content), preprocessing_of(weights).size
     model.reshape([batch, weights.network.channels, size, size])
@@ -193,7 +195,7 @@ def measure_network(
         repeats: turns of each.
         progress: called with turns done and of how many.
         matrix_side: of the matrix product.
-        batch: slices at a time: 1, 2, 4 or 8, which divide a turn.
+        batch: slices that compute as one: 1, 2, 4 or 8, which divide a turn.
     """
     slices, said = phantom_slices(weights), {}
     rates: dict[str, list[float]] = {one.title: [] for one in runners}
@@ -241,9 +243,10 @@ def phantom_slices(weights: WeightsFile) -> FloatArray:
 
 def _turn(runner: Runner, slices: FloatArray, batch: int) -> tuple[float, FloatArray]:
     """Slices/s, and what it said (slices, size, size)."""
-    runner.predict(slices[:batch])
+    takes = runner.takes or batch
+    runner.predict(slices[:takes])
     begun = time.perf_counter()
-    said = [runner.predict(slices[index : index + batch]) for index in range(0, len(slices), batch)]
+    said = [runner.predict(slices[index : index + takes]) for index in range(0, len(slices), takes)]
     return len(slices) / (time.perf_counter() - begun), np.concatenate(said)
 
 

@@ -30,7 +30,7 @@ def core() -> Any:
     return ov.Core()
 
 
-def cpu_properties(hint: str, threads: int | None) -> dict[str, str | int]:
+def cpu_properties(hint: str, threads: int | None, requests: int = 1) -> dict[str, str | int]:
     """OpenVINO's properties of a network on the CPU.
 
     Its threads are not bound to cores: each process binds its own from the first core on, whoever is there already, so
@@ -39,10 +39,16 @@ def cpu_properties(hint: str, threads: int | None) -> dict[str, str | int]:
     Args:
         hint: the precision, as OpenVINO calls it: 'f32' or 'bf16'.
         threads: of the processor's; None: OpenVINO's own choice.
+        requests: at the same time, at most: the threads share them out as OpenVINO finds best.
     """
-    shared: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
-    limit = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
-    return shared | {"INFERENCE_PRECISION_HINT": hint} | limit
+    properties: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": hint, "ENABLE_CPU_PINNING": False}
+    if requests == 1:
+        properties["PERFORMANCE_HINT"] = "LATENCY"
+    else:
+        properties |= {"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": requests}
+    if threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    return properties
 
 
 def read_model(content: bytes) -> Any:
