@@ -191,6 +191,8 @@ def test_a_slice_does_not_depend_on_its_company(unet: WeightsFile) -> None:
     alone = backend.predict(slices[3:4, None]).probability
     np.testing.assert_array_equal(backend.predict(slices[:, None]).probability[3:4], alone)
     assert backend.predict(slices[:0, None]).probability.shape == (0, SIZE, SIZE)
+    one_by_one = OpenVinoBackend(unet, one_by_one=True)
+    np.testing.assert_array_equal(one_by_one.predict(slices[3:4, None]).probability, alone)
 
 
 def test_after_an_error_the_next_slices_are_computed_as_ever(unet: WeightsFile) -> None:

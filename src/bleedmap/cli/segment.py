@@ -146,15 +146,16 @@ class _Network:
     threads: int | None
     threshold: float | None
 
-    def load(self) -> "Segmenter":
+    def load(self, *, one_by_one: bool = False) -> "Segmenter":
         from bleedmap.inference.segment import preprocessing_of
         from bleedmap.models.weights import locate
         from bleedmap.study.segment import Segmenter
 
         if self.backend == "openvino":
             return Segmenter.load(
-                self.weights, threshold=self.threshold, precision=self.precision, threads=self.threads
-            )
+                self.weights, threshold=self.threshold, precision=self.precision, threads=self.threads,
+                one_by_one=one_by_one,
+            )  # fmt: skip
         from bleedmap.inference.torch_backend import TorchBackend
 
         chosen = locate(self.weights)
@@ -219,7 +220,7 @@ def _pictures(
     from bleedmap.window import BRAIN, Window
 
     shown_in = Window(*window) if window else BRAIN
-    segmenter = network.load()
+    segmenter = network.load(one_by_one=True)
     with (
         folder_written_whole(out, overwrite=overwrite) as folder,
         _progress(len(found.pictures), as_json) as advance,

@@ -22,7 +22,7 @@ _ENCODER_FP32 = "fp32, decoder bf16"
 
 class OpenVinoBackend:
     """One compiled network; each slice by itself, so that memory stays small and answers do not depend on company, and
-    as many under way as OpenVINO finds best, at most four.
+    as many under way as OpenVINO finds best.
 
     Args:
         weights: a checked ONNX file.
@@ -30,18 +30,22 @@ class OpenVinoBackend:
             it: where the processor has bf16, `LiteUNet`'s decoder is in bf16, whose rounding hardly shows, as the
             encoder's does; 'bf16' is all in bf16, other at lesions' edges.
         threads: of the processor's; None: OpenVINO's own choice.
+        one_by_one: slices come so, and all threads are at each; else several are under way.
 
     Raises:
         SettingsError: more threads than there are; bf16 that the processor has not, or of an int8 file.
     """
 
-    def __init__(self, weights: WeightsFile, precision: Precision = "fp32", threads: int | None = None) -> None:
+    def __init__(
+        self, weights: WeightsFile, precision: Precision = "fp32", threads: int | None = None,
+        one_by_one: bool = False,
+    ) -> None:  # fmt: skip
         check_threads(threads)
         self._size = int(weights.record["preprocessing"]["size"])
         self._tells_labels = isinstance(weights.network, LiteUNetSettings)
         if precision == "bf16":
             _check_bf16(weights)
-        fp32, bf16 = (cpu_properties(hint, threads, _UNDER_WAY) for hint in ("f32", "bf16"))
+        fp32, bf16 = (cpu_properties(hint, threads, 1 if one_by_one else _UNDER_WAY) for hint in ("f32", "bf16"))
         if precision == "auto" and self._tells_labels and not weights.is_int8 and _computes_bf16():
             parts = [
                 load_compiled(weights, fp32, available_threads(), "encoder"),

@@ -115,12 +115,13 @@ class Segmenter:
         threshold: float | None = None,
         precision: Precision = "auto",
         threads: int | None = None,
+        one_by_one: bool = False,
     ) -> "Segmenter":
         """Load weights into OpenVINO.
 
         Args:
             weights, threshold, precision: as `segment`.
-            threads: of the network, up to the processor's; None: OpenVINO's own choice.
+            threads, one_by_one: of the network, as `OpenVinoBackend`.
 
         Raises:
             SettingsError: more threads than there are.
@@ -129,7 +130,7 @@ class Segmenter:
         chosen = locate(weights)
         settings_of(chosen)
         preprocessing_of(chosen)  # unusable settings are refused before the network is compiled
-        backend = OpenVinoBackend(chosen, precision, threads)
+        backend = OpenVinoBackend(chosen, precision, threads, one_by_one)
         return cls(chosen, backend, chosen.threshold if threshold is None else threshold)
 
     def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = _silent) -> Result:
