@@ -8,16 +8,16 @@ from typing import Any
 import click
 
 from bleedmap.cli.main import VERBS, bleedmap
-from bleedmap.experiments import cross_validation_sections as sections_of
-from bleedmap.experiments.cross_validation_report import evaluate_records
-from bleedmap.experiments.cross_validation_words import CT_ICH_WORDS
-from bleedmap.experiments.out_of_fold import read_out_of_fold
-from bleedmap.experiments.out_of_fold_files import committed_records
-from bleedmap.experiments.runner import read_results
-from bleedmap.experiments.section import Table
-from bleedmap.experiments.thesis_report import scale_chapters, shown
+from bleedmap.evaluation import report_sections as sections_of
+from bleedmap.evaluation.committed import committed_records
+from bleedmap.evaluation.records import read_out_of_fold
+from bleedmap.evaluation.report import evaluate_records
+from bleedmap.evaluation.report_words import CT_ICH_WORDS
 from bleedmap.models.networks import NETWORKS
+from bleedmap.page.section import Table
 from bleedmap.training.config import PRESETS, TrainConfig
+from bleedmap_thesis.report import scale_chapters, shown
+from bleedmap_thesis.runner import read_results
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -104,7 +104,7 @@ def cross_validation() -> str:
     scored = evaluate_records([read_out_of_fold(path) for path in committed_records()])
     methods = scored.methods
     parts = [NOTE, "# On patients never seen: five folds of CT-ICH\n"]
-    parts.append("Made from the records in `src/bleedmap/experiments/records` by [the protocol](protocol.md). With")
+    parts.append("Made from the records in `src/bleedmap/evaluation/out_of_fold` by [the protocol](protocol.md). With")
     parts.append("figures: `bleedmap evaluate --protocol cross-validation -o report`. [The model](model.md) says what")
     parts.append("was trained.\n")
     for one in methods:

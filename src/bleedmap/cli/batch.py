@@ -24,9 +24,9 @@ from bleedmap.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bleedmap.archive.find import Found
+    from bleedmap.archive.run import Step
     from bleedmap.inference.backends import Precision
-    from bleedmap.study.batch import Step
-    from bleedmap.study.batch_find import Found
 
 _TABLE_ROWS, _REASONS = 50, 10
 _STYLES = {
@@ -101,15 +101,15 @@ def command(
     bleedmap batch studies/ -o results/
     bleedmap batch studies/ -o results/ --retry --accept slice-count
     """
-    from bleedmap.study.memory import collect_seldom
+    from bleedmap.archive.memory import collect_seldom
 
     collect_seldom()
+    from bleedmap.archive.find import find_studies
+    from bleedmap.archive.ledger import open_studies, refuse_strangers
+    from bleedmap.archive.run import BatchOptions, Company, run_batch
+    from bleedmap.archive.workers import processes_for
     from bleedmap.inference.backends import available_threads, check_threads
-    from bleedmap.models.weights import locate
-    from bleedmap.study.batch import BatchOptions, Company, run_batch
-    from bleedmap.study.batch_find import find_studies
-    from bleedmap.study.batch_record import open_studies, refuse_strangers
-    from bleedmap.study.batch_workers import processes_for
+    from bleedmap.inference.weights import locate
 
     if folder.resolve().is_relative_to(out.resolve()):
         raise OutputError(

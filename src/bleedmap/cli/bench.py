@@ -11,7 +11,7 @@ import click
 from bleedmap.cli.options import json_option, progress_bar, threads_option, weights_option
 
 if TYPE_CHECKING:
-    from bleedmap.models.weights import WeightsFile
+    from bleedmap.inference.weights import WeightsFile
 
 PARTS = ("network", "study", "growth", "training")
 _LABELS = {"network": "The network alone", "study": "A whole study", "growth": "Growing work", "training": "Training"}
@@ -77,11 +77,11 @@ def command(
     bleedmap bench --threads 1 -o bench/
     bleedmap bench --part growth --studies 100 --json
     """
+    from bleedmap.bench.machine import describe_machine
     from bleedmap.cli.bench_tables import print_tables
-    from bleedmap.experiments.bench_machine import describe_machine
     from bleedmap.inference.backends import check_threads
+    from bleedmap.inference.weights import locate
     from bleedmap.io.files import refuse_folder
-    from bleedmap.models.weights import locate
 
     check_threads(threads)
     if out is not None:
@@ -90,7 +90,7 @@ def command(
         raise click.BadParameter("of the network alone: --part network", param_hint="--batch")
     if network is not None:
         parts = _network_alone(weights, parts)
-        from bleedmap.experiments.bench_torch import untrained
+        from bleedmap.bench.torch_backends import untrained
 
         with tempfile.TemporaryDirectory() as folder:
             chosen = locate(untrained(network, Path(folder)))
@@ -136,7 +136,7 @@ def _network_alone(weights: str | None, parts: tuple[str, ...]) -> tuple[str, ..
 def _network(
     weights: "WeightsFile", threads: int | None, repeats: int, batch: int, left_out: dict[str, str], progress: Any
 ) -> dict[str, Any]:
-    from bleedmap.experiments.bench_network import base_runners, measure_network
+    from bleedmap.bench.network import base_runners, measure_network
 
     runners, without = base_runners(weights, threads, batch)
     left_out |= without
@@ -145,7 +145,7 @@ def _network(
     elif weights.is_int8:
         left_out["torch"] = "it cannot run int8 weights"
     else:
-        from bleedmap.experiments.bench_torch import torch_runners
+        from bleedmap.bench.torch_backends import torch_runners
 
         more, without = torch_runners(weights, threads, batch)
         runners += more
@@ -157,7 +157,7 @@ def _studies(
     part: str, weights: str | None, threads: int | None, repeats: int, shape: tuple[int, int, int], studies: int,
     progress: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    from bleedmap.experiments.bench_study import Load, measure_growth, measure_study
+    from bleedmap.bench.study import Load, measure_growth, measure_study
 
     load = Load(weights, threads)
     if part == "study":
@@ -169,8 +169,8 @@ def _training(record: dict[str, Any], threads: int | None, repeats: int) -> None
     if find_spec("torch") is None:
         record["left_out"]["training"] = _NEEDS_TRAIN
         return
-    from bleedmap.experiments.bench_machine import in_fresh_process
-    from bleedmap.experiments.bench_training import measure_training
+    from bleedmap.bench.machine import in_fresh_process
+    from bleedmap.bench.training import measure_training
     from bleedmap.training.recipe import RECIPE
 
     record["training"] = in_fresh_process(measure_training, RECIPE, threads, repeats)

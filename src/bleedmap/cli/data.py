@@ -148,8 +148,8 @@ def nnunet(out: Path, data: Path | None) -> None:
     bleedmap data nnunet --data ct-ich -o nnUNet_raw/Dataset501_CTICH
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.datasets.protocol_folds import protocol_folds
-    from bleedmap.experiments.nnunet import export_nnunet
+    from bleedmap.datasets.folds import protocol_folds
+    from bleedmap.datasets.nnunet import export_nnunet
 
     dataset = open_ct_ich(data_root(data))
     with progress_bar("writing patients") as report:

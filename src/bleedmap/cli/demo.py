@@ -10,7 +10,7 @@ import click
 from bleedmap.cli.options import json_option, progress_bar, weights_option
 
 if TYPE_CHECKING:
-    from bleedmap.datasets.phantom import Phantom, PhantomSettings
+    from bleedmap.phantom.head import Phantom, PhantomSettings
     from bleedmap.study.result import Result
     from bleedmap.volume import Mask
 
@@ -54,11 +54,11 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     The installed network was also trained on other phantoms: what it scores on this one says that the program works,
     not how well it works on patients. `bleedmap evaluate` measures that.
     """
-    from bleedmap.datasets.phantom import make_phantom
-    from bleedmap.datasets.phantom_dicom import ct_instances, scout, write_series
     from bleedmap.io import nifti
     from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
-    from bleedmap.study.save import write_results
+    from bleedmap.phantom.dicom import ct_instances, scout, write_series
+    from bleedmap.phantom.head import make_phantom
+    from bleedmap.results.save import write_results
     from bleedmap.study.segment import Segmenter, read_study
 
     refuse_folder(out, overwrite=overwrite)
@@ -89,8 +89,8 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
 
 
 def _settings() -> "PhantomSettings":
-    from bleedmap.datasets.phantom import PhantomSettings
-    from bleedmap.datasets.phantom_bleeds import Bleed
+    from bleedmap.phantom.bleeds import Bleed
+    from bleedmap.phantom.head import PhantomSettings
 
     return PhantomSettings(seed=_SEED, bleeds=(Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right")))
 

@@ -129,7 +129,7 @@ def _measure(
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split
     from bleedmap.errors import SplitError
-    from bleedmap.experiments.evaluate import intervals, measure, score
+    from bleedmap.evaluation.slices import intervals, measure, score
     from bleedmap.io.files import write_json
 
     subject = _subject(network, device, precision)
@@ -210,9 +210,9 @@ def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
 def _weights_subject(name: str | None) -> _Subject:
     from bleedmap.datasets.splits import read_split
     from bleedmap.inference.openvino_backend import OpenVinoBackend
-    from bleedmap.inference.segment import preprocessing_of
+    from bleedmap.inference.predict import preprocessing_of
+    from bleedmap.inference.weights import locate
     from bleedmap.models.networks import LiteUNetSettings
-    from bleedmap.models.weights import locate
 
     weights = locate(name)
     if isinstance(weights.network, LiteUNetSettings):

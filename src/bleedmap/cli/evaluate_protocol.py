@@ -11,8 +11,8 @@ from click.core import ParameterSource
 from bleedmap.cli.options import progress_bar
 
 if TYPE_CHECKING:
-    from bleedmap.experiments.cross_validation_gallery import Pixels
-    from bleedmap.experiments.cross_validation_report import ScoredMethods
+    from bleedmap.evaluation.gallery import Pixels
+    from bleedmap.evaluation.report import ScoredMethods
 
 _NOT_HERE = ("split_file", "side", "slices", "grid", "device", "precision")  # flags that measuring a network has
 
@@ -33,11 +33,11 @@ def evaluate_protocol(
     records: Sequence[Path], predictions: Path | None, data: Path | None, out: Path | None, as_json: bool
 ) -> None:
     """Score records, print the headline table or all as JSON, and write the report where `out` is given."""
-    from bleedmap.datasets.protocol_folds import protocol_folds
-    from bleedmap.experiments.cross_validation_report import evaluate_records, write_report
-    from bleedmap.experiments.cross_validation_words import CT_ICH_WORDS
-    from bleedmap.experiments.out_of_fold import read_out_of_fold
-    from bleedmap.experiments.out_of_fold_files import committed_records
+    from bleedmap.datasets.folds import protocol_folds
+    from bleedmap.evaluation.committed import committed_records
+    from bleedmap.evaluation.records import read_out_of_fold
+    from bleedmap.evaluation.report import evaluate_records, write_report
+    from bleedmap.evaluation.report_words import CT_ICH_WORDS
     from bleedmap.io.files import refuse_folder
 
     if predictions is not None and out is None:
@@ -63,7 +63,7 @@ def evaluate_protocol(
 
 def _pixels(predictions: Path | None, data: Path | None) -> "Pixels | None":
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.experiments.cross_validation_gallery import ct_ich_pixels
+    from bleedmap.evaluation.gallery import ct_ich_pixels
 
     if predictions is None:
         return None
@@ -76,8 +76,8 @@ def _print(scored: "ScoredMethods", page: Path | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from bleedmap.experiments.cross_validation_measures import HEADLINE
-    from bleedmap.experiments.cross_validation_sections import differences
+    from bleedmap.evaluation.measure_table import HEADLINE
+    from bleedmap.evaluation.report_sections import differences
 
     console = Console(highlight=False)
     for method in scored.methods:

@@ -12,8 +12,8 @@ from bleedmap.cli.options import Verb, progress_bar, weights_option
 from bleedmap.errors import OutputError
 
 if TYPE_CHECKING:
-    from bleedmap.experiments.external_report import ExternalReport
-    from bleedmap.study.reference_find import NoMask
+    from bleedmap.evaluation.external_report import ExternalReport
+    from bleedmap.evaluation.reference_find import NoMask
 
 _FIRST = (
     "patient_mean_dice", "volume_dice", "lesion_sensitivity_touched", "false_positives_per_study_touched",
@@ -121,10 +121,10 @@ def evaluate_studies(flags: StudiesFlags, *, as_json: bool) -> None:
     Raises:
         BleedmapError: nothing to measure, weights or a table that cannot be used, a folder of results of others.
     """
-    from bleedmap.experiments.external import ExternalOptions, refuse_strangers, run_external
-    from bleedmap.experiments.external_patients import read_patients
-    from bleedmap.experiments.external_report import write_report
-    from bleedmap.study.reference_find import Places, find_cases
+    from bleedmap.evaluation.external import ExternalOptions, refuse_strangers, run_external
+    from bleedmap.evaluation.external_patients import read_patients
+    from bleedmap.evaluation.external_report import write_report
+    from bleedmap.evaluation.reference_find import Places, find_cases
     from bleedmap.study.segment import Segmenter
     from bleedmap.window import BRAIN, Window
 

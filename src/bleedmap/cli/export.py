@@ -9,7 +9,7 @@ import click
 from bleedmap.cli.options import data_option, json_option, progress_bar
 
 if TYPE_CHECKING:
-    from bleedmap.models.weights import WeightsFile
+    from bleedmap.inference.weights import WeightsFile
 
 
 @click.command(short_help="Turn a trained run into one ONNX file for `segment`.")
@@ -47,8 +47,8 @@ def command(source: Path, out: Path, name: str | None, int8: bool, data: Path | 
         record: dict[str, Any] = written.record | {"sha256": written.sha256, "bytes": len(written.content)}
         words = f"int8, calibrated on {record['int8']['slices']} slices"
     else:
-        from bleedmap.experiments.ship import ship
         from bleedmap.training.run import open_run
+        from bleedmap.training.ship import ship
 
         if data is not None:
             raise click.UsageError("--data is for --int8: a run's export needs no data")
@@ -62,8 +62,8 @@ def command(source: Path, out: Path, name: str | None, int8: bool, data: Path | 
 
 def _int8(source: Path, out: Path, data: Path | None, *, quiet: bool) -> "WeightsFile":
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.experiments.int8 import make_int8
-    from bleedmap.models.weights import locate
+    from bleedmap.folds.int8 import make_int8
+    from bleedmap.inference.weights import locate
 
     weights = locate(str(source))
     if out.exists() and out.samefile(weights.path):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bleedmap.datasets.split_file import Split
     from bleedmap.figures.curves import TrainingCurve
     from bleedmap.figures.prediction import PredictedSlice
-    from bleedmap.models.weights import WeightsFile
+    from bleedmap.inference.weights import WeightsFile
 
 out_option = click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True,
@@ -154,7 +154,7 @@ def prediction(
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.figures import prediction as drawing
     from bleedmap.figures import style
-    from bleedmap.models.weights import locate
+    from bleedmap.inference.weights import locate
 
     style.check_suffix(out)
     weights = locate(weights_name)
@@ -310,7 +310,7 @@ def _predict(
     from bleedmap.figures.prediction import PredictedSlice
     from bleedmap.inference.certainty import gated, settings_of
     from bleedmap.inference.openvino_backend import OpenVinoBackend
-    from bleedmap.inference.segment import preprocessing_of, segment_slices
+    from bleedmap.inference.predict import preprocessing_of, segment_slices
     from bleedmap.window import BRAIN
 
     settings, backend, certainty = preprocessing_of(weights), OpenVinoBackend(weights), settings_of(weights)

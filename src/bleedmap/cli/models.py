@@ -8,8 +8,8 @@ import click
 from bleedmap.cli.options import json_option
 
 if TYPE_CHECKING:
+    from bleedmap.inference.weights import InstalledWeights
     from bleedmap.models.networks import UNetSettings
-    from bleedmap.models.weights import InstalledWeights
 
 _SOURCES = {
     "model-1": "the thesis' Model 1",
@@ -30,8 +30,8 @@ def command(as_json: bool) -> None:
     bleedmap models
     bleedmap models --json
     """
+    from bleedmap.inference.weights import installed
     from bleedmap.models.networks import NETWORKS
-    from bleedmap.models.weights import installed
 
     networks = [_network(name, settings) for name, settings in NETWORKS.items()]
     weights = [_weights(one) for one in installed()]

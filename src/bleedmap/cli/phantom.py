@@ -12,9 +12,9 @@ import click
 from bleedmap.cli.options import json_option
 
 if TYPE_CHECKING:
-    from bleedmap.datasets.phantom import Phantom, PhantomSettings
-    from bleedmap.datasets.phantom_bleeds import Bleed
-    from bleedmap.datasets.phantom_scan import PhantomScan
+    from bleedmap.phantom.bleeds import Bleed
+    from bleedmap.phantom.head import Phantom, PhantomSettings
+    from bleedmap.phantom.scan import PhantomScan
 
 _SYNTAXES = ("explicit", "implicit", "big-endian", "deflated", "rle", "jpeg", "jpeg-ls", "jpeg-2000")
 
@@ -86,7 +86,7 @@ def command(
     With --tilt or --gap the same head is scanned another way: the true volumes are the head's, and the mask holds what
     these slices show of them. A gap leaves the NIfTI mask empty at that place.
     """
-    from bleedmap.datasets.phantom import PhantomSettings
+    from bleedmap.phantom.head import PhantomSettings
 
     form = _Form(dicom, multi_frame, transfer_syntax, tilt, gaps)
     _check_form(form)
@@ -104,8 +104,8 @@ def command(
 
 
 def _scanned(settings: "PhantomSettings", form: _Form) -> "Phantom | PhantomScan":
-    from bleedmap.datasets.phantom import make_phantom
-    from bleedmap.datasets.phantom_scan import ScanGeometry, scan
+    from bleedmap.phantom.head import make_phantom
+    from bleedmap.phantom.scan import ScanGeometry, scan
 
     if not form.tilt_deg and not form.gaps:
         return make_phantom(settings)
@@ -137,7 +137,7 @@ def _write(
 def _write_dicom(
     phantom: "Phantom | PhantomScan", settings: "PhantomSettings", form: _Form, folder: Path, overwrite: bool
 ) -> None:
-    from bleedmap.datasets.phantom_dicom import CtOptions, ct_instances, enhanced_ct, write_series
+    from bleedmap.phantom.dicom import CtOptions, ct_instances, enhanced_ct, write_series
 
     options = CtOptions(
         seed=crc32(repr((settings, form)).encode()),  # other phantoms, other studies
@@ -156,8 +156,8 @@ def _bleed(text: str) -> "Bleed":
     Raises:
         SettingsError: not of that form, or a value that cannot be.
     """
-    from bleedmap.datasets.phantom_bleeds import Bleed
     from bleedmap.errors import SettingsError
+    from bleedmap.phantom.bleeds import Bleed
 
     kind, *values = text.split(":")
     try:

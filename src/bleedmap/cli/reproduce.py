@@ -48,7 +48,7 @@ def conventions(as_json: bool) -> None:
     bleedmap reproduce conventions
     bleedmap reproduce conventions --json
     """
-    from bleedmap.experiments.conventions import CONVENTIONS, TABLE_1
+    from bleedmap_thesis.analyses.conventions import CONVENTIONS, TABLE_1
 
     found = []
     for one in CONVENTIONS:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from bleedmap.datasets.ct_ich import CtIch
-    from bleedmap.datasets.protocol_folds import ProtocolFolds
-    from bleedmap.experiments.folds import Experiment, Report
+    from bleedmap.datasets.folds import ProtocolFolds
+    from bleedmap.folds.run import Experiment, Report
 
 ALL = "all"
 _LINE_EVERY_S = 30.0
@@ -29,7 +29,7 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
         SplitError: these are not the files that the folds were drawn from.
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.datasets.protocol_folds import protocol_folds
+    from bleedmap.datasets.folds import protocol_folds
     from bleedmap.errors import SplitError
 
     dataset, folds = open_ct_ich(data_root(data)), protocol_folds()
@@ -72,7 +72,7 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT; each takes up to 10 GB of memory.
     """
-    from bleedmap.experiments.folds import Experiment, mixed, painted
+    from bleedmap.folds.run import Experiment, mixed, painted
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
@@ -90,7 +90,7 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
 
 def _run(wanted: tuple[str, ...], experiment: "Experiment") -> None:
     """What was asked for, folds first: the network of all patients takes its thresholds from them."""
-    from bleedmap.experiments.folds import run_all, run_fold, together
+    from bleedmap.folds.run import run_all, run_fold, together
 
     for number in sorted(set(wanted) - {ALL}):
         run_fold(experiment, int(number))
@@ -154,8 +154,8 @@ def ablations(
     bleedmap reproduce ablations -o folds --data ct-ich                        all: hours on a CPU
     bleedmap reproduce ablations -o folds --data ct-ich --only no-phantoms
     """
-    from bleedmap.experiments.ablations import VARIANTS, run_variant
-    from bleedmap.experiments.folds import Experiment
+    from bleedmap.folds.ablations import VARIANTS, run_variant
+    from bleedmap.folds.run import Experiment
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
@@ -202,8 +202,8 @@ def strangers(out: Path, data: Path | None, as_json: bool) -> None:
     \b
     bleedmap reproduce strangers -o folds/mixed --data ct-ich
     """
-    from bleedmap.experiments.folds import Experiment
-    from bleedmap.experiments.strangers import strangers as put_to
+    from bleedmap.folds.out_of_distribution import strangers as put_to
+    from bleedmap.folds.run import Experiment
     from bleedmap.training.device import choose_machine
 
     dataset, folds = open_with_folds(data)

@@ -52,8 +52,8 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
     bleedmap reproduce precisions -o folds/mixed --data ct-ich --fold 1 --patients 4
     """
     from bleedmap.cli.reproduce_folds import open_with_folds
-    from bleedmap.experiments.precision_files import summarise
-    from bleedmap.experiments.precisions import compare_fold
+    from bleedmap.folds.precision_files import summarise
+    from bleedmap.folds.precisions import compare_fold
 
     dataset, folds = open_with_folds(data)
     found = []

@@ -38,7 +38,7 @@ def command(
     bleedmap reproduce speed                                       on a GPU: the thesis' own size
     bleedmap reproduce speed --width 0.125 --size 128 --slices 128   on two CPU cores: about a minute
     """
-    from bleedmap.experiments.speed import measure_speed
+    from bleedmap.bench.speed import measure_speed
     from bleedmap.training.config import TrainConfig
     from bleedmap.training.device import choose_machine, keep_memory
 

@@ -14,8 +14,8 @@ import click
 from bleedmap.cli.options import data_option, device_option, json_option, precision_option, progress_bar
 
 if TYPE_CHECKING:
-    from bleedmap.experiments.plan import Cell, Scale
-    from bleedmap.experiments.runner import Experiment
+    from bleedmap_thesis.plan import Cell, Scale
+    from bleedmap_thesis.runner import Experiment
 
 PARTS = ("grid", "folds", "factors")
 STATES = ("done", "running", "begun", "open")
@@ -60,8 +60,8 @@ def command(
     at; on CPU two with OMP_NUM_THREADS=1 are faster than one with two threads. On CPU the small scale takes some hours;
     its figures are not the thesis' own and share no table with them.
     """
-    from bleedmap.experiments.plan import PARTS as ALL
-    from bleedmap.experiments.plan import SCALES, cells
+    from bleedmap_thesis.plan import PARTS as ALL
+    from bleedmap_thesis.plan import SCALES, cells
 
     scale = SCALES[_scale_here(device) if scale_name == "auto" else scale_name]
     chosen = tuple(part for part in ALL if part in parts) or ALL
@@ -86,9 +86,9 @@ def _scale_here(device: str) -> str:
 
 def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, precision: str) -> None:
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.experiments.runner import Experiment, read_results, result_file
     from bleedmap.io.files import refuse_folder
     from bleedmap.training.device import choose_machine, keep_memory
+    from bleedmap_thesis.runner import Experiment, read_results, result_file
 
     keep_memory()
     open_cells = [cell for cell in planned if not result_file(out, cell).exists()]
@@ -111,7 +111,7 @@ def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: in
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from bleedmap.experiments.runner import claimed
+    from bleedmap_thesis.runner import claimed
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console, done = Console(stderr=True), total - len(open_cells)
@@ -140,7 +140,7 @@ def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: in
 
 
 def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool) -> None:
-    from bleedmap.experiments.runner import state_of
+    from bleedmap_thesis.runner import state_of
 
     state = {cell.key: state_of(out, cell) for cell in planned}
     if as_json:
@@ -174,8 +174,8 @@ def _group(cell: "Cell") -> str:
 def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bool) -> None:
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.errors import InputError
-    from bleedmap.experiments.runner import claimed, read_results, run_of
-    from bleedmap.experiments.thesis_report import write_report
+    from bleedmap_thesis.report import write_report
+    from bleedmap_thesis.runner import claimed, read_results, run_of
 
     results = read_results(out)
     if not results:

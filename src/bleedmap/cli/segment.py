@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bleedmap.inference.backends import Precision
-    from bleedmap.inference.inputs import Inputs
+    from bleedmap.study.inputs import Inputs
     from bleedmap.study.segment import Segmenter, Study
 
 _BAR_FROM = 11  # slices; fewer are done before a bar could be read
@@ -107,12 +107,12 @@ def command(
     bleedmap segment head.nii.gz -o result/ --json
     bleedmap segment slices/*.jpg -o result/
     """
-    from bleedmap.study.memory import collect_seldom
+    from bleedmap.archive.memory import collect_seldom
 
     collect_seldom()  # before the modules below bring their thousands
     from bleedmap.cli.segment_summary import print_summary
-    from bleedmap.inference.inputs import gather
     from bleedmap.io.files import refuse_folder
+    from bleedmap.study.inputs import gather
 
     _check_flags(backend_name, device, precision)
     _refuse_own_input(out, inputs)
@@ -147,8 +147,8 @@ class _Network:
     threshold: float | None
 
     def load(self, *, one_by_one: bool = False) -> "Segmenter":
-        from bleedmap.inference.segment import preprocessing_of
-        from bleedmap.models.weights import locate
+        from bleedmap.inference.predict import preprocessing_of
+        from bleedmap.inference.weights import locate
         from bleedmap.study.segment import Segmenter
 
         if self.backend == "openvino":
@@ -178,8 +178,8 @@ class _Choice:
 def _study(path: Path, choice: _Choice, network: _Network, out: Path, overwrite: bool, as_json: bool) -> dict[str, Any]:
     """The flags are checked first; the study is read and segmented before the folder is begun."""
     from bleedmap.io.nifti import is_nifti
-    from bleedmap.study.gate import accepted_names
-    from bleedmap.study.save import save
+    from bleedmap.results.save import save
+    from bleedmap.study.gate.gate import accepted_names
     from bleedmap.study.segment import read_study
 
     if is_nifti(path):

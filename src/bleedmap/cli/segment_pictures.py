@@ -9,13 +9,13 @@ import numpy as np
 
 from bleedmap import RESEARCH_ONLY
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
-from bleedmap.figures.overlay import SliceView, draw_sheet
 from bleedmap.inference.certainty import gated, settings_of
-from bleedmap.inference.inputs import Ignored, Picture
-from bleedmap.inference.results import summarise_pictures, to_json
-from bleedmap.inference.segment import preprocessing_of, segment_slices
+from bleedmap.inference.predict import preprocessing_of, segment_slices
 from bleedmap.io import images
 from bleedmap.postprocess import to_mask
+from bleedmap.results.overlay import SliceView, draw_sheet
+from bleedmap.study.findings import summarise_pictures, to_json
+from bleedmap.study.inputs import Ignored, Picture
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import Window
 

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich_records import SliceRecord
 from bleedmap.figures import style
-from bleedmap.figures.overlay import SCALE_START, blend, colours
 from bleedmap.figures.samples import types_in_words, types_spelled_out
 from bleedmap.metrics import overlap
 from bleedmap.postprocess import to_mask
 from bleedmap.preprocess import head_frame
+from bleedmap.results.overlay import SCALE_START, blend, colours
 
 MOST = 6  # rows of a page
 _HEADS = ("slice", "reference", "prediction", "probability over slice")

@@ -12,9 +12,9 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.errors import WeightsError
-from bleedmap.inference.segment import Segmented
+from bleedmap.inference.predict import Segmented
+from bleedmap.inference.weights import WeightsFile
 from bleedmap.models.networks import LABELS
-from bleedmap.models.weights import WeightsFile
 from bleedmap.postprocess import clear_small
 
 SMALLEST_EXTENT = 1e-5  # of the view; below, more or less is noise: 2.5 pixels of 500×500

@@ -10,10 +10,10 @@ import numpy as np
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.inference.backends import BackendRecord, Precision, Prediction, available_threads, check_threads
-from bleedmap.models.compiled import load_compiled
+from bleedmap.inference.compiled import load_compiled
+from bleedmap.inference.openvino_runtime import core, cpu_properties, ov
+from bleedmap.inference.weights import WeightsFile
 from bleedmap.models.networks import LiteUNetSettings
-from bleedmap.models.openvino_runtime import core, cpu_properties, ov
-from bleedmap.models.weights import WeightsFile
 
 _NAMES = {"f32": "fp32", "f16": "fp16"}  # OpenVINO's -> ours
 _UNDER_WAY = 4  # slices at most: each takes memory, of the installed network 17 MiB

@@ -6,9 +6,9 @@ import torch
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import WeightsError
 from bleedmap.inference.backends import BackendRecord, Prediction, check_threads
+from bleedmap.inference.weights import WeightsFile
 from bleedmap.models.device import require_device
 from bleedmap.models.export import Answering, load_onnx
-from bleedmap.models.weights import WeightsFile
 
 _BATCH = 8  # slices at a time
 

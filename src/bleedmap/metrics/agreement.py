@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bleedmap.arrays import AnyArray
-from bleedmap.metrics.statistics import patient_bootstrap
+from bleedmap.metrics.bootstrap import patient_bootstrap
 
 _WIDTH = 1.96  # standard deviations to either side: 95 % of normal differences
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.certainty import Certainty
-from bleedmap.inference.results import Findings
+from bleedmap.inference.weights import WeightsFile
 from bleedmap.io.acquisition import Acquisition
-from bleedmap.io.dicom_series import DicomSeries
+from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid
-from bleedmap.models.weights import WeightsFile
-from bleedmap.study.checks import Check
+from bleedmap.study.findings import Findings
+from bleedmap.study.gate.check import Check
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 

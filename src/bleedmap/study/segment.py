@@ -13,16 +13,16 @@ from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
 from bleedmap.inference.certainty import Certainty, certainty_of, opened, settings_of
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.results import summarise_volume
-from bleedmap.inference.segment import preprocessing_of, segment_slices
+from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.io.acquisition import Acquisition
-from bleedmap.io.dicom import read_series, scan
-from bleedmap.io.dicom_series import DicomSeries
+from bleedmap.io.dicom.read import read_series, scan
+from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
-from bleedmap.models.weights import WeightsFile, locate
 from bleedmap.postprocess import clear_small, to_mask
-from bleedmap.study.checks import Check
-from bleedmap.study.gate import check_input, refused
+from bleedmap.study.findings import summarise_volume
+from bleedmap.study.gate.check import Check
+from bleedmap.study.gate.gate import check_input, refused
 from bleedmap.study.result import Result
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
@@ -77,7 +77,7 @@ def segment(
         series: series number, in place of the one that would be chosen.
 
     Returns:
-        The result; an empty mask where nothing was found. `bleedmap.study.save.save(result, folder)` writes it.
+        The result; an empty mask where nothing was found. `bleedmap.results.save.save(result, folder)` writes it.
 
     Raises:
         InputError: unreadable, or refused by an input check.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
 from bleedmap.datasets.ct_ich import CtIch
-from bleedmap.datasets.phantom import make_phantom, random_settings
+from bleedmap.phantom.head import make_phantom, random_settings
 from bleedmap.preprocess import Preprocessing, network_input, resize_into
 
 Progress = Callable[[int, int], None]

@@ -11,10 +11,10 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
-from bleedmap.datasets.phantom import make_phantom, random_settings
-from bleedmap.datasets.phantom_bleeds import TYPES as PHANTOM_TYPES
 from bleedmap.io.files import written_whole
 from bleedmap.models.networks import LABELS
+from bleedmap.phantom.bleeds import TYPES as PHANTOM_TYPES
+from bleedmap.phantom.head import make_phantom, random_settings
 from bleedmap.preprocess import Preprocessing, network_input, resize_into
 
 Progress = Callable[[int, int], None]

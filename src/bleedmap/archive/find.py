@@ -1,0 +1,247 @@
+"""The studies in a folder: NIfTI files, zips and DICOM, told by their content, sorted by study."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bleedmap.archive.names import short_hash, shown, stem
+from bleedmap.errors import InputError
+from bleedmap.io import images, nifti
+from bleedmap.io.dicom.files import Place, opened, scan
+from bleedmap.io.dicom.header import DamagedError, looks_like_dicom, parse, text
+
+_DERIVED = ("_dseg", "_probseg")  # BIDS names of masks and probability maps, ours among them
+_OUR_RESULTS = (".bleedmap.json", "summary.json")  # together in each folder that `segment` wrote
+_START_BYTES, _HEADER_BYTES = 140, 1 << 14  # to tell DICOM, and where its UIDs are in nearly every file
+_EXAMPLES = 5
+
+Seen = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One study's files.
+
+    Attributes:
+        path: the NIfTI file, the zip, the DICOM file, or the folder that holds all its DICOM files.
+        place: `path` below the folder that was searched, as text that every file can hold.
+        uid: Study Instance UID; None for NIfTI, and where no header could be read.
+        files: all of them; damaged DICOM files beside them too.
+        digest: of the files' names, sizes and times.
+    """
+
+    path: Path
+    place: str
+    uid: str | None
+    files: tuple[str, ...]
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """The same from run to run, another for each study of a folder."""
+        return self.place if self.uid is None else f"{self.place}#{short_hash(self.uid)}"
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Files or folders that are no study, and why."""
+
+    reason: str
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds: its studies, in the order of their places, and what is none."""
+
+    folder: Path
+    sources: tuple[Source, ...]
+    passed: tuple[Passed, ...]
+
+
+def find_studies(folder: Path, leave_out: Path, seen: Seen = lambda files: None) -> Found:
+    """Look through a folder and all below it. DICOM files belong together by their Study Instance UID.
+
+    Args:
+        folder: to be searched.
+        leave_out: the place of the results, which may lie inside.
+        seen: called with the number of files looked at so far.
+
+    Raises:
+        InputError: no such folder, or no study in it.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            folder, found="is a file" if folder.exists() else "no such folder", needed="a folder of studies",
+            remedy="`bleedmap segment` takes a single one" if folder.exists() else "check the path",
+        )  # fmt: skip
+    search = _Search(folder)
+    for count, path in enumerate(search.files(leave_out.resolve()), start=1):
+        search.take(path)
+        seen(count)
+    found = Found(folder, tuple(sorted(search.sources(), key=lambda one: (one.place, one.key))), search.passed())
+    if not found.sources:
+        held = "; ".join(f"{one.count:,} × {one.reason}" for one in found.passed)
+        raise InputError(
+            folder, found=f"holds no study ({held})" if held else "is empty",
+            needed="NIfTI files, zips or folders of DICOM", remedy="give the folder above the studies",
+        )  # fmt: skip
+    return found
+
+
+def plain_files(folder: Path, leave_out: Path) -> tuple[tuple[Path, ...], tuple[Passed, ...]]:
+    """Every file in a folder and all below it, as `find_studies` goes through it, and what it does not enter."""
+    search = _Search(folder)
+    return tuple(search.files(leave_out.resolve())), search.passed()
+
+
+class _Search:
+    """What was seen so far, as paths and UIDs alone: no header outlives its file's turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._root = folder, folder.resolve()
+        self._by_uid: dict[str, list[str]] = defaultdict(list)
+        self._damaged: dict[str, list[str]] = defaultdict(list)  # folder -> DICOM files there that cannot be read
+        self._single: list[tuple[str, str | None]] = []  # NIfTI; zip and a study's UID in it
+        self._passed: dict[str, list[str]] = defaultdict(list)
+
+    def pass_by(self, path: Path, reason: str) -> None:
+        self._passed[reason].append(str(path))
+
+    def passed(self) -> tuple[Passed, ...]:
+        return tuple(
+            Passed(reason, len(paths), tuple(shown(Path(one).relative_to(self.folder)) for one in paths[:_EXAMPLES]))
+            for reason, paths in sorted(self._passed.items())
+        )
+
+    def files(self, leave_out: Path) -> Iterator[Path]:
+        """Plain files, each once, in the order of their names."""
+        seen: set[Path] = set()
+        failed = lambda error: self.pass_by(Path(error.filename), "cannot be opened")  # noqa: E731
+        for top, folders, names in os.walk(self.folder, onerror=failed):
+            kept = [name for name in sorted(folders) if self._enters(Path(top, name), leave_out)]
+            folders[:] = kept
+            for path in (Path(top, name) for name in sorted(names)):
+                reason = self._why_no_file(path, seen)
+                if reason:
+                    self.pass_by(path, reason)
+                else:
+                    seen.add(path.resolve())
+                    yield path
+
+    def _enters(self, folder: Path, leave_out: Path) -> bool:
+        reason = None
+        if folder.is_symlink():
+            reason = "a link to a folder"
+        elif folder.name.startswith("."):
+            reason = "hidden"
+        elif folder.resolve() == leave_out:
+            return False
+        elif all((folder / name).is_file() for name in _OUR_RESULTS):
+            reason = "results of bleedmap"
+        if reason:
+            self.pass_by(folder, reason)
+        return reason is None
+
+    def _why_no_file(self, path: Path, seen: set[Path]) -> str | None:
+        try:
+            real = path.resolve(strict=True)
+            plain = real.is_file()  # a pipe would wait for ever
+        except (OSError, RuntimeError):
+            return "a link to nothing"
+        if path.name.startswith("."):
+            return "hidden"
+        if not plain:
+            return "not a plain file"
+        if not real.is_relative_to(self._root):
+            return "a link that leads out of the folder"
+        return "the same file as another" if real in seen else None
+
+    def take(self, path: Path) -> None:
+        """Sort one file in."""
+        if nifti.is_nifti(path):
+            if stem(path.name).endswith(_DERIVED):
+                self.pass_by(path, "a mask or probability map, by its name")
+            else:
+                self._single.append((str(path), None))
+        elif path.suffix.lower() == ".zip":
+            self._single += [(str(path), uid) for uid in _studies_in_zip(path)]
+        elif path.suffix.lower() in images.SUFFIXES:
+            self.pass_by(path, "a picture; `bleedmap segment` takes pictures")
+        elif path.name.upper() == "DICOMDIR":
+            self.pass_by(path, "a DICOMDIR")
+        else:
+            self._take_dicom(path)
+
+    def _take_dicom(self, path: Path) -> None:
+        try:
+            uid = _study_uid(path)
+        except DamagedError:
+            self._damaged[str(path.parent)].append(str(path))
+            return
+        if uid is None:
+            self.pass_by(path, "neither DICOM, NIfTI nor a .zip")
+        else:
+            self._by_uid[uid].append(str(path))
+
+    def sources(self) -> Iterator[Source]:
+        for name, uid in self._single:
+            yield self._source(Path(name), uid, [name])
+        beside: set[str] = set()
+        for uid, names in self._by_uid.items():
+            folders = {str(Path(name).parent) for name in names}
+            beside |= folders
+            damaged = [one for folder in folders for one in self._damaged.get(folder, ())]
+            path = Path(names[0] if len(names) == 1 else os.path.commonpath(folders))
+            yield self._source(path, uid, names + damaged)
+        for folder, names in self._damaged.items():
+            if folder not in beside:
+                yield self._source(Path(folder), None, names)
+
+    def _source(self, path: Path, uid: str | None, names: list[str]) -> Source:
+        place = shown(path.relative_to(self.folder))
+        return Source(path, place, uid, tuple(sorted(names)), self._digest(names))
+
+    def _digest(self, names: Iterable[str]) -> str:
+        """Times change when a file is written again, so that contents need not be read."""
+        digest = hashlib.sha256()
+        for path in map(Path, sorted(names)):
+            try:
+                status = path.stat()
+                state = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError:
+                state = "gone"
+            digest.update(os.fsencode(path.relative_to(self.folder)) + f"\0{state}\0".encode())
+        return digest.hexdigest()
+
+
+def _studies_in_zip(path: Path) -> tuple[str | None, ...]:
+    try:
+        return scan(path).studies
+    except InputError:
+        return (None,)  # a study that cannot be read: said in its turn
+
+
+def _study_uid(path: Path) -> str | None:
+    """Study Instance UID; None where the file is no DICOM.
+
+    Raises:
+        DamagedError: it begins as DICOM, and cannot be read.
+    """
+    with opened(path.parent) as read:
+        start = read(Place(path), _START_BYTES)
+        if not looks_like_dicom(start):
+            return None
+        try:
+            header, _ = parse(read(Place(path), _HEADER_BYTES), pixels=False, most=_HEADER_BYTES)
+            return text(header, "StudyInstanceUID")
+        except DamagedError:
+            pass
+    try:
+        return scan(path).files[0].study
+    except InputError as error:
+        raise DamagedError(error.found) from error

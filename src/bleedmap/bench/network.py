@@ -1,0 +1,275 @@
+"""The network alone: every backend in turn on the same slices, one or some at a time, in one run."""
+
+import importlib
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bleedmap.arrays import FloatArray
+from bleedmap.bench.machine import MATRIX, matrix_product
+from bleedmap.errors import MissingExtraError, SettingsError
+from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference.openvino_runtime import core, cpu_properties, read_model
+from bleedmap.inference.predict import preprocessing_of
+from bleedmap.inference.weights import WeightsFile, locate
+from bleedmap.phantom.bleeds import Bleed
+from bleedmap.phantom.head import PhantomSettings, make_phantom
+from bleedmap.preprocess import network_input, with_neighbours
+
+SLICES = 8  # of a turn, after those that warm up
+REFERENCE = "torch eager fp32"  # the plain way, that ratios and differences are against
+_HEAD = PhantomSettings(
+    seed=13, shape=(12, 256, 256), spacing_mm=(10.0, 0.9, 0.9), bleeds=(Bleed("IPH", 20.0, "left"),)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """A loaded network.
+
+    Attributes:
+        name: what computes: 'openvino', 'torch eager', …
+        precision: of the arithmetic that it really uses.
+        predict: slices (n, channels, size, size) float32 -> probability (n, size, size) float32.
+        takes: slices that it is given at a time, which need not compute as one batch; None: those of a batch.
+    """
+
+    name: str
+    precision: str
+    predict: Callable[[FloatArray], FloatArray]
+    takes: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Name and precision."""
+        return f"{self.name} {self.precision}"
+
+
+@dataclass(frozen=True)
+class NetworkSpeed:
+    """One backend's figures.
+
+    Attributes:
+        name, precision: the runner's.
+        slices_per_s: of each turn.
+        largest_difference: of any pixel's probability from the reference's.
+    """
+
+    name: str
+    precision: str
+    slices_per_s: tuple[float, ...]
+    largest_difference: float
+
+    def to_dict(self, gflop: float, matrix: float, reference: "NetworkSpeed") -> dict[str, Any]:
+        """With what follows: the share of the machine's own rate, the ratio to the reference."""
+        rate = median(self.slices_per_s)
+        tflops = rate * gflop / 1e3
+        return {
+            "name": self.name, "precision": self.precision, "slices_per_s": round(rate, 2),
+            "ms_per_slice": round(1e3 / rate, 2), "tflops": round(tflops, 4), "share": round(tflops / matrix, 3),
+            "ratio": round(rate / median(reference.slices_per_s), 2),
+            "largest_difference": self.largest_difference, "turns": [round(one, 2) for one in self.slices_per_s],
+        }  # fmt: skip
+
+
+def base_runners(
+    weights: WeightsFile, threads: int | None, batch: int = 1
+) -> tuple[list[Runner], dict[str, str]]:  # fmt: skip
+    """What runs without torch, for `batch` slices at a time; and what does not run here -> why."""
+    runners, left_out = [_openvino(weights, "fp32", threads, batch)], {}
+    if weights.is_int8:
+        left_out["other precisions"] = "the weights are int8 already"
+    else:
+        try:
+            runners.append(_openvino(weights, "bf16", threads, batch))
+        except SettingsError:
+            left_out["openvino bf16"] = "this processor does not compute bf16"
+        if batch > 1:
+            left_out["openvino auto"] = "it computes each slice by itself"
+        else:
+            chosen = _openvino(weights, "auto", threads)
+            if chosen.precision != "fp32":
+                runners.append(chosen)
+        _add_int8(weights, threads, batch, runners, left_out)
+    if importlib.util.find_spec("onnxruntime") is None:
+        left_out["onnxruntime"] = "not installed"
+    elif weights.is_int8:
+        left_out["onnxruntime"] = "measured with float weights: it does not say whether it computes int8 in int8"
+    else:
+        runners.append(_onnxruntime(weights, threads))
+    return runners, left_out
+
+
+def _add_int8(
+    weights: WeightsFile, threads: int | None, batch: int, runners: list[Runner], left_out: dict[str, str]
+) -> None:  # fmt: skip
+    """The same weights in int8: from the file beside them, else quantised here for their speed; or why not."""
+    beside = weights.path.with_name(f"{weights.path.stem}.int8.onnx")
+    if beside.is_file():
+        small = locate(beside)
+        if small.is_int8 and small.record["int8"].get("made_from_sha256") == weights.sha256:
+            _add_quantised(small, threads, batch, runners, left_out)
+            return
+    try:
+        quantize: Any = importlib.import_module("bleedmap.folds.quantize")  # of an extra
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.int8.onnx"
+            quantize.quantize_int8(weights, phantom_slices(weights), path, {"data": "a phantom, for speed alone"})
+            _add_quantised(locate(path), threads, batch, runners, left_out)
+    except (ModuleNotFoundError, MissingExtraError):
+        left_out["int8"] = (
+            "no int8 file of these weights lies beside them, and making one needs pip install 'bleedmap[int8]'"
+        )
+    else:
+        left_out["int8 on real slices"] = (
+            "no int8 file of these weights lies beside them: it was calibrated on a phantom's slices, so that its "
+            "difference says nothing about real ones"
+        )
+
+
+def _add_quantised(
+    small: WeightsFile, threads: int | None, batch: int, runners: list[Runner], left_out: dict[str, str]
+) -> None:  # fmt: skip
+    runner = _openvino(small, "fp32", threads, batch)
+    if runner.precision == "int8":
+        runners.append(runner)
+    else:
+        left_out["int8"] = "OpenVINO computes it in fp32 on this processor"
+
+
+def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: int = 1) -> Runner:
+    """Each slice by itself, as many under way as in `segment`; else compiled for a batch, as nothing else here is."""
+    backend = OpenVinoBackend(weights, precision, threads)
+    if batch == 1:
+        return Runner("openvino", backend.record.precision, lambda some: backend.predict(some).probability, SLICES)
+    config = cpu_properties("bf16" if precision == "bf16" else "f32", threads)
+    model, size = read_model(weights.content), preprocessing_of(weights).size
+    model.reshape([batch, weights.network.channels, size, size])
+    request = core().compile_model(model, "CPU", config).create_infer_request()
+
+    def predict(some: FloatArray) -> FloatArray:
+        said: FloatArray = request.infer({"slices": some}, share_outputs=True)["probability"][:, 0].copy()
+        return said
+
+    return Runner("openvino", backend.record.precision, predict)
+
+
+def _onnxruntime(weights: WeightsFile, threads: int | None) -> Runner:
+    library: Any = importlib.import_module("onnxruntime")  # no dependency: measured where somebody has it
+    options = library.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    session = library.InferenceSession(weights.content, options, providers=["CPUExecutionProvider"])
+
+    def predict(some: FloatArray) -> FloatArray:
+        probability: FloatArray = session.run(["probability"], {"slices": some})[0][:, 0]
+        return probability
+
+    return Runner("onnxruntime", "fp32", predict)
+
+
+def measure_network(
+    weights: WeightsFile,
+    runners: Sequence[Runner],
+    threads: int | None,
+    repeats: int,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+    matrix_side: int = MATRIX,
+    batch: int = 1,
+) -> dict[str, Any]:
+    """Slices/s of each runner: `repeats` rounds, in each of which all have their turn, so that load falls on all.
+
+    The machine's own matrix products have their turn too; the best one counts.
+
+    Args:
+        weights: the network.
+        runners: those to compare; the first is the reference where `REFERENCE` is not among them.
+        threads: as the runners were loaded with.
+        repeats: turns of each.
+        progress: called with turns done and of how many.
+        matrix_side: of the matrix product.
+        batch: slices that compute as one: 1, 2, 4 or 8, which divide a turn.
+    """
+    slices, said = phantom_slices(weights), {}
+    rates: dict[str, list[float]] = {one.title: [] for one in runners}
+    forms = sorted({matrix_form(one.precision) for one in runners})
+    products = {form: matrix_product(form, threads, matrix_side) for form in forms}
+    matrix = dict.fromkeys(products, 0.0)
+    for turn in range(repeats):
+        for index, one in enumerate(runners):
+            rate, said[one.title] = _turn(one, slices, batch)
+            rates[one.title].append(rate)
+            progress(turn * len(runners) + index + 1, repeats * len(runners))
+        matrix = {form: max(matrix[form], multiply()) for form, multiply in products.items()}
+    reference = next((one for one in runners if one.title == REFERENCE), runners[0])
+    speeds = {
+        one.title: NetworkSpeed(
+            one.name, one.precision, tuple(rates[one.title]),
+            float(np.abs(said[one.title] - said[reference.title]).max()),
+        )
+        for one in runners
+    }  # fmt: skip
+    gflop, plain = flop_per_slice(weights) / 1e9, speeds[reference.title]
+    plain_tflops = median(plain.slices_per_s) * gflop / 1e3
+    return {
+        "batch": batch, "input": list(slices.shape[1:]), "gflop_per_slice": round(gflop, 3),
+        "reference": reference.title,
+        "matrix_product_tflops": {form: round(rate, 3) for form, rate in matrix.items()},
+        "matrix_product_ratios": {form: round(rate / plain_tflops, 2) for form, rate in matrix.items()},
+        "backends": [speed.to_dict(gflop, matrix[matrix_form(speed.precision)], plain) for speed in speeds.values()],
+    }  # fmt: skip
+
+
+def matrix_form(precision: str) -> str:
+    """The number format whose matrix product a backend is held against: of several, bf16, the faster one."""
+    return "bf16" if "bf16" in precision else precision
+
+
+def phantom_slices(weights: WeightsFile) -> FloatArray:
+    """(SLICES, channels, size, size) of a phantom head with a bleed, as the network would get them."""
+    settings = preprocessing_of(weights)
+    inputs, _ = network_input(make_phantom(_HEAD).volume.hu, settings, _HEAD.spacing_mm[1:])
+    middle = (len(inputs) - SLICES) // 2
+    slices: FloatArray = with_neighbours(inputs, settings.neighbours)[middle : middle + SLICES]
+    return slices
+
+
+def _turn(runner: Runner, slices: FloatArray, batch: int) -> tuple[float, FloatArray]:
+    """Slices/s, and what it said (slices, size, size)."""
+    takes = runner.takes or batch
+    runner.predict(slices[:takes])
+    begun = time.perf_counter()
+    said = [runner.predict(slices[index : index + takes]) for index in range(0, len(slices), takes)]
+    return len(slices) / (time.perf_counter() - begun), np.concatenate(said)
+
+
+def flop_per_slice(weights: WeightsFile) -> float:
+    """Floating-point operations of a slice: convolutions and matrix products of the file's graph; multiply and add
+    are two.
+    """
+    model, size = read_model(weights.content), preprocessing_of(weights).size
+    model.reshape([1, weights.network.channels, size, size])
+    return float(sum(_flop(one) for one in model.get_ops()))
+
+
+def _flop(operation: Any) -> int:
+    kind = operation.get_type_name()
+    if kind not in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"):
+        return 0
+    taken, by, out = (
+        [int(length) for length in end.get_shape()]
+        for end in (operation.input(0), operation.input(1), operation.output(0))
+    )
+    if kind == "ConvolutionBackpropData":  # weights (in, out, rows, columns): each input pixel meets all of them
+        return 2 * prod(taken) * prod(by[1:])
+    if kind == "MatMul":
+        return 2 * prod(out) * (taken[-2] if operation.get_attributes()["transpose_a"] else taken[-1])
+    filters = 2 if kind == "GroupConvolution" else 1  # weights (groups, out, in, rows, columns), or without groups
+    return 2 * prod(out) * prod(by[filters:])

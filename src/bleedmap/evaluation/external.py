@@ -1,0 +1,296 @@
+"""External validation: the network on a folder of studies with reference masks, study by study, resumable.
+
+OUT/.evaluate/settings.json   what all measures were made with
+OUT/.evaluate/done/KEY.json   one study: its record, volumes, lesions; or why it was refused. KEY is a hash of its name
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bleedmap import __version__
+from bleedmap.archive.names import short_hash
+from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.datasets.ct_ich import SliceRecord
+from bleedmap.errors import InputError, OutputError, SettingsError
+from bleedmap.evaluation.records import Choices, StudyRecord, Verdict, record_study
+from bleedmap.evaluation.reference_find import Case, Cases
+from bleedmap.evaluation.references import Referenced, read_case
+from bleedmap.geometry import SliceGrid
+from bleedmap.inference.certainty import Certainty, certainty_of, gated, settings_of
+from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.io.files import write_json
+from bleedmap.io.locks import locked
+from bleedmap.metrics.surface import SurfaceDistance, surface_distance
+from bleedmap.postprocess import lesions, to_mask
+from bleedmap.study.gate.gate import accepted_names
+from bleedmap.study.segment import Segmenter
+from bleedmap.window import BRAIN, Window
+
+Status = Literal["measured", "refused"]
+STATE = ".evaluate"
+FOLD = 1  # all studies are one fold: the network was trained elsewhere
+_UPRIGHT_DEG = 1.0  # of shear: beyond, distances by spacing alone would be wrong
+_DIGITS = 4  # of mL and mm
+
+
+@dataclass(frozen=True)
+class ExternalOptions:
+    """What a user chooses beside the network.
+
+    Attributes:
+        window: in which pictures were exported.
+        accept: names of input checks whose refusal is overruled.
+        no_mask: what a slice or study without a mask file is.
+    """
+
+    window: Window = BRAIN
+    accept: tuple[str, ...] = ()
+    no_mask: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a study bleeds, where its pixels have a size.
+
+    Attributes:
+        reference_ml: by the reference.
+        marked_ml: by the network.
+        lesions_ml: of each of the reference's lesions, in the order of the record.
+        surface: distance of the two masks; None where either is empty, or the grid is uneven or sheared.
+    """
+
+    reference_ml: float
+    marked_ml: float
+    lesions_ml: tuple[float, ...]
+    surface: SurfaceDistance | None
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalStudy:
+    """One study that has had its turn.
+
+    Attributes:
+        name: of the study.
+        status: 'refused' by reading, by the grids, or by an input check.
+        error: why it was refused, else None.
+        notes: what reading had to decide, in sentences.
+        record: counts; its patient and types are filled in when all studies are there.
+        size: None for pictures.
+        seconds: from reading to counting.
+    """
+
+    name: str
+    status: Status
+    error: str | None
+    notes: tuple[str, ...]
+    record: StudyRecord | None
+    size: Size | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "name": self.name, "status": self.status, "error": self.error, "notes": list(self.notes),
+            "record": None if self.record is None else self.record.to_dict(),
+            "size": None if self.size is None else asdict(self.size), "seconds": self.seconds,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "ExternalStudy":
+        """From `to_dict`."""
+        record, size = content["record"], content["size"]
+        surface = None if size is None or size["surface"] is None else SurfaceDistance(**size["surface"])
+        return cls(
+            content["name"], content["status"], content["error"], tuple(content["notes"]),
+            None if record is None else StudyRecord.from_dict(record),
+            None if size is None else Size(
+                size["reference_ml"], size["marked_ml"], tuple(size["lesions_ml"]), surface
+            ),
+            content["seconds"],
+        )  # fmt: skip
+
+
+def run_external(
+    found: Cases,
+    out: Path,
+    segmenter: Segmenter,
+    options: ExternalOptions,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> list[ExternalStudy]:
+    """Measure every study; those that an earlier run with the same settings measured are taken from its records.
+
+    Args:
+        found: the studies.
+        out: folder of results: new, empty, or of an earlier run.
+        segmenter: the network and its threshold.
+        options: the rest.
+        progress: called with (studies done, of).
+
+    Returns:
+        One for each case, in their order.
+
+    Raises:
+        OutputError: `out` holds something else, cannot be written, or another process is at it.
+        SettingsError: `out` was made with other settings; an unknown check in `accept`.
+    """
+    accepted_names(options.accept)
+    refuse_strangers(out)
+    with locked(out / STATE / "lock") as ours:
+        if not ours:
+            raise OutputError(
+                out, found="another run is at this folder", needed="one at a time",
+                remedy="wait for it, or give another folder with -o",
+            )  # fmt: skip
+        _keep_settings(out, found, segmenter, options)
+        studies = []
+        for done, case in enumerate(found.cases):
+            progress(done, len(found.cases))
+            studies.append(_turn(case, out, segmenter, options))
+        progress(len(found.cases), len(found.cases))
+    return studies
+
+
+def choices_of(segmenter: Segmenter) -> Choices:
+    """The network's own thresholds, of pixels, slices and studies: nothing is chosen on the user's folder."""
+    pixel, settings = segmenter.threshold, settings_of(segmenter.weights)
+    if settings is None:
+        return Choices(FOLD, 0, pixel, pixel, pixel)
+    return Choices(FOLD, 0, pixel, settings.slice_threshold, settings.study_threshold)
+
+
+def refuse_strangers(out: Path) -> None:
+    """Refuse a folder of results that holds anything else: to be asked before long work begins.
+
+    Raises:
+        OutputError: it is a file, or holds files of others.
+    """
+    if not out.exists() or (out.is_dir() and ((out / STATE).is_dir() or not any(out.iterdir()))):
+        return
+    raise OutputError(
+        out, found="holds something that is not of an evaluation" if out.is_dir() else "is a file",
+        needed="a new or empty folder, or that of an earlier `bleedmap evaluate --studies`",
+        remedy="give another folder with -o",
+    )  # fmt: skip
+
+
+def _keep_settings(out: Path, found: Cases, segmenter: Segmenter, options: ExternalOptions) -> None:
+    now = {
+        "folder": str(found.folder.resolve()), "weights_sha256": segmenter.weights.sha256,
+        "threshold": segmenter.threshold, "precision": segmenter.backend.record.precision,
+        "window": list(asdict(options.window).values()), "accept": sorted(options.accept),
+        "no_mask_means": options.no_mask, "version": __version__,
+    }  # fmt: skip
+    path = out / STATE / "settings.json"
+    before = _json(path)
+    if before is None:
+        write_json(path, now)
+    elif before != now:
+        other = [f"{key} {before.get(key)!r}, now {value!r}" for key, value in now.items() if before.get(key) != value]
+        raise SettingsError(
+            out, found=f"holds measures made with other settings: {'; '.join(other)}",
+            needed="the same settings for all studies of a report", remedy="give another folder with -o",
+        )  # fmt: skip
+
+
+def _turn(case: Case, out: Path, segmenter: Segmenter, options: ExternalOptions) -> ExternalStudy:
+    """A study's record: of an earlier run if its files have not changed since, else made now and kept."""
+    path = out / STATE / "done" / f"{short_hash(case.name)}.json"
+    digest = case.digest
+    kept = _kept(path, digest)
+    if kept is not None:
+        return kept
+    begun = time.monotonic()
+    try:
+        study = _measured(case, read_case(case, options.window), segmenter, options, begun)
+    except InputError as error:
+        why = f"{error.subject}: {error.found} (needed: {error.needed}; remedy: {error.remedy})"
+        study = ExternalStudy(case.name, "refused", why, (), None, None, _since(begun))
+    write_json(path, {"digest": digest, "study": study.to_dict()}, compact=True)
+    return study
+
+
+def _kept(path: Path, digest: str) -> ExternalStudy | None:
+    try:
+        content = _json(path)
+        return ExternalStudy.from_dict(content["study"]) if content["digest"] == digest else None
+    except (KeyError, TypeError, ValueError):
+        return None  # not there, or changed by someone: the study has its turn again
+
+
+def _measured(
+    case: Case, read: Referenced, segmenter: Segmenter, options: ExternalOptions, begun: float
+) -> ExternalStudy:
+    """Segment as `bleedmap segment` does, and count."""
+    if read.study is None:
+        probability, certainty = _of_pictures(read, segmenter)
+        marked = to_mask(probability, segmenter.threshold)
+    else:
+        result = segmenter.segment(read.study, accept=options.accept)
+        probability, marked, certainty = result.probability.array, result.mask.array, result.certainty
+    verdict = _verdict(probability, certainty, read.grid)
+    return ExternalStudy(
+        case.name, "measured", None, read.notes, _record(read.mask, marked, probability, verdict),
+        None if read.grid is None else _size(read.mask, marked, read.grid), _since(begun),
+    )  # fmt: skip
+
+
+def _of_pictures(read: Referenced, segmenter: Segmenter) -> tuple[FloatArray, Certainty | None]:
+    """A patient's pictures as one stack, whose pixels have no size."""
+    said = segment_slices(read.hu, preprocessing_of(segmenter.weights), segmenter.backend)
+    settings = settings_of(segmenter.weights)
+    if settings is None:
+        return said.probability, None
+    probability = gated(said, settings)
+    return probability, certainty_of(said, None, bool(to_mask(probability, segmenter.threshold).any()), settings)
+
+
+def _verdict(probability: FloatArray, certainty: Certainty | None, grid: SliceGrid | None) -> Verdict:
+    """What the program says; without words of its own, the highest pixel speaks for slice and study."""
+    if certainty is None:
+        presence = probability.max(axis=(1, 2)).astype(np.float64)
+        return Verdict(presence, float(presence.max()))
+    between = None
+    if certainty.volume_ml is not None and grid is not None:
+        low, high = (one / float(grid.voxel_ml.mean()) for one in certainty.volume_ml)
+        between = (low, high)
+    return Verdict(np.array(certainty.slices), certainty.study, None, between, certainty.abstained)
+
+
+def _record(reference: BoolArray, marked: BoolArray, probability: FloatArray, verdict: Verdict) -> StudyRecord:
+    """Counts, as of every patient of the protocol."""
+    slices = [
+        SliceRecord(0, number, frozenset(), fracture=False, has_lesion=bool(one.any()), has_bone=False)
+        for number, one in enumerate(reference, start=1)
+    ]
+    return record_study(slices, FOLD, reference, marked, probability, verdict)
+
+
+def _size(reference: BoolArray, marked: BoolArray, grid: SliceGrid) -> Size:
+    flat = np.zeros(reference.shape, np.float32)
+    each = [
+        float(np.array(one.voxels_by_slice) @ grid.voxel_ml[one.first[0] : one.last[0] + 1])
+        for one in lesions(reference, flat)
+    ]
+    known = grid.is_even and grid.shear_deg <= _UPRIGHT_DEG
+    distance = surface_distance(reference, marked, grid.spacing_mm) if known else None
+    if distance is not None:
+        distance = SurfaceDistance(round(distance.hd95_mm, _DIGITS), round(distance.mean_mm, _DIGITS))
+    total, found = (float(one.sum(axis=(1, 2)) @ grid.voxel_ml) for one in (reference, marked))
+    return Size(round(total, _DIGITS), round(found, _DIGITS), tuple(round(one, _DIGITS) for one in each), distance)
+
+
+def _since(begun: float) -> float:
+    return round(time.monotonic() - begun, 2)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

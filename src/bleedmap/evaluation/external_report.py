@@ -1,0 +1,204 @@
+"""The report of an external validation: JSON for programs, tables as CSV, and one HTML page that stands alone."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bleedmap import RESEARCH_ONLY, __version__
+from bleedmap.archive.ledger import spreadsheet_cell
+from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, choices_of
+from bleedmap.evaluation.external_patients import Patients
+from bleedmap.evaluation.external_scores import ExternalScores, external_scores, to_records
+from bleedmap.evaluation.reference_find import Cases
+from bleedmap.io.files import write_json, written_whole
+from bleedmap.study.segment import Segmenter
+
+REPORT_JSON, REPORT_HTML, RECORDS = "report.json", "report.html", "records.json"
+_FORMAT = "bleedmap external validation 1"
+_EXAMPLES = 5
+_PLOT = (520, 260)  # of the agreement plot, in units of its own
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalReport:
+    """What is written: `content` as JSON holds it, the scores, and a row for each study and lesion."""
+
+    content: dict[str, Any]
+    scores: ExternalScores | None
+    studies: tuple[dict[str, Any], ...]
+    lesions: tuple[dict[str, Any], ...]
+
+
+def write_report(
+    out: Path, found: Cases, studies: Sequence[ExternalStudy], patients: Patients, segmenter: Segmenter,
+    options: ExternalOptions,
+) -> ExternalReport:  # fmt: skip
+    """Score the studies and write all files of the report; each file is written whole.
+
+    Args:
+        out: folder of results, of `run_external`.
+        found: what the folder of studies holds.
+        studies: measured and refused.
+        patients: whose they are.
+        segmenter: the network.
+        options: what the user chose.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    about = _about(found, segmenter, options)
+    records = to_records(studies, patients, segmenter.weights.name, choices_of(segmenter), about)
+    scores = external_scores(records, studies, patients) if records.studies else None
+    rows, lesions = tuple(_study_rows(studies, patients)), tuple(_lesion_rows(studies))
+    content = {
+        "format": _FORMAT, "research_only": RESEARCH_ONLY, "program": {"name": "bleedmap", "version": __version__},
+        **about, "counts": _counts(found, studies, patients, rows), "patients_told": patients.told,
+        "left_out": _grouped((one.reason, one.what) for one in found.left_out),
+        "refused": [{"study": one.name, "error": one.error} for one in studies if one.status == "refused"],
+        "notes": _grouped((note, one.name) for one in studies for note in one.notes),
+        "scores": None if scores is None else scores.to_dict(), "studies": rows,
+    }  # fmt: skip
+    report = ExternalReport(content, scores, rows, lesions)
+    write_json(out / REPORT_JSON, content)
+    records.write(out / RECORDS)
+    _write_csv(out / "studies.csv", rows)
+    if scores is not None:
+        _write_csv(out / "measures.csv", [one.to_dict() for one in scores.measures])
+    if lesions:
+        _write_csv(out / "lesions.csv", lesions)
+    with written_whole(out / REPORT_HTML) as beside:
+        beside.write_text(_page(report), encoding="utf-8")
+    return report
+
+
+def _about(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> dict[str, Any]:
+    weights, backend = segmenter.weights, segmenter.backend.record
+    return {
+        "weights": {"name": weights.name, "sha256": weights.sha256, "trained_on": weights.trained_on},
+        "backend": asdict(backend), "threshold": segmenter.threshold, "folder": str(found.folder),
+        "no_mask_means": options.no_mask, "accept": sorted(options.accept), "window": asdict(options.window),
+        "understood": list(found.notes),
+    }  # fmt: skip
+
+
+def _counts(
+    found: Cases, studies: Sequence[ExternalStudy], patients: Patients, rows: Sequence[dict[str, Any]]
+) -> dict[str, int]:
+    measured = [one for one in rows if one["status"] == "measured"]
+    return {
+        "studies_with_reference": len(found.cases),
+        "measured": len(measured),
+        "refused": sum(one.status == "refused" for one in studies),
+        "left_out": len(found.left_out),
+        "patients": len({patients.of[one["study"]] for one in measured}),
+        "bleeding_studies": sum(one["reference_pixels"] > 0 for one in measured),
+        "slices": sum(one["slices"] for one in measured),
+        "lesion_slices": sum(one["lesion_slices"] for one in measured),
+    }
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """(reason, what) -> each reason with its count and some examples, most frequent first."""
+    held: dict[str, list[str]] = {}
+    for reason, what in pairs:
+        held.setdefault(reason, []).append(what)
+    by_count = sorted(held.items(), key=lambda one: -len(one[1]))
+    return [{"reason": reason, "count": len(what), "examples": what[:_EXAMPLES]} for reason, what in by_count]
+
+
+def _study_rows(studies: Sequence[ExternalStudy], patients: Patients) -> Iterable[dict[str, Any]]:
+    numbers = patients.numbers()
+    for one in studies:
+        record, size, surface = one.record, one.size, one.size.surface if one.size is not None else None
+        whole = None if record is None else record.counts.pooled()
+        yield {
+            "study": one.name, "patient": patients.of[one.name], "number": numbers[one.name], "status": one.status,
+            "slices": None if record is None else len(record.numbers),
+            "lesion_slices": None if record is None else int((record.counts.reference > 0).sum()),
+            "reference_pixels": None if whole is None else int(whole.reference[0]),
+            "marked_pixels": None if whole is None else int(whole.predicted[0]),
+            "shared_pixels": None if whole is None else int(whole.true_positive[0]),
+            "dice": _dice(one),
+            "highest_probability": None if record is None else float(record.highest.max()),
+            "reference_ml": None if size is None else size.reference_ml,
+            "marked_ml": None if size is None else size.marked_ml,
+            "hd95_mm": None if surface is None else surface.hd95_mm,
+            "mean_surface_mm": None if surface is None else surface.mean_mm,
+            "seconds": one.seconds, "error": one.error,
+        }  # fmt: skip
+
+
+def _dice(one: ExternalStudy) -> float | None:
+    """Of the whole study; None without a lesion, as in the protocol."""
+    if one.record is None:
+        return None
+    whole = one.record.counts.pooled()
+    reference, marked = int(whole.reference[0]), int(whole.predicted[0])
+    return round(2 * int(whole.true_positive[0]) / (reference + marked), 6) if reference else None
+
+
+def _lesion_rows(studies: Sequence[ExternalStudy]) -> Iterable[dict[str, Any]]:
+    """The reference's lesions, largest first in each study."""
+    for one in studies:
+        if one.record is None:
+            continue
+        pieces = one.record.lesions
+        for row, voxels in enumerate(pieces.voxels.tolist()):
+            yield {
+                "study": one.name, "lesion": row + 1, "voxels": voxels,
+                "volume_ml": None if one.size is None else one.size.lesions_ml[row],
+                "shared_voxels": int(pieces.shared[row]), "best_iou": float(pieces.best_iou[row]),
+                "touched": bool(pieces.touched[row]), "overlapped": bool(pieces.overlapped[row]),
+            }  # fmt: skip
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(rows[0])
+        lines.writerows([spreadsheet_cell(value) for value in row.values()] for row in rows)
+
+
+def _page(report: ExternalReport) -> str:
+    environment = Environment(
+        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    measures = report.scores.measures if report.scores is not None else ()
+    return environment.get_template("external.html").render(
+        content=report.content, scores=report.scores, groups=list(dict.fromkeys(one.group for one in measures)),
+        studies=report.studies, plot=_plot(report),
+    )  # fmt: skip
+
+
+def _plot(report: ExternalReport) -> dict[str, Any] | None:
+    """Bland and Altman's picture of the studies whose pixels have a size: means of the two volumes, and differences.
+
+    Returns:
+        Points and the three lines in the plot's own units, with the axes' ends in mL.
+    """
+    if report.scores is None or "all" not in report.scores.volumes:
+        return None
+    agreed = report.scores.volumes["all"]
+    known = [one for one in report.studies if one["marked_ml"] is not None]
+    sized = [(one["reference_ml"], one["marked_ml"], one["study"]) for one in known]
+    means, apart = [(one + two) / 2 for one, two, _ in sized], [two - one for one, two, _ in sized]
+    lines = [value for value in (agreed.bias, agreed.low, agreed.high) if value is not None]
+    right, reach = max(*means, 1.0), 1.1 * max(*(abs(one) for one in (*apart, *lines)), 0.5)
+    width, height = _PLOT
+
+    def down(value: float) -> float:
+        return float(round(height / 2 * (1 - value / reach), 1))
+
+    points = [
+        {"x": round(width * mean / right, 1), "y": down(gap), "words": f"{study}: {one:.1f} mL, marked {two:.1f} mL"}
+        for mean, gap, (one, two, study) in zip(means, apart, sized, strict=True)
+    ]
+    return {
+        "width": width, "height": height, "right": right, "reach": reach, "points": points,
+        "lines": [{"y": down(value), "ml": value} for value in lines], "zero": down(0.0),
+    }  # fmt: skip

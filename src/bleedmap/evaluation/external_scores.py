@@ -1,0 +1,240 @@
+"""Scores of an external validation: the protocol's measures where they apply, and volumes, lesions and surfaces in mL
+and mm where the pixels have a size. Intervals are over patients, of whom one may have several studies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from bleedmap.arrays import AnyArray
+from bleedmap.evaluation.abstention import ANSWERED, abstention_measures, answered_measures
+from bleedmap.evaluation.external import ExternalStudy
+from bleedmap.evaluation.external_patients import Patients
+from bleedmap.evaluation.measure_table import measures
+from bleedmap.evaluation.protocol import RESAMPLES, SEED, SMALLEST_LESION_VOXELS
+from bleedmap.evaluation.records import TYPE_NAMES, Choices, OutOfFold, StudyRecord
+from bleedmap.evaluation.scores import CrossValidation, Score, cross_validation
+from bleedmap.evaluation.tables import Tables
+from bleedmap.metrics.agreement import Agreement, bland_altman
+from bleedmap.metrics.bootstrap import COVERAGE, patient_bootstrap
+
+LESION_ML = {"below 1 mL": (0.0, 1.0), "1 to 10 mL": (1.0, 10.0), "10 mL or more": (10.0, np.inf)}
+_OWN_DICE = "Dice of each lesion slice, mean over a study's, mean over studies; nothing marked scores 0"
+_AT_OWN = "called from the network's own threshold on, of its probability, or of its highest pixel if it has none"
+_RANKED = "by the network's probability, or its highest pixel if it has none; ties half"
+# Said for five folds and patient 70 in the protocol: here there is one network, and nobody is left out.
+_WORDS = {
+    "patient_mean_dice": ("Dice, mean of a patient's lesion slices", "patients with a lesion", _OWN_DICE),
+    "slice_auc": ("ROC AUC", "all slices", _RANKED),
+    "study_auc": ("ROC AUC", "all studies", _RANKED),
+    "slice_sensitivity": ("sensitivity", "lesion slices", _AT_OWN),
+    "slice_specificity": ("specificity", "lesion-free slices", _AT_OWN),
+    "study_sensitivity": ("sensitivity", "studies with a lesion", _AT_OWN),
+    "study_specificity": ("specificity", "bleed-free studies", _AT_OWN),
+}
+_FOR_FOLDS = ("authors_dice", "slice_auc_within_folds", "study_auc_within_folds")
+_SIZES = ("_small", "_medium", "_large")  # of CT-ICH's own 650×650 pixels, which say nothing on another grid
+
+
+@dataclass(frozen=True)
+class LesionsBySize:
+    """The reference's lesions of one size: how many, and how many by each rule were found."""
+
+    size: str
+    lesions: int
+    touched: int
+    overlapped: int
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """Surface distances over the studies where both masks mark something on an even, upright grid."""
+
+    studies: int
+    hd95_median_mm: float
+    hd95_quartiles_mm: tuple[float, float]
+    mean_median_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalScores:
+    """What an external validation found.
+
+    Attributes:
+        table: all measures of the protocol, in its own words.
+        measures: those that apply, in words for one network on a folder of studies.
+        volumes: agreement in mL by group of studies ('all', 'bleeding', 'bleed-free'); empty without known pixel sizes.
+        lesions: by size in mL; empty likewise.
+        surfaces: None where no study has them.
+    """
+
+    table: CrossValidation
+    measures: tuple[Score, ...]
+    volumes: Mapping[str, Agreement]
+    lesions: tuple[LesionsBySize, ...]
+    surfaces: Surfaces | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "measures": [one.to_dict() for one in self.measures],
+            "slice_reliability": [asdict(one) for one in self.table.slice_reliability],
+            "volumes_ml": {group: asdict(one) for group, one in self.volumes.items()},
+            "lesions_by_size": [asdict(one) for one in self.lesions],
+            "surfaces": None if self.surfaces is None else asdict(self.surfaces),
+            "resamples": self.table.resamples,
+            "seed": SEED,
+        }
+
+
+def to_records(
+    studies: Sequence[ExternalStudy], patients: Patients, method: str, choices: Choices, made: Mapping[str, Any]
+) -> OutOfFold:
+    """The measured studies as one fold's records, with their patients' numbers and the types that a table tells.
+
+    A table tells types of a study, not of its slices: each of its lesion slices and lesions counts under all of them.
+    """
+    numbers = patients.numbers()
+    records = []
+    for one in studies:
+        if one.record is not None:
+            told = patients.types[one.name] if patients.types is not None else frozenset()
+            records.append(_completed(one.record, numbers[one.name], told))
+    return OutOfFold(method, "", (choices,), tuple(records), made)
+
+
+def _completed(record: StudyRecord, number: int, told: frozenset[str]) -> StudyRecord:
+    flags = np.array([name in told for name in TYPE_NAMES], np.bool_)
+    lesion = record.counts.reference > 0
+    types, of_lesions = lesion[:, None] & flags, np.tile(flags, (len(record.lesions), 1))
+    return replace(record, patient=number, types=types, lesion_types=of_lesions)
+
+
+def external_scores(
+    records: OutOfFold, studies: Sequence[ExternalStudy], patients: Patients, *, resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> ExternalScores:  # fmt: skip
+    """Score the measured studies.
+
+    Args:
+        records: of `to_records`.
+        studies: the same studies, and refused ones.
+        patients: theirs.
+        resamples, seed: of the bootstrap over patients.
+    """
+    table = _by_patient(records, resamples, seed)
+    told = (*table.scores, *table.abstained, *table.answered) if table.answered else table.scores
+    kept = [_own_words(one) for one in told if _applies(one, patients)]
+    measured = [one for one in studies if one.record is not None]
+    return ExternalScores(
+        table, tuple(kept), _volumes(measured, patients, resamples, seed), _lesions(measured),
+        _surfaces(measured),
+    )  # fmt: skip
+
+
+def _applies(score: Score, patients: Patients) -> bool:
+    if score.key.removesuffix(ANSWERED) in _FOR_FOLDS or score.key.endswith(_SIZES):
+        return False
+    if score.key == "volume_interval_coverage" or score.key.startswith("slice_auc_"):
+        return score.value is not None  # of networks that say so
+    return patients.types is not None or not score.key.endswith(TYPE_NAMES)
+
+
+def _own_words(score: Score) -> Score:
+    key = score.key.removesuffix(ANSWERED)
+    title, over, convention = _WORDS.get(key, (score.title, score.over, score.convention))
+    over += ", with a verdict" if key != score.key and key in _WORDS else ""
+    return replace(score, title=title, over=over, convention=convention, target=None, met=None)
+
+
+def _by_patient(records: OutOfFold, resamples: int, seed: int) -> CrossValidation:
+    """The protocol's table; where patients have several studies, its intervals are had by drawing patients."""
+    who = np.array([one.patient for one in records.studies])
+    if len(np.unique(who)) == len(who):
+        return cross_validation(records, resamples=resamples, seed=seed)
+    result, tables = cross_validation(records, resamples=1, seed=seed), Tables.of(records)
+    wanted = (*measures(), *abstention_measures(), *(answered_measures() if result.answered else ()))
+
+    def statistic(rows: AnyArray, _: AnyArray) -> list[float]:
+        drawn = tables.drawn(rows)
+        return [measure.of(drawn).value for measure in wanted]
+
+    ends = patient_bootstrap(who, statistic, resamples=resamples, seed=seed)
+    counted = _named_by_patient(tables, who)
+    plain = (*result.scores, *result.abstained, *(result.answered or ()))
+    scores = tuple(
+        _redrawn(score, own, measure.of(counted).patients)
+        for score, own, measure in zip(plain, ends.tolist(), wanted, strict=True)
+    )
+    first, told = len(result.scores), len(result.scores) + len(result.abstained)
+    return replace(
+        result, scores=scores[:first], abstained=scores[first:told], answered=scores[told:] or None,
+        resamples=resamples,
+    )  # fmt: skip
+
+
+def _named_by_patient(tables: Tables, who: AnyArray) -> Tables:
+    """The same rows under their patients' names, so that those who are counted are patients."""
+    _, number = np.unique(who, return_inverse=True)
+    return Tables(
+        replace(tables.slices, study=number[tables.slices.study]),
+        replace(tables.lesions, study=number[tables.lesions.study]),
+        replace(tables.studies, study=number[tables.studies.study]),
+    )
+
+
+def _redrawn(score: Score, ends: Sequence[float], patients: int) -> Score:
+    score = replace(score, patients=patients)
+    if score.interval == "wilson":  # as `cross_validation` has it, each patient one case
+        reached = patients if score.value == 1 else 0
+        held = stats.binomtest(reached, patients).proportion_ci(COVERAGE, method="wilson")
+        return replace(score, low=float(held.low), high=float(held.high))
+    if score.interval is None:
+        return score
+    low, high = (None if np.isnan(end) else float(end) for end in ends)
+    return replace(score, low=low, high=high)
+
+
+def _volumes(studies: Sequence[ExternalStudy], patients: Patients, resamples: int, seed: int) -> dict[str, Agreement]:
+    sized = [one for one in studies if one.size is not None]
+    reference = np.array([one.size.reference_ml for one in sized if one.size is not None])
+    marked = np.array([one.size.marked_ml for one in sized if one.size is not None])
+    who = np.array([patients.of[one.name] for one in sized])
+    groups = {"all": reference >= 0, "bleeding": reference > 0, "bleed-free": reference == 0}
+    found = {}
+    for name, chosen in groups.items():
+        agreed = bland_altman(reference[chosen], marked[chosen], who[chosen], resamples=resamples, seed=seed)
+        if agreed is not None:
+            found[name] = agreed
+    return found
+
+
+def _lesions(studies: Sequence[ExternalStudy]) -> tuple[LesionsBySize, ...]:
+    """Pieces of a few voxels are no lesions, as in the protocol."""
+    rows = [
+        (ml, touched, overlapped)
+        for one in studies if one.record is not None and one.size is not None
+        for ml, voxels, touched, overlapped in zip(
+            one.size.lesions_ml, one.record.lesions.voxels, one.record.lesions.touched, one.record.lesions.overlapped,
+            strict=True,
+        ) if voxels >= SMALLEST_LESION_VOXELS
+    ]  # fmt: skip
+    if not rows:
+        return ()
+    table = np.array(rows, np.float64)
+    found = []
+    for size, (low, high) in LESION_ML.items():
+        inside = table[(table[:, 0] >= low) & (table[:, 0] < high)]
+        found.append(LesionsBySize(size, len(inside), int(inside[:, 1].sum()), int(inside[:, 2].sum())))
+    return tuple(found)
+
+
+def _surfaces(studies: Sequence[ExternalStudy]) -> Surfaces | None:
+    known = [one.size.surface for one in studies if one.size is not None and one.size.surface is not None]
+    if not known:
+        return None
+    hd95 = np.array([one.hd95_mm for one in known])
+    low, middle, high = np.percentile(hd95, [25, 50, 75]).tolist()
+    return Surfaces(len(known), middle, (low, high), float(np.median([one.mean_mm for one in known])))

@@ -1,0 +1,224 @@
+"""The report's pictures of slices: misses, false alarms, cases by rank; each with what the numbers say of it."""
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.datasets.ct_ich_records import slice_id
+from bleedmap.errors import InputError
+from bleedmap.evaluation.predictions import read_prediction
+from bleedmap.evaluation.records import TYPE_NAMES, OutOfFold, StudyRecord
+from bleedmap.evaluation.selection import Case, ChosenSlice, cases, false_alarms, misses
+from bleedmap.figures.outlines import outlined_pair
+from bleedmap.window import BRAIN
+
+_SIDE = 420  # pixels of each half; the page shows a pair at about 500 across
+_QUALITY = 82
+_TYPES_UNKNOWN = "type not labelled"
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Where the pictures' pixels come from.
+
+    Attributes:
+        slice_of: (study, index of the slice from 0) -> its HU, float32, and its reference, bool, both (row, column).
+        mask_of: study -> the final mask, bool (slice, row, column), on the same grid.
+    """
+
+    slice_of: Callable[[StudyRecord, int], tuple[FloatArray, BoolArray]]
+    mask_of: Callable[[StudyRecord], BoolArray]
+
+
+@dataclass(frozen=True)
+class SlicePicture:
+    """One slice: `uri` holds the picture itself, None without pixels; `size` its pixels, (width, height)."""
+
+    name: str
+    words: str
+    uri: str | None
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures that belong together, under a line of their own; no line for slices that stand alone."""
+
+    title: str
+    pictures: tuple[SlicePicture, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures chosen by one rule; `words` say the rule, then what the numbers tell of the chosen."""
+
+    key: str
+    title: str
+    words: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def ct_ich_pixels(data: CtIch, predictions: Path) -> Pixels:
+    """Slices of CT-ICH, masks of a folder that `write_prediction` filled."""
+
+    def slice_of(study: StudyRecord, index: int) -> tuple[FloatArray, BoolArray]:
+        record = data.slice(slice_id(study.patient, study.numbers[index]))
+        return data.read_hu(record), data.read_mask(record)
+
+    return Pixels(slice_of, lambda study: read_prediction(predictions, study.patient)[1])
+
+
+def galleries(
+    records: OutOfFold, pixels: Pixels | None, progress: Callable[[int, int], None] = lambda done, of: None
+) -> tuple[Gallery, ...]:
+    """All three, by the protocol's rules.
+
+    Args:
+        records: one method's.
+        pixels: of these records; None leaves the pictures out and keeps their words.
+        progress: called with (slices drawn, of).
+
+    Raises:
+        InputError: a slice or prediction cannot be read, or is not the one that was counted.
+    """
+    missed, alarms, ranked = misses(records), false_alarms(records), cases(records)
+    every = [*missed, *alarms, *(one for case in ranked for one in case.slices)]
+    drawn = _drawn(every, pixels, progress)
+    return (
+        Gallery("misses", "Misses", _misses_in_words(records, missed), _alone(missed, drawn)),
+        Gallery("false-alarms", "False alarms", _alarms_in_words(records, alarms), _alone(alarms, drawn)),
+        Gallery("cases", "Ten cases by rank", _cases_in_words(ranked), tuple(_case(one, drawn) for one in ranked)),
+    )
+
+
+def _drawn(
+    chosen: Sequence[ChosenSlice], pixels: Pixels | None, progress: Callable[[int, int], None]
+) -> dict[tuple[int, int], SlicePicture]:
+    """By (patient, index); patient by patient, so that one mask at a time is held."""
+    found: dict[tuple[int, int], SlicePicture] = {}
+    mask: BoolArray | None = None
+    patient = None
+    for done, one in enumerate(sorted(chosen, key=lambda slice_: (slice_.study.patient, slice_.index)), 1):
+        if pixels is not None and one.study.patient != patient:
+            mask, patient = pixels.mask_of(one.study), one.study.patient
+        name = f"patient {one.study.patient:03d}, slice {one.number}"
+        uri, size = (None, (0, 0)) if pixels is None or mask is None else _picture(one, pixels, mask)
+        found[one.study.patient, one.index] = SlicePicture(name, _slice_in_words(one), uri, size)
+        progress(done, len(chosen))
+    return found
+
+
+def _picture(one: ChosenSlice, pixels: Pixels, mask: BoolArray) -> tuple[str, tuple[int, int]]:
+    hu, reference = pixels.slice_of(one.study, one.index)
+    counts, index = one.study.counts, one.index
+    fits = mask.shape == (len(one.study.numbers), *reference.shape)
+    if not fits or (mask[index].sum(), reference.sum()) != (counts.predicted[index], counts.reference[index]):
+        raise InputError(
+            f"patient {one.study.patient:03d}, slice {one.number}",
+            found="the prediction or the reference is not the one that the records were counted from",
+            needed="the data set and the predictions of the first file of records",
+            remedy="give the folder of predictions that was written with these records, or leave --predictions out",
+        )
+    stream = BytesIO()
+    picture = Image.fromarray(outlined_pair(BRAIN.to_unit(hu), reference, mask[index], side=_SIDE))
+    picture.save(stream, format="JPEG", quality=_QUALITY, subsampling=0)  # thin lines need whole colour
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii"), picture.size
+
+
+def _alone(chosen: Iterable[ChosenSlice], drawn: dict[tuple[int, int], SlicePicture]) -> tuple[Row, ...]:
+    pictures = tuple(drawn[one.study.patient, one.index] for one in chosen)
+    return (Row("", pictures),) if pictures else ()
+
+
+def _case(case: Case, drawn: dict[tuple[int, int], SlicePicture]) -> Row:
+    study = case.slices[0].study
+    whole = study.counts.pooled()
+    title = (
+        f"{case.percentile}th percentile: patient {study.patient:03d}, Dice {case.dice:.2f}; "
+        f"{_types(np.asarray(study.types.any(axis=0)))}; {int(whole.reference[0]):,} lesion voxels, "
+        f"{int(whole.predicted[0]):,} marked, {int(whole.true_positive[0]):,} of them in the lesion; "
+        f"study probability {study.verdict.study:.2f}"
+    )
+    return Row(title, tuple(drawn[one.study.patient, one.index] for one in case.slices))
+
+
+def _slice_in_words(one: ChosenSlice) -> str:
+    counts, index = one.study.counts, one.index
+    said = (
+        f"slice probability {one.study.verdict.presence[index]:.2f}, highest pixel {one.study.highest[index]:.2f}; "
+        f"fold {one.study.fold}"
+    )
+    beside = int(counts.false_positive[index])
+    if not counts.reference[index]:
+        whose = "bleeds on other slices" if counts.reference.any() else "bleed-free patient"
+        return f"no lesion here, {whose}; {beside:,} pixels marked; {said}"
+    missed, lesion = int(counts.false_negative[index]), int(counts.reference[index])
+    found = f"{missed:,} of {lesion:,} lesion pixels missed, {beside:,} marked beside them"
+    return f"{_types(one.study.types[index])}; {found}; {said}"
+
+
+def _types(flags: AnyArray) -> str:
+    return ", ".join(name for name, flag in zip(TYPE_NAMES, flags.tolist(), strict=True) if flag) or _TYPES_UNKNOWN
+
+
+def _misses_in_words(records: OutOfFold, chosen: Sequence[ChosenSlice]) -> tuple[str, ...]:
+    rule = "The lesion slices with the most lesion pixels left unmarked, two a patient at most."
+    if not chosen:
+        return (rule, "No lesion pixel of any slice was left unmarked.")
+    missed, lesion, marked = (
+        [int(getattr(one.study.counts, name)[one.index]) for one in chosen]
+        for name in ("false_negative", "reference", "predicted")
+    )
+    types = {name: sum(bool(one.study.types[one.index, k]) for one in chosen) for k, name in enumerate(TYPE_NAMES)}
+    told = ", ".join(f"{name} {count}" for name, count in types.items() if count) or _TYPES_UNKNOWN
+    return (
+        rule,
+        f"{len(chosen)} slices of {_patients(chosen)} patients: {sum(missed):,} of {sum(lesion):,} lesion pixels are "
+        f"missed. On {marked.count(0)} of the slices nothing at all is marked. Labels: {told}. "
+        f"{_called(records, chosen)}",
+    )
+
+
+def _alarms_in_words(records: OutOfFold, chosen: Sequence[ChosenSlice]) -> tuple[str, ...]:
+    rule = "The lesion-free slices with the most marked pixels, two a patient at most."
+    if not chosen:
+        return (rule, "No lesion-free slice is marked anywhere.")
+    elsewhere = [one for one in chosen if one.study.counts.reference.any()]
+    beside = sum(
+        bool(one.study.counts.reference[max(0, one.index - 1) : one.index + 2].any()) for one in elsewhere
+    )  # fmt: skip
+    return (
+        rule,
+        f"{len(chosen)} slices of {_patients(chosen)} patients: {len(chosen) - len(elsewhere)} are of bleed-free "
+        f"patients, {len(elsewhere)} of patients who bleed on other slices; {beside} of these lie next to a lesion "
+        f"slice. {_called(records, chosen)}",
+    )
+
+
+def _cases_in_words(ranked: Sequence[Case]) -> tuple[str, ...]:
+    rule = (
+        "The patients at the 5th, 15th, … 95th percentile of the Dice of the patient's volume, lowest first. Of each, "
+        "up to four slices: from each quarter of the lesion slices the one with the most lesion pixels."
+    )
+    if not ranked:
+        return (rule, "No patient has a lesion.")
+    half = len(ranked) // 2
+    return (rule, f"Dice {ranked[0].dice:.2f} at the lowest, {ranked[half].dice:.2f} in the middle, "
+            f"{ranked[-1].dice:.2f} at the highest.")  # fmt: skip
+
+
+def _patients(chosen: Sequence[ChosenSlice]) -> int:
+    return len({one.study.patient for one in chosen})
+
+
+def _called(records: OutOfFold, chosen: Sequence[ChosenSlice]) -> str:
+    thresholds = {one.fold: one.slice_threshold for one in records.choices}
+    called = sum(bool(one.study.verdict.presence[one.index] >= thresholds[one.study.fold]) for one in chosen)
+    return f"The slice probability reaches the fold's threshold on {called} of {len(chosen)}."

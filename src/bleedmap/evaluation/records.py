@@ -1,0 +1,264 @@
+"""What cross-validation leaves behind: counts of every slice and lesion of every patient, as predicted out of fold.
+
+A small JSON, from which every table is made without pixels or networks.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
+from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, SliceRecord
+from bleedmap.datasets.folds import ProtocolFolds
+from bleedmap.errors import InputError, SplitError
+from bleedmap.io.files import write_json
+from bleedmap.metrics import overlap
+from bleedmap.metrics.lesions import Pieces, compare
+from bleedmap.metrics.overlap import Counts
+from bleedmap.postprocess import label_lesions
+
+_FORMAT = "bleedmap out-of-fold 1"
+_COUNTS = ("true_positive", "false_positive", "false_negative", "true_negative")
+_DIGITS = 6  # of probabilities and IoU, from the start: the file says what the tables were made from
+TYPE_NAMES = tuple(SHORT_NAMES[name] for name in TYPES)  # the order of every column of types
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen inside a fold's training side, before its test side was looked at.
+
+    Attributes:
+        fold: from 1.
+        epochs: after which the network was taken.
+        pixel_threshold: a pixel is marked from this probability on.
+        slice_threshold: a slice is called bleeding from this probability on.
+        study_threshold: a study likewise.
+    """
+
+    fold: int
+    epochs: int
+    pixel_threshold: float
+    slice_threshold: float
+    study_threshold: float
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a network says of a study beside its mask, each slice in the order of the study.
+
+    Attributes:
+        presence: (slices,) probability that the slice bleeds; the highest of its pixels for a network without more.
+        study: probability that the study bleeds.
+        types: (slices, 5) probability of each of `TYPE_NAMES`; None for a network that tells no types.
+        voxels: lowest and highest of the interval for the lesions' voxels; None without one.
+        abstained: why the program would not give a verdict on the study; empty where it did.
+    """
+
+    presence: DoubleArray
+    study: float
+    types: DoubleArray | None = None
+    voxels: tuple[float, float] | None = None
+    abstained: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRecord:
+    """One patient, out of fold; counts on the slices' own grid.
+
+    Attributes:
+        patient: its number.
+        fold: in which it was tested.
+        numbers: of the slices, (n).
+        types: (n, 5) bool, the radiologists' labels of each slice, in the order of `TYPE_NAMES`.
+        counts: pixels of each slice, (n,).
+        highest: (n,) highest probability of a pixel.
+        verdict: slices, study, types.
+        lesions: of the reference, 26-connected, all of them, specks too.
+        lesion_types: (lesions, 5) bool: every type that a slice of the lesion is labelled with.
+        regions: marked, 26-connected.
+    """
+
+    patient: int
+    fold: int
+    numbers: tuple[int, ...]
+    types: BoolArray
+    counts: Counts
+    highest: DoubleArray
+    verdict: Verdict
+    lesions: Pieces
+    lesion_types: BoolArray
+    regions: Pieces
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: columns."""
+        said = self.verdict
+        abstained = {"abstained": list(said.abstained)} if said.abstained else {}
+        return {
+            "patient": self.patient, "fold": self.fold, "slices": list(self.numbers),
+            "types": _named(self.types),
+            **{name: getattr(self.counts, name).tolist() for name in _COUNTS},
+            "highest": self.highest.tolist(), "presence": said.presence.tolist(), "study": said.study,
+            "type_probability": None if said.types is None else said.types.tolist(),
+            "voxels": None if said.voxels is None else list(said.voxels),
+            "lesions": _pieces(self.lesions) | {"types": _named(self.lesion_types)},
+            "regions": _pieces(self.regions), **abstained,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "StudyRecord":
+        """From `to_dict`."""
+        told = content["type_probability"]
+        between = content["voxels"]
+        return cls(
+            content["patient"], content["fold"], tuple(content["slices"]), _flags(content["types"]),
+            Counts(*(np.array(content[name], np.int64) for name in _COUNTS)),
+            np.array(content["highest"], np.float64),
+            Verdict(
+                np.array(content["presence"], np.float64), content["study"],
+                None if told is None else np.array(told, np.float64).reshape(-1, len(TYPE_NAMES)),
+                None if between is None else (between[0], between[1]),
+                tuple(content.get("abstained", ())),
+            ),
+            _to_pieces(content["lesions"]), _flags(content["lesions"]["types"]), _to_pieces(content["regions"]),
+        )  # fmt: skip
+
+
+def record_study(
+    slices: Sequence[SliceRecord], fold: int, reference: BoolArray, prediction: BoolArray, probability: FloatArray,
+    verdict: Verdict,
+) -> StudyRecord:  # fmt: skip
+    """Count one patient's pixels, slices and lesions.
+
+    Args:
+        slices: all of the patient's, in order.
+        fold: in which the patient was tested.
+        reference: (slice, row, column) bool on the slices' own grid.
+        prediction: the same shape, bool: the final mask, after all postprocessing.
+        probability: the same shape, 0 to 1.
+        verdict: of slices and study.
+    """
+    labels = label_lesions(reference)
+    lesions, regions = map(_rounded_pieces, compare(labels, label_lesions(prediction)))
+    types = np.array([[name in one.types for name in TYPES] for one in slices], np.bool_)
+    spans = [box[0] for box in ndimage.find_objects(labels)]
+    return StudyRecord(
+        slices[0].patient, fold, tuple(one.number for one in slices), types,
+        overlap.count(reference, prediction), _rounded(probability.max(axis=(1, 2))), _rounded_verdict(verdict),
+        lesions, np.array([types[span].any(axis=0) for span in spans], np.bool_).reshape(-1, len(TYPES)), regions,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """All patients that one method predicted out of fold.
+
+    Attributes:
+        method: its name, as tables print it.
+        data_sha256: of the data, as in the folds.
+        choices: one a fold.
+        studies: one a patient.
+        made: recipe, code version, machine, seconds, seed: what a reader should know.
+    """
+
+    method: str
+    data_sha256: str
+    choices: tuple[Choices, ...]
+    studies: tuple[StudyRecord, ...]
+    made: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_against(self, folds: ProtocolFolds) -> None:
+        """Refuse anything but all patients of the protocol, each in the fold that tests it.
+
+        Raises:
+            SplitError: other data, a patient is missing, too many or in another fold, or a fold has no choices.
+        """
+        found, wanted = sorted((one.patient, one.fold) for one in self.studies), []
+        for fold in folds.folds:
+            wanted += [(patient, fold.fold) for patient in fold.test]
+        differ = sorted({patient for patient, _ in set(found) ^ set(wanted)})
+        if found == sorted(wanted) and self.data_sha256 == folds.data_sha256:
+            without = {fold.fold for fold in folds.folds} - {one.fold for one in self.choices}
+            if not without:
+                return
+            said = f"no choices of fold {min(without)}"
+        elif self.data_sha256 != folds.data_sha256:
+            said = f"made from other data (SHA-256 {self.data_sha256[:12]}…)"
+        else:
+            said = f"patients missing, twice, or in another fold: {differ[:5] or 'twice'} ({len(differ)} in all)"
+        raise SplitError(
+            self.method,
+            found=said,
+            needed=f"all {len(folds.patients)} patients, each predicted in the protocol's fold that tests it",
+            remedy="finish the folds that are missing, on the folds that bleedmap holds",
+        )
+
+    def write(self, path: Path) -> None:
+        """Write whole or not at all."""
+        content = {"format": _FORMAT, "method": self.method, "data_sha256": self.data_sha256}
+        choices, studies = [asdict(one) for one in self.choices], [one.to_dict() for one in self.studies]
+        write_json(path, content | {"choices": choices, "made": dict(self.made), "studies": studies}, compact=True)
+
+
+def read_out_of_fold(path: Path) -> OutOfFold:
+    """Read the records of one method.
+
+    Raises:
+        InputError: not a file that `OutOfFold.write` wrote.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']!r}")
+        return OutOfFold(
+            content["method"], content["data_sha256"], tuple(Choices(**one) for one in content["choices"]),
+            tuple(StudyRecord.from_dict(one) for one in content["studies"]), content["made"],
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            path,
+            found=f"cannot be used ({error})",
+            needed="the records of a cross-validation, as bleedmap wrote them",
+            remedy="delete the file and evaluate again",
+        ) from error
+
+
+def _named(flags: BoolArray) -> list[str]:
+    """(n, 5) bool -> "EDH+IPH", empty without any."""
+    return ["+".join(name for name, flag in zip(TYPE_NAMES, row, strict=True) if flag) for row in flags.tolist()]
+
+
+def _flags(names: Sequence[str]) -> BoolArray:
+    found = [one.split("+") if one else [] for one in names]
+    if unknown := {name for one in found for name in one} - set(TYPE_NAMES):
+        raise ValueError(f"types {unknown}")
+    return np.array([[name in one for name in TYPE_NAMES] for one in found], np.bool_).reshape(-1, len(TYPE_NAMES))
+
+
+def _pieces(pieces: Pieces) -> dict[str, Any]:
+    return {
+        "voxels": pieces.voxels.tolist(), "shared": pieces.shared.tolist(), "best_iou": pieces.best_iou.tolist()
+    }  # fmt: skip
+
+
+def _to_pieces(content: Mapping[str, Any]) -> Pieces:
+    voxels, shared = (np.array(content[name], np.int64) for name in ("voxels", "shared"))
+    return Pieces(voxels, shared, np.array(content["best_iou"], np.float64))
+
+
+def _rounded(values: AnyArray) -> DoubleArray:
+    rounded: DoubleArray = np.asarray(values, np.float64).round(_DIGITS)
+    return rounded
+
+
+def _rounded_pieces(pieces: Pieces) -> Pieces:
+    return replace(pieces, best_iou=_rounded(pieces.best_iou))
+
+
+def _rounded_verdict(said: Verdict) -> Verdict:
+    types = None if said.types is None else _rounded(said.types)
+    return replace(said, presence=_rounded(said.presence), study=round(float(said.study), _DIGITS), types=types)

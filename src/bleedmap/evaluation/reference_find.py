@@ -1,0 +1,233 @@
+"""The studies of a folder that have a reference mask: pictures, NIfTI, DICOM with a SEG object; and what has none.
+
+A folder that holds DICOM or NIfTI is of studies; pictures beside these are previews and are passed by.
+"""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bleedmap.archive.find import plain_files
+from bleedmap.errors import InputError
+from bleedmap.evaluation.pairs import LeftOut, Pair, Pairing, pair_by_name, parallel_folders, stem
+from bleedmap.evaluation.reference_dicom import dicom_cases
+from bleedmap.io import images, nifti
+from bleedmap.io.dicom.files import holds_dicom
+from bleedmap.study.inputs import natural
+
+NoMask = Literal["unknown", "lesion-free"]
+Kind = Literal["pictures", "NIfTI", "DICOM"]
+_NUMBERED = re.compile(r"^(.+?)[_. -]+(?:slice)?\d+$", re.IGNORECASE)
+_WINDOWS = ("brain", "bone")  # CT-ICH: the same slices in two windows, each in a folder of its own
+
+
+@dataclass(frozen=True)
+class Case:
+    """One study with its reference.
+
+    Attributes:
+        name: of the study, as reports and `patients.csv` have it: its place below the folder.
+        kind: what its files are.
+        images: pictures in the order of their numbers; or the one NIfTI file; or all DICOM files of the study.
+        masks: of each picture, None for a slice without lesion; or the one mask file, or none; or the SEG objects.
+        uid: Study Instance UID, for DICOM.
+    """
+
+    name: str
+    kind: Kind
+    images: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+    uid: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the files' names, sizes and times: another after a file was changed."""
+        state = hashlib.sha256()
+        for path in (*self.images, *(one for one in self.masks if one is not None)):
+            now = path.stat() if path.exists() else None
+            told = "gone" if now is None else f"{now.st_size} {now.st_mtime_ns}"
+            state.update(f"{path}\0{told}\0".encode("utf-8", "backslashreplace"))
+        return state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What a folder holds.
+
+    Attributes:
+        folder: that was searched.
+        cases: the studies to measure, in the order of their names.
+        left_out: studies and files that are not measured, each with its reason.
+        notes: how the folder was understood, in sentences.
+    """
+
+    folder: Path
+    cases: tuple[Case, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where to look.
+
+    Attributes:
+        studies: the folder of images.
+        masks: that of the masks; None where they lie among or beside the images.
+        results: the program's own folder, which may lie inside.
+        no_mask: what a slice or study without a mask file is.
+    """
+
+    studies: Path
+    masks: Path | None
+    results: Path
+    no_mask: NoMask
+
+
+def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None) -> Cases:
+    """Find every study that has a reference.
+
+    Args:
+        places: where to look.
+        seen: called with the number of DICOM files looked at so far.
+
+    Raises:
+        InputError: no such folder, or nothing in it that can be measured; the reasons are said.
+    """
+    for folder in filter(None, (places.studies, places.masks)):
+        if not folder.is_dir():
+            found = "is a file" if folder.exists() else "no such folder"
+            raise InputError(folder, found=found, needed="a folder", remedy="check the path")
+    left: list[LeftOut] = []
+    notes: list[str] = []
+    cases = _of_kind(places, "nifti", left, notes)
+    if holds_dicom(places.studies):
+        cases += _of_dicom(places, left, seen)
+    if not cases and not left:
+        cases = _of_kind(places, "pictures", left, notes)
+    if places.no_mask == "lesion-free":
+        notes.append("A slice or study without a mask file counts as free of lesions: --no-mask-means lesion-free.")
+    if not cases:
+        raise _nothing(places, left)
+    return Cases(places.studies, tuple(sorted(cases, key=lambda one: _in_order(one.name))), tuple(left), tuple(notes))
+
+
+def _of_kind(places: Places, kind: Literal["pictures", "nifti"], left: list[LeftOut], notes: list[str]) -> list[Case]:
+    """The studies of one kind of file; what is left out and how the folder was understood go to the lists."""
+    pairs: list[Pair] = []
+    for images_at, masks_at in _folders(places):
+        found = _paired(images_at, masks_at, places, kind)
+        left += found.left_out
+        pairs += found.pairs
+    if not pairs:
+        return []
+    if kind == "pictures":
+        return _patients(pairs, places.no_mask, left, notes)
+    if places.no_mask == "unknown":
+        left += [LeftOut(one.name, "no mask") for one in pairs if one.mask is None]
+        pairs = [one for one in pairs if one.mask is not None]
+    return [Case(one.name, "NIfTI", (one.image,), (one.mask,) if one.mask else ()) for one in pairs]
+
+
+def _folders(places: Places) -> list[tuple[Path, Path | None]]:
+    """Each folder of images with its folder of masks; None where the masks lie beside the images."""
+    if places.masks is not None and places.masks.resolve() != places.studies.resolve():
+        return [(places.studies, places.masks)]
+    return list(parallel_folders(places.studies)) or [(places.studies, None)]
+
+
+def _paired(images_at: Path, masks_at: Path | None, places: Places, kind: Literal["pictures", "nifti"]) -> Pairing:
+    files, _ = plain_files(images_at, places.results)
+    chosen = [path for path in files if _is_kind(path, kind)]
+    bones = [path for path in chosen if path.parent.name.casefold() == "bone"] if kind == "pictures" else []
+    left = [LeftOut(path.relative_to(images_at).as_posix(), "a bone window, by its folder's name") for path in bones]
+    chosen = [path for path in chosen if path not in set(bones)]
+    if masks_at is None:
+        found = pair_by_name(chosen, None, (images_at, images_at), kind)
+    else:
+        inside = masks_at.resolve()
+        chosen = [path for path in chosen if not path.resolve().is_relative_to(inside)]
+        masks = [path for path in plain_files(masks_at, places.results)[0] if _is_kind(path, kind)]
+        found = pair_by_name(chosen, masks, (images_at, masks_at), kind)
+    return Pairing(found.pairs, (*left, *found.left_out))
+
+
+def _is_kind(path: Path, kind: Literal["pictures", "nifti"]) -> bool:
+    return nifti.is_nifti(path) if kind == "nifti" else path.suffix.lower() in images.SUFFIXES
+
+
+def _patients(pairs: Sequence[Pair], no_mask: NoMask, left: list[LeftOut], notes: list[str]) -> list[Case]:
+    """Pictures by patient; a patient with a slice of which nothing is known is left out whole."""
+    cases = []
+    for name, slices in _by_patient(pairs, notes).items():
+        ordered = sorted(slices, key=lambda one: natural(one.image))
+        without = sum(one.mask is None for one in ordered)
+        if without and no_mask == "unknown":
+            all_of = f"{without} of {len(ordered)} slices have no mask"
+            left.append(LeftOut(f"{name} ({all_of})", "slices without a mask"))
+        else:
+            cases.append(
+                Case(name, "pictures", tuple(one.image for one in ordered), tuple(one.mask for one in ordered))
+            )
+    return cases
+
+
+def _by_patient(pairs: Sequence[Pair], notes: list[str]) -> dict[str, list[Pair]]:
+    """A folder is a patient; in a single folder the names' common beginnings are, where they are told by them."""
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for one in pairs:
+        groups[_folder_of(one)].append(one)
+    if len(groups) > 1:
+        notes.append(f"Pictures: each of {len(groups)} folders is taken for one patient.")
+        return groups
+    begun = {one.name: _NUMBERED.match(stem(one.image)) for one in pairs}
+    beginnings = Counter(match[1] for match in begun.values() if match)
+    if all(begun.values()) and len(beginnings) > 1:
+        groups.clear()
+        for one in pairs:
+            match = begun[one.name]
+            groups[match[1] if match else one.name].append(one)
+        notes.append(f"Pictures in one folder: {len(groups)} patients by what their names begin with.")
+        return groups
+    notes.append("Pictures in one folder, whose names do not tell patients: each is taken for a patient of its own.")
+    return {one.name: [one] for one in pairs}
+
+
+def _folder_of(one: Pair) -> str:
+    parts = Path(one.name).parts[:-1]
+    parts = parts[:-1] if parts and parts[-1].casefold() in _WINDOWS else parts
+    return "/".join(parts) or "."
+
+
+def _of_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]) -> list[Case]:
+    studies, without = dicom_cases(places.studies, places.masks, places.results, seen)
+    left += without
+    if places.no_mask == "unknown":
+        left += [LeftOut(one.name, "no SEG object") for one in studies if not one.segmentations]
+        studies = [one for one in studies if one.segmentations]
+    return [Case(one.name, "DICOM", one.images, one.segmentations, one.uid) for one in studies]
+
+
+def _in_order(name: str) -> list[list[tuple[int, str]]]:
+    return [natural(Path(part)) for part in name.split("/")]
+
+
+def _nothing(places: Places, left: Sequence[LeftOut]) -> InputError:
+    reasons = Counter(one.reason for one in left)
+    first = {one.reason: one.what for one in reversed(left)}
+    found = "; ".join(
+        f"{count:,} × {reason} ({first[reason]}{', …' if count > 1 else ''})" for reason, count in reasons.items()
+    )
+    unknown = any("no mask" in reason or "without a mask" in reason or "no SEG" in reason for reason in reasons)
+    return InputError(
+        places.studies,
+        found=f"no study can be measured: {found}" if found else "holds no pictures, NIfTI files or DICOM",
+        needed="images and their masks, as docs/external-validation.md shows",
+        remedy="give --no-mask-means lesion-free if a slice or study without a mask file has no lesion"
+        if unknown
+        else "give the masks' folder with --masks, or name the masks after their images",
+    )  # fmt: skip

@@ -1,0 +1,185 @@
+"""The report of a cross-validation: one page that stands alone, the same as JSON and CSV, and its figures as PNG."""
+
+import base64
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bleedmap import RESEARCH_ONLY, __version__
+from bleedmap.errors import InputError
+from bleedmap.evaluation import report_sections as parts
+from bleedmap.evaluation.differences import Comparison, compare_methods
+from bleedmap.evaluation.gallery import Gallery, Pixels, galleries
+from bleedmap.evaluation.protocol import PROTOCOL, RESAMPLES, SEED
+from bleedmap.evaluation.records import OutOfFold
+from bleedmap.evaluation.report_figures import pictures
+from bleedmap.evaluation.report_sections import Method
+from bleedmap.evaluation.report_words import LEVELS, NO_LEVEL, ReportWords
+from bleedmap.evaluation.scores import Score, cross_validation
+from bleedmap.figures import outlines, style
+from bleedmap.io.files import folder_written_whole, write_json, written_whole
+from bleedmap.page.section import Section
+from bleedmap.page.table import NOT_MEASURED, json_safe, shown
+
+Progress = Callable[[str, int, int], None]  # (what is being done, done, of)
+_FORMAT = "bleedmap cross-validation report 1"
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredMethods:
+    """Methods on the same patients, scored and compared; the first is the one that the others are held against."""
+
+    methods: tuple[Method, ...]
+    comparisons: tuple[Comparison, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: what scores.json holds."""
+        content = {
+            "format": _FORMAT, "program": f"bleedmap {__version__}", "protocol": PROTOCOL, "seed": SEED,
+            "note": RESEARCH_ONLY,
+            "methods": [
+                one.scores.to_dict() | {"choices": [asdict(fold) for fold in one.records.choices]}
+                for one in self.methods
+            ],
+            "comparisons": [one.to_dict() for one in self.comparisons],
+        }  # fmt: skip
+        safe: dict[str, Any] = json_safe(content)
+        return safe
+
+
+def evaluate_records(
+    records: Sequence[OutOfFold],
+    *,
+    resamples: int = RESAMPLES,
+    progress: Progress = lambda what, done, of: None,
+) -> ScoredMethods:
+    """Score every method, and compare the first with each other one.
+
+    Args:
+        records: one or more methods, on the same patients in the same folds.
+        resamples: draws of patients, of every interval.
+        progress: called with (what is being done, done, of).
+
+    Raises:
+        InputError: two methods of one name, or not on the same patients.
+    """
+    names = [one.method for one in records]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            twice[0],
+            found="the name of two methods",
+            needed="records of different methods, each under its own name",
+            remedy="give each file of records once, or record a further seed under a name of its own",
+        )
+    steps = 2 * len(records) - 1
+    methods, comparisons = [], []
+    for number, one in enumerate(records, 1):
+        progress("scoring", number - 1, steps)
+        methods.append(Method(one, cross_validation(one, resamples=resamples)))
+    for number, one in enumerate(records[1:], 1):
+        progress("comparing", len(records) + number - 1, steps)
+        comparisons.append(compare_methods(records[0], one, resamples=resamples))
+    return ScoredMethods(tuple(methods), tuple(comparisons))
+
+
+def write_report(
+    scored: ScoredMethods,
+    words: ReportWords,
+    out: Path,
+    *,
+    pixels: Pixels | None = None,
+    progress: Progress = lambda what, done, of: None,
+) -> Path:
+    """Write `out`/report.html, scores.json, scores.csv and figures/, whole or not at all; an earlier one is replaced.
+
+    Args:
+        scored: of one or more methods.
+        words: on the protocol and its data.
+        out: a folder of the report's own.
+        pixels: of the first method, for the pictures of slices; without them the report says how to have them.
+        progress: called with (what is being done, done, of).
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: `pixels` cannot be read, or are not those of the first method's records.
+        OutputError: `out` holds files of others, or cannot be written.
+    """
+    first = scored.methods[0].records
+    shows = galleries(first, pixels, lambda done, of: progress("drawing slices", done, of))
+    drawn = pictures(scored.methods)
+    with folder_written_whole(out, overwrite=True) as folder:
+        for number, picture in enumerate(drawn, 1):
+            progress("drawing figures", number, len(drawn))
+            style.save(picture.draw(), folder / f"figures/{picture.key}.png")
+        write_json(folder / "scores.json", scored.to_dict())
+        _write_csv(folder / "scores.csv", scored)
+        with written_whole(folder / "report.html") as beside:
+            beside.write_text(_page(scored, words, shows, pixels is not None, folder / "figures"), "utf-8")
+    return out / "report.html"
+
+
+def _write_csv(path: Path, scored: ScoredMethods) -> None:
+    """A row a method and measure; empty where a number cannot be had."""
+    columns = [one.name for one in fields(Score)]
+    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(["method", *columns])
+        for method in scored.methods:
+            own = method.scores
+            for score in (*own.scores, *own.abstained, *(own.answered or ())):
+                lines.writerow([method.name, *asdict(score).values()])
+
+
+def _sections(scored: ScoredMethods, words: ReportWords) -> list[Section]:
+    methods = scored.methods
+    made = (
+        parts.headline(methods), parts.published(methods, words.peers, words.peers_caution),
+        parts.differences(scored.comparisons),
+        Section("figures", "In pictures", (), (), pictures(methods)),
+        parts.by_fold(methods), parts.every_measure(methods), parts.abstentions(methods), parts.choices(methods),
+    )  # fmt: skip
+    return [one for one in made if one is not None]
+
+
+def _page(
+    scored: ScoredMethods, words: ReportWords, shows: Sequence[Gallery], drawn: bool, figures: Path
+) -> str:  # fmt: skip
+    environment = Environment(
+        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+
+    def embedded(name: str) -> str:
+        return "data:image/png;base64," + base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
+
+    return environment.get_template("cross_validation.html").render(
+        words=words, methods=[_described(one) for one in scored.methods], sections=_sections(scored, words),
+        galleries=shows, drawn=drawn, first=scored.methods[0].name, shown=shown, embedded=embedded,
+        not_measured=NOT_MEASURED, research_only=RESEARCH_ONLY, version=__version__,
+        colours={"reference": outlines.REFERENCE, "prediction": outlines.PREDICTION},
+    )  # fmt: skip
+
+
+def _described(method: Method) -> dict[str, Any]:
+    """A method's name, how its recipe was chosen, and what its records say of themselves."""
+    made = method.records.made
+    level = str(made.get("recipe_level", NO_LEVEL))
+    facts = [("Patients", f"{len(method.records.studies):,}"), ("Data, SHA-256", method.records.data_sha256)]
+    facts += [(name.replace("_", " "), _in_words(value)) for name, value in made.items()]
+    return {"name": method.name, "level": LEVELS.get(level, level), "facts": facts}
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name.replace('_', ' ')} {_in_words(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return (" / " if any(isinstance(one, Mapping) for one in value) else ", ").join(map(_in_words, value))
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,175 @@
+"""What each part of the recipe is worth: trainings without it on fold 1's training side, judged on its validation side.
+
+Most are shorter than the recipe's own training, so that all of them can be run; the whole recipe stands among them at
+that length and at its own. No test patient of fold 1 is seen.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from bleedmap.folds.evidence import Said
+from bleedmap.folds.run import Experiment, Predictor, network_record, pools_of, pretrained
+from bleedmap.inference.certainty import slice_evidence
+from bleedmap.io.files import write_json
+from bleedmap.metrics.roc import roc_auc
+from bleedmap.models.export import export_onnx
+from bleedmap.models.lite_unet import LiteUNet
+from bleedmap.training.fit import fit, load_fitted
+from bleedmap.training.recipe import MIXED, PAINTED, RECIPE, Recipe
+
+FOLD = 1
+STEPS = 600
+THRESHOLD = 0.5
+_SHORT = replace(RECIPE, steps=STEPS)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training.
+
+    Attributes:
+        name: of its folder.
+        words: what it leaves out or adds.
+        recipe: its settings.
+        start: the training that it begins with: 'phantoms', 'imagenet' (the encoder alone) or another variant.
+        trained: the folder of its training below the experiment's; None: its own.
+        mirrored: whether slice and mirror image are both asked, and their answers meaned.
+    """
+
+    name: str
+    words: str
+    recipe: Recipe = _SHORT
+    start: str = "phantoms"
+    trained: str | None = None
+    mirrored: bool = False
+
+
+VARIANTS = (
+    Variant("recipe", "the whole recipe"),
+    Variant(
+        "no-phantoms", "no phantoms, neither before nor among the patients",
+        replace(_SHORT, phantom=0, lesion_free=_SHORT.lesion_free + _SHORT.phantom), start="imagenet",
+    ),
+    Variant("no-neighbours", "the slice alone, without its neighbours", replace(_SHORT, neighbours=0)),
+    Variant("five-slices", "two neighbours on each side", replace(_SHORT, neighbours=2)),
+    Variant("no-intensity", "no changes of intensity", replace(_SHORT, intensity=0.0)),
+    Variant("no-labels", "no loss of presence and types", replace(_SHORT, labels_weight=0.0)),
+    Variant("no-average", "the last weights, not their moving average", replace(_SHORT, average=0.0)),
+    Variant("larger", "input of 288×288", replace(_SHORT, size=288)),
+    Variant(
+        "mirrored", "the whole recipe, slice and mirror image asked together", trained="ablations/recipe", mirrored=True
+    ),
+    Variant("long", "the whole recipe, as long as the folds", RECIPE, trained=f"fold-{FOLD}"),
+    Variant("pasted", "half of the lesions pasted into other heads", replace(RECIPE, steps=3000, pasted=0.5)),
+    Variant(
+        "pasted-phantoms", "the same, with twice as many phantoms",
+        replace(RECIPE, steps=3000, pasted=0.5, phantom=2, lesion_free=2, phantoms=160),
+    ),
+    Variant(
+        "long-larger", "after 'as long as the folds', further steps at 320×320",
+        replace(RECIPE, size=320, steps=800, learning_rate=5e-4, warm_up=0.1), start="long",
+    ),
+    Variant(
+        "long-288", "after 'as long as the folds', further steps at 288×288",
+        replace(PAINTED, lesion=RECIPE.lesion, phantom=RECIPE.phantom, painted=0, paintings=0), start="long",
+    ),
+    Variant(
+        "painted", "the same steps with bleeds painted into bleed-free patients", PAINTED, start="long",
+        trained=f"painted/fold-{FOLD}",
+    ),
+    Variant(
+        "mixed-alone", "after that, more paintings, and phantoms again", replace(MIXED, start_share=0.0),
+        start="painted",
+    ),
+    Variant(
+        "mixed", "the mean of the last two networks' weights: what ships", MIXED, start="painted",
+        trained=f"mixed/fold-{FOLD}",
+    ),
+)  # fmt: skip
+
+
+def run_variant(experiment: Experiment, variant: Variant) -> dict[str, Any]:
+    """Train and judge one; from its file where it is there.
+
+    Args:
+        experiment: data, folds, folder and machine; its own recipe is not used.
+        variant: of `VARIANTS`.
+    """
+    folder = experiment.folder / "ablations" / variant.name
+    stored = folder / "result.json"
+    if stored.is_file():
+        result: dict[str, Any] = json.loads(stored.read_text("utf-8"))
+        return result | {"words": variant.words}
+    within, sides = replace(experiment, recipe=variant.recipe), experiment.folds.sides(FOLD)
+    network, weights_file = _trained(experiment, variant), folder / "network.onnx"
+    export_onnx(network, variant.recipe.size, network_record(within, variant.name, sides["train"], None), weights_file)
+    predictor = Predictor(within, weights_file, mirrored=variant.mirrored)
+    said = [predictor.said(one) for one in predictor.told(sides["validation"], f"judging {variant.name}")]
+    result = judged(said) | {"name": variant.name, "words": variant.words, "steps": _steps(variant)}
+    write_json(stored, result)
+    return result
+
+
+def _trained(experiment: Experiment, variant: Variant) -> LiteUNet:
+    """The network after its last step; from its file where it is there."""
+    folder = experiment.folder / (variant.trained or f"ablations/{variant.name}")
+    if (folder / "network.safetensors").is_file():
+        return load_fitted(folder / "network.safetensors", variant.recipe)
+    within, steps = replace(experiment, recipe=variant.recipe), variant.recipe.steps
+    pools = pools_of(within, experiment.folds.sides(FOLD)["train"])
+    return fit(
+        variant.recipe, pools, experiment.machine, folder, _start(experiment, variant),
+        lambda step, losses: experiment.report(f"training {variant.name}", step, steps, f"dice {losses['dice']:.3f}"),
+    )  # fmt: skip
+
+
+def _steps(variant: Variant) -> int:
+    """All on patients, those of the training that it begins with among them."""
+    before = [one for one in VARIANTS if one.name == variant.start]
+    return variant.recipe.steps + sum(map(_steps, before))
+
+
+def _start(experiment: Experiment, variant: Variant) -> dict[str, Tensor] | None:
+    """The weights to begin with; None: ImageNet's encoder."""
+    if variant.start == "imagenet":
+        return None
+    if variant.start == "phantoms":
+        return _for_neighbours(pretrained(experiment), variant.recipe.neighbours)
+    before = next(one for one in VARIANTS if one.name == variant.start)
+    return dict(_trained(experiment, before).state_dict())
+
+
+def _for_neighbours(weights: Mapping[str, Tensor], neighbours: int) -> dict[str, Tensor]:
+    """Three channels' weights for a network of fewer or more: the answer is the same where a slice is its own
+    neighbour, or the further ones are not looked at."""
+    start, stem = dict(weights), weights["stem.weight"]
+    if neighbours == 0:
+        start["stem.weight"] = stem.sum(1, keepdim=True)
+    else:
+        start["stem.weight"] = functional.pad(stem, (0, 0, 0, 0, neighbours - 1, neighbours - 1))
+    return start
+
+
+def judged(validation: list[Said]) -> dict[str, Any]:
+    """The protocol's two measures of a recipe's part, without any calibration: Dice of volumes at `THRESHOLD`, mean
+    over bleeding patients (nothing marked: 0), and slice ROC AUC by the expected share of the view."""
+    dices = []
+    for one in validation:
+        if one.reference.any():
+            marked = one.segmented.probability >= THRESHOLD
+            dices.append(float(2 * (marked & one.reference).sum() / (marked.sum() + one.reference.sum())))
+    lesion = np.concatenate([one.reference.any(axis=(1, 2)) for one in validation])
+    evidence = np.concatenate([slice_evidence(one.segmented) for one in validation])
+    by_extent, by_presence = (roc_auc(lesion, evidence[:, column]) for column in (2, 0))
+    assert by_extent is not None  # the validation side holds both kinds
+    dice = float(np.mean(dices))
+    return {
+        "volume_dice": dice, "slice_auc": by_extent, "slice_auc_presence": by_presence,
+        "mean": (dice + by_extent) / 2, "patients": len(validation), "bleeding": len(dices), "slices": len(lesion),
+    }  # fmt: skip

@@ -1,0 +1,84 @@
+"""What a network said of patients that it had not seen: enough of it for calibration, on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from bleedmap.arrays import BoolArray, DoubleArray, FloatArray
+from bleedmap.errors import InputError
+from bleedmap.inference.certainty import slice_evidence
+from bleedmap.inference.predict import Segmented
+from bleedmap.io.files import written_whole
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """A patient with a reference, and what a network that has not seen it says.
+
+    Attributes:
+        segmented: on the slices' own grid.
+        reference: (slice, row, column) bool.
+        types: (slice, 5) bool, the labels.
+    """
+
+    segmented: Segmented
+    reference: BoolArray
+    types: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What calibration needs of a patient.
+
+    Attributes:
+        slices: (slice, 3), `bleedmap.inference.certainty.slice_evidence`.
+        types: (slice, 5) logits.
+        has_lesion: (slice,) bool, of the reference.
+        has_type: (slice, 5) bool, the labels.
+    """
+
+    slices: DoubleArray
+    types: FloatArray
+    has_lesion: BoolArray
+    has_type: BoolArray
+
+
+def evidence_of(said: Said) -> Evidence:
+    """The part of it that calibration needs."""
+    assert said.segmented.labels is not None
+    return Evidence(
+        slice_evidence(said.segmented),
+        said.segmented.labels[:, 1:],
+        np.asarray(said.reference.any(axis=(1, 2))),
+        said.types,
+    )
+
+
+def write_evidence(folder: Path, patient: int, said: Said) -> None:
+    """Write `folder`/007.npz whole or not at all."""
+    one = evidence_of(said)
+    with written_whole(_path(folder, patient)) as beside, beside.open("wb") as file:
+        np.savez(file, slices=one.slices, types=one.types, has_lesion=one.has_lesion, has_type=one.has_type)
+
+
+def read_evidence(folder: Path, patient: int) -> Evidence:
+    """What `write_evidence` wrote.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    path = _path(folder, patient)
+    try:
+        with np.load(path) as arrays:
+            return Evidence(arrays["slices"], arrays["types"], arrays["has_lesion"], arrays["has_type"])
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(
+            path, found=f"cannot be used ({error})", needed="what a finished fold wrote",
+            remedy="remove the fold's records.json and run the fold again",
+        ) from error  # fmt: skip
+
+
+def _path(folder: Path, patient: int) -> Path:
+    return folder / f"{patient:03d}.npz"

@@ -1,0 +1,296 @@
+"""Which of a study's series to read: the thick, axial, soft-kernel head CT without contrast, and why not the others.
+
+What can never be read as slices of a head (another modality, a scout, a coronal reformat) is told apart from what is
+merely not wanted (a bone kernel, contrast): of the latter the best is read where there is nothing better, and the input
+checks judge it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bleedmap.errors import InputError
+from bleedmap.io.dicom.acquisition import contrast_of, kernel_of
+from bleedmap.io.dicom.files import DicomFound
+from bleedmap.io.dicom.header import integer, text
+from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, planes_of, sop_class
+from bleedmap.io.dicom.series import SeriesChoice
+from bleedmap.io.dicom.split import Stack, split
+from bleedmap.io.dicom.stack import AXIAL_WITHIN_DEG, check_plane, heights_mm
+from bleedmap.io.dicom.words import is_bone_series, is_elsewhere, is_sharp_kernel
+
+WANTED_MM = 5.0
+_WHOLE_HEAD_MM = 100.0  # a stack of this height counts as complete, whatever else there is (a neck, a spine)
+_NEARLY_WHOLE = 0.9
+_SPECIAL = (  # of ImageType: values that are no plain HU of the scan, or views that are no slices
+    "MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDERING", "VRT", "3D", "CSA 3D EDITOR",
+    "SCREEN SAVE", "DOSE", "DOSE_INFO", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "SUBTRACTION", "MONO_E",
+    "MONOENERGETIC", "IODINE", "VNC", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MATERIAL_SPECIFIC",
+)  # fmt: skip
+_KINDS = {
+    "CR": "a radiograph", "DX": "a radiograph", "MR": "MR", "PT": "PET", "NM": "nuclear medicine", "US": "ultrasound",
+    "SR": "a structured report", "SEG": "a segmentation", "RTSTRUCT": "a radiotherapy structure set",
+    "RTDOSE": "a dose map", "RTPLAN": "a radiotherapy plan",
+    "PR": "a presentation state", "KO": "a key object selection", "DOC": "a document",
+    "OT": "a secondary capture", "SC": "a secondary capture", "REG": "a registration",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One stack of one series; `fault` says why it cannot be read, None where it can."""
+
+    stack: Stack
+    number: int | None
+    description: str
+    fault: str | None
+
+    @cached_property
+    def first(self) -> Plane:
+        """What all its planes share is taken from this one."""
+        return self.stack.planes[0]
+
+    @cached_property
+    def height_mm(self) -> float:
+        """From the first slice to the last, and one slice more."""
+        heights = np.unique(np.round(heights_mm(self.stack.planes), 1))
+        return float(np.ptp(heights) + (np.median(np.diff(heights)) if len(heights) > 1 else 0))
+
+    @cached_property
+    def thickness_mm(self) -> float:
+        """Nominal, or the distance between slices."""
+        heights = np.unique(np.round(heights_mm(self.stack.planes), 1))
+        return self.first.thickness_mm or (float(np.median(np.diff(heights))) if len(heights) > 1 else 0.0)
+
+    @cached_property
+    def kernel(self) -> str:
+        """By its name, else by the series' description."""
+        named = kernel_of(self.first)
+        sharp = is_sharp_kernel(named)
+        bone = is_bone_series(self.description) if not sharp else True
+        return f"bone or lung kernel ({named or self.description})" if sharp or bone else ""
+
+    @cached_property
+    def contrast(self) -> str:
+        """The agent, '' for none or unknown."""
+        return contrast_of(self.first) or ""
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The stack to read, every series found (the chosen one first), and what the choice had to decide."""
+
+    planes: tuple[Plane, ...]
+    choice: tuple[SeriesChoice, ...]
+    notes: tuple[str, ...]
+
+
+def choose(found: DicomFound, *, study: str | None, series: int | None) -> Chosen:
+    """Choose a stack of slices.
+
+    Args:
+        found: as scanned.
+        study: Study Instance UID; None where there is but one with CT images.
+        series: series number, in place of the choice.
+
+    Raises:
+        InputError: several studies and none named, no such study or series, or nothing that can be read.
+    """
+    uid = _study(found, study)
+    candidates = _candidates(found, uid)
+    asked = candidates if series is None else [one for one in candidates if one.number == series]
+    if not asked:
+        numbers = sorted({one.number for one in candidates if one.number is not None})
+        raise _refused(
+            found,
+            f"holds no series {series}, but {', '.join(map(str, numbers))}",
+            "the number of one of its series",
+            "give another number with --series, or leave it out",
+        )
+    fit = [one for one in asked if one.fault is None]
+    if not fit:
+        listed = "".join(f"\n  {_title(one)}: {one.fault}" for one in asked)
+        raise _refused(
+            found,
+            f"holds no series that can be read:{listed}",
+            "an axial CT series of the head",
+            "send the original axial series of the head, then name its folder",
+        )
+    tallest = max((one.height_mm for one in fit if not _elsewhere(one)), default=0.0)
+    ranks = {id(one): _rank(one, tallest) for one in fit}
+    fit.sort(key=lambda one: [rank for rank, _ in ranks[id(one)]])
+    best = fit[0]
+    _refuse_turned_part(best, fit)
+    others = sorted(
+        (one for one in candidates if one is not best), key=lambda one: (one.number is None, one.number or 0)
+    )
+    why = f"asked for: {_praise(best)}" if series is not None else _praise(best)
+    choice = [_line(best, True, why)]
+    for one in others:
+        choice.append(
+            _line(one, False, one.fault or (_worse(one, best, ranks) if one in fit else "another was asked for"))
+        )
+    return Chosen(best.stack.planes, tuple(choice), tuple(_notes(best, others, found)))
+
+
+def _study(found: DicomFound, study: str | None) -> str:
+    ct = dict.fromkeys(file.study for file in found.files if sop_class(file) in (CLASSIC_CT, *MULTI_FRAME_CT))
+    if study is not None:
+        if study not in found.studies:
+            raise _refused(
+                found,
+                f"holds no study {study}",
+                f"one of {', '.join(found.studies[:10])}",
+                "give one of these with --study",
+            )
+        return study
+    if len(ct) > 1:
+        listed = "".join(f"\n  {uid}" for uid in list(ct)[:20])
+        raise _refused(
+            found,
+            f"holds {len(ct)} studies with CT images:{listed}",
+            "one study",
+            "name one with --study, or take them all with `bleedmap batch`",
+        )
+    return next(iter(ct), found.studies[0])
+
+
+def _candidates(found: DicomFound, study: str) -> list[Candidate]:
+    by_series: dict[str, list[Plane]] = {}
+    broken: list[InputError] = []
+    for file in found.files:
+        if file.study == study:
+            try:
+                by_series.setdefault(file.series, []).extend(planes_of(file))
+            except InputError as error:
+                broken.append(error)
+    candidates = [_candidate(stack) for planes in by_series.values() if planes for stack in split(planes)]
+    if not candidates:
+        raise broken[0]
+    return candidates
+
+
+def _candidate(stack: Stack) -> Candidate:
+    header = stack.planes[0].file.header
+    description = text(header, "SeriesDescription") or text(header, "ProtocolName") or ""
+    return Candidate(stack, integer(header, "SeriesNumber"), description[:100], _fault(stack))
+
+
+def _fault(stack: Stack) -> str | None:
+    """Why a stack can never be read as slices of a head."""
+    plane = stack.planes[0]
+    kind = sop_class(plane.file)
+    if kind not in (CLASSIC_CT, *MULTI_FRAME_CT):
+        modality = text(plane.file.header, "Modality") or "?"
+        capture = kind.startswith("1.2.840.10008.5.1.4.1.1.7")  # secondary capture and its multi-frame kinds
+        return "a secondary capture" if capture else f"{_KINDS.get(modality, modality)}, not a CT image"
+    if "LOCALIZER" in plane.image_type or "SCOUT" in plane.image_type:
+        return f"a scout of {len(stack.planes)} image{'s' if len(stack.planes) > 1 else ''}"
+    special = [one for one in plane.image_type if one in _SPECIAL]
+    if special:
+        return f"derived images ({special[0]}), not plain slices in HU"
+    if plane.has_place and plane.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
+        side = "sagittal" if abs(plane.normal[0]) > abs(plane.normal[1]) else "coronal"
+        return f"{side}, {plane.tilt_to_axial_deg:.0f}° from axial"
+    try:
+        check_plane(plane)
+    except InputError as error:
+        return error.found
+    return None
+
+
+def _elsewhere(one: Candidate) -> bool:
+    return is_elsewhere(one.description, text(one.first.file.header, "BodyPartExamined"))
+
+
+def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
+    """What is asked in this order, lower is better, each with the clause that says what is wrong."""
+    whole = one.height_mm >= min(_WHOLE_HEAD_MM, _NEARLY_WHOLE * tallest_mm)
+    off_mm = round(2 * abs(one.thickness_mm - WANTED_MM)) / 2  # to half a millimetre
+    original = "ORIGINAL" in one.first.image_type
+    images = len(one.stack.planes)
+    return [
+        (_elsewhere(one), "of another part of the body, by its description"),
+        (bool(one.contrast), f"with contrast ({one.contrast})"),
+        (bool(one.kernel), one.kernel),
+        (not whole, f"covers {one.height_mm:.0f} mm of {tallest_mm:.0f} mm"),
+        (off_mm, f"slices of {one.thickness_mm:g} mm, further from {WANTED_MM:g} mm"),
+        (not original, "derived rather than original"),
+        (-images, f"fewer images ({images})"),
+        (one.number if one.number is not None else 1e9, "equal to the one chosen, with a later number"),
+        (0, "equal to the one chosen"),
+    ]
+
+
+def _worse(one: Candidate, best: Candidate, ranks: dict[int, list[tuple[float, str]]]) -> str:
+    pairs = zip(ranks[id(one)], ranks[id(best)], strict=True)
+    return next((clause for (mine, clause), (theirs, _) in pairs if mine > theirs), "equal to the one chosen")
+
+
+def _praise(one: Candidate) -> str:
+    kernel = kernel_of(one.first)
+    sharpness = one.kernel or (f"soft kernel ({kernel})" if kernel else "kernel not stated")
+    contrast = f"with contrast ({one.contrast})" if one.contrast else "no contrast named"
+    return (
+        f"axial, {len(one.stack.planes)} images of {one.thickness_mm:g} mm over {one.height_mm:.0f} mm, "
+        f"{sharpness}, {contrast}"
+    )
+
+
+def _line(one: Candidate, chosen: bool, reason: str) -> SeriesChoice:
+    files = len({id(plane.file) for plane in one.stack.planes})
+    part = f" (part {one.stack.part} of {one.stack.parts})" if one.stack.parts > 1 else ""
+    return SeriesChoice(one.number, one.description, files, chosen, reason + part)
+
+
+def _title(one: Candidate) -> str:
+    part = f", part {one.stack.part}" if one.stack.parts > 1 else ""
+    count = len({id(plane.file) for plane in one.stack.planes})
+    return f"series {one.number} '{one.description}'{part}, {count} file{'s' if count > 1 else ''}"
+
+
+def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
+    """A series half of whose head is turned against the other is not read in part.
+
+    Raises:
+        InputError: another part of the chosen series differs by its angle alone, and is more than a stray image or two.
+    """
+    for one in fit:
+        turned_deg = best.stack.turned_against(one.stack) if one is not best else None
+        if turned_deg is not None and len(one.stack.planes) > max(2, len(best.stack.planes) // 5):
+            raise InputError(
+                str(best.first.file.place.path),
+                found=f"series {best.number} holds {len(best.stack.planes)} slices and {len(one.stack.planes)} "
+                f"that are turned by {turned_deg:.1f}° against them",
+                needed="parallel slices, within 1°",
+                remedy="export the two parts as two series",
+            )
+
+
+def _notes(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> list[str]:
+    notes = []
+    parts = [one for one in others if one.first.file.series == best.first.file.series]
+    if parts:
+        left = sum(len(one.stack.planes) for one in parts)
+        notes.append(
+            f"Series {best.number} holds {left + len(best.stack.planes)} images of {len(parts) + 1} kinds "
+            f"({best.stack.differs}); the {len(best.stack.planes)} that belong together were read."
+        )
+    if best.kernel:
+        notes.append(f"No better series was found than one with a {best.kernel}.")
+    if best.contrast:
+        notes.append(f"No better series was found than one with contrast ({best.contrast}).")
+    if found.unreadable:
+        count, reason = len(found.unreadable), found.unreadable[0].reason
+        notes.append(f"{count} file{'s' if count > 1 else ''} could not be read ({reason}); slices may be missing.")
+    if found.zips:
+        notes.append(
+            f"{found.zips} zip{'s' if found.zips > 1 else ''} inside {'were' if found.zips > 1 else 'was'} not opened."
+        )
+    return notes
+
+
+def _refused(found: DicomFound, what: str, needed: str, remedy: str) -> InputError:
+    return InputError(found.path, found=what, needed=needed, remedy=remedy)

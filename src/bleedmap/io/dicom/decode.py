@@ -1,0 +1,191 @@
+"""Pixel data as stored -> words, frame by frame, in any transfer syntax of CT: DICOM PS3.5 8 and A.4.
+
+Native and run-length frames are read here. JPEG, JPEG-LS and JPEG 2000 go through native decoders, which crash or hang
+on damaged data; they run in one child process for as long as a series is read, which is killed when it takes too long.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import RLELossless
+
+from bleedmap.arrays import AnyArray
+from bleedmap.errors import InputError
+from bleedmap.io.dicom.codestream import jpeg, jpeg_2000
+from bleedmap.io.dicom.header import quiet, text, value_of
+
+_WORKER = Path(__file__).with_name("decode_worker.py")
+_IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
+_NATIVE = {_IMPLICIT: "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.1.99": "<", _BIG_ENDIAN: ">"}
+_DECODERS = {
+    **dict.fromkeys([f"1.2.840.10008.1.2.4.{one}" for one in (50, 51, 57, 70)], "gdcm"),  # JPEG
+    **dict.fromkeys([f"1.2.840.10008.1.2.4.{one}" for one in (80, 81)], "charls"),  # JPEG-LS
+    **dict.fromkeys([f"1.2.840.10008.1.2.4.{one}" for one in (90, 91, 201, 202, 203)], "openjpeg"),  # JPEG 2000
+}
+_MOST_S = 8.0  # for one frame; 2048 × 2048 pixels take 1 s
+
+
+@dataclass(frozen=True)
+class FrameShape:
+    """What a frame's pixels are, by the header."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    frames: int
+
+    @property
+    def bytes(self) -> int:
+        """Of one native frame."""
+        return self.rows * self.columns * self.bits_allocated // 8
+
+
+class FrameDecoder:
+    """Decodes frames; within `with`, so that its child process, begun when first needed, ends."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "FrameDecoder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+    def frames(self, header: Dataset, shape: FrameShape, name: str) -> Iterator[AnyArray]:
+        """Each frame in turn.
+
+        Args:
+            header: with its pixel data.
+            shape: by the header, checked.
+            name: of the file, for messages.
+
+        Yields:
+            (row, column) uint8 or uint16 words, not yet signed or cleaned of unused bits.
+
+        Raises:
+            InputError: a transfer syntax that is not known, too few bytes, or bytes that cannot be decoded.
+        """
+        syntax, data = _syntax(header), _pixel_bytes(header, name)
+        if syntax in _NATIVE:
+            yield from _native(data, shape, _NATIVE[syntax], header, name)
+        elif syntax == RLELossless:
+            yield from _run_length(header, shape, name)
+        elif syntax in _DECODERS:
+            for packed in _packed(header, data, shape.frames, name):
+                yield self._decoded(packed, syntax, shape, name)
+        else:
+            raise _refused(name, f"pixels in transfer syntax {syntax}", "native, RLE, JPEG, JPEG-LS or JPEG 2000")
+
+    def _decoded(self, packed: bytes, syntax: str, shape: FrameShape, name: str) -> AnyArray:
+        decoder = _DECODERS[syntax]
+        stream = jpeg_2000(packed) if decoder == "openjpeg" else jpeg(packed)
+        if stream is None or (stream.rows, stream.columns, stream.components) != (shape.rows, shape.columns, 1):
+            found = "no such picture" if stream is None else (
+                f"a compressed picture of {stream.rows} × {stream.columns} pixels, {stream.components} colour(s)"
+            )  # fmt: skip
+            raise _refused(name, found, f"one of {shape.rows} × {shape.columns}, grey, as the header says")
+        if not stream.ended:
+            raise _refused(name, f"a compressed picture that is cut off after {len(packed):,} bytes", "all of it")
+        request = {
+            "decoder": decoder, "syntax": syntax, "rows": shape.rows, "columns": shape.columns,
+            "precision": stream.precision, "bytes": len(packed),
+        }  # fmt: skip
+        decoded = self._ask(json.dumps(request).encode() + b"\n" + packed, name)
+        pixels = shape.rows * shape.columns
+        if len(decoded) not in (pixels, 2 * pixels):
+            raise _refused(name, f"a picture that decodes to {len(decoded):,} bytes", f"{2 * pixels:,} bytes")
+        return np.frombuffer(decoded, "u1" if len(decoded) == pixels else "<u2").reshape(shape.rows, shape.columns)
+
+    def _ask(self, request: bytes, name: str) -> bytes:
+        if self._child is None:
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", str(_WORKER)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        child = self._child
+        assert child.stdin is not None
+        assert child.stdout is not None
+        alarm = threading.Timer(_MOST_S, child.kill)
+        alarm.start()
+        try:
+            child.stdin.write(request)
+            child.stdin.flush()
+            reply = json.loads(child.stdout.readline() or b'{"bytes": 0, "error": "the decoder crashed or hung"}')
+            decoded = child.stdout.read(reply["bytes"])
+        except OSError:  # it died before it took all
+            reply, decoded = {"error": "the decoder crashed"}, b""
+        finally:
+            alarm.cancel()
+        if reply["error"]:
+            raise _refused(name, f"compressed pixels that cannot be decoded ({reply['error']})", "undamaged pixels")
+        return decoded
+
+
+def _syntax(header: Dataset) -> str | None:
+    """Transfer Syntax UID; files without meta information are told by how they were parsed."""
+    named = text(getattr(header, "file_meta", Dataset()), "TransferSyntaxUID")
+    if named is not None:
+        return named
+    return _IMPLICIT if header.original_encoding[1] else _BIG_ENDIAN
+
+
+def _pixel_bytes(header: Dataset, name: str) -> bytes:
+    data = value_of(header, "PixelData")
+    if not isinstance(data, bytes) or not data:
+        raise _refused(name, "no pixel data (7FE0,0010)", "an image")
+    return data
+
+
+def _native(data: bytes, shape: FrameShape, order: str, header: Dataset, name: str) -> Iterator[AnyArray]:
+    needed = shape.bytes * shape.frames
+    if len(data) < needed:
+        raise _refused(name, f"{len(data):,} bytes of pixels", f"{needed:,} bytes")
+    if shape.bits_allocated == 8 and order == ">" and header["PixelData"].VR == "OW":
+        data = np.frombuffer(data[: len(data) // 2 * 2], "u2").byteswap().tobytes()  # two pixels a word: PS3.5 A.3
+    words = np.frombuffer(data, f"{order}u{shape.bits_allocated // 8}", count=needed * 8 // shape.bits_allocated)
+    yield from words.reshape(shape.frames, shape.rows, shape.columns)
+
+
+def _run_length(header: Dataset, shape: FrameShape, name: str) -> Iterator[AnyArray]:
+    try:
+        with quiet():
+            for stored, _ in get_decoder(RLELossless).iter_array(header, raw=True, decoding_plugin="pydicom"):
+                yield stored.view(f"u{shape.bits_allocated // 8}")
+    except InputError:
+        raise
+    except Exception as error:
+        found = f"run lengths that cannot be decoded ({type(error).__name__})"
+        raise _refused(name, found, "undamaged pixels") from error
+
+
+def _packed(header: Dataset, data: bytes, frames: int, name: str) -> Iterator[bytes]:
+    """The frames' compressed bytes: PS3.5 A.4."""
+    tables = (value_of(header, "ExtendedOffsetTable"), value_of(header, "ExtendedOffsetTableLengths"))
+    try:
+        found = list(generate_frames(data, number_of_frames=frames, extended_offsets=tables if all(tables) else None))
+    except Exception as error:
+        what = f"compressed frames that cannot be told apart ({type(error).__name__})"
+        raise _refused(name, what, "undamaged pixels") from error
+    if len(found) < frames:
+        raise _refused(name, f"{len(found):,} compressed frames", f"{frames:,}")
+    return iter(found[:frames])
+
+
+def _refused(name: str, found: str, needed: str) -> InputError:
+    return InputError(name, found=found, needed=needed, remedy="send or copy the series again")

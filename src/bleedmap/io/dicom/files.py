@@ -1,0 +1,300 @@
+"""DICOM files in a folder or a zip, told by their content; a zip's members are read in memory, never written out."""
+
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+
+from bleedmap.errors import InputError
+from bleedmap.io.dicom.header import DamagedError, is_directory, looks_like_dicom, parse, text
+
+MOST_FILES = 20_000
+MOST_FILE_BYTES = 700 << 20  # a multi-frame scan of 1,300 slices of 512 × 512
+MOST_ZIP_BYTES = 8 << 30  # all members together, inflated
+MOST_RATIO = 250  # inflated to packed; scans reach 10, a flat picture 1,000, but none of the sizes below
+_LARGE_MEMBER, _LARGE_ZIP = 16 << 20, 256 << 20
+_HEADER_BYTES = (1 << 18, 1 << 26)  # read at first, and where the header is longer
+_START_BYTES = 140
+_ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for gigabytes of dictionary
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file's bytes are: a path, or a member of the zip at that path."""
+
+    path: Path
+    member: zipfile.ZipInfo | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages; a member's name is a stranger's text."""
+        if self.member is None:
+            return str(self.path)
+        return f"{self.path}: {''.join(one if one.isprintable() else '?' for one in self.member.filename[:200])}"
+
+
+@dataclass(frozen=True, eq=False)
+class DicomFile:
+    """One DICOM instance: its place, and its header without pixels."""
+
+    place: Place
+    header: Dataset
+
+    @property
+    def study(self) -> str:
+        """Study Instance UID."""
+        return text(self.header, "StudyInstanceUID") or ""
+
+    @property
+    def series(self) -> str:
+        """Series Instance UID."""
+        return text(self.header, "SeriesInstanceUID") or ""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A DICOM file that could not be read, and why, in a clause."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class DicomFound:
+    """What a folder, zip or file holds.
+
+    Attributes:
+        path: as given.
+        files: every DICOM instance, in the order of the names.
+        unreadable: files that begin as DICOM but are damaged.
+        strangers: how many files are something else, DICOMDIR among them.
+        zips: how many zips lay inside; they are not opened.
+    """
+
+    path: Path
+    files: tuple[DicomFile, ...]
+    unreadable: tuple[Unreadable, ...]
+    strangers: int
+    zips: int
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """Study Instance UIDs, each once."""
+        return tuple(dict.fromkeys(file.study for file in self.files))
+
+
+Read = Callable[[Place, int], bytes]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Read]:
+    """Yield read(place, most): the first `most` bytes of a file or member below `path`, fewer where it ends before.
+
+    It raises DamagedError where they cannot be read.
+    """
+    if _is_zip(path):
+        with _open_zip(path) as archive:
+            yield lambda place, most: _read_member(archive, place, most)
+    else:
+        yield _read_file
+
+
+def _read_file(place: Place, most: int) -> bytes:
+    try:
+        with place.path.open("rb") as stream:
+            return stream.read(min(most, os.fstat(stream.fileno()).st_size))
+    except OSError as error:
+        raise DamagedError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _read_member(archive: zipfile.ZipFile, place: Place, most: int) -> bytes:
+    try:
+        if place.member is None or place.member.compress_type not in _ZIP_METHODS:
+            raise DamagedError("packed by a method other than 'deflate'")
+        with archive.open(place.member) as stream:
+            return stream.read(min(most, place.member.file_size + 1))
+    except RuntimeError as error:  # zipfile's way to ask for a password
+        raise DamagedError("encrypted in the zip") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
+        raise DamagedError(f"damaged in the zip ({type(error).__name__})") from error
+
+
+def _is_zip(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in _ZIP_MARKS
+    except OSError:
+        return False
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, MemoryError) as error:
+        raise _refused(path, f"is a damaged zip ({type(error).__name__})", "a whole zip", "copy it again") from error
+    try:
+        _check_sizes(path, archive.infolist())
+    except InputError:
+        archive.close()
+        raise
+    return archive
+
+
+def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse what inflates beyond measure, by the directory; what lies about its size is cut there when read."""
+    total = sum(one.file_size for one in members)
+    packed = min(sum(one.compress_size for one in members), path.stat().st_size)  # members may overlap
+    factors = [one.file_size / max(one.compress_size, 1) for one in members if one.file_size > _LARGE_MEMBER]
+    factors += [total / max(packed, 1)] if total > _LARGE_ZIP else []
+    worst = max(factors, default=0.0)
+    if total > MOST_ZIP_BYTES or worst > MOST_RATIO:
+        found = f"a zip that inflates to {total / 2**20:,.0f} MiB, by a factor of up to {worst:,.0f}"
+        needed = f"at most {MOST_ZIP_BYTES >> 20:,} MiB and a factor of {MOST_RATIO}"
+        raise _refused(path, found, needed, "unpack it yourself if you trust it, and give the folder")
+    if len(members) > MOST_FILES:
+        raise _too_many(path, f"{len(members):,}")
+
+
+def scan(path: Path) -> DicomFound:
+    """Read the headers of a folder (with those below it), a zip, or one file.
+
+    Raises:
+        InputError: no such path, no DICOM in it, too many files, or a zip that inflates beyond measure.
+    """
+    if not path.exists():
+        raise _refused(path, "no such file or folder", "a folder, zip or file of DICOM", "check the path")
+    files: list[DicomFile] = []
+    unreadable: list[Unreadable] = []
+    strangers = zips = 0
+    with opened(path) as read:
+        for place in _places(path):
+            try:
+                start = read(place, _START_BYTES)
+                if looks_like_dicom(start):
+                    file = DicomFile(place, _header(place, read))
+                    if is_directory(file.header):
+                        strangers += 1
+                    else:
+                        files.append(file)
+                else:
+                    strangers += 1
+                    zips += start[:4] in _ZIP_MARKS
+            except DamagedError as error:
+                unreadable.append(Unreadable(place.name, str(error)))
+    if not files:
+        raise _nothing(path, unreadable, strangers, zips)
+    return DicomFound(path, tuple(files), tuple(unreadable), strangers, zips)
+
+
+def _header(place: Place, read: Read) -> Dataset:
+    """The header, from as few bytes as it takes."""
+    error: DamagedError | None = None
+    for most in _HEADER_BYTES:
+        data = read(place, most)
+        try:
+            header, ended = parse(data, pixels=False, most=most)
+            if ended or len(data) < most:
+                return header
+        except DamagedError as why:
+            error = why
+            if len(data) < most:
+                break
+    raise error or DamagedError(f"a header of more than {_HEADER_BYTES[-1] >> 20} MiB")
+
+
+def read_whole(place: Place, read: Read) -> Dataset:
+    """A file with its pixels.
+
+    Raises:
+        InputError: too large, or damaged.
+    """
+    try:
+        data = read(place, MOST_FILE_BYTES + 1)
+        if len(data) > MOST_FILE_BYTES:
+            raise DamagedError(f"holds more than {MOST_FILE_BYTES >> 20} MiB")
+        return parse(data, pixels=True, most=MOST_FILE_BYTES)[0]
+    except DamagedError as error:
+        raise InputError(
+            place.name, found=str(error), needed="a whole DICOM file", remedy="send or copy the series again"
+        ) from error
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a folder has a DICOM file anywhere, by its content; it stops at the first."""
+    for inside, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(inside, name)
+            if _regular(file) is None:
+                continue
+            with suppress(OSError), file.open("rb") as stream:
+                if looks_like_dicom(stream.read(_START_BYTES)):
+                    return True
+    return False
+
+
+def _places(path: Path) -> Iterator[Place]:
+    """Every file once, in the order of the names; links to files are followed, special files passed by."""
+    if not path.is_dir():
+        if _is_zip(path):
+            with zipfile.ZipFile(path) as archive:
+                yield from (Place(path, one) for one in archive.infolist() if not one.is_dir())
+        elif path.is_file():
+            yield Place(path)
+        return
+    seen = set()
+    for folder, folders, names in os.walk(path):  # does not follow links to folders
+        folders.sort()
+        for name in sorted(names):
+            file = Path(folder, name)
+            real = _regular(file)
+            if real is None or real in seen:
+                continue
+            seen.add(real)
+            if len(seen) > MOST_FILES:
+                raise _too_many(path, f"more than {MOST_FILES:,}")
+            yield Place(file)
+
+
+def _regular(path: Path) -> Path | None:
+    """Where a path leads, if to a plain file: a pipe would wait for ever, a link may run in a circle."""
+    try:
+        real = path.resolve()
+        return real if stat.S_ISREG(real.stat().st_mode) else None
+    except (OSError, RuntimeError):
+        return None
+
+
+def _nothing(path: Path, unreadable: list[Unreadable], strangers: int, zips: int) -> InputError:
+    needed = "DICOM files of a head CT"
+    if unreadable:
+        others = f", as are {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
+        where, why = unreadable[0].name, unreadable[0].reason
+        return _refused(where, f"{why}{others}", needed, "send or copy the study again")
+    inside = f"; {zips} zip inside is not opened" if zips else ""
+    if path.is_dir() or _is_zip(path):
+        found = f"holds no DICOM file ({strangers:,} of another kind){inside}" if strangers else "is empty"
+        return _refused(
+            path,
+            found,
+            needed,
+            "give the folder that holds the study, or JPEG or PNG slices" if not zips else "give that zip",
+        )
+    return _refused(path, "is not a DICOM file", needed, "give a DICOM file, a folder or zip of them, or NIfTI")
+
+
+def _too_many(path: Path, count: str) -> InputError:
+    return _refused(path, f"holds {count} files", f"at most {MOST_FILES:,}", "give the folder of one study")
+
+
+def _refused(subject: Path | str, found: str, needed: str, remedy: str) -> InputError:
+    return InputError(subject, found=found, needed=needed, remedy=remedy)

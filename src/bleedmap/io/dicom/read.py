@@ -1,0 +1,189 @@
+"""A CT series from DICOM: `scan` says what is there, `read_series` chooses one and reads it, in HU on an exact grid."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from bleedmap.arrays import FloatArray
+from bleedmap.errors import BleedmapError, InputError
+from bleedmap.geometry import PlaneTurn
+from bleedmap.io.dicom.acquisition import acquisition_of, stated_tilt_deg
+from bleedmap.io.dicom.choose import choose
+from bleedmap.io.dicom.decode import FrameDecoder
+from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, opened, read_whole, scan
+from bleedmap.io.dicom.header import quiet, settle, text
+from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, hu_planes
+from bleedmap.io.dicom.planes import Plane
+from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.io.dicom.stack import in_order, notes_on, standard_turn, stored_grid, turned
+from bleedmap.volume import Volume
+
+__all__ = ["DicomFound", "read_series", "scan"]
+
+MOST_VOLUME_BYTES = 1_200_000_000  # in float32: 1,144 slices of 512 × 512
+
+
+def _silent(slices: int) -> None:
+    pass
+
+
+def read_series(
+    found: DicomFound,
+    *,
+    study: str | None = None,
+    series: int | None = None,
+    advance: Callable[[int], None] = _silent,
+) -> DicomSeries:
+    """Choose the series worth reading, and read it.
+
+    Pixels compressed as JPEG, JPEG-LS or JPEG 2000 are decoded in a child process that ends with this call.
+
+    Args:
+        found: as `scan` gives it.
+        study: Study Instance UID, where there are several with CT images.
+        series: series number, in place of the one that would be chosen.
+        advance: called with the number of slices read since the last call.
+
+    Raises:
+        InputError: nothing fits, or what was chosen cannot be read or placed exactly; with figures.
+    """
+    with quiet(), opened(found.path) as read, FrameDecoder() as decoder:
+        chosen = choose(found, study=study, series=series)
+        _check_patient(found, chosen.planes)
+        places = in_order(chosen.planes)
+        _check_size(found, places)
+        planes, doubled = _without_doubles(places, read, decoder)
+        grid = stored_grid(planes)
+        turn = standard_turn(grid)
+        hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
+        first = planes[0]
+        notes = [*chosen.notes, *doubled, *notes_on(grid, planes, stated_tilt_deg(first))]
+        notes += [*_rescale_note(planes), *pixel_note]
+        headers = tuple(dict.fromkeys(plane.file for plane in planes))
+        for file in headers:
+            settle(file.header)
+        return DicomSeries(
+            volume=_volume(found, hu, planes, turn),
+            turn=turn,
+            headers=tuple(file.header for file in headers),
+            frames=None if first.frame is None else tuple(plane.frame or 0 for plane in planes),
+            acquisition=acquisition_of(first),
+            notes=tuple(notes),
+            choice=chosen.choice,
+        )
+
+
+def _volume(found: DicomFound, hu: FloatArray, planes: Sequence[Plane], turn: PlaneTurn) -> Volume:
+    try:
+        return Volume(hu, turned(stored_grid(planes), turn, planes[0].rows, planes[0].columns))
+    except BleedmapError as error:
+        raise InputError(found.path, found=error.found, needed=error.needed, remedy=error.remedy) from error
+
+
+def _rescale_note(planes: Sequence[Plane]) -> list[str]:
+    """Scanners rescale all slices of a series alike: one that differs may be damaged, and its HU wrong."""
+    counts = Counter(plane.rescale for plane in planes)
+    (usual, most), *others = counts.most_common()
+    if not others or usual is None:
+        return []
+    other = next(one for one, _ in others)
+    was = "none" if other is None else f"slope {other.slope:g}, intercept {other.intercept:g}"
+    return [
+        f"The rescale to HU differs from slice to slice: slope {usual.slope:g}, intercept {usual.intercept:g} on "
+        f"{most} of {len(planes)}, elsewhere {was}; each slice was rescaled by its own, look at them."
+    ]
+
+
+def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:
+    """Images of two people in one series are never read as one head; their names stay unsaid."""
+    people = {text(plane.file.header, "PatientID") for plane in planes}
+    if len(people) > 1:
+        raise InputError(
+            found.path,
+            found=f"the chosen series holds images of {len(people)} patient IDs",
+            needed="one patient",
+            remedy="export the study again, or put the patients' files into folders of their own",
+        )
+
+
+def _check_size(found: DicomFound, places: Sequence[Sequence[Plane]]) -> None:
+    first = places[0][0]
+    size = 4 * len(places) * first.rows * first.columns
+    if size > MOST_VOLUME_BYTES:
+        raise InputError(
+            found.path,
+            found=f"{len(places):,} slices of {first.rows} × {first.columns} pixels, {size / 1e9:.2f} GB in memory",
+            needed=f"at most {MOST_VOLUME_BYTES / 1e9:.1f} GB",
+            remedy="give a series of thicker slices",
+        )
+
+
+def _hu_of(planes: Sequence[Plane], read: Read, decoder: FrameDecoder) -> Iterator[tuple[Plane, HuPlane]]:
+    """Each plane in HU; every file is read once."""
+    by_file: dict[DicomFile, list[Plane]] = {}
+    for plane in planes:
+        by_file.setdefault(plane.file, []).append(plane)
+    for file, wanted in by_file.items():
+        yield from hu_planes(read_whole(file.place, read), wanted, decoder)
+
+
+def _without_doubles(
+    places: Sequence[Sequence[Plane]], read: Read, decoder: FrameDecoder
+) -> tuple[tuple[Plane, ...], list[str]]:
+    """One plane for each place, and a note on those left out.
+
+    Raises:
+        InputError: planes at one place that differ in their pixels, or planes at two places with one UID.
+    """
+    left_out = 0
+    for place in places:
+        if len(place) > 1:
+            (first, kept), *others = _hu_of(place, read, decoder)
+            for other, hu in others:
+                if not np.array_equal(kept.hu, hu.hu):
+                    raise _different(first, other, np.abs(kept.hu - hu.hu))
+            left_out += len(others)
+    planes = tuple(place[0] for place in places)
+    if planes[0].frame is None:
+        uids = [text(plane.file.header, "SOPInstanceUID") for plane in planes]
+        if len(set(uids)) < len(uids):
+            raise InputError(
+                planes[0].file.place.path,
+                found=f"{len(uids) - len(set(uids)) + 1} different slices with one SOP Instance UID",
+                needed="a UID for each, which results refer to",
+                remedy="export or anonymise the study again",
+            )
+    if not left_out:
+        return planes, []
+    plural = "slices were" if left_out > 1 else "slice was"
+    return planes, [f"{left_out} doubled {plural} left out: same place, same pixels."]
+
+
+def _different(one: Plane, other: Plane, apart_hu: FloatArray) -> InputError:
+    return InputError(
+        other.name,
+        found=f"a slice at the place of another ({one.file.place.path.name}, {one.position_mm[2]:.2f} mm): "
+        f"{int((apart_hu > 0).sum()):,} of {apart_hu.size:,} pixels differ, by up to {apart_hu.max():,.0f} HU",
+        needed="one slice at each place",
+        remedy="export the passes over the head as series of their own",
+    )
+
+
+def _read_hu(
+    planes: Sequence[Plane], turn: PlaneTurn, read: Read, decoder: FrameDecoder, advance: Callable[[int], None]
+) -> tuple[FloatArray, list[str]]:
+    """(slice, row, column) in the standard view, and a note on what was outside the field of view."""
+    rows, columns = planes[0].rows, planes[0].columns
+    hu = np.empty((len(planes), *((columns, rows) if turn.transpose else (rows, columns))), np.float32)
+    at = {plane: index for index, plane in enumerate(planes)}
+    outside, lowest_hu = 0, AIR_HU
+    for plane, one in _hu_of(planes, read, decoder):
+        hu[at[plane]] = turn.apply(one.hu)
+        outside, lowest_hu = outside + one.outside, min(lowest_hu, one.lowest_hu)
+        advance(1)
+    if not outside:
+        return hu, []
+    share = 100 * outside / hu.size
+    was = f"padding, or as low as {lowest_hu:,.0f} HU" if lowest_hu < AIR_HU else "padding"
+    return hu, [f"{outside:,} pixels ({share:.1f} %) outside the field of view ({was}) were set to {AIR_HU:,.0f} HU."]

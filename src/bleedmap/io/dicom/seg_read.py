@@ -1,0 +1,236 @@
+"""A reference mask from a DICOM SEG object: its hemorrhage, frame by frame, on the slices of the series that it is of.
+
+Segmentation: PS3.3 C.8.20; a frame's segment, source and place: C.8.20.3.1, C.7.6.16.2.6, C.7.6.16.2.3. A frame goes to
+the slice that it refers to by SOP instance, else to the slice at its place; a frame that fits neither is an error.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SegmentationStorage,
+)
+
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
+from bleedmap.errors import InputError
+from bleedmap.io.dicom.files import Place, opened, read_whole
+from bleedmap.io.dicom.header import first_item, integer, items, numbers, quiet, text
+from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.io.dicom.source import stored_planes
+
+SEGMENTATIONS = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")  # the second: label maps
+MOST_BYTES = 1_200_000_000  # of all frames, a byte a pixel
+WITHIN_MM = 0.1  # of a frame's first pixel from its slice's: positions are stored rounded
+_COSINE = 1e-3  # largest difference of a direction cosine
+_SPACING = 0.01  # and of a pixel spacing, relative
+_HALF = 0.5  # of a FRACTIONAL segmentation's scale: marked from here on
+_SYNTAXES = (
+    ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless,
+)  # fmt: skip
+_HEMORRHAGE = re.compile(
+    r"ha?emorr?h|ha?ematom|bleed|blutung|(?<![a-z])(ich|edh|sdh|sah|iph|ivh)(?![a-z])", re.IGNORECASE
+)
+_BESIDE = re.compile(r"o?edema|peri-?ha?em", re.IGNORECASE)  # what surrounds a hematoma
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A SEG object.
+
+    Attributes:
+        path: of its file.
+        header: all of it but the pixels' meaning.
+        frames: (frame, row, column) as stored.
+        labels: of all segments, by number.
+        hemorrhage: numbers of the segments that mean hemorrhage.
+    """
+
+    path: Path
+    header: Dataset
+    frames: AnyArray
+    labels: dict[int, str]
+    hemorrhage: tuple[int, ...]
+
+    @property
+    def series(self) -> frozenset[str]:
+        """Series Instance UIDs that it refers to; empty where it names none."""
+        named = (text(one, "SeriesInstanceUID") for one in items(self.header, "ReferencedSeriesSequence"))
+        return frozenset(one for one in named if one)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it."""
+        notes = []
+        others = [label for number, label in self.labels.items() if number not in self.hemorrhage]
+        if others:
+            notes.append(f"Segments that are no hemorrhage were left out: {', '.join(others[:8])}.")
+        kinds = {text(one, "SegmentAlgorithmType") for one in items(self.header, "SegmentSequence")}
+        if "AUTOMATIC" in kinds:
+            notes.append("The SEG object says that a program outlined it: this compares two programs.")
+        return tuple(notes)
+
+    def on(self, series: DicomSeries) -> BoolArray:
+        """Its hemorrhage, all segments united.
+
+        Returns:
+            (slice, row, column) bool in the series' standard view.
+
+        Raises:
+            InputError: frames that are not on the series' slices, pixel for pixel.
+        """
+        slices = _Slices(series, self.path)
+        frame_of_reference = text(self.header, "FrameOfReferenceUID")
+        if not self.series and frame_of_reference != text(series.headers[0], "FrameOfReferenceUID"):
+            raise self._unfit("names no series, and another frame of reference", "the series that it outlines")
+        stored = np.zeros((len(series.volume.grid), *slices.shape), np.bool_)
+        shared = first_item(self.header, "SharedFunctionalGroupsSequence")
+        astray = 0
+        for own, frame in zip(items(self.header, "PerFrameFunctionalGroupsSequence"), self.frames, strict=True):
+            marked = self._marked(_Groups(own, shared), frame)
+            if not marked.any():
+                continue
+            index = slices.index(_Groups(own, shared), marked.shape)
+            if index is None:
+                astray += 1
+            else:
+                stored[index] |= marked
+        if astray:
+            raise self._unfit(
+                f"{astray} marked frame{'s lie' if astray > 1 else ' lies'} on no slice of the series",
+                f"frames within {WITHIN_MM} mm of the series' {len(stored)} slices",
+            )
+        return np.ascontiguousarray(series.turn.apply(stored))
+
+    def _marked(self, groups: "_Groups", frame: AnyArray) -> BoolArray:
+        kind = text(self.header, "SegmentationType")
+        if kind == "LABELMAP":
+            return np.isin(frame, self.hemorrhage)
+        number = integer(groups.item("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+        if number not in self.hemorrhage:
+            return np.zeros(frame.shape, np.bool_)
+        if kind == "FRACTIONAL":
+            return np.asarray(frame >= _HALF * (integer(self.header, "MaximumFractionalValue") or 255), np.bool_)
+        return np.asarray(frame > 0, np.bool_)
+
+    def _unfit(self, found: str, needed: str) -> InputError:
+        return _unfit(self.path, found, needed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """A frame's functional groups: its own, else those that all share."""
+
+    own: Dataset
+    shared: Dataset
+
+    def item(self, keyword: str) -> Dataset:
+        return next(iter(self.all(keyword)), Dataset())
+
+    def all(self, keyword: str) -> tuple[Dataset, ...]:
+        return items(self.own, keyword) or items(self.shared, keyword)
+
+
+class _Slices:
+    """A series' slices as stored, to be found by reference or place."""
+
+    def __init__(self, series: DicomSeries, path: Path) -> None:
+        _, rows, columns = series.volume.hu.shape
+        self._path = path
+        self.shape = (columns, rows) if series.turn.transpose else (rows, columns)
+        self._positions, self._cosines, self._spacing = stored_planes(series.volume.grid, (rows, columns), series.turn)
+        frames = series.frames or [None] * len(series.volume.grid)
+        uids = [text(series.header_of(index), "SOPInstanceUID") for index in range(len(frames))]
+        self._named = {key: index for index, key in enumerate(zip(uids, frames, strict=True))}
+
+    def index(self, groups: _Groups, shape: tuple[int, ...]) -> int | None:
+        """The slice that a frame is on, None where there is none at its place."""
+        if shape != self.shape:
+            raise self._off(f"frames of {shape[0]} × {shape[1]} pixels", f"{self.shape[0]} × {self.shape[1]}")
+        self._check_directions(groups)
+        position = numbers(groups.item("PlanePositionSequence"), "ImagePositionPatient", 3)
+        named = self._by_reference(groups)
+        if not position:
+            return named
+        apart_mm = np.linalg.norm(self._positions - np.array(position), axis=1)
+        nearest = int(apart_mm.argmin())
+        if named is not None and apart_mm[named] > WITHIN_MM:
+            raise self._off(
+                f"a frame that refers to slice {named + 1} lies {apart_mm[named]:.2f} mm from it",
+                f"frames within {WITHIN_MM} mm of their slices, pixel for pixel",
+            )
+        return nearest if apart_mm[nearest] <= WITHIN_MM else None
+
+    def _by_reference(self, groups: _Groups) -> int | None:
+        sources = [
+            source
+            for derivation in groups.all("DerivationImageSequence")
+            for source in items(derivation, "SourceImageSequence")
+        ]
+        if len(sources) != 1:
+            return None
+        uid, frame = text(sources[0], "ReferencedSOPInstanceUID"), integer(sources[0], "ReferencedFrameNumber")
+        return self._named.get((uid, frame), self._named.get((uid, None)))
+
+    def _check_directions(self, groups: _Groups) -> None:
+        cosines = numbers(groups.item("PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+        spacing = numbers(groups.item("PixelMeasuresSequence"), "PixelSpacing", 2)
+        if cosines and _differ(cosines, self._cosines) > _COSINE:
+            raise self._off("frames whose rows or columns run another way", "the series' own orientation")
+        if spacing and _differ(np.divide(spacing, self._spacing), np.ones(2)) > _SPACING:
+            said = f"pixels of {spacing[0]:g} × {spacing[1]:g} mm"
+            raise self._off(said, f"{self._spacing[0]:g} × {self._spacing[1]:g} mm, the series' own")
+
+    def _off(self, found: str, needed: str) -> InputError:
+        return _unfit(self._path, found, needed)
+
+
+def _differ(one: AnyArray | tuple[float, ...], other: DoubleArray) -> float:
+    return float(np.abs(np.asarray(one) - other).max())
+
+
+def _unfit(path: Path, found: str, needed: str) -> InputError:
+    return InputError(path, found=found, needed=needed, remedy="export the SEG object on the original series' own grid")
+
+
+def read_segmentation(path: Path) -> Segmented:
+    """Read a SEG object with its pixels.
+
+    Raises:
+        InputError: damaged, too large, or in an encoding that segmentations do not have.
+    """
+    with quiet(), opened(path) as read:
+        header = read_whole(Place(path), read)
+        count, per_frame = integer(header, "NumberOfFrames"), items(header, "PerFrameFunctionalGroupsSequence")
+        size = (count or 0) * (integer(header, "Rows") or 0) * (integer(header, "Columns") or 0)
+        syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
+        if count is None or count != len(per_frame) or not 0 < size <= MOST_BYTES or syntax not in _SYNTAXES:
+            raise _unreadable(path, f"{count} frames, {len(per_frame)} of them described, {size:,} pixels")
+        try:
+            frames = np.asarray(header.pixel_array).reshape(count, int(header.Rows), int(header.Columns))
+        except Exception as error:  # pydicom raises nearly anything on damaged pixels
+            raise _unreadable(path, f"pixels that cannot be read ({type(error).__name__})") from error
+        segments = {integer(one, "SegmentNumber") or 0: one for one in items(header, "SegmentSequence")}
+        labels = {number: text(one, "SegmentLabel") or "unnamed" for number, one in segments.items()}
+        meant = tuple(number for number, one in segments.items() if number and _is_hemorrhage(one))
+        return Segmented(path, header, frames, labels, meant)
+
+
+def _is_hemorrhage(segment: Dataset) -> bool:
+    label = text(segment, "SegmentLabel") or ""
+    words = [label, text(first_item(segment, "SegmentedPropertyTypeCodeSequence"), "CodeMeaning") or ""]
+    return not _BESIDE.search(label) and any(_HEMORRHAGE.search(one) for one in words)
+
+
+def _unreadable(path: Path, found: str) -> InputError:
+    return InputError(
+        path, found=found, needed="a whole DICOM segmentation: uncompressed, deflated or RLE, at most 1.2 GB of pixels",
+        remedy="export the SEG object again",
+    )  # fmt: skip

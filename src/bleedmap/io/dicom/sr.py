@@ -1,0 +1,191 @@
+"""Measurements as a DICOM structured report: Comprehensive 3D SR (PS3.3 A.35.13), TID 1500 (PS3.16), by highdicom."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.seg import Segmentation
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    LanguageOfContentItemAndDescendants,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
+
+from bleedmap import RESEARCH_ONLY, __version__
+from bleedmap.io.dicom import codes as words
+from bleedmap.io.dicom.certainty_sr import StudyCertainty, certainty_measurements, presence, study_volume
+from bleedmap.io.dicom.producer import NAME, REPORT_SERIES, RESEARCH, Producer
+from bleedmap.io.dicom.seg import LesionMeasure
+from bleedmap.io.dicom.source import as_it_is
+
+_PROBABILITY_IS = "Probabilities are the network's own per pixel; they are not a probability of disease."
+_PROBABILITIES_ARE = (
+    "Highest and mean probabilities are the network's own per pixel. Those of the study and of types were fitted on "
+    "patients that the network had not seen; on other scanners and patients they may not hold."
+)
+_WHOLE_STUDY = "Whole study"
+_ASCII = str.maketrans(
+    {"–": "-", "—": "-", "×": "x", "·": "-", "…": "...", "’": "'", "°": " deg", "≥": ">=", "≤": "<="}
+)
+
+
+def measurement_report(
+    segmentation: Segmentation,
+    lesions: Sequence[LesionMeasure],
+    producer: Producer,
+    *,
+    highest_probability: float,
+    remarks: Sequence[str] = (),
+    certainty: StudyCertainty | None = None,
+) -> Comprehensive3DSR:
+    """What was found: hemorrhage detected or not, its volume, and a measurement group for each segment.
+
+    It is complete, unverified and preliminary; it refers to the segments and, through them, to the source series.
+
+    Args:
+        segmentation: from `dicom_seg.mask_segmentation`, with the same lesions; patient and study are taken from it.
+        lesions: none for a negative study.
+        producer: what made it.
+        highest_probability: of any voxel of the study, 0 to 1.
+        remarks: sentences for the reader: what input checks and reading had to say. Written in ASCII.
+        certainty: how sure the program is; where it abstains, the report says neither 'detected' nor 'not detected'.
+    """
+    groups: list[MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations] = [
+        _whole_study(lesions, highest_probability, producer, certainty),
+        *(_lesion(number, lesion, segmentation) for number, lesion in enumerate(lesions, 1)),
+    ]
+    report = MeasurementReport(
+        observation_context=_observer(producer),
+        procedure_reported=words.HEAD_CT,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept(*words.ENGLISH)),
+    )
+    for remark in (RESEARCH_ONLY, _PROBABILITY_IS if certainty is None else _PROBABILITIES_ARE, *remarks):
+        report[0].ContentSequence.append(
+            TextContentItem(words.COMMENT, _ascii(remark), relationship_type=RelationshipTypeValues.CONTAINS)
+        )
+    with as_it_is():  # a patient's identity is copied as it is
+        result = Comprehensive3DSR(
+            evidence=[segmentation, *_sources(segmentation)],
+            content=report,
+            series_instance_uid=producer.new_uid(),
+            series_number=REPORT_SERIES,
+            series_description=f"{NAME}: {_verdict(bool(lesions), certainty)}, {RESEARCH}",
+            sop_instance_uid=producer.new_uid(),
+            instance_number=1,
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            specific_character_set=None,
+            coding_schemes=[CodingSchemeIdentificationItem(words.OWN_SCHEME, NAME, responsible_organization=NAME)],
+            **producer.equipment(),
+        )
+        # highdicom takes the first evidence for the scanner's image; only its entry for itself is true.
+        result.ContributingEquipmentSequence = result.ContributingEquipmentSequence[-1:]
+        producer.sign(result, segmentation)
+    return result
+
+
+def _verdict(found: bool, certainty: StudyCertainty | None) -> str:
+    if certainty is None:
+        return "hemorrhage detected" if found else "hemorrhage not detected"
+    return "no verdict" if certainty.abstained else "bleed marked" if found else "no bleed marked"
+
+
+def _whole_study(
+    lesions: Sequence[LesionMeasure], highest_probability: float, producer: Producer, certainty: StudyCertainty | None
+) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501. It names no finding: a reader that skips the evaluation must not take 'not detected' for one."""
+    volume_ml = sum(one.volume_ml for one in lesions)
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(producer.new_uid(), _WHOLE_STUDY),
+        algorithm_id=AlgorithmIdentification(NAME, __version__, parameters=producer.parameters),
+        finding_sites=[FindingSite(words.BRAIN)],
+        qualitative_evaluations=[presence(bool(lesions), certainty)],
+        measurements=[
+            study_volume(volume_ml, certainty),
+            _probability(highest_probability, words.MAXIMUM),
+            *certainty_measurements(volume_ml, certainty),
+        ],
+    )
+
+
+def _lesion(
+    number: int, lesion: LesionMeasure, segmentation: Segmentation
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """TID 1411; the tracking identifier is the segment's, and the algorithm's parameters are the whole study's."""
+    segment = segmentation.SegmentSequence[number - 1]
+    series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(segment.TrackingUID, segment.TrackingID),
+        referenced_segment=ReferencedSegment(
+            segmentation.SOPClassUID,
+            segmentation.SOPInstanceUID,
+            segment_number=number,
+            source_series=SourceSeriesForSegmentation(series),
+        ),
+        finding_category=words.ABNORMAL_STRUCTURE,
+        finding_type=words.HEMORRHAGE,
+        finding_sites=[FindingSite(words.BRAIN)],
+        algorithm_id=AlgorithmIdentification(NAME, __version__),
+        measurements=list(_measurements(lesion)),
+    )
+
+
+def _measurements(lesion: LesionMeasure) -> Iterator[Measurement]:
+    yield Measurement(words.VOLUME, round(lesion.volume_ml, 3), words.MILLILITRE)
+    if lesion.mean_hu is not None:
+        yield Measurement(words.ATTENUATION, round(lesion.mean_hu, 1), words.HOUNSFIELD, derivation=words.MEAN)
+    if lesion.longest_axial_mm is not None:
+        yield Measurement(words.LONG_AXIS, round(lesion.longest_axial_mm, 1), words.MILLIMETRE)
+    yield _probability(lesion.mean_probability, words.MEAN)
+    yield _probability(lesion.highest_probability, words.MAXIMUM)
+
+
+def _probability(value: float, derivation: Code) -> Measurement:
+    return Measurement(words.PROBABILITY, round(100 * value, 2), words.PERCENT, derivation=derivation)
+
+
+def _observer(producer: Producer) -> ObservationContext:
+    """The program with its network observes: TID 1004. No person has looked."""
+    device = DeviceObserverIdentifyingAttributes(
+        producer.device_uid, name=f"{NAME} {__version__}", manufacturer_name=NAME, model_name=producer.network,
+        serial_number=producer.serial,
+    )  # fmt: skip
+    return ObservationContext(ObserverContext(codes.DCM.Device, device))
+
+
+def _sources(segmentation: Segmentation) -> Iterator[Dataset]:
+    """The source instances as evidence: PS3.3 C.17.2."""
+    (series,) = segmentation.ReferencedSeriesSequence
+    for reference in series.ReferencedInstanceSequence:
+        source = Dataset()
+        source.StudyInstanceUID, source.SeriesInstanceUID = segmentation.StudyInstanceUID, series.SeriesInstanceUID
+        source.SOPClassUID, source.SOPInstanceUID = reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID
+        yield source
+
+
+def _ascii(text: str) -> str:
+    """Text that every character set holds."""
+    plain = unicodedata.normalize("NFKD", text.translate(_ASCII))
+    return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()

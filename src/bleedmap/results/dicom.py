@@ -1,0 +1,156 @@
+"""A study's DICOM results: segmentation, report and pictures of a DICOM series, as files for a PACS."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from bleedmap.arrays import ByteArray
+from bleedmap.io.dicom.capture import Capture, capture_series
+from bleedmap.io.dicom.producer import Producer, write_dicom
+from bleedmap.io.dicom.seg import LesionMeasure, mask_segmentation, probability_segmentation
+from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.io.dicom.sr import measurement_report
+from bleedmap.io.dicom.standard import parse_on_demand
+from bleedmap.postprocess import label_lesions
+from bleedmap.results.pictures import capture_pictures, words_height
+from bleedmap.results.tables import lesion_rows
+from bleedmap.study.result import Result
+from bleedmap.study.words import certainty_sentences
+from bleedmap.volume import Volume
+
+OWN_SEGMENTS = 20  # the largest lesions have a segment each; smaller ones share the last, so that viewers list few
+
+
+@dataclass(frozen=True, eq=False)
+class DicomResults:
+    """What a PACS takes, all of the source's study.
+
+    Attributes:
+        mask: BINARY segmentation; without a lesion one empty segment.
+        report: TID 1500.
+        captures: secondary captures, one a picture.
+        probability: FRACTIONAL segmentation, if asked for.
+    """
+
+    mask: Dataset
+    report: Dataset
+    captures: tuple[Dataset, ...]
+    probability: Dataset | None
+
+    def write(self, folder: Path) -> dict[str, str]:
+        """Write all into `folder`; return what each is -> its name there, the pictures as their folder.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        names = {"dicom_segmentation": "segmentation.dcm", "dicom_report": "report.dcm"}
+        write_dicom(folder / names["dicom_segmentation"], self.mask)
+        write_dicom(folder / names["dicom_report"], self.report)
+        if self.probability is not None:
+            names["dicom_probability"] = "probability.dcm"
+            write_dicom(folder / names["dicom_probability"], self.probability)
+        names["dicom_pictures"] = "pictures"
+        for number, picture in enumerate(self.captures, 1):
+            write_dicom(folder / names["dicom_pictures"] / f"{number:04d}.dcm", picture)
+        return names
+
+
+def write_dicom_results(
+    folder: Path, result: Result, series: DicomSeries, *, fractional: bool = False
+) -> dict[str, str]:
+    """Make the DICOM results of a study now and write them; return what each is -> its name in `folder`.
+
+    Raises:
+        InputError: as `dicom_results`.
+        OutputError: they cannot be written.
+    """
+    captures = [_placed(result.volume, index, picture) for index, picture in capture_pictures(result)]
+    made = dicom_results(result, series, captures, fractional=fractional, made_at=datetime.now())
+    return made.write(folder)
+
+
+def _placed(volume: Volume, index: int, picture: ByteArray) -> Capture:
+    """A picture with its scale and the corner where the slice begins beneath the words."""
+    (_, rows, columns), (_, row_mm, column_mm) = volume.hu.shape, volume.grid.spacing_mm
+    height, width, _ = picture.shape
+    strip = words_height(width)
+    pixel_mm = (rows * row_mm / (height - 2 * strip), columns * column_mm / width)
+    return Capture(picture, index, pixel_mm, (strip, 0))
+
+
+def dicom_results(
+    result: Result,
+    series: DicomSeries,
+    captures: Sequence[Capture],
+    *,
+    fractional: bool = False,
+    made_at: datetime,
+    new_uid: Callable[[], str] = generate_uid,
+) -> DicomResults:
+    """The DICOM results of a study that was read from DICOM; a negative one has them too.
+
+    Args:
+        result: the segmented study.
+        series: its `dicom`.
+        captures: pictures for the secondary-capture series.
+        fractional: whether to add the probability as a FRACTIONAL segmentation, a byte a pixel.
+        made_at: the moment that all of them carry.
+        new_uid: gives a new UID at each call.
+
+    Raises:
+        InputError: the series' headers lack the UIDs that a reference needs.
+    """
+    parse_on_demand()
+    producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid)
+    measures = lesion_measures(lesion_rows(result))
+    labels = label_lesions(result.mask.array, max(len(measures), 1))
+    mask = mask_segmentation(series, labels, measures, producer)
+    report = measurement_report(
+        mask,
+        measures,
+        producer,
+        highest_probability=result.findings.highest_probability,
+        remarks=[
+            *certainty_sentences(result.certainty),
+            *(f"Input check '{one.name}': {one.found}. {one.meaning}" for one in result.warnings),
+            *result.notes,
+        ],
+        certainty=result.certainty,
+    )
+    return DicomResults(
+        mask,
+        report,
+        tuple(capture_series(series, captures, producer)),
+        probability_segmentation(series, result.probability, producer) if fractional else None,
+    )
+
+
+def lesion_measures(rows: Sequence[dict[str, Any]]) -> tuple[LesionMeasure, ...]:
+    """Rows of the lesion table -> a measure for each segment: past `OWN_SEGMENTS` lesions the rest are one."""
+    own, rest = rows[:OWN_SEGMENTS], rows[OWN_SEGMENTS:]
+    measures = [
+        LesionMeasure(
+            f"Lesion {row['lesion']}", row["volume_ml"], row["mean_hu"], row["mean_probability"],
+            row["highest_probability"], row["longest_axial_diameter_mm"],
+        )
+        for row in own
+    ]  # fmt: skip
+    if rest:
+        pixels = np.array([row["pixels"] for row in rest], float)
+        measures.append(
+            LesionMeasure(
+                f"Lesions {rest[0]['lesion']} to {rest[-1]['lesion']}",
+                float(sum(row["volume_ml"] for row in rest)),
+                float(np.average([row["mean_hu"] for row in rest], weights=pixels)),
+                float(np.average([row["mean_probability"] for row in rest], weights=pixels)),
+                max(row["highest_probability"] for row in rest),
+                None,
+            )
+        )
+    return tuple(measures)

@@ -1,0 +1,189 @@
+"""A study's report: one HTML page that stands alone, to read on a screen or on paper. It runs no script."""
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from bleedmap import RESEARCH_ONLY, __version__
+from bleedmap.inference.predict import preprocessing_of
+from bleedmap.inference.weights import WeightsFile
+from bleedmap.io.files import written_whole
+from bleedmap.results.overlay import SCALE_START, draw_slice
+from bleedmap.results.pictures import lettered, shown_slices, slice_views
+from bleedmap.results.slice_chart import SliceChart, round_top, slice_chart
+from bleedmap.results.tables import geometry, lesion_rows
+from bleedmap.study.gate.check import Check
+from bleedmap.study.result import Result
+from bleedmap.study.words import (
+    OUTLINE_ALL_THE_SAME,
+    TYPES_ARE,
+    chance,
+    counted,
+    headline,
+    interval,
+    interval_is,
+    likelihood,
+    marked,
+    millilitres,
+    slice_line,
+    spans,
+    verdict,
+)
+
+_PICTURE_SIDE = 480  # pixels; the page shows them at about 300
+_JPEG_QUALITY = 88
+_VERDICTS = {"refusal": "refusal, overruled", "warning": "warning", "not known": "not known", "pass": "passed"}
+_FILTERS = {"ml": millilitres, "counted": counted, "chance": chance}
+_CARD = ".card.md"  # beside installed weights, under their name
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A slice on the page: the picture itself as a URI, its size in pixels, and its words."""
+
+    uri: str
+    width: int
+    height: int
+    number: int
+    marked: str
+    likelihood: str
+
+
+def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
+    """Write the page.
+
+    Args:
+        path: the .html file.
+        result: the segmented study; a negative one has a page too.
+        files: what each written file is -> its name, relative to the page.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    page = _page(result, files)
+    with written_whole(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def _page(result: Result, files: Mapping[str, str]) -> str:
+    return _template().render(
+        result=result, findings=result.findings, headline=headline(result.findings, result.certainty),
+        certainty=result.certainty, certainty_words=_certainty_words(result),
+        marked_slices=spans(index + 1 for index in result.findings.slices_with_lesion), lesions=lesion_rows(result),
+        attention=[one for one in _by_weight(result.checks) if one in result.warnings],
+        checks=_by_weight(result.checks), verdict_words=_VERDICTS,
+        pictures=_pictures(result),
+        volume_chart=_volume_chart(result), probability_chart=_probability_chart(result),
+        acquisition=_acquisition(result), geometry=geometry(result.volume.hu.shape, result.volume.grid),
+        settings=preprocessing_of(result.weights), scale_start=SCALE_START, card=model_card(result.weights),
+        files={what: (name, quote(name)) for what, name in files.items()},
+        research_only=RESEARCH_ONLY, version=__version__,
+    )  # fmt: skip
+
+
+@cache
+def _template() -> Template:
+    """Compiled once for all studies of a run."""
+    environment = Environment(
+        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= _FILTERS
+    return environment.get_template("study.html")
+
+
+def _certainty_words(result: Result) -> dict[str, str]:
+    """The sentences around the figures of certainty; {} without any."""
+    if result.certainty is None:
+        return {}
+    span_ml, coverage = result.certainty.volume_ml, result.certainty.coverage
+    return {
+        "verdict": verdict(result.findings, result.certainty),
+        "all_the_same": OUTLINE_ALL_THE_SAME,
+        "interval": "" if span_ml is None else interval(span_ml, coverage),
+        "interval_is": "" if span_ml is None else interval_is(coverage),
+        "types_are": TYPES_ARE,
+    }
+
+
+def _by_weight(checks: tuple[Check, ...]) -> list[Check]:
+    """What stands against the study first; else in their own order."""
+    return sorted(checks, key=lambda one: list(_VERDICTS).index(one.verdict))
+
+
+def _pictures(result: Result) -> list[_Picture]:
+    findings, chosen = result.findings, shown_slices(result)
+    pictures = []
+    for index, view in zip(chosen, slice_views(result, chosen), strict=True):
+        picture = lettered(draw_slice(view, side=_PICTURE_SIDE, threshold=result.threshold), view.sides)
+        stream = BytesIO()
+        picture.save(stream, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)  # thin red lines need whole colour
+        uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+        words = marked(findings, index), likelihood(findings, result.certainty, index)
+        pictures.append(_Picture(uri, picture.width, picture.height, index + 1, *words))
+    return pictures
+
+
+def _volume_chart(result: Result) -> SliceChart | None:
+    """mL in each slice; None where nothing was found."""
+    findings = result.findings
+    if not findings.found:
+        return None
+    voxel_ml = result.mask.grid.voxel_ml
+    values = [one.lesion_pixels * float(voxel) for one, voxel in zip(findings.slices, voxel_ml, strict=True)]
+    return slice_chart(values, _slice_words(result), top=round_top(max(values)))
+
+
+def _probability_chart(result: Result) -> SliceChart:
+    """Each slice's highest probability, the threshold, and the slice's own probability where there is one."""
+    values = [one.highest_probability for one in result.findings.slices]
+    curve = () if result.certainty is None else result.certainty.slices
+    return slice_chart(values, _slice_words(result), top=1.0, line=result.threshold, curve=curve)
+
+
+def _slice_words(result: Result) -> list[str]:
+    """For a pointer over a bar; the highest pixel is said wherever the line does not say it."""
+    lines = [slice_line(result.findings, result.certainty, index) for index in range(len(result.findings.slices))]
+    if result.certainty is None:
+        return lines
+    pixels = [f"highest pixel {one.highest_probability:.2f}" for one in result.findings.slices]
+    return [f"{line}, {pixel}" for line, pixel in zip(lines, pixels, strict=True)]
+
+
+def _acquisition(result: Result) -> list[tuple[str, str]]:
+    """What the files say about the scan, as (what, value)."""
+    scan = result.acquisition
+    contrast = "none given" if scan.contrast == "" else scan.contrast
+    facts: list[tuple[str, Any, str]] = [
+        ("Modality", scan.modality, ""), ("Description", scan.description, ""), ("Body part", scan.body_part, ""),
+        ("Image type", ", ".join(scan.image_type) or None, ""), ("Scanner", scan.scanner, ""),
+        ("Contrast agent", contrast, ""), ("Peak voltage", scan.kvp, " kV"), ("Kernel", scan.kernel, ""),
+        ("Age", scan.age_years, " years"), ("Slice thickness, as stated", scan.thickness_mm, " mm"),
+        ("Gantry tilt, as stated", scan.gantry_tilt_deg, "°"),
+    ]  # fmt: skip
+    return [
+        (what, f"{value:g}{unit}" if isinstance(value, float) else f"{value}{unit}")
+        for what, value, unit in facts
+        if value is not None
+    ]
+
+
+def model_card(weights: WeightsFile) -> tuple[str, ...]:
+    """What the card beside installed weights says of them: its first paragraph, and its limits. () without a card."""
+    path = weights.path.with_suffix(_CARD)
+    text = path.read_text("utf-8") if path.is_file() else ""
+    found = re.match(
+        rf"# Model card: {re.escape(weights.name)}\n+(?P<intro>.+?)\n\n.*^## Limits\n+(?P<limits>.+?)(?:\n\n|\Z)",
+        text, re.DOTALL | re.MULTILINE,
+    )  # fmt: skip
+    if found is None:
+        return ()
+    return tuple(" ".join(part.replace("**", "").split()) for part in (found["intro"], found["limits"]))

@@ -1,0 +1,151 @@
+"""A study's pictures: an overview sheet, and single slices for the report and for a PACS.
+
+All are drawn in the standard view, rows front to back and columns right to left, with the patient's sides on them.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bleedmap import RESEARCH_ONLY, __version__
+from bleedmap.arrays import ByteArray
+from bleedmap.geometry import SliceGrid
+from bleedmap.inference.predict import preprocessing_of
+from bleedmap.preprocess import head_frame_of
+from bleedmap.results.overlay import SliceView, draw_sheet, draw_slice, font
+from bleedmap.study.result import Result
+from bleedmap.study.words import headline, slice_line, verdict
+
+SHEET_SLICES = 24  # at most, on an overview
+NEGATIVE_SLICES = 8  # evenly spaced, where nothing was found
+BURNED_IN = f"Research only, not a medical device · bleedmap {__version__}"
+_CAPTURE_SIDE = 512  # pixels: smaller slices are enlarged by a whole number, so that words on them can be read
+_INK, _PAPER = (214, 216, 220), (0, 0, 0)
+_SIDES = (("R", "L"), ("A", "P"), ("F", "H"))  # along x, y, z of LPS, as viewers letter them
+_SOFT_HU, _EVERY = (5, 80), 4  # brain, blood and muscle; looked for on every fourth row and column
+_WHOLE = (slice(None), slice(None))
+
+
+def overview(result: Result) -> ByteArray:
+    """The sheet to look at first: the slices with lesions, or a few evenly spaced ones where there are none.
+
+    Returns:
+        RGB (row, column, 3) uint8.
+    """
+    chosen = shown_slices(result)
+    part = f" ({len(chosen)} shown)" if len(chosen) < len(result.findings.slices_with_lesion) else ""
+    title = f"{result.name}: {headline(result.findings, result.certainty)}{part}"
+    return draw_sheet(slice_views(result, chosen), title=title, footer=RESEARCH_ONLY, threshold=result.threshold)
+
+
+def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
+    """Pictures for a secondary-capture series: every slice with lesions, or a few evenly spaced where there are none.
+
+    Each slice is whole, on its own pixels (slices under 512 pixels enlarged by a whole number, oblong pixels made
+    square), between two lines of words: which slice and what is marked, 'no verdict' where there is none, and that this
+    is research.
+
+    Returns:
+        (slice index from 0, RGB (row, column, 3) uint8), feet to head, all of one size.
+    """
+    findings = result.findings
+    chosen = findings.slices_with_lesion or shown_slices(result)
+    said = verdict(findings, result.certainty)
+    before = f"{said}; " if said == "no verdict" else ""  # a picture may be looked at alone
+    pictures = []
+    for index in chosen:
+        (view,) = _views(result, [index], _WHOLE)
+        rows, columns = view.grey.shape
+        native = round(max(rows * view.row_over_column, columns))
+        picture = draw_slice(view, side=native * ceil(_CAPTURE_SIDE / native), threshold=result.threshold)
+        pictures.append((index, _between_words(lettered(picture, view.sides), before + view.caption, BURNED_IN)))
+    return pictures
+
+
+def shown_slices(result: Result) -> list[int]:
+    """The indices on the overview, evenly spaced: slices with lesions, or a few through the brain if none has."""
+    marked = result.findings.slices_with_lesion
+    if marked:
+        count = min(len(marked), SHEET_SLICES)
+        return [marked[place] for place in np.linspace(0, len(marked) - 1, count).round().astype(int)]
+    brain = _brain_slices(result)
+    count = min(len(brain), NEGATIVE_SLICES)
+    return [brain[int((part + 0.5) * len(brain) / count)] for part in range(count)]
+
+
+def _brain_slices(result: Result) -> list[int]:
+    """The slices with at least half as much soft tissue as the fullest one: neither neck nor vertex nor air."""
+    hu = result.volume.hu[:, ::_EVERY, ::_EVERY]
+    tissue = ((hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])).sum(axis=(1, 2))
+    return [int(index) for index in np.flatnonzero(2 * tissue >= tissue.max())]
+
+
+def slice_views(result: Result, chosen: Sequence[int]) -> list[SliceView]:
+    """The chosen slices (indices from 0) in the network's own window, cut to one box around head and lesions."""
+    return _views(result, chosen, _head_box(result, chosen))
+
+
+def lettered(picture: Image.Image, sides: tuple[str, str]) -> Image.Image:
+    """The same picture, with the patient's sides written at its left and right edge."""
+    pen, size = ImageDraw.Draw(picture), max(15, picture.width // 24)
+    margin, middle = picture.width // 40, picture.height // 2
+    for letter, x, anchor in zip(sides, (margin, picture.width - margin), ("lm", "rm"), strict=True):
+        pen.text((x, middle), letter, _INK, font(size), anchor=anchor, stroke_width=2, stroke_fill=_PAPER)
+    return picture
+
+
+def patient_sides(grid: SliceGrid) -> tuple[str, str]:
+    """Letters for a slice's left and right edge: ('R', 'L') in the standard view."""
+    axis = int(np.abs(grid.column_step_mm).argmax())
+    first, last = _SIDES[axis]
+    return (first, last) if grid.column_step_mm[axis] > 0 else (last, first)
+
+
+def _views(result: Result, chosen: Sequence[int], box: tuple[slice, slice]) -> list[SliceView]:
+    window, grid = preprocessing_of(result.weights).window, result.volume.grid
+    _, row_mm, column_mm = grid.spacing_mm
+    return [
+        SliceView(
+            grey=np.rint(window.to_unit(result.volume.hu[index][box]) * 255).astype(np.uint8),
+            probability=result.probability.array[index][box],
+            caption=slice_line(result.findings, result.certainty, index),
+            row_over_column=row_mm / column_mm,
+            sides=patient_sides(grid),
+        )
+        for index in chosen
+    ]
+
+
+def _head_box(result: Result, chosen: Sequence[int]) -> tuple[slice, slice]:
+    """(rows, columns) that hold the head and every lesion on all of these slices: one box, so that sizes compare."""
+    window = preprocessing_of(result.weights).window
+    _, row_mm, column_mm = result.volume.grid.spacing_mm
+    frames = [head_frame_of(result.volume.hu[index], window, (row_mm, column_mm)) for index in chosen]
+    starts = [(frame.row, frame.column) for frame in frames] + [one.first[1:] for one in result.findings.lesions]
+    stops = [(frame.row + frame.height, frame.column + frame.width) for frame in frames]
+    stops += [(one.last[1] + 1, one.last[2] + 1) for one in result.findings.lesions]
+    low = np.floor(np.min(np.array(starts), axis=0)).clip(0).astype(int)
+    high = np.ceil(np.max(np.array(stops), axis=0)).clip(max=result.volume.hu.shape[1:]).astype(int)
+    return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
+
+
+def words_height(width: int) -> int:
+    """How many rows the words above a picture of `width` pixels take, and those below."""
+    return 2 * max(14, width // 40)
+
+
+def _between_words(picture: Image.Image, above: str, below: str) -> ByteArray:
+    """The picture with a line of words above and below it; RGB uint8."""
+    strip = words_height(picture.width)
+    size, widest = strip // 2, picture.width - strip
+    sheet = Image.new("RGB", (picture.width, picture.height + 2 * strip), _PAPER)
+    sheet.paste(picture, (0, strip))
+    pen = ImageDraw.Draw(sheet)
+    for words, middle in ((above, strip // 2), (below, sheet.height - strip // 2)):
+        fitting = size
+        while fitting > size // 2 and pen.textlength(words, font(fitting)) > widest:
+            fitting -= 1
+        pen.text((size, middle), words, _INK, font(fitting), anchor="lm")
+    return np.asarray(sheet)

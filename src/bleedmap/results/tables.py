@@ -1,0 +1,90 @@
+"""A study's results for programs: the lesion table as CSV, and everything as JSON."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bleedmap.geometry import SliceGrid
+from bleedmap.io.files import written_whole
+from bleedmap.study.findings import to_json
+from bleedmap.study.result import Result
+from bleedmap.study.words import verdict
+
+COLUMNS = (
+    "lesion", "volume_ml", "longest_axial_diameter_mm",
+    "extent_slices_mm", "extent_rows_mm", "extent_columns_mm",
+    "centroid_l_mm", "centroid_p_mm", "centroid_s_mm",
+    "mean_hu", "first_slice", "last_slice", "slice_count", "pixels", "highest_probability", "mean_probability",
+)  # fmt: skip
+
+
+def lesion_rows(result: Result) -> list[dict[str, Any]]:
+    """The lesions as JSON can hold them, largest first, none for a negative study; slices count from 1, feet to head.
+
+    `findings.lesion_rows` with two more: `slice_count`, and `longest_axial_diameter_mm`, the largest distance between
+    the outer corners of two of the lesion's pixels within one slice, along the slice's plane.
+    """
+    rows = []
+    for row, lesion in zip(result.findings.lesion_rows(), result.findings.lesions, strict=True):
+        assert lesion.longest_axial_mm is not None  # a study's pixels have a size
+        longest_mm = round(lesion.longest_axial_mm, 1)
+        rows.append(row | {"slice_count": len(lesion.voxels_by_slice), "longest_axial_diameter_mm": longest_mm})
+    return rows
+
+
+def write_lesions_csv(path: Path, result: Result) -> None:
+    """One line a lesion under a line of names (`COLUMNS`); the names alone for a negative study.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        lines.writeheader()
+        for row in lesion_rows(result):
+            along = zip(COLUMNS[3:9], (*row["extent_mm"], *row["centroid_lps_mm"]), strict=True)
+            lines.writerow(row | dict(along))
+
+
+def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
+    """The study's JSON: what was found, checked and decided. It holds no name, number or date of a patient.
+
+    Args:
+        result: the segmented study.
+        files: what each written file is -> its name, relative to the folder of results.
+    """
+    shared = to_json(
+        result.findings, result.weights, result.backend, result.threshold, list(result.notes), result.certainty
+    )
+    grid = result.mask.grid
+    for row, voxel_ml in zip(shared["slices"], grid.voxel_ml, strict=True):
+        row["volume_ml"] = round(row["lesion_pixels"] * float(voxel_ml), 4)
+    chosen = None if result.dicom is None else [asdict(one) for one in result.dicom.choice]
+    return shared | {
+        "name": result.name,
+        "source": result.source,
+        "verdict": verdict(result.findings, result.certainty),
+        "lesions": lesion_rows(result),
+        "geometry": geometry(result.volume.hu.shape, grid),
+        "checks": [asdict(one) | {"overruled": one.verdict == "refusal"} for one in result.checks],
+        "acquisition": asdict(result.acquisition) | {"image_type": list(result.acquisition.image_type)},
+        "series": chosen,
+        "files": dict(files),
+    }
+
+
+def geometry(shape: tuple[int, ...], grid: SliceGrid) -> dict[str, Any]:
+    """How the slices lie, for JSON: `spacing_mm` across slices (median, along their normal), rows, columns."""
+    gaps = np.diff(grid.heights_mm) if len(grid) > 1 else np.array([grid.thickness_mm])
+    return {
+        "shape": list(shape),
+        "spacing_mm": [round(one, 4) for one in grid.spacing_mm],
+        "slice_distance_mm": [round(float(gaps.min()), 4), round(float(gaps.max()), 4)],
+        "even": grid.is_even,
+        "gantry_tilt_deg": round(grid.shear_deg, 2),
+        "tilt_to_axial_deg": round(grid.tilt_to_axial_deg, 2),
+    }

@@ -1,0 +1,79 @@
+"""The input gate: is this a whole head on plain CT, in HU, such as the network knows?
+
+Each check has its figure and its limit and goes into the report. A refusal stops the study unless the user accepts it
+by name: it stands for input where a result would be meaningless or dangerous. The rest is a warning.
+"""
+
+from collections.abc import Iterable
+
+from bleedmap.errors import InputError, SettingsError
+from bleedmap.io.acquisition import Acquisition
+from bleedmap.study.gate.anatomy import measure
+from bleedmap.study.gate.check import Check
+from bleedmap.study.gate.hounsfield import measure_values
+from bleedmap.study.gate.scan import scan_checks
+from bleedmap.study.gate.voxels import voxel_checks
+from bleedmap.volume import Volume
+
+CHECKS = (
+    "modality", "image type", "body part", "age", "contrast", "kvp", "kernel", "slice count", "slice spacing", "gaps",
+    "orientation", "field of view", "air", "bone", "brain density", "noise", "anatomy", "coverage", "blank slices",
+    "border", "padding", "metal",
+)  # fmt: skip
+
+
+def check_input(volume: Volume, acquisition: Acquisition | None = None) -> tuple[Check, ...]:
+    """All checks of a study, in the order of `CHECKS`; it raises nothing.
+
+    Args:
+        volume: in HU, in the standard view: slices feet to head, rows front to back, columns right to left.
+        acquisition: how the scan was made; None where nothing is known, as with NIfTI.
+    """
+    return (
+        *scan_checks(volume.grid, volume.hu.shape, acquisition or Acquisition()),
+        *voxel_checks(measure_values(volume), measure(volume), len(volume.hu)),
+    )
+
+
+def accepted_names(accept: Iterable[str]) -> frozenset[str]:
+    """The checks that a user names, in any case, words joined by blanks, hyphens or underscores.
+
+    Raises:
+        SettingsError: a name that no check has.
+    """
+    accept = (accept,) if isinstance(accept, str) else accept
+    names = {one: " ".join(one.lower().replace("-", " ").replace("_", " ").split()) for one in accept}
+    unknown = [one for one, name in names.items() if name not in CHECKS]
+    if unknown:
+        raise SettingsError(
+            "--accept",
+            found=f"no check is named {', '.join(repr(one) for one in unknown)}",
+            needed=f"one of {', '.join(name.replace(' ', '-') for name in CHECKS)}",
+            remedy="take the name from the refusal's message",
+        )
+    return frozenset(names.values())
+
+
+def refused(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ()) -> InputError | None:
+    """The error that stops a study; None where no check refuses it, or the user has accepted each that does.
+
+    Args:
+        subject: the study, as the user named it.
+        checks: of `check_input`. An accepted refusal stays one, and reports show it as overruled.
+        accept: names of checks.
+
+    Raises:
+        SettingsError: a name that no check has.
+    """
+    accepted = accepted_names(accept)
+    refusals = [one for one in checks if one.verdict == "refusal" and one.name not in accepted]
+    if not refusals:
+        return None
+    flags = " ".join(f"--accept {one.name.replace(' ', '-')}" for one in refusals)
+    return InputError(
+        subject,
+        found="refused by the input checks:"
+        + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in refusals),
+        needed="".join(f"\n    {one.name}: {one.limit}" for one in refusals),
+        remedy=f"give a plain CT of a head, in HU; or go on all the same, on your own responsibility, with {flags}",
+    )

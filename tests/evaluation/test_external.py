@@ -1,0 +1,410 @@
+"""External validation: pictures, NIfTI and DICOM measured whole, resumed, by patient, and told in a report."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from PIL import Image
+
+from bleedmap.cli.evaluate_studies import StudiesFlags, evaluate_studies
+from bleedmap.cli.main import main
+from bleedmap.datasets.ct_ich import open_ct_ich
+from bleedmap.errors import BleedmapError, DataError, OutputError, SettingsError
+from bleedmap.evaluation import external, external_report
+from bleedmap.evaluation.external_patients import FIRST_NUMBER, Patients, read_patients
+from bleedmap.evaluation.external_scores import external_scores, to_records
+from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
+from bleedmap.evaluation.scores import cross_validation
+from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.io import nifti
+from bleedmap.io.dicom.producer import write_dicom
+from bleedmap.io.dicom.read import read_series, scan
+from bleedmap.io.dicom.seg import LesionMeasure, mask_segmentation
+from bleedmap.metrics.surface import SurfaceDistance
+from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
+from bleedmap.phantom.head import Bleed, Phantom, PhantomSettings, make_phantom
+from bleedmap.postprocess import label_lesions, to_mask
+from bleedmap.study.segment import Segmenter
+from dicom_result_studies import producer
+from tiny_network import head_hu, write_tiny_network
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report's bootstrap in a fraction of the time."""
+    monkeypatch.setattr(external_report, "external_scores", partial(external_scores, resamples=40))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny network, its marks made smaller by a pixel all around: the skull's edge is no bleed."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
+    write_tiny_network(path)
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "whole"
+    turns = [("Neg", "whole", "turned", {}), ("MaxPool", "turned", "eroded", {"kernel_shape": [3, 3], "pads": [1] * 4})]
+    for kind, before, after, options in (*turns, ("Neg", "eroded", "probability", {})):
+        model.graph.node.append(helper.make_node(kind, [before], [after], **options))
+    onnx.save(model, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def heads() -> dict[str, Phantom]:
+    """Two that bleed and one that does not, upright and even."""
+    bleeds = {"large": [Bleed("IPH", 30.0, "left")], "small": [Bleed("EDH", 12.0, "right")], "free": []}
+    return {
+        name: make_phantom(
+            PhantomSettings(seed=seed, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=tuple(found))
+        )
+        for seed, (name, found) in enumerate(bleeds.items(), 1)
+    }
+
+
+@pytest.fixture
+def volumes(tmp_path: Path, heads: dict[str, Phantom]) -> Path:
+    """The three as NIfTI pairs; the free one's mask is empty."""
+    folder = tmp_path / "hospital"
+    for name, one in heads.items():
+        folder.mkdir(exist_ok=True)
+        nifti.write(folder / f"{name}.nii.gz", one.volume)
+        nifti.write(folder / f"{name}_mask.nii.gz", one.mask)
+    return folder
+
+
+def flags(studies: Path, weights: str, **changes: object) -> StudiesFlags:
+    plain = StudiesFlags(studies, None, weights, studies.parent / "out", "unknown", None, ())
+    return replace(plain, **changes)
+
+
+def run(given: StudiesFlags) -> dict:
+    evaluate_studies(given, as_json=True)
+    return json.loads((given.out / "report.json").read_text("utf-8"))
+
+
+def rows(report: dict) -> dict[str, dict]:
+    return {one["study"]: one for one in report["studies"]}
+
+
+def measure(report: dict, key: str) -> dict:
+    return {one["key"]: one for one in report["scores"]["measures"]}[key]
+
+
+def test_nifti_pairs_from_end_to_end(volumes: Path, weights: str, heads: dict[str, Phantom], capsys):
+    report = run(flags(volumes, weights))
+    assert json.loads(capsys.readouterr().out)["counts"] == report["counts"]
+    assert report["counts"] == {
+        "studies_with_reference": 3, "measured": 3, "refused": 0, "left_out": 0, "patients": 3, "bleeding_studies": 2,
+        "slices": 42, "lesion_slices": sum(int(one.mask.array.any(axis=(1, 2)).sum()) for one in heads.values()),
+    }  # fmt: skip
+    for name, one in heads.items():
+        row = rows(report)[name]
+        assert row["reference_ml"] == pytest.approx(one.mask.volume_ml, abs=1e-3)
+        assert row["reference_pixels"] == int(one.mask.array.sum())
+    assert rows(report)["large"]["marked_pixels"] > 0
+    assert rows(report)["large"]["hd95_mm"] is not None
+    assert rows(report)["free"]["dice"] is None
+    assert rows(report)["free"]["hd95_mm"] is None
+    volumes_ml = report["scores"]["volumes_ml"]
+    assert {group: one["studies"] for group, one in volumes_ml.items()} == {"all": 3, "bleeding": 2, "bleed-free": 1}
+    apart = [one["marked_ml"] - one["reference_ml"] for one in report["studies"]]
+    assert volumes_ml["all"]["bias"] == pytest.approx(np.mean(apart))
+    assert sum(one["lesions"] for one in report["scores"]["lesions_by_size"]) == sum(
+        int(label_lesions(one.mask.array).max()) for one in heads.values()
+    )
+
+
+def test_the_report_is_whole_and_agrees_with_its_records(volumes: Path, weights: str):
+    given = flags(volumes, weights)
+    report = run(given)
+    out = given.out
+    assert {path.name for path in out.iterdir()} == {
+        external.STATE, "report.json", "report.html", "records.json", "measures.csv", "studies.csv", "lesions.csv",
+    }  # fmt: skip
+    keys = {one["key"] for one in report["scores"]["measures"]}
+    assert not keys & {"authors_dice", "slice_auc_within_folds"}
+    assert not any(key.endswith(("_small", "_EDH")) for key in keys)  # CT-ICH's pixels; no table of types
+    assert all(one["target"] is None for one in report["scores"]["measures"])
+    again = cross_validation(read_out_of_fold(out / "records.json"), resamples=2)
+    assert again.score("volume_dice").value == pytest.approx(measure(report, "volume_dice")["value"])
+    with (out / "measures.csv").open(encoding="utf-8") as stream:
+        table = {row["key"]: row for row in csv.DictReader(stream)}
+    assert float(table["volume_dice"]["value"]) == measure(report, "volume_dice")["value"]
+    page = (out / "report.html").read_text("utf-8")
+    assert "patient 70" not in page
+    assert "Research software" in page
+    assert "http" not in page.replace("http://www.w3.org", "")  # it stands alone
+    HTMLParser(convert_charrefs=True).feed(page)
+
+
+def test_dicom_with_seg_measures_the_same(tmp_path: Path, volumes: Path, weights: str, heads: dict[str, Phantom]):
+    folder = tmp_path / "pacs"
+    for number, (name, one) in enumerate(heads.items()):
+        write_series(folder / name, ct_instances(one.volume, options=CtOptions(seed=number)))
+        series = read_series(scan(folder / name))
+        labels = np.minimum(label_lesions(one.mask.array), 1).astype(np.uint8)
+        told = [LesionMeasure("Lesion 1", 1.0, None, 0.5, 0.5, None)][: int(labels.max())]
+        made = mask_segmentation(series, labels, told, producer(number + 100))
+        write_dicom(folder / name / "seg.dcm", made)
+    dicom = run(flags(folder, weights, out=tmp_path / "out-dicom"))
+    plain = run(flags(volumes, weights))
+    assert dicom["counts"] == plain["counts"]
+    for name in heads:
+        one, other = rows(dicom)[name], rows(plain)[name]
+        assert one["reference_pixels"] == other["reference_pixels"]
+        assert one["reference_ml"] == pytest.approx(other["reference_ml"], rel=1e-3)
+        assert one["marked_pixels"] == pytest.approx(other["marked_pixels"], abs=20)  # HU are whole in DICOM
+    assert any("a program outlined it" in note["reason"] for note in dicom["notes"])
+
+
+def test_what_is_refused_is_counted_and_the_rest_goes_on(volumes: Path, weights: str, heads: dict[str, Phantom]):
+    body = heads["free"].volume
+    nifti.write(volumes / "body.nii.gz", replace(body, hu=np.full_like(body.hu, 40.0)))  # no head
+    nifti.write(volumes / "body_mask.nii.gz", heads["free"].mask)
+    (volumes / "torn.nii.gz").write_bytes(b"\x1f\x8b torn")
+    (volumes / "torn_mask.nii.gz").write_bytes((volumes / "free_mask.nii.gz").read_bytes())
+    cut = heads["free"].mask
+    nifti.write(volumes / "lone_mask.nii.gz", cut)
+    report = run(flags(volumes, weights))
+    assert report["counts"]["measured"] == 3
+    errors = {one["study"]: one["error"] for one in report["refused"]}
+    assert set(errors) == {"body", "torn"}
+    assert "refused by the input checks" in errors["body"]
+    assert "cannot be read as NIfTI" in errors["torn"]
+    assert "remedy" in errors["torn"]
+    assert report["left_out"] == [{"reason": "a mask without its image", "count": 1, "examples": ["lone_mask.nii.gz"]}]
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(volumes: Path, weights: str, monkeypatch):
+    given, turns = flags(volumes, weights), []
+    real: Callable[..., object] = external.read_case
+
+    def counted(case, window):
+        if len(turns) == 2:
+            raise KeyboardInterrupt
+        turns.append(case.name)
+        return real(case, window)
+
+    monkeypatch.setattr(external, "read_case", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(given)
+    assert not (given.out / "report.json").exists()
+    monkeypatch.setattr(external, "read_case", lambda case, window: (turns.append(case.name), real(case, window))[1])
+    first = run(given)
+    assert turns == ["free", "large", "small"]  # each once
+    assert run(given) == first
+    for record in (given.out / external.STATE / "done").glob("*.json"):
+        if json.loads(record.read_text("utf-8"))["study"]["name"] == "small":
+            record.write_text("{}", "utf-8")  # torn
+    os.utime(volumes / "large.nii.gz", ns=(1, 1))  # written anew
+    again = run(given)
+    assert turns == ["free", "large", "small", "large", "small"]
+    assert measure(again, "volume_dice") == measure(first, "volume_dice")
+
+
+def test_other_settings_and_folders_of_others_are_refused(volumes: Path, weights: str):
+    given = flags(volumes, weights)
+    run(given)
+    with pytest.raises(SettingsError, match="other settings: no_mask_means 'unknown', now 'lesion-free'"):
+        run(replace(given, no_mask="lesion-free"))
+    with pytest.raises(SettingsError, match="no check is named 'nonsense'"):
+        run(replace(given, accept=("nonsense",), out=volumes.parent / "fresh"))
+    strange = volumes.parent / "strange"
+    strange.mkdir()
+    (strange / "thesis.docx").write_text("mine")
+    with pytest.raises(OutputError, match="not of an evaluation"):
+        run(replace(given, out=strange))
+    with pytest.raises(OutputError, match="holds the input"):
+        run(replace(given, out=volumes.parent))
+
+
+def test_pictures_measure_as_the_protocol_does(jpeg_release: Path, tmp_path: Path, weights: str):
+    """CT-ICH's own layout, read by us as a stranger's folder, and by the data set's own reader."""
+    for path in sorted(jpeg_release.glob("Patients_CT/*/brain/*.jpg")):
+        bleeds = path.with_name(f"{path.stem}_HGE_Seg.jpg").exists()
+        if not path.stem.endswith("_Seg"):
+            unit = (head_hu(24, 32, bleed=bleeds or path.stem == "1") + 20) / 120
+            Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8)).save(path, quality=95)
+    given = flags(jpeg_release / "Patients_CT", weights, no_mask="lesion-free", out=tmp_path / "out")
+    report = run(given)
+    assert report["scores"]["volumes_ml"] == {}
+    assert rows(report)["049"]["reference_ml"] is None
+    data, segmenter = open_ct_ich(jpeg_release), Segmenter.load(weights)
+    found = read_out_of_fold(tmp_path / "out/records.json")
+    for number, patient in enumerate(data.patients):
+        hu = np.stack([data.read_hu(one) for one in patient.slices])
+        mask = np.stack([data.read_mask(one) for one in patient.slices])
+        probability = segment_slices(hu, preprocessing_of(segmenter.weights), segmenter.backend).probability
+        highest = probability.max(axis=(1, 2)).astype(float)
+        wanted = record_study(
+            patient.slices, 1, mask, to_mask(probability), probability, Verdict(highest, float(highest.max()))
+        ).to_dict()
+        ours = found.studies[number].to_dict()
+        assert ours.pop("patient") == FIRST_NUMBER + number
+        for one in (ours, wanted):
+            one["types"] = one["lesions"].pop("types")  # which the data set's table tells, and a folder does not
+            one.pop("types")
+        wanted.pop("patient")
+        assert ours == wanted
+
+
+def studies_of(counts: Sequence[tuple[str, float, float]], silent: tuple[str, ...]) -> list[external.ExternalStudy]:
+    """(name, reference mL, marked mL) -> a study of two slices, 10 pixels a mL, marked pixels among the reference's."""
+    found = []
+    for name, reference_ml, marked_ml in counts:
+        reference, marked = np.zeros((2, 20, 20), bool), np.zeros((2, 20, 20), bool)
+        reference[0].flat[: int(10 * reference_ml)] = marked[0].flat[: int(10 * marked_ml)] = True
+        probability = np.where(marked, 0.9, 0.1).astype(np.float32)
+        verdict = Verdict(probability.max(axis=(1, 2)), float(probability.max()), abstained=silent * (name == "d1"))
+        record = external._record(reference, marked, probability, verdict)
+        sizes = (reference_ml,) if reference_ml else ()
+        surface = SurfaceDistance(2.0, 1.0) if reference_ml and marked_ml else None
+        size = external.Size(reference_ml, marked_ml, sizes, surface)
+        found.append(external.ExternalStudy(name, "measured", None, (), record, size, 0.1))
+    return found
+
+
+STUDIES = (("a1", 10, 5), ("a2", 10, 5), ("a3", 10, 5), ("b1", 20, 20), ("c1", 0, 0), ("d1", 0, 1))
+
+
+def scored(patients: Patients, silent: tuple[str, ...] = ()):
+    studies = studies_of(STUDIES, silent)
+    records = to_records(studies, patients, "ours", Choices(1, 0, 0.5, 0.5, 0.5), {})
+    return external_scores(records, studies, patients, resamples=400), records
+
+
+def test_intervals_are_over_patients_of_several_studies():
+    names = [name for name, _, _ in STUDIES]
+    each, _ = scored(Patients({name: name for name in names}, None, told=False))
+    whose, _ = scored(Patients({name: name[0] for name in names}, None, told=True))
+    alone, by_patient = ({one.key: one for one in found.measures} for found in (each, whose))
+    dice = 2 * 5 / 15
+    assert alone["volume_dice"].value == by_patient["volume_dice"].value == pytest.approx((3 * dice + 1) / 4)
+    assert (alone["volume_dice"].patients, by_patient["volume_dice"].patients) == (4, 2)
+    assert by_patient["volume_dice"].low == pytest.approx(dice)  # draws of patient a alone
+    assert by_patient["volume_dice"].high == pytest.approx(1.0)
+    share = by_patient["study_sensitivity"]  # all four are called: Wilson's, of two patients
+    assert (share.value, share.interval, share.cases, share.patients) == (1.0, "wilson", 4, 2)
+    assert share.low == pytest.approx(2 / (2 + 1.96**2), abs=1e-3)
+    assert alone["study_sensitivity"].low == pytest.approx(4 / (4 + 1.96**2), abs=1e-3)
+    assert whose.volumes["bleeding"].patients == 2
+    assert whose.volumes["bleeding"].bias == pytest.approx(-15 / 4)
+    assert [(one.lesions, one.touched) for one in whose.lesions] == [(0, 0), (0, 0), (4, 4)]
+    assert whose.surfaces is not None
+    assert (whose.surfaces.studies, whose.surfaces.hd95_median_mm) == (4, 2.0)
+
+
+def test_a_study_without_a_verdict_is_told_beside_all():
+    names = [name for name, _, _ in STUDIES]
+    found, _ = scored(Patients({name: name[0] for name in names}, None, told=True), silent=("too near to even",))
+    by_key = {one.key: one for one in found.measures}
+    assert (by_key["abstained"].value, by_key["abstained"].patients) == (pytest.approx(1 / 6), 4)
+    assert by_key["study_specificity"].value == 0.5  # d1 is marked
+    assert by_key["study_specificity_answered"].value == 1.0
+    assert by_key["study_specificity_answered"].over == "bleed-free studies, with a verdict"
+    assert "authors_dice_answered" not in by_key
+
+
+def test_types_of_a_table_count_under_the_study():
+    names = [name for name, _, _ in STUDIES]
+    types = {name: frozenset({"EDH"} if name == "b1" else {"SAH", "IVH"} if name == "a1" else ()) for name in names}
+    found, records = scored(Patients({name: name for name in names}, types, told=True))
+    by_key = {one.key: one for one in found.measures}
+    assert by_key["lesion_sensitivity_touched_EDH"].cases == 1
+    assert by_key["lesion_sensitivity_overlapped_IVH"].value == 1.0
+    assert "slice_auc_EDH" not in by_key  # this network tells no types
+    assert records.studies[3].types[:, 0].tolist() == [True, False]  # the slice with the lesion
+
+
+def test_numbers_keep_clear_of_the_patient_that_a_measure_leaves_out():
+    names = [f"{number:03d}" for number in range(49, 131)]
+    numbers = Patients({name: name for name in names}, None, told=False).numbers()
+    assert 70 not in numbers.values()
+    assert len(set(numbers.values())) == len(names)
+
+
+def test_a_table_of_patients(tmp_path: Path):
+    table = tmp_path / "patients.csv"
+    table.write_text(
+        "\ufeffstudy,patient,EDH,SAH\nx/1,anna,1,0\nx/2,anna,,yes\ny,bob,0,\nspare,eve,0,0\n", encoding="utf-8"
+    )
+    found = read_patients(tmp_path, ["x/1", "x/2", "y"])
+    assert found.told
+    assert found.of == {"x/1": "anna", "x/2": "anna", "y": "bob"}
+    assert found.types == {"x/1": {"EDH"}, "x/2": {"SAH"}, "y": set()}
+    assert len(set(found.numbers().values())) == 2
+    table.write_text("study,patient\ny,bob\n")
+    assert read_patients(tmp_path, ["y"]).types is None
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("study,patient\nx,anna\n", r"no line for 1 of 2 studies \(y\)"),
+    ("study,patient\nx,anna\nx,bob\ny,c\n", "line 3 names study 'x' twice"),
+    ("study,patient\nx,\ny,c\n", "line 2 lacks a study or patient"),
+    ("study,who\nx,a\n", "columns study, who"),
+    ("study,patient,EDH\nx,a,maybe\ny,b,1\n", "'maybe' in column EDH of study 'x'"),
+    ("", "columns none"),
+])  # fmt: skip
+def test_tables_that_are_refused(tmp_path: Path, text: str, said: str):
+    (tmp_path / "patients.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_patients(tmp_path, ["x", "y"])
+
+
+def test_the_first_figures_are_printed(volumes: Path, weights: str, capsys):
+    evaluate_studies(flags(volumes, weights), as_json=False)
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("3 of 3 studies measured", "each study taken for one", "Volume, bleeding (2): bias", "trained on"):
+        assert words in said
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--studies", "x"), "give -o REPORT_FOLDER too"), (("--masks", "x"), "--masks is for --studies FOLDER"),
+    (("--studies", "x", "-o", "y", "--side", "test"), "--side is not for --studies"),
+    (("--studies", "x", "-o", "y", "--protocol", "cross-validation"), "--protocol is not for --studies"),
+    (("a.onnx", "--studies", "x", "-o", "y", "--weights", "b.onnx"), "measures one network"),
+    (("--studies", "x", "-o", "y"), "x: no such folder"),
+])  # fmt: skip
+def test_flags_that_do_not_go_together(arguments: tuple[str, ...], said: str, capsys, monkeypatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", *arguments])
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_verb(volumes: Path, weights: str, capsys):
+    out = volumes.parent / "out"
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", weights, "--studies", str(volumes), "-o", str(out), "--json"])
+    assert not left.value.code
+    said = json.loads(capsys.readouterr().out)
+    assert said["counts"]["measured"] == 3
+    assert (out / "report.html").is_file()
+
+
+def test_errors_are_the_users_words(tmp_path: Path, weights: str):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BleedmapError) as refused:
+        run(flags(tmp_path / "empty", weights))
+    assert "docs/external-validation.md" in refused.value.explain()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_whole_real_data_set_is_found(ct_ich_root: Path, tmp_path: Path):
+    from bleedmap.evaluation.reference_find import Places, find_cases
+
+    found = find_cases(Places(ct_ich_root / "Patients_CT", None, tmp_path / "out", "lesion-free"))
+    assert len(found.cases) == 82
+    assert sum(len(one.images) for one in found.cases) == 2501
+    assert sum(mask is not None for one in found.cases for mask in one.masks) == 318

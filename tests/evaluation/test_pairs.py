@@ -1,0 +1,250 @@
+"""Images and masks found by name: every layout, and what is left out of each."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from bleedmap.errors import InputError
+from bleedmap.evaluation.reference_find import Case, Cases, NoMask, Places, find_cases
+from bleedmap.evaluation.references import read_case
+from bleedmap.window import BRAIN
+
+SHAPE = (24, 32)
+
+
+def picture(path: Path, grey: int | np.ndarray = 90) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full(SHAPE, grey, np.uint8) if isinstance(grey, int) else grey
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def volume(path: Path, array: np.ndarray | None = None, affine: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.zeros((6, 5, 4), np.int16) if array is None else array
+    nib.save(nib.Nifti1Image(image, np.diag([0.5, 0.5, 5, 1]) if affine is None else affine), path)
+    return path
+
+
+def find(folder: Path, masks: Path | None = None, no_mask: NoMask = "unknown") -> Cases:
+    return find_cases(Places(folder, masks, folder / "out", no_mask))
+
+
+def listed(found: Cases) -> dict[str, list[tuple[str, str | None]]]:
+    """Case -> its images and masks, by name."""
+    return {
+        one.name: [
+            (image.name, mask.name if mask else None)
+            for image, mask in zip(one.images, one.masks or (None,), strict=True)
+        ]
+        for one in found.cases
+    }
+
+
+def reasons(found: Cases) -> set[tuple[str, str]]:
+    return {(one.what, one.reason) for one in found.left_out}
+
+
+def test_ct_ichs_own_layout(jpeg_release: Path):
+    found = find(jpeg_release / "Patients_CT", no_mask="lesion-free")
+    assert listed(found) == {
+        "049": [("1.jpg", None), ("2.jpg", "2_HGE_Seg.jpg"), ("3.jpg", "3_HGE_Seg.jpg")],
+        "050": [("1.jpg", None), ("2.jpg", None)],
+        "051": [("1.jpg", None), ("2.jpg", "2_HGE_Seg.jpg"), ("3.jpg", None)],
+    }
+    assert {reason for _, reason in reasons(found)} == {"a bone window, by its folder's name"}
+    assert len(found.left_out) == 8
+    assert "each of 3 folders" in found.notes[0]
+
+
+def test_slices_without_a_mask_are_not_taken_for_free_of_lesions(jpeg_release: Path):
+    with pytest.raises(InputError, match="no study can be measured") as refused:
+        find(jpeg_release / "Patients_CT")
+    assert "2 of 3 slices have no mask" not in refused.value.found  # the first patient's words are shown
+    assert "049 (1 of 3 slices have no mask)" in refused.value.found
+    assert "--no-mask-means lesion-free" in refused.value.remedy
+    masks = jpeg_release / "Patients_CT/049/brain"
+    picture(masks / "1_HGE_Seg.jpg", 0)
+    found = find(jpeg_release / "Patients_CT")
+    assert list(listed(found)) == ["049"]
+    assert ("050 (2 of 2 slices have no mask)", "slices without a mask") in reasons(found)
+
+
+def test_slices_are_in_the_order_of_their_numbers(tmp_path: Path):
+    for patient in ("a", "b"):
+        for number in (10, 2, 1):
+            picture(tmp_path / patient / f"{number}.png")
+            picture(tmp_path / patient / f"{number}_mask.png", 0)
+    found = find(tmp_path)
+    assert [name for name, _ in listed(found)["a"]] == ["1.png", "2.png", "10.png"]
+
+
+def test_a_flat_folder_by_what_names_begin_with(tmp_path: Path):
+    for name in ("anna_01", "anna_02", "bob_01"):
+        picture(tmp_path / f"{name}.png")
+        picture(tmp_path / f"{name}_seg.png", 0)
+    found = find(tmp_path)
+    assert {name: len(slices) for name, slices in listed(found).items()} == {"anna": 2, "bob": 1}
+    assert "2 patients by what their names begin with" in found.notes[0]
+
+
+@pytest.mark.parametrize("names", [("1", "2", "3"), ("scan_1", "scan_2"), ("anna", "bob")])
+def test_a_flat_folder_whose_names_tell_no_patients(tmp_path: Path, names: tuple[str, ...]):
+    for name in names:
+        picture(tmp_path / f"{name}.png")
+        picture(tmp_path / f"{name}_mask.png", 0)
+    found = find(tmp_path)
+    assert list(listed(found)) == list(names)
+    assert "each is taken for a patient of its own" in found.notes[0]
+
+
+def test_parallel_folders(tmp_path: Path):
+    for patient in ("p1", "p2"):
+        picture(tmp_path / f"images/{patient}/1.png")
+        picture(tmp_path / f"masks/{patient}/1.png", 0)
+    picture(tmp_path / "masks/p2/2.png", 0)
+    found = find(tmp_path)
+    assert listed(found) == {"p1": [("1.png", "1.png")], "p2": [("1.png", "1.png")]}
+    assert reasons(found) == {("p2/2.png", "a mask without its image")}
+
+
+def test_masks_in_a_folder_that_the_user_names(tmp_path: Path):
+    for place in ("ct/a.nii.gz", "ct/b.nii.gz", "ct/readers/a.nii.gz", "ct/readers/b_label.nii"):
+        volume(tmp_path / place)
+    found = find(tmp_path / "ct", tmp_path / "ct/readers")
+    assert listed(found) == {"a": [("a.nii.gz", "a.nii.gz")], "b": [("b.nii.gz", "b_label.nii")]}
+
+
+def test_nnu_nets_layout(tmp_path: Path):
+    for name in ("head_001_0000", "head_002_0000", "head_002_0001", "head_003_0000"):
+        volume(tmp_path / f"imagesTr/{name}.nii.gz")
+    for name in ("head_001", "head_002"):
+        volume(tmp_path / f"labelsTr/{name}.nii.gz")
+    found = find(tmp_path)
+    assert list(listed(found)) == ["head_001", "head_002"]
+    assert reasons(found) == {("head_002_0001.nii.gz", "another channel of an image"), ("head_003", "no mask")}
+
+
+def test_bids(tmp_path: Path):
+    volume(tmp_path / "sub-01/ct/sub-01_ct.nii.gz")
+    volume(tmp_path / "derivatives/readers/sub-01/ct/sub-01_desc-manual_dseg.nii.gz")
+    volume(tmp_path / "sub-02/ct/sub-02_ct.nii.gz")
+    volume(tmp_path / "sub-02/ct/sub-02_ct_dseg.nii.gz")
+    volume(tmp_path / "sub-02/ct/sub-02_ct_probseg.nii.gz")
+    found = find(tmp_path)
+    assert [mask for ((_, mask),) in listed(found).values()] == [
+        "sub-01_desc-manual_dseg.nii.gz", "sub-02_ct_dseg.nii.gz",
+    ]  # fmt: skip
+    assert [reason for _, reason in reasons(found)] == ["a probability map, by its name"]
+
+
+def test_two_masks_of_an_image_and_two_images_of_a_mask_are_left_out(tmp_path: Path):
+    for name in ("a", "a_mask", "a_seg", "b", "b_ct", "b_mask", "c", "c_dseg", "lonely_mask"):
+        volume(tmp_path / f"{name}.nii")
+    found = find(tmp_path)
+    assert list(listed(found)) == ["c"]
+    told = {(what.split(" ")[0], reason) for what, reason in reasons(found)}
+    assert told == {
+        ("a.nii", "several files are named as its mask"),
+        ("b.nii", "another image has the same mask, by their names"),
+        ("b_ct.nii", "another image has the same mask, by their names"),
+        ("lonely_mask.nii", "a mask without its image"),
+    }
+
+
+def test_results_of_the_program_are_no_reference(tmp_path: Path):
+    volume(tmp_path / "a.nii.gz")
+    volume(tmp_path / "result/a.nii.gz")
+    volume(tmp_path / "result/a_dseg.nii.gz")
+    for name in (".bleedmap.json", "summary.json"):
+        (tmp_path / "result" / name).write_text("{}")
+    with pytest.raises(InputError, match="1 × no mask"):
+        find(tmp_path)
+    assert list(listed(find(tmp_path, no_mask="lesion-free"))) == ["a"]
+
+
+def test_nothing_there(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no pictures"):
+        find(tmp_path / "empty")
+    with pytest.raises(InputError, match="no such folder"):
+        find(tmp_path / "gone")
+
+
+def case_of(tmp_path: Path, mask: np.ndarray, affine: np.ndarray | None = None) -> Case:
+    image = volume(tmp_path / "a.nii.gz")
+    return Case("a", "NIfTI", (image,), (volume(tmp_path / "a_mask.nii.gz", mask, affine),))
+
+
+def labelled(dtype: type, *values: float) -> np.ndarray:
+    array = np.zeros((6, 5, 4), dtype)
+    for row, value in enumerate(values):
+        array[row, 0, 0] = value
+    return array
+
+
+@pytest.mark.parametrize("mask", [
+    labelled(np.uint8, 1, 1, 1), labelled(np.uint8, 255, 255, 255), labelled(np.uint8, 1, 2, 5),
+    labelled(np.float32, 1.0, 1.0, 1.0), labelled(np.float64, 3, 4, 5),
+])  # fmt: skip
+def test_masks_as_people_store_them(tmp_path: Path, mask: np.ndarray):
+    read = read_case(case_of(tmp_path, mask), BRAIN)
+    assert int(read.mask.sum()) == 3
+    assert read.mask.shape == read.hu.shape == (4, 5, 6)
+    united = [note for note in read.notes if "united" in note]
+    assert united == (["Labels 1, 2, 5 of the mask were united."] if mask.max() == 5 and mask[0, 0, 0] == 1 else united)
+
+
+def test_an_empty_mask_is_a_mask(tmp_path: Path):
+    assert not read_case(case_of(tmp_path, labelled(np.uint8)), BRAIN).mask.any()
+
+
+def test_a_mask_stored_along_other_axes_is_on_the_same_grid(tmp_path: Path):
+    mask = labelled(np.uint8, 1)
+    turned = np.ascontiguousarray(mask[::-1, :, ::-1])
+    affine = np.diag([0.5, 0.5, 5, 1]) @ np.array([[-1, 0, 0, 5], [0, 1, 0, 0], [0, 0, -1, 3], [0, 0, 0, 1.0]])
+    plain = read_case(case_of(tmp_path, mask), BRAIN)
+    other = read_case(case_of(tmp_path, turned, affine), BRAIN)
+    assert np.array_equal(plain.mask, other.mask)
+
+
+@pytest.mark.parametrize(("mask", "affine", "said"), [
+    (np.zeros((6, 5, 3), np.uint8), None, r"a mask of 3 × 5 × 6 voxels"),
+    (labelled(np.uint8, 1), np.diag([0.5, 0.5, 4.0, 1]), r"corners lie up to 3\.00 mm"),
+    (labelled(np.float32, 0.2, 0.7), None, "values such as 0.7"),
+    (labelled(np.int16, -1), None, "values such as -1"),
+    (np.arange(120).reshape(6, 5, 4).astype(np.int16), None, "120 different values"),
+    (labelled(np.float32, np.nan), None, "not finite"),
+])  # fmt: skip
+def test_masks_that_are_refused(tmp_path: Path, mask: np.ndarray, affine: np.ndarray | None, said: str):
+    with pytest.raises(InputError, match=said) as refused:
+        read_case(case_of(tmp_path, mask, affine), BRAIN)
+    assert refused.value.remedy
+    assert str(tmp_path) in refused.value.subject
+
+
+def in_picture(value: int, suffix: str, tmp_path: Path) -> np.ndarray:
+    pixels = np.zeros(SHAPE, np.uint8)
+    pixels[8:16, 8:24] = value
+    case = Case("a", "pictures", (picture(tmp_path / "1.png"),), (picture(tmp_path / f"1_mask.{suffix}", pixels),))
+    return read_case(case, BRAIN).mask
+
+
+@pytest.mark.parametrize(("value", "suffix", "marked"), [
+    (255, "png", 128), (255, "jpg", 128), (1, "png", 128), (5, "png", 128), (3, "jpg", 0), (0, "png", 0),
+])  # fmt: skip
+def test_masks_as_pictures(tmp_path: Path, value: int, suffix: str, marked: int):
+    assert int(in_picture(value, suffix, tmp_path).sum()) == marked
+
+
+def test_pictures_that_are_no_masks_or_do_not_fit(tmp_path: Path):
+    with pytest.raises(InputError, match="neither black nor white"):
+        in_picture(128, "png", tmp_path)
+    small = picture(tmp_path / "2.png", np.full((20, 32), 90, np.uint8))
+    with pytest.raises(InputError, match="20 × 32 pixels"):
+        read_case(Case("a", "pictures", (picture(tmp_path / "1.png"), small), (None, None)), BRAIN)
+    with pytest.raises(InputError, match="a mask of 20×32 pixels"):
+        read_case(Case("a", "pictures", (picture(tmp_path / "1.png"),), (small,)), BRAIN)

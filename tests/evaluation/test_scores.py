@@ -1,0 +1,228 @@
+"""From out-of-fold masks to the protocol's table: worked by hand, against plain loops, and rebuilt from the file."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bleedmap.datasets.folds import Fold, ProtocolFolds
+from bleedmap.errors import InputError, SplitError
+from bleedmap.evaluation.measure_table import measures
+from bleedmap.evaluation.protocol import (
+    PEERS,
+    PROTOCOL,
+    RESAMPLES,
+    SLICE_SPECIFICITY,
+    SMALLEST_LESION_VOXELS,
+    STUDY_SPECIFICITY,
+    TARGETS,
+)
+from bleedmap.evaluation.records import Choices, OutOfFold, read_out_of_fold
+from bleedmap.evaluation.scores import CrossValidation, cross_validation
+from bleedmap.evaluation.tables import Tables
+from synthetic_records import SIDE, blank, random_records, study, three_patients
+
+
+@pytest.fixture(scope="module")
+def by_hand() -> CrossValidation:
+    return cross_validation(three_patients(), resamples=50)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "cases", "patients"),
+    [
+        ("authors_dice", 0.25, 1, 1),  # patient 1: (2·10/40 + 0) / 2; patient 70 is left out
+        ("patient_mean_dice", (0.25 + 1) / 2, 2, 2),
+        ("volume_dice", (20 / 60 + 1) / 2, 2, 2),
+        ("volume_dice_median", (20 / 60 + 1) / 2, 2, 2),
+        ("lesion_slice_dice", (0.5 + 0 + 1) / 3, 3, 2),
+        ("lesion_sensitivity_touched", 2 / 3, 3, 2),
+        ("lesion_sensitivity_overlapped", 2 / 3, 3, 2),  # 10/30 ≥ 0.1
+        ("lesion_sensitivity_touched_small", 2 / 3, 3, 2),
+        ("lesion_sensitivity_touched_large", None, 0, 0),
+        ("lesion_sensitivity_touched_EDH", 2 / 3, 3, 2),
+        ("lesion_sensitivity_touched_SDH", 0.0, 1, 1),
+        ("false_positives_per_study_touched", 1 / 3, 3, 3),
+        ("false_positives_per_study_touched_bleed_free", 1.0, 1, 1),
+        ("lesion_free_slices_marked", 1 / 3, 3, 2),
+        ("bleed_free_patients_slices_marked", 0.5, 2, 1),
+        ("bleed_free_patients_marked", 1.0, 1, 1),
+        ("slice_auc", 8 / 9, 6, 3),  # of 9 pairs only 0.3 against 0.6 is wrong
+        ("slice_auc_within_folds", 1.0, 6, 3),  # fold 1 has no lesion-free slice
+        ("slice_sensitivity", 2 / 3, 3, 2),
+        ("slice_specificity", 2 / 3, 3, 2),
+        ("slice_sensitivity_fixed", 2 / 3, 3, 2),  # no lesion-free slice may be called: from 0.8 on
+        ("slice_sensitivity_fixed_EDH", 2 / 3, 3, 2),
+        ("study_auc", 0.5, 3, 3),
+        ("study_sensitivity", 0.5, 2, 2),
+        ("study_specificity", 0.0, 1, 1),
+        ("study_sensitivity_fixed", 0.5, 2, 2),
+        ("study_sensitivity_fixed_small", 0.5, 2, 2),
+        ("slice_brier", (0.04 + 0.49 + 0.01 + 0.36 + 0.01 + 0.04) / 6, 6, 3),
+        ("study_brier", (0.01 + 0.16 + 0.49) / 3, 3, 3),
+        ("volume_interval_coverage", None, 0, 0),
+        ("slice_auc_EDH", None, 0, 0),
+    ],
+)
+def test_worked_by_hand(by_hand: CrossValidation, key: str, value: float | None, cases: int, patients: int) -> None:
+    score = by_hand.score(key)
+    assert score.value == (None if value is None else pytest.approx(value))
+    assert (score.cases, score.patients) == (cases, patients)
+    if value is None:
+        assert (score.low, score.high, score.interval, score.met) == (None, None, None, None)
+
+
+def test_a_share_of_all_has_wilsons_interval_over_patients(by_hand: CrossValidation) -> None:
+    everyone = by_hand.score("bleed_free_patients_marked")
+    assert everyone.interval == "wilson"
+    assert everyone.low == pytest.approx(0.2065, abs=1e-3)  # 1 / (1 + 1.96²)
+    assert everyone.high == pytest.approx(1.0)
+    assert by_hand.score("lesion_free_slices_marked").interval == "bootstrap"
+
+
+def test_targets_peers_and_keys() -> None:
+    keys = [one.key for one in measures()]
+    assert len(set(keys)) == len(keys)
+    assert set(TARGETS) <= set(keys)
+    assert {peer.measure for peer in PEERS} <= set(keys)
+    scores = cross_validation(three_patients(), resamples=10)
+    assert scores.score("authors_dice").target == "≥ 0.60"
+    assert scores.score("authors_dice").met is False
+    assert scores.score("bleed_free_patients_slices_marked").met is False
+    assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["scores"][0]["key"] == "authors_dice"
+    assert sum(one.cases for one in scores.slice_reliability) == 6
+
+
+def test_the_document_names_every_target_and_size() -> None:
+    text = (Path(__file__).parents[2] / "docs/protocol.md").read_text("utf-8")
+    for key, target in TARGETS.items():
+        assert f"| `{key}` | {target} |" in text
+    for number in (SLICE_SPECIFICITY, STUDY_SPECIFICITY, f"{RESAMPLES:,} draws", f"{SMALLEST_LESION_VOXELS} voxels"):
+        assert str(number) in text
+    assert f"`{PROTOCOL}`" in text
+
+
+def test_specks_of_the_reference_are_no_lesions_but_cover_what_touches_them() -> None:
+    reference, marked = blank(), blank()
+    reference[0, 0, :5] = marked[0, 0, :5] = True
+    records = OutOfFold("speck", "", (Choices(1, 1, 0.5, 0.5, 0.5),), (study(1, reference, marked, [1, 0], 1),))
+    scores = cross_validation(records, resamples=5)
+    assert scores.score("lesion_sensitivity_touched").value is None
+    assert scores.score("false_positives_per_study_touched").value == 0
+    assert scores.score("volume_dice").value == 1  # overlap knows no smallest lesion
+
+
+def test_an_interval_for_the_volume_and_types_are_scored_where_they_are_told() -> None:
+    records = three_patients()
+    told = np.full((2, 5), 0.2)
+    told[0, 0] = 0.9
+    studies = [replace(one, verdict=replace(one.verdict, types=told, voxels=(30, 40))) for one in records.studies]
+    scores = cross_validation(replace(records, studies=tuple(studies)), resamples=5)
+    assert scores.score("volume_interval_coverage").value == 1.0  # both have 40 voxels; the bleed-free one is not asked
+    assert scores.score("volume_interval_coverage").cases == 2
+    assert scores.score("slice_auc_EDH").value == pytest.approx((2 * 2 + 2 * 0.5 + 0.5 * 2) / 9)
+    assert scores.score("slice_auc_IVH").value is None  # no slice bears it
+
+
+def test_the_table_is_rebuilt_from_the_file(tmp_path: Path) -> None:
+    records = random_records(np.random.default_rng(1), 6)
+    records.write(tmp_path / "out-of-fold.json")
+    again = read_out_of_fold(tmp_path / "out-of-fold.json")
+    assert cross_validation(again, resamples=20) == cross_validation(records, resamples=20)
+    again.write(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "out-of-fold.json").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ['{"format": "other"}', "[]", "{", '{"format": "bleedmap out-of-fold 1"}'])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "x.json").write_text(damage)
+    with pytest.raises(InputError, match="cannot be used"):
+        read_out_of_fold(tmp_path / "x.json")
+
+
+class TestComplete:
+    FOLDS = ProtocolFolds("1.0.0 JPEG", "ab" * 32, 0, (Fold(1, (), (1,)), Fold(2, (), (2, 70))))
+
+    def test_all_patients(self) -> None:
+        three_patients().check_against(self.FOLDS)
+
+    def test_what_does_not_fit_is_refused(self) -> None:
+        records = three_patients()
+        first, second, third = records.studies
+        wrong = {
+            r"\[70\] \(1 in all\)": replace(records, studies=(first, second)),
+            r"twice": replace(records, studies=(first, second, third, third)),
+            r"\[2\]": replace(records, studies=(first, replace(second, fold=1), third)),
+            "no choices of fold 2": replace(records, choices=records.choices[:1]),
+            "other data": replace(records, data_sha256="cd" * 32),
+        }
+        for found, one in wrong.items():
+            with pytest.raises(SplitError, match=found):
+                one.check_against(self.FOLDS)
+
+
+def authors_way(masks: list[tuple[int, np.ndarray, np.ndarray]]) -> float:
+    """As the authors' code goes: loops over patients and slices, NaN for those without a lesion and for the chronic."""
+    report = []
+    for patient, reference, marked in masks:
+        dices = [
+            2.0 * np.logical_and(one, other).sum() / (one.sum() + other.sum())
+            for one, other in zip(reference, marked, strict=True)
+            if one.sum() > 0
+        ]
+        report.append(sum(dices) / len(dices) if dices and patient != 70 else np.nan)
+    return float(np.nanmean(report))
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=15, deadline=None)
+def test_the_authors_measure_is_their_codes(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    masks = []
+    for patient in range(68, 74):
+        reference = random.random((3, SIDE, SIDE)) < random.choice([0, 0.1], (3, 1, 1))
+        reference[0, 0, 0] |= patient == 68  # somebody bleeds
+        masks.append((patient, reference, random.random(reference.shape) < 0.1))
+    studies = tuple(study(patient, one, other, [0.5] * 3, 0.5) for patient, one, other in masks)
+    tables = Tables.of(OutOfFold("random", "", (Choices(1, 1, 0.5, 0.5, 0.5),), studies))
+    ours = next(one for one in measures() if one.key == "authors_dice").of(tables)
+    assert ours.value == pytest.approx(authors_way(masks))
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_drawing_patients_is_recording_them_anew(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    records = random_records(random, 5)
+    rows = random.integers(5, size=7)
+    drawn = Tables.of(records).drawn(rows)
+    anew = Tables.of(replace(records, studies=tuple(records.studies[row] for row in rows)))
+    for measure in measures():
+        one, other = measure.of(drawn), measure.of(anew)
+        assert (one.cases, one.patients) == (other.cases, other.patients)
+        assert one.value == pytest.approx(other.value, nan_ok=True)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_shares_are_shares_and_more_marks_cost(seed: int) -> None:
+    records = random_records(np.random.default_rng(seed), 6)
+    for measure in measures():
+        sample = measure.of(Tables.of(records))
+        assert np.isnan(sample.value) or sample.value >= 0
+        assert not sample.share or np.isnan(sample.value) or sample.value <= 1
+    free = next(one for one in records.studies if one.patient % 2)
+    everywhere = np.ones((3, SIDE, SIDE), bool)
+    worse = study(free.patient, ~everywhere, everywhere, [0.5] * 3, 0.5, free.fold)
+    studies = tuple(worse if one is free else one for one in records.studies)
+    before, after = (
+        {one.key: one.of(Tables.of(replace(records, studies=chosen))).value for one in measures()}
+        for chosen in (records.studies, studies)
+    )
+    assert after["bleed_free_patients_slices_marked"] >= before["bleed_free_patients_slices_marked"]
+    assert after["bleed_free_patients_marked"] >= before["bleed_free_patients_marked"]
+    assert after["volume_dice"] == before["volume_dice"]

@@ -1,0 +1,154 @@
+"""What a fold chooses on its validation patients."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from bleedmap.errors import InputError
+from bleedmap.folds import choices as fold_choices
+from bleedmap.folds.choices import (
+    VOXEL_ML,
+    best_threshold,
+    choose,
+    choose_together,
+    conformal,
+    familiar_of,
+)
+from bleedmap.folds.evidence import Said, evidence_of, read_evidence, write_evidence
+from bleedmap.inference import certainty
+from bleedmap.inference.predict import Segmented
+
+
+def patient(seed: int, bleeds: bool, *, alarm: float = 0.0) -> Said:
+    """Six slices of 20×20; two bleed: the network marks a square of 8×8 at 0.65 where the reference has 6×6 at 0.9."""
+    random = np.random.default_rng(seed)
+    reference = np.zeros((6, 20, 20), np.bool_)
+    pixels = np.full((6, 20, 20), 0.01, np.float32)
+    labels = random.normal(-3, 0.5, (6, 6)).astype(np.float32)
+    types = np.zeros((6, 5), np.bool_)
+    if bleeds:
+        reference[2:4, 6:12, 6:12] = True
+        pixels[2:4, 5:13, 5:13], pixels[2:4, 6:12, 6:12] = 0.65, 0.9
+        labels[2:4, 0] += 5
+        labels[2:4, 1] += 5
+        types[2:4, 0] = True
+    elif alarm:
+        pixels[5, :4, :4] = 0.95
+        labels[5, 0] = alarm
+    features = random.normal(0, 1, (6, 320)).astype(np.float32)
+    return Said(Segmented(pixels, pixels.mean(axis=(1, 2)), labels, features), reference, types)
+
+
+@pytest.fixture(scope="module")
+def validation() -> list[Said]:
+    return [patient(seed, seed % 2 == 0, alarm=-1.5 if seed in (1, 3) else 0.0) for seed in range(10)]
+
+
+TRAINING = np.random.default_rng(99).normal(0, 1, (400, 320)).astype(np.float32)
+
+
+def test_the_threshold_that_outlines_best_is_chosen(validation: list[Said]) -> None:
+    chosen = choose(validation, TRAINING)
+    assert chosen.pixel_threshold == 0.7  # the reference's own square, not the wide one
+
+
+def test_the_gate_closes_false_alarms_and_no_bleed(validation: list[Said]) -> None:
+    settings = choose(validation, TRAINING).settings
+    marked = [(certainty.gated(one.segmented, settings) >= 0.7).any(axis=(1, 2)) for one in validation]
+    free = np.concatenate([one for one, said in zip(marked, validation, strict=True) if not said.reference.any()])
+    bleeding = np.concatenate([one[2:4] for one, said in zip(marked, validation, strict=True) if said.reference.any()])
+    assert settings.gate > 0
+    assert free.mean() <= fold_choices.MARKED_ALLOWED
+    assert bleeding.all()
+
+
+def test_probabilities_order_and_thresholds_part_the_sides(validation: list[Said]) -> None:
+    settings = choose(validation, TRAINING).settings
+    told = [certainty.certainty_of(one.segmented, None, True, settings) for one in validation]
+    bleeds = np.array([one.reference.any() for one in validation])
+    study = np.array([one.study for one in told])
+    assert ((study >= settings.study_threshold) == bleeds).all()
+    assert all(one.types[0][1] > 0.5 for one, bleeding in zip(told, bleeds, strict=True) if bleeding)
+
+
+def test_the_interval_covers_what_it_was_fitted_on(validation: list[Said]) -> None:
+    """The network marks nothing wrong at its threshold: the interval is as narrow as that."""
+    assert choose(validation, TRAINING).settings.spread == pytest.approx(0, abs=1e-9)
+    assert conformal([0.1, 0.2, 0.3, 0.4]) == 0.4  # four of five: the next stays below the highest of four
+    assert conformal(list(np.arange(1, 10) / 10)) == pytest.approx(0.8)
+
+
+def test_best_threshold_lies_between_the_sides() -> None:
+    truth = np.array([False, False, True, True])
+    assert best_threshold(truth, np.array([0.1, 0.2, 0.6, 0.9])) == pytest.approx(0.4)
+
+
+def test_strangers_are_far(validation: list[Said]) -> None:
+    features = [one.segmented.features for one in validation]
+    familiar = familiar_of(TRAINING, features)
+    assert all(familiar.distance(one) <= familiar.farthest for one in features)
+    assert familiar.distance(np.full((6, 320), 3, np.float32) + features[0]) > familiar.farthest
+
+
+def test_all_patients_together_take_the_folds_medians(validation: list[Said]) -> None:
+    folds = [choose(validation[first:], TRAINING) for first in (0, 1, 2)]
+    volumes = [(100, 150), (200, 200), (50, 10)]
+    together = choose_together([evidence_of(one) for one in validation], volumes, folds, TRAINING)
+    assert together.pixel_threshold == 0.7
+    assert together.settings.gate == np.median([one.settings.gate for one in folds])
+    assert together.settings.familiar is not None
+    assert together.settings.familiar.farthest == np.median([one.settings.familiar.farthest for one in folds])
+    assert together.settings.spread == pytest.approx(np.log(150 / 110))  # the worst of three, below 80 % of four
+
+
+def test_evidence_comes_back(validation: list[Said], tmp_path) -> None:
+    write_evidence(tmp_path, 7, validation[0])
+    stored, made = read_evidence(tmp_path, 7), evidence_of(validation[0])
+    for name in ("slices", "types", "has_lesion", "has_type"):
+        assert np.array_equal(getattr(stored, name), getattr(made, name))
+    (tmp_path / "008.npz").write_bytes(b"PK\x03\x04")
+    for missing in (8, 9):
+        with pytest.raises(InputError):
+            read_evidence(tmp_path, missing)
+
+
+def test_small_false_alarms_go_where_that_costs_no_bleed(validation: list[Said]) -> None:
+    """A speck of 40 voxels in every patient's lowest slice."""
+    specked = []
+    for one in validation:
+        pixels = one.segmented.probability.copy()
+        pixels[0, :5, :8] = 0.95
+        specked.append(replace(one, segmented=replace(one.segmented, probability=pixels)))
+    least = 40.5 * VOXEL_ML
+    kept, dropped = (choose(specked, TRAINING, smallest_ml=ones).settings for ones in ((0.0,), (0.0, least)))
+    assert (kept.smallest_ml, dropped.smallest_ml) == (0, least)
+    for one in specked:
+        marked = certainty.cleared(one.segmented, replace(dropped, gate=0.0), 0.7, VOXEL_ML) >= 0.7
+        assert np.array_equal(marked, one.reference)
+
+
+def test_fewer_false_alarms_for_a_little_dice(validation: list[Said]) -> None:
+    """Half of a bleed's last row is only found at 0.3, where a bleed-free patient's slice is marked, too."""
+    others = []
+    for number, one in enumerate(validation):
+        pixels, labels = one.segmented.probability.copy(), one.segmented.labels
+        assert labels is not None
+        if one.reference.any():
+            pixels[pixels == np.float32(0.65)] = 0.01
+            pixels[2:4, 11, 9:12] = 0.35
+        elif number == 5:
+            pixels[5, :2, :2], labels = 0.4, labels.copy()
+            labels[5, 0] = 4.0  # no gate closes it
+        others.append(replace(one, segmented=replace(one.segmented, probability=pixels, labels=labels)))
+    best = choose(others, TRAINING)
+    fewer = choose(others, TRAINING, dice_for_fewer=0.1)
+    assert best.pixel_threshold <= 0.3
+    assert fewer.pixel_threshold == 0.5
+
+
+def test_a_bleed_smaller_than_that_is_worth_more(validation: list[Said]) -> None:
+    largest = max(int(one.reference.sum()) for one in validation)
+    assert choose(validation, TRAINING, smallest_ml=(0.0, 2 * largest * VOXEL_ML)).settings.smallest_ml == 0

@@ -1,0 +1,250 @@
+"""Stored pixels to HU: every transfer syntax, signs, padding, unused bits; what is no HU is refused."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import JPEGExtended12Bit, JPEGLSNearLossless, LegacyConvertedEnhancedCTImageStorage
+
+from bleedmap.errors import InputError
+from bleedmap.io.dicom.read import read_series, scan
+from bleedmap.phantom.dicom import TRANSFER_SYNTAXES, CtOptions, enhanced_ct
+from bleedmap.volume import Volume
+from dicom_studies import assert_same, even_grid, read, series, volume_on, write
+
+COMPRESSED = ("rle", "jpeg", "jpeg-ls", "jpeg-2000")
+EXPECTED = volume_on(even_grid())
+SIGNED = {"signed": True, "bits_stored": 16, "intercept": 0.0}
+
+
+def stored(one: Dataset) -> np.ndarray:
+    """The words of a native instance, to write on."""
+    return np.frombuffer(one.PixelData, "<u2").reshape(one.Rows, one.Columns).copy()
+
+
+def store(one: Dataset, words: np.ndarray) -> None:
+    one.PixelData = words.astype("<u2").tobytes()
+
+
+@pytest.mark.parametrize("name", TRANSFER_SYNTAXES)
+@pytest.mark.parametrize("options", [{}, {"signed": True, "intercept": 0.0}, SIGNED], ids=["u12", "s12", "s16"])
+def test_every_transfer_syntax_gives_the_same_hu(tmp_path, name, options):
+    assert_same(read(write(tmp_path, series(EXPECTED, transfer_syntax=name, **options))), EXPECTED)
+
+
+@pytest.mark.parametrize("name", ["explicit", "big-endian", "deflated", *COMPRESSED])
+def test_multi_frame_in_every_transfer_syntax(tmp_path, name):
+    options = CtOptions(transfer_syntax=name, reverse_numbers=True, contrast="Iohexol")
+    found = read(write(tmp_path, [enhanced_ct(EXPECTED, options=options)]))
+    assert_same(found, EXPECTED)
+    assert found.header_of(3) is found.headers[0]
+    made = found.acquisition
+    assert (made.kernel, made.kvp, made.contrast, made.body_part) == ("H31s", 120.0, "Iohexol", "HEAD")
+
+
+def test_near_lossless_stays_within_its_error(tmp_path):
+    instances = series(EXPECTED)
+    for one in instances:
+        one.compress(JPEGLSNearLossless, jls_error=3, generate_instance_uid=False)
+    found = read(write(tmp_path, instances))
+    assert 0 < np.abs(found.volume.hu - EXPECTED.hu).max() <= 3
+
+
+def test_legacy_converted_multi_frame(tmp_path):
+    one = enhanced_ct(EXPECTED)
+    one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = LegacyConvertedEnhancedCTImageStorage
+    assert_same(read(write(tmp_path, [one])), EXPECTED)
+
+
+def test_lossy_jpeg_of_twelve_bits(tmp_path):
+    """JPEG Extended as dcmtk writes it; gdcm's own encoder shifts all values."""
+    if shutil.which("dcmcjpeg") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs dcmcjpeg: install the Debian package dcmtk")
+    smooth = np.broadcast_to(np.linspace(-900, 900, 48, dtype=np.float32).round(), EXPECTED.hu.shape)
+    folder = write(tmp_path, series(Volume(smooth, EXPECTED.grid)))
+    for path in folder.iterdir():
+        subprocess.run(["dcmcjpeg", "+ee", path, path], check=True)
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGExtended12Bit
+    assert 0 < np.abs(read(folder).volume.hu - smooth).max() < 15
+
+
+def test_slope_and_intercept_of_each_slice(tmp_path):
+    instances = series(EXPECTED)
+    for number, one in enumerate(instances):
+        one.RescaleSlope, one.RescaleIntercept = str(1 + number / 2), str(-1000 - number)
+    found = read(write(tmp_path, instances))
+    words = EXPECTED.hu + 1024
+    factors = np.arange(len(words))[:, None, None]
+    expected = np.maximum(words * (1 + factors / 2) - 1000 - factors, -1024)
+    np.testing.assert_allclose(found.volume.hu, expected, atol=1e-3)
+
+
+def test_inverted_photometric_interpretation_is_about_display_alone(tmp_path):
+    assert_same(read(write(tmp_path, series(EXPECTED, monochrome1=True))), EXPECTED)
+
+
+@pytest.mark.parametrize("vr", ["US", "SS"])
+@pytest.mark.parametrize("signed", [True, False])
+def test_padding_in_whichever_sign_it_is_written(tmp_path, vr, signed):
+    options = {**SIGNED, "signed": signed, "intercept": 0.0 if signed else -5000.0}
+    words = 63536  # -2000 where signed; 58,536 HU where not
+    instances = series(EXPECTED, **options)
+    for one in instances:
+        pixels = stored(one)
+        pixels[:3] = words
+        store(one, pixels)
+        one.add_new("PixelPaddingValue", vr, words if vr == "US" else words - 65536)
+    found = read(write(tmp_path, instances))
+    assert (found.volume.hu[:, :3] == -1024).all()
+    np.testing.assert_array_equal(found.volume.hu[:, 3:], EXPECTED.hu[:, 3:])
+    assert f"{12 * 3 * 48:,} pixels (7.5 %) outside the field of view" in found.notes[0]
+
+
+def test_a_range_of_padding(tmp_path):
+    instances = series(EXPECTED, **SIGNED)
+    for one in instances:
+        pixels = stored(one)
+        pixels[0], pixels[1], pixels[2] = 63536, 63541, 63546  # -2000, -1995, -1990
+        store(one, pixels)
+        one.add_new("PixelPaddingValue", "SS", -2000)
+        one.add_new("PixelPaddingRangeLimit", "SS", -1990)
+    found = read(write(tmp_path, instances))
+    assert (found.volume.hu[:, :3] == -1024).all()
+    np.testing.assert_array_equal(found.volume.hu[:, 3:], EXPECTED.hu[:, 3:])
+
+
+def test_values_below_air_without_padding_are_air(tmp_path):
+    instances = series(EXPECTED, **SIGNED)
+    for one in instances:
+        pixels = stored(one)
+        pixels[:, :2] = 65536 - 3024
+        store(one, pixels)
+    found = read(write(tmp_path, instances))
+    assert (found.volume.hu[:, :, :2] == -1024).all()
+    assert "as low as -3,024 HU" in found.notes[0]
+
+
+def test_padding_that_looks_like_tissue_makes_no_holes_in_it(tmp_path):
+    """0 as padding and intercept 0: outside the head it is padding, inside it is water."""
+    hu = np.full(EXPECTED.hu.shape, 35.0, np.float32)
+    hu[:, :5], hu[:, 20:25, 20:25] = 0, 0
+    instances = series(Volume(hu, EXPECTED.grid), **SIGNED)
+    for one in instances:
+        one.add_new("PixelPaddingValue", "SS", 0)
+    found = read(write(tmp_path, instances)).volume.hu
+    assert (found[:, :5] == -1024).all()
+    assert (found[:, 20:25, 20:25] == 0).all()
+
+
+def test_overlays_in_unused_bits_are_cleaned_away(tmp_path):
+    instances = series(EXPECTED)
+    for one in instances:
+        pixels = stored(one)
+        pixels[::2] |= 1 << 13
+        store(one, pixels)
+        one.add_new((0x6000, 0x0100), "US", 16)
+        one.add_new((0x6000, 0x0102), "US", 13)
+    assert_same(read(write(tmp_path, instances)), EXPECTED)
+
+
+def change(**values):
+    def on(one: Dataset) -> None:
+        for keyword, value in values.items():
+            if value is None:
+                delattr(one, keyword)
+            else:
+                setattr(one, keyword, value)
+
+    return on
+
+
+def too_many_bits(one: Dataset) -> None:
+    pixels = stored(one)
+    pixels[0, :7] |= 1 << 13
+    store(one, pixels)
+
+
+def cut_pixels(one: Dataset) -> None:
+    one.PixelData = one.PixelData[:-100]
+
+
+def modality_lut(one: Dataset) -> None:
+    one.ModalityLUTSequence = [Dataset()]
+
+
+REFUSED = {
+    "no rescale": (change(RescaleSlope=None, RescaleIntercept=None), "stored values without a rescale"),
+    "slope 0": (change(RescaleSlope="0"), "a rescale of slope 0 and intercept -1024"),
+    "slope absurd": (change(RescaleSlope="1e20"), "a rescale of slope 1e[+]20"),
+    "rescale type": (change(RescaleType="Z_EFF"), "values in 'Z_EFF'"),
+    "modality LUT": (modality_lut, "values through a Modality LUT"),
+    "colour": (change(PhotometricInterpretation="RGB"), r"1 value\(s\) a pixel, RGB"),
+    "samples": (change(SamplesPerPixel=3), r"3 value\(s\) a pixel"),
+    "32 bits": (change(BitsAllocated=32), "pixels of 32 bits"),
+    "high bit": (change(HighBit=15), "pixels of 16 bits, 12 stored, the highest 15"),
+    "sign": (change(PixelRepresentation=2), r"Pixel Representation \(0028,0103\) 2"),
+    "unused bits": (too_many_bits, "7 pixels with more than the 12 bits that are stored"),
+    "too few bytes": (cut_pixels, "3,740 bytes of pixels"),
+    "no pixels": (change(PixelData=None), "no pixel data"),
+    "huge": (change(Rows=60000, Columns=60000), "60,000 rows of 60,000 pixels"),
+    "tiny": (change(Rows=4, Columns=4), "4 rows of 4 pixels"),
+    "frames": (change(NumberOfFrames="2"), "2 frames in a classic CT image"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_pixels_that_are_no_hu_are_refused(tmp_path, case):
+    damage, found = REFUSED[case]
+    instances = series(EXPECTED)
+    for one in instances:
+        damage(one)
+    with pytest.raises(InputError, match=found) as refused:
+        read(write(tmp_path, instances))
+    assert refused.value.needed
+    assert refused.value.remedy
+
+
+def test_too_few_bytes_are_refused_by_the_files_name(tmp_path):
+    instances = series(EXPECTED)
+    cut_pixels(instances[5])
+    folder = write(tmp_path, instances)
+    with pytest.raises(InputError, match="3,740 bytes of pixels") as refused:
+        read(folder)
+    assert pydicom.dcmread(refused.value.subject).SOPInstanceUID == instances[5].SOPInstanceUID
+    assert refused.value.needed == "3,840 bytes"
+
+
+def test_a_volume_beyond_memory_is_refused_before_it_is_read(tmp_path):
+    one = enhanced_ct(EXPECTED)
+    frames = [Dataset() for _ in range(1500)]
+    for number, frame in enumerate(frames):
+        frame.PlanePositionSequence = [Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = [0, 0, number]
+    one.PerFrameFunctionalGroupsSequence, one.NumberOfFrames = frames, len(frames)
+    one.Rows = one.Columns = 512
+    with pytest.raises(InputError, match=r"1,500 slices of 512 × 512 pixels, 1\.57 GB"):
+        read(write(tmp_path, [one]))
+
+
+def test_progress_counts_every_slice(tmp_path):
+    steps: list[int] = []
+    read_series(scan(write(tmp_path, series(EXPECTED))), advance=steps.append)
+    assert sum(steps) == 12
+
+
+def test_thirty_slices_are_read_in_half_a_second(tmp_path):
+    grid = even_grid(30)
+    hu = np.tile(volume_on(grid).hu, (1, 13, 11))[:, :512, :512]
+    folder = write(tmp_path, series(Volume(hu, grid)))
+    read(folder)
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert read(folder).volume.hu.shape == (30, 512, 512)
+        taken.append(time.perf_counter() - began)
+    assert min(taken) < 0.5

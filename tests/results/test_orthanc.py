@@ -1,0 +1,128 @@
+"""A study and its results, stored into a real PACS and read back: nothing is refused, changed or filed elsewhere."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import Dataset, dcmread
+
+from bleedmap.io.dicom.producer import write_dicom
+from dicom_result_studies import grid_of, labels_of, producer, program, results_of, series_of
+
+_OPEN = build_opener(ProxyHandler({})).open  # loopback never goes through a proxy
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running server."""
+
+    http_port: int
+    dicom_port: int
+
+    def ask(self, path: str, body: bytes | None = None) -> bytes:
+        """GET, or POST where there is a body."""
+        with _OPEN(Request(f"http://127.0.0.1:{self.http_port}{path}", data=body), timeout=30) as answer:
+            return answer.read()
+
+    def json(self, path: str, body: bytes | None = None):
+        return json.loads(self.ask(path, body))
+
+    def stored(self, uid: str) -> Dataset:
+        """An instance by its SOP Instance UID, as the server gives it out."""
+        (number,) = self.json("/tools/lookup", uid.encode())
+        return dcmread(BytesIO(self.ask(f"/instances/{number['ID']}/file")))
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory) -> Iterator[Orthanc]:
+    """Orthanc on free loopback ports, with storage of its own, no plugins; stopped at the end."""
+    server, folder = program("Orthanc", "orthanc"), tmp_path_factory.mktemp("orthanc")
+    running = Orthanc(free_port(), free_port())
+    settings = {
+        "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "index"),
+        "HttpPort": running.http_port, "DicomPort": running.dicom_port, "DicomAet": "ORTHANC",
+        "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "Plugins": [], "DicomCheckCalledAet": False,
+    }  # fmt: skip
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([server, str(folder / "orthanc.json")], stdout=log, stderr=log)
+        try:
+            for _ in range(300):
+                assert process.poll() is None, (folder / "log").read_text(errors="replace")
+                try:
+                    running.ask("/system")
+                    break
+                except (URLError, ConnectionError):
+                    time.sleep(0.1)
+            else:
+                pytest.fail(f"Orthanc does not answer: {(folder / 'log').read_text(errors='replace')}")
+            yield running
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def study(folder: Path, *, seed: int, found: bool, multi_frame: bool) -> dict[Path, Dataset]:
+    """A CT and its results as files."""
+    series, instances = series_of(grid_of("both"), multi_frame=multi_frame, seed=seed)
+    made = results_of(series, labels_of(6) * found, producer(seed))
+    files = {folder / f"{number}.dcm": one for number, one in enumerate([*instances, *made.all()])}
+    for path, one in files.items():
+        write_dicom(path, one)
+    return files
+
+
+def over_rest(server: Orthanc, files: dict[Path, Dataset]) -> None:
+    for path in files:
+        assert server.json("/instances", path.read_bytes())["Status"] == "Success"
+
+
+def over_c_store(server: Orthanc, files: dict[Path, Dataset]) -> None:
+    command = [program("storescu", "dcmtk"), "-R", "127.0.0.1", str(server.dicom_port), *map(str, files)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("multi_frame", [False, True], ids=["classic", "enhanced"])
+@pytest.mark.parametrize("found", [True, False], ids=["positive", "negative"])
+@pytest.mark.parametrize("store", [over_rest, over_c_store], ids=["rest", "c-store"])
+def test_what_is_stored_comes_back_equal_in_its_study(orthanc, tmp_path, store, found, multi_frame):
+    seed = 1 + 4 * (store is over_rest) + 2 * found + multi_frame
+    files = study(tmp_path, seed=seed, found=found, multi_frame=multi_frame)
+    store(orthanc, files)
+    for path, made in files.items():
+        back = orthanc.stored(made.SOPInstanceUID)
+        assert back == dcmread(path), made.SeriesDescription
+    instance = next(iter(files.values()))
+    (number,) = orthanc.json("/tools/lookup", str(instance.StudyInstanceUID).encode())
+    filed = orthanc.json(f"/studies/{number['ID']}/series")
+    modalities = sorted(one["MainDicomTags"]["Modality"] for one in filed)
+    assert modalities == ["CT", "OT", "SEG", "SEG", "SR"]
+    assert sum(len(one["Instances"]) for one in filed) == len(files)
+
+
+def test_the_pictures_are_shown_as_they_were_made(orthanc, tmp_path):
+    files = study(tmp_path, seed=20, found=True, multi_frame=False)
+    over_rest(orthanc, files)
+    for made in files.values():
+        if made.Modality != "OT":
+            continue
+        (number,) = orthanc.json("/tools/lookup", str(made.SOPInstanceUID).encode())
+        shown = Image.open(BytesIO(orthanc.ask(f"/instances/{number['ID']}/preview")))
+        assert np.array_equal(np.asarray(shown), made.pixel_array)

@@ -1,0 +1,357 @@
+"""The report stands alone, keeps scales apart, says what is missing, and says the same in HTML, JSON and CSV."""
+
+import csv
+import json
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from bleedmap.datasets.ct_ich import open_ct_ich
+from bleedmap.errors import OutputError
+from bleedmap.metrics import overlap
+from bleedmap.metrics.overlap import Counts
+from bleedmap.models.unet import build
+from bleedmap.page.section import Picture, Section, Table
+from bleedmap.training.config import TrainConfig
+from bleedmap_thesis.analyses import table1
+from bleedmap_thesis.analyses.conventions import described_formula
+from bleedmap_thesis.analyses.lesion_free import share
+from bleedmap_thesis.analyses.table1_scores import measure
+from bleedmap_thesis.analyses.trained_conventions import thesis_scores
+from bleedmap_thesis.pictures import predicted_slices
+from bleedmap_thesis.plan import SCALES, cells
+from bleedmap_thesis.progress import all_planned, collapsed, collapsed_in_words
+from bleedmap_thesis.record import Evaluation
+from bleedmap_thesis.report import ANALYSES, NOT_MEASURED, Chapter, shown, write_chapters, write_report
+from synthetic_cells import synthetic_cells
+
+SMALL, FULL = SCALES["small"], SCALES["full"]
+HOSTILE = "<script>alert(1)</script>"
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags that are closed in order, images, and each table's cells by its anchor."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self._anchor = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "div" and found.get("id"):
+            self._anchor = found["id"]
+            self.tables[self._anchor] = []
+        if tag == "tr":
+            self.tables[self._anchor].append([])
+        if tag in ("td", "th"):
+            self.tables[self._anchor][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[self._anchor][-1][-1] += data
+
+    def having(self, tag: str) -> list[dict[str, str | None]]:
+        return [found for name, found in self.tags if name == tag]
+
+
+def plain_figure() -> Figure:
+    figure = Figure(figsize=(1, 1))
+    figure.add_axes((0, 0, 1, 1)).plot([0, 1])
+    return figure
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return synthetic_cells(SMALL, parts=("grid",))
+
+
+@pytest.fixture(scope="module")
+def report(grid, tmp_path_factory) -> Path:
+    """Of made-up cells of the small scale, without data."""
+    out = tmp_path_factory.mktemp("thesis") / "report"
+    assert write_report(grid, cells(SMALL), out, resamples=20) == out / "report.html"
+    return out
+
+
+@pytest.fixture(scope="module")
+def text(report) -> str:
+    return (report / "report.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def content(report) -> dict:
+    return json.loads((report / "report.json").read_text("utf-8"))
+
+
+def test_the_page_parses_and_needs_nothing_else(text):
+    page = Page(text)
+    assert page.having("script") == page.having("link") == page.having("iframe") == []
+    images = page.having("img")
+    assert len(images) >= 4
+    for image in images:
+        assert (image["src"] or "").startswith("data:image/png;base64,iVBOR")
+        assert image["alt"]
+    for _, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "poster"):
+            assert not (attributes.get(name) or "").startswith(("http", "//"))
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_anchors_of_the_contents_exist(text):
+    page = Page(text)
+    anchors = {found["id"] for _, found in page.tags if found.get("id")}
+    links = [(found["href"] or "")[1:] for found in page.having("a")]
+    assert len(links) > 8
+    assert set(links) <= anchors
+
+
+def test_every_table_names_scale_and_split(content):
+    for chapter in content["chapters"]:
+        for section in chapter["sections"]:
+            for table in section["tables"]:
+                note = table["note"].lower()
+                assert "scale" in note, table["key"]
+                assert any(word in note + str(table["columns"]) for word in ("split", "slice", "patient")), table["key"]
+                if chapter["key"] in SCALES:
+                    assert SCALES[chapter["key"]].text in table["note"], table["key"]
+                    others = [scale for scale in SCALES.values() if scale.name != chapter["key"]]
+                    assert not any(scale.text in table["note"] for scale in others), table["key"]
+
+
+def test_full_scale_stands_first_and_not_measured(text, content):
+    keys = [chapter["key"] for chapter in content["chapters"]]
+    assert keys == ["common", "full", "small"]
+    rows = Page(text).tables["full-table-table-1"]
+    assert len(rows) == 1 + 2 * 2 * 7
+    ours = rows[0].index("Dice")
+    assert {row[ours] for row in rows[1:]} == {NOT_MEASURED}
+    printed = rows[0].index("Dice, thesis")
+    assert [row[printed] for row in rows[1:8]] == ["0.65", "0.78", "0.80", "0.82", "0.83", "", ""]
+
+
+def test_html_json_and_csv_agree(report, text, content):
+    page, compared = Page(text), 0
+    for chapter in content["chapters"]:
+        for section in chapter["sections"]:
+            for table in section["tables"]:
+                with (report / table["csv"]).open(encoding="utf-8", newline="") as stream:
+                    filed = list(csv.reader(stream))
+                assert filed[0] == table["columns"]
+                printed = page.tables[f"{chapter['key']}-table-{table['key']}"][1:]
+                assert len(filed) - 1 == len(table["rows"]) == len(printed)
+                for line, row, cells_ in zip(filed[1:], table["rows"], printed, strict=True):
+                    for field, value in zip(line, row, strict=True):
+                        if isinstance(value, int | float):
+                            assert float(field) == value
+                            compared += 1
+                        else:
+                            assert field == ("" if value is None else value)
+                    assert str(row[0]) == cells_[0]
+    assert compared > 300
+
+
+def test_printed_numbers_are_the_rounded_ones(text, content):
+    table = next(
+        one for chapter in content["chapters"] if chapter["key"] == "small"
+        for section in chapter["sections"] for one in section["tables"] if one["key"] == "table-1"
+    )  # fmt: skip
+    printed = Page(text).tables["small-table-table-1"]
+    at, place = table["columns"].index("Dice"), printed[0].index("Dice")
+    for row, line in zip(table["rows"], printed[1:], strict=True):
+        value, low, high = row[at : at + 3]
+        assert line[place] == f"{value:.3f} ({low:.3f} to {high:.3f})"
+        assert low <= value <= high
+
+
+def test_table_1_takes_the_cell_and_epoch_that_it_names(grid):
+    made = table1.section(grid, SMALL, resamples=20)
+    result = next(one for one in grid if (one.cell.label, one.cell.kind) == ("model-1-b16", "slice"))
+    expected = thesis_scores(next(one for one in result.evaluations if one.epoch == SMALL.epochs(600)))
+    table = made.tables[0]
+    row = next(row for row in table.rows if (row[0], row[1], row[3]) == ("Model 1", 16, 600))
+    assert row[table.columns.index("Dice")] == pytest.approx(expected["dice"])
+    assert row[table.columns.index("accuracy %")] == pytest.approx(100 * expected["accuracy"])
+    assert row[table.columns.index("epochs, here")] == SMALL.epochs(600)
+
+
+def test_a_cell_trained_alone_takes_the_place_of_one_passed_through(grid):
+    result = next(one for one in grid if (one.cell.label, one.cell.kind) == ("model-2-b32", "slice"))
+    own = replace(result.evaluations[0], epoch=SMALL.epochs(1000))
+    alone = replace(result, cell=replace(result.cell, label="model-2-b32-alone-1000"), evaluations=(own,))
+    table = table1.section([*grid, alone], SMALL, resamples=20).tables[0]
+    row = next(row for row in table.rows if (row[0], row[1], row[3]) == ("Model 2", 32, 1000))
+    assert row[table.columns.index("Dice")] == pytest.approx(thesis_scores(own)["dice"])
+
+
+def test_several_seeds_give_mean_and_range(grid):
+    evaluations = [one.last for one in grid if one.cell.kind == "slice"][:2]
+    found = measure(evaluations, resamples=50)["dice"]
+    single = [thesis_scores(one)["dice"] for one in evaluations]
+    assert found.value == pytest.approx(np.mean(single))
+    assert (found.lowest_seed, found.highest_seed) == pytest.approx((min(single), max(single)))
+    assert found.low < found.value < found.high
+
+
+def test_the_target_is_held_against_the_rounded_figure():
+    made = table1.section(synthetic_cells(FULL, parts=("grid",))[:1], FULL, resamples=20)
+    assert "The thesis prints mean IoU 0.85, Dice 0.89, accuracy 99.91 %" in made.words[0]
+    assert "Below the thesis: IoU (lesion)" in made.words[0]
+
+
+def test_the_two_ious_have_two_names(grid):
+    table = table1.section(grid, SMALL, resamples=20).tables[0]
+    result = next(one for one in grid if (one.cell.label, one.cell.kind) == ("model-2-b32", "slice"))
+    counts = next(one for one in result.evaluations if one.epoch == SMALL.epochs(1000)).counts
+    lesion = counts.rows(counts.reference > 0)
+    row = next(row for row in table.rows if (row[0], row[1], row[3]) == ("Model 2", 32, 1000))
+    own, whole = overlap.iou(lesion, empty=0.0).mean(), overlap.mean_iou(lesion, empty=0.0).mean()
+    assert row[table.columns.index("IoU (lesion)")] == pytest.approx(own)
+    assert row[table.columns.index("mean IoU (lesion and background)")] == pytest.approx(whole)
+    assert row[table.columns.index("mean IoU, thesis")] == 0.85
+    assert "mean IoU" not in table.columns
+
+
+def test_the_formula_of_the_text_is_told_in_the_limits_and_at_table_1(text, content):
+    said = described_formula()
+    assert said in unescape(text.split('id="limits"')[1])
+    for key in ("conventions", "table-1"):
+        sections = [one for chapter in content["chapters"] for one in chapter["sections"] if one["key"] == key]
+        assert sections
+        assert all(said in one["words"] for one in sections)
+
+
+def test_where_no_lesion_free_slice_is_marked_the_interval_is_not_a_point():
+    zeros = np.zeros(40, np.int64)
+    lesion = np.where(np.arange(40) < 8, 10, 0)
+    counts = Counts(lesion // 2, zeros, lesion - lesion // 2, 100 - lesion)
+    ids = tuple(f"{index:03d}/1" for index in range(40))
+    one = Evaluation(1, ids, counts.predicted.astype(np.float32), counts)
+    found = measure([one], resamples=20)["lesion_free_slices_marked"]
+    expected = share(one.patients[8:], np.zeros(32, np.bool_))
+    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 100 * expected.high))
+    assert 10 < found.high < 11  # Wilson's for 0 of 32
+
+
+def test_cells_planned_do_not_hang_on_flags(grid):
+    for asked in ([], cells(SMALL, ("grid",)), cells(SMALL)):
+        planned = all_planned(asked, grid)
+        assert sum(cell.scale == "small" for cell in planned) == len(cells(SMALL))
+        assert {cell.scale for cell in planned} == {"small", "full"}
+
+
+def test_a_seed_trained_alone_leaves_the_other_seeds_in_place():
+    grid = synthetic_cells(SMALL, seeds=3, parts=("grid",))
+    result = next(one for one in grid if (one.cell.label, one.cell.kind, one.cell.seed) == ("model-2-b32", "slice", 1))
+    own = replace(result.evaluations[0], epoch=SMALL.epochs(1000))
+    alone = replace(result, cell=replace(result.cell, label="model-2-b32-alone-1000"), evaluations=(own,))
+    table = table1.section([*grid, alone], SMALL, resamples=20).tables[0]
+    row = next(row for row in table.rows if (row[0], row[1], row[3]) == ("Model 2", 32, 1000))
+    through = [
+        thesis_scores(next(test for test in one.evaluations if test.epoch == SMALL.epochs(1000)))["dice"]
+        for one in grid
+        if (one.cell.label, one.cell.kind) == ("model-2-b32", "slice") and one.cell.seed != 1
+    ]
+    assert row[table.columns.index("seeds")] == 3
+    assert row[table.columns.index("Dice")] == pytest.approx(np.mean([*through, thesis_scores(own)["dice"]]))
+
+
+def test_missing_data_is_said(text):
+    for what in ("Figure 1", "Figure 4", "The figure and the contrast"):
+        assert f"{what}" in text
+    assert text.count("the data set was not at hand when this report was written") >= 3
+
+
+def test_no_results_at_all(tmp_path):
+    page = write_report([], [], tmp_path / "report", resamples=20).read_text("utf-8")
+    assert f"0 of {len(cells(FULL))} cells at the full scale" in page
+    assert NOT_MEASURED in page
+    Page(page)
+
+
+def test_a_hostile_label_is_escaped(tmp_path):
+    table = Table("t", HOSTILE, HOSTILE, (HOSTILE, "n"), ((HOSTILE, 1), (None, 2)))
+    section = Section("s", HOSTILE, (HOSTILE,), (table,), (Picture("p", f'"{HOSTILE}', plain_figure),))
+    out = tmp_path / "report"
+    write_chapters([Chapter("small", HOSTILE, HOSTILE, (section,))], {
+        "program": HOSTILE, "code": [HOSTILE], "machines": [HOSTILE], "hours": 0.0, "releases": [HOSTILE],
+        "data_sha256": None, "split_sha256": [],
+    }, out)  # fmt: skip
+    text = (out / "report.html").read_text("utf-8")
+    assert Page(text).having("script") == []
+    assert "&lt;script&gt;" in text
+
+
+def test_numbers_and_intervals_as_printed():
+    table = Table("t", "", "", ("name", "x", "x low", "x high", "n"), (("a", 1234.5, None, 2.0, 1000),
+                  ("b", 0.12345, 0.1, 0.2, None), ("c", float("nan"), 0.0, 1.0, 3)), {"x": 2})  # fmt: skip
+    found = shown(table)
+    assert found.heads == ("name", "x", "n")
+    assert found.numeric == (False, True, True)
+    assert found.rows == (
+        ("a", "1,234.50", "1,000"), ("b", "0.12 (0.10 to 0.20)", NOT_MEASURED), ("c", NOT_MEASURED, "3"),
+    )  # fmt: skip
+
+
+def test_an_earlier_report_is_replaced_and_other_files_are_not(tmp_path):
+    out = tmp_path / "report"
+    write_report([], [], out, resamples=20)
+    write_report([], [], out, resamples=20)
+    (out / "mine.txt").write_text("keep", "utf-8")
+    with pytest.raises(OutputError):
+        write_report([], [], out, resamples=20)
+    assert (out / "mine.txt").read_text("utf-8") == "keep"
+
+
+def test_with_data_the_samples_and_clahe_are_there(jpeg_release, tmp_path):
+    out = tmp_path / "report"
+    write_report([], [], out, data=open_ct_ich(jpeg_release), resamples=20)
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert {"common-figure-1-samples.png", "common-clahe.png"} <= names
+
+
+def test_figure_4_is_predicted_by_the_kept_network(jpeg_release):
+    data, settings = open_ct_ich(jpeg_release), TrainConfig(width=0.03125, size=32)
+    network = build(settings.network_settings(), seed=0).eval()
+    found = predicted_slices(network, settings, data, ["049/1", "049/2", "051/2"], {"049"})
+    assert [one.record.id for one in found][-1] == "049/1"
+    assert {(one.record.patient, one.trained_on) for one in found} == {(49, True), (51, False)}
+    for one in found:
+        assert one.probability.shape == one.unit.shape == one.reference.shape
+        assert 0 < one.probability.max() < 1
+
+
+def test_every_analysis_has_its_place(content):
+    small = next(chapter for chapter in content["chapters"] if chapter["key"] == "small")
+    assert len(ANALYSES) == 6
+    keys = [section["key"] for section in small["sections"]]
+    assert keys[:2] == ["table-1", "figures-3-4"]
+
+
+def test_a_training_that_collapsed_is_named():
+    results = synthetic_cells(SCALES["small"], parts=("grid",))
+    fallen = results[0]
+    losses = [entry["loss"] for entry in fallen.curves]
+    curves = [*fallen.curves[:-1], fallen.curves[-1] | {"loss": min(losses) + 0.3}]
+    results[0] = replace(fallen, curves=curves)
+    assert collapsed(results) == [results[0]]
+    assert "grid/model-2-b32/slice-seed0" in collapsed_in_words(results)
+    assert collapsed_in_words(results[1:]) == ""

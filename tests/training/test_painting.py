@@ -1,0 +1,200 @@
+"""Blood drawn into heads that have none."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from bleedmap.arrays import ByteArray  # noqa: E402
+from bleedmap.datasets.ct_ich import open_ct_ich  # noqa: E402
+from bleedmap.datasets.folds import ProtocolFolds  # noqa: E402
+from bleedmap.errors import SettingsError  # noqa: E402
+from bleedmap.folds.run import Experiment, painted, pools_of  # noqa: E402
+from bleedmap.models.networks import LABELS  # noqa: E402
+from bleedmap.preprocess import Preprocessing  # noqa: E402
+from bleedmap.training import painting  # noqa: E402
+from bleedmap.training.device import choose_machine  # noqa: E402
+from bleedmap.training.painting import head_of, load_paintings, paint  # noqa: E402
+from bleedmap.training.recipe import PAINTED, Recipe  # noqa: E402
+from bleedmap.training.samples import Samples, load_patients  # noqa: E402
+from bleedmap.training.sampling import Pools, apply, draw_step  # noqa: E402
+
+SIDE, SLICES = 144, 12
+BRAIN, FLUID, SKULL = 110, 60, 255  # grey
+RECIPE = Recipe(size=96, steps=1, lesion=1, lesion_free=1, phantom=0, painted=2, paintings=3, alone=0)
+
+
+def head(open_base: bool = False) -> ByteArray:
+    """A skull with brain, two ventricles and sulci; the lowest slices without half of the skull where asked for."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    radius = np.hypot(rows / 1.15, columns)
+    grey = np.where(radius < 56, np.where(radius < 51, BRAIN, SKULL), 0)
+    grey[(radius < 50) & (radius > 38) & (np.abs(np.sin(12 * np.arctan2(rows, columns))) < 0.12)] = FLUID
+    grey[(np.abs(np.abs(columns) - 8) < 4) & (np.abs(rows) < 18)] = FLUID
+    slices = np.repeat(grey[None], SLICES, axis=0)
+    noise = np.random.default_rng(0).normal(0, 3, slices.shape)
+    slices = np.where((slices > 0) & (slices < SKULL), slices + noise, slices)
+    if open_base:
+        slices[:4, SIDE // 2 :] = np.where(slices[:4, SIDE // 2 :] == SKULL, BRAIN, slices[:4, SIDE // 2 :])
+    return slices.astype(np.uint8)
+
+
+def studies(count: int, bleeding: int = 0) -> Samples:
+    """Heads; the first `bleeding` of them with a lesion."""
+    slices = np.concatenate([head()] * count)
+    masks, labels = np.zeros_like(slices), np.zeros((len(slices), len(LABELS)), np.float32)
+    for number in range(bleeding):
+        row = number * SLICES + 5
+        masks[row, 60:70, 60:70], slices[row, 60:70, 60:70], labels[row, :2] = 255, 170, 1
+    return Samples(slices, masks, labels, np.repeat(np.arange(count) + 7, SLICES))
+
+
+def test_the_inside_of_a_skull_is_found_and_an_open_base_is_left_out() -> None:
+    whole, opened = head_of(head()), head_of(head(open_base=True))
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    brain = np.hypot(rows / 1.15, columns) < 51
+    assert (whole.inside == brain).mean() > 0.995
+    assert not whole.inside[:, ~brain].any()
+    assert not opened.inside[:4].any()
+    assert opened.inside[4:].any(axis=(1, 2)).all()
+    assert whole.depth.max() == pytest.approx(51 * whole.pixel_mm, rel=0.05)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_blood_lies_within_the_skull_and_nothing_else_is_touched(seed: int) -> None:
+    clean = head()
+    within = head_of(clean)
+    painted = paint(np.random.default_rng(seed), within)
+    if painted is None:
+        return
+    slices, share, name = painted
+    assert name in LABELS[1:]
+    assert (share >= 0).all()
+    assert share.max() <= 1 + 1e-6
+    assert not share[~within.inside].any()
+    assert (slices[~within.inside] == clean[~within.inside]).all()
+    blood = (share > 0.9) & (within.depth > 2)
+    if blood.any():
+        hu = slices[blood].astype(float).mean() * 120 / 255 - 20
+        assert 38 < hu < 80
+    if name in ("EDH", "SDH", "IVH", "SAH"):  # no oedema
+        assert (slices[share == 0] == clean[share == 0]).all()
+    else:
+        assert (slices[share == 0] <= clean[share == 0]).all()
+
+
+def test_all_types_come_and_the_seed_decides() -> None:
+    within, names = head_of(head()), set()
+    for seed in range(60):
+        one, same = (paint(np.random.default_rng(seed), within) for _ in range(2))
+        assert (one is None) == (same is None)
+        if one is not None and same is not None:
+            assert (one[0] == same[0]).all()
+            assert (one[1] == same[1]).all()
+            assert one[2] == same[2]
+            names.add(one[2])
+    assert names == set(LABELS[1:])
+
+
+def test_samples_are_of_bleed_free_studies_and_say_what_was_drawn() -> None:
+    clean = studies(3, bleeding=1)
+    drawn = load_paintings(clean, 4)
+    assert np.unique(drawn.study).tolist() == list(range(8))
+    assert ((drawn.masks > 127).any(axis=(1, 2)) == drawn.has_lesion).all()
+    for study in range(8):
+        rows = drawn.study == study
+        types = drawn.labels[rows, 1:].any(axis=0)
+        assert types.sum() == 1
+        assert (drawn.labels[rows, 1:].any(axis=1) == drawn.has_lesion[rows]).all()
+    with pytest.raises(SettingsError, match="no study without a lesion"):
+        load_paintings(studies(2, bleeding=2), 4)
+
+
+def test_what_lies_beside_the_blood_is_its_neighbour() -> None:
+    patients = studies(4, bleeding=1)
+    pools = Pools(patients, None, load_paintings(patients, 8))
+    drawn, rows = pools.paintings, pools.painting_rows
+    assert drawn is not None
+    around = drawn.neighbours(rows, 1)
+    assert (around == rows[:, None] + [-1, 0, 1]).all()
+    assert (drawn.study[around] == drawn.study[rows, None]).all()
+    assert drawn.has_lesion[rows].sum() > 0.7 * drawn.has_lesion.sum()  # without those at an end of the head
+    draws = [draw_step(replace(RECIPE, painted=50), pools, step).painting_rows for step in range(20)]
+    assert set(np.concatenate(draws)) <= set(rows)
+
+
+def test_a_slice_with_too_little_blood_keeps_none() -> None:
+    clean = studies(6)
+    free = head().astype(int)
+    drawn = load_paintings(clean, 8)
+    unmarked = 0
+    for row in np.flatnonzero(~drawn.has_lesion):
+        least = min(int((np.abs(drawn.slices[row].astype(int) - one) > 20).sum()) for one in free)
+        unmarked += least > 15
+    assert unmarked == 0
+
+
+def test_a_film_leaves_ventricles_alone() -> None:
+    slices = head()
+    rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    ventricle = (np.hypot(rows, columns) < 14)[None] & (np.arange(SLICES) > 2)[:, None, None]
+    within = head_of(np.where(ventricle, FLUID - 20, slices).astype(np.uint8))
+    drawn = 0
+    for seed in range(25):
+        share = painting._film(np.random.default_rng(seed), within)
+        if share is not None and share.max() > 0.5:
+            drawn += 1
+            assert not share[ventricle].any()
+    assert drawn > 10
+
+
+def test_a_batch_has_paintings_after_patients() -> None:
+    patients = studies(3, bleeding=1)
+    pools = Pools(patients, None, load_paintings(patients, RECIPE.paintings))
+    draw = draw_step(RECIPE, pools, 0)
+    assert (len(draw.patient_rows), len(draw.phantom_rows), len(draw.painting_rows)) == (2, 0, 2)
+    slices, masks, labels = apply(draw, pools, RECIPE)
+    assert slices.shape == (4, 3, 96, 96)
+    assert pools.paintings is not None
+    assert (labels[2:].numpy() == pools.paintings.labels[draw.painting_rows]).all()
+    assert ((masks[2:].amax(dim=(1, 2, 3)) > 0) <= (labels[2:, 0] > 0)).all()
+    again = apply(draw_step(RECIPE, pools, 0), pools, RECIPE)
+    assert torch.equal(slices, again[0])
+    for wrong in ({"paintings": 0}, {"painted": 0}, {"painted": -1}):
+        with pytest.raises(SettingsError, match="paintings"):
+            replace(RECIPE, **wrong)
+
+
+def test_only_training_patients_are_painted_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of three patients 7 bleeds, 8 is trained on, 9 is not."""
+    monkeypatch.setattr(Experiment, "patients", property(lambda self: studies(3, bleeding=1)))
+    nothing = ProtocolFolds("1.0.0", "0", 0, ())
+    first = Experiment(None, nothing, tmp_path, choose_machine("cpu", "fp32"), RECIPE)  # type: ignore[arg-type]
+    experiment = replace(painted(first), recipe=RECIPE)
+    pools = pools_of(experiment, (7, 8))
+    assert pools.paintings is not None
+    assert len(np.unique(pools.paintings.study)) == RECIPE.paintings
+    assert np.unique(pools.patients.study).tolist() == [7, 8]
+    both = pools_of(experiment, (7, 8, 9)).paintings
+    assert both is not None
+    assert len(np.unique(both.study)) == 2 * RECIPE.paintings
+    with pytest.raises(SettingsError, match="no study without a lesion"):
+        pools_of(experiment, (7,))
+
+
+def test_most_real_heads_take_blood(ct_ich_root: Path) -> None:
+    data = open_ct_ich(ct_ich_root)
+    data.patients = free = tuple(one for one in data.patients if not one.has_lesion)[:3]
+    patients = load_patients(data, Preprocessing(size=192, frame="study", neighbours=1))
+    drawn = load_paintings(patients, PAINTED.paintings)
+    bleeds = len(np.unique(drawn.study))
+    assert bleeds >= 0.9 * PAINTED.paintings * len(free)
+    marked = drawn.masks > 200
+    assert 30 < np.median(drawn.slices[marked]) * 120 / 255 - 20 < 75  # HU

@@ -1,0 +1,224 @@
+"""The loop: learns, resumes as the very same run however it was stopped, and trains in several processes."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import tiny_training
+from bleedmap.errors import OutputError, SettingsError, WeightsError
+from bleedmap.models.checkpoint import read_checkpoint
+from bleedmap.training.augment import apply, draw_epoch
+from bleedmap.training.config import PRESETS, TrainConfig
+from bleedmap.training.data import load_phantoms
+from bleedmap.training.device import choose_machine
+from bleedmap.training.loop import learning_rate, restore, steps_per_epoch, train
+from bleedmap.training.losses import batch_loss, soft_dice
+from bleedmap.training.run import Run, open_run
+from tiny_training import CONFIG, SPLIT, make_side
+
+SCRIPT = Path(tiny_training.__file__)
+FP32 = choose_machine("cpu", "fp32")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Run:
+    """A run of the script that nobody stops."""
+    run = Run(tmp_path_factory.mktemp("runs") / "undisturbed")
+    subprocess.run([sys.executable, SCRIPT, run.folder], check=True, env=ENVIRONMENT, timeout=120)
+    return run
+
+
+def same_weights(first: Run, second: Run) -> bool:
+    one, other = (read_checkpoint(run.checkpoint_file) for run in (first, second))
+    assert one.record == other.record
+    assert one.tensors.keys() == other.tensors.keys()
+    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+
+
+def test_a_resumed_optimiser_has_the_memory_layout_of_a_fresh_one(undisturbed):
+    """The fused Adam of CUDA wants moments laid out as their parameters are."""
+    state = restore(undisturbed, undisturbed.config(), FP32)
+    for parameter, moments in state.optimiser.state.items():
+        assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()
+    assert any(not parameter.is_contiguous() for parameter in state.optimiser.state)
+
+
+def test_it_learns(tmp_path):
+    run, config = Run(tmp_path / "run"), TrainConfig(**(CONFIG | {"epochs": 40, "warp": 0, "learning_rate": 1e-2}))
+    run.begin(config, SPLIT, FP32)
+    train(run, config, make_side(18, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
+    metrics = run.metrics()
+    assert [entry["epoch"] for entry in metrics] == list(range(1, 41))
+    assert metrics[-1]["loss"] < metrics[0]["loss"] - 0.5
+    assert max(entry["validation_dice"] for entry in metrics) > 0.8
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights(undisturbed, tmp_path):
+    """SIGKILL, two to five times, each a random moment after an epoch ended; then to the end."""
+    run, draw = Run(tmp_path / "killed"), random.Random(0)
+    kills = 0
+    while kills < 5:
+        process = subprocess.Popen([sys.executable, SCRIPT, run.folder], env=ENVIRONMENT)
+        deadline, begun = time.monotonic() + 60, len(run.metrics())
+        # Importing torch takes most of the time: wait for an epoch to end, so that the kill meets the loop.
+        while len(run.metrics()) == begun and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.15))
+        process.kill()
+        kills += process.wait() != 0
+        if len(run.metrics()) >= CONFIG["epochs"]:
+            break
+    assert kills >= 2, "the run ended before it could be killed twice"
+    subprocess.run([sys.executable, SCRIPT, run.folder], check=True, env=ENVIRONMENT, timeout=120)
+    assert same_weights(undisturbed, run)
+    without_time = [[{k: v for k, v in e.items() if k != "seconds"} for e in r.metrics()] for r in (undisturbed, run)]
+    assert without_time[0] == without_time[1]
+
+
+def test_two_processes_train_one_network(tmp_path):
+    """torchrun with two gloo processes on the CPU: both end with the same weights, one run folder is written."""
+    folder = tmp_path / "together"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    changes = json.dumps({"epochs": 3})
+    subprocess.run([*command, SCRIPT, folder, changes], check=True, env=ENVIRONMENT, timeout=180)
+    first, second = ((folder / f"rank-{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    run = open_run(folder)
+    assert [entry["epoch"] for entry in run.metrics()] == [1, 2, 3]
+    assert run.metrics()[-1]["loss"] < run.metrics()[0]["loss"]
+    assert read_checkpoint(run.checkpoint_file).record["epoch"] == 3
+
+
+def test_a_run_folder_holds_what_the_run_was(undisturbed):
+    record = json.loads(undisturbed.record_file.read_text())
+    assert undisturbed.config() == TrainConfig(**CONFIG)
+    assert undisturbed.split() == SPLIT
+    assert record["torch"] == str(torch.__version__)
+    assert record["code"].startswith("0.")
+    curves = EventAccumulator(str(undisturbed.folder / "curves")).Reload()
+    assert [event.step for event in curves.Scalars("validation_dice")] == [1, 2, 3, 4, 5, 6]
+    network, checkpoint = undisturbed.best()
+    dices = [entry["validation_dice"] for entry in undisturbed.metrics()]
+    assert dices[checkpoint.record["epoch"] - 1] == max(dices)
+    assert not network.training
+
+
+def test_a_folder_with_another_run_is_refused(undisturbed):
+    before = undisturbed.config_file.read_bytes()
+    with pytest.raises(OutputError, match="already holds files"):
+        undisturbed.begin(TrainConfig(), SPLIT, FP32)
+    assert undisturbed.config_file.read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_named(undisturbed, tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin(TrainConfig(**CONFIG), SPLIT, FP32)
+    run.checkpoint_file.write_bytes(undisturbed.checkpoint_file.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"checkpoint\.safetensors"):
+        train(run, run.config(), make_side(6, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
+
+
+def test_bf16_autocast_trains(tmp_path):
+    run, config = Run(tmp_path / "run"), TrainConfig(**(CONFIG | {"epochs": 4}))
+    run.begin(config, SPLIT, FP32)
+    train(run, config, make_side(9, 0), make_side(6, 1), choose_machine("cpu", "bf16"))
+    assert run.metrics()[-1]["loss"] < run.metrics()[0]["loss"]
+
+
+def test_draws_depend_on_seed_and_epoch_only():
+    config, lesion = TrainConfig(warp=1, intensity=1), np.arange(20) % 3 > 0
+    one, again, later = draw_epoch(config, lesion, 2), draw_epoch(config, lesion, 2), draw_epoch(config, lesion, 3)
+    for name in ("order", "mirror_columns", "mirror_rows", "affine", "intensity"):
+        assert np.array_equal(getattr(one, name), getattr(again, name))
+        assert not np.array_equal(getattr(one, name), getattr(later, name))
+    assert sorted(one.order) == list(range(20))
+
+
+def test_the_offline_variant_shows_the_original_and_both_mirrors():
+    side = make_side(5, 0)
+    draw = draw_epoch(TrainConfig(mirrors="offline"), side.has_lesion, 1)
+    slices, reference = apply(draw.on(side.inputs.device), slice(None), side.inputs, side.masks)
+    assert len(draw) == 15
+    for index in range(5):
+        shown = {tuple(one.flatten().tolist()) for one in slices[draw.order == index]}
+        original = side.inputs[index]
+        assert shown == {tuple(one.flatten().tolist()) for one in (original, original.flip(2), original.flip(1))}
+    assert reference.sum() == 3 * side.masks.sum()
+
+
+def test_matched_draws_as_many_lesion_free_slices():
+    lesion = np.arange(30) < 7
+    order = draw_epoch(TrainConfig(lesion_free="matched"), lesion, 1).order
+    assert lesion[order].sum() == 7
+    assert (~lesion[order]).sum() == 7
+
+
+def test_a_warp_moves_slice_and_mask_together():
+    side = make_side(12, 0)
+    config = replace(TrainConfig(**CONFIG), warp=1.0, intensity=0.0)
+    slices, reference = apply(
+        draw_epoch(config, side.has_lesion, 1).on(side.inputs.device), slice(12), side.inputs, side.masks
+    )
+    marked = reference > 0
+    assert slices[marked].mean() > 0.5  # bright discs: 0.6
+    assert slices[~marked].mean() < 0.35
+
+
+def test_dice_loss_charges_a_false_positive_on_an_empty_mask():
+    empty = torch.zeros(1, 1, 8, 8)
+    nothing, something = torch.full((2, 1, 1, 8, 8), -20.0)
+    something[..., :2] = 20
+    assert soft_dice(nothing, empty) == pytest.approx(1.0, abs=1e-4)
+    assert soft_dice(something, empty) < 0.1
+    assert batch_loss("dice", something, empty) > batch_loss("dice", nothing, empty)
+
+
+def test_learning_rate_is_a_pure_function():
+    cosine = TrainConfig(schedule="cosine", learning_rate=1.0)
+    rates = [learning_rate(cosine, step, 1000) for step in range(1000)]
+    assert np.argmax(rates) in (29, 30)
+    assert rates[-1] < 1e-4
+    assert all(a > b for a, b in pairwise(rates[31:]))
+    assert {learning_rate(TrainConfig(), step, 1000) for step in range(1000)} == {1e-4}
+
+
+def test_every_process_gets_a_slice_at_every_step():
+    config = TrainConfig(batch_size=4)
+    assert steps_per_epoch(18, config) == 5
+    assert steps_per_epoch(17, config, processes=2) == 4
+    assert steps_per_epoch(18, config, processes=2) == 5
+
+
+def test_settings_are_checked_and_come_back_from_json():
+    for _, config in PRESETS.values():
+        assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    for wrong in ({"epochs": 0}, {"loss": "hinge"}, {"network": "model-3"}, {"size": 8}, {"learning_rate": -1.0}):
+        with pytest.raises(SettingsError):
+            TrainConfig(**wrong)
+    with pytest.raises(SettingsError, match="depth"):
+        TrainConfig.from_dict({"depth": 3})
+
+
+def test_phantoms_are_training_slices_too():
+    side = load_phantoms(1, TrainConfig(size=64, frame="head").preprocessing(), seed=0)
+    assert side.inputs.shape == side.masks.shape == (len(side.ids), 1, 64, 64)
+    assert 0.1 < side.inputs.mean() < 0.6
+
+
+def test_a_device_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has an NVIDIA GPU")
+    with pytest.raises(SettingsError, match="cuda"):
+        choose_machine("cuda")

@@ -1,0 +1,196 @@
+"""What one cell leaves behind: counts of every test slice, from which all tables and figures are made. A small JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.datasets.splits import Split
+from bleedmap.errors import InputError
+from bleedmap.evaluation.slices import SliceResults
+from bleedmap.io.files import write_json
+from bleedmap.metrics import overlap
+from bleedmap.metrics.overlap import Counts
+from bleedmap.training.config import TrainConfig
+from bleedmap_thesis.plan import Cell
+
+_FORMAT = "bleedmap cell 1"
+_DIGITS = 6  # of probabilities and their sums
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Some slices as one network (or baseline) marked them, at its own size; a row a slice.
+
+    Attributes:
+        epoch: trained epochs, 0 for a baseline.
+        ids: slice ids.
+        score: (n,) how likely a bleed is in the slice; for a U-Net its highest probability.
+        counts: pixels at probability 0.5; None for a method that only classifies slices.
+        soft_hit: (n,) sum of probability over the reference; None where there is no probability.
+        soft_sum: (n,) sum of probability over the slice; likewise.
+        extra: further columns of (n,), of a method's own.
+    """
+
+    epoch: int
+    ids: tuple[str, ...]
+    score: FloatArray
+    counts: Counts | None
+    soft_hit: AnyArray | None = None
+    soft_sum: AnyArray | None = None
+    extra: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def patients(self) -> AnyArray:
+        """(n,) the patient of each slice."""
+        return np.array([name.split("/")[0] for name in self.ids])
+
+    def results(self) -> SliceResults:
+        """For `evaluate.score` and `evaluate.intervals`."""
+        assert self.counts is not None, "a classifier marks no pixels"
+        return SliceResults(self.ids, self.patients, self.counts.reference > 0, self.score, self.counts, None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: columns."""
+        columns: dict[str, Any] = {"score": _rounded(self.score)}
+        if self.counts is not None:
+            c = self.counts
+            columns |= {
+                "true_positive": c.true_positive.tolist(), "false_positive": c.false_positive.tolist(),
+                "false_negative": c.false_negative.tolist(), "true_negative": c.true_negative.tolist(),
+            }  # fmt: skip
+        if self.soft_hit is not None and self.soft_sum is not None:
+            columns |= {"soft_hit": _rounded(self.soft_hit), "soft_sum": _rounded(self.soft_sum)}
+        return {"epoch": self.epoch, "ids": list(self.ids), **columns, "extra": dict(self.extra)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Evaluation":
+        """From `to_dict`."""
+        names = ("true_positive", "false_positive", "false_negative", "true_negative")
+        counts = Counts(*(np.array(content[name], np.int64) for name in names)) if names[0] in content else None
+        soft = [np.array(content[name]) if name in content else None for name in ("soft_hit", "soft_sum")]
+        score = np.array(content["score"], np.float32)
+        return cls(content["epoch"], tuple(content["ids"]), score, counts, soft[0], soft[1], content["extra"])
+
+
+def evaluation(
+    epoch: int, ids: tuple[str, ...], reference: BoolArray, probability: FloatArray, threshold: float = 0.5
+) -> Evaluation:
+    """Count slices.
+
+    Args:
+        epoch: trained epochs.
+        ids: (n) slice ids.
+        reference: (n, rows, columns) bool.
+        probability: the same shape, 0 to 1.
+        threshold: lesion from this probability on.
+    """
+    return Evaluation(
+        epoch,
+        ids,
+        probability.max(axis=(1, 2)),
+        overlap.count(reference, probability >= threshold),
+        (probability * reference).sum(axis=(1, 2), dtype=np.float64),
+        probability.sum(axis=(1, 2), dtype=np.float64),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class CellResult:
+    """A finished cell.
+
+    Attributes:
+        cell: what was run.
+        split: numbers of its split: slices, lesion slices and patients of each side, data_sha256.
+        parameters: of the network, or None.
+        curves: an entry an epoch, as metrics.jsonl holds them, without times.
+        evaluations: the test side, at each kept epoch.
+        rest: lesion-free slices of the by-patient test patients that no side of the split holds.
+        made: code version, machine, seconds: what may differ between two runs of the same cell.
+    """
+
+    cell: Cell
+    split: dict[str, Any]
+    parameters: int | None
+    curves: list[dict[str, Any]]
+    evaluations: tuple[Evaluation, ...]
+    rest: Evaluation | None
+    made: dict[str, Any]
+
+    @property
+    def last(self) -> Evaluation:
+        """The test side after all epochs."""
+        return self.evaluations[-1]
+
+    def write(self, path: Path) -> None:
+        """Write whole or not at all."""
+        write_json(path, self.to_dict(), compact=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "format": _FORMAT,
+            "cell": self.cell.to_dict(),
+            "split": self.split,
+            "parameters": self.parameters,
+            "curves": self.curves,
+            "evaluations": [one.to_dict() for one in self.evaluations],
+            "rest": None if self.rest is None else self.rest.to_dict(),
+            "made": self.made,
+        }
+
+
+def read_result(path: Path) -> CellResult:
+    """Read a finished cell.
+
+    Raises:
+        InputError: not a result of this program.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if content["format"] != _FORMAT or not content["evaluations"]:
+            raise ValueError(f"format {content['format']!r}, {len(content['evaluations'])} evaluations")
+        cell = content["cell"]
+        config = None if cell["config"] is None else TrainConfig.from_dict(cell["config"])
+        cell = Cell(**(cell | {"config": config, "levels": tuple(cell["levels"].items())}))
+        rest = content["rest"]
+        return CellResult(
+            cell, content["split"], content["parameters"], content["curves"],
+            tuple(Evaluation.from_dict(one) for one in content["evaluations"]),
+            None if rest is None else Evaluation.from_dict(rest), content["made"],
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            path,
+            found=f"cannot be used ({error})",
+            needed="the result of a cell, as `bleedmap reproduce thesis` wrote it",
+            remedy="delete the file: its cell is run again",
+        ) from error
+
+
+def sides_in_numbers(split: Split, lesion_ids: set[str]) -> dict[str, Any]:
+    """Slices, lesion slices, patients and bleeding patients of each side, and the hash of the data."""
+    sides = {
+        name: {
+            "slices": len(ids),
+            "lesion_slices": len(lesion := [one for one in ids if one in lesion_ids]),
+            "patients": len(split.patients(name)),
+            "lesion_patients": len({one.split("/")[0] for one in lesion}),
+        }
+        for name in ("train", "validation", "test")
+        for ids in (split.side(name),)
+    }
+    known = set(split.patients("train"))
+    return {
+        "kind": split.kind, "seed": split.seed, "fold": split.fold, "folds": split.folds, **sides,
+        "test_patients_trained_on": len(known & set(split.patients("test"))),
+        "data_sha256": split.data_sha256, "release": split.release,
+    }  # fmt: skip
+
+
+def _rounded(values: AnyArray) -> list[float]:
+    return [round(float(value), _DIGITS) for value in values]

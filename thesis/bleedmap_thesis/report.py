@@ -1,0 +1,254 @@
+"""The report of the thesis' experiment: one page that stands alone, and the same as JSON, CSV and PNG.
+
+A chapter a scale, the thesis' own first: what was measured at one scale never stands in a table with the other's.
+"""
+
+import base64
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.evaluation.slices import RESAMPLES
+from bleedmap.figures import style
+from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
+from bleedmap.page.section import Section, Table
+from bleedmap.page.table import DOES_NOT_APPLY, NOT_MEASURED, json_safe, plain, shown
+from bleedmap_thesis import pictures as thesis_pictures
+from bleedmap_thesis.analyses import (
+    batch_and_dropout,
+    comparison,
+    factors,
+    gap,
+    lesion_free,
+    table1,
+    trained_conventions,
+)
+from bleedmap_thesis.analyses.conventions import described_formula
+from bleedmap_thesis.pictures import Progress, RunOf
+from bleedmap_thesis.plan import SCALES, Cell, Scale
+from bleedmap_thesis.progress import all_planned, collapsed_in_words, origin, progress_section
+from bleedmap_thesis.record import CellResult
+
+_FORMAT = "bleedmap thesis report 1"
+# Each: (results, scale) -> Section or None, None where it has nothing to say.
+ANALYSES = (
+    trained_conventions.section, gap.section, lesion_free.section, batch_and_dropout.section, factors.section,
+    comparison.section,
+)  # fmt: skip
+CSV_README = f"""# Tables of the report
+
+Each file is one table of `report.html`: the first row names the columns, units stand in the names. `X low` and `X high`
+are the ends of X's 95 % interval. A field is empty where nothing was measured ('{NOT_MEASURED}' on the page), or
+where nothing belongs; '{DOES_NOT_APPLY}' stands where a measure does not apply to a method. A file's name begins with
+the scale; two scales never share a table. What all numbers of a table share (n, kind of split, convention, interval,
+scale) is its `note` in `report.json`:
+
+"""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Sections that share a scale; `key` begins the names of their files."""
+
+    key: str
+    title: str
+    words: str
+    sections: tuple[Section, ...]
+
+
+def write_report(
+    results: Sequence[CellResult],
+    planned: Sequence[Cell],
+    out: Path,
+    *,
+    data: CtIch | None = None,
+    runs: RunOf = lambda cell: None,
+    progress: Progress = lambda what, done, of: None,
+    resamples: int = RESAMPLES,
+) -> Path:
+    """Write `out`/report.html, report.json, tables/ and figures/, whole or not at all; an earlier report is replaced.
+
+    Args:
+        results: finished cells, of one scale or both.
+        planned: the cells that were asked for; the full scale, and each that has cells, stands with all cells of one
+            seed.
+        out: a folder of the report's own.
+        data: the data set, for Figures 1 and 4 and CLAHE; without it the report says that they are missing.
+        runs: a cell's run folder, or None, for Figure 4.
+        progress: called with (what is being done, done, of).
+        resamples: of the bootstrap over patients in Table 1 and CLAHE.
+
+    Returns:
+        The page.
+
+    Raises:
+        OutputError: `out` holds files of others, or cannot be written.
+        MissingExtraError: OpenCV is not installed, which CLAHE needs.
+    """
+    refuse_folder(out, overwrite=True)
+    planned = all_planned(planned, results)
+    common = _common(planned, results, data, progress, resamples)
+    chapters = [common, *scale_chapters(results, data=data, runs=runs, progress=progress, resamples=resamples)]
+    return write_chapters(chapters, origin(results, data), out, progress)
+
+
+def scale_chapters(
+    results: Sequence[CellResult],
+    *,
+    data: CtIch | None = None,
+    runs: RunOf = lambda cell: None,
+    progress: Progress = lambda what, done, of: None,
+    resamples: int = RESAMPLES,
+) -> list[Chapter]:
+    """A chapter for the thesis' own scale, and one for each other that has results; arguments as `write_report`'s."""
+    return [
+        _chapter(scale, [one for one in results if one.cell.scale == scale.name], data, runs, progress, resamples)
+        for scale in SCALES.values()
+        if scale.name == "full" or any(one.cell.scale == scale.name for one in results)
+    ]
+
+
+def write_chapters(
+    chapters: Sequence[Chapter],
+    facts: dict[str, Any],
+    out: Path,
+    progress: Progress = lambda what, done, of: None,
+) -> Path:
+    """Write chapters as a report, whole or not at all.
+
+    Args:
+        chapters: in their order.
+        facts: of `thesis_progress.origin`.
+        out: a folder of the report's own.
+        progress: called with (what is being done, done, of).
+
+    Raises:
+        OutputError: `out` holds files of others, or cannot be written.
+    """
+    with folder_written_whole(out, overwrite=True) as folder:
+        _write_tables(folder / "tables", chapters)
+        _draw(folder / "figures", chapters, progress)
+        write_json(folder / "report.json", _content(chapters, facts))
+        with written_whole(folder / "report.html") as beside:
+            beside.write_text(_page(chapters, facts, folder / "figures"), "utf-8")
+    return out / "report.html"
+
+
+def _common(
+    planned: Sequence[Cell], results: Sequence[CellResult], data: CtIch | None, progress: Progress, resamples: int
+) -> Chapter:
+    sections = (
+        progress_section(planned, results),
+        table1.conventions_section(),
+        thesis_pictures.data_and_network(data),
+        thesis_pictures.clahe_contrast(data, progress, resamples=resamples),
+    )
+    return Chapter("common", "What holds at every scale", "Progress, data, network and preparation.", sections)
+
+
+def _chapter(
+    scale: Scale, own: Sequence[CellResult], data: CtIch | None, runs: RunOf, progress: Progress, resamples: int
+) -> Chapter:
+    title = "The thesis' own scale" if scale.name == "full" else f"The {scale.name} scale"
+    words = f"Everything in this chapter is measured at one scale: {scale.text}."
+    if not own:
+        words += " Nothing has been measured at it yet: Table 1 stands with empty places."
+    words = f"{words} {collapsed_in_words(own)}".strip()
+    made: list[Section | None] = []
+    if scale.name == "full" or any(one.cell.part == "grid" for one in own):
+        made.append(table1.section(own, scale, resamples=resamples))
+    if own:
+        made.append(thesis_pictures.curves_and_prediction(own, scale, data, runs))
+        for number, analyse in enumerate(ANALYSES, start=1):
+            progress(f"analysing the {scale.name} scale", number, len(ANALYSES))
+            made.append(analyse(own, scale))
+    return Chapter(scale.name, title, words, tuple(one for one in made if one is not None))
+
+
+def _tables(chapters: Sequence[Chapter]) -> Iterator[tuple[str, Table]]:
+    """Each with its file name, less the suffix."""
+    for chapter in chapters:
+        for section in chapter.sections:
+            for table in section.tables:
+                yield f"{chapter.key}-{table.key}", table
+
+
+def _write_tables(folder: Path, chapters: Sequence[Chapter]) -> None:
+    notes = []
+    for name, table in _tables(chapters):
+        path = folder / f"{name}.csv"
+        assert not path.exists(), f"two tables are called {name}"
+        with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+            lines = csv.writer(stream, lineterminator="\n")
+            lines.writerow(table.columns)
+            lines.writerows([plain(value) for value in row] for row in table.rows)
+        notes.append(f"- `{path.name}`: {table.title}\n")
+    with written_whole(folder / "README.md") as beside:
+        beside.write_text(CSV_README + "".join(notes), "utf-8")
+
+
+def _draw(folder: Path, chapters: Sequence[Chapter], progress: Progress) -> None:
+    wanted = [(chapter.key, one) for chapter in chapters for section in chapter.sections for one in section.pictures]
+    for number, (key, picture) in enumerate(wanted, start=1):
+        progress("drawing figures", number, len(wanted))
+        style.save(picture.draw(), folder / f"{key}-{picture.key}.png")
+
+
+def _content(chapters: Sequence[Chapter], facts: dict[str, Any]) -> dict[str, Any]:
+    """report.json: the page's words and numbers, unrounded."""
+    return {
+        "format": _FORMAT,
+        **facts,
+        "chapters": [
+            {
+                "key": chapter.key,
+                "title": chapter.title,
+                "words": chapter.words,
+                "sections": [_section_content(chapter.key, section) for section in chapter.sections],
+            }
+            for chapter in chapters
+        ],
+    }
+
+
+def _section_content(key: str, section: Section) -> dict[str, Any]:
+    return {
+        "key": section.key,
+        "title": section.title,
+        "words": list(section.words),
+        "tables": [
+            {
+                "key": table.key, "csv": f"tables/{key}-{table.key}.csv", "title": table.title, "note": table.note,
+                "columns": list(table.columns), "rows": [[plain(value) for value in row] for row in table.rows],
+            }
+            for table in section.tables
+        ],
+        "figures": [
+            {"key": one.key, "png": f"figures/{key}-{one.key}.png", "alt": one.alt} for one in section.pictures
+        ],
+        "data": json_safe(section.data),
+    }  # fmt: skip
+
+
+def _page(chapters: Sequence[Chapter], facts: dict[str, Any], figures: Path) -> str:
+    environment = Environment(
+        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+
+    def embedded(name: str) -> str:
+        return "data:image/png;base64," + base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
+
+    # Sections whose first paragraph is an answer: all but those that only show.
+    answers = [replace(one, sections=tuple(part for part in one.sections if not part.key.startswith("figures")))
+               for one in chapters]  # fmt: skip
+    page = environment.get_template("report.html")
+    return page.render(
+        chapters=chapters, answers=answers, facts=facts, shown=shown, embedded=embedded, not_measured=NOT_MEASURED,
+        described=described_formula(),
+    )  # fmt: skip

@@ -1,0 +1,221 @@
+"""Run cells of the thesis' experiment, one after another; a killed one goes on where it stood."""
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bleedmap.arrays import AnyArray
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.datasets.splits import Split
+from bleedmap.errors import SettingsError
+from bleedmap.io.locks import locked
+from bleedmap.metrics import overlap
+from bleedmap.models.unet import UNet
+from bleedmap.preprocess import Preprocessing
+from bleedmap.training.config import TrainConfig
+from bleedmap.training.data import Side, load_side
+from bleedmap.training.device import Machine
+from bleedmap.training.loop import predict, train
+from bleedmap.training.run import Run, code_version
+from bleedmap_thesis.baselines import BASELINES, Prediction
+from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, UNET, Cell, cells
+from bleedmap_thesis.record import CellResult, Evaluation, evaluation, read_result, sides_in_numbers
+from bleedmap_thesis.splits import SplitPair, split_pair, split_pairs
+
+Report = Callable[[str, int, int], None]  # what is being done, done, of
+
+
+class Experiment:
+    """A folder of results (`results/`, small, to keep) and of runs (`runs/`, large, may be deleted when done)."""
+
+    def __init__(self, folder: Path, data: CtIch, machine: Machine) -> None:
+        self.folder, self.data, self.machine = folder, data, machine
+        self.lesions = {record.id for record in data.slices if record.has_lesion}
+        self._pairs = cache(self._make_pair)
+        self._loaded: tuple[Preprocessing, Side] | None = None
+
+    def run(self, cell: Cell, report: Report = lambda what, done, of: None) -> CellResult:
+        """The cell's result, from its file where it is done.
+
+        Raises:
+            SettingsError: its result or its unfinished run has other settings than the cell.
+        """
+        path, threads = result_file(self.folder, cell), torch.get_num_threads()
+        if path.exists():
+            result = read_result(path)
+            refuse_other(path, result, cell)
+        else:
+            result = self._train(cell, report) if cell.method == UNET else self._baseline(cell, report)
+            result.write(path)
+            torch.set_num_threads(threads)  # a resumed run may have had another number
+        _tidy(run_of(self.folder, cell))
+        return result
+
+    def pair(self, cell: Cell) -> SplitPair:
+        """Both splits of the cell's seed and fold."""
+        return self._pairs(cell.seed, cell.fold)
+
+    def _make_pair(self, seed: int, fold: int | None) -> SplitPair:
+        return split_pair(self.data, seed) if fold is None else split_pairs(self.data, seed, FOLDS)[fold - 1]
+
+    def _slices(self, settings: Preprocessing, report: Report) -> Side:
+        """The whole data set in memory, prepared; one preparation at a time."""
+        if self._loaded is None or self._loaded[0] != settings:
+            self._loaded = None
+            ids = [record.id for record in self.data.slices]
+            side = load_side(self.data, ids, settings, lambda done, of: report("reading slices", done, of))
+            self._loaded = settings, side.to(self.machine.device)
+        return self._loaded[1]
+
+    def _train(self, cell: Cell, report: Report) -> CellResult:
+        config, pair = cell.config, self.pair(cell)
+        assert config is not None
+        slices, split = self._slices(config.preprocessing(), report), pair.of(cell.kind)
+        run, machine = self._opened(cell, config, split)
+        network = train(
+            run, config, slices.chosen(split.train), slices.chosen(split.validation), machine,
+            lambda epoch, step, entry: report("training", epoch, config.epochs) if entry else None,
+        )  # fmt: skip
+        trained, test, rest = time.monotonic(), slices.chosen(split.test), slices.chosen(pair.rest)
+        evaluations = []
+        for epoch in range(config.keep_every, config.epochs + 1, config.keep_every):
+            kept = run.kept(epoch)[0].to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            evaluations.append(_evaluate(kept, epoch, test, machine))
+        curves = [{name: value for name, value in entry.items() if name != "seconds"} for entry in run.metrics()]
+        last = _evaluate(network, config.epochs, rest, machine)
+        seconds = sum(entry["seconds"] for entry in run.metrics())  # of all processes that were at it
+        return CellResult(
+            cell, sides_in_numbers(split, self.lesions), network.settings.parameter_count(), curves, tuple(evaluations),
+            last, _made(run.record()["code"], machine, seconds, seconds + time.monotonic() - trained),
+        )  # fmt: skip
+
+    def _opened(self, cell: Cell, config: TrainConfig, split: Split) -> tuple[Run, Machine]:
+        """The cell's run, begun where it is not; what a kill left of a beginning is begun anew."""
+        run = run_of(self.folder, cell)
+        if not run.record_file.exists():
+            shutil.rmtree(run.folder, ignore_errors=True)
+            run.begin(config, split, self.machine)
+        if run.config() != config or run.split() != split:
+            raise SettingsError(
+                run.folder,
+                found="an unfinished run of other settings, or on another split",
+                needed=f"a run of the cell {cell.key}",
+                remedy="finish it with the version that began it, or delete that folder",
+            )
+        return run, run.machine()
+
+    def _baseline(self, cell: Cell, report: Report) -> CellResult:
+        pair, begun = self.pair(cell), time.monotonic()
+        slices, split = self._slices(Preprocessing(size=SCALES[cell.scale].size), report), pair.of(cell.kind)
+        test = slices.chosen(split.test)
+        found = BASELINES[cell.method](
+            slices.chosen(split.train), test, self.machine, cell.seed, lambda done, of: report(cell.method, done, of)
+        )
+        seconds = time.monotonic() - begun
+        return CellResult(
+            cell, sides_in_numbers(split, self.lesions), found.parameters, [], (_counted(found, test),), None,
+            _made(code_version(), self.machine, seconds, seconds),
+        )  # fmt: skip
+
+
+def claimed(folder: Path, key: str, *, wait: bool = False) -> AbstractContextManager[bool]:
+    """Yields whether no other process is at it (a cell's key, or 'report'); while inside, none can be.
+
+    A killed process lets go of what it had claimed.
+    """
+    return locked(folder / "runs" / f"{key}.lock", wait=wait)
+
+
+def result_file(folder: Path, cell: Cell) -> Path:
+    """Where a cell's result is, or will be."""
+    return folder / "results" / f"{cell.key}.json"
+
+
+def run_of(folder: Path, cell: Cell) -> Run:
+    """A cell's training run."""
+    return Run(folder / "runs" / cell.key)
+
+
+def state_of(folder: Path, cell: Cell) -> str:
+    """done, running (a process is at it), begun (by one that is gone) or open."""
+    if result_file(folder, cell).exists():
+        return "done"
+    if (folder / "runs" / f"{cell.key}.lock").exists():
+        with claimed(folder, cell.key) as free:
+            if not free:
+                return "running"
+    return "begun" if run_of(folder, cell).folder.exists() else "open"
+
+
+def read_results(folder: Path) -> list[CellResult]:
+    """All finished cells, of every scale.
+
+    Raises:
+        SettingsError: one is not of a cell as it is planned now.
+        InputError: one cannot be read.
+    """
+    paths = sorted((folder / "results").rglob("*.json"))
+    results = [read_result(path) for path in paths]
+    seeds = 1 + max((result.cell.seed for result in results), default=0)
+    every = [
+        one for scale in SCALES.values() for alone in (False, True) for one in cells(scale, PARTS, seeds, alone=alone)
+    ]
+    planned = {cell.key: cell for cell in every}
+    for path, result in zip(paths, results, strict=True):
+        refuse_other(path, result, planned.get(result.cell.key))
+    return results
+
+
+def refuse_other(path: Path, result: CellResult, cell: Cell | None) -> None:
+    """Refuse a result that is not of the cell: it was made by other settings.
+
+    Raises:
+        SettingsError: so it is.
+    """
+    if result.cell != cell:
+        raise SettingsError(
+            path,
+            found="a result of other settings than this version's" if cell else "a result of no cell of this version",
+            needed="results of the cells as they are planned",
+            remedy="move the file away: its cell is run again",
+        )
+
+
+def _made(begun_by: str, machine: Machine, training_s: float, all_s: float) -> dict[str, Any]:
+    device = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type
+    now = code_version()
+    return {
+        "code": begun_by if begun_by == now else f"{begun_by}, finished by {now}", "device": device,
+        "bf16": machine.bf16, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+        "training_s": round(training_s, 1), "seconds": round(all_s, 1),
+    }  # fmt: skip
+
+
+def _evaluate(network: UNet, epoch: int, side: Side, machine: Machine) -> Evaluation:
+    inputs = side.inputs.to(machine.device)  # a run that began on another device stays there
+    probability = torch.sigmoid(predict(network, inputs, machine))[:, 0].cpu().numpy()
+    return evaluation(epoch, side.ids, _masks(side), probability)
+
+
+def _masks(side: Side) -> AnyArray:
+    """(n, size, size) bool."""
+    return np.asarray(side.masks[:, 0].cpu().numpy() > 0)
+
+
+def _counted(found: Prediction, test: Side) -> Evaluation:
+    counts = None if found.mask is None else overlap.count(_masks(test), found.mask)
+    return Evaluation(0, test.ids, found.score, counts, extra=found.extra)
+
+
+def _tidy(run: Run) -> None:
+    """Keep the best and the last network of a finished run, if there is one; the rest is large and has served."""
+    run.checkpoint_file.unlink(missing_ok=True)
+    for path in sorted(run.kept_file(0).parent.glob("*.safetensors"))[:-1]:
+        path.unlink()
