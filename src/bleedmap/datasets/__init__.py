@@ -1,0 +1,1 @@
+"""CT-ICH, its splits and folds: read, check, download, count."""

@@ -1,0 +1,1 @@
+"""Measure a network against reference masks: cross-validation and studies of one's own."""

@@ -1,0 +1,1 @@
+"""Five-fold cross-validation of the network that ships: train, choose, predict, compare."""

@@ -1,0 +1,1 @@
+"""A trained network on slices: weights, backends, the outline and how sure it is."""

@@ -1,0 +1,1 @@
+"""Counts and scores: overlap, lesions, surfaces, calibration, ROC, agreement, intervals."""

@@ -1,0 +1,1 @@
+"""The networks' definitions, checkpoints and export to ONNX."""

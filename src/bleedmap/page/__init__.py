@@ -1,0 +1,1 @@
+"""Sections, tables and HTML pages, written the same way for every report."""

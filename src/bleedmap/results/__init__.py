@@ -1,0 +1,1 @@
+"""What a result becomes: files, tables, pictures, a page, DICOM objects."""

@@ -1,0 +1,1 @@
+"""Training: settings, samples, augmentation, painted bleeds, the loop and the run folder."""

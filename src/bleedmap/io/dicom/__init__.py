@@ -1,0 +1,1 @@
+"""DICOM: find, choose, order and decode CT series; write segmentations, reports and pictures."""
