@@ -19,12 +19,12 @@ from bleedmap.bench.network import base_runners, phantom_slices
 from bleedmap.cli.export import command as export
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import DataError, MissingExtraError, SettingsError, WeightsError
+from bleedmap.folds import quantize
 from bleedmap.folds.int8 import calibration_slices, make_int8, trained_patients
 from bleedmap.folds.quantize import quantize_int8
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.torch_backend import TorchBackend
 from bleedmap.inference.weights import locate
-from bleedmap.models import quantize
 from shipped_network import copy_shipped
 
 
