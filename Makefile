@@ -14,7 +14,7 @@ demo: $(VENV)/base.stamp ## make a phantom head CT, segment it, leave the pictur
 	$(BIN)/bleedmap demo -o demo --overwrite
 
 # Measured by the clock, so with nothing beside them; in one process with all others torch once ended in a fault, too.
-TIMED := tests/test_speed.py tests/test_bench.py
+TIMED := tests/bench/test_speed.py tests/bench/test_bench.py
 
 test: $(VENV)/dev.stamp ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(TIMED))

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,58 +17,23 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
 
+from batch_runs import Rows, begun, files_of, lasting, rows_of, run, summary_of, until
 from bleedmap.archive import run as batch
 from bleedmap.archive.find import Found, find_studies
 from bleedmap.archive.ledger import Records
 from bleedmap.archive.names import name_studies, short_hash
 from bleedmap.archive.run import BatchOptions, Step, run_batch
 from bleedmap.arrays import FloatArray
-from bleedmap.cli.main import main
 from bleedmap.inference.backends import BackendRecord, Prediction
 from bleedmap.io import nifti
 from bleedmap.io.locks import locked
 from bleedmap.phantom.dicom import CtOptions, ct_instances, scout, write_series
-from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
-from tiny_network import write_tiny_network
-
-Rows = dict[str, dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def heads() -> tuple[Volume, Volume]:
-    """One with a bleed, one without."""
-
-    def head(*bleeds: Bleed) -> Volume:
-        settings = PhantomSettings(seed=1, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=bleeds)
-        return make_phantom(settings).volume
-
-    return head(Bleed("IPH", 30.0, "left")), head()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The tiny network, its marks made smaller by a pixel all around: the skull's edge is no bleed."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
-    write_tiny_network(path)
-    model = onnx.load(path)
-    model.graph.node[-1].output[0] = "whole"
-    model.graph.node.extend(
-        [
-            helper.make_node("Neg", ["whole"], ["turned"]),
-            helper.make_node("MaxPool", ["turned"], ["eroded"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-            helper.make_node("Neg", ["eroded"], ["probability"]),
-        ]
-    )
-    onnx.save(model, path)
-    return str(path)
 
 
 @pytest.fixture
@@ -81,46 +45,6 @@ def three(tmp_path: Path, heads: tuple[Volume, Volume]) -> Path:
         nifti.write(folder / f"{name}/head.nii", heads[head])
     (folder / "bad.nii.gz").write_bytes(b"\x1f\x8b torn")
     return folder
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(one) for one in arguments])
-    code = left.value.code
-    assert code is None or isinstance(code, int)
-    return code or 0
-
-
-def summary_of(out: Path) -> dict[str, Any]:
-    content = json.loads((out / "summary.json").read_text("utf-8"))
-    assert isinstance(content, dict)
-    return content
-
-
-def rows_of(out: Path) -> Rows:
-    return {row["name"]: row for row in summary_of(out)["studies"]}
-
-
-def lasting(rows: Rows) -> Rows:
-    """What two runs have in common: all but the time."""
-    return {name: {**row, "seconds": None} for name, row in rows.items()}
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """Masks and probabilities of all studies."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.nii.gz")}
-
-
-def begun(*arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "bleedmap.cli.main", "batch", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.001)
 
 
 @pytest.fixture

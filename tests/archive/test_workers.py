@@ -4,8 +4,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_run import files_of, heads, lasting, rows_of, run, summary_of, until, weights
 
+from batch_runs import begun, files_of, lasting, rows_of, run, summary_of, until
 from bleedmap.archive.find import find_studies
 from bleedmap.archive.ledger import open_studies
 from bleedmap.archive.run import ALONE, BatchOptions, Company, Step, run_batch
@@ -27,7 +25,6 @@ from bleedmap.io import nifti
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
 
-__all__ = ["heads", "weights"]  # fixtures
 STUDIES = 7
 
 
@@ -40,11 +37,6 @@ def seven(tmp_path: Path, heads: tuple[Volume, Volume]) -> Path:
         nifti.write(folder / f"{number}/head.nii", heads[number % 2])
     (folder / "bad.nii.gz").write_bytes(b"\x1f\x8b torn")
     return folder
-
-
-def begun(*arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "bleedmap.cli.main", "batch", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def children(pid: int) -> list[int]:

@@ -13,7 +13,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner  # noqa: E402
-from test_house import without_training_packages  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from bleedmap.bench import network as bench_network  # noqa: E402
@@ -45,6 +44,7 @@ from bleedmap.models.networks import LiteUNetSettings, UNetSettings, network_set
 from bleedmap.models.unet import build  # noqa: E402
 from bleedmap.training.device import Machine  # noqa: E402
 from bleedmap.training.recipe import Recipe  # noqa: E402
+from plain_install import without_training_packages  # noqa: E402
 
 SMALL = Recipe(size=32, lesion=1, lesion_free=1, phantom=0)
 LOWEST_RATIO = 0.8  # OpenVINO's slices/s over torch's: it was 1.5 when this was written, under load

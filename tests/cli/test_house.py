@@ -8,21 +8,7 @@ import click
 import pytest
 
 from bleedmap.cli.main import VERBS, bleedmap
-
-TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript", "tensorboard", "matplotlib")
-BLOCKED = f"""
-import sys
-for package in {TRAINING_PACKAGES!r}:
-    sys.modules[package] = None  # as if it were not installed
-from bleedmap.cli.main import main
-main(sys.argv[1:])
-"""
-
-
-def without_training_packages(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command line as a plain install would."""
-    command = [sys.executable, "-c", BLOCKED, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+from plain_install import TRAINING_PACKAGES, without_training_packages
 
 
 def loaded_by(code: str) -> set[str]:

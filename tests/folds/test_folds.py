@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PEOPLE, label_rows
 from PIL import Image
 
 pytest.importorskip("torch")
@@ -27,6 +26,7 @@ from bleedmap.study.segment import Segmenter
 from bleedmap.training.device import choose_machine
 from bleedmap.training.fit import fit, load_fitted
 from bleedmap.training.recipe import Recipe
+from ct_ich_tables import PEOPLE, label_rows
 
 RECIPE = Recipe(size=64, steps=30, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
 PATIENTS = {

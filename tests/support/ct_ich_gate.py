@@ -1,6 +1,6 @@
 """CT-ICH's patients as volumes of approximate HU, and what the input gate says of them.
 
-`python tests/ct_ich_gate.py FOLDER` prints each patient's measurements and every check that did not pass; the
+`python tests/support/ct_ich_gate.py FOLDER` prints each patient's measurements and every check that did not pass; the
 gate's limits were set on its output.
 """
 

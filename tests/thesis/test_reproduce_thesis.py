@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PEOPLE, label_rows
 from PIL import Image
 
 from bleedmap_thesis.plan import SCALES, cells
 from bleedmap_thesis.runner import claimed
+from ct_ich_tables import PEOPLE, label_rows
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 KILLS = 5

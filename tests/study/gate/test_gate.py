@@ -355,7 +355,7 @@ def test_no_volume_breaks_the_gate(shape, seed, scale, spacing):
 
 
 # Real heads: 6 of CT-ICH's 82, among them the newborn (85), an infant of 7 months (50), small and large ones. The
-# whole is `python tests/ct_ich_gate.py FOLDER`: 0 of 82 refused; warned is age alone, 23 times.
+# whole is `python tests/support/ct_ich_gate.py FOLDER`: 0 of 82 refused; warned is age alone, 23 times.
 
 
 @pytest.mark.parametrize("number", [49, 50, 81, 85, 105, 129])

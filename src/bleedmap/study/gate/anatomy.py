@@ -13,7 +13,7 @@ from scipy import ndimage
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.volume import Volume
 
-# The values below were set on CT-ICH's 82 patients (`python tests/ct_ich_gate.py FOLDER`), a newborn among them.
+# The values below are set on CT-ICH's 82 patients (`python tests/support/ct_ich_gate.py FOLDER`), a newborn among them.
 BONE_HU = 150.0  # at 250 HU the newborn's skull is gone (cavity 0 of 19 slices); brain and fresh blood stay below 100
 SOFT_HU = (-50.0, 150.0)  # brain, CSF and blood with their noise; fat, air and bone are out
 BODY_HU = -300.0  # halfway from air to fat and beyond; a foam pillow stays below

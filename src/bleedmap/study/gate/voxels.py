@@ -6,7 +6,7 @@ from bleedmap.study.gate.hounsfield import AIR_HU, BONE_HU, METAL_HU, Values
 from bleedmap.study.gate.limits import Limits, graver
 from bleedmap.study.words import spans
 
-# 'Measured' below: on CT-ICH's 82 patients by `python tests/ct_ich_gate.py FOLDER`, with pixels taken as 0.39 mm.
+# 'Measured': on CT-ICH's 82 patients by `python tests/support/ct_ich_gate.py FOLDER`, with pixels taken as 0.39 mm.
 LEAST_AIR = 0.01  # of the voxels; measured 46 to 69 %, and a circle in a square leaves 21 %
 AIR_LEVEL_HU = Limits(-1100, -880)  # air is -1000 by definition; CT-ICH's pictures clip it at -900
 BONE_SHARE = Limits(0.005, 0.25, refused_below=0.002, refused_above=0.4)  # measured 1.7 % (newborn) to 10 %

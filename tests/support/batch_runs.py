@@ -1,0 +1,55 @@
+"""Runs `bleedmap` in this process or in another, and reads what a batch left in its folder."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bleedmap.cli.main import main
+
+Rows = dict[str, dict[str, Any]]
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(one) for one in arguments])
+    code = left.value.code
+    assert code is None or isinstance(code, int)
+    return code or 0
+
+
+def summary_of(out: Path) -> dict[str, Any]:
+    content = json.loads((out / "summary.json").read_text("utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+def rows_of(out: Path) -> Rows:
+    return {row["name"]: row for row in summary_of(out)["studies"]}
+
+
+def lasting(rows: Rows) -> Rows:
+    """What two runs have in common: all but the time."""
+    return {name: {**row, "seconds": None} for name, row in rows.items()}
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """Masks and probabilities of all studies."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.nii.gz")}
+
+
+def begun(*arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "bleedmap.cli.main", "batch", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.001)

@@ -1,0 +1,19 @@
+"""Runs the command line as if the training packages were not installed."""
+
+import subprocess
+import sys
+
+TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript", "tensorboard", "matplotlib")
+BLOCKED = f"""
+import sys
+for package in {TRAINING_PACKAGES!r}:
+    sys.modules[package] = None  # as if it were not installed
+from bleedmap.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def without_training_packages(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line as a plain install would."""
+    command = [sys.executable, "-c", BLOCKED, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
