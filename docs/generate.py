@@ -15,8 +15,9 @@ from bleedmap.evaluation.report import evaluate_records
 from bleedmap.evaluation.report_words import CT_ICH_WORDS
 from bleedmap.models.networks import NETWORKS
 from bleedmap.page.section import Table
+from bleedmap.page.table import format_table
 from bleedmap.training.config import PRESETS, TrainConfig
-from bleedmap_thesis.report import scale_chapters, shown
+from bleedmap_thesis.report import scale_chapters
 from bleedmap_thesis.runner import read_results
 
 DOCS = Path(__file__).parent
@@ -122,7 +123,7 @@ def cross_validation() -> str:
 
 
 def _markdown(table: Table) -> str:
-    printed = shown(table)
+    printed = format_table(table)
     rule = [" ---: " if numeric else " --- " for numeric in printed.numeric]
     rows = ["".join(f"| {text} " for text in row) + "|" for row in (printed.heads, *printed.rows)]
     rows.insert(1, "|" + "|".join(rule) + "|")

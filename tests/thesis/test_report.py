@@ -17,6 +17,7 @@ from bleedmap.metrics import overlap
 from bleedmap.metrics.overlap import Counts
 from bleedmap.models.unet import build
 from bleedmap.page.section import Picture, Section, Table
+from bleedmap.page.table import format_table
 from bleedmap.training.config import TrainConfig
 from bleedmap_thesis.analyses import table1
 from bleedmap_thesis.analyses.conventions import described_formula
@@ -27,7 +28,7 @@ from bleedmap_thesis.pictures import predicted_slices
 from bleedmap_thesis.plan import SCALES, cells
 from bleedmap_thesis.progress import all_planned, collapsed, collapsed_in_words
 from bleedmap_thesis.record import Evaluation
-from bleedmap_thesis.report import ANALYSES, NOT_MEASURED, Chapter, shown, write_chapters, write_report
+from bleedmap_thesis.report import ANALYSES, NOT_MEASURED, Chapter, write_chapters, write_report
 from synthetic_cells import synthetic_cells
 
 SMALL, FULL = SCALES["small"], SCALES["full"]
@@ -303,7 +304,7 @@ def test_a_hostile_label_is_escaped(tmp_path):
 def test_numbers_and_intervals_as_printed():
     table = Table("t", "", "", ("name", "x", "x low", "x high", "n"), (("a", 1234.5, None, 2.0, 1000),
                   ("b", 0.12345, 0.1, 0.2, None), ("c", float("nan"), 0.0, 1.0, 3)), {"x": 2})  # fmt: skip
-    found = shown(table)
+    found = format_table(table)
     assert found.heads == ("name", "x", "n")
     assert found.numeric == (False, True, True)
     assert found.rows == (

@@ -3,21 +3,18 @@
 A chapter a scale, the thesis' own first: what was measured at one scale never stands in a table with the other's.
 """
 
-import base64
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.evaluation.slices import RESAMPLES
 from bleedmap.figures import style
 from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
 from bleedmap.page.section import Section, Table
-from bleedmap.page.table import DOES_NOT_APPLY, NOT_MEASURED, json_safe, plain, shown
+from bleedmap.page.table import DOES_NOT_APPLY, NOT_MEASURED, to_json, to_plain
+from bleedmap.page.writer import embed_png, write_csv, write_page
 from bleedmap_thesis import pictures as thesis_pictures
 from bleedmap_thesis.analyses import (
     batch_and_dropout,
@@ -134,8 +131,7 @@ def write_chapters(
         _write_tables(folder / "tables", chapters)
         _draw(folder / "figures", chapters, progress)
         write_json(folder / "report.json", _content(chapters, facts))
-        with written_whole(folder / "report.html") as beside:
-            beside.write_text(_page(chapters, facts, folder / "figures"), "utf-8")
+        _write_page(folder / "report.html", chapters, facts)
     return out / "report.html"
 
 
@@ -183,20 +179,18 @@ def _write_tables(folder: Path, chapters: Sequence[Chapter]) -> None:
     for name, table in _tables(chapters):
         path = folder / f"{name}.csv"
         assert not path.exists(), f"two tables are called {name}"
-        with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
-            lines = csv.writer(stream, lineterminator="\n")
-            lines.writerow(table.columns)
-            lines.writerows([plain(value) for value in row] for row in table.rows)
+        write_csv(path, table.columns, table.rows)
         notes.append(f"- `{path.name}`: {table.title}\n")
     with written_whole(folder / "README.md") as beside:
         beside.write_text(CSV_README + "".join(notes), "utf-8")
 
 
 def _draw(folder: Path, chapters: Sequence[Chapter], progress: Progress) -> None:
-    wanted = [(chapter.key, one) for chapter in chapters for section in chapter.sections for one in section.pictures]
-    for number, (key, picture) in enumerate(wanted, start=1):
-        progress("drawing figures", number, len(wanted))
-        style.save(picture.draw(), folder / f"{key}-{picture.key}.png")
+    wanted = {
+        f"{chapter.key}-{one.key}": one
+        for chapter in chapters for section in chapter.sections for one in section.pictures
+    }  # fmt: skip
+    style.save_pictures(wanted, folder, progress)
 
 
 def _content(chapters: Sequence[Chapter], facts: dict[str, Any]) -> dict[str, Any]:
@@ -224,31 +218,22 @@ def _section_content(key: str, section: Section) -> dict[str, Any]:
         "tables": [
             {
                 "key": table.key, "csv": f"tables/{key}-{table.key}.csv", "title": table.title, "note": table.note,
-                "columns": list(table.columns), "rows": [[plain(value) for value in row] for row in table.rows],
+                "columns": list(table.columns), "rows": [[to_plain(value) for value in row] for row in table.rows],
             }
             for table in section.tables
         ],
         "figures": [
             {"key": one.key, "png": f"figures/{key}-{one.key}.png", "alt": one.alt} for one in section.pictures
         ],
-        "data": json_safe(section.data),
+        "data": to_json(section.data),
     }  # fmt: skip
 
 
-def _page(chapters: Sequence[Chapter], facts: dict[str, Any], figures: Path) -> str:
-    environment = Environment(
-        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-
-    def embedded(name: str) -> str:
-        return "data:image/png;base64," + base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
-
+def _write_page(path: Path, chapters: Sequence[Chapter], facts: dict[str, Any]) -> None:
     # Sections whose first paragraph is an answer: all but those that only show.
     answers = [replace(one, sections=tuple(part for part in one.sections if not part.key.startswith("figures")))
                for one in chapters]  # fmt: skip
-    page = environment.get_template("report.html")
-    return page.render(
-        chapters=chapters, answers=answers, facts=facts, shown=shown, embedded=embedded, not_measured=NOT_MEASURED,
-        described=described_formula(),
+    write_page(
+        path, "thesis.html", chapters=chapters, answers=answers, facts=facts, described=described_formula(),
+        embedded=lambda name: embed_png(path.parent / f"figures/{name}.png"),
     )  # fmt: skip

@@ -7,7 +7,6 @@ OUT/.batch/done/KEY.json   a study's row and its files' digest; KEY is a hash
 OUT/.batch/locks/, work/   claims of processes, and results that are being written
 """
 
-import csv
 import json
 import shutil
 from contextlib import AbstractContextManager
@@ -20,13 +19,13 @@ from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.archive.find import Found, Source
 from bleedmap.archive.names import name_studies, short_hash
 from bleedmap.errors import OutputError, SettingsError
-from bleedmap.io.files import output_error, refuse_folder, write_json, written_whole
+from bleedmap.io.files import output_error, refuse_folder, write_json
 from bleedmap.io.locks import locked
+from bleedmap.page.writer import write_csv
 
 Status = Literal["found", "not found", "no verdict", "refused", "failed"]
 SUMMARY_JSON, SUMMARY_CSV = "summary.json", "summary.csv"
 _STATE, _SETTINGS = ".batch", "settings.json"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run these
 
 
 @dataclass(frozen=True)
@@ -255,14 +254,4 @@ def _other_settings(out: Path, earlier: Any, settings: dict[str, Any]) -> Settin
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
-    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
-        lines = csv.writer(stream, lineterminator="\n")
-        lines.writerow(field.name for field in fields(Row))
-        for row in rows:
-            lines.writerow(spreadsheet_cell(value) for value in asdict(row).values())
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """A list as one text; what a spreadsheet would take for a formula gets a quote before it."""
-    text = "; ".join(value) if isinstance(value, tuple) else value
-    return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text
+    write_csv(path, [field.name for field in fields(Row)], [list(asdict(row).values()) for row in rows])

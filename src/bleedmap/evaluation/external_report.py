@@ -1,20 +1,17 @@
 """The report of an external validation: JSON for programs, tables as CSV, and one HTML page that stands alone."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.archive.ledger import spreadsheet_cell
 from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, choices_of
 from bleedmap.evaluation.external_patients import Patients
 from bleedmap.evaluation.external_scores import ExternalScores, external_scores, to_records
 from bleedmap.evaluation.reference_find import Cases
-from bleedmap.io.files import write_json, written_whole
+from bleedmap.io.files import write_json
+from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.segment import Segmenter
 
 REPORT_JSON, REPORT_HTML, RECORDS = "report.json", "report.html", "records.json"
@@ -65,14 +62,20 @@ def write_report(
     report = ExternalReport(content, scores, rows, lesions)
     write_json(out / REPORT_JSON, content)
     records.write(out / RECORDS)
-    _write_csv(out / "studies.csv", rows)
+    _write_rows(out / "studies.csv", rows)
     if scores is not None:
-        _write_csv(out / "measures.csv", [one.to_dict() for one in scores.measures])
+        _write_rows(out / "measures.csv", [one.to_dict() for one in scores.measures])
     if lesions:
-        _write_csv(out / "lesions.csv", lesions)
-    with written_whole(out / REPORT_HTML) as beside:
-        beside.write_text(_page(report), encoding="utf-8")
+        _write_rows(out / "lesions.csv", lesions)
+    write_page(
+        out / REPORT_HTML, "external.html", content=content, scores=scores, studies=rows, plot=_plot(report),
+        groups=list(dict.fromkeys(one.group for one in scores.measures)) if scores is not None else [],
+    )  # fmt: skip
     return report
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    write_csv(path, rows[0], [list(row.values()) for row in rows])
 
 
 def _about(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> dict[str, Any]:
@@ -154,25 +157,6 @@ def _lesion_rows(studies: Sequence[ExternalStudy]) -> Iterable[dict[str, Any]]:
                 "shared_voxels": int(pieces.shared[row]), "best_iou": float(pieces.best_iou[row]),
                 "touched": bool(pieces.touched[row]), "overlapped": bool(pieces.overlapped[row]),
             }  # fmt: skip
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
-        lines = csv.writer(stream, lineterminator="\n")
-        lines.writerow(rows[0])
-        lines.writerows([spreadsheet_cell(value) for value in row.values()] for row in rows)
-
-
-def _page(report: ExternalReport) -> str:
-    environment = Environment(
-        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    measures = report.scores.measures if report.scores is not None else ()
-    return environment.get_template("external.html").render(
-        content=report.content, scores=report.scores, groups=list(dict.fromkeys(one.group for one in measures)),
-        studies=report.studies, plot=_plot(report),
-    )  # fmt: skip
 
 
 def _plot(report: ExternalReport) -> dict[str, Any] | None:

@@ -1,9 +1,7 @@
 """The report's pictures of slices: misses, false alarms, cases by rank; each with what the numbers say of it."""
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from bleedmap.evaluation.predictions import read_prediction
 from bleedmap.evaluation.records import TYPE_NAMES, OutOfFold, StudyRecord
 from bleedmap.evaluation.selection import Case, ChosenSlice, cases, false_alarms, misses
 from bleedmap.figures.outlines import outlined_pair
+from bleedmap.page.writer import embed_jpeg
 from bleedmap.window import BRAIN
 
 _SIDE = 420  # pixels of each half; the page shows a pair at about 500 across
@@ -126,10 +125,8 @@ def _picture(one: ChosenSlice, pixels: Pixels, mask: BoolArray) -> tuple[str, tu
             needed="the data set and the predictions of the first file of records",
             remedy="give the folder of predictions that was written with these records, or leave --predictions out",
         )
-    stream = BytesIO()
     picture = Image.fromarray(outlined_pair(BRAIN.to_unit(hu), reference, mask[index], side=_SIDE))
-    picture.save(stream, format="JPEG", quality=_QUALITY, subsampling=0)  # thin lines need whole colour
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii"), picture.size
+    return embed_jpeg(picture, _QUALITY), picture.size
 
 
 def _alone(chosen: Iterable[ChosenSlice], drawn: dict[tuple[int, int], SlicePicture]) -> tuple[Row, ...]:

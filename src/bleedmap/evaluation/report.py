@@ -1,19 +1,15 @@
 """The report of a cross-validation: one page that stands alone, the same as JSON and CSV, and its figures as PNG."""
 
-import base64
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.errors import InputError
 from bleedmap.evaluation import report_sections as parts
 from bleedmap.evaluation.differences import Comparison, compare_methods
-from bleedmap.evaluation.gallery import Gallery, Pixels, galleries
+from bleedmap.evaluation.gallery import Pixels, galleries
 from bleedmap.evaluation.protocol import PROTOCOL, RESAMPLES, SEED
 from bleedmap.evaluation.records import OutOfFold
 from bleedmap.evaluation.report_figures import pictures
@@ -21,9 +17,10 @@ from bleedmap.evaluation.report_sections import Method
 from bleedmap.evaluation.report_words import LEVELS, NO_LEVEL, ReportWords
 from bleedmap.evaluation.scores import Score, cross_validation
 from bleedmap.figures import outlines, style
-from bleedmap.io.files import folder_written_whole, write_json, written_whole
+from bleedmap.io.files import folder_written_whole, write_json
 from bleedmap.page.section import Section
-from bleedmap.page.table import NOT_MEASURED, json_safe, shown
+from bleedmap.page.table import to_json
+from bleedmap.page.writer import embed_png, write_csv, write_page
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done, of)
 _FORMAT = "bleedmap cross-validation report 1"
@@ -47,7 +44,7 @@ class ScoredMethods:
             ],
             "comparisons": [one.to_dict() for one in self.comparisons],
         }  # fmt: skip
-        safe: dict[str, Any] = json_safe(content)
+        safe: dict[str, Any] = to_json(content)
         return safe
 
 
@@ -114,26 +111,27 @@ def write_report(
     shows = galleries(first, pixels, lambda done, of: progress("drawing slices", done, of))
     drawn = pictures(scored.methods)
     with folder_written_whole(out, overwrite=True) as folder:
-        for number, picture in enumerate(drawn, 1):
-            progress("drawing figures", number, len(drawn))
-            style.save(picture.draw(), folder / f"figures/{picture.key}.png")
+        style.save_pictures({one.key: one for one in drawn}, folder / "figures", progress)
         write_json(folder / "scores.json", scored.to_dict())
-        _write_csv(folder / "scores.csv", scored)
-        with written_whole(folder / "report.html") as beside:
-            beside.write_text(_page(scored, words, shows, pixels is not None, folder / "figures"), "utf-8")
+        _write_scores(folder / "scores.csv", scored)
+        write_page(
+            folder / "report.html", "cross_validation.html", words=words,
+            methods=[_describe(one) for one in scored.methods], sections=_sections(scored, words), galleries=shows,
+            drawn=pixels is not None, first=scored.methods[0].name,
+            colours={"reference": outlines.REFERENCE, "prediction": outlines.PREDICTION},
+            embedded=lambda name: embed_png(folder / f"figures/{name}.png"),
+        )  # fmt: skip
     return out / "report.html"
 
 
-def _write_csv(path: Path, scored: ScoredMethods) -> None:
-    """A row a method and measure; empty where a number cannot be had."""
-    columns = [one.name for one in fields(Score)]
-    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
-        lines = csv.writer(stream, lineterminator="\n")
-        lines.writerow(["method", *columns])
-        for method in scored.methods:
-            own = method.scores
-            for score in (*own.scores, *own.abstained, *(own.answered or ())):
-                lines.writerow([method.name, *asdict(score).values()])
+def _write_scores(path: Path, scored: ScoredMethods) -> None:
+    """A row for each method and measure; a field is empty where a number cannot be had."""
+    rows = [
+        [method.name, *asdict(score).values()]
+        for method in scored.methods
+        for score in (*method.scores.scores, *method.scores.abstained, *(method.scores.answered or ()))
+    ]
+    write_csv(path, ["method", *(one.name for one in fields(Score))], rows)
 
 
 def _sections(scored: ScoredMethods, words: ReportWords) -> list[Section]:
@@ -147,26 +145,7 @@ def _sections(scored: ScoredMethods, words: ReportWords) -> list[Section]:
     return [one for one in made if one is not None]
 
 
-def _page(
-    scored: ScoredMethods, words: ReportWords, shows: Sequence[Gallery], drawn: bool, figures: Path
-) -> str:  # fmt: skip
-    environment = Environment(
-        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-
-    def embedded(name: str) -> str:
-        return "data:image/png;base64," + base64.b64encode((figures / f"{name}.png").read_bytes()).decode("ascii")
-
-    return environment.get_template("cross_validation.html").render(
-        words=words, methods=[_described(one) for one in scored.methods], sections=_sections(scored, words),
-        galleries=shows, drawn=drawn, first=scored.methods[0].name, shown=shown, embedded=embedded,
-        not_measured=NOT_MEASURED, research_only=RESEARCH_ONLY, version=__version__,
-        colours={"reference": outlines.REFERENCE, "prediction": outlines.PREDICTION},
-    )  # fmt: skip
-
-
-def _described(method: Method) -> dict[str, Any]:
+def _describe(method: Method) -> dict[str, Any]:
     """A method's name, how its recipe was chosen, and what its records say of themselves."""
     made = method.records.made
     level = str(made.get("recipe_level", NO_LEVEL))

@@ -1,5 +1,6 @@
 """One page for all figures: a journal's full width, one typeface, colours that colour-blind readers can tell apart."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 from bleedmap.errors import OutputError
 from bleedmap.io.files import written_whole
+from bleedmap.page.section import Picture
 
 WIDTH_MM = 180.0  # two columns of a journal page
 PNG_DPI = 300
@@ -132,3 +134,21 @@ def save(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower()
     with mpl.rc_context(SETTINGS), written_whole(path) as beside:
         figure.savefig(beside, format=kind[1:], dpi=PNG_DPI, metadata=_METADATA[kind])
+
+
+def save_pictures(
+    pictures: Mapping[str, Picture], folder: Path, progress: Callable[[str, int, int], None]
+) -> None:  # fmt: skip
+    """Draw a report's figures and write each as `folder`/NAME.png.
+
+    Args:
+        pictures: by the name of the file, without its suffix.
+        folder: it need not exist.
+        progress: called with ("drawing figures", figure from 1, of).
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    for number, (name, picture) in enumerate(pictures.items(), start=1):
+        progress("drawing figures", number, len(pictures))
+        save(picture.draw(), folder / f"{name}.png")

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Value = str | int | float | None  # None prints as 'not measured'
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns.
+    """A table of a report: rows under columns.
 
     Attributes:
         key: name of its CSV file.
@@ -32,17 +33,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, drawn when the report is written.
+    """A figure of a report, drawn when the report is written.
 
     Attributes:
         key: name of its file.
         alt: what it shows, for a reader who cannot see it.
-        draw: makes it; its caption is part of it.
+        draw: draws it; its caption is part of it.
     """
 
     key: str
     alt: str
-    draw: Callable[[], Figure]
+    draw: "Callable[[], Figure]"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ _DIGITS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class ShownTable:
+class PrintedTable:
     """A table as the page prints it: `heads`, whether each column is `numeric`, and `rows` of text."""
 
     heads: tuple[str, ...]
@@ -20,23 +20,23 @@ class ShownTable:
     rows: tuple[tuple[str, ...], ...]
 
 
-def shown(table: Table) -> ShownTable:
-    """As the page prints it: numbers rounded, a measure and the ends of its interval in one column."""
+def format_table(table: Table) -> PrintedTable:
+    """Round the numbers of a table; a column `X` that `X low` and `X high` follow becomes one, `X (low to high)`."""
     heads, numeric, columns = [], [], []
     names, index = table.columns, 0
     while index < len(names):
         name, digits = names[index], table.digits.get(names[index], _DIGITS)
-        values = [plain(row[index]) for row in table.rows]
+        values = [to_plain(row[index]) for row in table.rows]
         text = [_text(value, digits) for value in values]
         numeric.append(all(value in (None, "", DOES_NOT_APPLY) or isinstance(value, int | float) for value in values))
         if [other.split()[-1] for other in names[index + 1 : index + 3]] == ["low", "high"]:
-            ends = [(plain(row[index + 1]), plain(row[index + 2])) for row in table.rows]
+            ends = [(to_plain(row[index + 1]), to_plain(row[index + 2])) for row in table.rows]
             text = [_with_interval(one, low, high, digits) for one, (low, high) in zip(text, ends, strict=True)]
             index += 2
         heads.append(name)
         columns.append(text)
         index += 1
-    return ShownTable(tuple(heads), tuple(numeric), tuple(zip(*columns, strict=True)))
+    return PrintedTable(tuple(heads), tuple(numeric), tuple(zip(*columns, strict=True)))
 
 
 def _text(value: Value, digits: int) -> str:
@@ -53,15 +53,15 @@ def _with_interval(text: str, low: Value, high: Value, digits: int) -> str:
     return f"{text} ({_text(low, digits)} to {_text(high, digits)})"
 
 
-def plain(value: Value) -> Value:
-    """JSON has no NaN: what could not be had is None."""
+def to_plain(value: Any) -> Any:
+    """The value itself, or None for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def json_safe(content: Any) -> Any:
-    """The same with names as text and None for NaN, all the way down."""
+def to_json(content: Any) -> Any:
+    """Nested content as JSON can hold it: names are text, NaN and infinity are None."""
     if isinstance(content, dict):
-        return {str(name): json_safe(value) for name, value in content.items()}
+        return {str(name): to_json(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [json_safe(value) for value in content]
-    return plain(content)
+        return [to_json(value) for value in content]
+    return to_plain(content)
