@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check docs format clean
+.PHONY: help demo test check docs site format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,16 +26,20 @@ check: $(VENV)/dev.stamp ## lint, format, types, import contracts, docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/check_site.py
 
 docs: $(VENV)/dev.stamp ## write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
+
+site: $(VENV)/dev.stamp ## build the documentation as pages with a search: open site/index.html
+	$(BIN)/zensical build --strict
 
 format: $(VENV)/dev.stamp ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
