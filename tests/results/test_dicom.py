@@ -20,8 +20,8 @@ from bleedmap.inference.weights import locate
 from bleedmap.io.dicom.capture import Capture, capture_series
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.seg import mask_segmentation
-from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.source import patient_and_study, stored_planes
+from bleedmap.io.dicom.series import DicomSeries, patient_and_study
+from bleedmap.io.dicom.stack import stored_planes
 from bleedmap.io.dicom.standard import LazyObject, parse_on_demand
 from bleedmap.results.dicom import OWN_SEGMENTS, lesion_measures, write_dicom_results
 from bleedmap.study.findings import summarise_volume

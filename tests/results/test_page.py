@@ -23,7 +23,7 @@ from bleedmap.arrays import BoolArray
 from bleedmap.geometry import PlaneTurn, SliceGrid, axial_affine
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.weights import locate
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.series import DicomSeries, SeriesChoice
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.head import Phantom, PhantomSettings, make_phantom

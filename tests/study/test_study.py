@@ -19,7 +19,7 @@ from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.predict import preprocessing_of, segment_slices
 from bleedmap.inference.weights import locate
 from bleedmap.io import nifti
-from bleedmap.io.dicom.words import contrast_named
+from bleedmap.io.dicom.acquisition import contrast_named
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import PhantomSettings, make_phantom

@@ -12,7 +12,7 @@ import numpy as np
 
 from bleedmap.datasets.ct_ich import Patient, open_ct_ich
 from bleedmap.geometry import SliceGrid, axial_affine
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.images import read_grey
 from bleedmap.study.gate.anatomy import measure
 from bleedmap.study.gate.gate import check_input

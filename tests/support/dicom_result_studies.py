@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from bleedmap.arrays import AnyArray, FloatArray
 from bleedmap.geometry import PlaneTurn, SliceGrid, axial_affine
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.capture import Capture, capture_series
 from bleedmap.io.dicom.producer import Producer
 from bleedmap.io.dicom.seg import LesionMeasure, mask_segmentation, probability_segmentation

@@ -1,4 +1,4 @@
-"""The phantom's head as fields in mm (see phantom_shapes): skull, brain, ventricles, cisterns, face.
+"""The phantom's head as fields in mm (see `phantom.shapes`): skull, brain, ventricles, cisterns, face.
 
 Measures are those of an adult head in normal anatomy atlases, rounded; they make a phantom, not a norm.
 Origin: midline between the thalami. Shapes given at x > 0 are mirrored to both sides.

@@ -11,15 +11,16 @@ from pydicom.uid import CTImageStorage
 
 from bleedmap.geometry import PlaneTurn
 from bleedmap.io.files import folder_written_whole
-from bleedmap.phantom.dicom_encoding import TRANSFER_SYNTAXES, encode
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
-from bleedmap.phantom.dicom_header import (
+from bleedmap.phantom.dicom_instance import (
     AS_VIEWED,
     PLAIN,
+    TRANSFER_SYNTAXES,
     CtOptions,
     StoredPlanes,
     add_pixels,
     decimal,
+    encode,
     new_instance,
     stored_values,
 )

@@ -11,14 +11,14 @@ from pydicom.valuerep import VR
 
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import PlaneTurn
-from bleedmap.phantom.dicom_encoding import encode
-from bleedmap.phantom.dicom_header import (
+from bleedmap.phantom.dicom_instance import (
     AS_VIEWED,
     PLAIN,
     CtOptions,
     StoredPlanes,
     add_pixels,
     decimal,
+    encode,
     new_instance,
     stored_values,
 )
@@ -36,7 +36,7 @@ def enhanced_ct(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOptio
         options: `reverse_numbers` stores the frames head to feet.
 
     Raises:
-        SettingsError: as `phantom_dicom.ct_instances`; or MONOCHROME1, which an Enhanced CT cannot be.
+        SettingsError: as `phantom.dicom.ct_instances`; or MONOCHROME1, which an Enhanced CT cannot be.
     """
     if options.monochrome1:
         raise SettingsError(

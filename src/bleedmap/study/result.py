@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.weights import WeightsFile
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid
 from bleedmap.study.findings import Findings

@@ -15,7 +15,7 @@ from bleedmap.inference.certainty import Certainty, certainty_of, opened, settin
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.predict import preprocessing_of, segment_slices
 from bleedmap.inference.weights import WeightsFile, locate
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.read import read_series, scan
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume

@@ -8,8 +8,8 @@ from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from bleedmap.errors import InputError
+from bleedmap.io.dicom.acquisition import contrast_named, is_bone_series, is_elsewhere, is_sharp_kernel
 from bleedmap.io.dicom.read import read_series, scan
-from bleedmap.io.dicom.words import contrast_named, is_bone_series, is_elsewhere, is_sharp_kernel
 from bleedmap.phantom.dicom import CtOptions, scout
 from bleedmap.phantom.scan import ScanGeometry
 from dicom_studies import SHAPE, assert_same, even_grid, read, series, volume_on, write

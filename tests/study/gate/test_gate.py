@@ -13,7 +13,7 @@ from bleedmap.arrays import AnyArray, BoolArray
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import SliceGrid, axial_affine
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.study.gate.anatomy import measure
 from bleedmap.study.gate.check import Check

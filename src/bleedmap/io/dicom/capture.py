@@ -11,8 +11,15 @@ from pydicom.uid import ExplicitVRLittleEndian
 from bleedmap.arrays import ByteArray, DoubleArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.producer import CAPTURE_SERIES, NAME, RESEARCH, Producer
-from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.source import as_it_is, decimals, frame_of_reference, is_lossy, patient_and_study, refer
+from bleedmap.io.dicom.series import (
+    DicomSeries,
+    as_it_is,
+    decimals,
+    frame_of_reference,
+    is_lossy,
+    patient_and_study,
+    refer,
+)
 
 _SIDES = (("L", "R"), ("P", "A"), ("H", "F"))  # towards +, - of LPS: PS3.3 C.7.6.1.1.1
 

@@ -12,14 +12,12 @@ from functools import cached_property
 import numpy as np
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.acquisition import contrast_of, kernel_of
+from bleedmap.io.dicom.acquisition import contrast_of, is_bone_series, is_elsewhere, is_sharp_kernel, kernel_of
 from bleedmap.io.dicom.files import DicomFound
 from bleedmap.io.dicom.header import integer, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, planes_of, sop_class
 from bleedmap.io.dicom.series import SeriesChoice
-from bleedmap.io.dicom.split import Stack, split
-from bleedmap.io.dicom.stack import AXIAL_WITHIN_DEG, check_plane, heights_mm
-from bleedmap.io.dicom.words import is_bone_series, is_elsewhere, is_sharp_kernel
+from bleedmap.io.dicom.stack import AXIAL_WITHIN_DEG, Stack, check_plane, heights_mm, split
 
 WANTED_MM = 5.0
 _WHOLE_HEAD_MM = 100.0  # a stack of this height counts as complete, whatever else there is (a neck, a spine)

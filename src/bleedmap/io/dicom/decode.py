@@ -2,9 +2,12 @@
 
 Native and run-length frames are read here. JPEG, JPEG-LS and JPEG 2000 go through native decoders, which crash or hang
 on damaged data; they run in one child process for as long as a series is read, which is killed when it takes too long.
+What a compressed frame says of itself is read before a decoder allocates for it: JPEG markers, ITU-T T.81 annex B;
+JPEG-LS, T.87 annex C; JPEG 2000 SIZ, T.800 annex A.5.1.
 """
 
 import json
+import struct
 import subprocess
 import sys
 import threading
@@ -21,7 +24,6 @@ from pydicom.uid import RLELossless
 
 from bleedmap.arrays import AnyArray
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.codestream import jpeg, jpeg_2000
 from bleedmap.io.dicom.header import quiet, text, value_of
 
 _WORKER = Path(__file__).with_name("decode_worker.py")
@@ -33,6 +35,10 @@ _DECODERS = {
     **dict.fromkeys([f"1.2.840.10008.1.2.4.{one}" for one in (90, 91, 201, 202, 203)], "openjpeg"),  # JPEG 2000
 }
 _MOST_S = 8.0  # for one frame; 2048 × 2048 pixels take 1 s
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # SOF0-15, SOF55; not DHT, JPG, DAC
+_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # without a length
+_MOST_TILES = 1024
+_END = b"\xff\xd9"  # of a picture, in all three
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class FrameDecoder:
 
     def _decoded(self, packed: bytes, syntax: str, shape: FrameShape, name: str) -> AnyArray:
         decoder = _DECODERS[syntax]
-        stream = jpeg_2000(packed) if decoder == "openjpeg" else jpeg(packed)
+        stream = _read_jpeg_2000_header(packed) if decoder == "openjpeg" else _read_jpeg_header(packed)
         if stream is None or (stream.rows, stream.columns, stream.components) != (shape.rows, shape.columns, 1):
             found = "no such picture" if stream is None else (
                 f"a compressed picture of {stream.rows} × {stream.columns} pixels, {stream.components} colour(s)"
@@ -189,3 +195,48 @@ def _packed(header: Dataset, data: bytes, frames: int, name: str) -> Iterator[by
 
 def _refused(name: str, found: str, needed: str) -> InputError:
     return InputError(name, found=found, needed=needed, remedy="send or copy the series again")
+
+
+@dataclass(frozen=True)
+class _Codestream:
+    """Size and depth of a frame, by its own header; and whether it has its end."""
+
+    rows: int
+    columns: int
+    components: int
+    precision: int
+    ended: bool
+
+
+def _read_jpeg_header(data: bytes) -> _Codestream | None:
+    """Of JPEG or JPEG-LS; None for bytes that are neither."""
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 10 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _FRAME_MARKERS:
+            precision, rows, columns, components = struct.unpack_from(">BHHB", data, at + 4)
+            return _Codestream(rows, columns, components, precision, _has_end(data))
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker in _BARE_MARKERS:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _read_jpeg_2000_header(data: bytes) -> _Codestream | None:
+    """Of a JPEG 2000 codestream, bare or in a box; None for other bytes, or more tiles than a picture has."""
+    start = data.find(b"\xff\x4f\xff\x51", 0, 512)
+    if start < 0 or len(data) < start + 43:
+        return None
+    right, bottom, left, top, tile_width, tile_height = struct.unpack_from(">6I", data, start + 8)
+    components, depth = struct.unpack_from(">HB", data, start + 40)
+    if min(tile_width, tile_height) == 0 or (right // tile_width + 1) * (bottom // tile_height + 1) > _MOST_TILES:
+        return None
+    return _Codestream(bottom - top, right - left, components, (depth & 0x7F) + 1, _has_end(data))
+
+
+def _has_end(data: bytes) -> bool:
+    """Whether the end marker is there; decoders fill up what is cut off, and say nothing."""
+    return _END in data[-4:] or data.rstrip(b"\0").endswith(_END)

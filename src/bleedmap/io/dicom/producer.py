@@ -1,4 +1,8 @@
-"""What makes our DICOM results, and what each of them says about it: PS3.3 C.7.5.1 and C.7.5.2, equipment."""
+"""What makes our DICOM results, what each of them says about it, and the coded words that they use.
+
+Equipment: PS3.3 C.7.5.1 and C.7.5.2. Codes are SNOMED CT, UCUM and DICOM ones, and our own where no standard one
+exists (PS3.16); the decision on each is in docs/decisions/0008-dicom-results.md.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,16 +11,59 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from bleedmap import __version__
-from bleedmap.io.dicom.source import as_it_is
+from bleedmap.io.dicom.series import as_it_is
 from bleedmap.io.files import written_whole
 
 NAME = "bleedmap"
 RESEARCH = "research only"  # in every series description; a report says more
 MASK_SERIES, PROBABILITY_SERIES, REPORT_SERIES, CAPTURE_SERIES = 9001, 9002, 9003, 9004  # above any scanner's
 _MOMENTS = ("InstanceCreationDate", "ContentDate", "SeriesDate", "DateOfSecondaryCapture")
+OWN_SCHEME = "99BLEEDMAP"  # PS3.16 section 8: a private scheme's designator begins with 99
+
+# What a segment is: CID 7150, 7159, 7151.
+ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+HEMORRHAGE = Code("50960005", "SCT", "Hemorrhage")
+BRAIN = Code("12738006", "SCT", "Brain")
+
+# What a report says: TID 1500, 1501, 1411.
+INTRACRANIAL_HEMORRHAGE = Code("1386000", "SCT", "Intracranial hemorrhage")
+DETECTED = Code("260373001", "SCT", "Detected")
+NOT_DETECTED = Code("260415000", "SCT", "Not detected")
+INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
+HEAD_CT = Code("303653007", "SCT", "Computed tomography of head")
+ENGLISH = Code("en", "RFC5646", "English")
+COMMENT = codes.DCM.Comment
+AI = codes.DCM.ArtificialIntelligence  # CID 7162, the algorithm's family
+
+# What is measured, CID 7469 and 7464, and in what.
+VOLUME = Code("118565006", "SCT", "Volume")
+LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+ATTENUATION = codes.DCM.AttenuationCoefficient
+PROBABILITY = Code("probability", OWN_SCHEME, "Network's probability of hemorrhage per pixel")
+MEAN = Code("373098007", "SCT", "Mean")
+MAXIMUM = Code("56851009", "SCT", "Maximum")
+MILLILITRE = Code("mL", "UCUM", "milliliter")
+MILLIMETRE = Code("mm", "UCUM", "millimeter")
+HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+PERCENT = Code("%", "UCUM", "percent")
+
+# How sure the program is of a study: CID 225, and what no standard code says.
+UPPER_UNCERTAINTY = Code("371886008", "SCT", "+, range of upper measurement uncertainty")
+LOWER_UNCERTAINTY = Code("371885007", "SCT", "-, range of lower measurement uncertainty")
+STUDY_PROBABILITY = Code("probability-any", OWN_SCHEME, "Calibrated probability of hemorrhage in the study")
+INTERVAL_COVERAGE = Code("coverage", OWN_SCHEME, "Coverage of volume interval in unseen bleeding patients")
+TYPE_PROBABILITY = {
+    short: Code(f"probability-{short}", OWN_SCHEME, f"Probability of {name} hemorrhage in the study")
+    for short, name in (
+        ("EDH", "epidural"), ("IPH", "intraparenchymal"), ("SDH", "subdural"), ("IVH", "intraventricular"),
+        ("SAH", "subarachnoid"),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

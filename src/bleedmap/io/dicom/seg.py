@@ -13,10 +13,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from bleedmap import __version__
 from bleedmap.arrays import AnyArray
-from bleedmap.io.dicom import codes as words
+from bleedmap.io.dicom import producer as words
 from bleedmap.io.dicom.producer import MASK_SERIES, NAME, PROBABILITY_SERIES, RESEARCH, Producer
-from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.source import as_it_is, refer, refer_to_instances, source_planes
+from bleedmap.io.dicom.series import DicomSeries, as_it_is, refer, refer_to_instances, source_planes
 from bleedmap.volume import ProbabilityMap
 
 _COLOURS = ((215, 25, 28), (253, 174, 97), (255, 255, 51), (166, 86, 40), (247, 129, 191), (152, 78, 163))  # RGB

@@ -24,7 +24,7 @@ from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import Place, opened, read_whole
 from bleedmap.io.dicom.header import first_item, integer, items, numbers, quiet, text
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.source import stored_planes
+from bleedmap.io.dicom.stack import stored_planes
 
 SEGMENTATIONS = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")  # the second: label maps
 MOST_BYTES = 1_200_000_000  # of all frames, a byte a pixel

@@ -1,14 +1,41 @@
-"""A CT series that was read: its volume, and the way back to its own slices."""
+"""A CT series that was read: its volume, and what results take over from it.
 
+Results repeat whose the series is, which study, and each slice's identity and place. Only what results need is copied,
+and each value is checked: scanners write headers that no result may repeat.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, config
+from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
+from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_VM, dictionary_VR
+from pydicom.uid import UID, CTImageStorage, generate_uid
+from pydicom.valuerep import TEXT_VR_DELIMS, format_number_as_ds, validate_value
 
 from bleedmap.arrays import AnyArray
+from bleedmap.errors import InputError
 from bleedmap.geometry import PlaneTurn
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
+from bleedmap.io.dicom.header import quiet, text, texts
+from bleedmap.io.dicom.stack import stored_planes
 from bleedmap.volume import Volume
+
+# By these a PACS finds the patient and the study: taken over as they are, even where the standard is broken.
+_IDENTITY = ("PatientID", "PatientName", "AccessionNumber", "StudyID")  # type 2: empty where missing
+_REQUIRED = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName")  # type 2
+_OPTIONAL = (
+    "IssuerOfPatientID", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight",
+    "PatientIdentityRemoved", "DeidentificationMethod",
+)  # fmt: skip
+_ENUMERATED = {"PatientSex": ("M", "F", "O"), "PatientIdentityRemoved": ("YES", "NO")}
+_UTF8, _LATIN1 = "ISO_IR 192", "ISO_IR 100"
+_GRAIN_MM = 6  # decimals: a nanometre, below which a float's noise lies
+_GRAIN_COSINE = 9  # decimals
 
 
 @dataclass(frozen=True)
@@ -59,3 +86,158 @@ class DicomSeries:
     def as_stored(self, planes: AnyArray) -> AnyArray:
         """(slice, row, column) in the standard view -> with the rows and columns as stored."""
         return np.ascontiguousarray(self.turn.undo(planes))
+
+
+@contextmanager
+def as_it_is() -> Iterator[None]:
+    """Within: values are taken and written as they are, and no warning quotes a patient's."""
+    with quiet(), disable_value_validation():
+        yield
+
+
+def patient_and_study(header: Dataset) -> Dataset:
+    """The patient and study modules for a result: identity as it is, the rest where valid, else empty or left out.
+
+    Raises:
+        InputError: the header names no study.
+    """
+    clean = Dataset()
+    with as_it_is():
+        clean.StudyInstanceUID = _uid(header, "StudyInstanceUID")
+        for keyword in _IDENTITY:
+            setattr(clean, keyword, _value(header, keyword))
+        for keyword in _REQUIRED + _OPTIONAL:
+            value = _value(header, keyword)
+            value = value if _is_valid(keyword, value) else ""
+            if value or keyword in _REQUIRED:
+                setattr(clean, keyword, value)
+        if clean.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethod" not in clean:
+            clean.DeidentificationMethod = "Not stated by the source"  # type 1C
+        charset = _charset(header, clean)
+        if charset is not None:
+            clean.SpecificCharacterSet = charset
+    return clean
+
+
+def source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
+    """Each slice as a single-frame CT image without pixels: patient, study, series, and its place as stored.
+
+    Its SOP Instance UID is just its index, so that a frame of a multi-frame instance can appear so too; `refer` gives
+    the reference that a result needs.
+
+    Raises:
+        InputError: a header without the UID of its study or series.
+    """
+    _, rows, columns = series.volume.hu.shape
+    positions, orientation, spacing_mm = stored_planes(series.volume.grid, (rows, columns), series.turn)
+    shared = patient_and_study(series.headers[0])
+    shared.SOPClassUID, shared.Modality = CTImageStorage, "CT"
+    shared.SeriesInstanceUID = _uid(series.headers[0], "SeriesInstanceUID")
+    shared.FrameOfReferenceUID = frame_of_reference(series)
+    shared.PositionReferenceIndicator = ""
+    turned = (columns, rows) if series.turn.transpose else (rows, columns)
+    shared.Rows, shared.Columns = turned
+    shared.ImageOrientationPatient = decimals(orientation, _GRAIN_COSINE)
+    shared.PixelSpacing = decimals(spacing_mm, _GRAIN_MM)
+    shared.SliceThickness = decimals([series.volume.grid.thickness_mm], _GRAIN_MM)[0]
+    if is_lossy(series):
+        shared.LossyImageCompression = "01"
+    planes = []
+    for index, position in enumerate(positions):
+        plane = Dataset()
+        plane.update(shared)  # the elements themselves are shared
+        plane.SOPInstanceUID = str(index)
+        plane.ImagePositionPatient = decimals(position, _GRAIN_MM)
+        planes.append(plane)
+    return tuple(planes)
+
+
+def refer(series: DicomSeries, index: int) -> Dataset:
+    """A reference to slice `index` (from 0): SOP class, instance, and the frame of a multi-frame instance.
+
+    Raises:
+        InputError: its header lacks a UID.
+    """
+    header, reference = series.header_of(index), Dataset()
+    reference.ReferencedSOPClassUID = _uid(header, "SOPClassUID")
+    reference.ReferencedSOPInstanceUID = _uid(header, "SOPInstanceUID")
+    if series.frames is not None:
+        reference.ReferencedFrameNumber = series.frames[index]
+    return reference
+
+
+def refer_to_instances(series: DicomSeries) -> list[Dataset]:
+    """A reference to each instance that holds any of the slices, whole.
+
+    Raises:
+        InputError: a header lacks a UID.
+    """
+    references = {}
+    for index in range(len(series.volume.grid)):
+        reference = refer(series, index)
+        reference.pop("ReferencedFrameNumber", None)
+        references[reference.ReferencedSOPInstanceUID] = reference
+    return list(references.values())
+
+
+def frame_of_reference(series: DicomSeries) -> str:
+    """The series' frame of reference; where it has none, a UID made from the series', so that all results share it."""
+    given = text(series.headers[0], "FrameOfReferenceUID")
+    if given is not None and UID(given).is_valid:
+        return given
+    return str(generate_uid(entropy_srcs=["frame of reference", _uid(series.headers[0], "SeriesInstanceUID")]))
+
+
+def is_lossy(series: DicomSeries) -> bool:
+    """Whether the series says that its pixels were compressed with a loss: (0028,2110)."""
+    return text(series.headers[0], "LossyImageCompression") == "01"
+
+
+def decimals(numbers: AnyArray | list[float] | tuple[float, ...], places: int = _GRAIN_MM) -> list[str]:
+    """Numbers as DICOM decimal strings, at most 16 characters each, rounded to so many decimals."""
+    return [str(format_number_as_ds(round(float(one), places) + 0.0)) for one in numbers]  # + 0.0: no '-0.0'
+
+
+def _value(header: Dataset, keyword: str) -> str | list[str]:
+    """An attribute's text or texts; '' where it is missing or cannot be decoded."""
+    found = texts(header, keyword)
+    return list(found) if len(found) > 1 else "".join(found)
+
+
+def _is_valid(keyword: str, value: str | list[str]) -> bool:
+    if keyword in _ENUMERATED:
+        return value in _ENUMERATED[keyword]
+    if isinstance(value, list) and dictionary_VM(keyword) == "1":
+        return False
+    try:
+        for one in value if isinstance(value, list) else [value]:
+            validate_value(dictionary_VR(keyword), one, config.RAISE)
+    except ValueError:
+        return False
+    return True
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    given = text(header, keyword)
+    if given is not None:
+        return given
+    raise InputError(
+        keyword,
+        found="the series' files have none, so that no result can refer to them",
+        needed="DICOM files that name their study, series and instance",
+        remedy="export the study again from its PACS, or ask for NIfTI results alone",
+    )
+
+
+def _charset(header: Dataset, clean: Dataset) -> str | list[str] | None:
+    """The source's character set where it is a known one that holds all copied text; else UTF-8; none for ASCII."""
+    pieces = [piece for element in clean for piece in re.split(r"[\\^=]", text(clean, element.keyword) or "")]
+    if all(piece.isascii() for piece in pieces):
+        return None
+    given = _value(header, "SpecificCharacterSet") or _LATIN1  # which undeclared text is read as: its bytes stay
+    names = given if isinstance(given, list) else [given]
+    if any(name not in python_encoding for name in names):
+        return _UTF8
+    encodings = convert_encodings(names)
+    back = [decode_bytes(encode_string(piece, encodings), encodings, TEXT_VR_DELIMS) for piece in pieces]
+    return given if back == pieces else _UTF8

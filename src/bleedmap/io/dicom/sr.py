@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.seg import Segmentation
@@ -13,10 +14,13 @@ from highdicom.sr import (
     FindingSite,
     LanguageOfContentItemAndDescendants,
     Measurement,
+    MeasurementProperties,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
+    NumContentItem,
     ObservationContext,
     ObserverContext,
+    QualitativeEvaluation,
     ReferencedSegment,
     RelationshipTypeValues,
     SourceSeriesForSegmentation,
@@ -30,11 +34,10 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.io.dicom import codes as words
-from bleedmap.io.dicom.certainty_sr import StudyCertainty, certainty_measurements, presence, study_volume
+from bleedmap.io.dicom import producer as words
 from bleedmap.io.dicom.producer import NAME, REPORT_SERIES, RESEARCH, Producer
 from bleedmap.io.dicom.seg import LesionMeasure
-from bleedmap.io.dicom.source import as_it_is
+from bleedmap.io.dicom.series import as_it_is
 
 _PROBABILITY_IS = "Probabilities are the network's own per pixel; they are not a probability of disease."
 _PROBABILITIES_ARE = (
@@ -45,6 +48,30 @@ _WHOLE_STUDY = "Whole study"
 _ASCII = str.maketrans(
     {"–": "-", "—": "-", "×": "x", "·": "-", "…": "...", "’": "'", "°": " deg", "≥": ">=", "≤": "<="}
 )
+
+
+class StudyCertainty(Protocol):
+    """Of a whole study."""
+
+    @property
+    def study(self) -> float:
+        """Calibrated probability that it bleeds, 0 to 1."""
+
+    @property
+    def types(self) -> tuple[tuple[str, float], ...]:
+        """(EDH, IPH, SDH, IVH or SAH, probability that the study holds it)."""
+
+    @property
+    def volume_ml(self) -> tuple[float, float] | None:
+        """Lowest and highest of the volume's interval."""
+
+    @property
+    def coverage(self) -> float:
+        """Share of unseen bleeding patients whose volume such an interval held."""
+
+    @property
+    def abstained(self) -> tuple[str, ...]:
+        """Why no verdict is given; empty where one is."""
 
 
 def measurement_report(
@@ -61,7 +88,7 @@ def measurement_report(
     It is complete, unverified and preliminary; it refers to the segments and, through them, to the source series.
 
     Args:
-        segmentation: from `dicom_seg.mask_segmentation`, with the same lesions; patient and study are taken from it.
+        segmentation: from `seg.mask_segmentation`, with the same lesions; patient and study are taken from it.
         lesions: none for a negative study.
         producer: what made it.
         highest_probability: of any voxel of the study, 0 to 1.
@@ -121,11 +148,11 @@ def _whole_study(
         tracking_identifier=TrackingIdentifier(producer.new_uid(), _WHOLE_STUDY),
         algorithm_id=AlgorithmIdentification(NAME, __version__, parameters=producer.parameters),
         finding_sites=[FindingSite(words.BRAIN)],
-        qualitative_evaluations=[presence(bool(lesions), certainty)],
+        qualitative_evaluations=[_presence(bool(lesions), certainty)],
         measurements=[
-            study_volume(volume_ml, certainty),
+            _study_volume(volume_ml, certainty),
             _probability(highest_probability, words.MAXIMUM),
-            *certainty_measurements(volume_ml, certainty),
+            *_certainty_measurements(volume_ml, certainty),
         ],
     )
 
@@ -189,3 +216,54 @@ def _ascii(text: str) -> str:
     """Text that every character set holds."""
     plain = unicodedata.normalize("NFKD", text.translate(_ASCII))
     return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
+
+
+def _presence(found: bool, certainty: StudyCertainty | None) -> QualitativeEvaluation:
+    """Detected, not detected, or neither where the program abstains."""
+    if certainty is not None and certainty.abstained:
+        return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.INDETERMINATE)
+    return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.DETECTED if found else words.NOT_DETECTED)
+
+
+def _study_volume(volume_ml: float, certainty: StudyCertainty | None) -> Measurement:
+    """The volume of all lesions; with an interval that holds it, how far that reaches to either side (CID 225)."""
+    reach_ml, uncertainty = _reach_ml(volume_ml, certainty), None
+    if reach_ml is not None:
+        uncertainty = MeasurementProperties()
+        uncertainty.append(_property(words.LOWER_UNCERTAINTY, reach_ml[0]))
+        uncertainty.append(_property(words.UPPER_UNCERTAINTY, reach_ml[1]))
+    return Measurement(words.VOLUME, round(volume_ml, 3), words.MILLILITRE, properties=uncertainty)
+
+
+def _certainty_measurements(volume_ml: float, certainty: StudyCertainty | None) -> Iterator[Measurement]:
+    """Probability of the study and of each type, and the coverage of the interval that `study_volume` carries."""
+    if certainty is None:
+        return
+    yield _share(words.STUDY_PROBABILITY, certainty.study)
+    for name, probability in certainty.types:
+        yield _share(words.TYPE_PROBABILITY[name], probability)
+    if _reach_ml(volume_ml, certainty) is not None:
+        yield _share(words.INTERVAL_COVERAGE, certainty.coverage)
+
+
+def _reach_ml(volume_ml: float, certainty: StudyCertainty | None) -> tuple[float, float] | None:
+    """How far the interval reaches below and above the volume; None where it does not hold it.
+
+    An uncertainty has no sign: such an interval cannot be coded, and stands in the comments alone.
+    """
+    if certainty is None or certainty.volume_ml is None:
+        return None
+    low_ml, high_ml = certainty.volume_ml
+    return (volume_ml - low_ml, high_ml - volume_ml) if low_ml <= volume_ml <= high_ml else None
+
+
+def _share(name: Code, value: float) -> Measurement:
+    return Measurement(name, round(100 * value, 2), words.PERCENT)
+
+
+def _property(name: Code, value_ml: float) -> NumContentItem:
+    """In mL as the volume itself; highdicom's own argument would write it without a unit."""
+    return NumContentItem(
+        CodedConcept(*name), round(value_ml, 3), CodedConcept(*words.MILLILITRE),
+        relationship_type=RelationshipTypeValues.HAS_PROPERTIES,
+    )  # fmt: skip

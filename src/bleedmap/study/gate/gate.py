@@ -7,7 +7,7 @@ by name: it stands for input where a result would be meaningless or dangerous. T
 from collections.abc import Iterable
 
 from bleedmap.errors import InputError, SettingsError
-from bleedmap.io.acquisition import Acquisition
+from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.study.gate.anatomy import measure
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.hounsfield import measure_values

@@ -4,8 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from bleedmap.geometry import SliceGrid
-from bleedmap.io.acquisition import Acquisition
-from bleedmap.io.dicom.words import contrast_named, is_sharp_kernel, names_head
+from bleedmap.io.dicom.acquisition import Acquisition, contrast_named, is_sharp_kernel, names_head
 from bleedmap.study.gate.check import Check, Verdict
 from bleedmap.study.gate.limits import Limits, graver
 from bleedmap.study.words import counted, spans

@@ -1,21 +1,50 @@
-"""What every DICOM instance of a phantom says: who, which study and series, how it was scanned, where it lies.
+"""One DICOM instance of a phantom: who, which study and series, how it was scanned, where it lies, and its pixels.
 
-Modules of the CT Image IOD: DICOM PS3.3 A.3. Everything is made up; the same options give the same bytes.
+Modules of the CT Image IOD: DICOM PS3.3 A.3; pixels in any transfer syntax that a scanner or a PACS may send: PS3.5
+section 10, annex A. Everything is made up; the same options give the same bytes.
 """
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 
+import gdcm  # type: ignore[import-untyped]
 import numpy as np
+import pydicom
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 from pydicom.valuerep import format_number_as_ds
 
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
 from bleedmap.errors import SettingsError
-from bleedmap.geometry import PlaneTurn, SliceGrid
+from bleedmap.geometry import PlaneTurn
+from bleedmap.io.dicom.stack import stored_planes
 from bleedmap.volume import Volume
 
+TRANSFER_SYNTAXES = MappingProxyType({
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "big-endian": ExplicitVRBigEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpeg": JPEGLosslessSV1,
+    "jpeg-ls": JPEGLSLossless,
+    "jpeg-2000": JPEG2000Lossless,
+})  # fmt: skip
+_PLUGINS = {RLELossless: "pydicom", JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
 PATIENT_NAME = "Phantom^Synthetic"
 PATIENT_ID = "PHANTOM"
 _DATE, _TIME = "20240102", "030405"
@@ -31,7 +60,7 @@ class CtOptions:
         series_number: also sets the series apart; a study's series each need their own.
         series_description: (0008,103E).
         image_type: (0008,0008).
-        transfer_syntax: a name of phantom_encoding.TRANSFER_SYNTAXES.
+        transfer_syntax: a name of `TRANSFER_SYNTAXES`.
         signed: whether stored values may be negative (PixelRepresentation 1).
         bits_stored: 12 or 16; what does not fit saturates, as in a scanner.
         slope, intercept: HU = slope · stored value + intercept.
@@ -169,19 +198,51 @@ class StoredPlanes:
         Raises:
             SettingsError: rows and columns are not at right angles, which DICOM cannot say.
         """
-        grid: SliceGrid = volume.grid
-        _, rows, columns = volume.hu.shape
-        down, across = grid.row_step_mm, grid.column_step_mm
-        first = np.zeros(3)
-        if turn.flip_rows:
-            first, down = first + (rows - 1) * down, -down
-        if turn.flip_columns:
-            first, across = first + (columns - 1) * across, -across
-        if turn.transpose:
-            down, across = across, down
-        down_mm, across_mm = float(np.linalg.norm(down)), float(np.linalg.norm(across))
-        skew = abs(float(down @ across)) / (down_mm * across_mm)
+        positions_mm, orientation, pixel_mm = stored_planes(volume.grid, volume.hu.shape[1:], turn)
+        skew = abs(float(orientation[:3] @ orientation[3:]))
         if skew > _SQUARE_WITHIN:
             raise _refused("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")
-        orientation = tuple(float(one) for one in np.concatenate([across / across_mm, down / down_mm]))
-        return cls(grid.origins_mm + first, orientation, (down_mm, across_mm))
+        return cls(positions_mm, tuple(orientation.tolist()), pixel_mm)
+
+
+def encode(instance: Dataset, name: str) -> None:
+    """Bring an instance with native little-endian pixels to a transfer syntax without loss, in place.
+
+    Raises:
+        SettingsError: no such transfer syntax.
+    """
+    if name not in TRANSFER_SYNTAXES:
+        raise SettingsError(
+            f"transfer syntax {name}", found="not known", needed=f"one of {', '.join(TRANSFER_SYNTAXES)}",
+            remedy="for example explicit",
+        )  # fmt: skip
+    syntax = TRANSFER_SYNTAXES[name]
+    if syntax in _PLUGINS:
+        instance.compress(syntax, encoding_plugin=_PLUGINS[syntax], generate_instance_uid=False)
+    elif syntax == JPEGLosslessSV1:
+        _encode_by_gdcm(instance, syntax)
+    elif syntax == ExplicitVRBigEndian:
+        instance.PixelData = np.frombuffer(instance.PixelData, "<u2").astype(">u2").tobytes()
+    instance.file_meta.TransferSyntaxUID = syntax
+
+
+def _encode_by_gdcm(instance: Dataset, syntax: UID) -> None:
+    """gdcm works on files; only the pixels are taken back from it."""
+    with tempfile.TemporaryDirectory() as folder:
+        native, encoded = str(Path(folder, "native.dcm")), str(Path(folder, "encoded.dcm"))
+        instance.save_as(native, enforce_file_format=True)
+        reader = gdcm.ImageReader()
+        reader.SetFileName(native)
+        reader.Read()
+        change = gdcm.ImageChangeTransferSyntax()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        if not change.Change():
+            raise RuntimeError(f"gdcm cannot encode {syntax.name}")
+        writer = gdcm.ImageWriter()
+        writer.SetFileName(encoded)
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.Write()
+        instance.PixelData = pydicom.dcmread(encoded).PixelData
+    instance["PixelData"].is_undefined_length = True
