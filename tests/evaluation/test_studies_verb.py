@@ -22,8 +22,9 @@ from bleedmap.io import nifti
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.phantom.scan import scan
 from bleedmap.results.save import save
+from bleedmap.study.read import read_study
 from bleedmap.study.result import Result
-from bleedmap.study.segment import conclude, read_study
+from bleedmap.study.segment import conclude
 from bleedmap.volume import Volume
 from damage_dicom import GEOMETRY, HEAD, NAME, NUMBER, SECRETS, base_files, base_scan, write_base
 

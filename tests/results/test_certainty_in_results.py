@@ -30,8 +30,9 @@ from bleedmap.results.dicom import write_dicom_results
 from bleedmap.results.page import write_report
 from bleedmap.results.slice_chart import slice_chart
 from bleedmap.results.tables import summary
+from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result
-from bleedmap.study.segment import Segmenter, Study, conclude, read_study
+from bleedmap.study.segment import Segmenter, conclude
 from bleedmap.study.words import chance, headline, interval, likelihood, slice_line, span_ml, verdict
 from dicom_result_studies import complaints
 from tiny_network import write_tiny_network

@@ -27,8 +27,9 @@ from bleedmap.results.save import save
 from bleedmap.study import segment as segmenting
 from bleedmap.study.gate.gate import accepted_names
 from bleedmap.study.inputs import gather
+from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result
-from bleedmap.study.segment import Segmenter, Study, conclude, read_study
+from bleedmap.study.segment import Segmenter, conclude
 from bleedmap.volume import Volume
 from tiny_network import write_tiny_network
 

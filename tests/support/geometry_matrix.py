@@ -32,8 +32,9 @@ from bleedmap.phantom.scan import PhantomScan, ScanGeometry, scan
 from bleedmap.results.dicom import dicom_results
 from bleedmap.results.save import save
 from bleedmap.results.tables import summary
+from bleedmap.study.read import read_study
 from bleedmap.study.result import Result
-from bleedmap.study.segment import conclude, read_study
+from bleedmap.study.segment import conclude
 from bleedmap.volume import Mask, Volume
 from geometry_cases import LEFT_OUT, PIXELS, PLANES, POSITIONS, SPACINGS, Case, cases
 from geometry_results import Deviation, deviation_of

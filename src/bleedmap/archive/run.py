@@ -20,12 +20,12 @@ from bleedmap.archive.workers import beside, processes_for
 from bleedmap.errors import BleedmapError, InputError, OutputError
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
-from bleedmap.io.dicom.files import DicomFile, DicomFound, Unreadable, scan
-from bleedmap.io.dicom.read import read_series
+from bleedmap.io.dicom.files import scan_files
 from bleedmap.io.files import refuse_folder
 from bleedmap.results.save import save
 from bleedmap.study.gate.gate import accepted_names
-from bleedmap.study.segment import Segmenter, Study, read_study
+from bleedmap.study.read import Study, read_study
+from bleedmap.study.segment import Segmenter
 
 
 @dataclass(frozen=True)
@@ -302,17 +302,4 @@ def _read(source: Source) -> Study:
     """Only the study's own files, wherever in the folder they lie and whatever lies beside them."""
     if len(source.files) == 1 and source.path == Path(source.files[0]):
         return read_study(source.path, study=None if nifti.is_nifti(source.path) else source.uid)
-    files: list[DicomFile] = []
-    damaged: list[Unreadable] = []
-    for path in map(Path, source.files):
-        try:
-            files += scan(path).files
-        except InputError as error:
-            damaged.append(Unreadable(str(path), error.found))
-    if not files:
-        raise InputError(
-            source.path, found=f"none of its {len(damaged):,} DICOM files can be read ({damaged[0].reason})",
-            needed="DICOM files of a head CT", remedy="send or copy the study again",
-        )  # fmt: skip
-    read = read_series(DicomFound(source.path, tuple(files), tuple(damaged), 0, 0), study=source.uid)
-    return Study(source.path.name, str(source.path), read.volume, read.acquisition, dicom=read, notes=read.notes)
+    return read_study(scan_files(source.path, map(Path, source.files)), study=source.uid)

@@ -19,7 +19,8 @@ from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.results.save import save
-from bleedmap.study.segment import Segmenter, read_study
+from bleedmap.study.read import read_study
+from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
 
 GROWTH_SLICES, GROWTH_PIXELS, GROWTH_STUDIES = (10, 30, 100, 400), (128, 256, 512, 650), (1, 10, 100)

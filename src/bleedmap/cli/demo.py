@@ -59,7 +59,8 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     from bleedmap.phantom.dicom import ct_instances, scout, write_series
     from bleedmap.phantom.head import make_phantom
     from bleedmap.results.save import write_results
-    from bleedmap.study.segment import Segmenter, read_study
+    from bleedmap.study.read import read_study
+    from bleedmap.study.segment import Segmenter
 
     refuse_folder(out, overwrite=overwrite)
     segmenter = Segmenter.load(weights)  # unusable weights are refused before the folder is begun

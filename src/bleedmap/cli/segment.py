@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from bleedmap.inference.backends import Precision
     from bleedmap.study.inputs import Inputs
-    from bleedmap.study.segment import Segmenter, Study
+    from bleedmap.study.read import Study
+    from bleedmap.study.segment import Segmenter
 
 _BAR_FROM = 11  # slices; fewer are done before a bar could be read
 _SUMMARY = "summary.json"
@@ -180,7 +181,7 @@ def _study(path: Path, choice: _Choice, network: _Network, out: Path, overwrite:
     from bleedmap.io.nifti import is_nifti
     from bleedmap.results.save import save
     from bleedmap.study.gate.gate import accepted_names
-    from bleedmap.study.segment import read_study
+    from bleedmap.study.read import read_study
 
     if is_nifti(path):
         of_dicom = {

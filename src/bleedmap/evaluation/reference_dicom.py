@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,10 @@ from bleedmap.arrays import BoolArray
 from bleedmap.errors import InputError
 from bleedmap.evaluation.pairs import LeftOut
 from bleedmap.io import nifti
-from bleedmap.io.dicom.files import DicomFile, DicomFound, Unreadable, holds_dicom, scan
+from bleedmap.io.dicom.files import DicomFound, holds_dicom, scan, scan_files
 from bleedmap.io.dicom.planes import sop_class
-from bleedmap.io.dicom.read import read_series
 from bleedmap.io.dicom.seg_read import SEGMENTATIONS, read_segmentation
-from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.study.read import Study, read_study
 
 
 @dataclass(frozen=True)
@@ -99,15 +98,15 @@ def _sorted(source: Source) -> tuple[list[Path], list[Path]]:
 
 @dataclass(frozen=True, eq=False)
 class DicomReference:
-    """A series and its reference.
+    """A study and its reference.
 
     Attributes:
-        series: as read.
-        mask: (slice, row, column) bool in the series' standard view.
+        study: as `read_study` gives it, under its name in the folder that was searched.
+        mask: (slice, row, column) bool on the study's grid.
         notes: what was decided, in sentences.
     """
 
-    series: DicomSeries
+    study: Study
     mask: BoolArray
     notes: tuple[str, ...]
 
@@ -133,33 +132,20 @@ def read_dicom_reference(name: str, images: Sequence[Path], objects: Sequence[Pa
             needed="a segment whose label or coded type names a hemorrhage or hematoma",
             remedy="name the segments in the program that drew them, and export again",
         )  # fmt: skip
-    found = _scanned(name, images)
+    found = scan_files(images[0].parent, images)
     wanted = {series_uid for one in about for series_uid in one.series}
     if wanted:
         found = _of_series(found, wanted, objects[0])
-    series = read_series(found, study=uid)
-    mask = np.zeros(series.volume.hu.shape, np.bool_)
-    notes = list(series.notes)
+    study = replace(read_study(found, study=uid), name=name, source=name)
+    assert study.dicom is not None
+    mask = np.zeros(study.volume.hu.shape, np.bool_)
+    notes = list(study.notes)
     for one in about:
-        mask |= one.on(series)
+        mask |= one.on(study.dicom)
         notes += one.notes
     if len(about) > 1:
         notes.append(f"The hemorrhage of {len(about)} SEG objects was united.")
-    return DicomReference(series, mask, tuple(notes))
-
-
-def _scanned(name: str, images: Sequence[Path]) -> DicomFound:
-    files: list[DicomFile] = []
-    damaged: list[Unreadable] = []
-    for path in images:
-        try:
-            files += scan(path).files
-        except InputError as error:
-            damaged.append(Unreadable(str(path), error.found))
-    if not files:
-        why = f"none of its {len(damaged):,} DICOM files can be read" if damaged else "no DICOM files"
-        raise InputError(name, found=why, needed="DICOM files of a head CT", remedy="send or copy the study again")
-    return DicomFound(images[0].parent, tuple(files), tuple(damaged), 0, 0)
+    return DicomReference(study, mask, tuple(notes))
 
 
 def _of_series(found: DicomFound, wanted: set[str], subject: Path) -> DicomFound:

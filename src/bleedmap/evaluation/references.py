@@ -11,7 +11,7 @@ from bleedmap.evaluation.reference_dicom import read_dicom_reference
 from bleedmap.evaluation.reference_find import Case
 from bleedmap.geometry import SliceGrid
 from bleedmap.io import images, nifti
-from bleedmap.study.segment import Study, read_study
+from bleedmap.study.read import Study, read_study
 from bleedmap.volume import Volume
 from bleedmap.window import Window
 
@@ -59,8 +59,7 @@ def read_case(case: Case, window: Window) -> Referenced:
         return _nifti(case)
     objects = [one for one in case.masks if one is not None]
     read = read_dicom_reference(case.name, case.images, objects, case.uid)
-    study = Study(case.name, case.name, read.series.volume, read.series.acquisition, dicom=read.series)
-    return Referenced(read.series.volume.hu, read.mask, study, read.notes)
+    return Referenced(read.study.volume.hu, read.mask, read.study, read.notes)
 
 
 def _pictures(case: Case, window: Window) -> Referenced:

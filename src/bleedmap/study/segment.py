@@ -1,58 +1,29 @@
 """A study in, its result out: the whole way in one call, or in its steps."""
 
-import os
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bleedmap.arrays import FloatArray
-from bleedmap.errors import InputError, SettingsError
+from bleedmap.errors import SettingsError
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
 from bleedmap.inference.certainty import Certainty, certainty_of, opened, settings_of
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.predict import preprocessing_of, segment_slices
 from bleedmap.inference.weights import WeightsFile, locate
-from bleedmap.io.dicom.acquisition import Acquisition
-from bleedmap.io.dicom.read import read_series, scan
-from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
 from bleedmap.postprocess import clear_small, to_mask
 from bleedmap.study.findings import summarise_volume
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import check_input, refused
+from bleedmap.study.read import Advance, Study, ignore_progress, read_study
 from bleedmap.study.result import Result
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
-_NO_ORIENTATION = (
-    "The NIfTI file does not say where its axes point (sform and qform code 0): right and left, front and back, "
-    "and the order of slices are guesses."
-)
 # Their warnings alone are no reason to give no verdict: the entry is often wrong; children are among the patients that
 # the network was trained and measured on.
 _NO_DOUBT = ("body part", "age")
 MEASURED_SPACING_MM = (3.5, 7.5)  # CT-ICH's slices are 5 mm thick; nothing else was measured
-_MEMORY = "volume"  # the source and name of a volume that came from no file
-Advance = Callable[[int], None]
-
-
-def _silent(slices: int) -> None:
-    pass
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """What was read, before anything is segmented; the fields are those of `Result`."""
-
-    name: str
-    source: str
-    volume: Volume
-    acquisition: Acquisition
-    dicom: DicomSeries | None = None
-    nifti: NiftiGrid | None = None
-    notes: tuple[str, ...] = ()
 
 
 def segment(
@@ -133,7 +104,7 @@ class Segmenter:
         backend = OpenVinoBackend(chosen, precision, threads, one_by_one)
         return cls(chosen, backend, chosen.threshold if threshold is None else threshold)
 
-    def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = _silent) -> Result:
+    def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = ignore_progress) -> Result:
         """Check the study, then segment it.
 
         Args:
@@ -160,61 +131,6 @@ class Segmenter:
             volume_ml = mask.volume_ml if fitted else None
             told = certainty_of(segmented, volume_ml, bool(mask.array.any()), settings, doubts)
         return conclude(study, checks, probability, self.weights, self.backend.record, self.threshold, told)
-
-
-def read_study(
-    source: str | Path | Volume, *, study: str | None = None, series: int | None = None, advance: Advance = _silent
-) -> Study:
-    """Read one study.
-
-    Args:
-        source, study, series: as `segment`.
-        advance: called with the number of slices read since the last call.
-
-    Raises:
-        InputError: not a study that can be read, with the reason.
-    """
-    if not isinstance(source, str | Path | Volume):
-        raise InputError(
-            "source", found=f"a {type(source).__name__}", needed="a path, or a bleedmap.Volume with its grid",
-            remedy="wrap an array of HU: Volume(hu, SliceGrid.from_affine(affine, len(hu)))",
-        )  # fmt: skip
-    if isinstance(source, Volume):
-        return Study(_MEMORY, _MEMORY, source, Acquisition())
-    path = Path(source)
-    if is_nifti(path):
-        if study is not None or series is not None:
-            raise InputError(
-                path, found="a study or series chosen for a NIfTI volume", needed="DICOM, which holds series",
-                remedy="leave the choice out",
-            )  # fmt: skip
-        volume, grid = read_volume(path)
-        unsure = () if grid.states_orientation else (_NO_ORIENTATION,)
-        return Study(_name(path), printable(source), volume, Acquisition(), nifti=grid, notes=unsure)
-    read = read_series(scan(path), study=study, series=series, advance=advance)
-    notes = read.notes if read.volume.grid.is_even else (*read.notes, _uneven(read.volume.grid))
-    return Study(_name(path), printable(source), read.volume, read.acquisition, dicom=read, notes=notes)
-
-
-def _uneven(grid: SliceGrid) -> str:
-    even, _ = grid.evenly()
-    return (
-        f"The slices are uneven. The NIfTI files are on an even grid, {len(even)} slices {even.spacing_mm[0]:.2f} mm "
-        "apart, each the nearest of the original ones; the volumes stated here are exact, theirs are near."
-    )
-
-
-def printable(path: str | Path) -> str:
-    """A path as text that can be printed and stored, whatever bytes it has."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _name(path: Path) -> str:
-    """The path's last part without its ending, in characters that every disk takes."""
-    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its own name, not its target's
-    for ending in (".nii.gz", ".nii", ".zip", ".dcm"):
-        name = name[: -len(ending)] if name.lower().endswith(ending) else name
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "study"
 
 
 def checked(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]:

@@ -4,7 +4,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +193,31 @@ def scan(path: Path) -> DicomFound:
     if not files:
         raise _nothing(path, unreadable, strangers, zips)
     return DicomFound(path, tuple(files), tuple(unreadable), strangers, zips)
+
+
+def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
+    """Read the headers of chosen files, wherever they lie; damaged ones are counted as in `scan`.
+
+    Args:
+        path: what the files belong to, for messages and names.
+        files: plain files, each a DICOM instance.
+
+    Raises:
+        InputError: none of them can be read.
+    """
+    found: list[DicomFile] = []
+    unreadable: list[Unreadable] = []
+    for file in files:
+        try:
+            found += scan(file).files
+        except InputError as error:
+            unreadable.append(Unreadable(str(file), error.found))
+    if not found:
+        why = f"none of its {len(unreadable):,} DICOM files can be read ({unreadable[0].reason})" if unreadable else (
+            "no DICOM files"
+        )  # fmt: skip
+        raise _refused(path, why, "DICOM files of a head CT", "send or copy the study again")
+    return DicomFound(path, tuple(found), tuple(unreadable), 0, 0)
 
 
 def _header(place: Place, read: Read) -> Dataset:

@@ -1,0 +1,110 @@
+"""The reader of studies: every door of the program reads DICOM, NIfTI and arrays here, and notes the same things."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bleedmap.errors import InputError
+from bleedmap.geometry import SliceGrid
+from bleedmap.io.dicom.acquisition import Acquisition
+from bleedmap.io.dicom.files import DicomFound, scan
+from bleedmap.io.dicom.read import read_series
+from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
+from bleedmap.volume import Volume
+
+_NO_ORIENTATION = (
+    "The NIfTI file does not say where its axes point (sform and qform code 0): right and left, front and back, "
+    "and the order of slices are guesses."
+)
+_MEMORY = "volume"  # the source and name of a volume that came from no file
+Advance = Callable[[int], None]
+
+
+def ignore_progress(slices: int) -> None:
+    """Take a number of finished slices and do nothing with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What was read, before anything is segmented; the fields are those of `Result`."""
+
+    name: str
+    source: str
+    volume: Volume
+    acquisition: Acquisition
+    dicom: DicomSeries | None = None
+    nifti: NiftiGrid | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_study(
+    source: str | Path | Volume | DicomFound,
+    *,
+    study: str | None = None,
+    series: int | None = None,
+    advance: Advance = ignore_progress,
+) -> Study:
+    """Read one study.
+
+    Args:
+        source: a folder, zip or file of DICOM, a NIfTI file in HU, a `Volume`, or DICOM files whose headers are read
+            already (`bleedmap.io.dicom.files.scan` and `scan_files`).
+        study: Study Instance UID, where the source holds several.
+        series: series number, in place of the one that would be chosen.
+        advance: called with the number of slices read since the last call.
+
+    Raises:
+        InputError: not a study that can be read, with the reason.
+    """
+    if isinstance(source, Volume):
+        return Study(_MEMORY, _MEMORY, source, Acquisition())
+    if isinstance(source, DicomFound):
+        return _read_dicom(source, study, series, advance)
+    if not isinstance(source, str | Path):
+        raise InputError(
+            "source", found=f"a {type(source).__name__}", needed="a path, or a bleedmap.Volume with its grid",
+            remedy="wrap an array of HU: Volume(hu, SliceGrid.from_affine(affine, len(hu)))",
+        )  # fmt: skip
+    path = Path(source)
+    if not is_nifti(path):
+        return _read_dicom(scan(path), study, series, advance)
+    if study is not None or series is not None:
+        raise InputError(
+            path, found="a study or series chosen for a NIfTI volume", needed="DICOM, which holds series",
+            remedy="leave the choice out",
+        )  # fmt: skip
+    volume, grid = read_volume(path)
+    notes = () if grid.states_orientation else (_NO_ORIENTATION,)
+    return Study(_name(path), _printable(path), volume, Acquisition(), nifti=grid, notes=notes)
+
+
+def _read_dicom(found: DicomFound, study: str | None, series: int | None, advance: Advance) -> Study:
+    read = read_series(found, study=study, series=series, advance=advance)
+    grid, notes = read.volume.grid, read.notes
+    if not grid.is_even:
+        notes = (*notes, _note_uneven(grid))
+    return Study(_name(found.path), _printable(found.path), read.volume, read.acquisition, dicom=read, notes=notes)
+
+
+def _note_uneven(grid: SliceGrid) -> str:
+    even, _ = grid.evenly()
+    return (
+        f"The slices are uneven. The NIfTI files are on an even grid, {len(even)} slices {even.spacing_mm[0]:.2f} mm "
+        "apart, each the nearest of the original ones; the volumes stated here are exact, theirs are near."
+    )
+
+
+def _printable(path: Path) -> str:
+    """A path as text that can be printed and stored, whatever bytes it has."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _name(path: Path) -> str:
+    """The path's last part without its ending, in characters that every disk takes."""
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its own name, not its target's
+    for ending in (".nii.gz", ".nii", ".zip", ".dcm"):
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "study"

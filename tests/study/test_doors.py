@@ -1,0 +1,98 @@
+"""One head through every door of the program: the same masks, bit for bit, and the same notes, word for word."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import bleedmap
+from bleedmap.arrays import AnyArray
+from bleedmap.cli.main import main
+from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, run_external
+from bleedmap.evaluation.reference_find import Places, find_cases
+from bleedmap.study.segment import Segmenter
+
+HEADS: dict[str, list[str]] = {"even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"]}
+
+
+def run(*words: object) -> None:
+    """A verb of the command line, in this process."""
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    assert left.value.code in (None, 0)
+
+
+@dataclass(frozen=True)
+class Doors:
+    """A folder with the three heads in `ct`, and what the verbs wrote of them."""
+
+    folder: Path
+    external: dict[str, ExternalStudy]
+
+    def results(self, door: str, name: str) -> tuple[dict[str, Any], AnyArray, AnyArray]:
+        """A study's summary, mask and probability, as a verb wrote them."""
+        folder = self.folder / door / name
+        summary = json.loads((folder / "summary.json").read_text("utf-8"))
+        arrays = (np.asanyarray(nib.load(folder / f"{name}_{kind}.nii.gz").dataobj) for kind in ("dseg", "probseg"))
+        return summary, *arrays
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Doors:
+    """Each verb's results; `evaluate --studies` is given the masks that `segment` made as the reference."""
+    folder = tmp_path_factory.mktemp("doors")
+    for name, geometry in HEADS.items():
+        head = ("--shape", 24, 128, 128, "--spacing", 6, 1.8, 1.8, "--seed", 1, "--bleed", "IPH:30:left")
+        run("phantom", "-o", folder / "ct" / name, "--dicom", *head, *geometry)
+        run("segment", folder / "ct" / name, "-o", folder / "segment" / name)
+        (folder / "masks").mkdir(exist_ok=True)
+        made = folder / "segment" / name / "dicom" / "segmentation.dcm"
+        (folder / "masks" / f"{name}.dcm").write_bytes(made.read_bytes())
+    run("batch", folder / "ct", "-o", folder / "batch")
+    found = find_cases(Places(folder / "ct", folder / "masks", folder / "evaluate", "unknown"))
+    measured = run_external(found, folder / "evaluate", Segmenter.load(), ExternalOptions())
+    return Doors(folder, {one.name: one for one in measured})
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_batch_writes_what_segment_writes(name: str, doors: Doors) -> None:
+    (alone, *mine), (many, *theirs) = doors.results("segment", name), doors.results("batch", name)
+    assert alone["notes"] == many["notes"]
+    assert all(map(np.array_equal, mine, theirs))
+    assert mine[0].any()
+    assert alone["lesions"] == many["lesions"]
+    assert alone["certainty"] == many["certainty"]
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_evaluate_measures_what_segment_writes(name: str, doors: Doors) -> None:
+    summary, *_ = doors.results("segment", name)
+    measured = doors.external[name]
+    assert measured.notes == tuple(summary["notes"])
+    assert measured.record is not None
+    counts = measured.record.counts
+    assert counts.predicted.sum() == summary["lesion_pixels"] > 0
+    assert (counts.predicted == counts.true_positive).all()
+    assert (counts.reference == counts.true_positive).all()
+    assert measured.record.verdict.study == pytest.approx(summary["certainty"]["study_probability"], abs=1e-6)
+    assert measured.record.verdict.abstained == tuple(summary["certainty"]["abstained"])
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_python_gives_what_segment_writes(name: str, doors: Doors) -> None:
+    summary, *_ = doors.results("segment", name)
+    result = bleedmap.segment(doors.folder / "ct" / name)
+    assert list(result.notes) == summary["notes"]
+    assert [int(one.sum()) for one in result.mask.array] == [one["lesion_pixels"] for one in summary["slices"]]
+    if result.volume.grid.is_even:
+        stored = nib.load(doors.folder / "segment" / name / f"{name}_dseg.nii.gz")
+        assert np.asanyarray(stored.dataobj).sum() == result.mask.array.sum()
+
+
+def test_every_door_notes_uneven_slices(doors: Doors) -> None:
+    for notes in (doors.results("batch", "uneven")[0]["notes"], doors.external["uneven"].notes):
+        assert any("The NIfTI files are on an even grid" in one for one in notes)
