@@ -24,7 +24,7 @@ from bleedmap.evaluation.external_patients import FIRST_NUMBER, Patients, read_p
 from bleedmap.evaluation.external_scores import external_scores, to_records
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
 from bleedmap.evaluation.scores import cross_validation
-from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.inference.outline import segment_slices
 from bleedmap.io import nifti
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.read import read_series, scan
@@ -243,7 +243,7 @@ def test_pictures_measure_as_the_protocol_does(jpeg_release: Path, tmp_path: Pat
     for number, patient in enumerate(data.patients):
         hu = np.stack([data.read_hu(one) for one in patient.slices])
         mask = np.stack([data.read_mask(one) for one in patient.slices])
-        probability = segment_slices(hu, preprocessing_of(segmenter.weights), segmenter.backend).probability
+        probability = segment_slices(hu, segmenter.weights.preprocessing, segmenter.backend).probability
         highest = probability.max(axis=(1, 2)).astype(float)
         wanted = record_study(
             patient.slices, 1, mask, to_mask(probability), probability, Verdict(highest, float(highest.max()))

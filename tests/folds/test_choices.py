@@ -19,7 +19,8 @@ from bleedmap.folds.choices import (
 )
 from bleedmap.folds.evidence import Said, evidence_of, read_evidence, write_evidence
 from bleedmap.inference import certainty
-from bleedmap.inference.predict import Segmented
+from bleedmap.inference.backends import Segmented
+from bleedmap.inference.outline import outline_prediction
 
 
 def patient(seed: int, bleeds: bool, *, alarm: float = 0.0) -> Said:
@@ -57,7 +58,7 @@ def test_the_threshold_that_outlines_best_is_chosen(validation: list[Said]) -> N
 
 def test_the_gate_closes_false_alarms_and_no_bleed(validation: list[Said]) -> None:
     settings = choose(validation, TRAINING).settings
-    marked = [(certainty.gated(one.segmented, settings) >= 0.7).any(axis=(1, 2)) for one in validation]
+    marked = [outline_prediction(one.segmented, settings, 0.7, None).mask.any(axis=(1, 2)) for one in validation]
     free = np.concatenate([one for one, said in zip(marked, validation, strict=True) if not said.reference.any()])
     bleeding = np.concatenate([one[2:4] for one, said in zip(marked, validation, strict=True) if said.reference.any()])
     assert settings.gate > 0
@@ -67,7 +68,7 @@ def test_the_gate_closes_false_alarms_and_no_bleed(validation: list[Said]) -> No
 
 def test_probabilities_order_and_thresholds_part_the_sides(validation: list[Said]) -> None:
     settings = choose(validation, TRAINING).settings
-    told = [certainty.certainty_of(one.segmented, None, True, settings) for one in validation]
+    told = [certainty.estimate_certainty(one.segmented, None, True, settings) for one in validation]
     bleeds = np.array([one.reference.any() for one in validation])
     study = np.array([one.study for one in told])
     assert ((study >= settings.study_threshold) == bleeds).all()
@@ -126,7 +127,7 @@ def test_small_false_alarms_go_where_that_costs_no_bleed(validation: list[Said])
     kept, dropped = (choose(specked, TRAINING, smallest_ml=ones).settings for ones in ((0.0,), (0.0, least)))
     assert (kept.smallest_ml, dropped.smallest_ml) == (0, least)
     for one in specked:
-        marked = certainty.cleared(one.segmented, replace(dropped, gate=0.0), 0.7, VOXEL_ML) >= 0.7
+        marked = outline_prediction(one.segmented, replace(dropped, gate=0.0), 0.7, VOXEL_ML).mask
         assert np.array_equal(marked, one.reference)
 
 

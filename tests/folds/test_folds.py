@@ -20,7 +20,6 @@ from bleedmap.folds import run as folds
 from bleedmap.folds.ablations import Variant, run_variant
 from bleedmap.folds.out_of_distribution import CHANGES, strangers
 from bleedmap.folds.run import SHIPPED, Experiment, made_of, mixed, painted, run_all, run_fold, together
-from bleedmap.inference.certainty import settings_of
 from bleedmap.inference.weights import locate
 from bleedmap.study.segment import Segmenter
 from bleedmap.training.device import choose_machine
@@ -173,8 +172,8 @@ def test_the_last_recipe_lets_a_fold_take_fewer_false_alarms(
 
 def test_the_network_of_all_patients_segments(finished: Experiment) -> None:
     weights = locate(finished.folder / "all" / f"{SHIPPED}.onnx")
-    settings = settings_of(weights)
-    folds = [settings_of(locate(finished.fold(number) / "network.onnx")) for number in (1, 2)]
+    settings = weights.certainty
+    folds = [locate(finished.fold(number) / "network.onnx").certainty for number in (1, 2)]
     assert settings is not None
     assert settings.gate == np.median([one.gate for one in folds if one])
     assert weights.record["trained_patients"] == [f"{number:03d}" for number in PATIENTS]

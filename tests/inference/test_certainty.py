@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from bleedmap.errors import WeightsError
 from bleedmap.inference import certainty
+from bleedmap.inference.backends import Segmented
 from bleedmap.inference.certainty import CertaintySettings, Familiar
-from bleedmap.inference.predict import Segmented
+from bleedmap.inference.outline import outline_prediction
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.postprocess import clear_small, without_small
 
@@ -42,10 +43,10 @@ def test_evidence_is_the_slice_its_neighbours_and_the_extent() -> None:
 def test_the_study_is_as_sure_as_its_surest_slice() -> None:
     quiet, loud = said([-5.0] * 4), said([-5.0, -5.0, 6.0, -5.0])
     odds = certainty.slice_log_odds(loud, SETTINGS)
-    told = certainty.certainty_of(loud, 3.0, True, SETTINGS)
+    told = certainty.estimate_certainty(loud, 3.0, True, SETTINGS)
     assert told.study == pytest.approx(1 / (1 + np.exp(-(odds.max() - 0.5))))
     assert told.study > 0.9
-    assert certainty.certainty_of(quiet, 0.0, False, SETTINGS).study < 0.1
+    assert certainty.estimate_certainty(quiet, 0.0, False, SETTINGS).study < 0.1
     assert [name for name, _ in told.types] == ["EDH", "IPH", "SDH", "IVH", "SAH"]
     assert [value for _, value in told.types] == sorted((value for _, value in told.types), reverse=True)
 
@@ -64,11 +65,11 @@ def test_an_unmarked_study_has_an_interval_too() -> None:
 
 
 def test_pictures_have_no_interval() -> None:
-    assert certainty.certainty_of(said([1.0]), None, True, SETTINGS).volume_ml is None
+    assert certainty.estimate_certainty(said([1.0]), None, True, SETTINGS).volume_ml is None
 
 
 def test_the_gate_closes_slices_that_hardly_bleed() -> None:
-    pixels = certainty.gated(said([-9.0, 9.0, 9.0, -9.0, -9.0]), SETTINGS)
+    pixels = outline_prediction(said([-9.0, 9.0, 9.0, -9.0, -9.0]), SETTINGS, 0.5, None).probability
     assert (pixels.max(axis=(1, 2)) > 0).tolist() == [False, True, True, False, False]
     assert pixels[1].min() == np.float32(0.9)
 
@@ -82,7 +83,7 @@ def test_the_gate_closes_slices_that_hardly_bleed() -> None:
     ],
 )  # fmt: skip
 def test_no_verdict_where_it_would_not_hold(presence: float, marked: bool, features: float, words: str | None) -> None:
-    told = certainty.certainty_of(said([presence], features=features), 1.0, marked, SETTINGS)
+    told = certainty.estimate_certainty(said([presence], features=features), 1.0, marked, SETTINGS)
     if words is None:
         assert told.abstained == ()
     else:
@@ -91,7 +92,7 @@ def test_no_verdict_where_it_would_not_hold(presence: float, marked: bool, featu
 
 
 def test_further_doubts_are_told_too() -> None:
-    told = certainty.certainty_of(said([8.0]), 1.0, True, SETTINGS, ("The patient is a child.",))
+    told = certainty.estimate_certainty(said([8.0]), 1.0, True, SETTINGS, ("The patient is a child.",))
     assert told.abstained == ("The patient is a child.",)
 
 
@@ -109,16 +110,16 @@ def test_settings_come_back_from_the_file() -> None:
     import json
 
     stored = json.loads(json.dumps(SETTINGS.to_dict()))
-    assert certainty.settings_of(weights({"certainty": stored})) == SETTINGS
-    assert certainty.settings_of(weights({})) is None
+    assert weights({"certainty": stored}).certainty == SETTINGS
+    assert weights({}).certainty is None
 
 
 @pytest.mark.parametrize("change", [{"gate": None, "unknown": 1}, {"doubt": "x"}])
 def test_settings_that_cannot_be_used_are_refused(change: dict) -> None:
     with pytest.raises(WeightsError, match="certainty"):
-        certainty.settings_of(weights({"certainty": SETTINGS.to_dict() | change}))
+        assert weights({"certainty": SETTINGS.to_dict() | change}).certainty
     with pytest.raises(WeightsError, match="certainty"):
-        certainty.settings_of(weights({"certainty": {}}))
+        assert weights({"certainty": {}}).certainty
 
 
 def test_small_regions_are_not_marked_by_what_they_hold() -> None:

@@ -10,7 +10,6 @@ from bleedmap.arrays import FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.openvino_runtime import core, read_model, upsampling_apart
-from bleedmap.inference.predict import preprocessing_of
 from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.postprocess import to_mask
@@ -27,7 +26,7 @@ def shipped() -> WeightsFile:
 
 @pytest.fixture(scope="module")
 def slices(shipped: WeightsFile) -> FloatArray:
-    settings = preprocessing_of(shipped)
+    settings = shipped.preprocessing
     inputs, _ = network_input(make_phantom(HEAD).volume.hu, settings, (0.9, 0.9))
     return with_neighbours(inputs, settings.neighbours)
 

@@ -20,9 +20,9 @@ from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.splits import read_split
 from bleedmap.errors import BleedmapError, SettingsError, WeightsError
 from bleedmap.geometry import SliceGrid, axial_affine
-from bleedmap.inference.backends import BackendRecord, Prediction
+from bleedmap.inference.backends import BackendRecord, Prediction, Segmented
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.predict import Segmented, _asked, preprocessing_of, segment_slices
+from bleedmap.inference.outline import _share_air, segment_slices
 from bleedmap.inference.weights import WeightsFile, installed, locate
 from bleedmap.io import images
 from bleedmap.preprocess import neighbour_rows
@@ -73,7 +73,7 @@ def test_a_file_of_ones_own(tiny: WeightsFile) -> None:
     assert (tiny.name, tiny.threshold, tiny.trained_on) == ("tiny", 0.5, RECORD["trained_on"])
     assert tiny.sha256 == hashlib.sha256(tiny.path.read_bytes()).hexdigest()
     assert tiny.network.filters == (4, 8)
-    assert preprocessing_of(tiny).size == SIZE
+    assert tiny.preprocessing.size == SIZE
 
 
 def test_installed_weights_by_default_and_by_name(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_what_is_no_network_is_refused(content: bytes, tmp_path: Path) -> None:
     "changes",
     [
         {"input_name": "image"}, {"size": 32}, {"name": None}, {"threshold": None}, {"threshold": 0},
-        {"threshold": "a"}, {"trained_on": None}, {"preprocessing": None}, {"preprocessing": []},
+        {"threshold": "a"}, {"trained_on": None},
     ],
 )  # fmt: skip
 def test_another_network_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -157,13 +157,13 @@ def test_another_network_is_refused(changes: dict[str, Any], tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "preprocessing",
-    [{"size": SIZE}, {"size": SIZE, "frame": "odd", "window": {"level_hu": 40, "width_hu": 120}},
+    [None, [], {"size": SIZE}, {"size": SIZE, "frame": "odd", "window": {"level_hu": 40, "width_hu": 120}},
      {"size": SIZE, "frame": "whole", "window": {"level_hu": 40, "width_hu": 0}}],
 )  # fmt: skip
 def test_unusable_preprocessing_is_refused(preprocessing: dict[str, Any], tmp_path: Path) -> None:
     write_tiny_network(tmp_path / "other.onnx", preprocessing=preprocessing)
     with pytest.raises(WeightsError, match="preprocessing cannot be used"):
-        preprocessing_of(locate(tmp_path / "other.onnx"))
+        locate(tmp_path / "other.onnx")
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pkl", "nothing"])
@@ -226,7 +226,7 @@ def test_backends_agree_on_real_slices(installed_name: str, ct_ich_root: Path) -
     names = read_split(locate("ct-ich-first").path.with_suffix(".split.json")).test[::60]
     hu = np.stack([data.read_hu(data.slice(name)) for name in names])
     backends = (OpenVinoBackend(weights), TorchBackend(weights))
-    one, other = (segment_slices(hu, preprocessing_of(weights), backend).probability for backend in backends)
+    one, other = (segment_slices(hu, weights.preprocessing, backend).probability for backend in backends)
     assert one.max() > 0.9
     np.testing.assert_allclose(one, other, atol=1e-4)
     assert ((one >= 0.5) != (other >= 0.5)).sum() <= 2  # of 3.8 million pixels
@@ -292,7 +292,7 @@ def test_a_bleed_is_marked_where_it_is(frame: str, shape: tuple[int, int], tmp_p
     write_tiny_network(tmp_path / "n.onnx", preprocessing={**RECORD["preprocessing"], "frame": frame})  # type: ignore[dict-item]
     weights = locate(tmp_path / "n.onnx")
     hu = np.stack([head_hu(*shape), head_hu(*shape, bleed=False)])
-    probability = segment_slices(hu, preprocessing_of(weights), OpenVinoBackend(weights)).probability
+    probability = segment_slices(hu, weights.preprocessing, OpenVinoBackend(weights)).probability
     assert probability.shape == hu.shape
     assert probability.dtype == np.float32
     found, true = probability[0] >= 0.5, hu[0] == 70
@@ -314,11 +314,11 @@ def test_slices_of_air_are_asked_for_once_and_change_nothing(unet: WeightsFile) 
             asked.append(len(slices))
             return backend.predict(slices)
 
-    said = segment_slices(hu, preprocessing_of(unet), Counting(), seen.append)
+    said = segment_slices(hu, unet.preprocessing, Counting(), seen.append)
     assert sum(asked) == 12
     assert sum(seen) == 23
     for index in range(23):
-        alone = segment_slices(hu[index : index + 1], preprocessing_of(unet), backend)
+        alone = segment_slices(hu[index : index + 1], unet.preprocessing, backend)
         assert np.abs(said.probability[index] - alone.probability[0]).max() < 1e-6
         assert said.extent[index] == pytest.approx(alone.extent[0], abs=1e-6)
 
@@ -326,14 +326,14 @@ def test_slices_of_air_are_asked_for_once_and_change_nothing(unet: WeightsFile) 
 def test_slices_whose_pixels_are_not_wanted_stay_0_and_the_rest_is_the_same(unet: WeightsFile) -> None:
     hu = np.stack([head_hu(40, 56)] * 5) + np.arange(5, dtype=np.float32)[:, None, None]
     backend, wanted = OpenVinoBackend(unet), np.array([True, False, False, True, True])
-    whole = segment_slices(hu, preprocessing_of(unet), backend)
+    whole = segment_slices(hu, unet.preprocessing, backend)
 
     def opened(said: Segmented) -> BoolArray:
         assert (said.extent == whole.extent).all()
         assert not said.probability.any()
         return wanted
 
-    some = segment_slices(hu, preprocessing_of(unet), backend, opened=opened)
+    some = segment_slices(hu, unet.preprocessing, backend, choose_slices=opened)
     assert whole.probability[~wanted].any()
     assert not some.probability[~wanted].any()
     assert (some.probability[wanted] == whole.probability[wanted]).all()
@@ -344,7 +344,7 @@ def test_air_beside_a_head_is_asked_for() -> None:
     """A slice is of air alone only if its neighbours are too: the network looks at them."""
     slices = np.zeros((12, 8, 8), np.float32)
     slices[[3, 4, 8]] = 0.5
-    asked, answer = _asked(slices, neighbour_rows(len(slices), 1))
+    asked, answer = _share_air(slices, neighbour_rows(len(slices), 1))
     assert asked.tolist() == [0, 2, 3, 4, 5, 7, 8, 9]
     assert answer.tolist() == [0, 0, 1, 2, 3, 4, 0, 5, 6, 7, 0, 0]
 
@@ -353,8 +353,8 @@ def test_chunks_change_nothing_and_progress_adds_up(tiny: WeightsFile) -> None:
     hu = np.stack([head_hu(64, 64, bleed=index % 3 == 0) for index in range(19)])
     seen: list[int] = []
     backend = OpenVinoBackend(tiny)
-    together = segment_slices(hu, preprocessing_of(tiny), backend, seen.append).probability
-    apart = np.concatenate([segment_slices(one[None], preprocessing_of(tiny), backend).probability for one in hu])
+    together = segment_slices(hu, tiny.preprocessing, backend, seen.append).probability
+    apart = np.concatenate([segment_slices(one[None], tiny.preprocessing, backend).probability for one in hu])
     np.testing.assert_array_equal(together, apart)
     assert sum(seen) == 19
     assert len(seen) > 1

@@ -72,7 +72,9 @@ def test_batch_writes_what_segment_writes(name: str, doors: Doors) -> None:
 def test_evaluate_measures_what_segment_writes(name: str, doors: Doors) -> None:
     summary, *_ = doors.results("segment", name)
     measured = doors.external[name]
-    assert measured.notes == tuple(summary["notes"])
+    *notes, about_reference = measured.notes
+    assert notes == summary["notes"]
+    assert "a program outlined it" in about_reference
     assert measured.record is not None
     counts = measured.record.counts
     assert counts.predicted.sum() == summary["lesion_pixels"] > 0

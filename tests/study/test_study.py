@@ -14,9 +14,7 @@ import bleedmap
 from bleedmap.cli.main import main
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.geometry import SliceGrid
-from bleedmap.inference import certainty
 from bleedmap.inference.backends import BackendRecord
-from bleedmap.inference.predict import preprocessing_of, segment_slices
 from bleedmap.inference.weights import locate
 from bleedmap.io import nifti
 from bleedmap.io.dicom.acquisition import contrast_named
@@ -24,7 +22,6 @@ from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.results.save import save
-from bleedmap.study import segment as segmenting
 from bleedmap.study.gate.gate import accepted_names
 from bleedmap.study.inputs import gather
 from bleedmap.study.read import Study, read_study
@@ -214,24 +211,3 @@ def test_an_even_grid_stays_as_it_is():
     grid = SliceGrid.from_affine(np.array([[0, 0, 0.5, 0], [0, 0.5, 0, 0], [5.0, 0, 0, 0], [0, 0, 0, 1]]), 9)
     assert grid.evenly()[0] is grid
     assert grid.is_even
-
-
-@pytest.mark.parametrize("change", [{}, {"smallest_ml": 1e6}, {"gate": 1.0}, {"gate": 0.0}])
-def test_a_study_is_cleared_as_the_folds_are(change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folds gate and clear a study's whole probability; `segment` enlarges only the slices that the gate opens."""
-    head = PhantomSettings(
-        seed=1, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=(Bleed("IPH", 30.0, "left"),)
-    )
-    volume, segmenter = make_phantom(head).volume, Segmenter.load(precision="fp32")
-    own = certainty.settings_of(segmenter.weights)
-    assert own is not None
-    settings = replace(own, **change)
-    monkeypatch.setattr(segmenting, "settings_of", lambda weights: settings)
-    result = segmenter.segment(read_study(volume))
-    said = segment_slices(
-        volume.hu, preprocessing_of(segmenter.weights), segmenter.backend, pixel_mm=volume.grid.spacing_mm[1:]
-    )
-    expected = certainty.cleared(said, settings, segmenter.threshold, volume.grid.voxel_ml)
-    assert (result.probability.array == expected).all()
-    assert expected.any() == (change.get("gate") != 1.0)
-    assert result.mask.array.any() == (change in ({}, {"gate": 0.0}))

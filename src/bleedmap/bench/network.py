@@ -18,7 +18,6 @@ from bleedmap.bench.machine import MATRIX, matrix_product
 from bleedmap.errors import MissingExtraError, SettingsError
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.openvino_runtime import core, cpu_properties, read_model
-from bleedmap.inference.predict import preprocessing_of
 from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.head import PhantomSettings, make_phantom
@@ -151,7 +150,7 @@ def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: 
     if batch == 1:
         return Runner("openvino", backend.record.precision, lambda some: backend.predict(some).probability, SLICES)
     config = cpu_properties("bf16" if precision == "bf16" else "f32", threads)
-    model, size = read_model(weights.content), preprocessing_of(weights).size
+    model, size = read_model(weights.content), weights.preprocessing.size
     model.reshape([batch, weights.network.channels, size, size])
     request = core().compile_model(model, "CPU", config).create_infer_request()
 
@@ -234,7 +233,7 @@ def matrix_form(precision: str) -> str:
 
 def phantom_slices(weights: WeightsFile) -> FloatArray:
     """(SLICES, channels, size, size) of a phantom head with a bleed, as the network would get them."""
-    settings = preprocessing_of(weights)
+    settings = weights.preprocessing
     inputs, _ = network_input(make_phantom(_HEAD).volume.hu, settings, _HEAD.spacing_mm[1:])
     middle = (len(inputs) - SLICES) // 2
     slices: FloatArray = with_neighbours(inputs, settings.neighbours)[middle : middle + SLICES]
@@ -254,7 +253,7 @@ def flop_per_slice(weights: WeightsFile) -> float:
     """Floating-point operations of a slice: convolutions and matrix products of the file's graph; multiply and add
     are two.
     """
-    model, size = read_model(weights.content), preprocessing_of(weights).size
+    model, size = read_model(weights.content), weights.preprocessing.size
     model.reshape([1, weights.network.channels, size, size])
     return float(sum(_flop(one) for one in model.get_ops()))
 

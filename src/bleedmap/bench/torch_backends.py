@@ -9,7 +9,6 @@ import torch
 
 from bleedmap.arrays import FloatArray
 from bleedmap.bench.network import Runner
-from bleedmap.inference.predict import preprocessing_of
 from bleedmap.inference.torch_backend import TorchBackend
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.models.export import Answering, export_onnx, load_onnx
@@ -37,9 +36,7 @@ def torch_runners(
     for bf16 in (False, True) if has_bf16 else (False,):
         runner = _runner(weights, bf16=bf16, compiled=True)
         try:
-            runner.predict(
-                np.zeros((batch, weights.network.channels, *[preprocessing_of(weights).size] * 2), np.float32)
-            )
+            runner.predict(np.zeros((batch, weights.network.channels, *[weights.preprocessing.size] * 2), np.float32))
             runners.append(runner)
         except Exception as error:  # the compilers behind it share no error of their own
             left_out[runner.title] = f"cannot be compiled here: {str(error).strip().splitlines()[0]}"

@@ -210,7 +210,6 @@ def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
 def _weights_subject(name: str | None) -> _Subject:
     from bleedmap.datasets.splits import read_split
     from bleedmap.inference.openvino_backend import OpenVinoBackend
-    from bleedmap.inference.predict import preprocessing_of
     from bleedmap.inference.weights import locate
     from bleedmap.models.networks import LiteUNetSettings
 
@@ -229,7 +228,7 @@ def _weights_subject(name: str | None) -> _Subject:
 
     own_split = weights.path.with_suffix(".split.json")
     return _Subject(
-        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", probability, preprocessing_of(weights),
+        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", probability, weights.preprocessing,
         weights.threshold, tuple(weights.record.get("trained_patients", ())),
         tuple(weights.record.get("chosen_on_patients", ())),
         read_split(own_split) if own_split.is_file() else None,

@@ -308,19 +308,17 @@ def _predict(
     import numpy as np
 
     from bleedmap.figures.prediction import PredictedSlice
-    from bleedmap.inference.certainty import gated, settings_of
     from bleedmap.inference.openvino_backend import OpenVinoBackend
-    from bleedmap.inference.predict import preprocessing_of, segment_slices
+    from bleedmap.inference.outline import outline_slices
     from bleedmap.window import BRAIN
 
-    settings, backend, certainty = preprocessing_of(weights), OpenVinoBackend(weights), settings_of(weights)
+    backend = OpenVinoBackend(weights)
     shown = []
     for record in chosen:
         hu, reference = dataset.read_hu(record), dataset.read_mask(record)
-        around = _study_of(dataset, record) if settings.frame == "study" else [record]
+        around = _study_of(dataset, record) if weights.preprocessing.frame == "study" else [record]
         together = np.stack([dataset.read_hu(one) for one in around])
-        segmented = segment_slices(together, settings, backend)
-        probability = segmented.probability if certainty is None else gated(segmented, certainty)
+        probability = outline_slices(together, weights, backend).probability
         standing, trained_on = _standing(record, weights, split)
         shown.append(
             PredictedSlice(

@@ -148,7 +148,6 @@ class _Network:
     threshold: float | None
 
     def load(self, *, one_by_one: bool = False) -> "Segmenter":
-        from bleedmap.inference.predict import preprocessing_of
         from bleedmap.inference.weights import locate
         from bleedmap.study.segment import Segmenter
 
@@ -160,7 +159,6 @@ class _Network:
         from bleedmap.inference.torch_backend import TorchBackend
 
         chosen = locate(self.weights)
-        preprocessing_of(chosen)
         level = chosen.threshold if self.threshold is None else self.threshold
         return Segmenter(chosen, TorchBackend(chosen, self.device, self.threads), level)
 

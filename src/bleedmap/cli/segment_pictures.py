@@ -9,10 +9,8 @@ import numpy as np
 
 from bleedmap import RESEARCH_ONLY
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
-from bleedmap.inference.certainty import gated, settings_of
-from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.inference.outline import outline_slices
 from bleedmap.io import images
-from bleedmap.postprocess import to_mask
 from bleedmap.results.overlay import SliceView, draw_sheet
 from bleedmap.study.findings import summarise_pictures, to_json
 from bleedmap.study.inputs import Ignored, Picture
@@ -45,14 +43,12 @@ def segment_pictures(
 
 
 def _each_picture(job: _Job, pictures: tuple[Picture, ...]) -> Iterator[tuple[FloatArray, BoolArray]]:
-    settings, threshold = preprocessing_of(job.segmenter.weights), job.segmenter.threshold
-    certainty = settings_of(job.segmenter.weights)
+    segmenter, threshold = job.segmenter, job.segmenter.threshold
     for picture in pictures:
         grey = images.read_grey(picture.path)
         hu = job.window.to_hu(grey)[None]
-        segmented = segment_slices(hu, settings, job.segmenter.backend, job.advance)
-        probability = (segmented.probability if certainty is None else gated(segmented, certainty))[0]
-        mask = to_mask(probability, threshold)
+        outline = outline_slices(hu, segmenter.weights, segmenter.backend, threshold=threshold, advance=job.advance)
+        probability, mask = outline.probability[0], outline.mask[0]
         images.write_png(job.folder / f"{picture.name}_mask.png", mask)
         stored = np.rint(probability * PROBABILITY_STEPS).astype(np.uint16)
         images.write_png(job.folder / f"{picture.name}_prob.png", stored)

@@ -22,12 +22,12 @@ from bleedmap.evaluation.records import Choices, StudyRecord, Verdict, record_st
 from bleedmap.evaluation.reference_find import Case, Cases
 from bleedmap.evaluation.references import Referenced, read_case
 from bleedmap.geometry import SliceGrid
-from bleedmap.inference.certainty import Certainty, certainty_of, gated, settings_of
-from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.inference.certainty import Certainty
+from bleedmap.inference.outline import outline_slices
 from bleedmap.io.files import write_json
 from bleedmap.io.locks import locked
 from bleedmap.metrics.surface import SurfaceDistance, surface_distance
-from bleedmap.postprocess import lesions, to_mask
+from bleedmap.postprocess import lesions
 from bleedmap.study.gate.gate import accepted_names
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import BRAIN, Window
@@ -158,7 +158,7 @@ def run_external(
 
 def choices_of(segmenter: Segmenter) -> Choices:
     """The network's own thresholds, of pixels, slices and studies: nothing is chosen on the user's folder."""
-    pixel, settings = segmenter.threshold, settings_of(segmenter.weights)
+    pixel, settings = segmenter.threshold, segmenter.weights.certainty
     if settings is None:
         return Choices(FOLD, 0, pixel, pixel, pixel)
     return Choices(FOLD, 0, pixel, settings.slice_threshold, settings.study_threshold)
@@ -228,8 +228,8 @@ def _measured(
 ) -> ExternalStudy:
     """Segment as `bleedmap segment` does, and count."""
     if read.study is None:
-        probability, certainty = _of_pictures(read, segmenter)
-        marked = to_mask(probability, segmenter.threshold)
+        outline = outline_slices(read.hu, segmenter.weights, segmenter.backend, threshold=segmenter.threshold)
+        probability, marked, certainty = outline.probability, outline.mask, outline.certainty
     else:
         result = segmenter.segment(read.study, accept=options.accept)
         probability, marked, certainty = result.probability.array, result.mask.array, result.certainty
@@ -238,16 +238,6 @@ def _measured(
         case.name, "measured", None, read.notes, _record(read.mask, marked, probability, verdict),
         None if read.grid is None else _size(read.mask, marked, read.grid), _since(begun),
     )  # fmt: skip
-
-
-def _of_pictures(read: Referenced, segmenter: Segmenter) -> tuple[FloatArray, Certainty | None]:
-    """A patient's pictures as one stack, whose pixels have no size."""
-    said = segment_slices(read.hu, preprocessing_of(segmenter.weights), segmenter.backend)
-    settings = settings_of(segmenter.weights)
-    if settings is None:
-        return said.probability, None
-    probability = gated(said, settings)
-    return probability, certainty_of(said, None, bool(to_mask(probability, segmenter.threshold).any()), settings)
 
 
 def _verdict(probability: FloatArray, certainty: Certainty | None, grid: SliceGrid | None) -> Verdict:

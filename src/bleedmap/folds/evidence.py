@@ -8,8 +8,8 @@ import numpy as np
 
 from bleedmap.arrays import BoolArray, DoubleArray, FloatArray
 from bleedmap.errors import InputError
+from bleedmap.inference.backends import Segmented
 from bleedmap.inference.certainty import slice_evidence
-from bleedmap.inference.predict import Segmented
 from bleedmap.io.files import written_whole
 
 

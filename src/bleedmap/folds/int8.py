@@ -9,7 +9,6 @@ from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.errors import DataError, WeightsError
 from bleedmap.folds.quantize import check_float, quantize_int8
-from bleedmap.inference.predict import preprocessing_of
 from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.preprocess import network_input, with_neighbours
 
@@ -70,7 +69,7 @@ def calibration_slices(
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> FloatArray:  # fmt: skip
     """(n, channels, size, size), as the network gets them: some of each patient, lesions among them."""
-    settings, taken = preprocessing_of(weights), []
+    settings, taken = weights.preprocessing, []
     for done, patient in enumerate(patients, 1):
         hu = np.stack([data.read_hu(one) for one in patient.slices])
         inputs, _ = network_input(hu, settings)

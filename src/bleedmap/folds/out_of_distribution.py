@@ -11,7 +11,6 @@ from scipy import ndimage
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import OutputError
 from bleedmap.folds.run import Experiment, Predictor
-from bleedmap.inference.certainty import settings_of
 from bleedmap.inference.weights import locate
 from bleedmap.phantom.head import make_phantom, random_settings
 
@@ -76,7 +75,7 @@ def strangers(experiment: Experiment) -> list[dict[str, Any]]:
     far: dict[str, list[tuple[float, bool]]] = {}
     for fold in experiment.folds.folds:
         weights_file = experiment.fold(fold.fold) / "network.onnx"
-        predictor, settings = Predictor(experiment, weights_file), settings_of(locate(weights_file))
+        predictor, settings = Predictor(experiment, weights_file), locate(weights_file).certainty
         if settings is None or settings.familiar is None:
             raise OutputError(
                 weights_file, found="a fold that was stopped before it had chosen", needed="a finished fold",

@@ -17,10 +17,9 @@ from bleedmap.folds.int8 import make_int8
 from bleedmap.folds.precision_files import Answer, FoldAnswers, read_answers
 from bleedmap.inference import certainty
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.inference.outline import outline_prediction, segment_slices
 from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.metrics import overlap
-from bleedmap.postprocess import to_mask
 
 Report = Callable[[int, int], None]  # done, of
 INT8_FILE, RECORD_FILE = "network.int8.onnx", "precisions.json"
@@ -88,7 +87,7 @@ def _choices(weights: WeightsFile, number: int) -> Choices:
 
 
 def _settings(weights: WeightsFile) -> certainty.CertaintySettings:
-    settings = certainty.settings_of(weights)
+    settings = weights.certainty
     if settings is None:
         raise OutputError(
             weights.path, found="a fold that was stopped before it had chosen", needed="a finished fold",
@@ -148,12 +147,10 @@ def _answers(data: CtIch, patient: Patient, fold: int, formats: Iterable[_Format
 
 def _said(hu: FloatArray, one: _Format) -> _Said:
     settings = _settings(one.weights)
-    segmented = segment_slices(hu, preprocessing_of(one.weights), one.backend)
-    threshold = one.weights.threshold
-    probability = certainty.cleared(segmented, settings, threshold, VOXEL_ML)
-    mask = to_mask(probability, threshold)
-    voxels = int(mask.sum())
-    told = certainty.certainty_of(segmented, None, voxels > 0, settings)
+    segmented = segment_slices(hu, one.weights.preprocessing, one.backend)
+    outline = outline_prediction(segmented, settings, one.weights.threshold, VOXEL_ML)
+    mask, told, voxels = outline.mask, outline.certainty, int(outline.mask.sum())
+    assert told is not None
     verdict = Verdict(
         np.array(told.slices), told.study, certainty.type_probabilities(segmented, settings),
         certainty.volume_interval(voxels, settings, OFFSET_VOXELS), told.abstained,

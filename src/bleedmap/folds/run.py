@@ -29,13 +29,13 @@ from bleedmap.folds.choices import (
 )
 from bleedmap.folds.evidence import Said, read_evidence, write_evidence
 from bleedmap.inference import certainty
+from bleedmap.inference.backends import Segmented
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.predict import Segmented, preprocessing_of, segment_slices
+from bleedmap.inference.outline import outline_prediction, segment_slices
 from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.models.checkpoint import read_checkpoint
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
-from bleedmap.postprocess import to_mask
 from bleedmap.training.device import Machine
 from bleedmap.training.fit import fit, load_fitted
 from bleedmap.training.painting import load_paintings
@@ -285,7 +285,7 @@ def chosen_out_of_fold(experiment: Experiment, records: OutOfFold, features: Flo
     for fold in experiment.folds.folds:
         evidence += [read_evidence(experiment.fold(fold.fold) / "said", patient) for patient in fold.test]
         weights = locate(experiment.fold(fold.fold) / "network.onnx")
-        settings = certainty.settings_of(weights)
+        settings = weights.certainty
         assert settings is not None
         folds.append(Chosen(settings, weights.threshold))
     volumes = [
@@ -349,8 +349,7 @@ class Predictor:
         self._experiment, self._mirrored = experiment, mirrored
         self._weights: WeightsFile = locate(weights_file)
         self._backend = OpenVinoBackend(self._weights)
-        self._preprocessing = preprocessing_of(self._weights)
-        self._settings = certainty.settings_of(self._weights)
+        self._settings = self._weights.certainty
 
     def told(self, patients: tuple[int, ...], what: str) -> "list[Patient]":
         """Patients of those numbers; the report is told of each as it is asked for."""
@@ -364,7 +363,7 @@ class Predictor:
 
     def of(self, hu: FloatArray) -> Segmented:
         """What the network says of (slice, row, column) in HU."""
-        return segment_slices(hu, self._preprocessing, self._backend)
+        return segment_slices(hu, self._weights.preprocessing, self._backend)
 
     def segmented(self, patient: Patient) -> Segmented:
         """What the network says; mirrored: the mean of that and of what it says of the mirror image."""
@@ -396,15 +395,14 @@ class Predictor:
         """Counts of a test patient; its prediction is kept for pictures, what calibration needs in `evidence`."""
         assert self._settings is not None
         said = self.said(patient)
-        probability = certainty.cleared(said.segmented, self._settings, self._weights.threshold, VOXEL_ML)
-        mask = to_mask(probability, self._weights.threshold)
-        voxels = int(mask.sum())
-        told = certainty.certainty_of(said.segmented, None, voxels > 0, self._settings)
+        outline = outline_prediction(said.segmented, self._settings, self._weights.threshold, VOXEL_ML)
+        mask, told, voxels = outline.mask, outline.certainty, int(outline.mask.sum())
+        assert told is not None
         low, high = certainty.volume_interval(voxels, self._settings, OFFSET_VOXELS)
         verdict = Verdict(
             np.array(told.slices), told.study, certainty.type_probabilities(said.segmented, self._settings),
             (low, high), told.abstained,
         )  # fmt: skip
-        write_prediction(self._experiment.predictions, patient.number, probability, mask)
+        write_prediction(self._experiment.predictions, patient.number, outline.probability, mask)
         write_evidence(evidence, patient.number, said)
-        return record_study(patient.slices, fold, said.reference, mask, probability, verdict)
+        return record_study(patient.slices, fold, said.reference, mask, outline.probability, verdict)

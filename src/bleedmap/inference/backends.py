@@ -1,4 +1,4 @@
-"""What a backend is: slices in, probabilities out, and what it ran on."""
+"""What a backend is: slices in, what the network says of them out, and what it ran on."""
 
 import os
 from dataclasses import dataclass
@@ -38,6 +38,22 @@ class Prediction:
     probability: FloatArray
     labels: FloatArray | None = None
     features: FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What the network says of a study.
+
+    Attributes:
+        probability: (slice, row, column) float32 in 0 to 1, on the study's grid; 0 in slices that were not wanted.
+        extent: (slice,) mean probability over the network's view: the lesion's expected share of it.
+        labels, features: of each slice, as `Prediction`; None from an older network.
+    """
+
+    probability: FloatArray
+    extent: FloatArray
+    labels: FloatArray | None
+    features: FloatArray | None
 
 
 class Backend(Protocol):

@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
-from bleedmap.errors import WeightsError
-from bleedmap.inference.predict import Segmented
-from bleedmap.inference.weights import WeightsFile
+from bleedmap.inference.backends import Segmented
 from bleedmap.models.networks import LABELS
-from bleedmap.postprocess import clear_small
 
 SMALLEST_EXTENT = 1e-5  # of the view; below, more or less is noise: 2.5 pixels of 500×500
 
@@ -114,26 +111,6 @@ class CertaintySettings:
         return cls(**values)
 
 
-def settings_of(weights: WeightsFile) -> CertaintySettings | None:
-    """The numbers that the weights carry; None for older ones.
-
-    Raises:
-        WeightsError: they cannot be used.
-    """
-    content = weights.record.get("certainty")
-    if content is None:
-        return None
-    try:
-        return CertaintySettings.from_dict(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            weights.path,
-            found=f"its numbers of certainty cannot be used ({error})",
-            needed="those that this version writes",
-            remedy="update bleedmap, or export the network again",
-        ) from error
-
-
 def slice_evidence(segmented: Segmented) -> DoubleArray:
     """(slices, 3): logit of presence, its mean over the neighbours, and the log of the expected share of the view.
 
@@ -207,11 +184,11 @@ def abstentions(study: float, marked: bool, segmented: Segmented, settings: Cert
     return tuple(reasons)
 
 
-def certainty_of(
+def estimate_certainty(
     segmented: Segmented, volume_ml: float | None, marked: bool, settings: CertaintySettings,
     doubts: tuple[str, ...] = (),
 ) -> Certainty:  # fmt: skip
-    """What the program says of a study beside its outline.
+    """Say how sure the program is of a study and its outline.
 
     Args:
         segmented: what the network said.
@@ -231,20 +208,6 @@ def certainty_of(
     )  # fmt: skip
 
 
-def opened(segmented: Segmented, settings: CertaintySettings) -> BoolArray:
-    """(slice,) which slices the gate opens; it looks at no pixel."""
+def gate_slices(segmented: Segmented, settings: CertaintySettings) -> BoolArray:
+    """(slice,) which slices the gate opens: those whose probability is high enough. It looks at no pixel."""
     return np.asarray(probability(slice_log_odds(segmented, settings)) >= settings.gate)
-
-
-def gated(segmented: Segmented, settings: CertaintySettings) -> FloatArray:
-    """The probability of pixels, 0 in slices that the gate closes: (slice, row, column)."""
-    return np.where(opened(segmented, settings)[:, None, None], segmented.probability, np.float32(0))
-
-
-def cleared(
-    segmented: Segmented, settings: CertaintySettings, threshold: float, voxel_ml: float | DoubleArray
-) -> FloatArray:
-    """`gated`, and 0 in regions that are smaller than the settings' smallest, as `threshold` marks them."""
-    kept = gated(segmented, settings)
-    clear_small(kept, threshold, voxel_ml, settings.smallest_ml)
-    return kept

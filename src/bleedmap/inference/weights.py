@@ -10,9 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from bleedmap.errors import WeightsError
+from bleedmap.errors import SettingsError, WeightsError
+from bleedmap.inference.certainty import CertaintySettings
 from bleedmap.inference.openvino_runtime import read_model
 from bleedmap.models.networks import OUTPUTS, LiteUNetSettings, UNetSettings, settings_from_dict
+from bleedmap.preprocess import Preprocessing
+from bleedmap.window import Window
 
 FOLDER = Path(__file__).parents[1] / "weights"
 METADATA_KEY = "bleedmap"
@@ -74,6 +77,50 @@ class WeightsFile:
     def is_int8(self) -> bool:
         """Whether its weights are int8 (`bleedmap.folds.quantize`), which OpenVINO runs and torch does not."""
         return "int8" in self.record
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing that the network was trained with.
+
+        Raises:
+            WeightsError: the file's record of it cannot be used.
+        """
+        try:
+            record = self.record["preprocessing"]
+            return Preprocessing(
+                int(record["size"]),
+                record["frame"],
+                Window(**record["window"]),
+                bool(record.get("clahe", False)),
+                int(record.get("neighbours", 0)),
+            )
+        except (KeyError, TypeError, ValueError, SettingsError) as error:
+            raise WeightsError(
+                self.path,
+                found=f"its preprocessing cannot be used ({error})",
+                needed="size, frame and window, as `bleedmap export` writes them",
+                remedy="export the run again with this version",
+            ) from error
+
+    @cached_property
+    def certainty(self) -> CertaintySettings | None:
+        """The numbers by which the program says how sure it is; None for older weights.
+
+        Raises:
+            WeightsError: they cannot be used.
+        """
+        content = self.record.get("certainty")
+        if content is None:
+            return None
+        try:
+            return CertaintySettings.from_dict(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(
+                self.path,
+                found=f"its numbers of certainty cannot be used ({error})",
+                needed="those that this version writes",
+                remedy="update bleedmap, or export the network again",
+            ) from error
 
     @cached_property
     def network(self) -> UNetSettings | LiteUNetSettings:
@@ -177,10 +224,11 @@ def _parsed(path: Path, content: bytes, sha256: str) -> WeightsFile:
         model = read_model(content)
         record = json.loads(model.get_rt_info(["framework", METADATA_KEY]).value)
         weights = WeightsFile(str(record["name"]), path, sha256, content, record)
-        size = int(record["preprocessing"]["size"])
-        _check_ends(model, size, weights.network)
+        _check_ends(model, weights.preprocessing.size, weights.network)
         if not 0 < weights.threshold <= 1:
             raise ValueError(f"threshold {weights.threshold}")
+        if weights.certainty is not None and not 0 <= weights.certainty.gate <= 1:
+            raise ValueError(f"gate {weights.certainty.gate}")
         assert weights.trained_on
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(

@@ -13,7 +13,6 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.inference.predict import preprocessing_of
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.io.files import written_whole
 from bleedmap.results.overlay import SCALE_START, draw_slice
@@ -83,7 +82,7 @@ def _page(result: Result, files: Mapping[str, str]) -> str:
         pictures=_pictures(result),
         volume_chart=_volume_chart(result), probability_chart=_probability_chart(result),
         acquisition=_acquisition(result), geometry=geometry(result.volume.hu.shape, result.volume.grid),
-        settings=preprocessing_of(result.weights), scale_start=SCALE_START, card=model_card(result.weights),
+        settings=result.weights.preprocessing, scale_start=SCALE_START, card=model_card(result.weights),
         files={what: (name, quote(name)) for what, name in files.items()},
         research_only=RESEARCH_ONLY, version=__version__,
     )  # fmt: skip

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import ByteArray
 from bleedmap.geometry import SliceGrid
-from bleedmap.inference.predict import preprocessing_of
 from bleedmap.preprocess import head_frame_of
 from bleedmap.results.overlay import SliceView, draw_sheet, draw_slice, font
 from bleedmap.study.result import Result
@@ -104,7 +103,7 @@ def patient_sides(grid: SliceGrid) -> tuple[str, str]:
 
 
 def _views(result: Result, chosen: Sequence[int], box: tuple[slice, slice]) -> list[SliceView]:
-    window, grid = preprocessing_of(result.weights).window, result.volume.grid
+    window, grid = result.weights.preprocessing.window, result.volume.grid
     _, row_mm, column_mm = grid.spacing_mm
     return [
         SliceView(
@@ -120,7 +119,7 @@ def _views(result: Result, chosen: Sequence[int], box: tuple[slice, slice]) -> l
 
 def _head_box(result: Result, chosen: Sequence[int]) -> tuple[slice, slice]:
     """(rows, columns) that hold the head and every lesion on all of these slices: one box, so that sizes compare."""
-    window = preprocessing_of(result.weights).window
+    window = result.weights.preprocessing.window
     _, row_mm, column_mm = result.volume.grid.spacing_mm
     frames = [head_frame_of(result.volume.hu[index], window, (row_mm, column_mm)) for index in chosen]
     starts = [(frame.row, frame.column) for frame in frames] + [one.first[1:] for one in result.findings.lesions]

@@ -1,18 +1,17 @@
 """A study in, its result out: the whole way in one call, or in its steps."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
-from bleedmap.inference.certainty import Certainty, certainty_of, opened, settings_of
+from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.predict import preprocessing_of, segment_slices
+from bleedmap.inference.outline import outline_slices
 from bleedmap.inference.weights import WeightsFile, locate
-from bleedmap.postprocess import clear_small, to_mask
+from bleedmap.postprocess import to_mask
 from bleedmap.study.findings import summarise_volume
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import check_input, refused
@@ -99,8 +98,6 @@ class Segmenter:
             WeightsError: weights that are missing or damaged.
         """
         chosen = locate(weights)
-        settings_of(chosen)
-        preprocessing_of(chosen)  # unusable settings are refused before the network is compiled
         backend = OpenVinoBackend(chosen, precision, threads, one_by_one)
         return cls(chosen, backend, chosen.threshold if threshold is None else threshold)
 
@@ -116,21 +113,14 @@ class Segmenter:
             InputError: an input check refuses it.
         """
         checks = checked(study, accept)
-        _, row_mm, column_mm = study.volume.grid.spacing_mm
-        settings, told = settings_of(self.weights), None
-        segmented = segment_slices(
-            study.volume.hu, preprocessing_of(self.weights), self.backend, advance, (row_mm, column_mm),
-            None if settings is None else partial(opened, settings=settings),
+        doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid))
+        outline = outline_slices(
+            study.volume.hu, self.weights, self.backend, grid=study.volume.grid, threshold=self.threshold,
+            doubts=doubts, advance=advance,
         )  # fmt: skip
-        probability = segmented.probability
-        if settings is not None:
-            clear_small(probability, self.threshold, study.volume.grid.voxel_ml, settings.smallest_ml)
-            mask = Mask(to_mask(probability, self.threshold), study.volume.grid)
-            fitted = self.threshold == self.weights.threshold
-            doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid))
-            volume_ml = mask.volume_ml if fitted else None
-            told = certainty_of(segmented, volume_ml, bool(mask.array.any()), settings, doubts)
-        return conclude(study, checks, probability, self.weights, self.backend.record, self.threshold, told)
+        return conclude(
+            study, checks, outline.probability, self.weights, self.backend.record, self.threshold, outline.certainty
+        )
 
 
 def checked(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]:
