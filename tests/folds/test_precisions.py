@@ -2,14 +2,9 @@
 
 import json
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
-
-if find_spec("nncf") is None:  # found, not imported: it would call home before it is kept from it
-    pytest.skip("needs the extra 'int8'", allow_module_level=True)
-
 from click.testing import CliRunner
 
 from bleedmap.cli.reproduce_precisions import command
@@ -17,7 +12,7 @@ from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.folds import Fold, ProtocolFolds
 from bleedmap.errors import InputError, OutputError, WeightsError
 from bleedmap.folds.precision_files import LARGEST_FALL, FoldAnswers, read_answers, summarise
-from bleedmap.folds.precisions import INT8_FILE, RECORD_FILE, compare_fold
+from bleedmap.folds.precisions import RECORD_FILE, compare_fold
 from bleedmap.inference.weights import locate
 from bleedmap.metrics.overlap import Counts
 from shipped_network import copy_shipped
@@ -42,7 +37,6 @@ def test_a_fold_is_compared_once_and_kept(fold, monkeypatch):
     forms = [one.form for one in found.answers]
     assert forms[0] == "fp32"
     assert {"fp32", "bf16"} <= set(forms) | set(found.left_out)
-    assert "int8" in {*forms, *found.left_out}
     assert {one.study.patient for one in found.answers} == {49}
     first = found.answers[0]
     assert (first.changed, first.difference) == (0, 0)
@@ -51,15 +45,11 @@ def test_a_fold_is_compared_once_and_kept(fold, monkeypatch):
         assert one.backend["precision"] == one.form
         assert one.study.counts.reference.sum() == first.study.counts.reference.sum() > 0
         assert 0 <= one.difference <= 1
-    small = locate(folder / "fold-1" / INT8_FILE)
-    assert small.record["int8"]["patients"] == ["050", "051"]
-    made = (folder / "fold-1" / INT8_FILE).stat().st_mtime_ns
     again = compare_fold(data, FOLDS, folder, 1, lambda *_: pytest.fail("computed again"))
     assert [one.to_dict() for one in again.answers] == [one.to_dict() for one in found.answers]
     (folder / "fold-1" / RECORD_FILE).unlink()
     compare_fold(data, FOLDS, folder, 1, silent, most=1)
     assert not (folder / "fold-1" / RECORD_FILE).exists()  # a trial is not kept
-    assert (folder / "fold-1" / INT8_FILE).stat().st_mtime_ns == made  # its network is
 
     of_these = replace(FOLDS, data_sha256=data.content_sha256())
     monkeypatch.setattr("bleedmap.datasets.folds.protocol_folds", lambda: of_these)
@@ -93,20 +83,20 @@ def made(told: str, hit: int, form: str, base: FoldAnswers, dice: float | None =
 def test_a_default_may_lose_neither_dice_nor_a_verdict(fold, told, hit, passes):
     data, folder = fold
     base = compare_only_fp32(data, folder)
-    answers = (made("positive", 60, "fp32", base), made(told, hit, "int8", base))
+    answers = (made("positive", 60, "fp32", base), made(told, hit, "bf16", base))
     rows = {one["format"]: one for one in summarise([replace(base, answers=answers)])["formats"]}
     assert rows["fp32"]["passes"]
     assert rows["fp32"]["volume_dice"] == pytest.approx(2 * 60 / 160)
-    assert rows["int8"]["passes"] == passes
-    assert rows["int8"]["verdicts_changed"] == ([] if told == "positive" else [49])
-    assert rows["int8"]["dice_fall"] == pytest.approx(2 * 60 / 160 - 2 * hit / (100 + hit))
-    assert (rows["int8"]["dice_fall"] < LARGEST_FALL) == (hit >= 60)
+    assert rows["bf16"]["passes"] == passes
+    assert rows["bf16"]["verdicts_changed"] == ([] if told == "positive" else [49])
+    assert rows["bf16"]["dice_fall"] == pytest.approx(2 * 60 / 160 - 2 * hit / (100 + hit))
+    assert (rows["bf16"]["dice_fall"] < LARGEST_FALL) == (hit >= 60)
 
 
 def test_nothing_marked_on_a_bleeding_patient_counts_nought(fold):
     data, folder = fold
     base = compare_only_fp32(data, folder)
-    answers = (made("positive", 60, "fp32", base), made("negative", 0, "int8", base, dice=None))
+    answers = (made("positive", 60, "fp32", base), made("negative", 0, "bf16", base, dice=None))
     row = summarise([replace(base, answers=answers)])["formats"][1]
     assert row["volume_dice"] == 0
     assert row["mask_dice_min"] is None
@@ -114,7 +104,7 @@ def test_nothing_marked_on_a_bleeding_patient_counts_nought(fold):
 
 
 def compare_only_fp32(data, folder) -> FoldAnswers:
-    """A fold's answers without the time that int8 takes."""
+    """A fold's answers in fp32 alone."""
     from bleedmap.folds import precisions
     from bleedmap.inference.openvino_backend import OpenVinoBackend
 

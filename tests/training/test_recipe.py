@@ -10,11 +10,12 @@ torch = pytest.importorskip("torch")
 
 from bleedmap.datasets.ct_ich import open_ct_ich  # noqa: E402
 from bleedmap.errors import OutputError, SettingsError  # noqa: E402
-from bleedmap.models.checkpoint import read_checkpoint  # noqa: E402
+from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
+from bleedmap.models.lite_unet import build_lite  # noqa: E402
 from bleedmap.models.networks import LABELS  # noqa: E402
 from bleedmap.training import fit as fitting  # noqa: E402
 from bleedmap.training.device import choose_machine  # noqa: E402
-from bleedmap.training.fit import fit, rate  # noqa: E402
+from bleedmap.training.fit import fit, load_fitted, rate  # noqa: E402
 from bleedmap.training.recipe import PRETRAINING, RECIPE, Recipe  # noqa: E402
 from bleedmap.training.samples import Samples, load_patients, load_phantoms  # noqa: E402
 from bleedmap.training.sampling import Pools, apply, draw_step  # noqa: E402
@@ -158,6 +159,21 @@ def test_another_recipe_is_refused(pools: Pools, tmp_path: Path) -> None:
     fit(short, pools, machine, tmp_path)
     with pytest.raises(OutputError, match="another recipe"):
         fit(replace(short, seed=1), pools, machine, tmp_path)
+
+
+def test_networks_trained_before_a_setting_came_or_went_still_load(tmp_path: Path) -> None:
+    """The shipped networks' recipes name `pasted` (0: nothing was pasted), the first ones' lack what came later."""
+    network = build_lite(RECIPE.network(), 0)
+    tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    now = RECIPE.to_dict()
+    first = {name: value for name, value in now.items() if name not in ("painted", "paintings", "start_share")}
+    path = tmp_path / "network.safetensors"
+    for record in (now, now | {"pasted": 0.0}, first):
+        write_checkpoint(path, Checkpoint(tensors, {"recipe": record, "step": 1}))
+        load_fitted(path, RECIPE)
+    write_checkpoint(path, Checkpoint(tensors, {"recipe": now | {"pasted": 0.5}, "step": 1}))
+    with pytest.raises(OutputError, match="another recipe"):
+        load_fitted(path, RECIPE)
 
 
 @pytest.mark.parametrize("wrong", [{"size": 100}, {"steps": 0}, {"phantoms": 0}, {"lesion": -1}])

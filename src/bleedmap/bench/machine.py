@@ -12,13 +12,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from bleedmap.arrays import FloatArray
 from bleedmap.inference.backends import available_threads
 from bleedmap.inference.openvino_runtime import core, cpu_properties, ov
 
 MATRIX = 4096  # rows and columns of the product that stands for the machine's own rate
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # our precisions -> OpenVINO's, of what is not int8
-_PACKAGES = ("bleedmap", "numpy", "openvino", "torch", "onnxruntime", "nncf")
+_HINTS = {"fp32": "f32", "bf16": "bf16"}  # our precisions -> OpenVINO's
+_PACKAGES = ("bleedmap", "numpy", "openvino", "torch", "onnxruntime")
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
@@ -43,35 +42,22 @@ def matrix_product(precision: str, threads: int | None, side: int = MATRIX) -> C
     reaches about half of it on AMD's processors, and shares of that would pass 100 %.
 
     Args:
-        precision: 'fp32', 'bf16' or 'int8', whose second matrix is a constant, as a network's weights are.
+        precision: 'fp32' or 'bf16'.
         threads: None: OpenVINO's own choice.
         side: rows and columns.
     """
     one = np.random.default_rng(0).random((side, side), np.float32)
-    model = _product(one, precision == "int8")
+    left, right = (ov.opset13.parameter(list(one.shape), np.float32) for _ in range(2))
+    model = ov.Model([ov.opset13.matmul(left, right, False, False)], [left, right])
     request = core().compile_model(model, "CPU", cpu_properties(_HINTS[precision], threads)).create_infer_request()
 
     def multiply() -> float:
         begun = time.perf_counter()
-        request.infer([one] * len(model.inputs), share_inputs=True)
+        request.infer([one, one], share_inputs=True)
         return float(2 * side**3 / (time.perf_counter() - begun) / 1e12)
 
     multiply()  # the first one warms up
     return multiply
-
-
-def _product(one: FloatArray, int8: bool) -> Any:
-    """OpenVINO's model of a product of two matrices of the shape of `one`, values in 0 to 1."""
-    operations = ov.opset13
-    left = operations.parameter(list(one.shape), np.float32)
-    if not int8:
-        right = operations.parameter(list(one.shape), np.float32)
-        return ov.Model([operations.matmul(left, right, False, False)], [left, right])
-    unsigned = [np.float32(end) for end in (0, 1, 0, 1)]  # 256 levels, as the network's numbers
-    levels = operations.constant(np.round(127 * one).astype(np.int8))
-    scaled = operations.multiply(operations.convert(levels, np.float32), np.float32(1 / 127))
-    quantised = operations.fake_quantize(left, *unsigned, 256)
-    return ov.Model([operations.matmul(quantised, scaled, False, True)], [left])
 
 
 def in_fresh_process(

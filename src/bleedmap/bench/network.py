@@ -2,12 +2,10 @@
 
 import importlib
 import importlib.util
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,10 +13,10 @@ import numpy as np
 
 from bleedmap.arrays import FloatArray
 from bleedmap.bench.machine import MATRIX, matrix_product
-from bleedmap.errors import MissingExtraError, SettingsError
+from bleedmap.errors import SettingsError
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.openvino_runtime import core, cpu_properties, read_model
-from bleedmap.inference.weights import WeightsFile, locate
+from bleedmap.inference.weights import WeightsFile
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.preprocess import network_input, with_neighbours
@@ -84,64 +82,21 @@ def base_runners(
 ) -> tuple[list[Runner], dict[str, str]]:  # fmt: skip
     """What runs without torch, for `batch` slices at a time; and what does not run here -> why."""
     runners, left_out = [_openvino(weights, "fp32", threads, batch)], {}
-    if weights.is_int8:
-        left_out["other precisions"] = "the weights are int8 already"
+    try:
+        runners.append(_openvino(weights, "bf16", threads, batch))
+    except SettingsError:
+        left_out["openvino bf16"] = "this processor does not compute bf16"
+    if batch > 1:
+        left_out["openvino auto"] = "it computes each slice by itself"
     else:
-        try:
-            runners.append(_openvino(weights, "bf16", threads, batch))
-        except SettingsError:
-            left_out["openvino bf16"] = "this processor does not compute bf16"
-        if batch > 1:
-            left_out["openvino auto"] = "it computes each slice by itself"
-        else:
-            chosen = _openvino(weights, "auto", threads)
-            if chosen.precision != "fp32":
-                runners.append(chosen)
-        _add_int8(weights, threads, batch, runners, left_out)
+        chosen = _openvino(weights, "auto", threads)
+        if chosen.precision != "fp32":
+            runners.append(chosen)
     if importlib.util.find_spec("onnxruntime") is None:
         left_out["onnxruntime"] = "not installed"
-    elif weights.is_int8:
-        left_out["onnxruntime"] = "measured with float weights: it does not say whether it computes int8 in int8"
     else:
         runners.append(_onnxruntime(weights, threads))
     return runners, left_out
-
-
-def _add_int8(
-    weights: WeightsFile, threads: int | None, batch: int, runners: list[Runner], left_out: dict[str, str]
-) -> None:  # fmt: skip
-    """The same weights in int8: from the file beside them, else quantised here for their speed; or why not."""
-    beside = weights.path.with_name(f"{weights.path.stem}.int8.onnx")
-    if beside.is_file():
-        small = locate(beside)
-        if small.is_int8 and small.record["int8"].get("made_from_sha256") == weights.sha256:
-            _add_quantised(small, threads, batch, runners, left_out)
-            return
-    try:
-        quantize: Any = importlib.import_module("bleedmap.folds.quantize")  # of an extra
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.int8.onnx"
-            quantize.quantize_int8(weights, phantom_slices(weights), path, {"data": "a phantom, for speed alone"})
-            _add_quantised(locate(path), threads, batch, runners, left_out)
-    except (ModuleNotFoundError, MissingExtraError):
-        left_out["int8"] = (
-            "no int8 file of these weights lies beside them, and making one needs pip install 'bleedmap[int8]'"
-        )
-    else:
-        left_out["int8 on real slices"] = (
-            "no int8 file of these weights lies beside them: it was calibrated on a phantom's slices, so that its "
-            "difference says nothing about real ones"
-        )
-
-
-def _add_quantised(
-    small: WeightsFile, threads: int | None, batch: int, runners: list[Runner], left_out: dict[str, str]
-) -> None:  # fmt: skip
-    runner = _openvino(small, "fp32", threads, batch)
-    if runner.precision == "int8":
-        runners.append(runner)
-    else:
-        left_out["int8"] = "OpenVINO computes it in fp32 on this processor"
 
 
 def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: int = 1) -> Runner:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from bleedmap.models.unet import build
 from bleedmap.training.augment import draw_epoch
@@ -125,23 +125,11 @@ def _our_loop(config: TrainConfig, machine: Machine, side: Side) -> Callable[[in
 
 
 def forward_flop(config: TrainConfig) -> float:
-    """Floating-point operations of one forward pass of one slice, convolutions only; multiply and add are two."""
+    """Floating-point operations of one forward pass of one slice; multiply and add are two."""
     network = build(config.network_settings(), 0).eval()
-    counted = [0.0]
-
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-        per_output = module.weight.numel() / (
-            module.out_channels if isinstance(module, nn.Conv2d) else module.out_channels * np.prod(module.stride)
-        )
-        counted[0] += 2 * float(per_output) * output.numel()
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.register_forward_hook(add)
-    with torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 1, config.size, config.size))
-    return counted[0]
+    return float(counter.get_total_flops())
 
 
 def _matrix_tflops(machine: Machine) -> float:

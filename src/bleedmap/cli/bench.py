@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PARTS = ("network", "study", "growth", "training")
 _LABELS = {"network": "The network alone", "study": "A whole study", "growth": "Growing work", "training": "Training"}
-_RECORD, _PICTURE = "bench.json", "bench.png"
+_RECORD = "bench.json"
 _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 
 
@@ -46,8 +46,7 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 )  # fmt: skip
 @threads_option
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path),
-    help=f"A new or empty folder for {_RECORD} and, with the extra 'train', {_PICTURE}.",
+    "-o", "--out", type=click.Path(path_type=Path), help=f"A new or empty folder for {_RECORD}.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder.")
 @json_option
@@ -61,9 +60,8 @@ def command(
 
     \b
     network   slices/s, one or --batch at a time, of OpenVINO, torch (eager, compiled) and, if installed, ONNX
-              Runtime, in fp32, where the processor has it bf16, and int8, from lite.int8.onnx beside lite.onnx, else,
-              with the extra 'int8', calibrated on a phantom; the ratio to torch eager fp32, the share of this
-              machine's own rate in a 4096³ matrix product, the largest difference of a pixel's probability
+              Runtime, in fp32 and, where the processor has it, bf16; the ratio to torch eager fp32, the share of
+              this machine's own rate in a 4096³ matrix product, the largest difference of a pixel's probability
     study     `bleedmap segment` on a DICOM study: in fresh processes, and warm, by stage; memory
     growth    10 to 400 slices, 128 to 650 pixels, `bleedmap batch` of 1 and 10 studies (--studies 100: and 100)
     training  slices/s of the recipe beside a plain fp32 loop of the same network whose depthwise filters learn
@@ -142,8 +140,6 @@ def _network(
     left_out |= without
     if find_spec("torch") is None:
         left_out["torch"] = _NEEDS_TRAIN
-    elif weights.is_int8:
-        left_out["torch"] = "it cannot run int8 weights"
     else:
         from bleedmap.bench.torch_backends import torch_runners
 
@@ -177,14 +173,7 @@ def _training(record: dict[str, Any], threads: int | None, repeats: int) -> None
 
 
 def _write(record: dict[str, Any], out: Path, overwrite: bool) -> None:
-    """The record and, where matplotlib is installed, its picture."""
     from bleedmap.io.files import folder_written_whole, write_json
 
     with folder_written_whole(out, overwrite=overwrite) as folder:
-        if find_spec("matplotlib") is None:
-            record["left_out"]["picture"] = _NEEDS_TRAIN
-        else:
-            from bleedmap.figures import bench, style
-
-            style.save(bench.bench(record), folder / _PICTURE)
         write_json(folder / _RECORD, record)

@@ -31,7 +31,6 @@ _EXTRAS = {
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
     "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce",
     "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "reproduce", "statsmodels": "reproduce",
-    "nncf": "int8", "onnxruntime": "int8",
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def command() -> None:
     bleedmap reproduce folds -o folds --data ct-ich               our own, judged on patients that it has not seen
     bleedmap reproduce ablations -o folds --data ct-ich           what each part of it is worth
     bleedmap reproduce strangers -o folds/mixed --data ct-ich     does it notice images unlike its training data?
-    bleedmap reproduce precisions -o folds/mixed --data ct-ich    what bf16 and int8 cost against fp32
+    bleedmap reproduce precisions -o folds/mixed --data ct-ich    what bf16 costs against fp32
     """
 
 

@@ -17,7 +17,7 @@ _ROWS = (  # words, key, how it is printed
 )  # fmt: skip
 
 
-@click.command(short_help="What bf16 and int8 cost against fp32, out of fold.")
+@click.command(short_help="What bf16 costs against fp32, out of fold.")
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path),
     help="Folder of folds: OUT/mixed of `reproduce folds`.",
@@ -32,20 +32,19 @@ _ROWS = (  # words, key, how it is printed
 @data_option
 @json_option
 def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path | None, as_json: bool) -> None:
-    """What a number format costs: each fold's network on its test patients in fp32, --precision auto, bf16 and int8.
+    """What a number format costs: each fold's network on its test patients in fp32, --precision auto and bf16.
 
-    In: the data set and the folds' networks. Out: a table; in each fold's folder network.int8.onnx, calibrated on the
-    fold's training patients, and precisions.json. Needs the extra 'int8'. A minute of a processor a fold; a fold whose
-    precisions.json is there is not computed again.
+    In: the data set and the folds' networks. Out: a table, and precisions.json in each fold's folder. Half a minute of
+    a processor a fold; a fold whose precisions.json is there is not computed again.
 
     \b
     volume Dice         mean over bleeding patients; nothing marked counts 0; its fall: from fp32's
     authors' Dice       the data set authors' measure: mean over a patient's lesion slices, then over patients
     pixels changed      marked in one and not in the other
     mask Dice           of the mask and fp32's, where either marks something: mean, and lowest of a patient
-    largest difference  of any pixel's probability, before slices that the network takes to be free are cleared
-    verdicts changed    studies that are told otherwise: a bleed, none, or no verdict
-    could be a default  the Dice falls by less than 0.002 and no study is told otherwise
+    largest difference  of any pixel's probability, before slices classified as free of blood are cleared
+    verdicts changed    studies with another verdict: a bleed, none, or no verdict
+    could be a default  the Dice falls by less than 0.002 and no verdict changes
 
     \b
     bleedmap reproduce precisions -o folds/mixed --data ct-ich
@@ -87,6 +86,6 @@ def _print(told: dict[str, Any]) -> None:
     for one in told["formats"]:
         if one["verdicts_changed"]:
             names = ", ".join(f"{patient:03d}" for patient in one["verdicts_changed"])
-            console.print(f"{one['format']}: told otherwise than in fp32: patients {names}")
+            console.print(f"{one['format']}: other verdicts than in fp32: patients {names}")
     for name, why in told["left_out"].items():
         console.print(f"left out: {escape(name)}: {escape(why)}")

@@ -66,11 +66,6 @@ VARIANTS = (
         "mirrored", "the whole recipe, slice and mirror image asked together", trained="ablations/recipe", mirrored=True
     ),
     Variant("long", "the whole recipe, as long as the folds", RECIPE, trained=f"fold-{FOLD}"),
-    Variant("pasted", "half of the lesions pasted into other heads", replace(RECIPE, steps=3000, pasted=0.5)),
-    Variant(
-        "pasted-phantoms", "the same, with twice as many phantoms",
-        replace(RECIPE, steps=3000, pasted=0.5, phantom=2, lesion_free=2, phantoms=160),
-    ),
     Variant(
         "long-larger", "after 'as long as the folds', further steps at 320×320",
         replace(RECIPE, size=320, steps=800, learning_rate=5e-4, warm_up=0.1), start="long",

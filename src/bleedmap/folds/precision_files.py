@@ -24,7 +24,7 @@ class Answer:
     """A study in one number format, held against the same in fp32.
 
     Attributes:
-        form: the precision that the backend states: 'fp32', what '--precision auto' takes here, 'bf16' or 'int8'.
+        form: the precision that the backend states: 'fp32', what '--precision auto' takes here, or 'bf16'.
         backend: what computed it.
         study: counts and verdict, on the slices' own grid.
         told: what a reader is told: a bleed, none, or that no verdict is given.
@@ -62,7 +62,7 @@ class FoldAnswers:
 
     Attributes:
         choices: the fold's own, the same for all formats.
-        weights_sha256: of the float file that all formats come from.
+        weights_sha256: of the file that all formats come from.
         left_out: formats that this machine does not compute, with the reason.
         answers: patient by patient, fp32 first.
     """

@@ -10,10 +10,9 @@ import numpy as np
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.folds import ProtocolFolds
-from bleedmap.errors import OutputError, SettingsError, WeightsError
+from bleedmap.errors import OutputError, SettingsError
 from bleedmap.evaluation.records import Choices, StudyRecord, Verdict, record_study
 from bleedmap.folds.choices import OFFSET_VOXELS, VOXEL_ML
-from bleedmap.folds.int8 import make_int8
 from bleedmap.folds.precision_files import Answer, FoldAnswers, read_answers
 from bleedmap.inference import certainty
 from bleedmap.inference.openvino_backend import OpenVinoBackend
@@ -22,7 +21,7 @@ from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.metrics import overlap
 
 Report = Callable[[int, int], None]  # done, of
-INT8_FILE, RECORD_FILE = "network.int8.onnx", "precisions.json"
+RECORD_FILE = "precisions.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +51,14 @@ def compare_fold(
     Args:
         data: CT-ICH.
         folds: the protocol's.
-        folder: of `reproduce folds`; `network.int8.onnx` is written beside the fold's network.
+        folder: of `reproduce folds`.
         number: of the fold.
-        report: called as work goes on, with training patients, then test patients, done and of how many.
+        report: called with test patients done and of how many.
         most: only the first patients, for a trial, which is not kept; None: all.
 
     Raises:
         WeightsError: the fold has no network.
         OutputError: the fold's network was stopped before its thresholds were chosen.
-        MissingExtraError: the extra 'int8' is not installed.
     """
     place = folder / f"fold-{number}"
     weights = locate(place / "network.onnx")
@@ -68,7 +66,7 @@ def compare_fold(
     kept = read_answers(place / RECORD_FILE)
     if kept is not None and kept.weights_sha256 == weights.sha256:
         return kept if most is None else kept.of(patients[:most])
-    formats, left_out = _formats(weights, data, place / INT8_FILE, report)
+    formats, left_out = _formats(weights)
     wanted = [one for one in data.patients if one.number in patients[:most]]
     answers = []
     for done, patient in enumerate(wanted, 1):
@@ -96,9 +94,7 @@ def _settings(weights: WeightsFile) -> certainty.CertaintySettings:
     return settings
 
 
-def _formats(
-    weights: WeightsFile, data: CtIch, int8_file: Path, report: Report
-) -> tuple[list[_Format], dict[str, str]]:
+def _formats(weights: WeightsFile) -> tuple[list[_Format], dict[str, str]]:
     """fp32 first; and why others are not among them."""
     _settings(weights)
     whole = _Format("fp32", weights, OpenVinoBackend(weights, "fp32"))
@@ -110,25 +106,7 @@ def _formats(
                 formats.append(_Format(fast.record.precision, weights, fast))
     except SettingsError:
         left_out["bf16"] = "this processor does not compute bf16"
-    small = _int8(weights, data, int8_file, report)
-    backend = OpenVinoBackend(small, "fp32")
-    if backend.record.precision == "int8":
-        formats.append(_Format("int8", small, backend))
-    else:
-        left_out["int8"] = "OpenVINO computes the int8 file in fp32 on this processor"
     return formats, left_out
-
-
-def _int8(weights: WeightsFile, data: CtIch, path: Path, report: Report) -> WeightsFile:
-    """The file of an earlier run where it was made from these weights."""
-    if path.is_file():
-        try:
-            found = locate(path)
-            if found.record["int8"]["made_from_sha256"] == weights.sha256:
-                return found
-        except (WeightsError, KeyError, TypeError):
-            pass  # damaged or of another make: made anew
-    return make_int8(weights, data, path, report)
 
 
 def _answers(data: CtIch, patient: Patient, fold: int, formats: Iterable[_Format]) -> list[Answer]:

@@ -17,7 +17,7 @@ class BackendRecord:
     Attributes:
         name: 'openvino' or 'torch', with its version.
         device: 'cpu', 'cuda' or 'mps'.
-        precision: of the arithmetic that was really used: 'fp32', 'bf16', 'fp16', 'int8', or 'fp32, decoder bf16'.
+        precision: of the arithmetic that was really used: 'fp32', 'bf16', 'fp16', or 'fp32, decoder bf16'.
     """
 
     name: str

@@ -33,7 +33,7 @@ class OpenVinoBackend:
         one_by_one: slices come so, and all threads are at each; else several are under way.
 
     Raises:
-        SettingsError: more threads than there are; bf16 that the processor has not, or of an int8 file.
+        SettingsError: more threads than there are; bf16 that the processor has not.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class OpenVinoBackend:
         self._size = int(weights.record["preprocessing"]["size"])
         self._tells_labels = isinstance(weights.network, LiteUNetSettings)
         if precision == "bf16":
-            _check_bf16(weights)
+            _check_bf16()
         fp32, bf16 = (cpu_properties(hint, threads, 1 if one_by_one else _UNDER_WAY) for hint in ("f32", "bf16"))
-        if precision == "auto" and self._tells_labels and not weights.is_int8 and _computes_bf16():
+        if precision == "auto" and self._tells_labels and _computes_bf16():
             parts = [
                 load_compiled(weights, fp32, available_threads(), "encoder"),
                 load_compiled(weights, bf16, available_threads(), "decoder"),
@@ -55,7 +55,7 @@ class OpenVinoBackend:
         else:
             parts = [load_compiled(weights, bf16 if precision == "bf16" else fp32, available_threads())]
             used = parts[0].get_property("INFERENCE_PRECISION_HINT").get_type_name()
-            used = "int8" if weights.is_int8 and _runs_int8(parts[0]) else _NAMES.get(used, used)
+            used = _NAMES.get(used, used)
         self.record = BackendRecord(f"openvino {ov.__version__.split('-')[0]}", "cpu", used)
         self._lanes = [_Lane(parts) for _ in range(parts[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))]
 
@@ -128,23 +128,13 @@ class _Lane:
                 one.wait()
 
 
-def _check_bf16(weights: WeightsFile) -> None:
-    """An int8 file's other layers stay in fp32: OpenVINO 2026.4 cannot compile some such files in bf16."""
-    if weights.is_int8 or not _computes_bf16():
+def _check_bf16() -> None:
+    if not _computes_bf16():
         raise SettingsError(
-            "precision", found="bf16", needed="float weights, and a processor that computes bf16 (AMX or AVX512-BF16)",
+            "precision", found="bf16", needed="a processor that computes bf16 (AMX or AVX512-BF16)",
             remedy="use --precision auto, which takes what is there",
         )  # fmt: skip
 
 
 def _computes_bf16() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _runs_int8(compiled: Any) -> bool:
-    """Whether this processor computes convolutions in int8: a file of int8 weights can be run in fp32 too."""
-    operations = (one.get_rt_info() for one in compiled.get_runtime_model().get_ops())
-    return any(
-        one["layerType"].astype(str) == "Convolution" and one["runtimePrecision"].astype(str) in ("i8", "u8")
-        for one in operations
-    )

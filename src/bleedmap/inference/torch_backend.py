@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from bleedmap.arrays import FloatArray
-from bleedmap.errors import WeightsError
 from bleedmap.inference.backends import BackendRecord, Prediction, check_threads
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.models.device import require_device
@@ -23,16 +22,10 @@ class TorchBackend:
 
     Raises:
         SettingsError: a device that is not there, or more threads than there are.
-        WeightsError: an int8 file.
     """
 
     def __init__(self, weights: WeightsFile, device: str = "cpu", threads: int | None = None) -> None:
         check_threads(threads)
-        if weights.is_int8:
-            raise WeightsError(
-                weights.path, found="an int8 file", needed="float weights: torch cannot run its int8 arithmetic",
-                remedy="run it with OpenVINO, on the CPU, or give the file that it was made from",
-            )  # fmt: skip
         if threads is not None:
             torch.set_num_threads(threads)
         network, _ = load_onnx(weights.content, weights.path)

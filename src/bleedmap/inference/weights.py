@@ -73,11 +73,6 @@ class WeightsFile:
         """The data that the network learned from, in words."""
         return str(self.record["trained_on"])
 
-    @property
-    def is_int8(self) -> bool:
-        """Whether its weights are int8 (`bleedmap.folds.quantize`), which OpenVINO runs and torch does not."""
-        return "int8" in self.record
-
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing that the network was trained with.

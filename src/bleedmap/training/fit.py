@@ -24,12 +24,9 @@ from bleedmap.training.sampling import Pools, apply, draw_step
 SAVE_EVERY_S = 60.0
 LARGEST_GRADIENT = 5.0  # norm over all parameters
 _REPORT_EVERY = 20  # steps
-_LATER = {
-    "pasted": 0.0,
-    "painted": 0,
-    "paintings": 0,
-    "start_share": 0.0,
-}  # what recipes of the first trainings did not name
+# What recipes of the first trainings did not name; and a setting that is gone, whose every kept network had none.
+_LATER = {"painted": 0, "paintings": 0, "start_share": 0.0}
+_GONE = {"pasted": 0.0}
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -200,7 +197,8 @@ def _continue(state: _State, recipe: Recipe, path: Path) -> None:
 
 def _check_recipe(stored: Checkpoint, recipe: Recipe, path: Path) -> None:
     record = stored.record.get("recipe")
-    if not isinstance(record, dict) or {**_LATER, **record} != json.loads(json.dumps(recipe.to_dict())):
+    wanted = _GONE | json.loads(json.dumps(recipe.to_dict()))
+    if not isinstance(record, dict) or _GONE | _LATER | record != wanted:
         raise OutputError(
             path, found="weights of another recipe", needed="the recipe that this command trains by",
             remedy="give another folder, or remove this one",

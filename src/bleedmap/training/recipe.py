@@ -32,8 +32,6 @@ class Recipe:
         intensity: strength of window shift (8 HU), gain (15 %), noise (6 HU), slow shading (4 HU), blur and sharpening.
         alone: part of the samples whose neighbours are replaced by the slice itself, as for a single picture.
         seed: of everything random.
-        pasted: part of the lesion and phantom samples whose lesion is pasted into a patient's lesion-free slice
-            (`bleedmap.training.pasting`); a phantom slice without one gives way to that slice.
         painted: slices of a batch from bleed-free patients into whose heads blood was drawn
             (`bleedmap.training.painting`); a third of them lie just above or below it.
         paintings: bleeds drawn into each of them.
@@ -58,7 +56,6 @@ class Recipe:
     intensity: float = 1.0
     alone: float = 0.1
     seed: int = 0
-    pasted: float = 0.0
     painted: int = 0
     paintings: int = 0
     start_share: float = 0.0
@@ -73,14 +70,13 @@ class Recipe:
             or (self.phantom and not self.phantoms)
             or (self.painted > 0) != (self.paintings > 0)
             or not 0 <= self.start_share < 1
-            or not 0 <= self.pasted <= 1
         ):
             raise SettingsError(
                 "recipe",
                 found=f"size {self.size}, steps {self.steps}, slices of a batch {counts}, phantoms {self.phantoms}, "
-                f"paintings {self.paintings}, pasted {self.pasted}, start_share {self.start_share}",
+                f"paintings {self.paintings}, start_share {self.start_share}",
                 needed="a size that 32 divides, a step and a slice a batch at least, phantoms and paintings where a "
-                "batch has some, a pasted part of 0 to 1, a start_share from 0 and below 1",
+                "batch has some, a start_share from 0 and below 1",
                 remedy="start from the recipe that docs/model.md names",
             )
 

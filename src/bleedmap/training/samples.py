@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,13 +41,6 @@ class Samples:
     def has_lesion(self) -> BoolArray:
         """(n,) whether the reference marks anything."""
         return np.asarray(self.labels[:, 0] > 0)
-
-    @cached_property
-    def from_top(self) -> AnyArray:
-        """(n,) slices above it in its study."""
-        ends = np.searchsorted(self.study, self.study, side="right") - 1
-        above: AnyArray = ends - np.arange(len(self.study))
-        return above
 
     def of(self, studies: Sequence[int]) -> "Samples":
         """Those of some studies, in the order of all."""

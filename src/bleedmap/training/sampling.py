@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
-from bleedmap.training.pasting import Pasting, draw_pasting, paste
 from bleedmap.training.recipe import Recipe
 from bleedmap.training.samples import Samples
 from bleedmap.window import BRAIN
@@ -64,7 +63,6 @@ class Draw:
         level, gain, noise, blur: (k,) in units of the window; blur above 0, sharpening below.
         shading: (k, 4, 4) in units of the window.
         noise_seed: of the noise itself.
-        pasting: lesions pasted into other heads.
     """
 
     patient_rows: AnyArray
@@ -80,7 +78,6 @@ class Draw:
     blur: DoubleArray
     shading: DoubleArray
     noise_seed: int
-    pasting: Pasting | None
 
 
 def draw_step(recipe: Recipe, pools: Pools, step: int) -> Draw:
@@ -109,21 +106,7 @@ def draw_step(recipe: Recipe, pools: Pools, step: int) -> Draw:
         blur,
         random.uniform(-1, 1, (count, _SHADING_CELLS, _SHADING_CELLS)) * SHADING_HU / window * strength,
         int(random.integers(0, 2**31)),
-        _pasting(random, recipe, pools, lesion, phantom),
     )  # fmt: skip
-
-
-def _pasting(
-    random: np.random.Generator, recipe: Recipe, pools: Pools, lesion: AnyArray, phantom: AnyArray
-) -> Pasting | None:
-    """Drawn last: a recipe without it draws everything else as before."""
-    if not recipe.pasted:
-        return None
-    donors = np.concatenate([np.arange(len(lesion)), len(lesion) + recipe.lesion_free + np.arange(len(phantom))])
-    heights = [pools.patients.from_top[lesion]]
-    if pools.phantoms is not None:
-        heights.append(pools.phantoms.from_top[phantom])
-    return draw_pasting(random, recipe.pasted, donors, np.concatenate(heights), pools.patients)
 
 
 def _affine(random: np.random.Generator, count: int, strength: float) -> DoubleArray:
@@ -156,36 +139,12 @@ def apply(draw: Draw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Tensor, Ten
         torch.cat([torch.from_numpy(one) for one in column]) for column in zip(*parts, strict=True)
     )
     both = torch.cat([slices, masks[:, None]], dim=1).float().div_(255)
-    if draw.pasting is not None and len(draw.pasting.samples):
-        _paste(both, draw, draw.pasting, pools, recipe.neighbours)
     both = torch.cat([_rearranged(both[:, :-1], draw), both[:, -1:]], dim=1)
     affine = torch.from_numpy(draw.affine).float()
     affine[:, :, 0] *= torch.from_numpy(np.where(draw.mirror, -1.0, 1.0)).float()[:, None]
     grid = functional.affine_grid(affine, [len(both), 1, recipe.size, recipe.size], align_corners=False)
     both = functional.grid_sample(both, grid, align_corners=False)
     return _changed(both[:, :-1], draw), functional.avg_pool2d(both[:, -1:], 2), labels
-
-
-def _paste(both: Tensor, draw: Draw, pasting: Pasting, pools: Pools, reach: int) -> None:
-    """In place: `both` (k, channels + 1, side, side) is slices, then their mask."""
-    at = torch.from_numpy(pasting.samples)
-    masks = torch.from_numpy(np.concatenate([_masks_around(one, draw, pools, reach) for one in pasting.samples]))
-    into = torch.from_numpy(pools.patients.slices[pools.patients.neighbours(pasting.into, reach)])
-    turned = torch.from_numpy(pasting.turned)[:, None, None, None]
-    donor, mask = (torch.where(turned, one.flip(3), one) for one in (both[at, :-1], masks.float().div_(255)))
-    slices, lesion, _ = paste(donor, mask, into.float().div_(255))
-    both[at] = torch.cat([slices, lesion[:, None]], dim=1)
-
-
-def _masks_around(sample: int, draw: Draw, pools: Pools, reach: int) -> AnyArray:
-    """(1, channels, side, side) of a sample's slice and its neighbours."""
-    first_phantom = len(draw.patient_rows)
-    pool, row = pools.patients, draw.patient_rows[sample : sample + 1]
-    if sample >= first_phantom:
-        assert pools.phantoms is not None
-        pool, row = pools.phantoms, draw.phantom_rows[sample - first_phantom : sample - first_phantom + 1]
-    masks: AnyArray = pool.masks[pool.neighbours(row, reach)]
-    return masks
 
 
 def _gather(samples: Samples, rows: AnyArray, reach: int) -> tuple[AnyArray, AnyArray, AnyArray]:
