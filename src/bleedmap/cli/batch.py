@@ -1,21 +1,29 @@
 """`bleedmap batch`."""
 
-import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
+from bleedmap.cli.console import (
+    ProgressBar,
+    explain_interrupt,
+    make_table,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+)
 from bleedmap.cli.options import (
     fractional_option,
     inference_precision_option,
     json_option,
     no_dicom_option,
-    progress_bar,
     threshold_option,
     weights_option,
 )
@@ -24,11 +32,10 @@ from bleedmap.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bleedmap.archive.find import Found
     from bleedmap.archive.run import Step
     from bleedmap.inference.backends import Precision
 
-_TABLE_ROWS, _REASONS = 50, 10
+_TABLE_ROWS, _REASONS, _NAME_WIDTH = 50, 10, 40
 _STYLES = {
     "found": "bold red",
     "not found": "green",
@@ -126,103 +133,61 @@ def command(
     company = Company(processes - 1, weights, threshold, precision, threads)
     segmenter = company.load()
     options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite)
-    with _progress(found, quiet=as_json) as report:
-        summary = run_batch(found, out, segmenter, options, report, company)
+    with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
+        summary = run_batch(found, out, segmenter, options, _Report(bar), company)
     if as_json:
-        click.echo(json.dumps(summary | {"out": str(out)}, indent=2, ensure_ascii=False))
+        print_json(summary | {"out": str(out)})
     else:
         _print(summary, out)
     if summary["counts"]["failed"]:
         sys.exit(1)
 
 
-@contextmanager
-def _progress(found: "Found", *, quiet: bool) -> "Iterator[Callable[[Step], None]]":
-    """A bar with the current study's name and the time left; where there is no terminal, a line for each study."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class _Report:
+    """Shows each step of a batch: on the bar, or as a line for each study where there is no terminal."""
 
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield (lambda step: None) if quiet else _lines()
-        return
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=1800) as progress:
-        task = progress.add_task("", total=len(found.sources))
-        started = False
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar, self._begun, self._done_before = bar, time.monotonic(), -1.0
 
-        def report(step: "Step") -> None:
-            nonlocal started
-            if not started:  # what earlier runs did says nothing of the speed
-                progress.reset(task, total=step.of, completed=int(step.done))
-                started = True
-            if step.exit_code:
-                progress.console.print(_lost(step), highlight=False)
-            progress.update(task, completed=step.done, description=_shown(step.name))
-
-        yield report
-
-
-def _lines() -> "Callable[[Step], None]":
-    begun, done_before = time.monotonic(), -1.0
-
-    def report(step: "Step") -> None:
-        nonlocal done_before
-        done_before = step.done if done_before < 0 else done_before
+    def __call__(self, step: "Step") -> None:
+        if self._done_before < 0:  # what earlier runs did says nothing of the speed
+            self._done_before = step.done
         if step.exit_code:
-            click.echo(_lost(step), err=True)
+            self._bar.warn(f"one of the processes ended early, exit code {step.exit_code}; the others take its studies")
+        name = step.name if len(step.name) <= _NAME_WIDTH else f"{step.name[: _NAME_WIDTH - 1]}…"
+        self._bar.report("Studies", step.done, step.of, name)
         if step.row is None:
             return
-        done = step.done - done_before
-        left_s = (time.monotonic() - begun) / done * (step.of - step.done)
+        done = step.done - self._done_before
+        left_s = (time.monotonic() - self._begun) / done * (step.of - step.done)
         volume = "" if step.row.volume_ml is None else f", {step.row.volume_ml:,.2f} mL"
         line = f"{step.done:,.0f}/{step.of:,} {step.name}: {step.row.status}{volume}, {step.row.seconds:,.1f} s"
-        click.echo(f"{line}; {left_s / 60:,.1f} min left", err=True)
-
-    return report
-
-
-def _lost(step: "Step") -> str:
-    return f"one of the processes ended early, exit code {step.exit_code}; the others take its studies"
-
-
-def _shown(name: str) -> str:
-    from rich.markup import escape
-
-    return escape(name if len(name) <= 40 else f"{name[:39]}…")
+        self._bar.log(f"{line}; {left_s / 60:,.1f} min left")
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(highlight=False)
     rows, counts = summary["studies"], summary["counts"]
-    console.print(_table(rows))
+    print_table(_table(rows))
     reasons = [(row, row["error"] or " ".join(row["abstained"])) for row in rows if row["error"] or row["abstained"]]
     for row, why in reasons[:_REASONS]:
-        console.print(f"[yellow]{row['status']}[/] {escape(row['name'])}: {escape(why)}", soft_wrap=True)
+        print_line(f"[yellow]{row['status']}[/] {escape(row['name'])}: {escape(why)}")
     if len(reasons) > _REASONS:
-        console.print(f"and {len(reasons) - _REASONS:,} more, see summary.csv")
+        print_line(f"and {len(reasons) - _REASONS:,} more, see summary.csv")
     for one in summary["passed_by"]:
         more = ", …" if one["count"] > len(one["examples"]) else ""
         said = f"passed by, {one['reason']}: {one['count']:,} ({', '.join(one['examples'])}{more})"
-        console.print(f"[dim]{escape(said)}[/]", soft_wrap=True)
+        print_line(f"[dim]{escape(said)}[/]")
     total = f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}"
     counted = [f"{count:,} {status}" for status, count in counts.items() if count or status != "no verdict"]
-    console.print(f"[bold]{total}[/]: {', '.join(counted)}")
-    console.print(f"Summary: {escape(str(out / 'summary.csv'))}", soft_wrap=True)
-    console.print(summary["research_only"], style="yellow", soft_wrap=True)
+    print_line(f"[bold]{total}[/]: {', '.join(counted)}")
+    print_line(f"Summary: {escape(str(out / 'summary.csv'))}")
+    print_line(summary["research_only"], style="yellow")
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
+def _table(rows: list[dict[str, Any]]) -> Table:
     """Columns of certainty only where a row has it: not all weights say how sure they are."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table, columns = Table(box=None, padding=(0, 2, 0, 0)), _columns(rows)
-    for name in ("Study", "", *columns, "Warnings"):
-        table.add_column(name, justify="left" if name in ("Study", "", "Warnings") else "right")
+    columns = _columns(rows)
+    table = make_table("Study", "", *(f">{name}" for name in columns), "Warnings")
     for row in rows[:_TABLE_ROWS]:
         table.add_row(
             Text(row["name"]),

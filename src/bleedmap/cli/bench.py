@@ -1,6 +1,5 @@
 """`bleedmap bench`."""
 
-import json
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bleedmap.cli.options import json_option, progress_bar, threads_option, weights_option
+from bleedmap.cli.console import print_json, progress_bar
+from bleedmap.cli.options import json_option, threads_option, weights_option
 
 if TYPE_CHECKING:
     from bleedmap.inference.weights import WeightsFile
@@ -111,7 +111,7 @@ def command(
     if out is not None:
         _write(record, out, overwrite)
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        print_json(record)
     else:
         print_tables(record)
 

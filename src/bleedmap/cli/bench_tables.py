@@ -2,21 +2,21 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from bleedmap.cli.console import make_table, print_line, print_table
 
 
 def print_tables(record: dict[str, Any]) -> None:
     """The machine, the parts that were measured, and what was left out, on standard output."""
-    console = Console(highlight=False)
-    console.print(escape(machine_line(record)), soft_wrap=True)
+    print_line(escape(machine_line(record)))
     for part, table in (("network", _network), ("study", _study), ("growth", _growth), ("training", _training)):
         if part in record:
-            console.print()
-            console.print(table(record[part]))
+            print_line()
+            print_table(table(record[part]))
     for name, why in record["left_out"].items():
-        console.print(f"[dim]left out: {escape(name)}: {escape(why)}[/]", soft_wrap=True)
+        print_line(f"[dim]left out: {escape(name)}: {escape(why)}[/]")
 
 
 def machine_line(record: dict[str, Any]) -> str:
@@ -32,10 +32,7 @@ def machine_line(record: dict[str, Any]) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left")
-    return table
+    return make_table(*(f">{name}" if number else name for number, name in enumerate(columns)), title=title)
 
 
 def _network(found: dict[str, Any]) -> Table:
@@ -57,7 +54,6 @@ def _network(found: dict[str, Any]) -> Table:
     )
     if found["batch"] == 1:
         table.caption += " OpenVINO has as many slices under way as in `segment`, the others one."
-    table.caption_justify = "left"
     return table
 
 

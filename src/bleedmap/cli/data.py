@@ -1,12 +1,12 @@
 """`bleedmap data`: download, verify and count CT-ICH."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from bleedmap.cli.options import data_option, json_option, progress_bar
+from bleedmap.cli.console import print_json, progress_bar
+from bleedmap.cli.options import data_option, json_option
 
 _LISTED = 20  # damaged files that are named; the rest is counted
 
@@ -56,7 +56,7 @@ def summary(data: Path | None, as_json: bool) -> None:
             **asdict(counts),
             "oddities": [asdict(oddity) for oddity in oddities],
         }
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
     else:
         print_summary(counts, oddities, dataset.root)
 
@@ -84,7 +84,7 @@ def verify(data: Path | None, as_json: bool) -> None:
     with progress_bar("Verifying") as report:
         result = verify_files(folder, report)
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), **asdict(result)}, indent=2, ensure_ascii=False))
+        print_json({"folder": str(folder), **asdict(result)})
     for state, names in (("missing", result.missing), ("changed", result.changed)):
         for name in names[: 0 if as_json else _LISTED]:
             click.echo(f"{state}  {name}")
@@ -127,7 +127,7 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
     with progress_bar("Downloading") as report:
         result = Download(url or URL, out, connections=connections, progress=report).run()
     if as_json:
-        click.echo(json.dumps({"folder": str(out), **asdict(result)}, indent=2))
+        print_json({"folder": str(out), **asdict(result)})
         return
     size_mb = result.received_bytes / 1e6
     click.echo(f"{out}: {result.fetched:,} files fetched ({size_mb:.1f} MB), {result.kept:,} were there already")

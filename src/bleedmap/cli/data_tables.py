@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bleedmap.cli.console import make_table, print_line, print_table
 from bleedmap.datasets.ct_ich_summary import Spread, Summary
 from bleedmap.datasets.oddities import Oddity
 
@@ -15,20 +15,19 @@ _BAR_CELLS = 24
 
 def print_summary(counts: Summary, oddities: Sequence[Oddity], folder: Path) -> None:
     """Print counts, types and oddities on standard output."""
-    console = Console()
-    console.print(f"[bold]CT-ICH, release {counts.release}[/bold]   {escape(str(folder))}\n")
+    print_line(f"[bold]CT-ICH, release {counts.release}[/bold]   {escape(str(folder))}\n")
     for table in (_facts(counts), _types(counts), _oddities(oddities)):
-        console.print(table)
-        console.print()
+        print_table(table)
+        print_line()
     if counts.patients_ticked_otherwise == 0:
-        console.print(
+        print_line(
             f"The type and fracture ticks of the demographics agree with the slice labels in all "
             f"{counts.patients} patients; only their diagnosis text does not, where listed above."
         )
 
 
 def _facts(counts: Summary) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table = make_table()
     table.add_column(style="bold")
     table.add_column(justify="right", style="cyan")
     table.add_column(overflow="fold")
@@ -56,25 +55,19 @@ def _facts(counts: Summary) -> Table:
 
 
 def _types(counts: Summary) -> Table:
-    table = Table(title="Types", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    table.add_column("Type")
-    table.add_column("")
-    table.add_column("Slices", justify="right", style="cyan")
-    table.add_column("Patients", justify="right", style="cyan")
-    table.add_column("")
+    caption = "A slice or patient with several types counts in each."
+    table = make_table("Type", "", ">Slices", ">Patients", "", title="Types", caption=caption)
+    table.columns[2].style = table.columns[3].style = "cyan"
     most = max(count.slices for count in counts.types)
     for count in counts.types:
         bar = "█" * round(_BAR_CELLS * count.slices / max(most, 1))
         table.add_row(count.name, count.short_name, f"{count.slices:,}", f"{count.patients:,}", f"[red]{bar}[/red]")
-    table.caption = "A slice or patient with several types counts in each."
-    table.caption_justify = "left"
     return table
 
 
 def _oddities(oddities: Sequence[Oddity]) -> Table:
-    table = Table(
-        title=f"Oddities ({len(oddities)})", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
-    )
+    table = make_table(title=f"Oddities ({len(oddities)})")
+    table.show_header = True
     table.add_column("Place", overflow="fold", style="yellow")
     table.add_column("Found", overflow="fold")
     table.add_column("What bleedmap does", max_width=24)

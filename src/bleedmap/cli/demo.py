@@ -1,13 +1,14 @@
 """`bleedmap demo`."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
-from bleedmap.cli.options import json_option, progress_bar, weights_option
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.options import json_option, weights_option
 
 if TYPE_CHECKING:
     from bleedmap.phantom.head import Phantom, PhantomSettings
@@ -84,7 +85,7 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
         record = _record(settings, phantom, result, score)
         write_json(folder / _SUMMARY, record)
     if as_json:
-        click.echo(json.dumps({**record, "out": str(out)}, indent=2))
+        print_json({**record, "out": str(out)})
     else:
         _print(phantom, score, out / _RESULT, files)
 
@@ -125,21 +126,14 @@ def _record(settings: "PhantomSettings", phantom: "Phantom", result: "Result", s
 
 
 def _print(phantom: "Phantom", score: _Score, result: Path, files: dict[str, str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from bleedmap import RESEARCH_ONLY
 
     bleeds = " and ".join(f"an {one.asked.type} of {one.true_volume_ml:.1f} mL" for one in phantom.bleeds)
-    console = Console(highlight=False)
-    console.print(f"[bold]A phantom, not a patient[/]: a synthetic head with {bleeds}.", soft_wrap=True)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", "Found", "True"):
-        table.add_column(name, justify="right" if name else "left")
+    print_line(f"[bold]A phantom, not a patient[/]: a synthetic head with {bleeds}.")
+    table = make_table("", ">Found", ">True")
     table.add_row("Volume, mL", f"{score.found_ml:.1f}", f"{score.true_ml:.1f}")
     table.add_row("Dice", f"{score.dice:.3f}", "")
-    console.print(table)
-    console.print(f"Report: {escape(str(result / files['report']))}", soft_wrap=True)
-    console.print(f"Picture: {escape(str(result / files['overlay']))}", soft_wrap=True)
-    console.print(RESEARCH_ONLY, style="yellow", soft_wrap=True)
+    print_table(table)
+    print_line(f"Report: {escape(str(result / files['report']))}")
+    print_line(f"Picture: {escape(str(result / files['overlay']))}")
+    print_line(RESEARCH_ONLY, style="yellow")

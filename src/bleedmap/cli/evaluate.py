@@ -1,15 +1,16 @@
 """`bleedmap evaluate`."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
 from bleedmap.cli.evaluate_studies import asked_for_studies, studies_options
-from bleedmap.cli.options import data_option, device_option, json_option, precision_option, progress_bar
+from bleedmap.cli.options import data_option, device_option, json_option, precision_option
 from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _measure(
         counts = {name: column.tolist() for name, column in asdict(results.counts).items()}
         per_slice = {"ids": list(results.ids), "highest_probability": results.highest.tolist(), **counts}
         write_json(out, report | {"per_slice": per_slice})
-    click.echo(json.dumps(report, indent=2)) if as_json else _print(report)
+    print_json(report) if as_json else _print(report)
 
 
 def _subject(name: str | None, device: str, precision: str) -> _Subject:
@@ -244,20 +245,15 @@ def _ids(dataset: "CtIch", split: "Split", side: str, slices: str) -> tuple[str,
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     split = report["split"]
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(report['network'])}[/], {split['side']} side, split by {split['kind']}")
-    console.print(
+    print_line(f"[bold]{escape(report['network'])}[/], {split['side']} side, split by {split['kind']}")
+    print_line(
         f"{report['slices']:,} slices ({report['lesion_slices']} with a lesion) of {report['patients']} patients "
         f"({report['lesion_patients']} with a lesion)"
     )
     for title, key, rows in _groups(report):
-        console.print(f"\n[bold]{title}[/]: {report[key]['convention']}", soft_wrap=True)
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        print_line(f"\n[bold]{title}[/]: {report[key]['convention']}")
+        table = make_table()
         table.add_column(min_width=34)
         table.add_column(justify="right")
         table.add_column(min_width=17)
@@ -265,19 +261,19 @@ def _print(report: dict[str, Any]) -> None:
             value, ends = report[key][name], report["intervals"].get(key, {}).get(name)
             shown = "–" if value is None else f"{value:.4f}"
             table.add_row(words, shown, f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "", over)
-        console.print(table)
+        print_table(table)
     if report["patients_also_trained_on"]:
-        console.print(
+        print_line(
             f"\n[bold red]{report['patients_also_trained_on']} of these patients were also trained on[/]: "
             "these figures say little about new patients."
         )
     if report["patients_that_chose_the_epoch"]:
-        console.print(
+        print_line(
             f"\n[bold red]{report['patients_that_chose_the_epoch']} of these patients decided which epoch was kept[/]: "
             "these figures are not of unseen patients."
         )
-    console.print(f"\nIntervals: {report['intervals']['convention']}.", soft_wrap=True)
-    console.print(f"Threshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
+    print_line(f"\nIntervals: {report['intervals']['convention']}.")
+    print_line(f"Threshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
 
 
 def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str, str]]]]:

@@ -1,14 +1,14 @@
 """`bleedmap evaluate --protocol cross-validation`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+from rich.markup import escape
 
-from bleedmap.cli.options import progress_bar
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
 
 if TYPE_CHECKING:
     from bleedmap.evaluation.gallery import Pixels
@@ -56,7 +56,7 @@ def evaluate_protocol(
                 scored, CT_ICH_WORDS, out, pixels=pixels, progress=lambda what, done, of: report(done, of)
             )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(scored.to_dict(), indent=2, ensure_ascii=False))
+        print_json(scored.to_dict())
     else:
         _print(scored, page)
 
@@ -72,30 +72,23 @@ def _pixels(predictions: Path | None, data: Path | None) -> "Pixels | None":
 
 def _print(scored: "ScoredMethods", page: Path | None) -> None:
     """The headline under the measures' keys, a table a method; their titles and conventions stand in the report."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from bleedmap.evaluation.measure_table import HEADLINE
     from bleedmap.evaluation.report_sections import differences
 
-    console = Console(highlight=False)
     for method in scored.methods:
         studies = method.records.studies
         bleeding = sum(bool(one.counts.reference.any()) for one in studies)
-        console.print(f"[bold]{escape(method.name)}[/]: {len(studies)} patients, {bleeding} bleed", soft_wrap=True)
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for head, side in (("measure", "left"), ("value", "right"), ("95 %", "left"), ("target", "left"), ("", "left")):
-            table.add_column(head, justify=side)  # type: ignore[arg-type]
+        print_line(f"[bold]{escape(method.name)}[/]: {len(studies)} patients, {bleeding} bleed")
+        table = make_table("measure", ">value", "95 %", "target", "")
         for score in map(method.scores.score, HEADLINE):
             value = "–" if score.value is None else f"{score.value:.3f}"
             ends = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
             met = {True: "met", False: "[bold red]missed[/]", None: ""}[score.met]
             table.add_row(score.key, value, ends, score.target or "", met)
-        console.print(table)
+        print_table(table)
     compared = differences(scored.comparisons)
     for line in compared.words if compared else ():
-        console.print(escape(line))
-    console.print("Intervals: bootstrap over patients; a share of 0 or 1 has Wilson's.")
+        print_line(escape(line))
+    print_line("Intervals: bootstrap over patients; a share of 0 or 1 has Wilson's.")
     end = f"Report: {page}. " if page else "With -o FOLDER: the whole report. "
-    console.print(f"{escape(end)}Research use only.", soft_wrap=True)
+    print_line(f"{escape(end)}Research use only.")

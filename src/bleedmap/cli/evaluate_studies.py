@@ -1,14 +1,16 @@
 """`bleedmap evaluate --studies`: external validation on a user's own folder of images and reference masks."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from rich.markup import escape
+from rich.table import Table
 
-from bleedmap.cli.options import Verb, progress_bar, weights_option
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.options import Verb, weights_option
 from bleedmap.errors import OutputError
 
 if TYPE_CHECKING:
@@ -146,53 +148,45 @@ def evaluate_studies(flags: StudiesFlags, *, as_json: bool) -> None:
         studies = run_external(found, flags.out, segmenter, options, progress)
     report = write_report(flags.out, found, studies, patients, segmenter, options)
     if as_json:
-        click.echo(json.dumps(report.content | {"out": str(flags.out)}, indent=2, ensure_ascii=False))
+        print_json(report.content | {"out": str(flags.out)})
     else:
         _print(report, flags.out)
 
 
 def _print(report: "ExternalReport", out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console, content = Console(highlight=False), report.content
+    content = report.content
     counts = content["counts"]
     told = "by patients.csv" if content["patients_told"] else "each study taken for one"
-    console.print(f"[bold]{escape(content['weights']['name'])}[/] on {escape(content['folder'])}", soft_wrap=True)
-    console.print(
+    print_line(f"[bold]{escape(content['weights']['name'])}[/] on {escape(content['folder'])}")
+    print_line(
         f"{counts['measured']:,} of {counts['studies_with_reference']:,} studies measured, {counts['patients']:,} "
         f"patients ({told}); {counts['bleeding_studies']:,} studies bleed; {counts['slices']:,} slices, "
         f"{counts['lesion_slices']:,} with a lesion",
-        soft_wrap=True,
     )
     for words in content["understood"]:
-        console.print(escape(words), soft_wrap=True)
+        print_line(escape(words))
     if report.scores is not None:
-        console.print(_measures(report.scores.to_dict()))
+        print_table(_measures(report.scores.to_dict()))
         for group, one in report.scores.volumes.items():
             limits = "" if one.low is None else f", limits of agreement {one.low:,.1f} to {one.high:,.1f} mL"
-            console.print(f"Volume, {group} ({one.studies:,}): bias {one.bias:+,.2f} mL{limits}")
+            print_line(f"Volume, {group} ({one.studies:,}): bias {one.bias:+,.2f} mL{limits}")
     for one in content["left_out"]:
         said = f"left out, {one['reason']}: {one['count']:,} ({', '.join(one['examples'][:2])})"
-        console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
+        print_line(f"[yellow]{escape(said)}[/]")
     for one in content["refused"][:_REFUSALS]:
-        console.print(f"[yellow]refused[/] {escape(one['study'])}: {escape(one['error'])}", soft_wrap=True)
+        print_line(f"[yellow]refused[/] {escape(one['study'])}: {escape(one['error'])}")
     if counts["refused"] > _REFUSALS:
-        console.print(f"and {counts['refused'] - _REFUSALS:,} more refused, see studies.csv")
+        print_line(f"and {counts['refused'] - _REFUSALS:,} more refused, see studies.csv")
     for one in content["notes"]:
-        console.print(f"[dim]{one['count']:,} × {escape(one['reason'])}[/]", soft_wrap=True)
-    console.print(f"The network was trained on: {escape(content['weights']['trained_on'])}", soft_wrap=True)
-    console.print(f"Report: {escape(str(out / 'report.html'))}", soft_wrap=True)
-    console.print(content["research_only"], style="yellow", soft_wrap=True)
+        print_line(f"[dim]{one['count']:,} × {escape(one['reason'])}[/]")
+    print_line(f"The network was trained on: {escape(content['weights']['trained_on'])}")
+    print_line(f"Report: {escape(str(out / 'report.html'))}")
+    print_line(content["research_only"], style="yellow")
 
 
-def _measures(scores: dict[str, Any]) -> Any:
+def _measures(scores: dict[str, Any]) -> Table:
     """The first figures; the report has all."""
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", "of", "value", "95 % interval", "cases"):
-        table.add_column(name, justify="left" if name in ("", "of") else "right")
+    table = make_table("", "of", ">value", ">95 % interval", ">cases")
     by_key = {one["key"]: one for one in scores["measures"]}
     for one in (by_key[key] for key in _FIRST):
         value = "–" if one["value"] is None else f"{one['value']:.3f}"

@@ -1,10 +1,10 @@
 """`bleedmap export`."""
 
-import json
 from pathlib import Path
 
 import click
 
+from bleedmap.cli.console import print_json
 from bleedmap.cli.options import json_option
 
 
@@ -30,7 +30,7 @@ def command(source: Path, out: Path, name: str | None, as_json: bool) -> None:
         raise click.BadParameter(f"'{out}' must end in .onnx", param_hint="--out")
     record = ship(open_run(source), name or out.stem, out)
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        print_json(record)
     else:
         size, epoch, sha256 = record["bytes"] / 1e6, record["epoch"], record["sha256"]
         click.echo(f"{out}: {size:.1f} MB, epoch {epoch}, SHA-256 {sha256}")

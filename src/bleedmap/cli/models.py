@@ -1,10 +1,11 @@
 """`bleedmap models`."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
+from bleedmap.cli.console import make_table, print_json, print_line, print_table
 from bleedmap.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def command(as_json: bool) -> None:
     networks = [_network(name, settings) for name, settings in NETWORKS.items()]
     weights = [_weights(one) for one in installed()]
     if as_json:
-        click.echo(json.dumps({"networks": networks, "weights": weights}, indent=2, ensure_ascii=False))
+        print_json({"networks": networks, "weights": weights})
     else:
         _print(networks, weights)
 
@@ -76,28 +77,20 @@ def _weights(one: "InstalledWeights") -> dict[str, Any]:
 
 
 def _print(networks: list[dict[str, Any]], weights: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    table = Table(title="Networks", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    for column in ("Name", "Parameters", "Layers", "Source"):
-        table.add_column(column, justify="right" if column == "Parameters" else "left")
+    table = make_table("Name", ">Parameters", "Layers", "Source", title="Networks")
     for one in networks:
         table.add_row(one["name"], f"{one['parameters']:,}", one["layers"], one["source"])
-    console.print(table)
-    console.print("\n[bold]Installed weights[/]")
+    print_table(table)
+    print_line("\n[bold]Installed weights[/]")
     if not weights:
-        console.print("none; give an .onnx file that `bleedmap export` wrote with --weights")
+        print_line("none; give an .onnx file that `bleedmap export` wrote with --weights")
     for one in weights:
         colour = "green" if one["state"] == "ok" else "bold red"
         default = ", the default" if one["default"] else ""
-        console.print(
+        print_line(
             f"{escape(one['name'])}{default}: [{colour}]{one['state']}[/], {one['bytes'] / 1e6:.1f} MB, "
-            f"SHA-256 {one['sha256'][:16]}…",
-            soft_wrap=True,
+            f"SHA-256 {one['sha256'][:16]}…"
         )
         for words in (one["description"], one["licence"], one["attribution"]):
             if words:
-                console.print(f"  {escape(words)}", soft_wrap=True)
+                print_line(f"  {escape(words)}")

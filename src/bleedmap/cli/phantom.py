@@ -1,6 +1,5 @@
 """`bleedmap phantom`."""
 
-import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import click
+from rich.markup import escape
 
+from bleedmap.cli.console import make_table, print_json, print_line, print_table
 from bleedmap.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def command(
     phantom = _scanned(settings, form)
     _write(phantom, settings, form, out, mask, overwrite)
     if as_json:
-        click.echo(json.dumps(_record(settings, phantom, form, out, mask), indent=2))
+        print_json(_record(settings, phantom, form, out, mask))
     else:
         _print(settings, phantom, [path for path in (out, mask) if path is not None])
 
@@ -243,24 +244,14 @@ def _record(
 
 
 def _print(settings: "PhantomSettings", phantom: "Phantom | PhantomScan", written: list[Path]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
-    table = Table(title=f"Phantom, seed {settings.seed}", title_justify="left", title_style="bold",
-                  box=None, padding=(0, 2, 0, 0))  # fmt: skip
-    for name in ("Bleed", "Side"):
-        table.add_column(name)
-    for name in ("HU", "Asked, mL", "True, mL"):
-        table.add_column(name, justify="right")
+    table = make_table("Bleed", "Side", ">HU", ">Asked, mL", ">True, mL", title=f"Phantom, seed {settings.seed}")
     for one in phantom.bleeds:
         table.add_row(
             one.asked.type, one.asked.side, f"{one.hu:.0f}", f"{one.asked.volume_ml:.1f}", f"{one.true_volume_ml:.1f}"
         )
     if phantom.bleeds:
-        console.print(table)
+        print_table(table)
     else:
-        console.print(f"Phantom, seed {settings.seed}: a head without a bleed.", highlight=False)
+        print_line(f"Phantom, seed {settings.seed}: a head without a bleed.")
     for path in written:
-        console.print(f"Written: {escape(str(path))}", soft_wrap=True, highlight=False)
+        print_line(f"Written: {escape(str(path))}")

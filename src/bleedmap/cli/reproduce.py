@@ -1,10 +1,10 @@
 """`bleedmap reproduce`."""
 
-import json
 from typing import Any
 
 import click
 
+from bleedmap.cli.console import make_table, print_json, print_line, print_table
 from bleedmap.cli.options import json_option
 from bleedmap.cli.reproduce_folds import ablations, strangers
 from bleedmap.cli.reproduce_folds import command as folds
@@ -57,22 +57,19 @@ def conventions(as_json: bool) -> None:
         allowed = len(TABLE_1) - len(forbidden)
         found.append({"convention": one.text, "cells": len(TABLE_1), "allows": allowed, "forbids": pairs})
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         _print(found)
 
 
 def _print(found: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    table = Table(box=None, padding=(0, 2, 1, 0))
+    table = make_table()
+    table.show_header, table.padding = True, (0, 2, 1, 0)
     table.add_column("Scored by", ratio=1)
     table.add_column("Allows", justify="right", no_wrap=True)
     table.add_column("A cell that it forbids (Dice, IoU)", no_wrap=True)
     for one in sorted(found, key=lambda one: -one["allows"]):
         example = f"{one['forbids'][-1]['dice']:.2f}, {one['forbids'][-1]['mean_iou']:.2f}" if one["forbids"] else ""
         table.add_row(one["convention"], f"{one['allows']} of {one['cells']}", example)
-    console.print(table)
-    console.print("By slice: the thesis' test slices are of patients that were trained on. Rounding is granted.")
+    print_table(table)
+    print_line("By slice: the thesis' test slices are of patients that were trained on. Rounding is granted.")

@@ -1,22 +1,17 @@
 """`bleedmap reproduce folds`, `ablations` and `strangers`: our own recipe and network."""
 
-import json
-import math
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bleedmap.cli.console import ProgressBar, explain_interrupt, make_table, print_json, print_table
 from bleedmap.cli.options import data_option, device_option, json_option, precision_option
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from bleedmap.datasets.ct_ich import CtIch
     from bleedmap.datasets.folds import ProtocolFolds
-    from bleedmap.folds.run import Experiment, Report
+    from bleedmap.folds.run import Experiment
 
 ALL = "all"
 _LINE_EVERY_S = 30.0
@@ -78,14 +73,11 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     keep_memory()
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     dataset, folds = open_with_folds(data)
-    with _Progress() as report:
-        first = Experiment(dataset, folds, out, machine, report=report)
+    with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
+        first = Experiment(dataset, folds, out, machine, report=bar.report)
         experiment = {"first": first, "painted": painted(first), "mixed": mixed(first)}[recipe]
-        try:
+        with explain_interrupt("give the same command again to continue"):
             _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
-        except KeyboardInterrupt:
-            click.echo("stopped; the same command goes on from here", err=True)
-            sys.exit(130)  # 128 + SIGINT
 
 
 def _run(wanted: tuple[str, ...], experiment: "Experiment") -> None:
@@ -98,41 +90,6 @@ def _run(wanted: tuple[str, ...], experiment: "Experiment") -> None:
         click.echo(f"{experiment.record_file}: all folds")
     if ALL in wanted:
         click.echo(f"{run_all(experiment)}: trained on all patients")
-
-
-class _Progress:
-    """One bar after the other on standard error; where there is no terminal, a line at most every half minute."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self.plain = not console.is_terminal
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}"), console=console, disable=self.plain,
-        )  # fmt: skip
-        self.task: TaskID | None = None
-        self.what, self.said = "", -math.inf
-
-    def __enter__(self) -> "Report":
-        self.progress.start()
-        return self.report
-
-    def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
-
-    def report(self, what: str, done: int, of: int, words: str) -> None:
-        """Show how far `what` has come."""
-        if what != self.what:
-            self.what, self.said = what, -math.inf
-            self.task = self.progress.add_task(what, total=of, words=words)
-        assert self.task is not None
-        self.progress.update(self.task, completed=done, total=of, words=words)
-        if self.plain and time.monotonic() - self.said >= _LINE_EVERY_S:
-            click.echo(f"{what} {done}/{of}  {words}", err=True)
-            self.said = time.monotonic()
 
 
 @click.command(short_help="What each part of our recipe is worth, on inner patients.")
@@ -164,23 +121,18 @@ def ablations(
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}", param_hint="--only")
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     dataset, folds = open_with_folds(data)
-    with _Progress() as report:
-        experiment = Experiment(dataset, folds, out, machine, report=report)
+    with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
+        experiment = Experiment(dataset, folds, out, machine, report=bar.report)
         found = [run_variant(experiment, one) for one in VARIANTS if one.name in (wanted or names)]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for head in ("training", "steps", "volume Dice", "slice AUC", "their mean"):
-        table.add_column(head, justify="left" if head == "training" else "right")
+    table = make_table("training", ">steps", ">volume Dice", ">slice AUC", ">their mean")
     for one in found:
         table.add_row(
             one["words"], f"{one['steps']:,}", *(f"{one[key]:.3f}" for key in ("volume_dice", "slice_auc", "mean"))
         )
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 @click.command(short_help="Does the program notice images unlike those that it was trained on?")
@@ -207,15 +159,12 @@ def strangers(out: Path, data: Path | None, as_json: bool) -> None:
     from bleedmap.training.device import choose_machine
 
     dataset, folds = open_with_folds(data)
-    with _Progress() as report:
-        found = put_to(Experiment(dataset, folds, out, choose_machine("cpu"), report=report))
+    with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
+        found = put_to(Experiment(dataset, folds, out, choose_machine("cpu"), report=bar.report))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("what was done", "studies", "called unlike", "median distance", box=None, padding=(0, 2, 0, 0))
+    table = make_table("what was done", ">studies", ">called unlike", ">median distance")
     for one in found:
         table.add_row(one["change"], str(one["studies"]), str(one["called_unlike"]), f"{one['median_distance']:.2f}")
-    Console(highlight=False).print(table)
+    print_table(table)

@@ -1,12 +1,13 @@
 """`bleedmap reproduce precisions`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 
-from bleedmap.cli.options import data_option, json_option, progress_bar
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.options import data_option, json_option
 
 FOLDS = ("1", "2", "3", "4", "5")
 _ROWS = (  # words, key, how it is printed
@@ -61,31 +62,24 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
             found.append(compare_fold(dataset, folds, out, number, progress, patients))
     told = summarise(found)
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        print_json(told)
     else:
         _print(told)
 
 
 def _print(told: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console(highlight=False)
     forms = told["formats"]
-    table = Table("", *(one["format"] for one in forms), box=None, padding=(0, 2, 0, 0))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = make_table("", *(f">{one['format']}" for one in forms))
     for words, key, form in _ROWS:
         table.add_row(words, *("–" if one[key] is None else form.format(one[key]) for one in forms))
     table.add_row("verdicts changed", *(str(len(one["verdicts_changed"])) for one in forms))
     table.add_row("could be a default", *("passes" if one["passes"] else "fails" for one in forms))
-    console.print(table)
+    print_table(table)
     folds = ", ".join(map(str, told["folds"]))
-    console.print(f"Folds {folds}: {told['patients']} test patients, {told['bleeding']} bleeding.")
+    print_line(f"Folds {folds}: {told['patients']} test patients, {told['bleeding']} bleeding.")
     for one in told["formats"]:
         if one["verdicts_changed"]:
             names = ", ".join(f"{patient:03d}" for patient in one["verdicts_changed"])
-            console.print(f"{one['format']}: other verdicts than in fp32: patients {names}")
+            print_line(f"{one['format']}: other verdicts than in fp32: patients {names}")
     for name, why in told["left_out"].items():
-        console.print(f"left out: {escape(name)}: {escape(why)}")
+        print_line(f"left out: {escape(name)}: {escape(why)}")

@@ -1,10 +1,10 @@
 """`bleedmap reproduce speed`."""
 
-import json
 from typing import Any
 
 import click
 
+from bleedmap.cli.console import print_json
 from bleedmap.cli.options import device_option, json_option, precision_option
 from bleedmap.models.networks import NETWORKS
 
@@ -49,7 +49,7 @@ def command(
     settings = {"network": network, "width": width, "size": size, "batch_size": batch_size, "slices": slices,
                 "plain_workers": workers}  # fmt: skip
     found = {"machine": machine.describe(), **settings, **found}
-    click.echo(json.dumps(found, indent=2) if as_json else _told(found))
+    print_json(found) if as_json else click.echo(_told(found))
 
 
 def _told(found: dict[str, Any]) -> str:

@@ -1,8 +1,6 @@
 """`bleedmap reproduce thesis`."""
 
-import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bleedmap.cli.options import data_option, device_option, json_option, precision_option, progress_bar
+from bleedmap.cli.console import (
+    ProgressBar,
+    explain_interrupt,
+    make_table,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+)
+from bleedmap.cli.options import data_option, device_option, json_option, precision_option
 
 if TYPE_CHECKING:
     from bleedmap_thesis.plan import Cell, Scale
@@ -100,25 +107,19 @@ def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, p
     if machine.processes > 1:
         raise click.UsageError("torchrun is for `bleedmap train`; here start the command several times instead.")
     experiment = Experiment(out, open_ct_ich(data_root(data)), machine)
-    try:
+    with explain_interrupt("give the same command again to continue"):
         _run_cells(experiment, open_cells, len(planned))
-    except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on where it stood", err=True)
-        sys.exit(130)  # 128 + SIGINT
 
 
 def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: int) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from bleedmap_thesis.runner import claimed
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console, done = Console(stderr=True), total - len(open_cells)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        whole = progress.add_task("cells", total=total, completed=done)
-        inner = progress.add_task("", total=None)
-        waiting = list(open_cells)
+    done, waiting = total - len(open_cells), list(open_cells)
+    with ProgressBar() as bar:
+
+        def show(what: str, at: int, of: int) -> None:
+            bar.report(f"cell {done + 1} of {total}: {what}", at, of)
+
         while waiting:
             elsewhere = []
             for cell in waiting:
@@ -126,15 +127,11 @@ def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: in
                     if not free:
                         elsewhere.append(cell)
                         continue
-                    result = experiment.run(
-                        cell, lambda what, at, of: progress.update(inner, description=what, completed=at, total=of)
-                    )
+                    result = experiment.run(cell, show)
                 done += 1
-                progress.update(whole, completed=done)
-                if not console.is_terminal:
-                    click.echo(f"{done}/{total} {cell.key} {result.made['seconds']:.0f} s", err=True)
+                bar.log(f"{done}/{total} {cell.key} {result.made['seconds']:.0f} s")
             if elsewhere:
-                click.echo(f"waiting for another command: {', '.join(cell.key for cell in elsewhere)}", err=True)
+                bar.warn(f"waiting for another command: {', '.join(cell.key for cell in elsewhere)}")
                 time.sleep(LOOK_AGAIN_S)
             waiting = elsewhere
 
@@ -144,27 +141,21 @@ def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool)
 
     state = {cell.key: state_of(out, cell) for cell in planned}
     if as_json:
-        click.echo(json.dumps({"scale": scale.name, "cells": state}, indent=2))
+        print_json({"scale": scale.name, "cells": state})
         return
     _print_status(scale, planned, state)
 
 
 def _print_status(scale: "Scale", planned: "Sequence[Cell]", state: dict[str, str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("Part", "Cells", "Split", *(state.capitalize() for state in STATES)):
-        table.add_column(name, justify="right" if name.lower() in STATES else "left")
+    table = make_table("Part", "Cells", "Split", *(f">{state.capitalize()}" for state in STATES))
     groups: dict[tuple[str, str, str], Counter[str]] = {}
     for cell in planned:
         groups.setdefault((cell.part, _group(cell), cell.kind), Counter())[state[cell.key]] += 1
     for (part, label, kind), counts in groups.items():
         table.add_row(part, label, f"by {kind}", *(str(counts[name] or "") for name in STATES))
-    console = Console(highlight=False)
-    console.print(f"Scale {scale.name}: {scale.text}.")
-    console.print(table)
-    console.print(f"{sum(value == 'done' for value in state.values())} of {len(state)} cells are done.")
+    print_line(f"Scale {scale.name}: {scale.text}.")
+    print_table(table)
+    print_line(f"{sum(value == 'done' for value in state.values())} of {len(state)} cells are done.")
 
 
 def _group(cell: "Cell") -> str:

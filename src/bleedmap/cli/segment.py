@@ -1,6 +1,5 @@
 """`bleedmap segment`."""
 
-import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bleedmap.cli.console import print_json, progress_bar
 from bleedmap.cli.options import (
     fractional_option,
     inference_precision_option,
     json_option,
     no_dicom_option,
-    progress_bar,
     threads_option,
     threshold_option,
     weights_option,
@@ -131,7 +130,7 @@ def command(
         _refuse_flags(of_studies, "pictures", "a study (DICOM or NIfTI)")
         summary = _pictures(found, window, network, out, overwrite, as_json)
     if as_json:
-        click.echo(json.dumps(summary | {"out": str(out)}, indent=2, ensure_ascii=False))
+        print_json(summary | {"out": str(out)})
     else:
         print_summary(summary, out)
 

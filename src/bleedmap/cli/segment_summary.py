@@ -4,11 +4,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bleedmap.cli.console import make_table, print_line, print_table
 from bleedmap.study.words import chance, interval
 
 _TABLE_ROWS = 20
@@ -23,50 +23,49 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
         summary: as `summary.json` holds it, of a study or of pictures.
         out: the folder of results.
     """
-    console = Console(highlight=False)
-    _print_found(console, summary)
+    _print_found(summary)
     for one in summary.get("checks", []):
         if one["verdict"] in ("warning", "refusal"):
             verdict = f"{one['verdict']}{', overruled' if one['overruled'] else ''}"
             said = f"{one['name']}: {one['found']} (passes: {one['limit']}). {one['meaning']}"
-            console.print(f"[yellow]{verdict}:[/] {escape(said)}", soft_wrap=True)
+            print_line(f"[yellow]{verdict}:[/] {escape(said)}")
     for note in summary["notes"]:
-        console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+        print_line(f"[yellow]note:[/] {escape(note)}")
     by_reason = sorted(summary.get("ignored", []), key=lambda one: str(one["reason"]))
     for reason, group in groupby(by_reason, key=lambda one: str(one["reason"])):
         names = [Path(one["file"]).name for one in group]
         more = f" and {len(names) - _NAMES_SHOWN} more, see {_SUMMARY}" if len(names) > _NAMES_SHOWN else ""
-        console.print(f"ignored, {reason}: {escape(', '.join(names[:_NAMES_SHOWN]))}{more}", soft_wrap=True)
+        print_line(f"ignored, {reason}: {escape(', '.join(names[:_NAMES_SHOWN]))}{more}")
     backend = summary["backend"]
     network = f"{summary['weights']['name']} on {backend['name']}, {backend['device']}, {backend['precision']}"
     shown = out / summary["files"]["report"] if "files" in summary else out
-    console.print(f"Results: {escape(str(shown))} [dim]({escape(network)})[/]", soft_wrap=True)
-    console.print(summary["research_only"], style="yellow", soft_wrap=True)
+    print_line(f"Results: {escape(str(shown))} [dim]({escape(network)})[/]")
+    print_line(summary["research_only"], style="yellow")
 
 
-def _print_found(console: Console, summary: dict[str, Any]) -> None:
+def _print_found(summary: dict[str, Any]) -> None:
     volume_ml, marked, count = summary["volume_ml"], len(summary["slices_with_lesion"]), summary["slice_count"]
     slices, certainty = "1 slice" if count == 1 else f"{count:,} slices", summary["certainty"]
     if certainty is not None and certainty["abstained"]:
-        console.print("[bold yellow]No verdict[/]: what follows is not to be relied on.")
+        print_line("[bold yellow]No verdict[/]: what follows is not to be relied on.")
         for reason in certainty["abstained"]:
-            console.print(f"[yellow]no verdict:[/] {escape(reason)}", soft_wrap=True)
+            print_line(f"[yellow]no verdict:[/] {escape(reason)}")
     if summary["hemorrhage_found"]:
         size = f"{summary['lesion_pixels']:,} pixels" if volume_ml is None else f"{volume_ml:,.2f} mL"
         found = "Hemorrhage found" if certainty is None else "Bleed marked"
-        console.print(f"[bold red]{found}[/]: {size} in {marked} of {slices}")
+        print_line(f"[bold red]{found}[/]: {size} in {marked} of {slices}")
     else:
         found, what = ("hemorrhage found", "probability") if certainty is None else ("bleed marked", "pixel")
-        console.print(
+        print_line(
             f"[bold]No {found}[/] in {slices} "
             f"(highest {what} {summary['highest_probability']:.2f}, threshold {summary['threshold']:g})"
         )
     if certainty is not None:
-        console.print(_certainty_line(certainty), soft_wrap=True)
+        print_line(_certainty_line(certainty))
     if summary["hemorrhage_found"]:
-        console.print(_lesion_table(summary))
+        print_table(_lesion_table(summary))
         if volume_ml is None:
-            console.print(f"No volume in mL: {summary['volume_note']}.")
+            print_line(f"No volume in mL: {summary['volume_note']}.")
 
 
 def _certainty_line(certainty: dict[str, Any]) -> str:
@@ -81,12 +80,10 @@ def _certainty_line(certainty: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def _lesion_table(summary: dict[str, Any]) -> Any:
+def _lesion_table(summary: dict[str, Any]) -> Table:
     """The largest lesions; slices by name for pictures, by number in a volume."""
     lesions, in_ml = summary["lesions"], summary["volume_ml"] is not None
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("Lesion", "Slice", "Pixels", *(["mL"] if in_ml else []), "Highest probability"):
-        table.add_column(name, justify="left" if name == "Slice" else "right")
+    table = make_table(">Lesion", "Slice", ">Pixels", *([">mL"] if in_ml else []), ">Highest probability")
     for lesion in lesions[:_TABLE_ROWS]:
         first, last = lesion["first_slice"], lesion["last_slice"]
         place = f"{first}" if first == last else f"{first}–{last}"

@@ -1,12 +1,13 @@
 """`bleedmap split`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
+from bleedmap.cli.console import make_table, print_json, print_line, print_table
 from bleedmap.cli.options import data_option, json_option
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(
             for split in splits:
                 split.write(folder / f"fold-{split.fold}.json")
     if as_json:
-        click.echo(json.dumps({"out": str(out), "splits": [_described(dataset, split) for split in splits]}, indent=2))
+        print_json({"out": str(out), "splits": [_described(dataset, split) for split in splits]})
     else:
         _print(dataset, splits, out)
 
@@ -109,19 +110,13 @@ def _described(data: "CtIch", split: "Split") -> dict[str, Any]:
 
 
 def _print(data: "CtIch", splits: "Sequence[Split]", out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES
     from bleedmap.datasets.splits import SIDES
 
     title = f"By {splits[0].kind}, {'balanced' if splits[0].balanced else 'all slices'}, seed {splits[0].seed}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    if splits[0].folds:
-        table.add_column("Fold")
-    table.add_column("Side")
-    for name in ("Patients", "bleeding", "Slices", "lesion", *(SHORT_NAMES[name] for name in TYPES)):
-        table.add_column(name, justify="right")
+    numbers = ("Patients", "bleeding", "Slices", "lesion", *(SHORT_NAMES[name] for name in TYPES))
+    fold_head = ["Fold"] if splits[0].folds else []
+    table = make_table(*fold_head, "Side", *(f">{name}" for name in numbers), title=title)
     for split in splits:
         counted = _described(data, split)
         for side in SIDES:
@@ -129,8 +124,7 @@ def _print(data: "CtIch", splits: "Sequence[Split]", out: Path) -> None:
             types = [sum(name in record.types for record in records) for name in TYPES]
             fold = [str(split.fold) if side == SIDES[0] else ""] if split.folds else []
             table.add_row(*fold, side, *(f"{number:,}" for number in [*counted[side].values(), *types]))
-    console = Console()
-    console.print(table)
+    print_table(table)
     if splits[0].kind == "slice":
-        console.print("Slices of one patient are on several sides: scores on this split flatter.", style="yellow")
-    console.print(f"Written: {out}", soft_wrap=True, highlight=False)
+        print_line("Slices of one patient are on several sides: scores on this split flatter.", style="yellow")
+    print_line(f"Written: {escape(str(out))}")

@@ -1,17 +1,16 @@
 """`bleedmap train`."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bleedmap.cli.console import ProgressBar, explain_interrupt, progress_bar
 from bleedmap.cli.options import (
     data_option,
     device_option,
     precision_option,
-    progress_bar,
     settings_options,
 )
 from bleedmap.training.config import PRESETS, TrainConfig
@@ -93,11 +92,11 @@ def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine:
         counts = f"{len(sides[0].ids):,} training and {len(sides[1].ids):,} validation slices"
         click.echo(f"{config.network}, {counts}, split by {run.split().kind}, {machine.describe()}", err=True)
     try:
-        with _TrainingBar(config, quiet=not leads) as bar:
+        with (
+            explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
+            _TrainingBar(config, quiet=not leads) as bar,
+        ):
             train(run, config, *sides, machine, bar.report)
-    except KeyboardInterrupt:
-        click.echo(f"stopped; continue with: bleedmap train --resume {run.folder}", err=True)
-        sys.exit(130)  # 128 + SIGINT
     except OSError as error:  # a full disk, met by TensorBoard
         raise output_error(run.folder, error) from error
     if leads and (entries := run.metrics()):
@@ -120,38 +119,28 @@ def _sides(config: TrainConfig, split: "Split", dataset: "CtIch", *, quiet: bool
 
 
 class _TrainingBar:
-    """Epochs on a bar with time left, the last metrics beside it; a plain line an epoch where there is no terminal."""
+    """Epochs on a bar, the last metrics behind it; where standard error is no terminal, a line for each epoch."""
 
     def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self.plain = not sys.stderr.isatty()
-        self.epochs = config.epochs
-        self.quiet = quiet
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.total:.0f}"), BarColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[last]}"),
-            console=Console(stderr=True), disable=quiet or self.plain,
-        )  # fmt: skip
-        self.task = self.progress.add_task("", total=config.epochs, epoch=0, last="")
-        self.steps = 0
+        self.epochs, self.steps, self.last = config.epochs, 0, ""
+        self.bar = ProgressBar(quiet=quiet)
 
     def __enter__(self) -> "_TrainingBar":
-        self.progress.start()
+        self.bar.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.progress.stop()
+        self.bar.__exit__(*exception)
 
     def report(self, epoch: int, step: int, entry: dict[str, Any]) -> None:
-        if not entry:
+        """Show an epoch's steps; `entry` holds its metrics once it has ended."""
+        done = float(epoch)
+        if entry:
+            self.last = f"loss {entry['loss']:.3f}"
+            if "validation_dice" in entry:
+                self.last += f"  validation Dice {entry['validation_dice']:.3f}"
+            self.bar.log(f"epoch {epoch}/{self.epochs}  {self.last}  {entry['seconds']:.1f} s")
+        else:
             self.steps = max(self.steps, step)
-            self.progress.update(self.task, completed=epoch - 1 + step / (self.steps + 1), epoch=epoch)
-            return
-        last = f"loss {entry['loss']:.3f}"
-        if "validation_dice" in entry:
-            last += f"  validation Dice {entry['validation_dice']:.3f}"
-        self.progress.update(self.task, completed=epoch, epoch=epoch, last=last)
-        if self.plain and not self.quiet:
-            click.echo(f"epoch {epoch}/{self.epochs}  {last}  {entry['seconds']:.1f} s", err=True)
+            done += step / (self.steps + 1) - 1
+        self.bar.report("epochs", done, self.epochs, self.last)
