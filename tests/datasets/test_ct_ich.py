@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, data_root, open_ct_ich
-from bleedmap.datasets.ct_ich_records import Patient, SliceRecord
-from bleedmap.datasets.ct_ich_summary import Summary, summarise
-from bleedmap.datasets.oddities import diagnosis_disagreement, find_oddities
+from bleedmap.datasets.ct_ich_summary import Summary, diagnosis_disagreement, find_oddities, summarise
+from bleedmap.datasets.ct_ich_tables import Patient, SliceRecord
 from bleedmap.errors import DataError, InputError
 
 LABELS = "hemorrhage_diagnosis.csv"

@@ -42,8 +42,7 @@ def summary(data: Path | None, as_json: bool) -> None:
     """
     from bleedmap.cli.data_tables import print_summary
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.datasets.ct_ich_summary import summarise
-    from bleedmap.datasets.oddities import find_oddities
+    from bleedmap.datasets.ct_ich_summary import find_oddities, summarise
 
     dataset = open_ct_ich(data_root(data))
     with progress_bar("Reading masks") as report:
@@ -73,13 +72,13 @@ def verify(data: Path | None, as_json: bool) -> None:
     \b
     bleedmap data verify --data ct-ich
     """
-    from bleedmap.datasets.checksums import NAMES
-    from bleedmap.datasets.checksums import verify as verify_files
     from bleedmap.datasets.ct_ich import data_root, locate
+    from bleedmap.datasets.download import SUMS_NAMES
+    from bleedmap.datasets.download import verify as verify_files
     from bleedmap.errors import DataError
 
     folder = data_root(data)
-    if not any((folder / name).is_file() for name in NAMES):
+    if not any((folder / name).is_file() for name in SUMS_NAMES):
         folder = locate(folder)
     with progress_bar("Verifying") as report:
         result = verify_files(folder, report)
@@ -122,10 +121,11 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
     The data are by Hssayeni et al., under Creative Commons Attribution 4.0: name the authors where you use them.
     Where the publisher asks for a login, download by hand and give the folder with --data.
     """
-    from bleedmap.datasets.download import URL, Download
+    from bleedmap.datasets.download import URL
+    from bleedmap.datasets.download import download as fetch_files
 
     with progress_bar("Downloading") as report:
-        result = Download(url or URL, out, connections=connections, progress=report).run()
+        result = fetch_files(out, url or URL, connections=connections, progress=report)
     if as_json:
         print_json({"folder": str(out), **asdict(result)})
         return

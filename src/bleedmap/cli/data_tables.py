@@ -7,8 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bleedmap.cli.console import make_table, print_line, print_table
-from bleedmap.datasets.ct_ich_summary import Spread, Summary
-from bleedmap.datasets.oddities import Oddity
+from bleedmap.datasets.ct_ich_summary import Oddity, Spread, Summary
 
 _BAR_CELLS = 24
 

@@ -16,7 +16,7 @@ from bleedmap.errors import SettingsError
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
     from bleedmap.datasets.ct_ich import CtIch
-    from bleedmap.datasets.split_file import Split
+    from bleedmap.datasets.splits import Split
     from bleedmap.preprocess import Preprocessing
 
 

@@ -11,7 +11,7 @@ from bleedmap.models.networks import NETWORKS
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch, SliceRecord
-    from bleedmap.datasets.split_file import Split
+    from bleedmap.datasets.splits import Split
     from bleedmap.figures.curves import TrainingCurve
     from bleedmap.figures.prediction import PredictedSlice
     from bleedmap.inference.weights import WeightsFile
@@ -255,7 +255,7 @@ def _curve(folder: Path) -> "TrainingCurve":
 
 def _split(dataset: "CtIch", weights: "WeightsFile", given: Path | None) -> "Split | None":
     """The split that was given, held to the data; else the weights' own, where the data are of its release."""
-    from bleedmap.datasets.split_file import read_split
+    from bleedmap.datasets.splits import read_split
 
     if given is not None:
         split = read_split(given)
@@ -279,7 +279,7 @@ def _unseen(dataset: "CtIch", weights: "WeightsFile", split: "Split | None") -> 
 
 def _side(record: "SliceRecord", split: "Split") -> str | None:
     """The side that a slice stands on; in a split by patient, with all slices of its patient."""
-    from bleedmap.datasets.split_file import SIDES
+    from bleedmap.datasets.splits import SIDES
 
     if split.kind == "patient":
         return next((side for side in SIDES if _patient(record) in split.patients(side)), None)

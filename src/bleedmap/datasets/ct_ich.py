@@ -12,8 +12,7 @@ from bleedmap.arrays import BoolArray, ByteArray, FloatArray
 from bleedmap.datasets import ct_ich_jpeg, ct_ich_nifti
 from bleedmap.datasets.ct_ich_jpeg import JpegRelease
 from bleedmap.datasets.ct_ich_nifti import NiftiRelease
-from bleedmap.datasets.ct_ich_records import SHORT_NAMES, TYPES, Patient, SliceRecord
-from bleedmap.datasets.ct_ich_tables import Demographics, read_demographics
+from bleedmap.datasets.ct_ich_tables import SHORT_NAMES, TYPES, Demographics, Patient, SliceRecord, read_demographics
 from bleedmap.errors import DataError, InputError
 
 __all__ = ["SHORT_NAMES", "TYPES", "CtIch", "Patient", "SliceRecord", "data_root", "locate", "open_ct_ich"]

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
-from bleedmap.datasets.ct_ich_records import SliceRecord
-from bleedmap.datasets.ct_ich_tables import SliceLabels, read_labels
+from bleedmap.datasets.ct_ich_tables import SliceLabels, SliceRecord, read_labels
 from bleedmap.errors import DataError
 from bleedmap.io.images import read_grey, read_mask
 from bleedmap.window import BRAIN

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
-from bleedmap.datasets.ct_ich_records import SliceRecord
-from bleedmap.datasets.ct_ich_tables import SliceLabels, read_labels
+from bleedmap.datasets.ct_ich_tables import SliceLabels, SliceRecord, read_labels
 from bleedmap.errors import DataError
 from bleedmap.io import nifti
 from bleedmap.io.nifti import NiftiGrid

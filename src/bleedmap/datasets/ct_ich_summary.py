@@ -1,13 +1,29 @@
-"""CT-ICH counted: patients, slices, lesions by type, lesion areas."""
+"""CT-ICH counted (patients, slices, lesions by type, lesion areas), and what is odd in the files at hand."""
 
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, SliceRecord
+from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, Patient, SliceRecord
+from bleedmap.datasets.ct_ich_jpeg import DEMOGRAPHICS, LABELS
+from bleedmap.io.images import MASK_THRESHOLD
+from bleedmap.window import BRAIN
 
 Progress = Callable[[int, int], None]
+# Grey outside these is black or white for the eye; between them lie JPEG's rims.
+_BLACK, _WHITE = 20, 235
+
+# Words of the demographics table (with its misspelling) for the types. "Intracranial" covers them all.
+_WORDS = {
+    "extradural": "epidural",
+    "extadural": "epidural",
+    "subdural": "subdural",
+    "ivh": "intraventricular",
+}
+_GENERAL_WORDS = ("intracranial", "ich")
 
 
 @dataclass(frozen=True)
@@ -121,3 +137,128 @@ def _areas(data: CtIch, lesion: Sequence[SliceRecord], progress: Progress) -> tu
         sizes.append((mask.shape[0], mask.shape[1]))
         progress(done, len(lesion))
     return pixels, sizes
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """One oddity: its place, what is found there, and what the program makes of it."""
+
+    place: str
+    found: str
+    treatment: str
+
+
+def find_oddities(data: CtIch) -> tuple[Oddity, ...]:
+    """All oddities, files first, then patients, then what holds for every picture.
+
+    Raises:
+        InputError: a mask cannot be read.
+    """
+    return tuple(
+        oddity
+        for check in (_tables, _bones, _labels_and_masks, _patients, _mask_greys, _limits)
+        for oddity in check(data)
+    )
+
+
+def diagnosis_disagreement(patient: Patient) -> str | None:
+    """Why the diagnosis on file disagrees with the slice labels, or None where it does not."""
+    text = patient.diagnosis.lower()
+    named = {name for word, name in _WORDS.items() if word in text}
+    reasons = []
+    if "normal" in text:
+        if patient.types:
+            reasons.append(f"slices bear {_short(patient.types)}")
+        if patient.fracture:
+            reasons.append("slices bear a fracture")
+    elif text:
+        if absent := named - patient.types:
+            reasons.append(f"no slice bears {_short(absent)}, but {_short(patient.types) or 'none'}")
+        elif not any(word in text for word in _GENERAL_WORDS) and (unnamed := patient.types - named):
+            reasons.append(f"slices bear {_short(unnamed)} too")
+    return " and ".join(reasons) or None
+
+
+def _short(types: frozenset[str] | set[str]) -> str:
+    return ", ".join(SHORT_NAMES[name] for name in TYPES if name in types)
+
+
+def _tables(data: CtIch) -> Iterator[Oddity]:
+    labels, demographics = data.root / LABELS, data.root / DEMOGRAPHICS
+    if labels.is_file() and labels.read_bytes().startswith(b"\xef\xbb\xbf"):
+        yield Oddity(LABELS, "starts with a byte-order mark", "skipped when read")
+    if demographics.is_file() and _header_lines(demographics) > 1:
+        yield Oddity(DEMOGRAPHICS, "a header cell with a line break", "columns match by letters only")
+    if data.patients[0].number < 100:
+        yield Oddity("tables and folders", "patient 49 in the tables, 049 in the folders", "read as numbers")
+
+
+def _header_lines(path: Path) -> int:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream)
+        next(reader, None)
+        return reader.line_num
+
+
+def _bones(data: CtIch) -> Iterator[Oddity]:
+    for record in data.slices:
+        if not record.has_bone:
+            yield Oddity(record.id, "no bone-window picture", "only the brain window is used")
+
+
+def _labels_and_masks(data: CtIch) -> Iterator[Oddity]:
+    for record in data.slices:
+        if record.types and not record.has_lesion:
+            yield Oddity(record.id, f"labelled {_short(record.types)}, no mask", "counts as lesion-free")
+        if record.has_lesion and not record.types:
+            yield Oddity(record.id, "a mask, but no type labelled", "counts as a lesion of no type")
+
+
+def _patients(data: CtIch) -> Iterator[Oddity]:
+    for patient in data.patients:
+        place = f"patient {patient.number:03d}"
+        if reason := diagnosis_disagreement(patient):
+            yield Oddity(place, f"on file '{patient.diagnosis}': {reason}", "labels and masks decide")
+        if patient.types_on_file != patient.types:
+            ticks = _short(patient.types_on_file) or "no type"
+            found = f"{ticks} ticked on file, slices bear {_short(patient.types) or 'none'}"
+            yield Oddity(place, found, "labels and masks decide")
+        if patient.fracture_on_file != patient.fracture:
+            words = ("no ", "") if patient.fracture else ("a ", "no ")
+            found = f"{words[0]}fracture on file, {words[1]}fracture in the slices"
+            yield Oddity(place, found, "slice labels decide")
+        if "chronic" in patient.diagnosis.lower():
+            found = f"chronic bleed ({patient.note_on_file or patient.diagnosis}): darker than brain"
+            yield Oddity(place, found, "kept; its authors left it out of their test")
+
+
+def _mask_greys(data: CtIch) -> Iterator[Oddity]:
+    shares: list[float] = []
+    darkest_white, brightest_black = 255, 0
+    for record in data.slices:
+        grey = data.read_mask_grey(record) if record.has_lesion else None
+        if grey is None:
+            continue
+        lesion = grey > MASK_THRESHOLD
+        darkest_white = min(darkest_white, int(grey[lesion].min(initial=255)))
+        brightest_black = max(brightest_black, int(grey[~lesion].max(initial=0)))
+        rim = int(((grey > _BLACK) & (grey < _WHITE)).sum())
+        shares.append(100 * rim / max(int(lesion.sum()), 1))
+    if shares and max(shares) > 0:
+        yield Oddity(
+            f"masks ({len(shares)})",
+            f"grey pixels between {_BLACK} and {_WHITE}, from JPEG: {np.mean(shares):.1f} % of a lesion, "
+            f"{max(shares):.1f} % at the most; none between {brightest_black} and {darkest_white}",
+            f"lesion is grey above {MASK_THRESHOLD}",
+        )
+
+
+def _limits(data: CtIch) -> Iterator[Oddity]:
+    if data.release.endswith("JPEG"):
+        highest_hu = BRAIN.lowest_hu + BRAIN.width_hu
+        yield Oddity(
+            "brain pictures",
+            f"grey 0 to 255 spans {BRAIN.lowest_hu:.0f} to {highest_hu:.0f} HU",
+            "HU beyond are lost",
+        )
+        yield Oddity("all pictures", "no pixel spacing is given", "areas in pixels, no mL")

@@ -1,37 +1,41 @@
-"""CT-ICH's open release from its publisher: resumed where a connection broke off, every file held to its sum."""
+"""CT-ICH's open release from its publisher, every file held against its SHA-256 sum; pooch fetches.
 
-import http.client
+The publisher lists the sums in a file, one a line with its path, as `sha256sum` writes them.
+"""
+
+import http
+import re
+import tempfile
 import threading
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pooch
+from requests import Response, exceptions
 
 from bleedmap import __version__
-from bleedmap.datasets.checksums import file_sha256, parse_sums
 from bleedmap.errors import DataError, DownloadError, SettingsError
 from bleedmap.io.files import output_error, written_whole
 
 URL = "https://physionet.org/files/ct-ich/1.0.0/"
 SUMS = "SHA256SUMS.txt"
+SUMS_NAMES = ("SHA256SUMS", SUMS)  # as publishers name the list
 
-_LARGEST_LIST = 16 * 2**20  # bytes; the publisher's is half a megabyte
-_CHUNK = 2**16  # bytes
+_LINE = re.compile(r"([0-9a-fA-F]{64})\s+\*?(.+?)\s*")
+_HASH_THREADS = 4
 _TIMEOUT_S = 30
-_LONGEST_WAIT_S = 30.0
-
+_CHUNK = 2**16  # bytes
+_BUSY = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 _BY_HAND = (
     "log in at the publisher's page, https://physionet.org/content/ct-ich/, sign what it asks, download by hand, "
     "then give that folder with --data"
 )
 
 Progress = Callable[[int, int], None]
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -43,197 +47,223 @@ class Downloaded:
     received_bytes: int
 
 
-class _BrokenError(Exception):
-    """A connection that broke, or a server that is overloaded: worth another try."""
+@dataclass(frozen=True)
+class Verification:
+    """The listed files by their state, each by its name in the list."""
+
+    intact: tuple[str, ...]
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
 
 
-class Download:
-    """One download of all files that the publisher lists.
+def download(
+    folder: Path,
+    url: str = URL,
+    *,
+    connections: int = 4,
+    tries: int = 5,
+    progress: Progress = lambda done, of: None,
+) -> Downloaded:
+    """Fetch all files that the publisher lists; those that are there with the right sum are kept.
 
-    Partial files end in `.part` and stay for the next run; a file gets its own name only when its sum is right.
+    A file gets its name only when its sum is right, so that a run that was stopped can be repeated at any time.
 
     Args:
+        folder: where to put the files.
         url: the folder at the publisher that holds SHA256SUMS.txt.
-        folder: where to put the files; those with the right sum are kept, others fetched again.
         connections: files fetched at a time.
         tries: for each file, before giving up.
-        backoff_s: wait before the second try, doubled for each further one.
         progress: called with files done and files in all.
+
+    Raises:
+        SettingsError: `url` is no web address.
+        DownloadError: the publisher asks for a login, a file is not there, connections keep breaking, or a file's
+            content does not match its sum.
+        OutputError: the folder cannot be written.
     """
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise SettingsError(
+            "--url", found=f"'{url}'", needed="an address that starts with https://", remedy=f"leave it out for {URL}"
+        )
+    pooch.get_logger().setLevel("WARNING")
+    base_url = f"{url.rstrip('/')}/"
+    with tempfile.TemporaryDirectory() as place:
+        lists = pooch.create(place, base_url, registry={SUMS: None}, retry_if_failed=tries - 1)
+        _fetch(lists, SUMS, tries)
+        listed = (lists.abspath / SUMS).read_bytes().decode("utf-8", errors="replace")
+    try:
+        sums = parse_sums(listed, f"{base_url}{SUMS}")
+    except DataError as error:
+        raise DownloadError(error.subject, found=error.found, needed=error.needed, remedy=_BY_HAND) from None
+    addresses = {name: base_url + urllib.parse.quote(name) for name in sums}
+    files = pooch.create(folder, base_url, registry=sums, urls=addresses, retry_if_failed=tries - 1)
+    sizes = _fetch_all(files, connections, tries, progress)
+    with written_whole(folder / SUMS) as beside:
+        beside.write_text(listed, encoding="utf-8")
+    return Downloaded(len(sizes), len(sums) - len(sizes), sum(sizes) + len(listed.encode()))
 
-    def __init__(
-        self,
-        url: str,
-        folder: Path,
-        *,
-        connections: int = 4,
-        tries: int = 5,
-        backoff_s: float = 1.0,
-        progress: Progress = lambda done, of: None,
-    ) -> None:
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise SettingsError(
-                "--url",
-                found=f"'{url}'",
-                needed="an address that starts with https://",
-                remedy=f"leave it out for {URL}",
-            )
-        self.url = url if url.endswith("/") else f"{url}/"
-        self.folder = folder
-        self._connections, self._tries, self._backoff_s = connections, tries, backoff_s
-        self._progress = progress
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._received = 0
 
-    def run(self) -> Downloaded:
-        """Fetch what is missing.
+def _fetch_all(files: pooch.Pooch, connections: int, tries: int, progress: Progress) -> list[int]:
+    """Fetch what is missing or changed, several at a time; return its sizes in bytes. The first error stops all."""
+    stop = threading.Event()
 
-        Raises:
-            DownloadError: the publisher asks for a login, a file is not there, connections keep breaking, or a
-                file's content does not match its sum.
-            OutputError: the folder cannot be written.
-        """
-        listed = self._retried(SUMS, self._read_list)
+    def fetch(name: str) -> int | None:
+        path = files.abspath / name
         try:
-            sums = parse_sums(listed, f"{self.url}{SUMS}")
-        except DataError as error:
-            raise DownloadError(error.subject, found=error.found, needed=error.needed, remedy=_BY_HAND) from None
-        fetched = self._fetch_all(sums)
-        with written_whole(self.folder / SUMS) as beside:
-            beside.write_text(listed, encoding="utf-8")
-        return Downloaded(fetched, len(sums) - fetched, self._received)
-
-    def _fetch_all(self, sums: dict[str, str]) -> int:
-        """Fetch files side by side; the first error stops all."""
-        fetched = 0
-        with ThreadPoolExecutor(self._connections) as pool:
-            try:
-                jobs = [pool.submit(self._fetch, name, wanted) for name, wanted in sums.items()]
-                for done, job in enumerate(as_completed(jobs), start=1):
-                    fetched += job.result()
-                    self._progress(done, len(jobs))
-            except BaseException:  # Ctrl-C too: do not start what waits
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return fetched
-
-    def _fetch(self, name: str, wanted: str) -> bool:
-        """Fetch one file unless it is there already; whether it was fetched."""
-        path = self.folder / name
-        try:
-            if path.is_file() and file_sha256(path) == wanted:
-                return False
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.resolve().is_relative_to(self.folder.resolve()):
+            if not path.resolve().is_relative_to(files.abspath.resolve()):
                 raise DownloadError(
                     path, found="a link leads out of the folder", needed="a plain folder", remedy="give a new folder"
                 )
-            part = path.with_name(f"{path.name}.part")
-            self._retried(name, lambda: self._receive(name, part, wanted))
-            part.replace(path)
+            return path.stat().st_size if not stop.is_set() and _fetch(files, name, tries) else None
         except OSError as error:
             raise output_error(path, error) from error
-        return True
 
-    def _receive(self, name: str, part: Path, wanted: str) -> None:
-        """Fetch into `part`, from where it ends; on return its sum is right.
-
-        A part whose sum is wrong is removed, so that the next try starts anew.
-        """
-        offset = part.stat().st_size if part.is_file() else 0
-        if offset and file_sha256(part) == wanted:
-            return
-        with self._answer(name, offset) as answer:
-            # A server may ignore Range: then the whole file comes, and the part is overwritten.
-            resumes = answer.status == http.HTTPStatus.PARTIAL_CONTENT
-            if resumes and not answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-                part.unlink(missing_ok=True)
-                raise _BrokenError("the server continued the file at another place than asked")
-            with part.open("ab" if resumes else "wb") as stream:
-                for chunk in self._chunks(answer):
-                    stream.write(chunk)
-        if file_sha256(part) != wanted:
-            part.unlink()
-            raise _BrokenError("its content does not match the publisher's SHA-256 sum")
-
-    def _read_list(self) -> str:
-        with self._answer(SUMS) as answer:
-            content = bytearray()
-            for chunk in self._chunks(answer):
-                content += chunk
-                if len(content) > _LARGEST_LIST:
-                    break
-        return content[:_LARGEST_LIST].decode("utf-8", errors="replace")
-
-    def _chunks(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
-        """The answer's content; an early end is an error, which `HTTPResponse.read(amount)` passes over."""
-        expected, got = answer.length, 0
-        while True:
-            try:
-                chunk = answer.read(_CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise _BrokenError(f"the connection broke off after {got:,} bytes ({error})") from error
-            if not chunk:
-                break
-            got += len(chunk)
-            with self._lock:
-                self._received += len(chunk)
-            yield chunk
-        if expected is not None and got < expected:
-            raise _BrokenError(f"the connection broke off after {got:,} of {expected:,} bytes")
-
-    @contextmanager
-    def _answer(self, name: str, offset: int = 0) -> Iterator[http.client.HTTPResponse]:
-        """The server's answer for a listed file, from byte `offset` if the server can."""
-        headers = {"User-Agent": f"bleedmap/{__version__}", "Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        address = self.url + urllib.parse.quote(name)
+    sizes: list[int] = []
+    with ThreadPoolExecutor(connections) as pool:
         try:
-            answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_S)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
-                with self._answer(name) as whole:
-                    yield whole
-                return
-            raise _refusal(address, error.code) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise _BrokenError(f"no connection ({error})") from error
-        with answer:
-            if answer.headers.get_content_type() == "text/html":
-                raise _login(address, "the server sent a web page, not the file")
-            yield answer
-
-    def _retried(self, name: str, action: Callable[[], _Result]) -> _Result:
-        """Run `action`, again after each broken connection, with growing waits."""
-        last = _BrokenError("not tried")
-        for attempt in range(self._tries):
-            if attempt and self._stop.wait(min(self._backoff_s * 2 ** (attempt - 1), _LONGEST_WAIT_S)):
-                break
-            try:
-                return action()
-            except _BrokenError as error:
-                last = error
-        raise DownloadError(
-            f"{self.url}{name}",
-            found=f"{last} (tried {attempt + 1} times)",
-            needed="the whole file, as the publisher lists it",
-            remedy="run the same command again: it goes on where it stopped",
-        )
+            jobs = [pool.submit(fetch, name) for name in files.registry]
+            for done, job in enumerate(as_completed(jobs), start=1):
+                size = job.result()
+                sizes += [] if size is None else [size]
+                progress(done, len(jobs))
+        except BaseException:  # Ctrl-C too: do not start what waits
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sizes
 
 
-def _refusal(address: str, code: int) -> Exception:
-    if code in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
-        return _login(address, f"the server refused it ({code})")
-    if code >= 500 or code in (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS):
-        return _BrokenError(f"the server is busy or failing ({code})")
-    return DownloadError(
-        address, found=f"the server answered {code}", needed="the folder that holds SHA256SUMS.txt", remedy=_BY_HAND
+def _fetch(files: pooch.Pooch, name: str, tries: int) -> bool:
+    """Fetch one file, whole and with the right sum, or not at all; return False where it was there already.
+
+    Raises:
+        DownloadError: the server refuses it or does not have it, connections keep breaking, or another content comes.
+    """
+    headers = {"User-Agent": f"bleedmap/{__version__}", "Accept-Encoding": "identity"}
+    receive = pooch.HTTPDownloader(
+        chunk_size=_CHUNK, timeout=_TIMEOUT_S, headers=headers, hooks={"response": _refuse_answer}
+    )
+    try:
+        return bool(files.fetch(name, downloader=receive, processor=lambda path, action, _: action != "fetch"))
+    except exceptions.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "no answer"
+        found = f"the server is busy or failing ({status})"
+    except exceptions.ChunkedEncodingError as error:
+        found = f"the connection broke off ({error})"
+    except exceptions.RequestException as error:
+        found = f"no connection ({error})"
+    except ValueError:  # as pooch says that the sums differ
+        found = "its content does not match the publisher's SHA-256 sum"
+    raise DownloadError(
+        files.get_url(name),
+        found=f"{found} (tried {tries} times)",
+        needed="the whole file, as the publisher lists it",
+        remedy="run the same command again: files that are complete are not fetched again",
     )
 
 
-def _login(address: str, found: str) -> DownloadError:
+def _refuse_answer(answer: Response, **_: Any) -> None:
+    """Refuse at once what another try would not change; what is busy or failing is tried again."""
+    code, kind = answer.status_code, answer.headers.get("Content-Type", "")
+    if code in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN):
+        raise _needs_login(answer.url, f"the server refused it ({code})")
+    if 400 <= code < 500 and code not in _BUSY:
+        needed = "the folder that holds SHA256SUMS.txt"
+        raise DownloadError(answer.url, found=f"the server answered {code}", needed=needed, remedy=_BY_HAND)
+    if code == http.HTTPStatus.OK and kind.startswith("text/html"):
+        raise _needs_login(answer.url, "the server sent a web page, not the file")
+
+
+def _needs_login(address: str, found: str) -> DownloadError:
     return DownloadError(address, found=found, needed="files that can be had without a login", remedy=_BY_HAND)
+
+
+def verify(folder: Path, progress: Progress = lambda done, of: None) -> Verification:
+    """Check every listed file against its sum.
+
+    Args:
+        folder: holds the list and the files.
+        progress: called with the files read so far and all of them.
+
+    Raises:
+        DataError: no list, or a damaged one.
+    """
+    path = find_sums(folder)
+    try:
+        sums = parse_sums(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad_list(path, f"cannot be read ({error})") from error
+    found: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        states = pool.map(lambda item: _find_state(folder / item[0], item[1]), sums.items())
+        for done, (name, state) in enumerate(zip(sums, states, strict=True), start=1):
+            found.setdefault(state, []).append(name)
+            progress(done, len(sums))
+    return Verification(*(tuple(found.get(state, ())) for state in ("intact", "missing", "changed")))
+
+
+def find_sums(folder: Path) -> Path:
+    """Find the list of sums in a folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    for name in SUMS_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(
+        folder,
+        found=f"no list of checksums ({' or '.join(SUMS_NAMES)})",
+        needed="the publisher's list beside the tables",
+        remedy="fetch it with the data: `bleedmap data download -o FOLDER`, or from the publisher's page",
+    )
+
+
+def parse_sums(text: str, subject: str | Path) -> dict[str, str]:
+    """Parse lines "sum  path"; return path -> sum in lower case.
+
+    Args:
+        text: the list.
+        subject: where it is from, for errors.
+
+    Raises:
+        DataError: no list of sums, or a path that leads out of the folder.
+    """
+    sums = {}
+    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise _bad_list(subject, f"line {number} is no SHA-256 sum and path: '{line[:60]}'")
+        if not _stays_inside(match[2]):
+            raise _bad_list(subject, f"line {number} leads out of the folder: '{match[2]}'")
+        sums[match[2].removeprefix("./")] = match[1].lower()
+    if not sums:
+        raise _bad_list(subject, "an empty list")
+    return sums
+
+
+def _find_state(path: Path, wanted: str) -> str:
+    if not path.is_file():
+        return "missing"
+    try:
+        return "intact" if pooch.file_hash(str(path)) == wanted else "changed"
+    except OSError:  # there, but it cannot be read: a broken disk, or no right to
+        return "changed"
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]
+    return not unsafe and name.isprintable()
+
+
+def _bad_list(subject: str | Path, found: str) -> DataError:
+    return DataError(
+        subject,
+        found=found,
+        needed="lines of a SHA-256 sum and a path inside the folder",
+        remedy="fetch the list again from the publisher",
+    )

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, SliceRecord
-from bleedmap.datasets.ct_ich_records import slice_id
-from bleedmap.datasets.split_file import SIDES, Split
-from bleedmap.datasets.splits import make_folds
+from bleedmap.datasets.ct_ich_tables import slice_id
+from bleedmap.datasets.splits import SIDES, Split, make_folds
 from bleedmap.errors import SplitError
 from bleedmap.io.files import write_json
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import CtIch
-from bleedmap.datasets.ct_ich_records import slice_id
+from bleedmap.datasets.ct_ich_tables import slice_id
 from bleedmap.errors import InputError
 from bleedmap.evaluation.predictions import read_prediction
 from bleedmap.evaluation.records import TYPE_NAMES, OutOfFold, StudyRecord

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bleedmap.arrays import BoolArray, FloatArray
-from bleedmap.datasets.ct_ich_records import SliceRecord
+from bleedmap.datasets.ct_ich_tables import SliceRecord
 from bleedmap.figures import style
 from bleedmap.figures.samples import types_in_words, types_spelled_out
 from bleedmap.metrics import overlap

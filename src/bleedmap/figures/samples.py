@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bleedmap.arrays import BoolArray, FloatArray
-from bleedmap.datasets.ct_ich_records import SHORT_NAMES, TYPES, SliceRecord
+from bleedmap.datasets.ct_ich_tables import SHORT_NAMES, TYPES, SliceRecord
 from bleedmap.figures import style
 
 MOST = 18  # that a page holds
