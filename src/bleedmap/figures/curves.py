@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bleedmap.arrays import DoubleArray
+from bleedmap.errors import InputError
 from bleedmap.figures import style
+from bleedmap.training.run import open_run
 
 MOST = len(style.PALETTE)  # runs that colours tell apart
 _PITCH_MM = style.WIDTH_MM / 3  # from panel to panel
@@ -41,6 +44,30 @@ class TrainingCurve:
             return None
         index = int(np.nanargmax(values))
         return float(epochs[index]), float(values[index])
+
+
+def read_curve(folder: Path) -> TrainingCurve:
+    """Read the curve of a training run, finished or not.
+
+    Raises:
+        InputError: not a run, or no epoch has finished yet.
+    """
+    run = open_run(folder)
+    entries = run.metrics()
+    if not entries:
+        raise InputError(
+            run.metrics_file,
+            found="no epoch has finished yet",
+            needed="a line of JSON an epoch, as `bleedmap train` writes them",
+            remedy="wait for the first epoch, or give another run",
+        )
+    config, split = run.config(), run.split()
+    width = f" × {config.width:g} filters" if config.width != 1 else ""
+    setting = (
+        f"{config.network}{width}, {config.size} × {config.size}, loss {config.loss}, batch {config.batch_size}, "
+        f"split by {split.kind}, epoch {entries[-1]['epoch']} of {config.epochs}"
+    )
+    return TrainingCurve(folder.resolve().name, setting, entries)
 
 
 def curves(runs: Sequence[TrainingCurve]) -> Figure:
