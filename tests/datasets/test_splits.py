@@ -154,6 +154,28 @@ def test_real_folds_by_patient_are_even(ct_ich_root: Path, seed: int) -> None:
     assert all(40 <= count <= 90 for count in lesions)  # 64 on average; chance alone gives 20 to 110
 
 
+def test_every_draw_depends_on_the_seed() -> None:
+    """Thirty patients, half of them bleeding, of twenty slices each: by chance two seeds never draw alike."""
+    data = CtIch(Drawn({
+        patient: tuple(
+            SliceRecord(patient, number, frozenset(TYPES[:1]) if number <= patient % 2 else frozenset(), False,
+                        number <= patient % 2, True)
+            for number in range(1, 21)
+        )
+        for patient in range(1, 31)
+    }), {})  # fmt: skip
+    draws = {
+        "slices without a lesion": lambda seed: balanced_slices(data, seed),
+        "sides by patient": lambda seed: make_split(data, "patient", seed, False).test,
+        "sides by slice": lambda seed: make_split(data, "slice", seed, False).test,
+        "test sides of folds": lambda seed: make_folds(data, "patient", seed, False)[0].test,
+        "validation sides of folds": lambda seed: make_folds(data, "patient", seed, False)[0].validation,
+    }
+    for name, draw in draws.items():
+        assert draw(1) != draw(2), name
+        assert draw(1) == draw(1), name
+
+
 def test_other_seed_other_split(ct_ich_root: Path) -> None:
     data = open_ct_ich(ct_ich_root)
     assert make_split(data, "patient", 1, True).test != make_split(data, "patient", 2, True).test

@@ -118,3 +118,23 @@ def test_a_file_is_replaced_whole(tmp_path):
         fail()
     assert '"a": 1' in path.read_text("utf-8")
     assert os.listdir(path.parent) == ["file.json"]  # noqa: PTH208
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """Else a power cut leaves an empty file under the name: the order of the real calls, by what each one opened."""
+    calls: list[tuple[str, str]] = []
+    sync, rename = os.fsync, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        calls.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))  # noqa: PTH115
+        sync(descriptor)
+
+    def note_rename(source, target, **places) -> None:
+        calls.append(("rename", str(source)))
+        rename(source, target, **places)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    write_json(tmp_path / "file.json", {"a": 1})
+    beside = next(place for call, place in calls if call == "rename")
+    assert calls[:2] == [("sync", beside), ("rename", beside)]

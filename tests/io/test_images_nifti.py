@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -99,6 +100,27 @@ def test_a_volume_without_a_grid_lands_at_its_own_place(tmp_path: Path) -> None:
     assert places(np.asanyarray(stored.dataobj), stored.affine) == places(marked, swap_lps_ras(mask.grid.affine))
     assert nib.aff2axcodes(stored.affine) == ("L", "P", "S")
     np.testing.assert_array_equal(nifti.read_mask(tmp_path / "mask.nii").array, marked)
+
+
+def test_uneven_slices_go_to_an_even_grid_each_place_taking_the_nearest(tmp_path: Path) -> None:
+    heights_mm = np.array([0.0, 4.0, 12.0, 16.0, 23.0])
+    grid = SliceGrid.from_affine(axial_affine((5, 0.6, 0.5), (5, 6, 8)), 5)
+    grid = replace(grid, origins_mm=grid.origins_mm[0] + heights_mm[:, None] * np.array([0, 0, 1.0]))
+    hu = np.broadcast_to(heights_mm.astype(np.float32)[:, None, None], (5, 6, 8)).copy()
+    nifti.write(tmp_path / "v.nii", Volume(hu, grid))
+    back, _ = nifti.read_volume(tmp_path / "v.nii")
+    # Steps of 23 / 6 mm: 0, 3.8, 7.7, 11.5, 15.3, 19.2, 23. Below lie 0, 0, 4, 4, 12, 16, 23.
+    assert back.hu[:, 0, 0].tolist() == [0, 4, 4, 12, 16, 16, 23]
+    assert back.grid.heights_mm[-1] == pytest.approx(23)
+
+
+@pytest.mark.parametrize("value", [1, 2, 255])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_a_reference_mask_of_any_value_counts(tmp_path: Path, value: int, kind: type[np.generic]) -> None:
+    array = np.zeros(SHAPE, kind)
+    array[1:3, 2:5, 4] = value
+    path = save(tmp_path / "mask.nii.gz", array, oriented("LPS"))
+    assert nifti.read_mask(path).array.sum() == 6
 
 
 def test_the_files_slope_is_applied_once_and_not_handed_on(tmp_path: Path) -> None:

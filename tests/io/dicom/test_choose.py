@@ -74,6 +74,18 @@ def test_a_whole_study_of_many_series(tmp_path):
     assert found.choice[0].number == 2
 
 
+@pytest.mark.parametrize(
+    "image_type",
+    [("ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"), ("ORIGINAL", "PRIMARY", "SCOUT", "AP"),
+     ("DERIVED", "LOCALIZER", "PRIMARY", "AXIAL")],
+)  # fmt: skip
+def test_a_scout_is_known_wherever_its_image_type_says_so(tmp_path, image_type):
+    """Also one that lies axially, as that of a tilted head holder: it must not be read for its place alone."""
+    found = read(write(tmp_path, [*head(2), *head(1, grid=even_grid(3), image_type=image_type)]))
+    assert found.choice[0].number == 2
+    assert reasons(found)[1] == "a scout of 3 images"
+
+
 def test_a_series_may_be_named(tmp_path):
     folder = write(tmp_path, [*head(2), *head(3, kernel="BONEPLUS")])
     found = read(folder, series=3)

@@ -8,7 +8,10 @@ import time
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import JPEGExtended12Bit, JPEGLSNearLossless, LegacyConvertedEnhancedCTImageStorage
 
 from bleedmap.errors import InputError
@@ -84,6 +87,37 @@ def test_slope_and_intercept_of_each_slice(tmp_path):
     np.testing.assert_allclose(found.volume.hu, expected, atol=1e-3)
 
 
+def test_slope_and_intercept_of_each_frame(tmp_path):
+    one = enhanced_ct(EXPECTED)
+    del one.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    for number, frame in enumerate(one.PerFrameFunctionalGroupsSequence):
+        rescale = Dataset()
+        rescale.RescaleSlope, rescale.RescaleIntercept = str(1 + number / 2), str(-1000 - number)
+        rescale.RescaleType = "HU"
+        frame.PixelValueTransformationSequence = [rescale]
+    found = read(write(tmp_path, [one]))
+    factors = np.arange(len(EXPECTED.hu))[:, None, None]
+    expected = np.maximum((EXPECTED.hu + 1024) * (1 + factors / 2) - 1000 - factors, -1024)
+    np.testing.assert_allclose(found.volume.hu, expected, atol=1e-3)
+    assert "differs from slice to slice" in found.notes[0]
+
+
+def test_rows_and_columns_by_the_standard_alone(tmp_path):
+    """Against PS3.3 C.7.6.2.1.1 written out, with no helper of ours: 40 rows 0.6 mm apart, 48 columns 0.5 mm apart."""
+    instances = series()
+    for number, one in enumerate(instances):
+        words = np.zeros((40, 48), "<u2")
+        words[7, 31] = 1000 + number
+        one.Rows, one.Columns, one.PixelData = 40, 48, words.tobytes()
+        one.PixelSpacing, one.ImageOrientationPatient = ["0.6", "0.5"], ["1", "0", "0", "0", "1", "0"]
+        one.ImagePositionPatient = ["-10", "20", str(30 + 5 * number)]
+    found = read(write(tmp_path, instances)).volume
+    assert found.hu.shape == (12, 40, 48)
+    assert found.hu[3, 7, 31] == 1003 - 1024
+    place_mm = (-10 + 31 * 0.5, 20 + 7 * 0.6, 30 + 5 * 3)
+    np.testing.assert_allclose(found.grid.to_mm(np.array([3, 7, 31])), place_mm, atol=1e-6)
+
+
 def test_inverted_photometric_interpretation_is_about_display_alone(tmp_path):
     assert_same(read(write(tmp_path, series(EXPECTED, monochrome1=True))), EXPECTED)
 
@@ -91,8 +125,8 @@ def test_inverted_photometric_interpretation_is_about_display_alone(tmp_path):
 @pytest.mark.parametrize("vr", ["US", "SS"])
 @pytest.mark.parametrize("signed", [True, False])
 def test_padding_in_whichever_sign_it_is_written(tmp_path, vr, signed):
-    options = {**SIGNED, "signed": signed, "intercept": 0.0 if signed else -5000.0}
-    words = 63536  # -2000 where signed; 58,536 HU where not
+    options = {**SIGNED, "signed": signed, "intercept": 5000.0 if signed else -5000.0}
+    words = 63536  # 3,000 HU where signed, 58,536 HU where not: padding that is missed stays visible
     instances = series(EXPECTED, **options)
     for one in instances:
         pixels = stored(one)
@@ -106,10 +140,10 @@ def test_padding_in_whichever_sign_it_is_written(tmp_path, vr, signed):
 
 
 def test_a_range_of_padding(tmp_path):
-    instances = series(EXPECTED, **SIGNED)
+    instances = series(EXPECTED, **{**SIGNED, "intercept": 5000.0})
     for one in instances:
         pixels = stored(one)
-        pixels[0], pixels[1], pixels[2] = 63536, 63541, 63546  # -2000, -1995, -1990
+        pixels[0], pixels[1], pixels[2] = 63536, 63541, 63546  # -2000, -1995, -1990: 3,000 to 3,010 HU
         store(one, pixels)
         one.add_new("PixelPaddingValue", "SS", -2000)
         one.add_new("PixelPaddingRangeLimit", "SS", -1990)
@@ -173,6 +207,17 @@ def cut_pixels(one: Dataset) -> None:
     one.PixelData = one.PixelData[:-100]
 
 
+def with_bytes(keyword: str, value: bytes):
+    """A value as a broken device may write it, past pydicom's checks."""
+
+    def on(one: Dataset) -> None:
+        tag = tag_for_keyword(keyword)
+        del one[tag]
+        one[tag] = RawDataElement(Tag(tag), "DS", len(value), value, 0, False, True)
+
+    return on
+
+
 def modality_lut(one: Dataset) -> None:
     one.ModalityLUTSequence = [Dataset()]
 
@@ -181,6 +226,10 @@ REFUSED = {
     "no rescale": (change(RescaleSlope=None, RescaleIntercept=None), "stored values without a rescale"),
     "slope 0": (change(RescaleSlope="0"), "a rescale of slope 0 and intercept -1024"),
     "slope absurd": (change(RescaleSlope="1e20"), "a rescale of slope 1e[+]20"),
+    "slope just beyond": (change(RescaleSlope="101"), "a rescale of slope 101"),
+    "slope no number": (with_bytes("RescaleSlope", b"nan "), "stored values without a rescale"),
+    "intercept absurd": (change(RescaleIntercept="-1e6"), "a rescale of slope 1 and intercept -1e[+]06"),
+    "intercept no number": (with_bytes("RescaleIntercept", b"inf "), "stored values without a rescale"),
     "rescale type": (change(RescaleType="Z_EFF"), "values in 'Z_EFF'"),
     "modality LUT": (modality_lut, "values through a Modality LUT"),
     "colour": (change(PhotometricInterpretation="RGB"), r"1 value\(s\) a pixel, RGB"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from bleedmap.errors import InputError
@@ -183,12 +184,42 @@ def test_a_table_that_moved_sideways(tmp_path):
     assert "by up to" in noted(found, "shifted in plane")
 
 
+def turn(one: Dataset, degrees: float) -> None:
+    """Turn an image's rows and columns about the table."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    one.ImageOrientationPatient = [f"{cosine:.8f}" for cosine in (c, s, 0, -s, c, 0)]
+
+
+def test_a_head_in_two_parts_turned_by_four_degrees_is_refused(tmp_path):
+    instances = series()
+    for one in instances[7:]:
+        turn(one, 4.0)
+    with pytest.raises(InputError, match=r"holds 7 slices and 5 that are turned by 4\.0° against them"):
+        read(write(tmp_path, instances))
+
+
+def test_one_image_turned_by_four_degrees_is_left_out(tmp_path):
+    instances = series()
+    turn(instances[5], 4.0)
+    found = read(write(tmp_path, instances))
+    assert len(found.volume.hu) == 11
+    assert "12 images of 2 kinds (angle)" in noted(found, "kinds")
+
+
+@pytest.mark.parametrize("sideways", [False, True], ids=["tilt", "table"])
+def test_a_shear_beyond_any_gantry_is_refused(tmp_path, sideways):
+    instances = series()
+    for number, one in enumerate(instances):
+        x, y, z = (float(value) for value in one.ImagePositionPatient)
+        shift = number * 5.0 * np.tan(np.radians(50))
+        one.ImagePositionPatient = [x + shift * sideways, y + shift * (not sideways), z]
+    with pytest.raises(InputError, match="slices that follow one another at 50° to their normal"):
+        read(write(tmp_path, instances))
+
+
 def test_planes_that_are_nearly_parallel_are_told(tmp_path):
     instances = series()
-    turned = np.radians(0.5)
-    instances[5].ImageOrientationPatient = [
-        f"{one:.8f}" for one in (np.cos(turned), np.sin(turned), 0, -np.sin(turned), np.cos(turned), 0)
-    ]
+    turn(instances[5], 0.5)
     assert "0.50°" in noted(read(write(tmp_path, instances)), "turned against each other")
 
 
