@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bleedmap.errors import InputError
-from bleedmap.evaluation.differences import NO_DIFFERENCE, compare_methods
 from bleedmap.evaluation.measure_table import HEADLINE
 from bleedmap.evaluation.records import OutOfFold, read_out_of_fold
-from bleedmap.evaluation.scores import cross_validation
+from bleedmap.evaluation.scores import NO_DIFFERENCE, compare_methods, cross_validation
 from bleedmap.metrics.roc import roc_auc
 from synthetic_records import all_patients, random_records, three_patients
 

@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 from bleedmap.metrics.calibration import brier, expected_calibration_error, reliability
 from bleedmap.metrics.lesions import FOUND_IOU, compare
-from bleedmap.metrics.operating_point import at_specificity, at_threshold
+from bleedmap.metrics.roc import at_specificity, at_threshold
 from bleedmap.postprocess import label_lesions
 
 masks = hnp.arrays(bool, (3, 5, 6))

@@ -23,8 +23,7 @@ from bleedmap.evaluation.report_figures import roc_curve
 from bleedmap.evaluation.report_words import CT_ICH_WORDS
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.figures import outlines
-from bleedmap.metrics.operating_point import at_specificity
-from bleedmap.metrics.roc import roc_auc
+from bleedmap.metrics.roc import at_specificity, roc_auc
 from synthetic_records import all_patients, three_patients
 
 HOSTILE = "<script>alert(1)</script>"

@@ -15,7 +15,6 @@ from bleedmap.evaluation.measure_table import measures
 from bleedmap.evaluation.protocol import (
     PEERS,
     PROTOCOL,
-    RESAMPLES,
     SLICE_SPECIFICITY,
     SMALLEST_LESION_VOXELS,
     STUDY_SPECIFICITY,
@@ -24,6 +23,7 @@ from bleedmap.evaluation.protocol import (
 from bleedmap.evaluation.records import Choices, OutOfFold, read_out_of_fold
 from bleedmap.evaluation.scores import CrossValidation, cross_validation
 from bleedmap.evaluation.tables import Tables
+from bleedmap.metrics.bootstrap import RESAMPLES
 from synthetic_records import SIDE, blank, random_records, study, three_patients
 
 
@@ -189,7 +189,7 @@ def test_the_authors_measure_is_their_codes(seed: int) -> None:
         masks.append((patient, reference, random.random(reference.shape) < 0.1))
     studies = tuple(study(patient, one, other, [0.5] * 3, 0.5) for patient, one, other in masks)
     tables = Tables.of(OutOfFold("random", "", (Choices(1, 1, 0.5, 0.5, 0.5),), studies))
-    ours = next(one for one in measures() if one.key == "authors_dice").of(tables)
+    ours = next(one for one in measures() if one.key == "authors_dice").compute(tables)
     assert ours.value == pytest.approx(authors_way(masks))
 
 
@@ -202,7 +202,7 @@ def test_drawing_patients_is_recording_them_anew(seed: int) -> None:
     drawn = Tables.of(records).drawn(rows)
     anew = Tables.of(replace(records, studies=tuple(records.studies[row] for row in rows)))
     for measure in measures():
-        one, other = measure.of(drawn), measure.of(anew)
+        one, other = measure.compute(drawn), measure.compute(anew)
         assert (one.cases, one.patients) == (other.cases, other.patients)
         assert one.value == pytest.approx(other.value, nan_ok=True)
 
@@ -212,15 +212,15 @@ def test_drawing_patients_is_recording_them_anew(seed: int) -> None:
 def test_shares_are_shares_and_more_marks_cost(seed: int) -> None:
     records = random_records(np.random.default_rng(seed), 6)
     for measure in measures():
-        sample = measure.of(Tables.of(records))
+        sample = measure.compute(Tables.of(records))
         assert np.isnan(sample.value) or sample.value >= 0
-        assert not sample.share or np.isnan(sample.value) or sample.value <= 1
+        assert not sample.is_share or np.isnan(sample.value) or sample.value <= 1
     free = next(one for one in records.studies if one.patient % 2)
     everywhere = np.ones((3, SIDE, SIDE), bool)
     worse = study(free.patient, ~everywhere, everywhere, [0.5] * 3, 0.5, free.fold)
     studies = tuple(worse if one is free else one for one in records.studies)
     before, after = (
-        {one.key: one.of(Tables.of(replace(records, studies=chosen))).value for one in measures()}
+        {one.key: one.compute(Tables.of(replace(records, studies=chosen))).value for one in measures()}
         for chosen in (records.studies, studies)
     )
     assert after["bleed_free_patients_slices_marked"] >= before["bleed_free_patients_slices_marked"]

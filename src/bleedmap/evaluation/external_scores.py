@@ -6,19 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from bleedmap.arrays import AnyArray
-from bleedmap.evaluation.abstention import ANSWERED, abstention_measures, answered_measures
 from bleedmap.evaluation.external import ExternalStudy
 from bleedmap.evaluation.external_patients import Patients
-from bleedmap.evaluation.measure_table import measures
-from bleedmap.evaluation.protocol import RESAMPLES, SEED, SMALLEST_LESION_VOXELS
+from bleedmap.evaluation.measure_table import ANSWERED
+from bleedmap.evaluation.protocol import SEED, SMALLEST_LESION_VOXELS
 from bleedmap.evaluation.records import TYPE_NAMES, Choices, OutOfFold, StudyRecord
 from bleedmap.evaluation.scores import CrossValidation, Score, cross_validation
-from bleedmap.evaluation.tables import Tables
 from bleedmap.metrics.agreement import Agreement, bland_altman
-from bleedmap.metrics.bootstrap import COVERAGE, patient_bootstrap
+from bleedmap.metrics.bootstrap import RESAMPLES
 
 LESION_ML = {"below 1 mL": (0.0, 1.0), "1 to 10 mL": (1.0, 10.0), "10 mL or more": (10.0, np.inf)}
 _OWN_DICE = "Dice of each lesion slice, mean over a study's, mean over studies; nothing marked scores 0"
@@ -124,7 +120,7 @@ def external_scores(
         patients: theirs.
         resamples, seed: of the bootstrap over patients.
     """
-    table = _by_patient(records, resamples, seed)
+    table = cross_validation(records, resamples=resamples, seed=seed)
     told = (*table.scores, *table.abstained, *table.answered) if table.answered else table.scores
     kept = [_own_words(one) for one in told if _applies(one, patients)]
     measured = [one for one in studies if one.record is not None]
@@ -147,54 +143,6 @@ def _own_words(score: Score) -> Score:
     title, over, convention = _WORDS.get(key, (score.title, score.over, score.convention))
     over += ", with a verdict" if key != score.key and key in _WORDS else ""
     return replace(score, title=title, over=over, convention=convention, target=None, met=None)
-
-
-def _by_patient(records: OutOfFold, resamples: int, seed: int) -> CrossValidation:
-    """The protocol's table; where patients have several studies, its intervals are had by drawing patients."""
-    who = np.array([one.patient for one in records.studies])
-    if len(np.unique(who)) == len(who):
-        return cross_validation(records, resamples=resamples, seed=seed)
-    result, tables = cross_validation(records, resamples=1, seed=seed), Tables.of(records)
-    wanted = (*measures(), *abstention_measures(), *(answered_measures() if result.answered else ()))
-
-    def statistic(rows: AnyArray, _: AnyArray) -> list[float]:
-        drawn = tables.drawn(rows)
-        return [measure.of(drawn).value for measure in wanted]
-
-    ends = patient_bootstrap(who, statistic, resamples=resamples, seed=seed)
-    counted = _named_by_patient(tables, who)
-    plain = (*result.scores, *result.abstained, *(result.answered or ()))
-    scores = tuple(
-        _redrawn(score, own, measure.of(counted).patients)
-        for score, own, measure in zip(plain, ends.tolist(), wanted, strict=True)
-    )
-    first, told = len(result.scores), len(result.scores) + len(result.abstained)
-    return replace(
-        result, scores=scores[:first], abstained=scores[first:told], answered=scores[told:] or None,
-        resamples=resamples,
-    )  # fmt: skip
-
-
-def _named_by_patient(tables: Tables, who: AnyArray) -> Tables:
-    """The same rows under their patients' names, so that those who are counted are patients."""
-    _, number = np.unique(who, return_inverse=True)
-    return Tables(
-        replace(tables.slices, study=number[tables.slices.study]),
-        replace(tables.lesions, study=number[tables.lesions.study]),
-        replace(tables.studies, study=number[tables.studies.study]),
-    )
-
-
-def _redrawn(score: Score, ends: Sequence[float], patients: int) -> Score:
-    score = replace(score, patients=patients)
-    if score.interval == "wilson":  # as `cross_validation` has it, each patient one case
-        reached = patients if score.value == 1 else 0
-        held = stats.binomtest(reached, patients).proportion_ci(COVERAGE, method="wilson")
-        return replace(score, low=float(held.low), high=float(held.high))
-    if score.interval is None:
-        return score
-    low, high = (None if np.isnan(end) else float(end) for end in ends)
-    return replace(score, low=low, high=high)
 
 
 def _volumes(studies: Sequence[ExternalStudy], patients: Patients, resamples: int, seed: int) -> dict[str, Agreement]:

@@ -1,6 +1,6 @@
-"""What each measure of the protocol is, as a small function of the tables: a value and what it rests on."""
+"""How each measure of the protocol is computed from the tables, and how many cases and patients it rests on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -9,161 +9,164 @@ from bleedmap.arrays import AnyArray, BoolArray
 from bleedmap.evaluation.protocol import AUTHORS_LEFT_OUT, SLICE_SPECIFICITY, STUDY_SPECIFICITY
 from bleedmap.evaluation.tables import LesionTable, SliceTable, StudyTable, Tables
 from bleedmap.metrics import calibration
-from bleedmap.metrics.operating_point import at_specificity
-from bleedmap.metrics.roc import roc_auc
+from bleedmap.metrics.roc import at_specificity, roc_auc
 
 Rule = Literal["touched", "overlapped"]
 Span = tuple[int, int | None]  # from, up to but not including
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A measure on some patients.
+class Measured:
+    """The value of a measure on some patients.
 
     Attributes:
         value: NaN where it cannot be had.
-        cases: how many it rests on (slices, lesions or patients).
-        patients: whom these belong to.
-        share: whether it is a share of the cases.
+        cases: how many it rests on (slices, lesions or studies).
+        patients: how many patients these belong to.
+        is_share: whether it is a share of the cases.
     """
 
     value: float
     cases: int
     patients: int
-    share: bool = False
+    is_share: bool = False
 
 
-def authors_dice(tables: Tables) -> Sample:
-    """Patients but `AUTHORS_LEFT_OUT`."""
-    kept = tables.studies.study[tables.studies.patient != AUTHORS_LEFT_OUT]
-    return _mean_of_means(tables.slices, np.isin(tables.slices.study, kept))
+def mean(table: SliceTable | LesionTable | StudyTable, values: AnyArray, chosen: BoolArray) -> Measured:
+    """Mean of a column over the chosen rows of a table."""
+    picked = values[chosen]
+    value = float(picked.mean()) if len(picked) else np.nan
+    return Measured(value, len(picked), len(np.unique(table.patient[chosen])))
 
 
-def patient_mean_dice(tables: Tables) -> Sample:
-    """All patients with a lesion."""
-    return _mean_of_means(tables.slices, np.ones(len(tables.slices.study), np.bool_))
+def share(table: SliceTable | LesionTable | StudyTable, flags: BoolArray, chosen: BoolArray) -> Measured:
+    """Share of the chosen rows that have a flag."""
+    return replace(mean(table, flags, chosen), is_share=True)
 
 
-def _mean_of_means(slices: SliceTable, kept: BoolArray) -> Sample:
-    """Dice over a patient's lesion slices, then over patients."""
+def over_all(table: SliceTable | StudyTable, value: float | None) -> Measured:
+    """A value that rests on all rows of a table; None is one that cannot be had."""
+    return Measured(np.nan if value is None else value, len(table.study), len(np.unique(table.patient)))
+
+
+def authors_dice(tables: Tables) -> Measured:
+    """The data set authors' Dice: without patient `AUTHORS_LEFT_OUT`."""
+    return _mean_of_means(tables, tables.slices.patient != AUTHORS_LEFT_OUT)
+
+
+def patient_mean_dice(tables: Tables) -> Measured:
+    """The data set authors' Dice, of all patients with a lesion."""
+    return _mean_of_means(tables, tables.slices.patient >= 0)
+
+
+def _mean_of_means(tables: Tables, kept: BoolArray) -> Measured:
+    """Mean Dice of each study's lesion slices, then the mean over studies."""
+    slices = tables.slices
     chosen = kept & slices.has_lesion
-    who = slices.study[chosen]
-    lesions = np.bincount(who)
-    means = np.bincount(who, weights=slices.dice[chosen])[lesions > 0] / lesions[lesions > 0]
-    return Sample(float(means.mean()) if len(means) else np.nan, len(means), len(means))
+    of_study = slices.study[chosen]
+    count = np.bincount(of_study)
+    means = np.bincount(of_study, weights=slices.dice[chosen])[count > 0] / count[count > 0]
+    value = float(means.mean()) if len(means) else np.nan
+    return Measured(value, len(means), len(np.unique(slices.patient[chosen])))
 
 
-def median_dice(tables: Tables) -> Sample:
-    """Of the patients' volumes."""
+def volume_dice(tables: Tables) -> Measured:
+    """Mean Dice of the studies' volumes, of those with a lesion."""
+    return mean(tables.studies, tables.studies.dice, tables.studies.bleeds)
+
+
+def median_dice(tables: Tables) -> Measured:
+    """Median Dice of the studies' volumes, of those with a lesion."""
     dice = tables.studies.dice[tables.studies.bleeds]
-    return Sample(float(np.median(dice)) if len(dice) else np.nan, len(dice), len(dice))
+    return replace(volume_dice(tables), value=float(np.median(dice)) if len(dice) else np.nan)
 
 
-def lesions_found(rule: Rule, tables: Tables, *, span: Span | None = None, column: int | None = None) -> Sample:
+def lesions_found(rule: Rule, tables: Tables, *, span: Span | None = None, column: int | None = None) -> Measured:
     """Share of the lesions of a size (`span` of voxels) or type (`column`) that a rule finds."""
     lesions = tables.lesions
-    chosen = np.ones(len(lesions.study), np.bool_) if span is None else _within(lesions.voxels, span)
-    if column is not None:
-        chosen = chosen & lesions.types[:, column]
-    return share(lesions, lesions.touched if rule == "touched" else lesions.overlapped, chosen)
+    found = lesions.touched if rule == "touched" else lesions.overlapped
+    return share(lesions, found, _chosen(lesions.voxels, lesions.types, span, column))
 
 
-def false_alarms(rule: Rule, free: bool, tables: Tables) -> Sample:
-    """Mean number of false regions a study; `free`: of bleed-free patients alone."""
+def false_alarms(rule: Rule, bleed_free: bool, tables: Tables) -> Measured:
+    """Mean number of false regions a study, of all studies or of the bleed-free ones alone."""
     studies = tables.studies
     regions = studies.untouched_regions if rule == "touched" else studies.unmatched_regions
-    return mean(studies, regions, ~studies.bleeds if free else np.ones(len(studies.study), np.bool_))
+    return mean(studies, regions, ~studies.bleeds if bleed_free else np.ones(len(studies.study), np.bool_))
 
 
-def slices_at_fixed(tables: Tables, *, span: Span | None = None, column: int | None = None) -> Sample:
-    """Sensitivity at the fixed specificity. Of lesion slices of a size (`span` of pixels) or type (`column`)."""
+def slice_sensitivity(tables: Tables, *, span: Span | None = None, column: int | None = None) -> Measured:
+    """Sensitivity at the fixed specificity, of lesion slices of a size (`span` of pixels) or type (`column`)."""
     slices = tables.slices
-    chosen = slices.has_lesion if span is None else _within(slices.pixels, span) & slices.has_lesion
-    chosen = chosen if column is None else chosen & slices.types[:, column]
-    return _at_fixed(slices, slices.has_lesion, slices.presence, SLICE_SPECIFICITY, chosen)
+    chosen = slices.has_lesion & _chosen(slices.pixels, slices.types, span, column)
+    return _sensitivity(slices, slices.has_lesion, slices.presence, SLICE_SPECIFICITY, chosen)
 
 
-def studies_at_fixed(tables: Tables, *, span: Span | None = None, column: int | None = None) -> Sample:
-    """Sensitivity at the fixed specificity. Of patients of a load (`span` of voxels) or type (`column`)."""
+def study_sensitivity(tables: Tables, *, span: Span | None = None, column: int | None = None) -> Measured:
+    """Sensitivity at the fixed specificity, of bleeding studies of a load (`span` of voxels) or type (`column`)."""
     studies = tables.studies
-    chosen = studies.bleeds if span is None else _within(studies.voxels, span) & studies.bleeds
-    chosen = chosen if column is None else chosen & studies.types[:, column]
-    return _at_fixed(studies, studies.bleeds, studies.probability, STUDY_SPECIFICITY, chosen)
+    chosen = studies.bleeds & _chosen(studies.voxels, studies.types, span, column)
+    return _sensitivity(studies, studies.bleeds, studies.probability, STUDY_SPECIFICITY, chosen)
 
 
-def _at_fixed(
+def _sensitivity(
     table: SliceTable | StudyTable, truth: BoolArray, score: AnyArray, specificity: float, chosen: BoolArray
-) -> Sample:
-    """One threshold for all cases; sensitivity over the chosen."""
+) -> Measured:
+    """Sensitivity over the chosen rows, at the one threshold that reaches the specificity on all rows."""
     point = at_specificity(truth, score, specificity)
     if point is None:
-        return Sample(np.nan, int(chosen.sum()), len(np.unique(table.study[chosen])))
+        return replace(mean(table, score, chosen), value=np.nan)
     return share(table, score >= point.threshold, chosen)
 
 
-def slice_ece(binning: calibration.Binning, tables: Tables) -> Sample:
-    """Of the slice probability."""
-    slices = tables.slices
-    error = calibration.expected_calibration_error(slices.has_lesion, slices.presence, binning=binning)
-    return scored(slices, error)
+def _chosen(sizes: AnyArray, types: BoolArray, span: Span | None, column: int | None) -> BoolArray:
+    """Rows of a size, or of a type, where one is asked for."""
+    chosen = np.ones(len(sizes), np.bool_) if column is None else types[:, column]
+    if span is not None:
+        low, high = span
+        chosen = chosen & (sizes >= low) & (True if high is None else sizes < high)
+    return np.asarray(chosen, np.bool_)
 
 
-def slice_brier(tables: Tables) -> Sample:
-    """Of the slice probability."""
-    return scored(tables.slices, calibration.brier(tables.slices.has_lesion, tables.slices.presence))
+def auc(table: SliceTable | StudyTable, truth: BoolArray, score: AnyArray) -> Measured:
+    """Area under the ROC curve of all rows in one ranking; NaN where one group is empty."""
+    return over_all(table, roc_auc(truth, score))
 
 
-def study_brier(tables: Tables) -> Sample:
-    """Of the study probability."""
-    return scored(tables.studies, calibration.brier(tables.studies.bleeds, tables.studies.probability))
-
-
-def coverage(tables: Tables) -> Sample:
-    """Of the interval for the lesions' voxels."""
-    studies = tables.studies
-    return share(studies, studies.interval_holds > 0, studies.bleeds & ~np.isnan(studies.interval_holds))
-
-
-def type_auc(column: int, tables: Tables) -> Sample:
-    """One type against all other slices."""
-    slices = tables.slices
-    told = slices.type_probability[:, column]
-    if np.isnan(told).any():
-        return Sample(np.nan, 0, 0)
-    return auc(slices, slices.types[:, column], told)
-
-
-def auc(table: SliceTable | StudyTable, truth: BoolArray, score: AnyArray) -> Sample:
-    """All rows in one ranking; NaN where one group is empty."""
-    area = roc_auc(truth, score)
-    return scored(table, np.nan if area is None else area)
-
-
-def auc_within(table: SliceTable | StudyTable, truth: BoolArray, score: AnyArray) -> Sample:
-    """Mean over the folds that have both groups."""
+def auc_within_folds(table: SliceTable | StudyTable, truth: BoolArray, score: AnyArray) -> Measured:
+    """Mean of the folds' own areas under the ROC curve, of those folds that have both groups."""
     areas = [roc_auc(truth[table.fold == fold], score[table.fold == fold]) for fold in np.unique(table.fold)]
     known = [area for area in areas if area is not None]
-    return scored(table, float(np.mean(known)) if known else np.nan)
+    return over_all(table, float(np.mean(known)) if known else None)
 
 
-def scored(table: SliceTable | StudyTable, value: float) -> Sample:
-    """A value that rests on all rows."""
-    return Sample(value, len(table.study), len(np.unique(table.study)))
+def type_auc(column: int, tables: Tables) -> Measured:
+    """Area under the ROC curve of the slices of one type against all others."""
+    slices = tables.slices
+    probability = slices.type_probability[:, column]
+    if np.isnan(probability).any():
+        return Measured(np.nan, 0, 0)
+    return auc(slices, slices.types[:, column], probability)
 
 
-def share(table: SliceTable | LesionTable | StudyTable, flags: BoolArray, chosen: BoolArray) -> Sample:
-    """Of the chosen rows, those with the flag."""
-    sample = mean(table, flags, chosen)
-    return Sample(sample.value, sample.cases, sample.patients, share=True)
+def slice_ece(binning: calibration.Binning, tables: Tables) -> Measured:
+    """Expected calibration error of the slice probability."""
+    slices = tables.slices
+    error = calibration.expected_calibration_error(slices.has_lesion, slices.presence, binning=binning)
+    return over_all(slices, error)
 
 
-def mean(table: SliceTable | LesionTable | StudyTable, values: AnyArray, chosen: BoolArray) -> Sample:
-    """Over the chosen rows."""
-    picked = values[chosen]
-    value = float(picked.mean()) if len(picked) else np.nan
-    return Sample(value, len(picked), len(np.unique(table.study[chosen])))
+def slice_brier(tables: Tables) -> Measured:
+    """Brier score of the slice probability."""
+    return over_all(tables.slices, calibration.brier(tables.slices.has_lesion, tables.slices.presence))
 
 
-def _within(values: AnyArray, span: Span) -> BoolArray:
-    low, high = span
-    return np.asarray((values >= low) & (True if high is None else values < high), np.bool_)
+def study_brier(tables: Tables) -> Measured:
+    """Brier score of the study probability."""
+    return over_all(tables.studies, calibration.brier(tables.studies.bleeds, tables.studies.probability))
+
+
+def interval_coverage(tables: Tables) -> Measured:
+    """Share of the bleeding studies whose lesion voxels lie within the interval given."""
+    studies = tables.studies
+    return share(studies, studies.interval_holds > 0, studies.bleeds & ~np.isnan(studies.interval_holds))

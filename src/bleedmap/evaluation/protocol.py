@@ -9,7 +9,6 @@ AUTHORS_LEFT_OUT = 70
 SMALLEST_LESION_VOXELS = 10  # a smaller piece of a reference is JPEG's: five have 1 or 2, the next has 171
 SLICE_SPECIFICITY = 0.95  # at which sensitivity is read off the ROC curve
 STUDY_SPECIFICITY = 0.90  # 46 bleed-free patients: at most four of them called
-RESAMPLES = 2000
 SEED = 0
 
 # From, up to but not including. Pixels and voxels of 650×650 slices: the release has no pixel spacing, so no mm or mL.

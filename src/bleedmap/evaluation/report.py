@@ -8,16 +8,16 @@ from typing import Any
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.errors import InputError
 from bleedmap.evaluation import report_sections as parts
-from bleedmap.evaluation.differences import Comparison, compare_methods
 from bleedmap.evaluation.gallery import Pixels, galleries
-from bleedmap.evaluation.protocol import PROTOCOL, RESAMPLES, SEED
+from bleedmap.evaluation.protocol import PROTOCOL, SEED
 from bleedmap.evaluation.records import OutOfFold
 from bleedmap.evaluation.report_figures import pictures
 from bleedmap.evaluation.report_sections import Method
 from bleedmap.evaluation.report_words import LEVELS, NO_LEVEL, ReportWords
-from bleedmap.evaluation.scores import Score, cross_validation
+from bleedmap.evaluation.scores import Comparison, Score, compare_methods, cross_validation
 from bleedmap.figures import outlines, style
 from bleedmap.io.files import folder_written_whole, write_json
+from bleedmap.metrics.bootstrap import RESAMPLES
 from bleedmap.page.section import Section
 from bleedmap.page.table import to_json
 from bleedmap.page.writer import embed_png, write_csv, write_page

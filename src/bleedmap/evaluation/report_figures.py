@@ -14,7 +14,7 @@ from bleedmap.evaluation.tables import Tables
 from bleedmap.figures.detection import Reliability, RocCurve, reliability_diagram, roc
 from bleedmap.figures.patients import Found, PatientDice, dice_by_patient, sensitivity_panels
 from bleedmap.figures.style import PALETTE
-from bleedmap.metrics.operating_point import at_specificity
+from bleedmap.metrics.roc import at_specificity
 from bleedmap.page.section import Picture
 
 MOST = len(PALETTE)  # methods that colours tell apart

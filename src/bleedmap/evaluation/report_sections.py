@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bleedmap.evaluation.differences import NO_DIFFERENCE, Comparison, Difference
 from bleedmap.evaluation.measure_table import HEADLINE, Measure, measures
 from bleedmap.evaluation.protocol import TARGETS, Peer
 from bleedmap.evaluation.records import OutOfFold
-from bleedmap.evaluation.scores import CrossValidation, Score
+from bleedmap.evaluation.scores import NO_DIFFERENCE, Comparison, CrossValidation, Difference, Score
 from bleedmap.evaluation.tables import Tables
 from bleedmap.page.section import Section, Table, Value
 from bleedmap.page.table import DOES_NOT_APPLY
@@ -77,13 +76,14 @@ def by_fold(methods: Sequence[Method]) -> Section:
     """The headline measures in each fold alone."""
     folds = sorted({one.fold for method in methods for one in method.records.studies})
     every = {one.key: one for one in measures()}
-    rows: list[tuple[Value, ...]] = []
-    for key in HEADLINE:
-        for method in methods:
-            tables = Tables.of(method.records)
-            values = [every[key].of(tables.drawn(np.flatnonzero(tables.studies.fold == fold))).value for fold in folds]
-            rows.append((_label(every[key]), method.name, *(_dash(value) for value in values)))
-    counts = Tables.of(methods[0].records).studies
+    tables = [Tables.of(method.records) for method in methods]
+    by_fold = [[one.drawn(np.flatnonzero(one.studies.fold == fold)) for fold in folds] for one in tables]
+    rows = [
+        (_label(every[key]), method.name, *(_dash(every[key].compute(fold).value) for fold in own))
+        for key in HEADLINE
+        for method, own in zip(methods, by_fold, strict=True)
+    ]
+    counts = tables[0].studies
     sizes = "; ".join(
         f"fold {fold}: {int((counts.fold == fold).sum())} patients, "
         f"{int((counts.bleeds & (counts.fold == fold)).sum())} bleed"

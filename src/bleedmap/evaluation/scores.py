@@ -1,23 +1,23 @@
-"""The protocol's table of results from out-of-fold records: every measure with its interval, target and convention."""
+"""Scores of one method, and differences of two on the same patients: every measure with its interval and target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from bleedmap.arrays import AnyArray
-from bleedmap.evaluation.abstention import abstention_measures, answered_measures
-from bleedmap.evaluation.measure_table import Measure, measures
-from bleedmap.evaluation.measures import Sample
-from bleedmap.evaluation.protocol import PROTOCOL, RESAMPLES, SEED, TARGETS
+from bleedmap.errors import InputError
+from bleedmap.evaluation.measure_table import HEADLINE, Measure, abstention_measures, answered_measures, measures
+from bleedmap.evaluation.measures import Measured
+from bleedmap.evaluation.protocol import PROTOCOL, SEED, TARGETS
 from bleedmap.evaluation.records import OutOfFold
 from bleedmap.evaluation.tables import Tables
-from bleedmap.metrics.bootstrap import COVERAGE, patient_bootstrap
+from bleedmap.metrics.bootstrap import RESAMPLES, patient_bootstrap, wilson_interval
 from bleedmap.metrics.calibration import Bin, reliability
 
 Interval = Literal["bootstrap", "wilson"]
+NO_DIFFERENCE = "none"
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class CrossValidation:
         abstained: share of the studies on which no verdict was given: of all, of those that bleed, of those that do
             not.
         answered: the headline measures without these studies; None where a verdict was given on each.
-        slice_reliability: what the slice probability's words were worth, bin by bin.
+        slice_reliability: the slice probability against the share that bleeds, bin by bin.
         study_reliability: likewise of the study probability.
         resamples: of the bootstrap.
-        made: what the records say of themselves.
+        made: how the records came about.
     """
 
     method: str
@@ -105,51 +105,152 @@ class CrossValidation:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two methods in one measure; None where a number cannot be had.
+
+    Attributes:
+        key: of the measure.
+        title: of the measure.
+        over: what its cases are.
+        first: value of the first method.
+        second: value of the second.
+        difference: first - second.
+        low: end of its 95 % interval, by percentile bootstrap over patients, both methods on the same draws.
+        high: the other end.
+        better: the better method's name; `NO_DIFFERENCE` where the interval holds 0.
+    """
+
+    key: str
+    title: str
+    over: str
+    first: float | None
+    second: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    better: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods, by name, and their differences in the order of `HEADLINE`."""
+
+    first: str
+    second: str
+    differences: tuple[Difference, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+
 def cross_validation(records: OutOfFold, *, resamples: int = RESAMPLES, seed: int = SEED) -> CrossValidation:
-    """Score out-of-fold records; some patients are enough, `OutOfFold.check_against` asks for all.
+    """Score records of studies; some patients are enough, `OutOfFold.check_against` asks for all.
 
     Args:
-        records: one method's.
+        records: one method's; a patient may have several studies.
         resamples: draws of patients; those that cannot give a measure are left out of its interval.
         seed: of the draws.
     """
     tables, every, shares = Tables.of(records), measures(), abstention_measures()
     without = answered_measures() if tables.studies.abstained.any() else ()
     wanted = (*every, *shares, *without)
-    whole = [measure.of(tables) for measure in wanted]
 
     def statistic(rows: AnyArray, _: AnyArray) -> list[float]:
         drawn = tables.drawn(rows)
-        return [measure.of(drawn).value for measure in wanted]
+        return [measure.compute(drawn).value for measure in wanted]
 
-    ends = patient_bootstrap(np.arange(len(records.studies)), statistic, resamples=resamples, seed=seed)
-    scores = tuple(_score(*one) for one in zip(wanted, whole, ends.tolist(), strict=True))
-    told = len(every) + len(shares)
+    ends = patient_bootstrap(tables.studies.patient, statistic, resamples=resamples, seed=seed)
+    scores = tuple(
+        _score(measure, measure.compute(tables), own) for measure, own in zip(wanted, ends.tolist(), strict=True)
+    )
+    last = len(every) + len(shares)
     return CrossValidation(
-        records.method, scores[: len(every)], scores[len(every) : told], scores[told:] or None,
+        records.method, scores[: len(every)], scores[len(every) : last], scores[last:] or None,
         tuple(reliability(tables.slices.has_lesion, tables.slices.presence)),
         tuple(reliability(tables.studies.bleeds, tables.studies.probability)), resamples, records.made,
     )  # fmt: skip
 
 
-def _score(measure: Measure, sample: Sample, ends: Sequence[float]) -> Score:
+def _score(measure: Measure, measured: Measured, ends: Sequence[float]) -> Score:
+    value, low, high = map(_known, (measured.value, *ends))
     interval: Interval | None = "bootstrap"
-    low, high = (None if np.isnan(end) else float(end) for end in ends)
-    if np.isnan(sample.value):
+    if value is None:
         low = high = interval = None
-    elif sample.share and sample.value in (0.0, 1.0):
-        (low, high), interval = _wilson(sample), "wilson"
+    elif measured.is_share and value in (0.0, 1.0):
+        (low, high), interval = wilson_interval(int(value) * measured.patients, measured.patients), "wilson"
     target = TARGETS.get(measure.key)
-    known = None if np.isnan(sample.value) else sample.value
     return Score(
-        measure.key, measure.group, measure.title, known, low, high, interval, sample.cases, sample.patients,
+        measure.key, measure.group, measure.title, value, low, high, interval, measured.cases, measured.patients,
         measure.over, measure.convention, None if target is None else str(target),
-        None if target is None or known is None else target.met(known),
+        None if target is None or value is None else target.met(value),
     )  # fmt: skip
 
 
-def _wilson(sample: Sample) -> tuple[float, float]:
-    """Wilson's interval (1927) as if each patient were one case: cases of a patient are alike."""
-    reached = sample.patients if sample.value == 1 else 0
-    ends = stats.binomtest(reached, sample.patients).proportion_ci(COVERAGE, method="wilson")
-    return float(ends.low), float(ends.high)
+def compare_methods(first: OutOfFold, second: OutOfFold, *, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
+    """Compare the headline measures of two methods, on the same draws of patients.
+
+    Args:
+        first: records of one method.
+        second: of another, on the same patients, each in the same fold.
+        resamples: draws of patients.
+        seed: of the draws.
+
+    Raises:
+        InputError: the records are not of the same patients, folds and references.
+    """
+    one, other = _by_patient(first), _by_patient(second)
+    _refuse_others(first, second, one, other)
+    every = {measure.key: measure for measure in measures()}
+    wanted = [every[key] for key in HEADLINE]
+
+    def statistic(rows: AnyArray, _: AnyArray) -> list[float]:
+        drawn, against = one.drawn(rows), other.drawn(rows)
+        return [measure.compute(drawn).value - measure.compute(against).value for measure in wanted]
+
+    ends = patient_bootstrap(one.studies.patient, statistic, resamples=resamples, seed=seed)
+    differences = []
+    for measure, (low, high) in zip(wanted, ends.tolist(), strict=True):
+        value, against = measure.compute(one).value, measure.compute(other).value
+        better = _better(measure.key, low, high, (first.method, second.method))
+        differences.append(
+            Difference(
+                measure.key, measure.title, measure.over, _known(value), _known(against), _known(value - against),
+                _known(low), _known(high), better,
+            )
+        )  # fmt: skip
+    return Comparison(first.method, second.method, tuple(differences))
+
+
+def _known(number: float) -> float | None:
+    return None if np.isnan(number) else float(number)
+
+
+def _by_patient(records: OutOfFold) -> Tables:
+    """Studies in the order of their patients' numbers: the same draw takes the same patients of both methods."""
+    return Tables.of(records).drawn(np.argsort([one.patient for one in records.studies], kind="stable"))
+
+
+def _better(key: str, low: float, high: float, names: tuple[str, str]) -> str | None:
+    if np.isnan(low):
+        return None
+    if low <= 0 <= high:
+        return NO_DIFFERENCE
+    target = TARGETS.get(key)
+    less_is_better = target is not None and target.at_most is not None
+    return names[int((high < 0) != less_is_better)]
+
+
+def _refuse_others(first: OutOfFold, second: OutOfFold, one: Tables, other: Tables) -> None:
+    same = first.data_sha256 == second.data_sha256 and all(
+        np.array_equal(getattr(one.studies, name), getattr(other.studies, name))
+        for name in ("patient", "fold", "voxels")
+    )
+    if not same:
+        raise InputError(
+            f"{first.method} and {second.method}",
+            found="records of different patients, folds or references",
+            needed="two methods on the same data, each patient in the same fold",
+            remedy="compare methods that were run on the same folds, or give one file of records",
+        )

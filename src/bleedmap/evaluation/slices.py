@@ -16,7 +16,7 @@ from bleedmap.preprocess import Preprocessing, network_input, resize_back, resiz
 
 Grid = Literal["original", "network"]
 Predictor = Callable[[FloatArray], FloatArray]  # (n, size, size) in 0 to 1 -> probability of that shape
-RESAMPLES = 1000
+RESAMPLES = 1000  # as docs/thesis-results.md was made; elsewhere that of metrics/bootstrap.py
 _CHUNK = 16  # slices in memory at a time
 
 

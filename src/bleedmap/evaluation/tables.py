@@ -1,4 +1,4 @@
-"""Out-of-fold records as columns, and the same for patients drawn anew: what every measure is computed from."""
+"""Records of studies as columns, and the same for patients drawn anew: what every measure is computed from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,9 +15,10 @@ from bleedmap.metrics import overlap
 
 @dataclass(frozen=True, eq=False)
 class SliceTable:
-    """A row a slice."""
+    """The columns of all slices, one row each."""
 
     study: AnyArray  # row in the table of studies
+    patient: AnyArray
     fold: AnyArray
     has_lesion: BoolArray
     study_bleeds: BoolArray
@@ -27,14 +28,15 @@ class SliceTable:
     presence: DoubleArray
     called: BoolArray  # at the threshold that its fold chose
     types: BoolArray  # (n, 5)
-    type_probability: DoubleArray  # (n, 5), NaN where the network tells none
+    type_probability: DoubleArray  # (n, 5), NaN where the network gives none
 
 
 @dataclass(frozen=True, eq=False)
 class LesionTable:
-    """A row a lesion of the reference, specks left out."""
+    """The columns of all lesions of the reference, one row each; specks are left out."""
 
-    study: AnyArray
+    study: AnyArray  # row in the table of studies
+    patient: AnyArray
     voxels: AnyArray
     touched: BoolArray
     overlapped: BoolArray
@@ -43,9 +45,9 @@ class LesionTable:
 
 @dataclass(frozen=True, eq=False)
 class StudyTable:
-    """A row a patient."""
+    """The columns of all studies, one row each."""
 
-    study: AnyArray  # 0, 1, …: a patient drawn twice is two
+    study: AnyArray  # 0, 1, …: a study drawn twice is two
     patient: AnyArray
     fold: AnyArray
     bleeds: BoolArray
@@ -66,7 +68,7 @@ Table = TypeVar("Table", SliceTable, LesionTable, StudyTable)
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Slices, lesions and patients; `of` builds them, `drawn` takes patients of them."""
+    """Slices, lesions and studies; `of` builds them, `drawn` takes studies of them."""
 
     slices: SliceTable
     lesions: LesionTable
@@ -82,60 +84,80 @@ class Tables:
         choices = {one.fold: one for one in records.choices}
         studies = records.studies
         return cls(
-            _stacked(SliceTable, [_slices(row, one, choices[one.fold]) for row, one in enumerate(studies)]),
-            _stacked(LesionTable, [_lesions(row, one) for row, one in enumerate(studies)]),
-            _stacked(StudyTable, [_study(row, one, choices[one.fold]) for row, one in enumerate(studies)]),
+            _stack(SliceTable, [_slices(row, one, choices[one.fold]) for row, one in enumerate(studies)]),
+            _stack(LesionTable, [_lesions(row, one) for row, one in enumerate(studies)]),
+            _stack(StudyTable, [_study(row, one, choices[one.fold]) for row, one in enumerate(studies)]),
         )
 
     def drawn(self, rows: AnyArray) -> "Tables":
-        """The patients of some rows, with all that is theirs; a row named twice becomes two patients."""
-        return Tables(_taken(self.slices, rows), _taken(self.lesions, rows), _taken(self.studies, rows))
+        """The studies of some rows, with all that is theirs; a row named twice becomes two studies."""
+        return Tables(_take(self.slices, rows), _take(self.lesions, rows), _take(self.studies, rows))
 
     @cached_property
     def answered(self) -> "Tables":
-        """Without the patients on whom no verdict was given."""
+        """Without the studies on which no verdict was given."""
         return self.drawn(self.studies.study[~self.studies.abstained])
 
 
 def _slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
-    count = len(one.numbers)
+    count, verdict = len(one.numbers), one.verdict
     lesion = one.counts.reference > 0
-    told = one.verdict.types
     return SliceTable(
-        np.full(count, row), np.full(count, one.fold), lesion, np.full(count, lesion.any()), one.counts.reference,
-        np.where(lesion, overlap.dice(one.counts, empty=np.nan), np.nan), one.counts.predicted > 0,
-        one.verdict.presence, one.verdict.presence >= choices.slice_threshold, one.types,
-        np.full((count, len(TYPE_NAMES)), np.nan) if told is None else told,
-    )  # fmt: skip
+        study=np.full(count, row),
+        patient=np.full(count, one.patient),
+        fold=np.full(count, one.fold),
+        has_lesion=lesion,
+        study_bleeds=np.full(count, lesion.any()),
+        pixels=one.counts.reference,
+        dice=np.where(lesion, overlap.dice(one.counts, empty=np.nan), np.nan),
+        marked=one.counts.predicted > 0,
+        presence=verdict.presence,
+        called=verdict.presence >= choices.slice_threshold,
+        types=one.types,
+        type_probability=np.full((count, len(TYPE_NAMES)), np.nan) if verdict.types is None else verdict.types,
+    )
 
 
 def _lesions(row: int, one: StudyRecord) -> LesionTable:
     real = one.lesions.voxels >= SMALLEST_LESION_VOXELS
+    count = int(real.sum())
     return LesionTable(
-        np.full(int(real.sum()), row), one.lesions.voxels[real], one.lesions.touched[real],
-        one.lesions.overlapped[real], one.lesion_types[real],
-    )  # fmt: skip
+        study=np.full(count, row),
+        patient=np.full(count, one.patient),
+        voxels=one.lesions.voxels[real],
+        touched=one.lesions.touched[real],
+        overlapped=one.lesions.overlapped[real],
+        types=one.lesion_types[real],
+    )
 
 
 def _study(row: int, one: StudyRecord, choices: Choices) -> StudyTable:
-    whole = one.counts.pooled()
-    voxels, between = int(whole.reference[0]), one.verdict.voxels
-    held = np.nan if between is None else float(between[0] <= voxels <= between[1])
-    values = (
-        row, one.patient, one.fold, voxels > 0, voxels,
-        float(overlap.dice(whole, empty=np.nan)[0]) if voxels else np.nan, bool(whole.predicted[0] > 0),
-        one.verdict.study, one.verdict.study >= choices.study_threshold,
-        int((~one.regions.touched).sum()), int((~one.regions.overlapped).sum()), one.types.any(axis=0), held,
-        bool(one.verdict.abstained),
-    )  # fmt: skip
-    return StudyTable(*(np.array([value]) for value in values))
+    whole, verdict = one.counts.pooled(), one.verdict
+    voxels = int(whole.reference[0])
+    holds = np.nan if verdict.voxels is None else float(verdict.voxels[0] <= voxels <= verdict.voxels[1])
+    return StudyTable(
+        study=np.array([row]),
+        patient=np.array([one.patient]),
+        fold=np.array([one.fold]),
+        bleeds=np.array([voxels > 0]),
+        voxels=np.array([voxels]),
+        dice=overlap.dice(whole, empty=np.nan) if voxels else np.array([np.nan]),
+        marked=whole.predicted > 0,
+        probability=np.array([verdict.study]),
+        called=np.array([verdict.study >= choices.study_threshold]),
+        untouched_regions=np.array([(~one.regions.touched).sum()]),
+        unmatched_regions=np.array([(~one.regions.overlapped).sum()]),
+        types=np.array([one.types.any(axis=0)]),
+        interval_holds=np.array([holds]),
+        abstained=np.array([bool(verdict.abstained)]),
+    )
 
 
-def _stacked(kind: type[Table], parts: Sequence[Table]) -> Table:
+def _stack(kind: type[Table], parts: Sequence[Table]) -> Table:
     return kind(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(kind)))
 
 
-def _taken(table: Table, rows: AnyArray) -> Table:
+def _take(table: Table, rows: AnyArray) -> Table:
     """Rows of the chosen studies, in their order, under new study numbers. Rows of a study lie together."""
     begins = np.searchsorted(table.study, rows, side="left")
     sizes = np.searchsorted(table.study, rows, side="right") - begins

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bleedmap.errors import InputError
-from bleedmap.evaluation import measures as samples
+from bleedmap.evaluation import measures
 from bleedmap.evaluation.records import Choices, OutOfFold, StudyRecord
 from bleedmap.evaluation.tables import Tables
 from bleedmap.io.files import write_json
@@ -145,8 +145,8 @@ def _scores(folds: Sequence[FoldAnswers], form: str) -> dict[str, float | None]:
     """Both Dice of the protocol's tables; a bleeding patient on whom nothing is marked counts 0."""
     studies = tuple(one.study for one in _of(folds, form))
     tables = Tables.of(OutOfFold(form, "", tuple(one.choices for one in folds), studies))
-    volume = samples.mean(tables.studies, tables.studies.dice, tables.studies.bleeds).value
-    values = {"volume_dice": volume, "authors_dice": samples.authors_dice(tables).value}
+    volume = measures.volume_dice(tables).value
+    values = {"volume_dice": volume, "authors_dice": measures.authors_dice(tables).value}
     return {name: None if np.isnan(value) else value for name, value in values.items()}
 
 

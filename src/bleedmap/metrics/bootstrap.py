@@ -1,23 +1,29 @@
-"""Intervals that respect patients: slices of one patient are not independent."""
+"""Intervals over patients: slices and studies of one patient are not independent."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import stats
 
 from bleedmap.arrays import AnyArray, DoubleArray
 
 COVERAGE = 0.95
+RESAMPLES = 2000  # draws of patients, unless a published table was made with another number
 
 
 def patient_bootstrap(
-    patients: AnyArray, statistic: Callable[[AnyArray, AnyArray], Sequence[float]], *, resamples: int, seed: int
+    patients: AnyArray,
+    statistic: Callable[[AnyArray, AnyArray], Sequence[float]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> DoubleArray:
     """Percentile bootstrap over patients (Efron and Tibshirani 1993, chapter 13): whole patients are drawn.
 
     With few patients such an interval is too narrow: with seven, say, it covers less than it says.
 
     Args:
-        patients: (slices,) the patient of each slice.
+        patients: (rows,) the patient of each row: of each slice, say.
         statistic: (rows, patient of each row) -> k numbers, NaN where one cannot be had; a patient that was
             drawn twice comes with two names.
         resamples: how many draws.
@@ -43,3 +49,14 @@ def patient_bootstrap(
         if len(known):
             ends[index] = np.percentile(known, tails)
     return ends
+
+
+def wilson_interval(reached: int, cases: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (1927), for a share of 0 or 1, which a bootstrap could only repeat.
+
+    Args:
+        reached: cases with the property.
+        cases: of how many, one at least; a patient's cases are alike, so that patients are the cases to count.
+    """
+    ends = stats.binomtest(reached, cases).proportion_ci(COVERAGE, method="wilson")
+    return float(ends.low), float(ends.high)

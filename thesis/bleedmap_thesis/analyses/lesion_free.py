@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy import stats
 
 from bleedmap.arrays import AnyArray
-from bleedmap.metrics.bootstrap import COVERAGE
+from bleedmap.metrics.bootstrap import wilson_interval
 from bleedmap.page.section import Section, Table
 from bleedmap_thesis.analyses.paired_slices import (
     KINDS,
@@ -109,8 +108,7 @@ def share(patients: AnyArray, marked: AnyArray) -> Estimate:
     """Share of slices with its interval over patients; Wilson's (1927) where a bootstrap could only repeat 0 or 1."""
     if marked.any() and not marked.all():
         return mean(patients, marked.astype(np.float64))
-    ends = stats.binomtest(int(marked.sum()), len(marked)).proportion_ci(COVERAGE, method="wilson")
-    return Estimate(float(marked.mean()), float(ends.low), float(ends.high))
+    return Estimate(float(marked.mean()), *wilson_interval(int(marked.sum()), len(marked)))
 
 
 def _words(rows: Sequence[Row], scale: Scale) -> tuple[str, ...]:
