@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
 
 from bleedmap.cli.main import main
-from bleedmap.cli.segment_summary import print_summary
+from bleedmap.cli.segment import print_summary
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.weights import locate
@@ -324,7 +324,7 @@ def test_the_terminal_tells_it_in_a_line_or_two(told, capsys):
     assert "Study probability 0.97; volume: 80 % interval 14 to 32 mL; types in the whole study: EDH 0.21, " in said
     assert "No verdict" not in said
     abstained = printed(told(sure(abstained=REASONS)), capsys)
-    assert abstained.startswith("No verdict: what follows is not to be relied on. no verdict: No head like this one")
+    assert abstained.startswith("No verdict: do not rely on what follows. no verdict: No head like this one")
     assert "No bleed marked in 14 slices (highest pixel 0.00" in printed(told(sure(), bleeding=False), capsys)
     plain = printed(told(None), capsys)
     assert plain.startswith("Hemorrhage found: ")

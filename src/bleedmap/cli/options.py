@@ -10,38 +10,50 @@ import click
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="CT-ICH's folder; the variable BLEEDMAP_DATA serves too.",
+    "--data", type=click.Path(path_type=Path),
+    help="Folder of the data set CT-ICH. Not given: the folder that the variable BLEEDMAP_DATA names.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text and tables.")
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-    help="Where the network runs.",
+    help="Where the network runs; auto takes a GPU if there is one.",
 )  # fmt: skip
 precision_option = click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
-    help="Number format; auto takes bf16 where the machine computes it natively.",
+    help="Number format; auto takes bf16 if the machine computes it natively.",
 )  # fmt: skip
 weights_option = click.option(
-    "--weights", help="Installed weights by name, or an .onnx file; default: the installed ones."
+    "--weights",
+    help="Installed weights by name (`bleedmap models` lists them), or an .onnx file. Not given: the default.",
 )
 inference_precision_option = click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
-    help="fp32: the same on every machine, up to rounding. auto: what is faster and keeps the answer, the decoder in "
-    "bf16 where the processor has it. bf16: all of it, faster still, other at lesions' edges.",
+    help="Number format. fp32: the same results on every machine, up to rounding. auto: faster without changing what "
+    "is found, with the decoder in bf16 if the processor supports it. bf16: faster still, but lesions' edges differ.",
 )  # fmt: skip
 threshold_option = click.option(
     "--threshold", type=click.FloatRange(0, 1, min_open=True),
-    help="Lesion from this probability on, in slices that the network takes to bleed; default: the weights' own.",
+    help="A pixel counts as lesion from this probability on, in slices that the network classifies as bleeding. "
+    "Not given: the weights' own threshold.",
 )  # fmt: skip
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N",
-    help="Of the processor's threads, how many the network uses; default: the backend's own choice.",
+    help="Number of processor threads for the network. Not given: chosen automatically.",
 )  # fmt: skip
-no_dicom_option = click.option("--no-dicom", is_flag=True, help="DICOM: leave the DICOM results out.")
+accept_option = click.option(
+    "--accept", multiple=True, metavar="CHECK",
+    help="Segment a study although this input check refuses it; the results say so. Repeat for several checks.",
+)  # fmt: skip
+window_option = click.option(
+    "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
+    help="JPEG and PNG only: the window in HU in which they were exported. Not given: the brain window, 40 120.",
+)  # fmt: skip
+no_dicom_option = click.option("--no-dicom", is_flag=True, help="Write no DICOM results for DICOM studies.")
 fractional_option = click.option(
-    "--fractional", is_flag=True, help="DICOM: write the probability as a FRACTIONAL segmentation too."
+    "--fractional", is_flag=True, help="For DICOM studies, also write the probability as a FRACTIONAL segmentation."
 )
 
 

@@ -1,70 +1,69 @@
 """`bleedmap segment`."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
-from bleedmap.cli.console import print_json, progress_bar
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
 from bleedmap.cli.options import (
+    accept_option,
     fractional_option,
     inference_precision_option,
     json_option,
     no_dicom_option,
+    overwrite_option,
     threads_option,
     threshold_option,
     weights_option,
+    window_option,
 )
 from bleedmap.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bleedmap.inference.backends import Precision
-    from bleedmap.study.inputs import Inputs
     from bleedmap.study.read import Study
     from bleedmap.study.segment import Segmenter
 
 _BAR_FROM = 11  # slices; fewer are done before a bar could be read
-_SUMMARY = "summary.json"
+_TABLE_ROWS, _NAMES_SHOWN = 20, 8
 
 
 @click.command(short_help="Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path),
-    help="A new or empty folder for the results; written whole or not at all.",
+    help="A new or empty folder for the results. It is written whole or not at all.",
 )  # fmt: skip
 @weights_option
 @click.option(
     "--backend", "backend_name", type=click.Choice(["openvino", "torch"]), default="openvino", show_default=True,
-    help="What computes; torch needs the extra 'train'.",
+    help="The library that runs the network; torch needs the extra 'train'.",
 )  # fmt: skip
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True,
-    help="Where; cuda and mps need --backend torch.",
+    help="Where the network runs; cuda and mps need --backend torch.",
 )  # fmt: skip
 @inference_precision_option
 @threads_option
 @threshold_option
+@window_option
+@accept_option
 @click.option(
-    "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
-    help="Pictures: the window in HU that they were exported in; default: the brain window, 40 120.",
-)  # fmt: skip
-@click.option(
-    "--accept", multiple=True, metavar="CHECK",
-    help="A study: go on although this input check refuses it; the results say so. Repeat for several.",
-)  # fmt: skip
-@click.option("--series", type=int, help="DICOM: the series of this number, in place of the one that would be chosen.")
-@click.option("--study", help="DICOM: the study of this Study Instance UID, where the folder holds several.")
+    "--series", type=int, help="DICOM: segment the series with this number instead of the one bleedmap chooses."
+)
+@click.option("--study", help="DICOM: segment the study with this Study Instance UID, if the folder holds several.")
 @no_dicom_option
 @fractional_option
-@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder.")
+@overwrite_option
 @json_option
 def command(
     inputs: tuple[Path, ...], out: Path, weights: str | None, backend_name: str, device: str,
@@ -72,35 +71,39 @@ def command(
     accept: tuple[str, ...], series: int | None, study: str | None, no_dicom: bool, fractional: bool, overwrite: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Outline hemorrhage on head CT.
+    """Outline hemorrhage on a head CT.
 
-    In: one study as DICOM (a folder, a .zip, a file) or NIfTI in HU; or JPEG or PNG slices in the brain window (files,
-    or a folder of them). `bleedmap batch` takes many studies.
+    Research software, not a medical device: do not use its results to diagnose or treat a patient.
+
+    In: one study as DICOM (a folder, a .zip or a file) or as NIfTI in HU; or slices as JPEG or PNG in the brain window
+    (files, or a folder of them). For many studies use `bleedmap batch`.
 
     \b
     Out, for a study:
-      report.html              to look at: pictures, lesions, checks, limits
-      NAME_dseg.nii.gz         mask, 0 or 1
-      NAME_probseg.nii.gz      probability, 0 to 1
+      report.html              a page to read: pictures, lesions, checks, limits
+      NAME_dseg.nii.gz         mask: 0 or 1
+      NAME_probseg.nii.gz      probability: 0 to 1
       NAME_overlay.png         the slices with lesions on one sheet
-      NAME_lesions.csv         a line for each lesion: mL, mm, HU, slices
-      dicom/segmentation.dcm   DICOM in: a segmentation on the original slices,
+      NAME_lesions.csv         one line for each lesion: mL, mm, HU, slices
+      dicom/segmentation.dcm   for DICOM: a segmentation on the original slices,
       dicom/report.dcm         a structured report (TID 1500, unverified)
       dicom/pictures/          and secondary captures for any viewer
     Out, for each picture:
-      NAME_mask.png            0 or 255, the slice's own size
+      NAME_mask.png            0 or 255, of the slice's own size
       NAME_prob.png            16-bit: probability × 65535
-      NAME_overlay.png         to look at: white at 0.5 to red at 1, nothing below
-    and summary.json: lesions, mL (studies only), checks, weights, version.
+      NAME_overlay.png         to look at: white at 0.5 to red at 1, nothing below 0.5
+    and summary.json for programs: lesions, mL (studies only), checks, weights, version.
 
-    A study that fails an input check (not a head, contrast, not in HU, …) is refused with the reason. Slices count
-    from 1, in a study from feet to head. "No hemorrhage found" is a result: all files are written, exit code 0.
+    A study that fails an input check (not a head, contrast agent, not in HU and others) is refused, and the message
+    gives the reason. Slices are numbered from 1, in a study from feet to head. "No hemorrhage found" is a result: all
+    files are written and the exit code is 0.
 
-    A network that was trained to say how sure it is tells a study's probability, an interval for its volume and types
-    too; or "no verdict" and why: then what is outlined is not to be relied on. Exit code 0.
+    The default network also states how sure it is: the probability that the study shows a bleed, an interval for the
+    volume, and the types. If it cannot judge a study, the verdict is "no verdict", with the reason: do not rely on what
+    is outlined then. The exit code is 0 in this case too.
 
-    The network, compiled for this machine, is kept for the next start: in the user's folder for caches, or that in
-    the variable BLEEDMAP_CACHE; BLEEDMAP_CACHE=off keeps nothing.
+    The network is compiled for this machine once and kept for the next start, in your cache folder or in the folder
+    that the variable BLEEDMAP_CACHE names. BLEEDMAP_CACHE=off keeps nothing.
 
     \b
     bleedmap segment study/ -o result/
@@ -109,131 +112,84 @@ def command(
     """
     from bleedmap.archive.memory import collect_seldom
 
-    collect_seldom()  # before the modules below bring their thousands
-    from bleedmap.cli.segment_summary import print_summary
+    collect_seldom()  # before the modules below bring their thousands of objects
     from bleedmap.io.files import refuse_folder
+    from bleedmap.io.nifti import is_nifti
+    from bleedmap.results.save import save, save_pictures
+    from bleedmap.study.gate.gate import accepted_names
     from bleedmap.study.inputs import gather
+    from bleedmap.study.read import read_study
+    from bleedmap.window import BRAIN, Window
 
     _check_flags(backend_name, device, precision)
     _refuse_own_input(out, inputs)
     refuse_folder(out, overwrite=overwrite)
     found = gather(list(inputs))
-    of_studies = {
-        "--accept": accept, "--series": series, "--study": study, "--no-dicom": no_dicom, "--fractional": fractional,
-    }  # fmt: skip
-    network = _Network(weights, backend_name, device, precision, threads, threshold)
-    if found.study:
-        _refuse_flags({"--window": window}, "a study, which is in HU already", "pictures")
-        choice = _Choice(accept, series, study, dicom=not no_dicom, fractional=fractional)
-        summary = _study(found.study, choice, network, out, overwrite, as_json)
+    network = (weights, backend_name, device, precision, threads, threshold)
+    of_dicom = {"--series": series, "--study": study, "--no-dicom": no_dicom, "--fractional": fractional}
+    if found.study is None:
+        _refuse_flags({"--accept": accept, **of_dicom}, "pictures", "a study (DICOM or NIfTI)")
+        segmenter = _load(*network, one_by_one=True)
+        with _progress(len(found.pictures), as_json) as advance:
+            exported_in = Window(*window) if window else BRAIN
+            summary = save_pictures(segmenter, found, exported_in, out, overwrite=overwrite, advance=advance)
     else:
-        _refuse_flags(of_studies, "pictures", "a study (DICOM or NIfTI)")
-        summary = _pictures(found, window, network, out, overwrite, as_json)
+        path = found.study
+        _refuse_flags({"--window": window}, "a study, which is in HU already", "pictures")
+        if is_nifti(path):
+            _refuse_flags(of_dicom, "a NIfTI volume", "a DICOM study")
+        accepted_names(accept)
+        reading = _start(lambda: read_study(path, study=study, series=series))
+        segmenter = _load(*network)
+        read = reading.result()
+        with _progress(len(read.volume.hu), as_json) as advance:
+            result = segmenter.segment(read, accept=accept, advance=advance)
+        summary = save(result, out, overwrite=overwrite, dicom=not no_dicom, fractional=fractional)
     if as_json:
         print_json(summary | {"out": str(out)})
     else:
         print_summary(summary, out)
 
 
-@dataclass(frozen=True)
-class _Network:
-    """The flags that say what computes."""
+def _load(
+    weights: str | None, backend_name: str, device: str, precision: "Precision", threads: int | None,
+    threshold: float | None, *, one_by_one: bool = False,
+) -> "Segmenter":  # fmt: skip
+    from bleedmap.inference.weights import locate
+    from bleedmap.study.segment import Segmenter
 
-    weights: str | None
-    backend: str
-    device: str
-    precision: "Precision"
-    threads: int | None
-    threshold: float | None
+    if backend_name == "openvino":
+        return Segmenter.load(
+            weights, threshold=threshold, precision=precision, threads=threads, one_by_one=one_by_one
+        )  # fmt: skip
+    from bleedmap.inference.torch_backend import TorchBackend
 
-    def load(self, *, one_by_one: bool = False) -> "Segmenter":
-        from bleedmap.inference.weights import locate
-        from bleedmap.study.segment import Segmenter
-
-        if self.backend == "openvino":
-            return Segmenter.load(
-                self.weights, threshold=self.threshold, precision=self.precision, threads=self.threads,
-                one_by_one=one_by_one,
-            )  # fmt: skip
-        from bleedmap.inference.torch_backend import TorchBackend
-
-        chosen = locate(self.weights)
-        level = chosen.threshold if self.threshold is None else self.threshold
-        return Segmenter(chosen, TorchBackend(chosen, self.device, self.threads), level)
+    chosen = locate(weights)
+    level = chosen.threshold if threshold is None else threshold
+    return Segmenter(chosen, TorchBackend(chosen, device, threads), level)
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """The flags of a study alone."""
+def _start(read: "Callable[[], Study]") -> "Future[Study]":
+    """Read in a thread while the network loads: much of both is outside Python, so that they share two cores.
 
-    accept: tuple[str, ...]
-    series: int | None
-    study: str | None
-    dicom: bool
-    fractional: bool
-
-
-def _study(path: Path, choice: _Choice, network: _Network, out: Path, overwrite: bool, as_json: bool) -> dict[str, Any]:
-    """The flags are checked first; the study is read and segmented before the folder is begun."""
-    from bleedmap.io.nifti import is_nifti
-    from bleedmap.results.save import save
-    from bleedmap.study.gate.gate import accepted_names
-    from bleedmap.study.read import read_study
-
-    if is_nifti(path):
-        of_dicom = {
-            "--series": choice.series, "--study": choice.study, "--no-dicom": not choice.dicom,
-            "--fractional": choice.fractional,
-        }  # fmt: skip
-        _refuse_flags(of_dicom, "a NIfTI volume", "a DICOM study")
-    accepted_names(choice.accept)
-    reading = _beside(lambda: read_study(path, study=choice.study, series=choice.series))
-    segmenter = network.load()
-    study = reading.result()
-    with _progress(len(study.volume.hu), as_json) as advance:
-        result = segmenter.segment(study, accept=choice.accept, advance=advance)
-    return save(result, out, overwrite=overwrite, dicom=choice.dicom, fractional=choice.fractional)
-
-
-def _beside(work: "Callable[[], Study]") -> "Future[Study]":
-    """Do it in a thread: much of reading and of loading is outside Python, so that they share two cores. Nobody waits
-    for that thread when the program ends by an error or by Ctrl-C."""
-    told: Future[Study] = Future()
+    Nobody waits for the thread when the program ends by an error or by Ctrl-C.
+    """
+    future: Future[Study] = Future()
 
     def run() -> None:
         try:
-            told.set_result(work())
+            future.set_result(read())
         except BaseException as error:
-            told.set_exception(error)
+            future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return told
-
-
-def _pictures(
-    found: "Inputs", window: tuple[float, float] | None, network: _Network, out: Path, overwrite: bool, as_json: bool
-) -> dict[str, Any]:
-    from bleedmap.cli.segment_pictures import segment_pictures
-    from bleedmap.io.files import folder_written_whole, write_json
-    from bleedmap.window import BRAIN, Window
-
-    shown_in = Window(*window) if window else BRAIN
-    segmenter = network.load(one_by_one=True)
-    with (
-        folder_written_whole(out, overwrite=overwrite) as folder,
-        _progress(len(found.pictures), as_json) as advance,
-    ):
-        summary = segment_pictures(segmenter, found.pictures, shown_in, found.ignored, folder, advance)
-        write_json(folder / _SUMMARY, summary)
-    return summary
+    return future
 
 
 def _refuse_flags(flags: dict[str, Any], given_for: str, meant_for: str) -> None:
     wrong = [name for name, value in flags.items() if value not in (None, False, ())]
     if wrong:
-        raise SettingsError(
-            wrong[0], found=f"given for {given_for}", needed=meant_for, remedy=f"leave {wrong[0]} out",
-        )  # fmt: skip
+        raise SettingsError(wrong[0], found=f"given for {given_for}", needed=meant_for, remedy=f"leave {wrong[0]} out")
 
 
 def _check_flags(backend_name: str, device: str, precision: str) -> None:
@@ -260,13 +216,10 @@ def _refuse_own_input(out: Path, inputs: tuple[Path, ...]) -> None:
 
 
 @contextmanager
-def _progress(count: int, quiet: bool) -> "Iterator[Callable[[int], None]]":
+def _progress(count: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """Yields advance(slices); a bar from eleven slices on."""
-    if quiet or count < _BAR_FROM:
-        yield lambda slices: None
-        return
     done = 0
-    with progress_bar("Segmenting") as report:
+    with progress_bar("Segmenting", quiet=quiet or count < _BAR_FROM) as report:
 
         def advance(slices: int) -> None:
             nonlocal done
@@ -274,3 +227,85 @@ def _progress(count: int, quiet: bool) -> "Iterator[Callable[[int], None]]":
             report(done, count)
 
         yield advance
+
+
+def print_summary(summary: dict[str, Any], out: Path) -> None:
+    """Print what was found, the checks that did not pass, and where the results are.
+
+    Args:
+        summary: as `summary.json` holds it, of a study or of pictures.
+        out: the folder of results.
+    """
+    _print_found(summary)
+    for one in summary.get("checks", []):
+        if one["verdict"] in ("warning", "refusal"):
+            verdict = f"{one['verdict']}{', overruled' if one['overruled'] else ''}"
+            sentence = f"{one['name']}: {one['found']} (passes: {one['limit']}). {one['meaning']}"
+            print_line(f"[yellow]{verdict}:[/] {escape(sentence)}")
+    for note in summary["notes"]:
+        print_line(f"[yellow]note:[/] {escape(note)}")
+    by_reason = sorted(summary.get("ignored", []), key=lambda one: str(one["reason"]))
+    for reason, group in groupby(by_reason, key=lambda one: str(one["reason"])):
+        names = [Path(one["file"]).name for one in group]
+        more = f" and {len(names) - _NAMES_SHOWN} more, see summary.json" if len(names) > _NAMES_SHOWN else ""
+        print_line(f"ignored, {reason}: {escape(', '.join(names[:_NAMES_SHOWN]))}{more}")
+    backend = summary["backend"]
+    network = f"{summary['weights']['name']} on {backend['name']}, {backend['device']}, {backend['precision']}"
+    shown = out / summary["files"]["report"] if "files" in summary else out
+    print_line(f"Results: {escape(str(shown))} [dim]({escape(network)})[/]")
+    print_line(summary["research_only"], style="yellow")
+
+
+def _print_found(summary: dict[str, Any]) -> None:
+    volume_ml, marked, count = summary["volume_ml"], len(summary["slices_with_lesion"]), summary["slice_count"]
+    slices, certainty = "1 slice" if count == 1 else f"{count:,} slices", summary["certainty"]
+    if certainty is not None and certainty["abstained"]:
+        print_line("[bold yellow]No verdict[/]: do not rely on what follows.")
+        for reason in certainty["abstained"]:
+            print_line(f"[yellow]no verdict:[/] {escape(reason)}")
+    if summary["hemorrhage_found"]:
+        size = f"{summary['lesion_pixels']:,} pixels" if volume_ml is None else f"{volume_ml:,.2f} mL"
+        found = "Hemorrhage found" if certainty is None else "Bleed marked"
+        print_line(f"[bold red]{found}[/]: {size} in {marked} of {slices}")
+    else:
+        found, what = ("hemorrhage found", "probability") if certainty is None else ("bleed marked", "pixel")
+        print_line(
+            f"[bold]No {found}[/] in {slices} "
+            f"(highest {what} {summary['highest_probability']:.2f}, threshold {summary['threshold']:g})"
+        )
+    if certainty is not None:
+        print_line(_certainty_line(certainty))
+    if summary["hemorrhage_found"]:
+        print_table(_lesion_table(summary))
+        if volume_ml is None:
+            print_line(f"No volume in mL: {summary['volume_note']}.")
+
+
+def _certainty_line(certainty: dict[str, Any]) -> str:
+    """'Study probability 0.97; volume: 80 % interval 22 to 41 mL; in the study: IPH 0.91, …'."""
+    from bleedmap.study.words import chance, interval
+
+    parts = [f"Study probability {chance(certainty['study_probability'])}"]
+    if certainty["volume_ml"] is not None:
+        low_ml, high_ml = certainty["volume_ml"]
+        parts.append(f"volume: {interval((low_ml, high_ml), certainty['coverage'])} mL")
+    if certainty["types"]:
+        types = ", ".join(f"{name} {chance(probability)}" for name, probability in certainty["types"].items())
+        parts.append(f"types in the whole study: {types}")
+    return "; ".join(parts)
+
+
+def _lesion_table(summary: dict[str, Any]) -> Table:
+    """The largest lesions; slices by name for pictures, by number in a volume."""
+    lesions, in_ml = summary["lesions"], summary["volume_ml"] is not None
+    table = make_table(">Lesion", "Slice", ">Pixels", *([">mL"] if in_ml else []), ">Highest probability")
+    for lesion in lesions[:_TABLE_ROWS]:
+        first, last = lesion["first_slice"], lesion["last_slice"]
+        place = f"{first}" if first == last else f"{first}–{last}"
+        place = summary["slices"][first - 1].get("name", place)
+        size = [f"{lesion['volume_ml']:,.2f}"] if in_ml else []
+        peak = f"{lesion['highest_probability']:.2f}"
+        table.add_row(str(lesion["lesion"]), Text(place), f"{lesion['pixels']:,}", *size, peak)
+    if len(lesions) > _TABLE_ROWS:
+        table.caption = f"and {len(lesions) - _TABLE_ROWS} smaller, see summary.json"
+    return table

@@ -1,17 +1,30 @@
-"""Everything that a result gives, into one folder."""
+"""All result files of a study, or of exported slices, in one folder."""
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bleedmap import RESEARCH_ONLY
+from bleedmap.arrays import BoolArray, ByteArray, FloatArray
+from bleedmap.inference.outline import outline_slices
 from bleedmap.io import images, nifti
 from bleedmap.io.files import folder_written_whole, write_json
+from bleedmap.results.overlay import SliceView, draw_sheet
 from bleedmap.results.page import write_report
 from bleedmap.results.pictures import overview
 from bleedmap.results.tables import summary, write_lesions_csv
+from bleedmap.study.findings import summarise_pictures, to_json
+from bleedmap.study.inputs import Inputs, Picture
 from bleedmap.study.result import Result
+from bleedmap.study.segment import Segmenter
+from bleedmap.window import Window
 
 SUMMARY, REPORT, DICOM = "summary.json", "report.html", "dicom"
+PROBABILITY_STEPS = 65535  # the 16-bit PNG's value of probability 1
+_PICTURE_FILES = {"mask": "mask", "probability": "prob", "overlay": "overlay"}  # key in the summary -> ending of a name
 
 
 def save(
@@ -68,3 +81,62 @@ def write_results(result: Result, folder: Path, *, dicom: bool = True, fractiona
 
 def _write_overview(path: Path, result: Result) -> None:
     images.write_png(path, overview(result))
+
+
+def save_pictures(
+    segmenter: Segmenter, inputs: Inputs, window: Window, folder: Path, *, overwrite: bool = False,
+    advance: Callable[[int], None] = lambda slices: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Segment exported slices, one at a time, and write their results into a new folder, whole or not at all.
+
+    Args:
+        segmenter: the loaded network.
+        inputs: the pictures, and what was left out beside them.
+        window: in which they were exported.
+        folder, overwrite: as in `save`.
+        advance: called with the number of slices finished since the last call.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        OutputError: the folder holds something else, or cannot be written.
+    """
+    with folder_written_whole(folder, overwrite=overwrite) as inside:
+        each = _segment_pictures(segmenter, inputs.pictures, window, inside, advance)
+        content = to_json(
+            summarise_pictures(each), segmenter.weights, segmenter.backend.record, segmenter.threshold, []
+        )
+        for row, picture in zip(content["slices"], inputs.pictures, strict=True):
+            row |= {"name": picture.name, "source": str(picture.path)}
+            row["files"] = {key: f"{picture.name}_{ending}.png" for key, ending in _PICTURE_FILES.items()}
+        content["ignored"] = [{"file": str(one.path), "reason": one.reason} for one in inputs.ignored]
+        write_json(inside / SUMMARY, content)
+    return content
+
+
+def _segment_pictures(
+    segmenter: Segmenter, pictures: tuple[Picture, ...], window: Window, folder: Path, advance: Callable[[int], None]
+) -> Iterator[tuple[FloatArray, BoolArray]]:
+    """Write each picture's files; yields its probability and mask, (row, column)."""
+    threshold = segmenter.threshold
+    for picture in pictures:
+        grey = images.read_grey(picture.path)
+        outline = outline_slices(
+            window.to_hu(grey)[None], segmenter.weights, segmenter.backend, threshold=threshold, advance=advance
+        )
+        probability, mask = outline.probability[0], outline.mask[0]
+        images.write_png(folder / f"{picture.name}_mask.png", mask)
+        stored = np.rint(probability * PROBABILITY_STEPS).astype(np.uint16)
+        images.write_png(folder / f"{picture.name}_prob.png", stored)
+        images.write_png(
+            folder / f"{picture.name}_overlay.png", _sheet(picture.name, grey, probability, mask, threshold)
+        )
+        yield probability, mask
+
+
+def _sheet(name: str, grey: ByteArray, probability: FloatArray, mask: BoolArray, threshold: float) -> ByteArray:
+    pixels = int(mask.sum())
+    verdict = f"{pixels:,} pixels marked" if pixels else "nothing marked"
+    view = SliceView(grey, probability, f"highest probability {probability.max():.2f}")
+    return draw_sheet([view], title=f"{name}: {verdict}", footer=RESEARCH_ONLY, threshold=threshold)
