@@ -1,6 +1,8 @@
 """One head through every door of the program: the same masks, bit for bit, and the same notes, word for word."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,24 @@ def test_python_gives_what_segment_writes(name: str, doors: Doors) -> None:
     if result.volume.grid.is_even:
         stored = nib.load(doors.folder / "segment" / name / f"{name}_dseg.nii.gz")
         assert np.asanyarray(stored.dataobj).sum() == result.mask.array.sum()
+
+
+def test_two_processes_at_once_give_what_one_gave_in_turn(doors: Doors) -> None:
+    """What the first study leaves behind in a process changes nothing of the next."""
+    verb = [sys.executable, "-c", "from bleedmap.cli.main import main; main()", "segment"]
+    pair = ("uneven", "tilted")
+    running = [
+        subprocess.Popen(
+            [*verb, str(doors.folder / "ct" / name), "-o", str(doors.folder / "at-once" / name)],
+            stdout=subprocess.DEVNULL,
+        )
+        for name in pair
+    ]
+    assert [one.wait(timeout=300) for one in running] == [0, 0]
+    for name in pair:
+        (once, *mine), (again, *theirs) = doors.results("segment", name), doors.results("at-once", name)
+        assert once == again
+        assert all(map(np.array_equal, mine, theirs))
 
 
 def test_every_door_notes_uneven_slices(doors: Doors) -> None:

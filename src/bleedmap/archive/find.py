@@ -237,8 +237,8 @@ def _study_uid(path: Path) -> str | None:
         if not looks_like_dicom(start):
             return None
         try:
-            header, _ = parse(read(Place(path), _HEADER_BYTES), pixels=False, most=_HEADER_BYTES)
-            return text(header, "StudyInstanceUID")
+            parsed = parse(read(Place(path), _HEADER_BYTES), pixels=False, most=_HEADER_BYTES)
+            return text(parsed.header, "StudyInstanceUID")
         except DamagedError:
             pass
     try:

@@ -2,6 +2,8 @@
 
 What is kept is OpenVINO's own export of a compiled network, which native code parses: nothing is read from a folder
 that others could write to, nothing whose hash does not fit, and a key binds each file to all that it was made for.
+OpenVINO's own CACHE_DIR, measured in its place, takes 0.12 s of processor time more at each start (0.25 s in place of
+0.13 s, medians of seven), checks no hash and removes no old file.
 """
 
 import hashlib

@@ -44,6 +44,19 @@ class InstalledWeights:
         return "ok" if hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256 else "damaged"
 
 
+@dataclass(frozen=True)
+class MeasuredOn:
+    """The slices that a network was trained and measured on; the defaults are CT-ICH's, for files that do not say.
+
+    Attributes:
+        thickness_mm: of each slice.
+        spacing_mm: from slice to slice, lowest and highest at which its figures are taken to hold.
+    """
+
+    thickness_mm: float = 5.0
+    spacing_mm: tuple[float, float] = (3.5, 7.5)
+
+
 @dataclass(frozen=True, eq=False)
 class WeightsFile:
     """A network ready to load.
@@ -95,6 +108,25 @@ class WeightsFile:
                 found=f"its preprocessing cannot be used ({error})",
                 needed="size, frame and window, as `bleedmap export` writes them",
                 remedy="export the run again with this version",
+            ) from error
+
+    @cached_property
+    def measured_on(self) -> MeasuredOn:
+        """The slices on which the network was measured, from the record's 'measured_on'.
+
+        Raises:
+            WeightsError: they cannot be used.
+        """
+        content = self.record.get("measured_on", {})
+        try:
+            low, high = map(float, content.get("spacing_mm", MeasuredOn.spacing_mm))
+            return MeasuredOn(float(content.get("thickness_mm", MeasuredOn.thickness_mm)), (low, high))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise WeightsError(
+                self.path,
+                found=f"the slices that it was measured on cannot be used ({error})",
+                needed="thickness_mm, and the lowest and highest spacing_mm",
+                remedy="update bleedmap, or export the network again",
             ) from error
 
     @cached_property

@@ -14,6 +14,7 @@ from bleedmap.study.findings import to_json
 from bleedmap.study.result import Result
 from bleedmap.study.words import verdict
 
+FORMAT = "bleedmap study 1"  # of `summary`, described in study.schema.json
 COLUMNS = (
     "lesion", "volume_ml", "longest_axial_diameter_mm",
     "extent_slices_mm", "extent_rows_mm", "extent_columns_mm",
@@ -51,7 +52,9 @@ def write_lesions_csv(path: Path, result: Result) -> None:
 
 
 def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
-    """The study's JSON: what was found, checked and decided. It holds no name, number or date of a patient.
+    """The study's JSON, as study.schema.json describes it: what was found, checked and decided.
+
+    It holds no name, number or date of a patient.
 
     Args:
         result: the segmented study.
@@ -64,17 +67,21 @@ def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
     for row, voxel_ml in zip(shared["slices"], grid.voxel_ml, strict=True):
         row["volume_ml"] = round(row["lesion_pixels"] * float(voxel_ml), 4)
     chosen = None if result.dicom is None else [asdict(one) for one in result.dicom.choice]
-    return shared | {
-        "name": result.name,
-        "source": result.source,
-        "verdict": verdict(result.findings, result.certainty),
-        "lesions": lesion_rows(result),
-        "geometry": geometry(result.volume.hu.shape, grid),
-        "checks": [asdict(one) | {"overruled": one.verdict == "refusal"} for one in result.checks],
-        "acquisition": asdict(result.acquisition) | {"image_type": list(result.acquisition.image_type)},
-        "series": chosen,
-        "files": dict(files),
-    }
+    return (
+        {"format": FORMAT}
+        | shared
+        | {
+            "name": result.name,
+            "source": result.source,
+            "verdict": verdict(result.findings, result.certainty),
+            "lesions": lesion_rows(result),
+            "geometry": geometry(result.volume.hu.shape, grid),
+            "checks": [asdict(one) | {"overruled": one.verdict == "refusal"} for one in result.checks],
+            "acquisition": asdict(result.acquisition) | {"image_type": list(result.acquisition.image_type)},
+            "series": chosen,
+            "files": dict(files),
+        }
+    )
 
 
 def geometry(shape: tuple[int, ...], grid: SliceGrid) -> dict[str, Any]:

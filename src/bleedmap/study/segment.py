@@ -10,7 +10,7 @@ from bleedmap.inference.backends import Backend, BackendRecord, Precision
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.outline import outline_slices
-from bleedmap.inference.weights import WeightsFile, locate
+from bleedmap.inference.weights import MeasuredOn, WeightsFile, locate
 from bleedmap.postprocess import to_mask
 from bleedmap.study.findings import summarise_volume
 from bleedmap.study.gate.check import Check
@@ -22,7 +22,6 @@ from bleedmap.volume import Mask, ProbabilityMap, Volume
 # Their warnings alone are no reason to give no verdict: the entry is often wrong; children are among the patients that
 # the network was trained and measured on.
 _NO_DOUBT = ("body part", "age")
-MEASURED_SPACING_MM = (3.5, 7.5)  # CT-ICH's slices are 5 mm thick; nothing else was measured
 
 
 def segment(
@@ -113,7 +112,7 @@ class Segmenter:
             InputError: an input check refuses it.
         """
         checks = checked(study, accept)
-        doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid))
+        doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid, self.weights.measured_on))
         outline = outline_slices(
             study.volume.hu, self.weights, self.backend, grid=study.volume.grid, threshold=self.threshold,
             doubts=doubts, advance=advance,
@@ -146,13 +145,14 @@ def doubtful(checks: tuple[Check, ...]) -> tuple[str, ...]:
     )
 
 
-def _unlike_trained_slices(grid: SliceGrid) -> tuple[str, ...]:
+def _unlike_trained_slices(grid: SliceGrid, measured: MeasuredOn) -> tuple[str, ...]:
     """Neighbours much nearer or farther than in training are other anatomy, and more slices are more chances to err."""
-    low, high = MEASURED_SPACING_MM
+    low, high = measured.spacing_mm
     apart = grid.spacing_mm[0]
     if len(grid) < 2 or low <= apart <= high:
         return ()
-    return (f"The slices are {apart:.1f} mm apart; the network was trained and measured on slices of 5 mm.",)
+    slices = f"slices of {measured.thickness_mm:g} mm"
+    return (f"The slices are {apart:.1f} mm apart; the network was trained and measured on {slices}.",)
 
 
 def conclude(

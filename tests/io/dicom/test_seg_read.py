@@ -249,7 +249,7 @@ def test_the_series_that_was_outlined_is_read_among_others(tmp_path: Path, study
         written(folder, one)
     (case,) = find_cases(Places(folder, None, tmp_path / "out", "unknown")).cases
     read = read_dicom_reference(case.name, case.images, [path], case.uid)
-    assert read.series.headers[0].SeriesInstanceUID == series.headers[0].SeriesInstanceUID
+    assert read.study.dicom.headers[0].SeriesInstanceUID == series.headers[0].SeriesInstanceUID
     assert np.array_equal(read.mask, labels > 0)
     own = series.headers[0].SeriesInstanceUID
     others = [one for one in case.images if dcmread(one).SeriesInstanceUID != own]

@@ -13,7 +13,6 @@ from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.producer import CAPTURE_SERIES, NAME, RESEARCH, Producer
 from bleedmap.io.dicom.series import (
     DicomSeries,
-    as_it_is,
     decimals,
     frame_of_reference,
     is_lossy,
@@ -56,8 +55,7 @@ def capture_series(series: DicomSeries, captures: Sequence[Capture], producer: P
         InputError: the series' headers lack the UIDs that a reference needs.
     """
     whose, uid = patient_and_study(series.headers[0]), producer.new_uid()
-    with as_it_is():  # a patient's identity is copied as it is
-        return [_instance(series, whose, one, number, uid, producer) for number, one in enumerate(captures, 1)]
+    return [_instance(series, whose, one, number, uid, producer) for number, one in enumerate(captures, 1)]
 
 
 def _instance(

@@ -24,7 +24,7 @@ from pydicom.uid import RLELossless
 
 from bleedmap.arrays import AnyArray
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.header import quiet, text, value_of
+from bleedmap.io.dicom.header import text, value_of
 
 _WORKER = Path(__file__).with_name("decode_worker.py")
 _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
@@ -170,9 +170,8 @@ def _native(data: bytes, shape: FrameShape, order: str, header: Dataset, name: s
 
 def _run_length(header: Dataset, shape: FrameShape, name: str) -> Iterator[AnyArray]:
     try:
-        with quiet():
-            for stored, _ in get_decoder(RLELossless).iter_array(header, raw=True, decoding_plugin="pydicom"):
-                yield stored.view(f"u{shape.bits_allocated // 8}")
+        for stored, _ in get_decoder(RLELossless).iter_array(header, raw=True, decoding_plugin="pydicom"):
+            yield stored.view(f"u{shape.bits_allocated // 8}")
     except InputError:
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.header import DamagedError, is_directory, looks_like_dicom, parse, text
+from bleedmap.io.dicom.header import DamagedError, Parsed, add_pixels, is_directory, looks_like_dicom, parse, text
 
 MOST_FILES = 20_000
 MOST_FILE_BYTES = 700 << 20  # a multi-frame scan of 1,300 slices of 512 × 512
@@ -42,10 +42,15 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class DicomFile:
-    """One DICOM instance: its place, and its header without pixels."""
+    """One DICOM instance: its place, and its header without pixels, as it was parsed."""
 
     place: Place
-    header: Dataset
+    parsed: Parsed
+
+    @property
+    def header(self) -> Dataset:
+        """The header without pixels."""
+        return self.parsed.header
 
     @property
     def study(self) -> str:
@@ -220,15 +225,15 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
     return DicomFound(path, tuple(found), tuple(unreadable), 0, 0)
 
 
-def _header(place: Place, read: Read) -> Dataset:
+def _header(place: Place, read: Read) -> Parsed:
     """The header, from as few bytes as it takes."""
     error: DamagedError | None = None
     for most in _HEADER_BYTES:
         data = read(place, most)
         try:
-            header, ended = parse(data, pixels=False, most=most)
-            if ended or len(data) < most:
-                return header
+            parsed = parse(data, pixels=False, most=most)
+            if parsed.ended or len(data) < most:
+                return parsed
         except DamagedError as why:
             error = why
             if len(data) < most:
@@ -237,16 +242,31 @@ def _header(place: Place, read: Read) -> Dataset:
 
 
 def read_whole(place: Place, read: Read) -> Dataset:
-    """A file with its pixels.
+    """Read a file with its pixels.
 
     Raises:
         InputError: too large, or damaged.
     """
+    return _with_pixels(place, read, None)
+
+
+def read_pixels(file: DicomFile, read: Read) -> Dataset:
+    """Read the pixels of a file whose header is read already; the header is parsed again only where it is deflated.
+
+    Raises:
+        InputError: too large, damaged, or changed since.
+    """
+    return _with_pixels(file.place, read, file.parsed if file.parsed.pixels_at is not None else None)
+
+
+def _with_pixels(place: Place, read: Read, parsed: Parsed | None) -> Dataset:
     try:
         data = read(place, MOST_FILE_BYTES + 1)
         if len(data) > MOST_FILE_BYTES:
             raise DamagedError(f"holds more than {MOST_FILE_BYTES >> 20} MiB")
-        return parse(data, pixels=True, most=MOST_FILE_BYTES)[0]
+        if parsed is not None:
+            return add_pixels(parsed, data)
+        return parse(data, pixels=True, most=MOST_FILE_BYTES).header
     except DamagedError as error:
         raise InputError(
             place.name, found=str(error), needed="a whole DICOM file", remedy="send or copy the series again"

@@ -1,7 +1,8 @@
 """DICOM headers from bytes, and their values, when any of it may be damaged.
 
 pydicom raises nearly anything on damaged bytes, at parsing and again when a value is first looked at; both are caught
-here and nowhere else. Its warnings and log lines quote values, which may be a patient's: within `quiet` there are none.
+here and nowhere else. Its warnings and log lines quote values, which may be a patient's: `set_up_pydicom` turns
+them off.
 """
 
 import logging
@@ -9,8 +10,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -25,6 +25,7 @@ from pydicom.valuerep import PersonName
 PREAMBLE = 132  # bytes up to the end of 'DICM': PS3.10 7.1
 _PIXELS = 0x7FE00000  # group of the pixel data; an image's header ends here
 _LOGGERS = [logging.getLogger(name) for name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")]
+_DICOM_MODULES = r"(pydicom|highdicom|bleedmap)(\.|$)"  # where warnings of values are raised
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -32,21 +33,20 @@ class DamagedError(Exception):
     """Bytes that are no usable DICOM; the text says why, in a clause without values of the file."""
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No warning and no log line from pydicom, whatever the values."""
-    mode, silent = config.settings.reading_validation_mode, [logger.disabled for logger in _LOGGERS]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        config.settings.reading_validation_mode = config.IGNORE
-        for logger in _LOGGERS:
-            logger.disabled = True
-        try:
-            yield
-        finally:
-            config.settings.reading_validation_mode = mode
-            for logger, before in zip(_LOGGERS, silent, strict=True):
-                logger.disabled = before
+def set_up_pydicom() -> None:
+    """Let pydicom and highdicom take and write values as they are, without a warning or a log line, in this process.
+
+    Nothing is switched back, so that threads and studies never meet each other's settings. Every reader and writer of
+    DICOM calls it; after the first call it only looks whether all is as it was left.
+    """
+    modes = (config.settings.reading_validation_mode, config.settings.writing_validation_mode)
+    first = warnings.filters[0] if warnings.filters else (None,) * 5
+    if modes == (config.IGNORE, config.IGNORE) and getattr(first[3], "pattern", None) == _DICOM_MODULES:
+        return
+    config.settings.reading_validation_mode = config.settings.writing_validation_mode = config.IGNORE
+    for logger in _LOGGERS:
+        logger.disabled = True
+    warnings.filterwarnings("ignore", module=_DICOM_MODULES)
 
 
 def has_preamble(start: bytes) -> bool:
@@ -67,7 +67,24 @@ _FIRST_ELEMENTS = {
 }
 
 
-def parse(data: bytes, *, pixels: bool, most: int) -> tuple[Dataset, bool]:
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """A file's header as it was parsed.
+
+    Attributes:
+        header: the data set.
+        ended: whether it ended before the bytes did; if not, the bytes may be too few.
+        pixels_at: the byte at which the pixel data begin; None where that is not known, as in deflated files.
+        checksum: of the bytes before.
+    """
+
+    header: Dataset
+    ended: bool
+    pixels_at: int | None
+    checksum: int
+
+
+def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
     """Parse a DICOM file's bytes.
 
     Args:
@@ -75,31 +92,58 @@ def parse(data: bytes, *, pixels: bool, most: int) -> tuple[Dataset, bool]:
         pixels: whether to go on into the pixel data.
         most: how many bytes a deflated file may inflate to.
 
-    Returns:
-        The header, and whether it ended before the bytes did (if not, the bytes may be too few).
-
     Raises:
         DamagedError: not DICOM, or cannot be parsed.
     """
+    set_up_pydicom()
     try:
-        with quiet():
-            stream = BytesIO(data)
-            meta = _meta(stream) if has_preamble(data) else Dataset()
-            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-                stream, whole = _inflated(data[stream.tell() :], most)
-                if pixels and not whole:
-                    raise DamagedError(f"its deflated content exceeds {most >> 20:,} MiB, or is cut off")
-                body = read_dataset(stream, False, True, stop_when=None if pixels else _at_pixels)
-                header = FileDataset(stream, body, file_meta=FileMetaDataset(meta), is_implicit_VR=False)
-            else:
-                stream.seek(0)
-                header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
-            header.buffer = None  # it would hold all the bytes for as long as the header lives
-            if not is_directory(header):
-                _check_uids(header)
-            return header, stream.tell() < len(stream.getbuffer())
+        stream, deflated = BytesIO(data), False
+        meta = _meta(stream) if has_preamble(data) else Dataset()
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            deflated = True
+            stream, whole = _inflated(data[stream.tell() :], most)
+            if pixels and not whole:
+                raise DamagedError(f"its deflated content exceeds {most >> 20:,} MiB, or is cut off")
+            body = read_dataset(stream, False, True, stop_when=None if pixels else _at_pixels)
+            header = FileDataset(stream, body, file_meta=FileMetaDataset(meta), is_implicit_VR=False)
+        else:
+            stream.seek(0)
+            header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
+        header.buffer = None  # it would hold all the bytes for as long as the header lives
+        if not is_directory(header):
+            _check_uids(header)
+        at, ended = stream.tell(), stream.tell() < len(stream.getbuffer())
+        known = ended and not (pixels or deflated)
+        return Parsed(header, ended, at if known else None, zlib.crc32(data[:at]) if known else 0)
     except DamagedError:
         raise
+    except Exception as error:
+        raise DamagedError(f"damaged ({type(error).__name__} while parsing)") from error
+
+
+def add_pixels(parsed: Parsed, data: bytes) -> Dataset:
+    """A header that was parsed before, and the pixel data of its file.
+
+    Args:
+        parsed: with `pixels_at`.
+        data: the whole file.
+
+    Raises:
+        DamagedError: the file has changed since, or its pixel data cannot be parsed.
+    """
+    set_up_pydicom()
+    if zlib.crc32(data[: parsed.pixels_at]) != parsed.checksum:
+        raise DamagedError("changed since it was first read")
+    try:
+        stream = BytesIO(data)
+        stream.seek(parsed.pixels_at or 0)
+        implicit, little = map(bool, parsed.header.original_encoding)
+        whole = Dataset()
+        whole.update(parsed.header)
+        whole.update(read_dataset(stream, implicit, little))
+        whole.file_meta = parsed.header.file_meta
+        whole.set_original_encoding(implicit, little)
+        return whole
     except Exception as error:
         raise DamagedError(f"damaged ({type(error).__name__} while parsing)") from error
 
@@ -134,15 +178,14 @@ def _check_uids(header: Dataset) -> None:
 
 def settle(header: Dataset) -> None:
     """Convert every value now, and take out those that cannot be: later users of the header meet no surprise."""
-    with quiet():
-        for tag in list(header.keys()):
-            try:
-                element = header[tag]
-                if element.VR == "SQ":
-                    for item in element.value:
-                        settle(item)
-            except Exception:
-                del header[tag]
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+            if element.VR == "SQ":
+                for item in element.value:
+                    settle(item)
+        except Exception:
+            del header[tag]
 
 
 def value_of(header: Dataset, key: str | tuple[int, int]) -> Any:

@@ -16,7 +16,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from bleedmap import __version__
-from bleedmap.io.dicom.series import as_it_is
+from bleedmap.io.dicom.header import set_up_pydicom
 from bleedmap.io.files import written_whole
 
 NAME = "bleedmap"
@@ -127,5 +127,6 @@ def write_dicom(path: Path, result: Dataset) -> None:
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    with written_whole(path) as beside, as_it_is():  # a patient's identity is copied as it is
+    set_up_pydicom()  # a patient's identity is written as it is
+    with written_whole(path) as beside:
         result.save_as(beside, enforce_file_format=True)

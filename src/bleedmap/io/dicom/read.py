@@ -11,8 +11,8 @@ from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import acquisition_of, stated_tilt_deg
 from bleedmap.io.dicom.choose import choose
 from bleedmap.io.dicom.decode import FrameDecoder
-from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, opened, read_whole, scan
-from bleedmap.io.dicom.header import quiet, settle, text
+from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, opened, read_pixels, scan
+from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, hu_planes
 from bleedmap.io.dicom.planes import Plane
 from bleedmap.io.dicom.series import DicomSeries
@@ -48,7 +48,7 @@ def read_series(
     Raises:
         InputError: nothing fits, or what was chosen cannot be read or placed exactly; with figures.
     """
-    with quiet(), opened(found.path) as read, FrameDecoder() as decoder:
+    with opened(found.path) as read, FrameDecoder() as decoder:
         chosen = choose(found, study=study, series=series)
         _check_patient(found, chosen.planes)
         places = in_order(chosen.planes)
@@ -125,7 +125,7 @@ def _hu_of(planes: Sequence[Plane], read: Read, decoder: FrameDecoder) -> Iterat
     for plane in planes:
         by_file.setdefault(plane.file, []).append(plane)
     for file, wanted in by_file.items():
-        yield from hu_planes(read_whole(file.place, read), wanted, decoder)
+        yield from hu_planes(read_pixels(file, read), wanted, decoder)
 
 
 def _without_doubles(

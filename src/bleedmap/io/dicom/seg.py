@@ -15,7 +15,7 @@ from bleedmap import __version__
 from bleedmap.arrays import AnyArray
 from bleedmap.io.dicom import producer as words
 from bleedmap.io.dicom.producer import MASK_SERIES, NAME, PROBABILITY_SERIES, RESEARCH, Producer
-from bleedmap.io.dicom.series import DicomSeries, as_it_is, refer, refer_to_instances, source_planes
+from bleedmap.io.dicom.series import DicomSeries, refer, refer_to_instances, source_planes
 from bleedmap.volume import ProbabilityMap
 
 _COLOURS = ((215, 25, 28), (253, 174, 97), (255, 255, 51), (166, 86, 40), (247, 129, 191), (152, 78, 163))  # RGB
@@ -114,26 +114,25 @@ def _segmentation(
 ) -> Segmentation:
     """The instance, each frame with its slice's own place and a reference to it."""
     planes = source_planes(series)
-    with as_it_is():  # a patient's identity is copied as it is
-        result = Segmentation(
-            source_images=planes,
-            pixel_array=series.as_stored(array),
-            segmentation_type=kind,
-            segment_descriptions=segments,
-            series_instance_uid=producer.new_uid(),
-            sop_instance_uid=producer.new_uid(),
-            instance_number=1,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            specific_character_set=None,
-            **producer.equipment(),
-            **described,
-        )
-        _point_to_source(result, series)
-        organisation = producer.new_uid()
-        for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
-            item.DimensionOrganizationUID = organisation
-        producer.sign(result, planes[0])
-        return Segmentation.from_dataset(result, copy=False)  # which reads the references anew
+    result = Segmentation(
+        source_images=planes,
+        pixel_array=series.as_stored(array),
+        segmentation_type=kind,
+        segment_descriptions=segments,
+        series_instance_uid=producer.new_uid(),
+        sop_instance_uid=producer.new_uid(),
+        instance_number=1,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set=None,
+        **producer.equipment(),
+        **described,
+    )
+    _point_to_source(result, series)
+    organisation = producer.new_uid()
+    for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organisation
+    producer.sign(result, planes[0])
+    return Segmentation.from_dataset(result, copy=False)  # which reads the references anew
 
 
 def _point_to_source(result: Dataset, series: DicomSeries) -> None:

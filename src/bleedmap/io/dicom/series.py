@@ -5,14 +5,11 @@ and each value is checked: scanners write headers that no result may repeat.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset, config
 from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
-from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.uid import UID, CTImageStorage, generate_uid
 from pydicom.valuerep import TEXT_VR_DELIMS, format_number_as_ds, validate_value
@@ -21,7 +18,7 @@ from bleedmap.arrays import AnyArray
 from bleedmap.errors import InputError
 from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import Acquisition
-from bleedmap.io.dicom.header import quiet, text, texts
+from bleedmap.io.dicom.header import set_up_pydicom, text, texts
 from bleedmap.io.dicom.stack import stored_planes
 from bleedmap.volume import Volume
 
@@ -88,13 +85,6 @@ class DicomSeries:
         return np.ascontiguousarray(self.turn.undo(planes))
 
 
-@contextmanager
-def as_it_is() -> Iterator[None]:
-    """Within: values are taken and written as they are, and no warning quotes a patient's."""
-    with quiet(), disable_value_validation():
-        yield
-
-
 def patient_and_study(header: Dataset) -> Dataset:
     """The patient and study modules for a result: identity as it is, the rest where valid, else empty or left out.
 
@@ -102,20 +92,20 @@ def patient_and_study(header: Dataset) -> Dataset:
         InputError: the header names no study.
     """
     clean = Dataset()
-    with as_it_is():
-        clean.StudyInstanceUID = _uid(header, "StudyInstanceUID")
-        for keyword in _IDENTITY:
-            setattr(clean, keyword, _value(header, keyword))
-        for keyword in _REQUIRED + _OPTIONAL:
-            value = _value(header, keyword)
-            value = value if _is_valid(keyword, value) else ""
-            if value or keyword in _REQUIRED:
-                setattr(clean, keyword, value)
-        if clean.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethod" not in clean:
-            clean.DeidentificationMethod = "Not stated by the source"  # type 1C
-        charset = _charset(header, clean)
-        if charset is not None:
-            clean.SpecificCharacterSet = charset
+    set_up_pydicom()
+    clean.StudyInstanceUID = _uid(header, "StudyInstanceUID")
+    for keyword in _IDENTITY:
+        setattr(clean, keyword, _value(header, keyword))
+    for keyword in _REQUIRED + _OPTIONAL:
+        value = _value(header, keyword)
+        value = value if _is_valid(keyword, value) else ""
+        if value or keyword in _REQUIRED:
+            setattr(clean, keyword, value)
+    if clean.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethod" not in clean:
+        clean.DeidentificationMethod = "Not stated by the source"  # type 1C
+    charset = _charset(header, clean)
+    if charset is not None:
+        clean.SpecificCharacterSet = charset
     return clean
 
 

@@ -37,7 +37,6 @@ from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.io.dicom import producer as words
 from bleedmap.io.dicom.producer import NAME, REPORT_SERIES, RESEARCH, Producer
 from bleedmap.io.dicom.seg import LesionMeasure
-from bleedmap.io.dicom.series import as_it_is
 
 _PROBABILITY_IS = "Probabilities are the network's own per pixel; they are not a probability of disease."
 _PROBABILITIES_ARE = (
@@ -110,26 +109,25 @@ def measurement_report(
         report[0].ContentSequence.append(
             TextContentItem(words.COMMENT, _ascii(remark), relationship_type=RelationshipTypeValues.CONTAINS)
         )
-    with as_it_is():  # a patient's identity is copied as it is
-        result = Comprehensive3DSR(
-            evidence=[segmentation, *_sources(segmentation)],
-            content=report,
-            series_instance_uid=producer.new_uid(),
-            series_number=REPORT_SERIES,
-            series_description=f"{NAME}: {_verdict(bool(lesions), certainty)}, {RESEARCH}",
-            sop_instance_uid=producer.new_uid(),
-            instance_number=1,
-            is_complete=True,
-            is_final=False,
-            is_verified=False,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            specific_character_set=None,
-            coding_schemes=[CodingSchemeIdentificationItem(words.OWN_SCHEME, NAME, responsible_organization=NAME)],
-            **producer.equipment(),
-        )
-        # highdicom takes the first evidence for the scanner's image; only its entry for itself is true.
-        result.ContributingEquipmentSequence = result.ContributingEquipmentSequence[-1:]
-        producer.sign(result, segmentation)
+    result = Comprehensive3DSR(
+        evidence=[segmentation, *_sources(segmentation)],
+        content=report,
+        series_instance_uid=producer.new_uid(),
+        series_number=REPORT_SERIES,
+        series_description=f"{NAME}: {_verdict(bool(lesions), certainty)}, {RESEARCH}",
+        sop_instance_uid=producer.new_uid(),
+        instance_number=1,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set=None,
+        coding_schemes=[CodingSchemeIdentificationItem(words.OWN_SCHEME, NAME, responsible_organization=NAME)],
+        **producer.equipment(),
+    )
+    # highdicom takes the first evidence for the scanner's image; only its entry for itself is true.
+    result.ContributingEquipmentSequence = result.ContributingEquipmentSequence[-1:]
+    producer.sign(result, segmentation)
     return result
 
 
