@@ -4,21 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check docs site format clean
+.PHONY: help demo test test-exhaustive test-all check docs site format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: $(VENV)/base.stamp ## make a phantom head CT, segment it, leave the picture in demo/
 	$(BIN)/bleedmap demo -o demo --overwrite
 
-# Measured by the clock, so with nothing beside them; in one process with all others torch once ended in a fault, too.
-TIMED := tests/bench/test_speed.py tests/bench/test_bench.py
+# One file's tests stay in one process, so that what they share is made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test: $(VENV)/dev.stamp ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(TIMED))
-	$(BIN)/python -m pytest $(TIMED)
+test: $(VENV)/dev.stamp ## run the tests, less the exhaustive ones
+	$(PYTEST) -m "not exhaustive"
+
+test-exhaustive: $(VENV)/dev.stamp ## run the exhaustive tests alone: whole matrices, full reports, benchmarks
+	$(PYTEST) -m exhaustive
+
+test-all: test test-exhaustive ## run all tests
 
 check: $(VENV)/dev.stamp ## lint, format, types, import contracts, docs
 	$(BIN)/ruff check .

@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up_midway(tmp_path: Path, weights: Path) -> None:
     before = tree(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", _LIMITED, "segment", tmp_path / "s", "-o", tmp_path / "out", "--weights", weights],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "cannot be written: File too large" in done.stderr

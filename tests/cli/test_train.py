@@ -95,7 +95,7 @@ def test_a_run_killed_and_resumed_by_the_verb_ends_with_the_same_weights(jpeg_re
             process.communicate()
             assert 1 <= len(Run(folder).metrics()) < 40, "killed too late to show anything"
             process = start("train", "--data", jpeg_release, "--resume", folder)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=600)
         assert process.returncode == 0, told
         ends.append(read_checkpoint(Run(folder).checkpoint_file))
     assert ends[0].record == ends[1].record
@@ -106,7 +106,7 @@ def test_a_run_killed_and_resumed_by_the_verb_ends_with_the_same_weights(jpeg_re
 def test_torchrun_starts_the_verb(jpeg_release, split_file, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = ("train", "--data", jpeg_release, "--split", split_file, "-o", tmp_path / "run", *TINY)
-    _, told = (process := start(*arguments, launcher=launcher)).communicate(timeout=180)
+    _, told = (process := start(*arguments, launcher=launcher)).communicate(timeout=600)
     assert process.returncode == 0, told
     assert told.count("training and") == 1  # one of the two speaks
     run = Run(tmp_path / "run")
@@ -146,7 +146,7 @@ def test_a_full_disk_is_explained(jpeg_release, split_file, tmp_path):
     )
     arguments = ("train", "--data", jpeg_release, "--split", split_file, "-o", tmp_path / "run", *TINY)
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 2
     assert "cannot be written" in ended.stderr
     assert "Traceback" not in ended.stderr

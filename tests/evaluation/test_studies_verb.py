@@ -73,7 +73,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def closed_run(study: Path) -> ClosedRun:
     out, told = study.parent / "out", study.parent / "told"
     command = [sys.executable, "-c", CLOSED, str(study), str(out), str(told)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr
     peak_kib, *asked = told.read_text().split()
     return ClosedRun(out, ended.stdout, ended.stderr, tuple(asked), int(peak_kib) * 1024)

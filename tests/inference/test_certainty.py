@@ -100,6 +100,8 @@ def test_distance_is_by_the_training_datas_own_spread() -> None:
     far = Familiar((0.0, 1.0), ((1.0, 0.0), (0.0, 0.5)), 2.0)
     assert far.distance(np.array([[0, 1], [0, 1]], np.float32)) == 0
     assert far.distance(np.array([[3, 1]], np.float32)) == pytest.approx(3 / np.sqrt(2))
+    slices = np.array([[40, 1], [0, 1], [3, 9]], np.float32)  # 40/√2, 0 and 5/√2 away: the median of the three counts
+    assert far.distance(slices) == pytest.approx(5 / np.sqrt(2))
 
 
 def weights(record: dict) -> WeightsFile:

@@ -186,7 +186,7 @@ def test_two_processes_at_once(tiny: WeightsFile, folder: Path) -> None:
         one.stdin.write("\n")
         one.stdin.flush()
     for one in two:
-        out, err = one.communicate(timeout=60)
+        out, err = one.communicate(timeout=600)
         assert (one.returncode, err) == (0, "")
         said.append(float(out))
     assert said == [float(answer(tiny).sum())] * 2

@@ -268,7 +268,7 @@ def test_nobody_is_called(tiny: WeightsFile, tmp_path: Path) -> None:
     keep = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
     done = subprocess.run(
         [sys.executable, "-c", _ALONE, str(tiny.path)],
-        env=keep | {"HOME": str(home)}, capture_output=True, text=True, check=False, timeout=60,
+        env=keep | {"HOME": str(home)}, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", "None"]

@@ -510,6 +510,7 @@ def test_results_parse_a_part_of_highdicoms_table(tmp_path, highdicoms_tables):
     assert highdicoms_tables.json.dumps(1) == "1"
 
 
-def test_without_highdicoms_table_nothing_is_changed(monkeypatch):
+def test_without_highdicoms_table_nothing_is_changed(monkeypatch, highdicoms_tables):
     monkeypatch.setitem(sys.modules, "highdicom._standard_utils", None)
     parse_on_demand()
+    assert highdicoms_tables.json is json

@@ -95,7 +95,7 @@ def over_rest(server: Orthanc, files: dict[Path, Dataset]) -> None:
 
 def over_c_store(server: Orthanc, files: dict[Path, Dataset]) -> None:
     command = [program("storescu", "dcmtk"), "-R", "127.0.0.1", str(server.dicom_port), *map(str, files)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 

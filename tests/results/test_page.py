@@ -346,15 +346,21 @@ def test_hostile_names_stay_words(study: Callable[..., Result], tmp_path: Path) 
 
 
 def test_page_stands_alone_and_can_be_read_aloud(study: Callable[..., Result], tmp_path: Path) -> None:
-    page = page_of(from_dicom(study(), "Head"), tmp_path)
+    result = from_dicom(study(), "Head")
+    page = page_of(result, tmp_path)
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     text = (tmp_path / "head_report.html").read_text("utf-8")
     assert not re.search(r"url\((?!#)|@import|(?:src|href)=\"(?!data:|#|[\w./-]+\")", text)
+    slices_ml = result.mask.array.sum(axis=(1, 2)) * result.mask.grid.voxel_ml
+    numbers = []
     for image in page.all("img"):
-        assert re.match(r"Axial slice \d+: .+ mL in lesion", image["alt"] or "")
+        number, millilitres = re.match(r"Axial slice (\d+): (.+) mL in lesion", image["alt"] or "").groups()
+        numbers.append(int(number))
+        assert float(millilitres) == pytest.approx(slices_ml[int(number) - 1], abs=0.005)
         content = base64.b64decode((image["src"] or "").partition(",")[2])
         with Image.open(BytesIO(content)) as picture:
             assert str(picture.width) == image["width"]
+    assert numbers == (np.flatnonzero(slices_ml) + 1).tolist()
     assert all(drawing["aria-label"] for drawing in page.all("svg"))
     assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
     headed = {attributes.get("id") for _, attributes in page.tags}

@@ -12,12 +12,13 @@ from damage import MOST_BYTES, MOST_S, Outcome, outcomes, table
 from damage_dicom import base_files, find_element, write_base
 from damage_inputs import KINDS, make_input
 
-ROUNDS = 3  # of every kind
 
-
-@pytest.fixture(scope="module")
-def found() -> list[Outcome]:
-    return list(outcomes(range(ROUNDS * len(KINDS))))
+@pytest.fixture(
+    scope="module", params=[1, pytest.param(10, marks=pytest.mark.exhaustive)], ids="{} of each kind".format
+)
+def found(request: pytest.FixtureRequest) -> list[Outcome]:
+    """What became of one input of each kind, or of ten."""
+    return list(outcomes(range(request.param * len(KINDS))))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,12 +59,12 @@ def test_a_slice_of_another_rescale_is_noted(tmp_path):
 def test_no_input_breaks_a_rule(found):
     broken = [one for one in found if one.wrong]
     assert not broken, broken
-    assert len(found) == ROUNDS * len(KINDS)
+    assert len(found) % len(KINDS) == 0
 
 
 def test_most_are_refused_and_the_harmless_are_read(found):
     assert sum(one.ended == "refused" for one in found) > len(found) / 2, table(found)
-    assert sum(one.ended == "accepted" for one in found) > 5, table(found)
+    assert sum(one.ended == "accepted" for one in found) >= 2, table(found)
 
 
 def test_peer_11_time_and_memory_are_bounded(found):

@@ -125,7 +125,7 @@ def program(name: str, package: str) -> str:
 def complaints(path: Path) -> list[str]:
     """What dicom3tools' dciodvfy holds against a file, errors and warnings, a line each."""
     command = [program("dciodvfy", "dicom3tools"), str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, check=False)
     lines = (ended.stdout + ended.stderr).splitlines()
     assert lines, f"dciodvfy says nothing about {path}"  # it names the IOD at least
     return [line for line in lines if line.startswith(("Error", "Warning"))]

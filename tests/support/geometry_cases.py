@@ -1,6 +1,7 @@
 """The scans of the geometry matrix: what differs between them, the pairs that are tried, and what must be refused."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bleedmap.geometry import PlaneTurn
 from bleedmap.phantom.dicom import TRANSFER_SYNTAXES
@@ -39,6 +40,7 @@ SPACINGS: dict[str, tuple[tuple[float, ...], float | None]] = {
     "overlapping, 4 of 6 mm": ((4.0,), 6.0),
     "apart, 5 of 3 mm": ((5.0,), 3.0),
 }
+THIN = ("0.5 mm", "1.25 mm")
 PIXELS = {
     "1.8 × 1.8 mm, 108 × 108": ((108, 108), (1.8, 1.8)),
     "1.73 × 2.11 mm, 127 × 113": ((127, 113), (1.73, 2.11)),
@@ -59,6 +61,11 @@ class Case:
     form: str = "classic"
     padding: bool = False
     expected: str = ""  # of a refusal: what its message says
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all slices that are read lie equally far apart."""
+        return self.gaps in ("none", "one doubled") and not self.spacing.startswith("uneven")
 
     @property
     def limited(self) -> str:
@@ -120,6 +127,7 @@ def allowed(row: dict[str, object]) -> bool:
     return not (row.get("form") == "enhanced" and row.get("gaps") == "one doubled")
 
 
+@lru_cache
 def rows_of_pairs() -> list[dict[str, object]]:
     """Every pair of two factors' values; of the scans, which take the time, only as many as their own pairs need."""
     scans = pairwise({name: values for name, values in FACTORS.items() if name in SCAN}, allowed)
@@ -135,3 +143,15 @@ def cases() -> list[Case]:
     """The whole matrix: the pairs, the thin slices, the refusals; those of one scan follow one another."""
     found = [*(Case(**row) for row in rows_of_pairs()), *FEW, *REFUSED]
     return sorted(found, key=lambda one: tuple(str(getattr(one, name)) for name in SCAN))
+
+
+def sample_cases() -> list[Case]:
+    """Few rows in which every value of every factor occurs, and all refusals; without thin slices, which take long."""
+    seen: set[tuple[str, object]] = set()
+    chosen = []
+    for row in rows_of_pairs():
+        if not seen.issuperset(row.items()):
+            seen.update(row.items())
+            chosen.append(Case(**row))
+    quick = [case for case in (*FEW, *REFUSED) if case.spacing not in THIN]
+    return sorted([*chosen, *quick], key=lambda one: tuple(str(getattr(one, name)) for name in SCAN))

@@ -27,6 +27,8 @@ class Deviation:
         volume_ml: in summary.json.
         volume_share: of the phantom's true volume, above or below it.
         nifti_mm: distance of the NIfTI mask's centroid from that of the phantom's blood.
+        nifti_voxel_mm: the largest distance of a voxel in that mask from its voxel in the scan; of an uneven stack,
+            which is written on even slices, that of the scan's blood from the mask's nearest voxel.
         seg_mm: the largest distance of a voxel in the segmentation from its voxel in the scan.
         limited: why the volume may be off by more than 2 %, as any reading of these slices would be; or ''.
         wrong: what is not as it must be.
@@ -35,6 +37,7 @@ class Deviation:
     volume_ml: float
     volume_share: float
     nifti_mm: float
+    nifti_voxel_mm: float
     seg_mm: float
     limited: str
     wrong: tuple[str, ...]
@@ -57,9 +60,9 @@ def deviation_of(source: Path, results: Path, made: PhantomScan, limited: str) -
         wrong.append(f"volume {share:+.1%} of the phantom's")
     if abs(summary["volume_ml"] / slices_ml - 1) > ARITHMETIC_WITHIN:
         wrong.append(f"volume {summary['volume_ml']:.3f} mL, by plain arithmetic {slices_ml:.3f} mL")
-    nifti_mm = _check_nifti(next(results.glob("*_dseg.nii.gz")), made, true_mm, gaps, wrong)
+    nifti_mm, nifti_voxel_mm = _check_nifti(next(results.glob("*_dseg.nii.gz")), made, true_mm, gaps, wrong)
     seg_mm = _check_segmentation(results / "dicom/segmentation.dcm", source, true_mm, wrong)
-    return Deviation(summary["volume_ml"], share, nifti_mm, seg_mm, limited, tuple(wrong))
+    return Deviation(summary["volume_ml"], share, nifti_mm, nifti_voxel_mm, seg_mm, limited, tuple(wrong))
 
 
 def _truth(made: PhantomScan) -> tuple[DoubleArray, float, DoubleArray]:
@@ -77,8 +80,8 @@ def _truth(made: PhantomScan) -> tuple[DoubleArray, float, DoubleArray]:
 
 def _check_nifti(
     path: Path, made: PhantomScan, true_mm: DoubleArray, gaps: DoubleArray, wrong: list[str]
-) -> float:  # fmt: skip
-    """The centroid's distance from the phantom's; half a pixel and half a slice are allowed."""
+) -> tuple[float, float]:  # fmt: skip
+    """How far the centroid is off the phantom's, of which half a pixel and half a slice are allowed; and a voxel."""
     image = nib.load(path)
     voxels = np.argwhere(np.asarray(image.dataobj) > 0)
     places = (voxels @ image.affine[:3, :3].T + image.affine[:3, 3]) * [-1, -1, 1]  # RAS -> LPS
@@ -92,11 +95,12 @@ def _check_nifti(
     if abs(away @ normal / np.linalg.norm(normal)) > max(gaps) / 2:
         wrong.append(f"NIfTI centroid {away @ normal / np.linalg.norm(normal):+.2f} mm off along the normal")
     if np.ptp(gaps) < 0.01:  # an even stack goes to NIfTI as it is
-        if (off := _farthest(places, true_mm)) > SAME_PLACE_MM:
-            wrong.append(f"NIfTI voxels up to {off:.3f} mm off")
-    elif (off := float(cKDTree(places).query(true_mm)[0].max())) > gaps.max() + SAME_PLACE_MM:
-        wrong.append(f"blood {off:.2f} mm from any voxel of the NIfTI mask")
-    return float(np.linalg.norm(away))
+        off, limit_mm = _farthest(places, true_mm), SAME_PLACE_MM
+    else:
+        off, limit_mm = float(cKDTree(places).query(true_mm)[0].max()), float(gaps.max()) + SAME_PLACE_MM
+    if off > limit_mm:
+        wrong.append(f"blood {off:.3f} mm from the NIfTI mask's voxels")
+    return float(np.linalg.norm(away)), off
 
 
 def _check_segmentation(path: Path, source: Path, true_mm: DoubleArray, wrong: list[str]) -> float:

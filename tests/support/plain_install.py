@@ -16,4 +16,4 @@ main(sys.argv[1:])
 def without_training_packages(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the command line as a plain install would."""
     command = [sys.executable, "-c", BLOCKED, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

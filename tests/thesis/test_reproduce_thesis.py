@@ -57,7 +57,7 @@ def command(out: Path, data: Path, *more: object) -> list[str]:
 
 def run(*arguments: object) -> str:
     done = subprocess.run(
-        command(*arguments), check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        command(*arguments), check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -66,7 +66,7 @@ def run(*arguments: object) -> str:
 def refused(*arguments: object) -> str:
     """What the command says when it refuses."""
     done = subprocess.run(
-        command(*arguments), check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+        command(*arguments), check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -119,7 +119,7 @@ def test_two_commands_share_the_work(release, undisturbed, tmp_path):
             stderr=subprocess.PIPE, text=True,
         ) for _ in range(2)
     ]  # fmt: skip
-    told = [process.communicate(timeout=300)[1] for process in both]
+    told = [process.communicate(timeout=600)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert results_of(out) == results_of(undisturbed)
     assert any("waiting for another command" in one for one in told), "they met at one cell at least"

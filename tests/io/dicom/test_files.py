@@ -118,10 +118,10 @@ def many(path):
     ],
 )
 def test_zips_that_are_refused(tmp_path, make, found):
-    path, began = make(tmp_path / "study.zip"), time.perf_counter()
+    path, began = make(tmp_path / "study.zip"), time.process_time()
     with pytest.raises(InputError, match=found):
         read(path)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_deflated_file_may_not_inflate_without_bound(tmp_path, monkeypatch):
@@ -156,6 +156,6 @@ def test_a_study_of_thousands_of_strangers_is_scanned_fast(tmp_path):
     folder = write(tmp_path, series(EXPECTED))
     for number in range(2000):
         (folder / f"{number}.txt").write_bytes(b"x" * 1000)
-    began = time.perf_counter()
+    began = time.process_time()
     assert scan(folder).strangers == 2000
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3
