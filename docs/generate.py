@@ -10,8 +10,7 @@ import house
 
 from bleedmap.cli.main import VERBS, bleedmap
 from bleedmap.evaluation import report_sections as sections_of
-from bleedmap.evaluation.committed import committed_records
-from bleedmap.evaluation.records import read_out_of_fold
+from bleedmap.evaluation.records import committed_records, read_out_of_fold
 from bleedmap.evaluation.report import evaluate_records
 from bleedmap.evaluation.report_words import CT_ICH_WORDS
 from bleedmap.models.networks import NETWORKS

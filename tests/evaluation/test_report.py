@@ -14,10 +14,9 @@ from matplotlib.colors import to_rgb
 from bleedmap.cli.main import main
 from bleedmap.datasets.ct_ich import CtIch, open_ct_ich
 from bleedmap.errors import InputError, OutputError
-from bleedmap.evaluation.committed import committed_records
 from bleedmap.evaluation.gallery import Pixels, ct_ich_pixels, galleries
 from bleedmap.evaluation.predictions import write_prediction
-from bleedmap.evaluation.records import Choices, OutOfFold, Verdict, record_study
+from bleedmap.evaluation.records import Choices, OutOfFold, Verdict, committed_records, record_study
 from bleedmap.evaluation.report import evaluate_records, write_report
 from bleedmap.evaluation.report_figures import roc_curve
 from bleedmap.evaluation.report_words import CT_ICH_WORDS

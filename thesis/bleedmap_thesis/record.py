@@ -58,11 +58,7 @@ class Evaluation:
         """As JSON can hold it: columns."""
         columns: dict[str, Any] = {"score": _rounded(self.score)}
         if self.counts is not None:
-            c = self.counts
-            columns |= {
-                "true_positive": c.true_positive.tolist(), "false_positive": c.false_positive.tolist(),
-                "false_negative": c.false_negative.tolist(), "true_negative": c.true_negative.tolist(),
-            }  # fmt: skip
+            columns |= self.counts.to_dict()
         if self.soft_hit is not None and self.soft_sum is not None:
             columns |= {"soft_hit": _rounded(self.soft_hit), "soft_sum": _rounded(self.soft_sum)}
         return {"epoch": self.epoch, "ids": list(self.ids), **columns, "extra": dict(self.extra)}
@@ -70,8 +66,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Evaluation":
         """From `to_dict`."""
-        names = ("true_positive", "false_positive", "false_negative", "true_negative")
-        counts = Counts(*(np.array(content[name], np.int64) for name in names)) if names[0] in content else None
+        counts = Counts.from_dict(content) if "true_positive" in content else None
         soft = [np.array(content[name]) if name in content else None for name in ("soft_hit", "soft_sum")]
         score = np.array(content["score"], np.float32)
         return cls(content["epoch"], tuple(content["ids"]), score, counts, soft[0], soft[1], content["extra"])

@@ -1,6 +1,6 @@
-"""What cross-validation leaves behind: counts of every slice and lesion of every patient, as predicted out of fold.
+"""Records of studies: counts of every slice and lesion, as predicted out of fold, and what the network said of them.
 
-A small JSON, from which every table is made without pixels or networks.
+A method's records are a small JSON, from which every table is made without pixels or networks.
 """
 
 import json
@@ -23,7 +23,7 @@ from bleedmap.metrics.overlap import Counts
 from bleedmap.postprocess import label_lesions
 
 _FORMAT = "bleedmap out-of-fold 1"
-_COUNTS = ("true_positive", "false_positive", "false_negative", "true_negative")
+COMMITTED = Path(__file__).with_name("out_of_fold")  # what the program's own networks predicted out of fold
 _DIGITS = 6  # of probabilities and IoU, from the start: the file says what the tables were made from
 TYPE_NAMES = tuple(SHORT_NAMES[name] for name in TYPES)  # the order of every column of types
 
@@ -49,12 +49,12 @@ class Choices:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What a network says of a study beside its mask, each slice in the order of the study.
+    """What a network predicts of a study beside its mask; slices in the order of the study.
 
     Attributes:
         presence: (slices,) probability that the slice bleeds; the highest of its pixels for a network without more.
         study: probability that the study bleeds.
-        types: (slices, 5) probability of each of `TYPE_NAMES`; None for a network that tells no types.
+        types: (slices, 5) probability of each of `TYPE_NAMES`; None for a network without types.
         voxels: lowest and highest of the interval for the lesions' voxels; None without one.
         abstained: why the program would not give a verdict on the study; empty where it did.
     """
@@ -68,10 +68,10 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class StudyRecord:
-    """One patient, out of fold; counts on the slices' own grid.
+    """One study: counts on the slices' own grid, and what the network predicted of it.
 
     Attributes:
-        patient: its number.
+        patient: number of the patient.
         fold: in which it was tested.
         numbers: of the slices, (n).
         types: (n, 5) bool, the radiologists' labels of each slice, in the order of `TYPE_NAMES`.
@@ -96,35 +96,35 @@ class StudyRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: columns."""
-        said = self.verdict
-        abstained = {"abstained": list(said.abstained)} if said.abstained else {}
+        verdict = self.verdict
+        abstained = {"abstained": list(verdict.abstained)} if verdict.abstained else {}
         return {
             "patient": self.patient, "fold": self.fold, "slices": list(self.numbers),
-            "types": _named(self.types),
-            **{name: getattr(self.counts, name).tolist() for name in _COUNTS},
-            "highest": self.highest.tolist(), "presence": said.presence.tolist(), "study": said.study,
-            "type_probability": None if said.types is None else said.types.tolist(),
-            "voxels": None if said.voxels is None else list(said.voxels),
-            "lesions": _pieces(self.lesions) | {"types": _named(self.lesion_types)},
-            "regions": _pieces(self.regions), **abstained,
+            "types": _name_types(self.types),
+            **self.counts.to_dict(),
+            "highest": self.highest.tolist(), "presence": verdict.presence.tolist(), "study": verdict.study,
+            "type_probability": None if verdict.types is None else verdict.types.tolist(),
+            "voxels": None if verdict.voxels is None else list(verdict.voxels),
+            "lesions": self.lesions.to_dict() | {"types": _name_types(self.lesion_types)},
+            "regions": self.regions.to_dict(), **abstained,
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "StudyRecord":
         """From `to_dict`."""
-        told = content["type_probability"]
-        between = content["voxels"]
+        types, voxels = content["type_probability"], content["voxels"]
         return cls(
-            content["patient"], content["fold"], tuple(content["slices"]), _flags(content["types"]),
-            Counts(*(np.array(content[name], np.int64) for name in _COUNTS)),
+            content["patient"], content["fold"], tuple(content["slices"]), _flag_types(content["types"]),
+            Counts.from_dict(content),
             np.array(content["highest"], np.float64),
             Verdict(
                 np.array(content["presence"], np.float64), content["study"],
-                None if told is None else np.array(told, np.float64).reshape(-1, len(TYPE_NAMES)),
-                None if between is None else (between[0], between[1]),
+                None if types is None else np.array(types, np.float64).reshape(-1, len(TYPE_NAMES)),
+                None if voxels is None else (voxels[0], voxels[1]),
                 tuple(content.get("abstained", ())),
             ),
-            _to_pieces(content["lesions"]), _flags(content["lesions"]["types"]), _to_pieces(content["regions"]),
+            Pieces.from_dict(content["lesions"]), _flag_types(content["lesions"]["types"]),
+            Pieces.from_dict(content["regions"]),
         )  # fmt: skip
 
 
@@ -143,25 +143,27 @@ def record_study(
         verdict: of slices and study.
     """
     labels = label_lesions(reference)
-    lesions, regions = map(_rounded_pieces, compare(labels, label_lesions(prediction)))
+    lesions, regions = (
+        replace(one, best_iou=_round(one.best_iou)) for one in compare(labels, label_lesions(prediction))
+    )
     types = np.array([[name in one.types for name in TYPES] for one in slices], np.bool_)
     spans = [box[0] for box in ndimage.find_objects(labels)]
     return StudyRecord(
         slices[0].patient, fold, tuple(one.number for one in slices), types,
-        overlap.count(reference, prediction), _rounded(probability.max(axis=(1, 2))), _rounded_verdict(verdict),
+        overlap.count(reference, prediction), _round(probability.max(axis=(1, 2))), _round_verdict(verdict),
         lesions, np.array([types[span].any(axis=0) for span in spans], np.bool_).reshape(-1, len(TYPES)), regions,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """All patients that one method predicted out of fold.
+    """All studies that one method predicted out of fold.
 
     Attributes:
         method: its name, as tables print it.
         data_sha256: of the data, as in the folds.
         choices: one a fold.
-        studies: one a patient.
+        studies: in CT-ICH one for each patient.
         made: recipe, code version, machine, seconds, seed: what a reader should know.
     """
 
@@ -185,14 +187,14 @@ class OutOfFold:
             without = {fold.fold for fold in folds.folds} - {one.fold for one in self.choices}
             if not without:
                 return
-            said = f"no choices of fold {min(without)}"
+            problem = f"no choices of fold {min(without)}"
         elif self.data_sha256 != folds.data_sha256:
-            said = f"made from other data (SHA-256 {self.data_sha256[:12]}…)"
+            problem = f"made from other data (SHA-256 {self.data_sha256[:12]}…)"
         else:
-            said = f"patients missing, twice, or in another fold: {differ[:5] or 'twice'} ({len(differ)} in all)"
+            problem = f"patients missing, twice, or in another fold: {differ[:5] or 'twice'} ({len(differ)} in all)"
         raise SplitError(
             self.method,
-            found=said,
+            found=problem,
             needed=f"all {len(folds.patients)} patients, each predicted in the protocol's fold that tests it",
             remedy="finish the folds that are missing, on the folds that bleedmap holds",
         )
@@ -227,38 +229,41 @@ def read_out_of_fold(path: Path) -> OutOfFold:
         ) from error
 
 
-def _named(flags: BoolArray) -> list[str]:
+def committed_records(folder: Path = COMMITTED) -> tuple[Path, ...]:
+    """Files of records that come with the program, by name; the others are compared with the first.
+
+    Raises:
+        InputError: none come with this version.
+    """
+    found = tuple(sorted(folder.glob("*.json")))
+    if not found:
+        raise InputError(
+            "records of the cross-validation",
+            found="none come with this version of bleedmap",
+            needed="one file of records or more, as a cross-validation writes them",
+            remedy="give them: bleedmap evaluate --protocol cross-validation RECORDS.json -o report",
+        )
+    return found
+
+
+def _name_types(flags: BoolArray) -> list[str]:
     """(n, 5) bool -> "EDH+IPH", empty without any."""
     return ["+".join(name for name, flag in zip(TYPE_NAMES, row, strict=True) if flag) for row in flags.tolist()]
 
 
-def _flags(names: Sequence[str]) -> BoolArray:
+def _flag_types(names: Sequence[str]) -> BoolArray:
     found = [one.split("+") if one else [] for one in names]
     if unknown := {name for one in found for name in one} - set(TYPE_NAMES):
         raise ValueError(f"types {unknown}")
     return np.array([[name in one for name in TYPE_NAMES] for one in found], np.bool_).reshape(-1, len(TYPE_NAMES))
 
 
-def _pieces(pieces: Pieces) -> dict[str, Any]:
-    return {
-        "voxels": pieces.voxels.tolist(), "shared": pieces.shared.tolist(), "best_iou": pieces.best_iou.tolist()
-    }  # fmt: skip
-
-
-def _to_pieces(content: Mapping[str, Any]) -> Pieces:
-    voxels, shared = (np.array(content[name], np.int64) for name in ("voxels", "shared"))
-    return Pieces(voxels, shared, np.array(content["best_iou"], np.float64))
-
-
-def _rounded(values: AnyArray) -> DoubleArray:
+def _round(values: AnyArray) -> DoubleArray:
     rounded: DoubleArray = np.asarray(values, np.float64).round(_DIGITS)
     return rounded
 
 
-def _rounded_pieces(pieces: Pieces) -> Pieces:
-    return replace(pieces, best_iou=_rounded(pieces.best_iou))
-
-
-def _rounded_verdict(said: Verdict) -> Verdict:
-    types = None if said.types is None else _rounded(said.types)
-    return replace(said, presence=_rounded(said.presence), study=round(float(said.study), _DIGITS), types=types)
+def _round_verdict(verdict: Verdict) -> Verdict:
+    types = None if verdict.types is None else _round(verdict.types)
+    study = round(float(verdict.study), _DIGITS)
+    return replace(verdict, presence=_round(verdict.presence), study=study, types=types)

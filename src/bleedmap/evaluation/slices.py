@@ -78,11 +78,9 @@ def measure(
             highest.append(probability.max())
             roc.add(mask, probability)
         progress(min(begin + _CHUNK, len(ids)), len(ids))
-    together = overlap.together(counts)
+    pixels = overlap.concatenate(counts)
     patients = np.array([name.split("/")[0] for name in ids])
-    return SliceResults(
-        tuple(ids), patients, together.reference > 0, np.array(highest, np.float32), together, roc.area()
-    )
+    return SliceResults(tuple(ids), patients, pixels.reference > 0, np.array(highest, np.float32), pixels, roc.area())
 
 
 def score(results: SliceResults) -> dict[str, Any]:

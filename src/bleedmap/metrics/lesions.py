@@ -9,7 +9,9 @@ a lesion marked in many small pieces each piece is a false alarm.
 Without lesions there is no sensitivity (NaN), without regions there are no false alarms (0).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ FOUND_IOU = 0.1  # low on purpose: to point at a bleed is to find it, and lesion
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """The lesions of a reference, or the regions of a prediction: a row a connected piece.
+    """The lesions of a reference, or the regions of a prediction: a row for each connected piece.
 
     Attributes:
         voxels: (n,) of the piece.
@@ -44,6 +46,16 @@ class Pieces:
     def overlapped(self) -> BoolArray:
         """(n,) whether the best IoU reaches `FOUND_IOU`."""
         return np.asarray(self.best_iou >= FOUND_IOU, np.bool_)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """As JSON can hold it: a list for each column."""
+        return {name: getattr(self, name).tolist() for name in ("voxels", "shared", "best_iou")}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Pieces":
+        """From `to_dict`; other entries of `content` are left alone."""
+        voxels, shared = (np.array(content[name], np.int64) for name in ("voxels", "shared"))
+        return cls(voxels, shared, np.array(content["best_iou"], np.float64))
 
 
 def compare(reference: AnyArray, prediction: AnyArray) -> tuple[Pieces, Pieces]:

@@ -1,10 +1,12 @@
-"""Counts first, scores second.
+"""Overlap of two masks: counts first, scores second.
 
 What an empty mask scores is an argument of every score that can meet one: `empty` is the score where reference
 and prediction are both empty. A false positive on an empty reference always scores Dice 0 and IoU 0.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +52,15 @@ class Counts:
         """(n,) pixels of the prediction."""
         return self.true_positive + self.false_positive
 
+    def to_dict(self) -> dict[str, list[int]]:
+        """As JSON can hold it: a list for each column."""
+        return {column.name: getattr(self, column.name).tolist() for column in fields(self)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Counts":
+        """From `to_dict`; other entries of `content` are left alone."""
+        return cls(*(np.array(content[column.name], np.int64) for column in fields(cls)))
+
     def _columns(self) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
         return self.true_positive, self.false_positive, self.false_negative, self.true_negative
 
@@ -74,8 +85,8 @@ def count(reference: BoolArray, prediction: BoolArray) -> Counts:
     return Counts(hit, marked - hit, lesion - hit, pixels - marked - lesion + hit)
 
 
-def together(parts: list[Counts]) -> Counts:
-    """Several counts, one after the other."""
+def concatenate(parts: Sequence[Counts]) -> Counts:
+    """The rows of several counts, one after the other."""
     columns = zip(*(part._columns() for part in parts), strict=True)
     return Counts(*(np.concatenate(column) for column in columns))
 

@@ -124,7 +124,7 @@ def gathered(cells: Sequence[CellResult], lesions: frozenset[str], epoch: int | 
         np.concatenate([np.full(len(kept.ids), one.cell.fold or 0) for one, kept in found]),
         np.concatenate([kept.score for _, kept in found]).astype(np.float64),
         np.array([name in lesions for name in ids.tolist()], np.bool_),
-        overlap.together(counts) if counts else None,
+        overlap.concatenate(counts) if counts else None,
     )
 
 

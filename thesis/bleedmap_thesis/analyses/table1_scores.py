@@ -124,7 +124,7 @@ def _tested(evaluations: Sequence[Evaluation]) -> Tested:
     return Tested(
         np.concatenate([one.ids for one in results]), np.concatenate([one.patients for one in results]), seeds,
         np.zeros(len(seeds), np.int64), np.concatenate([one.highest for one in results]).astype(np.float64),
-        np.concatenate([one.has_lesion for one in results]), overlap.together([one.counts for one in results]),
+        np.concatenate([one.has_lesion for one in results]), overlap.concatenate([one.counts for one in results]),
     )  # fmt: skip
 
 
