@@ -3,7 +3,6 @@
 import json
 import logging
 import pkgutil
-import sys
 from copy import deepcopy
 
 import highdicom as hd
@@ -507,10 +506,9 @@ def test_results_parse_a_part_of_highdicoms_table(tmp_path, highdicoms_tables):
     table = highdicoms_tables.get_module_attribute_map()
     assert isinstance(table, LazyObject)
     assert 0 < len(table._parsed) < len(table) / 4
-    assert highdicoms_tables.json.dumps(1) == "1"
 
 
-def test_without_highdicoms_table_nothing_is_changed(monkeypatch, highdicoms_tables):
-    monkeypatch.setitem(sys.modules, "highdicom._standard_utils", None)
+def test_another_highdicom_is_left_as_it_is(highdicoms_tables, monkeypatch):
+    monkeypatch.setattr("bleedmap.io.dicom.standard.version", lambda name: "0.29.0")
     parse_on_demand()
     assert highdicoms_tables.json is json

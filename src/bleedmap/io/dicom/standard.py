@@ -1,13 +1,20 @@
-"""highdicom's table of the DICOM standard, of which it looks up some parts: only these are parsed.
+"""Spare highdicom its whole table of the DICOM standard.
 
-At first use highdicom (0.28) parses all 22 MB of it: 0.3 s and 67 MiB for 50 of 436 modules.
+At its first use highdicom 0.28 parses all 22 MB of the table, though results need 50 of its 436 modules: 0.3 s and
+67 MiB for each process. It offers no way around: `SOPClass.__init__` and `Segmentation.from_dataset` look up their
+modules there, whatever they are given. So the one private module that reads the table gets another `json.loads`, by
+which a module is parsed when it is looked up. Only the version that was tried is touched; with another one, or a table
+laid out otherwise, highdicom works as always, at the cost named.
 """
 
 import importlib
 import json
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
 
+_TRIED = "0.28."  # of highdicom: its _standard_utils takes `loads` alone of json
 _LARGE = 1 << 20  # characters; its other tables are small
 _KEY = '\n  "'  # a key of the outermost object, as `json.dumps(..., indent=2)` writes it
 
@@ -36,9 +43,6 @@ class LazyObject(Mapping[str, Any]):
             self._parsed[key], _ = json.JSONDecoder().raw_decode(self._text, self._places[key])
         return self._parsed[key]
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._places
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
@@ -46,26 +50,15 @@ class LazyObject(Mapping[str, Any]):
         return len(self._places)
 
 
-class _Json:
-    """`json`, but for large objects."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(json, name)
-
-    def loads(self, text: Any, **how: Any) -> Any:
-        if isinstance(text, str) and len(text) >= _LARGE and not how:
-            try:
-                return LazyObject(text)
-            except ValueError:  # another version's layout
-                pass
-        return json.loads(text, **how)
-
-
 def parse_on_demand() -> None:
-    """From now on highdicom parses what it looks up; where it is another highdicom, nothing changes."""
-    try:
+    """From now on highdicom parses what it looks up; another version of it stays as it is."""
+    if version("highdicom").startswith(_TRIED):
         tables = importlib.import_module("highdicom._standard_utils")
-    except ImportError:
-        return
-    if getattr(tables, "json", None) is json:
-        vars(tables)["json"] = _Json()
+        vars(tables)["json"] = SimpleNamespace(loads=_loads)
+
+
+def _loads(text: str) -> Any:
+    try:
+        return LazyObject(text) if len(text) >= _LARGE else json.loads(text)
+    except ValueError:
+        return json.loads(text)
