@@ -28,7 +28,7 @@ from bleedmap.inference.outline import segment_slices
 from bleedmap.io import nifti
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.read import read_series, scan
-from bleedmap.io.dicom.seg import LesionMeasure, mask_segmentation
+from bleedmap.io.dicom.seg import LesionMeasure, make_mask_segmentation
 from bleedmap.metrics.surface import SurfaceDistance
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.phantom.head import Bleed, Phantom, PhantomSettings, make_phantom
@@ -153,7 +153,7 @@ def test_dicom_with_seg_measures_the_same(tmp_path: Path, volumes: Path, weights
         series = read_series(scan(folder / name))
         labels = np.minimum(label_lesions(one.mask.array), 1).astype(np.uint8)
         told = [LesionMeasure("Lesion 1", 1.0, None, 0.5, 0.5, None)][: int(labels.max())]
-        made = mask_segmentation(series, labels, told, producer(number + 100))
+        made = make_mask_segmentation(series, labels, told, producer(number + 100))
         write_dicom(folder / name / "seg.dcm", made)
     dicom = run(flags(folder, weights, out=tmp_path / "out-dicom"))
     plain = run(flags(volumes, weights))

@@ -16,11 +16,11 @@ from bleedmap.arrays import BoolArray
 from bleedmap.errors import InputError
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.weights import locate
-from bleedmap.io.dicom.capture import Capture, capture_series
+from bleedmap.io.dicom.capture import Capture, make_captures
 from bleedmap.io.dicom.producer import write_dicom
-from bleedmap.io.dicom.seg import mask_segmentation
-from bleedmap.io.dicom.series import DicomSeries, patient_and_study
-from bleedmap.io.dicom.stack import stored_planes
+from bleedmap.io.dicom.seg import make_mask_segmentation
+from bleedmap.io.dicom.series import DicomSeries, copy_patient_and_study
+from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.io.dicom.standard import LazyObject, parse_on_demand
 from bleedmap.results.dicom import OWN_SEGMENTS, lesion_measures, write_dicom_results
 from bleedmap.study.findings import summarise_volume
@@ -88,7 +88,7 @@ def test_the_segmentation_is_the_mask_on_the_original_slices(tmp_path, kind, tur
     grid = grid_of(kind)
     series, instances = series_of(grid, turn, multi_frame=multi_frame)
     labels = labels_of(len(grid))
-    path = written(tmp_path, mask_segmentation(series, labels, LESIONS, producer()))
+    path = written(tmp_path, make_mask_segmentation(series, labels, LESIONS, producer()))
     read = hd.seg.segread(path)
     if multi_frame:
         pixels = read.get_pixels_by_source_frame(
@@ -121,7 +121,7 @@ def test_positions_are_those_of_the_source_files():
     grid = grid_of("both")
     for turn in TURNS:
         series, instances = series_of(grid, turn)
-        positions, orientation, spacing_mm = stored_planes(grid, SHAPE[1:], turn)
+        positions, orientation, spacing_mm = locate_stored_planes(grid, SHAPE[1:], turn)
         assert np.allclose(positions, [one.ImagePositionPatient for one in instances])
         assert np.allclose(orientation, instances[0].ImageOrientationPatient)
         assert np.allclose(spacing_mm, instances[0].PixelSpacing)
@@ -248,7 +248,7 @@ def test_an_enlarged_picture_between_words_lies_where_its_slice_lies():
     series, _ = series_of(grid)
     rows, columns = 2 * SHAPE[1] + 40, 2 * SHAPE[2]
     half = SPACING_MM[1] / 2, SPACING_MM[2] / 2
-    (one,) = capture_series(series, [Capture(np.zeros((rows, columns, 3), np.uint8), 2, half, (20, 0))], producer())
+    (one,) = make_captures(series, [Capture(np.zeros((rows, columns, 3), np.uint8), 2, half, (20, 0))], producer())
     across, down = np.array(one.ImageOrientationPatient, float).reshape(2, 3)
     # The middle of the four picture pixels that show the slice's pixel (7, 9): rows 34 and 35, columns 18 and 19.
     place = np.array(one.ImagePositionPatient, float) + 34.5 * half[0] * down + 18.5 * half[1] * across
@@ -340,7 +340,7 @@ def test_odd_headers_give_valid_results(tmp_path, change):
 
 def test_values_that_break_the_standard_are_left_empty():
     series, _ = with_headers(_invalid)
-    clean = patient_and_study(series.headers[0])
+    clean = copy_patient_and_study(series.headers[0])
     assert (clean.PatientSex, clean.PatientBirthDate, clean.StudyTime) == ("", "", "")
     assert "PatientAge" not in clean
     assert "StudyDescription" not in clean

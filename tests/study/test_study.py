@@ -17,7 +17,7 @@ from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.weights import locate
 from bleedmap.io import nifti
-from bleedmap.io.dicom.acquisition import contrast_named
+from bleedmap.io.dicom.acquisition import find_contrast_agent
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import PhantomSettings, make_phantom
@@ -177,7 +177,7 @@ def test_a_folder_of_links_is_a_study(phantom, tmp_path):
     ],
 )  # fmt: skip
 def test_what_a_description_says_of_contrast(words, said):
-    found = contrast_named(None, words)
+    found = find_contrast_agent(None, words)
     assert (found == said) if not said else (found is not None and said in found)
 
 

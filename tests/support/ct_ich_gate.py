@@ -38,7 +38,7 @@ def volume_of(root: Path, patient: Patient) -> Volume:
     return Volume(hu, SliceGrid.from_affine(axial_affine(SPACING_MM, hu.shape), len(hu)))
 
 
-def acquisition_of(patient: Patient) -> Acquisition:
+def read_acquisition(patient: Patient) -> Acquisition:
     """What the release says."""
     return Acquisition(modality="CT", contrast="", age_years=patient.age_years, thickness_mm=SPACING_MM[0])
 
@@ -49,7 +49,7 @@ def main(root: Path) -> None:
     data = open_ct_ich(root)
     for patient in data.patients:
         volume = volume_of(data.root, patient)
-        checks = check_input(volume, acquisition_of(patient))
+        checks = check_input(volume, read_acquisition(patient))
         print(patient.number, patient.age_years, measure(volume))
         for one in checks:
             counts[one.verdict, one.name] += 1

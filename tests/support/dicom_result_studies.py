@@ -15,11 +15,11 @@ from pydicom import Dataset
 from bleedmap.arrays import AnyArray, FloatArray
 from bleedmap.geometry import PlaneTurn, SliceGrid, axial_affine
 from bleedmap.io.dicom.acquisition import Acquisition
-from bleedmap.io.dicom.capture import Capture, capture_series
+from bleedmap.io.dicom.capture import Capture, make_captures
 from bleedmap.io.dicom.producer import Producer
-from bleedmap.io.dicom.seg import LesionMeasure, mask_segmentation, probability_segmentation
+from bleedmap.io.dicom.seg import LesionMeasure, make_mask_segmentation, make_probability_segmentation
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.sr import measurement_report
+from bleedmap.io.dicom.sr import make_measurement_report
 from bleedmap.phantom.dicom import CtOptions, ct_instances, enhanced_ct
 from bleedmap.volume import ProbabilityMap, Volume
 
@@ -101,14 +101,14 @@ def results_of(series: DicomSeries, labels: AnyArray, made_by: Producer | None =
     """All kinds of results; lesions as far as `labels` has them."""
     made_by = made_by or producer()
     lesions = LESIONS[: int(labels.max())]
-    mask = mask_segmentation(series, labels, lesions, made_by)
+    mask = make_mask_segmentation(series, labels, lesions, made_by)
     probability: FloatArray = np.where(labels > 0, np.float32(0.8), np.float32(0.123))
-    fractional = probability_segmentation(series, ProbabilityMap(probability, series.volume.grid), made_by)
+    fractional = make_probability_segmentation(series, ProbabilityMap(probability, series.volume.grid), made_by)
     remarks = ("Slice 3 is 5.7 mm × 0.5 mm – missing…",)
-    report = measurement_report(mask, lesions, made_by, highest_probability=0.9912, remarks=remarks)
+    report = make_measurement_report(mask, lesions, made_by, highest_probability=0.9912, remarks=remarks)
     pictures = np.random.default_rng(1).integers(0, 256, (2, *SHAPE[1:], 3), np.uint8)
     captures = [Capture(pictures[0], 0, SPACING_MM[1:]), Capture(pictures[1], len(labels) - 1)]
-    return Results(mask, fractional, report, list(capture_series(series, captures, made_by)))
+    return Results(mask, fractional, report, list(make_captures(series, captures, made_by)))
 
 
 def program(name: str, package: str) -> str:

@@ -31,7 +31,7 @@ from pydicom.valuerep import format_number_as_ds
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.stack import stored_planes
+from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.volume import Volume
 
 TRANSFER_SYNTAXES = MappingProxyType({
@@ -198,7 +198,7 @@ class StoredPlanes:
         Raises:
             SettingsError: rows and columns are not at right angles, which DICOM cannot say.
         """
-        positions_mm, orientation, pixel_mm = stored_planes(volume.grid, volume.hu.shape[1:], turn)
+        positions_mm, orientation, pixel_mm = locate_stored_planes(volume.grid, volume.hu.shape[1:], turn)
         skew = abs(float(orientation[:3] @ orientation[3:]))
         if skew > _SQUARE_WITHIN:
             raise _refused("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")

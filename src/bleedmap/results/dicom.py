@@ -11,11 +11,11 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from bleedmap.arrays import ByteArray
-from bleedmap.io.dicom.capture import Capture, capture_series
+from bleedmap.io.dicom.capture import Capture, make_captures
 from bleedmap.io.dicom.producer import Producer, write_dicom
-from bleedmap.io.dicom.seg import LesionMeasure, mask_segmentation, probability_segmentation
+from bleedmap.io.dicom.seg import LesionMeasure, make_mask_segmentation, make_probability_segmentation
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.sr import measurement_report
+from bleedmap.io.dicom.sr import make_measurement_report
 from bleedmap.io.dicom.standard import parse_on_demand
 from bleedmap.postprocess import label_lesions
 from bleedmap.results.pictures import capture_pictures, words_height
@@ -110,8 +110,8 @@ def dicom_results(
     producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid)
     measures = lesion_measures(lesion_rows(result))
     labels = label_lesions(result.mask.array, max(len(measures), 1))
-    mask = mask_segmentation(series, labels, measures, producer)
-    report = measurement_report(
+    mask = make_mask_segmentation(series, labels, measures, producer)
+    report = make_measurement_report(
         mask,
         measures,
         producer,
@@ -126,8 +126,8 @@ def dicom_results(
     return DicomResults(
         mask,
         report,
-        tuple(capture_series(series, captures, producer)),
-        probability_segmentation(series, result.probability, producer) if fractional else None,
+        tuple(make_captures(series, captures, producer)),
+        make_probability_segmentation(series, result.probability, producer) if fractional else None,
     )
 
 

@@ -8,7 +8,7 @@ from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.acquisition import contrast_named, is_bone_series, is_elsewhere, is_sharp_kernel
+from bleedmap.io.dicom.acquisition import find_contrast_agent, is_bone_series, is_elsewhere, is_sharp_kernel
 from bleedmap.io.dicom.read import read_series, scan
 from bleedmap.phantom.dicom import CtOptions, scout
 from bleedmap.phantom.scan import ScanGeometry
@@ -226,7 +226,7 @@ def test_kernels_by_name(kernel, sharp):
     ],
 )  # fmt: skip
 def test_contrast_by_name(agent, description, named):
-    assert contrast_named(agent, description) == named
+    assert find_contrast_agent(agent, description) == named
 
 
 def test_words_of_place_and_bone():

@@ -17,7 +17,7 @@ from bleedmap.evaluation.reference_dicom import read_dicom_reference
 from bleedmap.evaluation.reference_find import Places, find_cases
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.read import read_series, scan
-from bleedmap.io.dicom.seg import mask_segmentation
+from bleedmap.io.dicom.seg import make_mask_segmentation
 from bleedmap.io.dicom.seg_read import read_segmentation
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.phantom.dicom import CtOptions, ct_instances
@@ -34,7 +34,7 @@ def written(folder: Path, instance: Dataset) -> Path:
 
 
 def ours(folder: Path, series: DicomSeries, labels: np.ndarray, seed: int = 0) -> Path:
-    return written(folder, mask_segmentation(series, labels, LESIONS[: int(labels.max())], producer(seed)))
+    return written(folder, make_mask_segmentation(series, labels, LESIONS[: int(labels.max())], producer(seed)))
 
 
 def by_highdicom(

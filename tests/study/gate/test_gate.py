@@ -19,7 +19,7 @@ from bleedmap.study.gate.anatomy import measure
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import CHECKS, accepted_names, check_input, refused
 from bleedmap.volume import Volume
-from ct_ich_gate import SPACING_MM, acquisition_of, volume_of
+from ct_ich_gate import SPACING_MM, read_acquisition, volume_of
 
 GOOD = Acquisition(
     modality="CT", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), body_part="HEAD", contrast="", kvp=120.0,
@@ -362,7 +362,7 @@ def test_no_volume_breaks_the_gate(shape, seed, scale, spacing):
 def test_real_heads_pass(ct_ich_root, number):
     data = open_ct_ich(ct_ich_root)
     patient = next(one for one in data.patients if one.number == number)
-    study, scan = volume_of(data.root, patient), acquisition_of(patient)
+    study, scan = volume_of(data.root, patient), read_acquisition(patient)
     assert verdicts(study, "refusal", scan) == set()
     assert verdicts(study, "warning", scan) == ({"age"} if (patient.age_years or 0) < 16 else set())
 

@@ -72,53 +72,53 @@ class Acquisition:
     scanner: str | None = None
 
 
-def acquisition_of(plane: Plane) -> Acquisition:
+def read_acquisition(plane: Plane) -> Acquisition:
     """The facts that the input checks ask for; none of them names a patient."""
     header = plane.file.header
     described = (text(header, keyword) for keyword in ("StudyDescription", "SeriesDescription", "ProtocolName"))
     scanner = (text(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
-    part = text(header, "BodyPartExamined") or _region(plane)
+    part = text(header, "BodyPartExamined") or _read_region(plane)
     return Acquisition(
         modality=text(header, "Modality"),
         image_type=plane.image_type,
         body_part=part.upper() if part else None,
         description=" / ".join(dict.fromkeys(filter(None, described))) or None,
-        contrast=contrast_of(plane),
-        kvp=number(header, "KVP") or number(_group(plane, "CTXRayDetailsSequence"), "KVP"),
-        kernel=kernel_of(plane),
-        age_years=_age_years(header),
+        contrast=read_contrast(plane),
+        kvp=number(header, "KVP") or number(_find_group(plane, "CTXRayDetailsSequence"), "KVP"),
+        kernel=read_kernel(plane),
+        age_years=_read_age_years(header),
         thickness_mm=plane.thickness_mm,
         gantry_tilt_deg=stated_tilt_deg(plane),
         scanner=" ".join(filter(None, scanner)) or None,
     )
 
 
-def kernel_of(plane: Plane) -> str | None:
+def read_kernel(plane: Plane) -> str | None:
     """Convolution kernel, (0018,1210)."""
     own = text(plane.file.header, "ConvolutionKernel")
-    return own or text(_group(plane, "CTReconstructionSequence"), "ConvolutionKernel")
+    return own or text(_find_group(plane, "CTReconstructionSequence"), "ConvolutionKernel")
 
 
-def contrast_of(plane: Plane) -> str | None:
+def read_contrast(plane: Plane) -> str | None:
     """The agent; '' where none was given; None where the files do not say."""
     header = plane.file.header
     coded = first_item(header, "ContrastBolusAgentSequence")
     agent = text(header, "ContrastBolusAgent") or text(coded, "CodeMeaning")
-    return contrast_named(agent, text(header, "SeriesDescription") or "")
+    return find_contrast_agent(agent, text(header, "SeriesDescription") or "")
 
 
 def stated_tilt_deg(plane: Plane) -> float | None:
     """Gantry tilt as the file states it, (0018,1120)."""
     own = number(plane.file.header, "GantryDetectorTilt")
-    return own if own is not None else number(_group(plane, "CTAcquisitionDetailsSequence"), "GantryDetectorTilt")
+    return own if own is not None else number(_find_group(plane, "CTAcquisitionDetailsSequence"), "GantryDetectorTilt")
 
 
-def _region(plane: Plane) -> str | None:
-    region = first_item(_group(plane, "FrameAnatomySequence"), "AnatomicRegionSequence")
+def _read_region(plane: Plane) -> str | None:
+    region = first_item(_find_group(plane, "FrameAnatomySequence"), "AnatomicRegionSequence")
     return text(region, "CodeMeaning")
 
 
-def _group(plane: Plane, keyword: str) -> Dataset:
+def _find_group(plane: Plane, keyword: str) -> Dataset:
     """A functional group of the first frame, or of all frames."""
     if plane.frame is None:
         return Dataset()
@@ -127,7 +127,7 @@ def _group(plane: Plane, keyword: str) -> Dataset:
     return first_item(own if items(own, keyword) else first_item(header, "SharedFunctionalGroupsSequence"), keyword)
 
 
-def _age_years(header: Dataset) -> float | None:
+def _read_age_years(header: Dataset) -> float | None:
     """From (0010,1010), '034Y' or '018M'; else from the dates of birth and study."""
     age = text(header, "PatientAge") or ""
     if age[:-1].isdigit() and age[-1:].upper() in _DAYS:
@@ -158,7 +158,7 @@ def is_bone_series(description: str) -> bool:
     return _BONE_SERIES.search(description.upper()) is not None
 
 
-def contrast_named(agent: str | None, description: str) -> str | None:
+def find_contrast_agent(agent: str | None, description: str) -> str | None:
     """The contrast agent; '' where none was given; None where nothing says.
 
     Args:

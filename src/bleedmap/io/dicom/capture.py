@@ -13,11 +13,11 @@ from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.producer import CAPTURE_SERIES, NAME, RESEARCH, Producer
 from bleedmap.io.dicom.series import (
     DicomSeries,
-    decimals,
-    frame_of_reference,
+    copy_patient_and_study,
+    find_frame_of_reference,
+    format_decimals,
     is_lossy,
-    patient_and_study,
-    refer,
+    refer_to_slice,
 )
 
 _SIDES = (("L", "R"), ("P", "A"), ("H", "F"))  # towards +, - of LPS: PS3.3 C.7.6.1.1.1
@@ -48,17 +48,17 @@ class Capture:
         return np.asarray(place, np.float64)
 
 
-def capture_series(series: DicomSeries, captures: Sequence[Capture], producer: Producer) -> list[SCImage]:
+def make_captures(series: DicomSeries, captures: Sequence[Capture], producer: Producer) -> list[SCImage]:
     """One instance a picture, numbered in the given order, each referring to its slice; placed if it has a scale.
 
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
     """
-    whose, uid = patient_and_study(series.headers[0]), producer.new_uid()
-    return [_instance(series, whose, one, number, uid, producer) for number, one in enumerate(captures, 1)]
+    whose, uid = copy_patient_and_study(series.headers[0]), producer.new_uid()
+    return [_make_instance(series, whose, one, number, uid, producer) for number, one in enumerate(captures, 1)]
 
 
-def _instance(
+def _make_instance(
     series: DicomSeries, whose: Dataset, capture: Capture, number: int, series_uid: str, producer: Producer
 ) -> SCImage:
     grid = series.volume.grid
@@ -67,7 +67,7 @@ def _instance(
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=(_side(grid.column_step_mm), _side(grid.row_step_mm)),
+        patient_orientation=(_name_side(grid.column_step_mm), _name_side(grid.row_step_mm)),
         study_instance_uid=whose.StudyInstanceUID,
         series_instance_uid=series_uid,
         series_number=CAPTURE_SERIES,
@@ -81,7 +81,7 @@ def _instance(
     result.update(whose)
     result.BurnedInAnnotation = "NO"  # (0028,0301) asks for words that identify the patient; ours do not
     result.DerivationDescription = "Brain window with a neural network's outline of hemorrhage"
-    result.SourceImageSequence = [refer(series, capture.slice_index)]
+    result.SourceImageSequence = [refer_to_slice(series, capture.slice_index)]
     if is_lossy(series):
         result.LossyImageCompression = "01"
     if capture.pixel_mm is not None:
@@ -94,15 +94,15 @@ def _add_place(result: Dataset, capture: Capture, series: DicomSeries) -> None:
     """The image plane and frame of reference, as a standard extension: viewers then scroll it beside the CT."""
     grid = series.volume.grid
     _, row_mm, column_mm = grid.spacing_mm
-    result.PixelSpacing = decimals(capture.pixel_mm or ())
-    result.ImagePositionPatient = decimals(capture.position_mm(grid))
-    result.ImageOrientationPatient = decimals(
+    result.PixelSpacing = format_decimals(capture.pixel_mm or ())
+    result.ImagePositionPatient = format_decimals(capture.position_mm(grid))
+    result.ImageOrientationPatient = format_decimals(
         np.concatenate([grid.column_step_mm / column_mm, grid.row_step_mm / row_mm]), 9
     )
-    result.FrameOfReferenceUID, result.PositionReferenceIndicator = frame_of_reference(series), ""
+    result.FrameOfReferenceUID, result.PositionReferenceIndicator = find_frame_of_reference(series), ""
 
 
-def _side(step_mm: DoubleArray) -> str:
+def _name_side(step_mm: DoubleArray) -> str:
     """The letter of the patient's side that a step leads to."""
     axis = int(np.abs(step_mm).argmax())
     return _SIDES[axis][0 if step_mm[axis] > 0 else 1]

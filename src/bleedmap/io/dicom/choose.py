@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.acquisition import contrast_of, is_bone_series, is_elsewhere, is_sharp_kernel, kernel_of
+from bleedmap.io.dicom.acquisition import is_bone_series, is_elsewhere, is_sharp_kernel, read_contrast, read_kernel
 from bleedmap.io.dicom.files import DicomFound
 from bleedmap.io.dicom.header import integer, text
-from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, planes_of, sop_class
+from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, read_planes, sop_class
 from bleedmap.io.dicom.series import SeriesChoice
 from bleedmap.io.dicom.stack import AXIAL_WITHIN_DEG, Stack, check_plane, heights_mm, split
 
@@ -65,7 +65,7 @@ class Candidate:
     @cached_property
     def kernel(self) -> str:
         """By its name, else by the series' description."""
-        named = kernel_of(self.first)
+        named = read_kernel(self.first)
         sharp = is_sharp_kernel(named)
         bone = is_bone_series(self.description) if not sharp else True
         return f"bone or lung kernel ({named or self.description})" if sharp or bone else ""
@@ -73,7 +73,7 @@ class Candidate:
     @cached_property
     def contrast(self) -> str:
         """The agent, '' for none or unknown."""
-        return contrast_of(self.first) or ""
+        return read_contrast(self.first) or ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +96,12 @@ def choose(found: DicomFound, *, study: str | None, series: int | None) -> Chose
     Raises:
         InputError: several studies and none named, no such study or series, or nothing that can be read.
     """
-    uid = _study(found, study)
-    candidates = _candidates(found, uid)
+    uid = _choose_study(found, study)
+    candidates = _list_candidates(found, uid)
     asked = candidates if series is None else [one for one in candidates if one.number == series]
     if not asked:
         numbers = sorted({one.number for one in candidates if one.number is not None})
-        raise _refused(
+        raise _refusal(
             found,
             f"holds no series {series}, but {', '.join(map(str, numbers))}",
             "the number of one of its series",
@@ -109,14 +109,14 @@ def choose(found: DicomFound, *, study: str | None, series: int | None) -> Chose
         )
     fit = [one for one in asked if one.fault is None]
     if not fit:
-        listed = "".join(f"\n  {_title(one)}: {one.fault}" for one in asked)
-        raise _refused(
+        listed = "".join(f"\n  {_format_title(one)}: {one.fault}" for one in asked)
+        raise _refusal(
             found,
             f"holds no series that can be read:{listed}",
             "an axial CT series of the head",
             "send the original axial series of the head, then name its folder",
         )
-    tallest = max((one.height_mm for one in fit if not _elsewhere(one)), default=0.0)
+    tallest = max((one.height_mm for one in fit if not _shows_other_part(one)), default=0.0)
     ranks = {id(one): _rank(one, tallest) for one in fit}
     fit.sort(key=lambda one: [rank for rank, _ in ranks[id(one)]])
     best = fit[0]
@@ -124,20 +124,24 @@ def choose(found: DicomFound, *, study: str | None, series: int | None) -> Chose
     others = sorted(
         (one for one in candidates if one is not best), key=lambda one: (one.number is None, one.number or 0)
     )
-    why = f"asked for: {_praise(best)}" if series is not None else _praise(best)
-    choice = [_line(best, True, why)]
+    why = f"asked for: {_describe(best)}" if series is not None else _describe(best)
+    choice = [_make_choice(best, True, why)]
     for one in others:
         choice.append(
-            _line(one, False, one.fault or (_worse(one, best, ranks) if one in fit else "another was asked for"))
+            _make_choice(
+                one,
+                False,
+                one.fault or (_say_what_is_worse(one, best, ranks) if one in fit else "another was asked for"),
+            )
         )
-    return Chosen(best.stack.planes, tuple(choice), tuple(_notes(best, others, found)))
+    return Chosen(best.stack.planes, tuple(choice), tuple(_write_notes(best, others, found)))
 
 
-def _study(found: DicomFound, study: str | None) -> str:
+def _choose_study(found: DicomFound, study: str | None) -> str:
     ct = dict.fromkeys(file.study for file in found.files if sop_class(file) in (CLASSIC_CT, *MULTI_FRAME_CT))
     if study is not None:
         if study not in found.studies:
-            raise _refused(
+            raise _refusal(
                 found,
                 f"holds no study {study}",
                 f"one of {', '.join(found.studies[:10])}",
@@ -146,7 +150,7 @@ def _study(found: DicomFound, study: str | None) -> str:
         return study
     if len(ct) > 1:
         listed = "".join(f"\n  {uid}" for uid in list(ct)[:20])
-        raise _refused(
+        raise _refusal(
             found,
             f"holds {len(ct)} studies with CT images:{listed}",
             "one study",
@@ -155,28 +159,28 @@ def _study(found: DicomFound, study: str | None) -> str:
     return next(iter(ct), found.studies[0])
 
 
-def _candidates(found: DicomFound, study: str) -> list[Candidate]:
+def _list_candidates(found: DicomFound, study: str) -> list[Candidate]:
     by_series: dict[str, list[Plane]] = {}
     broken: list[InputError] = []
     for file in found.files:
         if file.study == study:
             try:
-                by_series.setdefault(file.series, []).extend(planes_of(file))
+                by_series.setdefault(file.series, []).extend(read_planes(file))
             except InputError as error:
                 broken.append(error)
-    candidates = [_candidate(stack) for planes in by_series.values() if planes for stack in split(planes)]
+    candidates = [_make_candidate(stack) for planes in by_series.values() if planes for stack in split(planes)]
     if not candidates:
         raise broken[0]
     return candidates
 
 
-def _candidate(stack: Stack) -> Candidate:
+def _make_candidate(stack: Stack) -> Candidate:
     header = stack.planes[0].file.header
     description = text(header, "SeriesDescription") or text(header, "ProtocolName") or ""
-    return Candidate(stack, integer(header, "SeriesNumber"), description[:100], _fault(stack))
+    return Candidate(stack, integer(header, "SeriesNumber"), description[:100], _find_fault(stack))
 
 
-def _fault(stack: Stack) -> str | None:
+def _find_fault(stack: Stack) -> str | None:
     """Why a stack can never be read as slices of a head."""
     plane = stack.planes[0]
     kind = sop_class(plane.file)
@@ -199,7 +203,7 @@ def _fault(stack: Stack) -> str | None:
     return None
 
 
-def _elsewhere(one: Candidate) -> bool:
+def _shows_other_part(one: Candidate) -> bool:
     return is_elsewhere(one.description, text(one.first.file.header, "BodyPartExamined"))
 
 
@@ -210,7 +214,7 @@ def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
     original = "ORIGINAL" in one.first.image_type
     images = len(one.stack.planes)
     return [
-        (_elsewhere(one), "of another part of the body, by its description"),
+        (_shows_other_part(one), "of another part of the body, by its description"),
         (bool(one.contrast), f"with contrast ({one.contrast})"),
         (bool(one.kernel), one.kernel),
         (not whole, f"covers {one.height_mm:.0f} mm of {tallest_mm:.0f} mm"),
@@ -222,13 +226,13 @@ def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
     ]
 
 
-def _worse(one: Candidate, best: Candidate, ranks: dict[int, list[tuple[float, str]]]) -> str:
+def _say_what_is_worse(one: Candidate, best: Candidate, ranks: dict[int, list[tuple[float, str]]]) -> str:
     pairs = zip(ranks[id(one)], ranks[id(best)], strict=True)
     return next((clause for (mine, clause), (theirs, _) in pairs if mine > theirs), "equal to the one chosen")
 
 
-def _praise(one: Candidate) -> str:
-    kernel = kernel_of(one.first)
+def _describe(one: Candidate) -> str:
+    kernel = read_kernel(one.first)
     sharpness = one.kernel or (f"soft kernel ({kernel})" if kernel else "kernel not stated")
     contrast = f"with contrast ({one.contrast})" if one.contrast else "no contrast named"
     return (
@@ -237,13 +241,13 @@ def _praise(one: Candidate) -> str:
     )
 
 
-def _line(one: Candidate, chosen: bool, reason: str) -> SeriesChoice:
+def _make_choice(one: Candidate, chosen: bool, reason: str) -> SeriesChoice:
     files = len({id(plane.file) for plane in one.stack.planes})
     part = f" (part {one.stack.part} of {one.stack.parts})" if one.stack.parts > 1 else ""
     return SeriesChoice(one.number, one.description, files, chosen, reason + part)
 
 
-def _title(one: Candidate) -> str:
+def _format_title(one: Candidate) -> str:
     part = f", part {one.stack.part}" if one.stack.parts > 1 else ""
     count = len({id(plane.file) for plane in one.stack.planes})
     return f"series {one.number} '{one.description}'{part}, {count} file{'s' if count > 1 else ''}"
@@ -267,7 +271,7 @@ def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
             )
 
 
-def _notes(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> list[str]:
+def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> list[str]:
     notes = []
     parts = [one for one in others if one.first.file.series == best.first.file.series]
     if parts:
@@ -290,5 +294,5 @@ def _notes(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> l
     return notes
 
 
-def _refused(found: DicomFound, what: str, needed: str, remedy: str) -> InputError:
+def _refusal(found: DicomFound, what: str, needed: str, remedy: str) -> InputError:
     return InputError(found.path, found=what, needed=needed, remedy=remedy)

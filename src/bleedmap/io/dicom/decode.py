@@ -87,27 +87,27 @@ class FrameDecoder:
         Raises:
             InputError: a transfer syntax that is not known, too few bytes, or bytes that cannot be decoded.
         """
-        syntax, data = _syntax(header), _pixel_bytes(header, name)
+        syntax, data = _read_syntax(header), _read_pixel_bytes(header, name)
         if syntax in _NATIVE:
-            yield from _native(data, shape, _NATIVE[syntax], header, name)
+            yield from _read_native(data, shape, _NATIVE[syntax], header, name)
         elif syntax == RLELossless:
-            yield from _run_length(header, shape, name)
+            yield from _read_run_lengths(header, shape, name)
         elif syntax in _DECODERS:
-            for packed in _packed(header, data, shape.frames, name):
-                yield self._decoded(packed, syntax, shape, name)
+            for packed in _split_compressed(header, data, shape.frames, name):
+                yield self._decode(packed, syntax, shape, name)
         else:
-            raise _refused(name, f"pixels in transfer syntax {syntax}", "native, RLE, JPEG, JPEG-LS or JPEG 2000")
+            raise _refusal(name, f"pixels in transfer syntax {syntax}", "native, RLE, JPEG, JPEG-LS or JPEG 2000")
 
-    def _decoded(self, packed: bytes, syntax: str, shape: FrameShape, name: str) -> AnyArray:
+    def _decode(self, packed: bytes, syntax: str, shape: FrameShape, name: str) -> AnyArray:
         decoder = _DECODERS[syntax]
         stream = _read_jpeg_2000_header(packed) if decoder == "openjpeg" else _read_jpeg_header(packed)
         if stream is None or (stream.rows, stream.columns, stream.components) != (shape.rows, shape.columns, 1):
             found = "no such picture" if stream is None else (
                 f"a compressed picture of {stream.rows} × {stream.columns} pixels, {stream.components} colour(s)"
             )  # fmt: skip
-            raise _refused(name, found, f"one of {shape.rows} × {shape.columns}, grey, as the header says")
+            raise _refusal(name, found, f"one of {shape.rows} × {shape.columns}, grey, as the header says")
         if not stream.ended:
-            raise _refused(name, f"a compressed picture that is cut off after {len(packed):,} bytes", "all of it")
+            raise _refusal(name, f"a compressed picture that is cut off after {len(packed):,} bytes", "all of it")
         request = {
             "decoder": decoder, "syntax": syntax, "rows": shape.rows, "columns": shape.columns,
             "precision": stream.precision, "bytes": len(packed),
@@ -115,7 +115,7 @@ class FrameDecoder:
         decoded = self._ask(json.dumps(request).encode() + b"\n" + packed, name)
         pixels = shape.rows * shape.columns
         if len(decoded) not in (pixels, 2 * pixels):
-            raise _refused(name, f"a picture that decodes to {len(decoded):,} bytes", f"{2 * pixels:,} bytes")
+            raise _refusal(name, f"a picture that decodes to {len(decoded):,} bytes", f"{2 * pixels:,} bytes")
         return np.frombuffer(decoded, "u1" if len(decoded) == pixels else "<u2").reshape(shape.rows, shape.columns)
 
     def _ask(self, request: bytes, name: str) -> bytes:
@@ -139,11 +139,11 @@ class FrameDecoder:
         finally:
             alarm.cancel()
         if reply["error"]:
-            raise _refused(name, f"compressed pixels that cannot be decoded ({reply['error']})", "undamaged pixels")
+            raise _refusal(name, f"compressed pixels that cannot be decoded ({reply['error']})", "undamaged pixels")
         return decoded
 
 
-def _syntax(header: Dataset) -> str | None:
+def _read_syntax(header: Dataset) -> str | None:
     """Transfer Syntax UID; files without meta information are told by how they were parsed."""
     named = text(getattr(header, "file_meta", Dataset()), "TransferSyntaxUID")
     if named is not None:
@@ -151,24 +151,24 @@ def _syntax(header: Dataset) -> str | None:
     return _IMPLICIT if header.original_encoding[1] else _BIG_ENDIAN
 
 
-def _pixel_bytes(header: Dataset, name: str) -> bytes:
+def _read_pixel_bytes(header: Dataset, name: str) -> bytes:
     data = value_of(header, "PixelData")
     if not isinstance(data, bytes) or not data:
-        raise _refused(name, "no pixel data (7FE0,0010)", "an image")
+        raise _refusal(name, "no pixel data (7FE0,0010)", "an image")
     return data
 
 
-def _native(data: bytes, shape: FrameShape, order: str, header: Dataset, name: str) -> Iterator[AnyArray]:
+def _read_native(data: bytes, shape: FrameShape, order: str, header: Dataset, name: str) -> Iterator[AnyArray]:
     needed = shape.bytes * shape.frames
     if len(data) < needed:
-        raise _refused(name, f"{len(data):,} bytes of pixels", f"{needed:,} bytes")
+        raise _refusal(name, f"{len(data):,} bytes of pixels", f"{needed:,} bytes")
     if shape.bits_allocated == 8 and order == ">" and header["PixelData"].VR == "OW":
         data = np.frombuffer(data[: len(data) // 2 * 2], "u2").byteswap().tobytes()  # two pixels a word: PS3.5 A.3
     words = np.frombuffer(data, f"{order}u{shape.bits_allocated // 8}", count=needed * 8 // shape.bits_allocated)
     yield from words.reshape(shape.frames, shape.rows, shape.columns)
 
 
-def _run_length(header: Dataset, shape: FrameShape, name: str) -> Iterator[AnyArray]:
+def _read_run_lengths(header: Dataset, shape: FrameShape, name: str) -> Iterator[AnyArray]:
     try:
         for stored, _ in get_decoder(RLELossless).iter_array(header, raw=True, decoding_plugin="pydicom"):
             yield stored.view(f"u{shape.bits_allocated // 8}")
@@ -176,23 +176,23 @@ def _run_length(header: Dataset, shape: FrameShape, name: str) -> Iterator[AnyAr
         raise
     except Exception as error:
         found = f"run lengths that cannot be decoded ({type(error).__name__})"
-        raise _refused(name, found, "undamaged pixels") from error
+        raise _refusal(name, found, "undamaged pixels") from error
 
 
-def _packed(header: Dataset, data: bytes, frames: int, name: str) -> Iterator[bytes]:
+def _split_compressed(header: Dataset, data: bytes, frames: int, name: str) -> Iterator[bytes]:
     """The frames' compressed bytes: PS3.5 A.4."""
     tables = (value_of(header, "ExtendedOffsetTable"), value_of(header, "ExtendedOffsetTableLengths"))
     try:
         found = list(generate_frames(data, number_of_frames=frames, extended_offsets=tables if all(tables) else None))
     except Exception as error:
         what = f"compressed frames that cannot be told apart ({type(error).__name__})"
-        raise _refused(name, what, "undamaged pixels") from error
+        raise _refusal(name, what, "undamaged pixels") from error
     if len(found) < frames:
-        raise _refused(name, f"{len(found):,} compressed frames", f"{frames:,}")
+        raise _refusal(name, f"{len(found):,} compressed frames", f"{frames:,}")
     return iter(found[:frames])
 
 
-def _refused(name: str, found: str, needed: str) -> InputError:
+def _refusal(name: str, found: str, needed: str) -> InputError:
     return InputError(name, found=found, needed=needed, remedy="send or copy the series again")
 
 

@@ -22,7 +22,7 @@ except ImportError:  # not on Windows
 MOST_BYTES = 2 << 30  # of this process; a frame of 2048 × 2048 takes under 0.3 GiB
 
 
-def by_gdcm(data: bytes, request: dict[str, Any]) -> bytes:
+def decode_by_gdcm(data: bytes, request: dict[str, Any]) -> bytes:
     """JPEG: baseline, extended, lossless."""
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(data)
@@ -42,12 +42,12 @@ def by_gdcm(data: bytes, request: dict[str, Any]) -> bytes:
     return bytes(image.GetBuffer().encode("utf-8", "surrogateescape"))  # gdcm gives bytes as text
 
 
-def by_charls(data: bytes, request: dict[str, Any]) -> bytes:
+def decode_by_charls(data: bytes, request: dict[str, Any]) -> bytes:
     """JPEG-LS."""
     return bytes(jpeg_ls.decode_pixel_data(data)[0])
 
 
-def by_openjpeg(data: bytes, request: dict[str, Any]) -> bytes:
+def decode_by_openjpeg(data: bytes, request: dict[str, Any]) -> bytes:
     """JPEG 2000."""
     return bytes(openjpeg.decode_pixel_data(data, version=2))  # type: ignore[attr-defined]
 
@@ -69,7 +69,7 @@ class Complaints:
         return said
 
 
-DECODERS = {"gdcm": by_gdcm, "charls": by_charls, "openjpeg": by_openjpeg}
+DECODERS = {"gdcm": decode_by_gdcm, "charls": decode_by_charls, "openjpeg": decode_by_openjpeg}
 
 
 def answer(requests: BinaryIO, replies: BinaryIO, complaints: Complaints) -> None:

@@ -49,7 +49,9 @@ class _Coding:
     padding: tuple[int, int] | None  # from, to, in words read with the right sign
 
 
-def hu_planes(header: Dataset, planes: Sequence[Plane], decoder: FrameDecoder) -> Iterator[tuple[Plane, HuPlane]]:
+def convert_planes_to_hu(
+    header: Dataset, planes: Sequence[Plane], decoder: FrameDecoder
+) -> Iterator[tuple[Plane, HuPlane]]:
     """Slices of one file in HU, in the order of its frames.
 
     Args:
@@ -63,50 +65,52 @@ def hu_planes(header: Dataset, planes: Sequence[Plane], decoder: FrameDecoder) -
     wanted, first = {plane.frame or 1: plane for plane in planes}, planes[0]
     name, read_before = first.file.place.name, first.file.header
     if (integer(header, "Rows"), integer(header, "Columns")) != (first.rows, first.columns):
-        raise _refused(name, "a size that changed since the file was first read", "a file that stays as it is")
-    coding = _coding(read_before, first)
+        raise _refusal(name, "a size that changed since the file was first read", "a file that stays as it is")
+    coding = _read_coding(read_before, first)
     for frame, words in enumerate(decoder.frames(header, coding.shape, name), start=1):
         if frame in wanted:
             plane = wanted[frame]
-            yield plane, _in_hu(words, coding, _rescale(read_before, plane), plane.name)
+            yield plane, _convert_to_hu(words, coding, _read_rescale(read_before, plane), plane.name)
 
 
-def _coding(header: Dataset, plane: Plane) -> _Coding:
+def _read_coding(header: Dataset, plane: Plane) -> _Coding:
     name = plane.file.place.name
     samples, kind = integer(header, "SamplesPerPixel") or 1, text(header, "PhotometricInterpretation")
     if samples != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise _refused(name, f"{samples} value(s) a pixel, {kind}", "grey pixels (MONOCHROME2)")
+        raise _refusal(name, f"{samples} value(s) a pixel, {kind}", "grey pixels (MONOCHROME2)")
     allocated, stored = integer(header, "BitsAllocated") or 0, integer(header, "BitsStored") or 0
     high, signed = integer(header, "HighBit"), integer(header, "PixelRepresentation")
     if allocated not in (8, 16) or not 1 <= stored <= allocated or high not in (None, stored - 1):
         found = f"pixels of {allocated} bits, {stored} stored, the highest {high}"
-        raise _refused(name, found, "8 or 16 bits, of which the lower ones hold the value")
+        raise _refusal(name, found, "8 or 16 bits, of which the lower ones hold the value")
     if signed not in (0, 1):
-        raise _refused(name, f"Pixel Representation (0028,0103) {signed}", "0 or 1")
+        raise _refusal(name, f"Pixel Representation (0028,0103) {signed}", "0 or 1")
     frames = integer(header, "NumberOfFrames") or 1
     if plane.frame is None and frames != 1:
-        raise _refused(name, f"{frames} frames in a classic CT image", "one frame a file")
+        raise _refusal(name, f"{frames} frames in a classic CT image", "one frame a file")
     shape = FrameShape(plane.rows, plane.columns, allocated, frames)
-    return _Coding(shape, stored, signed == 1, _overlay_bits(header, stored), _padding(header, allocated, signed == 1))
+    return _Coding(
+        shape, stored, signed == 1, _find_overlay_bits(header, stored), _read_padding(header, allocated, signed == 1)
+    )
 
 
-def _overlay_bits(header: Dataset, stored: int) -> int:
+def _find_overlay_bits(header: Dataset, stored: int) -> int:
     """Unused bits that hold an overlay, a custom retired since: PS3.5 8.1.2 of 2004."""
     groups = (group for group in _OVERLAY_GROUPS if (group, 0x3000) not in header)
     places = (integer(header, (group, 0x0102)) for group in groups)
     return sum(1 << place for place in places if place is not None and stored <= place < 16)
 
 
-def _padding(header: Dataset, bits: int, signed: bool) -> tuple[int, int] | None:
+def _read_padding(header: Dataset, bits: int, signed: bool) -> tuple[int, int] | None:
     """Padding value and limit, whatever sign the file gave them."""
-    ends = [_word(header, keyword, bits, signed) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    ends = [_read_word(header, keyword, bits, signed) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return None
     other = ends[0] if ends[1] is None else ends[1]
     return min(ends[0], other), max(ends[0], other)
 
 
-def _word(header: Dataset, keyword: str, bits: int, signed: bool) -> int | None:
+def _read_word(header: Dataset, keyword: str, bits: int, signed: bool) -> int | None:
     """A value whose representation is that of the pixels ('US or SS'), though many files write the other."""
     value = value_of(header, keyword)
     number = int.from_bytes(value[:2], "little") if isinstance(value, bytes) and value else integer(header, keyword)
@@ -116,34 +120,34 @@ def _word(header: Dataset, keyword: str, bits: int, signed: bool) -> int | None:
     return number - (1 << bits) if signed and number >> (bits - 1) else number
 
 
-def _rescale(header: Dataset, plane: Plane) -> Rescale:
+def _read_rescale(header: Dataset, plane: Plane) -> Rescale:
     needed = "Rescale Slope and Intercept to HU (0028,1053), (0028,1052)"
     if items(header, "ModalityLUTSequence"):
-        raise _refused(plane.name, "values through a Modality LUT (0028,3000)", needed)
+        raise _refusal(plane.name, "values through a Modality LUT (0028,3000)", needed)
     if plane.rescale is None:
-        raise _refused(plane.name, "stored values without a rescale", needed)
+        raise _refusal(plane.name, "stored values without a rescale", needed)
     slope, intercept, unit = plane.rescale.slope, plane.rescale.intercept, plane.rescale.unit
     if unit != "HU":
-        raise _refused(plane.name, f"values in '{unit}' (0028,1054)", "values in HU")
+        raise _refusal(plane.name, f"values in '{unit}' (0028,1054)", "values in HU")
     if slope == 0 or abs(slope) > _LARGEST_SLOPE or abs(intercept) > _LARGEST_INTERCEPT:
-        raise _refused(plane.name, f"a rescale of slope {slope:g} and intercept {intercept:g}", needed)
+        raise _refusal(plane.name, f"a rescale of slope {slope:g} and intercept {intercept:g}", needed)
     return plane.rescale
 
 
-def _in_hu(words: AnyArray, coding: _Coding, rescale: Rescale, name: str) -> HuPlane:
+def _convert_to_hu(words: AnyArray, coding: _Coding, rescale: Rescale, name: str) -> HuPlane:
     wide = words.astype(np.uint16) if words.dtype.itemsize == 2 or coding.shape.bits_allocated == 16 else words
     if coding.signed:
         wide = wide.view(np.int16 if wide.dtype.itemsize == 2 else np.int8)
-    padded = _within(wide, coding.padding)
-    values = _cleaned(wide, coding, padded, name)
-    padded |= _within(values, coding.padding)
+    padded = _mark_within(wide, coding.padding)
+    values = _clear_unused_bits(wide, coding, padded, name)
+    padded |= _mark_within(values, coding.padding)
     hu = values.astype(np.float32)
     hu *= np.float32(rescale.slope)
     hu += np.float32(rescale.intercept)
     if coding.padding is not None and padded.any():
         ends = [rescale.slope * one + rescale.intercept for one in coding.padding]
         if max(ends) > _AIR_BELOW_HU:
-            padded = _reaching_the_edge(padded)
+            padded = _keep_what_reaches_the_edge(padded)
     outside = padded | (hu < AIR_HU)
     count = int(outside.sum())
     lowest = float(hu[outside].min()) if count else AIR_HU
@@ -151,13 +155,13 @@ def _in_hu(words: AnyArray, coding: _Coding, rescale: Rescale, name: str) -> HuP
     return HuPlane(hu, count, lowest)
 
 
-def _within(values: AnyArray, ends: tuple[int, int] | None) -> BoolArray:
+def _mark_within(values: AnyArray, ends: tuple[int, int] | None) -> BoolArray:
     if ends is None:
         return np.zeros(values.shape, bool)
     return np.asarray((values >= ends[0]) & (values <= ends[1]))
 
 
-def _cleaned(wide: AnyArray, coding: _Coding, padded: BoolArray, name: str) -> AnyArray:
+def _clear_unused_bits(wide: AnyArray, coding: _Coding, padded: BoolArray, name: str) -> AnyArray:
     """Values from their stored bits alone.
 
     Raises:
@@ -173,16 +177,16 @@ def _cleaned(wide: AnyArray, coding: _Coding, padded: BoolArray, name: str) -> A
     wrong = (values != wide) & (unsigned >> coding.bits_stored != 0) & ~padded
     if wrong.any():
         found = f"{int(wrong.sum()):,} pixels with more than the {coding.bits_stored} bits that are stored"
-        raise _refused(name, found, "values within Bits Stored (0028,0101)")
+        raise _refusal(name, found, "values within Bits Stored (0028,0101)")
     return values
 
 
-def _reaching_the_edge(padded: BoolArray) -> BoolArray:
+def _keep_what_reaches_the_edge(padded: BoolArray) -> BoolArray:
     """Of padding whose value could be tissue, what is joined to the picture's edge: outside the field of view."""
     parts, _ = ndimage.label(padded)
     edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     return np.isin(parts, edge[edge > 0])
 
 
-def _refused(name: str, found: str, needed: str) -> InputError:
+def _refusal(name: str, found: str, needed: str) -> InputError:
     return InputError(name, found=found, needed=needed, remedy="export the original axial series again")

@@ -89,14 +89,14 @@ def sop_class(file: DicomFile) -> str:
     return text(file.header, "SOPClassUID") or ""
 
 
-def planes_of(file: DicomFile) -> tuple[Plane, ...]:
+def read_planes(file: DicomFile) -> tuple[Plane, ...]:
     """The planes of a CT image; a classic one has one.
 
     Raises:
         InputError: more frames than a head has slices, or than the file describes.
     """
     if sop_class(file) not in MULTI_FRAME_CT:
-        return (_plane(file, None, lambda group: file.header),)
+        return (_read_plane(file, None, lambda group: file.header),)
     per_frame = items(file.header, "PerFrameFunctionalGroupsSequence")
     count = integer(file.header, "NumberOfFrames")
     if count is None or count != len(per_frame) or not 1 <= count <= MOST_SLICES:
@@ -107,10 +107,10 @@ def planes_of(file: DicomFile) -> tuple[Plane, ...]:
             remedy="send or copy the series again",
         )
     shared = first_item(file.header, "SharedFunctionalGroupsSequence")
-    return tuple(_plane(file, frame, _groups(own, shared)) for frame, own in enumerate(per_frame, start=1))
+    return tuple(_read_plane(file, frame, _read_groups(own, shared)) for frame, own in enumerate(per_frame, start=1))
 
 
-def _groups(own: Dataset, shared: Dataset) -> Callable[[str], Dataset]:
+def _read_groups(own: Dataset, shared: Dataset) -> Callable[[str], Dataset]:
     """A frame's own functional group, or the one that all share."""
 
     def group(keyword: str) -> Dataset:
@@ -119,7 +119,7 @@ def _groups(own: Dataset, shared: Dataset) -> Callable[[str], Dataset]:
     return group
 
 
-def _plane(file: DicomFile, frame: int | None, group: Callable[[str], Dataset]) -> Plane:
+def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Dataset]) -> Plane:
     measures = group("PixelMeasuresSequence")
     frame_type = texts(group("CTImageFrameTypeSequence"), "FrameType") if frame is not None else ()
     return Plane(
@@ -132,12 +132,12 @@ def _plane(file: DicomFile, frame: int | None, group: Callable[[str], Dataset]) 
         spacing_mm=numbers(measures, "PixelSpacing", 2),
         thickness_mm=number(measures, "SliceThickness"),
         image_type=tuple(one.upper() for one in frame_type or texts(file.header, "ImageType")),
-        moments=_moments(file.header if frame is None else group("FrameContentSequence")),
-        rescale=_rescale(group("PixelValueTransformationSequence")),
+        moments=_read_moments(file.header if frame is None else group("FrameContentSequence")),
+        rescale=_read_rescale(group("PixelValueTransformationSequence")),
     )
 
 
-def _moments(header: Dataset) -> tuple[str, ...]:
+def _read_moments(header: Dataset) -> tuple[str, ...]:
     keywords = (
         ("AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime", "AcquisitionDateTime", "ContentTime")
         if "FrameAcquisitionNumber" not in header
@@ -146,7 +146,7 @@ def _moments(header: Dataset) -> tuple[str, ...]:
     return tuple(text(header, keyword) or "" for keyword in keywords)
 
 
-def _rescale(header: Dataset) -> Rescale | None:
+def _read_rescale(header: Dataset) -> Rescale | None:
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     if slope is None or intercept is None:
         return None

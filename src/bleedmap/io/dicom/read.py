@@ -8,15 +8,15 @@ import numpy as np
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.acquisition import acquisition_of, stated_tilt_deg
+from bleedmap.io.dicom.acquisition import read_acquisition, stated_tilt_deg
 from bleedmap.io.dicom.choose import choose
 from bleedmap.io.dicom.decode import FrameDecoder
 from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, opened, read_pixels, scan
 from bleedmap.io.dicom.header import settle, text
-from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, hu_planes
+from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
 from bleedmap.io.dicom.planes import Plane
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.stack import in_order, notes_on, standard_turn, stored_grid, turned
+from bleedmap.io.dicom.stack import build_stored_grid, describe_geometry, find_standard_turn, order_planes, turn_grid
 from bleedmap.volume import Volume
 
 __all__ = ["DicomFound", "read_series", "scan"]
@@ -24,7 +24,7 @@ __all__ = ["DicomFound", "read_series", "scan"]
 MOST_VOLUME_BYTES = 1_200_000_000  # in float32: 1,144 slices of 512 × 512
 
 
-def _silent(slices: int) -> None:
+def _ignore_progress(slices: int) -> None:
     pass
 
 
@@ -33,7 +33,7 @@ def read_series(
     *,
     study: str | None = None,
     series: int | None = None,
-    advance: Callable[[int], None] = _silent,
+    advance: Callable[[int], None] = _ignore_progress,
 ) -> DicomSeries:
     """Choose the series worth reading, and read it.
 
@@ -51,15 +51,15 @@ def read_series(
     with opened(found.path) as read, FrameDecoder() as decoder:
         chosen = choose(found, study=study, series=series)
         _check_patient(found, chosen.planes)
-        places = in_order(chosen.planes)
+        places = order_planes(chosen.planes)
         _check_size(found, places)
-        planes, doubled = _without_doubles(places, read, decoder)
-        grid = stored_grid(planes)
-        turn = standard_turn(grid)
+        planes, doubled = _leave_out_doubles(places, read, decoder)
+        grid = build_stored_grid(planes)
+        turn = find_standard_turn(grid)
         hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
         first = planes[0]
-        notes = [*chosen.notes, *doubled, *notes_on(grid, planes, stated_tilt_deg(first))]
-        notes += [*_rescale_note(planes), *pixel_note]
+        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, stated_tilt_deg(first))]
+        notes += [*_describe_rescales(planes), *pixel_note]
         headers = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in headers:
             settle(file.header)
@@ -68,7 +68,7 @@ def read_series(
             turn=turn,
             headers=tuple(file.header for file in headers),
             frames=None if first.frame is None else tuple(plane.frame or 0 for plane in planes),
-            acquisition=acquisition_of(first),
+            acquisition=read_acquisition(first),
             notes=tuple(notes),
             choice=chosen.choice,
         )
@@ -76,12 +76,12 @@ def read_series(
 
 def _volume(found: DicomFound, hu: FloatArray, planes: Sequence[Plane], turn: PlaneTurn) -> Volume:
     try:
-        return Volume(hu, turned(stored_grid(planes), turn, planes[0].rows, planes[0].columns))
+        return Volume(hu, turn_grid(build_stored_grid(planes), turn, planes[0].rows, planes[0].columns))
     except BleedmapError as error:
         raise InputError(found.path, found=error.found, needed=error.needed, remedy=error.remedy) from error
 
 
-def _rescale_note(planes: Sequence[Plane]) -> list[str]:
+def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
     """Scanners rescale all slices of a series alike: one that differs may be damaged, and its HU wrong."""
     counts = Counter(plane.rescale for plane in planes)
     (usual, most), *others = counts.most_common()
@@ -119,16 +119,16 @@ def _check_size(found: DicomFound, places: Sequence[Sequence[Plane]]) -> None:
         )
 
 
-def _hu_of(planes: Sequence[Plane], read: Read, decoder: FrameDecoder) -> Iterator[tuple[Plane, HuPlane]]:
+def _read_planes_in_hu(planes: Sequence[Plane], read: Read, decoder: FrameDecoder) -> Iterator[tuple[Plane, HuPlane]]:
     """Each plane in HU; every file is read once."""
     by_file: dict[DicomFile, list[Plane]] = {}
     for plane in planes:
         by_file.setdefault(plane.file, []).append(plane)
     for file, wanted in by_file.items():
-        yield from hu_planes(read_pixels(file, read), wanted, decoder)
+        yield from convert_planes_to_hu(read_pixels(file, read), wanted, decoder)
 
 
-def _without_doubles(
+def _leave_out_doubles(
     places: Sequence[Sequence[Plane]], read: Read, decoder: FrameDecoder
 ) -> tuple[tuple[Plane, ...], list[str]]:
     """One plane for each place, and a note on those left out.
@@ -139,10 +139,10 @@ def _without_doubles(
     left_out = 0
     for place in places:
         if len(place) > 1:
-            (first, kept), *others = _hu_of(place, read, decoder)
+            (first, kept), *others = _read_planes_in_hu(place, read, decoder)
             for other, hu in others:
                 if not np.array_equal(kept.hu, hu.hu):
-                    raise _different(first, other, np.abs(kept.hu - hu.hu))
+                    raise _doubles_differ(first, other, np.abs(kept.hu - hu.hu))
             left_out += len(others)
     planes = tuple(place[0] for place in places)
     if planes[0].frame is None:
@@ -160,7 +160,7 @@ def _without_doubles(
     return planes, [f"{left_out} doubled {plural} left out: same place, same pixels."]
 
 
-def _different(one: Plane, other: Plane, apart_hu: FloatArray) -> InputError:
+def _doubles_differ(one: Plane, other: Plane, apart_hu: FloatArray) -> InputError:
     return InputError(
         other.name,
         found=f"a slice at the place of another ({one.file.place.path.name}, {one.position_mm[2]:.2f} mm): "
@@ -178,7 +178,7 @@ def _read_hu(
     hu = np.empty((len(planes), *((columns, rows) if turn.transpose else (rows, columns))), np.float32)
     at = {plane: index for index, plane in enumerate(planes)}
     outside, lowest_hu = 0, AIR_HU
-    for plane, one in _hu_of(planes, read, decoder):
+    for plane, one in _read_planes_in_hu(planes, read, decoder):
         hu[at[plane]] = turn.apply(one.hu)
         outside, lowest_hu = outside + one.outside, min(lowest_hu, one.lowest_hu)
         advance(1)

@@ -15,7 +15,7 @@ from bleedmap import __version__
 from bleedmap.arrays import AnyArray
 from bleedmap.io.dicom import producer as words
 from bleedmap.io.dicom.producer import MASK_SERIES, NAME, PROBABILITY_SERIES, RESEARCH, Producer
-from bleedmap.io.dicom.series import DicomSeries, refer, refer_to_instances, source_planes
+from bleedmap.io.dicom.series import DicomSeries, make_source_planes, refer_to_instances, refer_to_slice
 from bleedmap.volume import ProbabilityMap
 
 _COLOURS = ((215, 25, 28), (253, 174, 97), (255, 255, 51), (166, 86, 40), (247, 129, 191), (152, 78, 163))  # RGB
@@ -43,7 +43,7 @@ class LesionMeasure:
     longest_axial_mm: float | None
 
 
-def mask_segmentation(
+def make_mask_segmentation(
     series: DicomSeries, labels: AnyArray, lesions: Sequence[LesionMeasure], producer: Producer
 ) -> Segmentation:
     """A BINARY segmentation, one segment a lesion; where there is none, one empty segment on every slice.
@@ -60,8 +60,8 @@ def mask_segmentation(
     names = [one.label for one in lesions] or ["Intracranial hemorrhage: none outlined"]
     volume_ml = sum(one.volume_ml for one in lesions)
     found = f"hemorrhage {volume_ml:.1f} mL" if lesions else "no hemorrhage outlined"
-    segments = [_segment(number, name, producer) for number, name in enumerate(names, 1)]
-    return _segmentation(
+    segments = [_make_segment(number, name, producer) for number, name in enumerate(names, 1)]
+    return _make_segmentation(
         series, labels, SegmentationTypeValues.BINARY, segments, producer,
         series_number=MASK_SERIES, series_description=f"{NAME}: {found}, {RESEARCH}",
         content_label="HEMORRHAGE", content_description="Intracranial hemorrhage, outlined by a neural network",
@@ -69,22 +69,22 @@ def mask_segmentation(
     )  # fmt: skip
 
 
-def probability_segmentation(series: DicomSeries, probability: ProbabilityMap, producer: Producer) -> Segmentation:
+def make_probability_segmentation(series: DicomSeries, probability: ProbabilityMap, producer: Producer) -> Segmentation:
     """A FRACTIONAL segmentation (PROBABILITY, 255 steps) of every slice.
 
     Raises:
         InputError: as `mask_segmentation`.
     """
-    return _segmentation(
+    return _make_segmentation(
         series, np.clip(probability.array, 0, 1), SegmentationTypeValues.FRACTIONAL,
-        [_segment(1, "Intracranial hemorrhage: probability", producer)], producer,
+        [_make_segment(1, "Intracranial hemorrhage: probability", producer)], producer,
         series_number=PROBABILITY_SERIES, series_description=f"{NAME}: probability, {RESEARCH}",
         content_label="PROBABILITY", content_description="Probability of hemorrhage by a neural network",
         omit_empty_frames=False, max_fractional_value=_STEPS,
     )  # fmt: skip
 
 
-def _segment(number: int, label: str, producer: Producer) -> SegmentDescription:
+def _make_segment(number: int, label: str, producer: Producer) -> SegmentDescription:
     """PS3.3 C.8.20.4; the tracking UID lets the report's measurements find their segment again."""
     algorithm = AlgorithmIdentificationSequence(
         name=NAME, family=words.AI, version=__version__, source=NAME,
@@ -104,7 +104,7 @@ def _segment(number: int, label: str, producer: Producer) -> SegmentDescription:
     )
 
 
-def _segmentation(
+def _make_segmentation(
     series: DicomSeries,
     array: AnyArray,
     kind: SegmentationTypeValues,
@@ -113,7 +113,7 @@ def _segmentation(
     **described: Any,
 ) -> Segmentation:
     """The instance, each frame with its slice's own place and a reference to it."""
-    planes = source_planes(series)
+    planes = make_source_planes(series)
     result = Segmentation(
         source_images=planes,
         pixel_array=series.as_stored(array),
@@ -142,7 +142,7 @@ def _point_to_source(result: Dataset, series: DicomSeries) -> None:
         (plane,) = derivation.SourceImageSequence
         source = Dataset()  # a new one: two segments on a slice share the plane's
         source.update(plane)
-        source.update(refer(series, int(plane.ReferencedSOPInstanceUID)))
+        source.update(refer_to_slice(series, int(plane.ReferencedSOPInstanceUID)))
         derivation.SourceImageSequence = [source]
     instances = refer_to_instances(series)
     result.SourceImageSequence = instances

@@ -24,7 +24,7 @@ from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import Place, opened, read_whole
 from bleedmap.io.dicom.header import first_item, integer, items, numbers, text
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.stack import stored_planes
+from bleedmap.io.dicom.stack import locate_stored_planes
 
 SEGMENTATIONS = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")  # the second: label maps
 MOST_BYTES = 1_200_000_000  # of all frames, a byte a pixel
@@ -89,7 +89,7 @@ class Segmented:
         slices = _Slices(series, self.path)
         frame_of_reference = text(self.header, "FrameOfReferenceUID")
         if not self.series and frame_of_reference != text(series.headers[0], "FrameOfReferenceUID"):
-            raise self._unfit("names no series, and another frame of reference", "the series that it outlines")
+            raise self._misfit("names no series, and another frame of reference", "the series that it outlines")
         stored = np.zeros((len(series.volume.grid), *slices.shape), np.bool_)
         shared = first_item(self.header, "SharedFunctionalGroupsSequence")
         astray = 0
@@ -103,7 +103,7 @@ class Segmented:
             else:
                 stored[index] |= marked
         if astray:
-            raise self._unfit(
+            raise self._misfit(
                 f"{astray} marked frame{'s lie' if astray > 1 else ' lies'} on no slice of the series",
                 f"frames within {WITHIN_MM} mm of the series' {len(stored)} slices",
             )
@@ -120,8 +120,8 @@ class Segmented:
             return np.asarray(frame >= _HALF * (integer(self.header, "MaximumFractionalValue") or 255), np.bool_)
         return np.asarray(frame > 0, np.bool_)
 
-    def _unfit(self, found: str, needed: str) -> InputError:
-        return _unfit(self.path, found, needed)
+    def _misfit(self, found: str, needed: str) -> InputError:
+        return _misfit(self.path, found, needed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,9 @@ class _Slices:
         _, rows, columns = series.volume.hu.shape
         self._path = path
         self.shape = (columns, rows) if series.turn.transpose else (rows, columns)
-        self._positions, self._cosines, self._spacing = stored_planes(series.volume.grid, (rows, columns), series.turn)
+        self._positions, self._cosines, self._spacing = locate_stored_planes(
+            series.volume.grid, (rows, columns), series.turn
+        )
         frames = series.frames or [None] * len(series.volume.grid)
         uids = [text(series.header_of(index), "SOPInstanceUID") for index in range(len(frames))]
         self._named = {key: index for index, key in enumerate(zip(uids, frames, strict=True))}
@@ -182,21 +184,21 @@ class _Slices:
     def _check_directions(self, groups: _Groups) -> None:
         cosines = numbers(groups.item("PlaneOrientationSequence"), "ImageOrientationPatient", 6)
         spacing = numbers(groups.item("PixelMeasuresSequence"), "PixelSpacing", 2)
-        if cosines and _differ(cosines, self._cosines) > _COSINE:
+        if cosines and _measure_difference(cosines, self._cosines) > _COSINE:
             raise self._off("frames whose rows or columns run another way", "the series' own orientation")
-        if spacing and _differ(np.divide(spacing, self._spacing), np.ones(2)) > _SPACING:
+        if spacing and _measure_difference(np.divide(spacing, self._spacing), np.ones(2)) > _SPACING:
             said = f"pixels of {spacing[0]:g} × {spacing[1]:g} mm"
             raise self._off(said, f"{self._spacing[0]:g} × {self._spacing[1]:g} mm, the series' own")
 
     def _off(self, found: str, needed: str) -> InputError:
-        return _unfit(self._path, found, needed)
+        return _misfit(self._path, found, needed)
 
 
-def _differ(one: AnyArray | tuple[float, ...], other: DoubleArray) -> float:
+def _measure_difference(one: AnyArray | tuple[float, ...], other: DoubleArray) -> float:
     return float(np.abs(np.asarray(one) - other).max())
 
 
-def _unfit(path: Path, found: str, needed: str) -> InputError:
+def _misfit(path: Path, found: str, needed: str) -> InputError:
     return InputError(path, found=found, needed=needed, remedy="export the SEG object on the original series' own grid")
 
 

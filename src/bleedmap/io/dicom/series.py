@@ -19,7 +19,7 @@ from bleedmap.errors import InputError
 from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.header import set_up_pydicom, text, texts
-from bleedmap.io.dicom.stack import stored_planes
+from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.volume import Volume
 
 # By these a PACS finds the patient and the study: taken over as they are, even where the standard is broken.
@@ -85,7 +85,7 @@ class DicomSeries:
         return np.ascontiguousarray(self.turn.undo(planes))
 
 
-def patient_and_study(header: Dataset) -> Dataset:
+def copy_patient_and_study(header: Dataset) -> Dataset:
     """The patient and study modules for a result: identity as it is, the rest where valid, else empty or left out.
 
     Raises:
@@ -93,23 +93,23 @@ def patient_and_study(header: Dataset) -> Dataset:
     """
     clean = Dataset()
     set_up_pydicom()
-    clean.StudyInstanceUID = _uid(header, "StudyInstanceUID")
+    clean.StudyInstanceUID = _read_uid(header, "StudyInstanceUID")
     for keyword in _IDENTITY:
-        setattr(clean, keyword, _value(header, keyword))
+        setattr(clean, keyword, _read_value(header, keyword))
     for keyword in _REQUIRED + _OPTIONAL:
-        value = _value(header, keyword)
+        value = _read_value(header, keyword)
         value = value if _is_valid(keyword, value) else ""
         if value or keyword in _REQUIRED:
             setattr(clean, keyword, value)
     if clean.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethod" not in clean:
         clean.DeidentificationMethod = "Not stated by the source"  # type 1C
-    charset = _charset(header, clean)
+    charset = _choose_charset(header, clean)
     if charset is not None:
         clean.SpecificCharacterSet = charset
     return clean
 
 
-def source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
+def make_source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
     """Each slice as a single-frame CT image without pixels: patient, study, series, and its place as stored.
 
     Its SOP Instance UID is just its index, so that a frame of a multi-frame instance can appear so too; `refer` gives
@@ -119,17 +119,17 @@ def source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
         InputError: a header without the UID of its study or series.
     """
     _, rows, columns = series.volume.hu.shape
-    positions, orientation, spacing_mm = stored_planes(series.volume.grid, (rows, columns), series.turn)
-    shared = patient_and_study(series.headers[0])
+    positions, orientation, spacing_mm = locate_stored_planes(series.volume.grid, (rows, columns), series.turn)
+    shared = copy_patient_and_study(series.headers[0])
     shared.SOPClassUID, shared.Modality = CTImageStorage, "CT"
-    shared.SeriesInstanceUID = _uid(series.headers[0], "SeriesInstanceUID")
-    shared.FrameOfReferenceUID = frame_of_reference(series)
+    shared.SeriesInstanceUID = _read_uid(series.headers[0], "SeriesInstanceUID")
+    shared.FrameOfReferenceUID = find_frame_of_reference(series)
     shared.PositionReferenceIndicator = ""
     turned = (columns, rows) if series.turn.transpose else (rows, columns)
     shared.Rows, shared.Columns = turned
-    shared.ImageOrientationPatient = decimals(orientation, _GRAIN_COSINE)
-    shared.PixelSpacing = decimals(spacing_mm, _GRAIN_MM)
-    shared.SliceThickness = decimals([series.volume.grid.thickness_mm], _GRAIN_MM)[0]
+    shared.ImageOrientationPatient = format_decimals(orientation, _GRAIN_COSINE)
+    shared.PixelSpacing = format_decimals(spacing_mm, _GRAIN_MM)
+    shared.SliceThickness = format_decimals([series.volume.grid.thickness_mm], _GRAIN_MM)[0]
     if is_lossy(series):
         shared.LossyImageCompression = "01"
     planes = []
@@ -137,20 +137,20 @@ def source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
         plane = Dataset()
         plane.update(shared)  # the elements themselves are shared
         plane.SOPInstanceUID = str(index)
-        plane.ImagePositionPatient = decimals(position, _GRAIN_MM)
+        plane.ImagePositionPatient = format_decimals(position, _GRAIN_MM)
         planes.append(plane)
     return tuple(planes)
 
 
-def refer(series: DicomSeries, index: int) -> Dataset:
+def refer_to_slice(series: DicomSeries, index: int) -> Dataset:
     """A reference to slice `index` (from 0): SOP class, instance, and the frame of a multi-frame instance.
 
     Raises:
         InputError: its header lacks a UID.
     """
     header, reference = series.header_of(index), Dataset()
-    reference.ReferencedSOPClassUID = _uid(header, "SOPClassUID")
-    reference.ReferencedSOPInstanceUID = _uid(header, "SOPInstanceUID")
+    reference.ReferencedSOPClassUID = _read_uid(header, "SOPClassUID")
+    reference.ReferencedSOPInstanceUID = _read_uid(header, "SOPInstanceUID")
     if series.frames is not None:
         reference.ReferencedFrameNumber = series.frames[index]
     return reference
@@ -164,18 +164,18 @@ def refer_to_instances(series: DicomSeries) -> list[Dataset]:
     """
     references = {}
     for index in range(len(series.volume.grid)):
-        reference = refer(series, index)
+        reference = refer_to_slice(series, index)
         reference.pop("ReferencedFrameNumber", None)
         references[reference.ReferencedSOPInstanceUID] = reference
     return list(references.values())
 
 
-def frame_of_reference(series: DicomSeries) -> str:
+def find_frame_of_reference(series: DicomSeries) -> str:
     """The series' frame of reference; where it has none, a UID made from the series', so that all results share it."""
     given = text(series.headers[0], "FrameOfReferenceUID")
     if given is not None and UID(given).is_valid:
         return given
-    return str(generate_uid(entropy_srcs=["frame of reference", _uid(series.headers[0], "SeriesInstanceUID")]))
+    return str(generate_uid(entropy_srcs=["frame of reference", _read_uid(series.headers[0], "SeriesInstanceUID")]))
 
 
 def is_lossy(series: DicomSeries) -> bool:
@@ -183,12 +183,12 @@ def is_lossy(series: DicomSeries) -> bool:
     return text(series.headers[0], "LossyImageCompression") == "01"
 
 
-def decimals(numbers: AnyArray | list[float] | tuple[float, ...], places: int = _GRAIN_MM) -> list[str]:
+def format_decimals(numbers: AnyArray | list[float] | tuple[float, ...], places: int = _GRAIN_MM) -> list[str]:
     """Numbers as DICOM decimal strings, at most 16 characters each, rounded to so many decimals."""
     return [str(format_number_as_ds(round(float(one), places) + 0.0)) for one in numbers]  # + 0.0: no '-0.0'
 
 
-def _value(header: Dataset, keyword: str) -> str | list[str]:
+def _read_value(header: Dataset, keyword: str) -> str | list[str]:
     """An attribute's text or texts; '' where it is missing or cannot be decoded."""
     found = texts(header, keyword)
     return list(found) if len(found) > 1 else "".join(found)
@@ -207,7 +207,7 @@ def _is_valid(keyword: str, value: str | list[str]) -> bool:
     return True
 
 
-def _uid(header: Dataset, keyword: str) -> str:
+def _read_uid(header: Dataset, keyword: str) -> str:
     given = text(header, keyword)
     if given is not None:
         return given
@@ -219,12 +219,12 @@ def _uid(header: Dataset, keyword: str) -> str:
     )
 
 
-def _charset(header: Dataset, clean: Dataset) -> str | list[str] | None:
+def _choose_charset(header: Dataset, clean: Dataset) -> str | list[str] | None:
     """The source's character set where it is a known one that holds all copied text; else UTF-8; none for ASCII."""
     pieces = [piece for element in clean for piece in re.split(r"[\\^=]", text(clean, element.keyword) or "")]
     if all(piece.isascii() for piece in pieces):
         return None
-    given = _value(header, "SpecificCharacterSet") or _LATIN1  # which undeclared text is read as: its bytes stay
+    given = _read_value(header, "SpecificCharacterSet") or _LATIN1  # which undeclared text is read as: its bytes stay
     names = given if isinstance(given, list) else [given]
     if any(name not in python_encoding for name in names):
         return _UTF8

@@ -73,7 +73,7 @@ class StudyCertainty(Protocol):
         """Why no verdict is given; empty where one is."""
 
 
-def measurement_report(
+def make_measurement_report(
     segmentation: Segmentation,
     lesions: Sequence[LesionMeasure],
     producer: Producer,
@@ -87,7 +87,7 @@ def measurement_report(
     It is complete, unverified and preliminary; it refers to the segments and, through them, to the source series.
 
     Args:
-        segmentation: from `seg.mask_segmentation`, with the same lesions; patient and study are taken from it.
+        segmentation: from `seg.make_mask_segmentation`, with the same lesions; patient and study are taken from it.
         lesions: none for a negative study.
         producer: what made it.
         highest_probability: of any voxel of the study, 0 to 1.
@@ -95,11 +95,11 @@ def measurement_report(
         certainty: how sure the program is; where it abstains, the report says neither 'detected' nor 'not detected'.
     """
     groups: list[MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations] = [
-        _whole_study(lesions, highest_probability, producer, certainty),
-        *(_lesion(number, lesion, segmentation) for number, lesion in enumerate(lesions, 1)),
+        _measure_study(lesions, highest_probability, producer, certainty),
+        *(_measure_lesion(number, lesion, segmentation) for number, lesion in enumerate(lesions, 1)),
     ]
     report = MeasurementReport(
-        observation_context=_observer(producer),
+        observation_context=_describe_observer(producer),
         procedure_reported=words.HEAD_CT,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
@@ -107,14 +107,14 @@ def measurement_report(
     )
     for remark in (RESEARCH_ONLY, _PROBABILITY_IS if certainty is None else _PROBABILITIES_ARE, *remarks):
         report[0].ContentSequence.append(
-            TextContentItem(words.COMMENT, _ascii(remark), relationship_type=RelationshipTypeValues.CONTAINS)
+            TextContentItem(words.COMMENT, _convert_to_ascii(remark), relationship_type=RelationshipTypeValues.CONTAINS)
         )
     result = Comprehensive3DSR(
-        evidence=[segmentation, *_sources(segmentation)],
+        evidence=[segmentation, *_list_sources(segmentation)],
         content=report,
         series_instance_uid=producer.new_uid(),
         series_number=REPORT_SERIES,
-        series_description=f"{NAME}: {_verdict(bool(lesions), certainty)}, {RESEARCH}",
+        series_description=f"{NAME}: {_word_verdict(bool(lesions), certainty)}, {RESEARCH}",
         sop_instance_uid=producer.new_uid(),
         instance_number=1,
         is_complete=True,
@@ -131,13 +131,13 @@ def measurement_report(
     return result
 
 
-def _verdict(found: bool, certainty: StudyCertainty | None) -> str:
+def _word_verdict(found: bool, certainty: StudyCertainty | None) -> str:
     if certainty is None:
         return "hemorrhage detected" if found else "hemorrhage not detected"
     return "no verdict" if certainty.abstained else "bleed marked" if found else "no bleed marked"
 
 
-def _whole_study(
+def _measure_study(
     lesions: Sequence[LesionMeasure], highest_probability: float, producer: Producer, certainty: StudyCertainty | None
 ) -> MeasurementsAndQualitativeEvaluations:
     """TID 1501. It names no finding: a reader that skips the evaluation must not take 'not detected' for one."""
@@ -146,16 +146,16 @@ def _whole_study(
         tracking_identifier=TrackingIdentifier(producer.new_uid(), _WHOLE_STUDY),
         algorithm_id=AlgorithmIdentification(NAME, __version__, parameters=producer.parameters),
         finding_sites=[FindingSite(words.BRAIN)],
-        qualitative_evaluations=[_presence(bool(lesions), certainty)],
+        qualitative_evaluations=[_evaluate_presence(bool(lesions), certainty)],
         measurements=[
-            _study_volume(volume_ml, certainty),
-            _probability(highest_probability, words.MAXIMUM),
-            *_certainty_measurements(volume_ml, certainty),
+            _measure_study_volume(volume_ml, certainty),
+            _measure_probability(highest_probability, words.MAXIMUM),
+            *_measure_certainty(volume_ml, certainty),
         ],
     )
 
 
-def _lesion(
+def _measure_lesion(
     number: int, lesion: LesionMeasure, segmentation: Segmentation
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """TID 1411; the tracking identifier is the segment's, and the algorithm's parameters are the whole study's."""
@@ -173,25 +173,25 @@ def _lesion(
         finding_type=words.HEMORRHAGE,
         finding_sites=[FindingSite(words.BRAIN)],
         algorithm_id=AlgorithmIdentification(NAME, __version__),
-        measurements=list(_measurements(lesion)),
+        measurements=list(_list_measurements(lesion)),
     )
 
 
-def _measurements(lesion: LesionMeasure) -> Iterator[Measurement]:
+def _list_measurements(lesion: LesionMeasure) -> Iterator[Measurement]:
     yield Measurement(words.VOLUME, round(lesion.volume_ml, 3), words.MILLILITRE)
     if lesion.mean_hu is not None:
         yield Measurement(words.ATTENUATION, round(lesion.mean_hu, 1), words.HOUNSFIELD, derivation=words.MEAN)
     if lesion.longest_axial_mm is not None:
         yield Measurement(words.LONG_AXIS, round(lesion.longest_axial_mm, 1), words.MILLIMETRE)
-    yield _probability(lesion.mean_probability, words.MEAN)
-    yield _probability(lesion.highest_probability, words.MAXIMUM)
+    yield _measure_probability(lesion.mean_probability, words.MEAN)
+    yield _measure_probability(lesion.highest_probability, words.MAXIMUM)
 
 
-def _probability(value: float, derivation: Code) -> Measurement:
+def _measure_probability(value: float, derivation: Code) -> Measurement:
     return Measurement(words.PROBABILITY, round(100 * value, 2), words.PERCENT, derivation=derivation)
 
 
-def _observer(producer: Producer) -> ObservationContext:
+def _describe_observer(producer: Producer) -> ObservationContext:
     """The program with its network observes: TID 1004. No person has looked."""
     device = DeviceObserverIdentifyingAttributes(
         producer.device_uid, name=f"{NAME} {__version__}", manufacturer_name=NAME, model_name=producer.network,
@@ -200,7 +200,7 @@ def _observer(producer: Producer) -> ObservationContext:
     return ObservationContext(ObserverContext(codes.DCM.Device, device))
 
 
-def _sources(segmentation: Segmentation) -> Iterator[Dataset]:
+def _list_sources(segmentation: Segmentation) -> Iterator[Dataset]:
     """The source instances as evidence: PS3.3 C.17.2."""
     (series,) = segmentation.ReferencedSeriesSequence
     for reference in series.ReferencedInstanceSequence:
@@ -210,41 +210,41 @@ def _sources(segmentation: Segmentation) -> Iterator[Dataset]:
         yield source
 
 
-def _ascii(text: str) -> str:
+def _convert_to_ascii(text: str) -> str:
     """Text that every character set holds."""
     plain = unicodedata.normalize("NFKD", text.translate(_ASCII))
     return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
 
 
-def _presence(found: bool, certainty: StudyCertainty | None) -> QualitativeEvaluation:
+def _evaluate_presence(found: bool, certainty: StudyCertainty | None) -> QualitativeEvaluation:
     """Detected, not detected, or neither where the program abstains."""
     if certainty is not None and certainty.abstained:
         return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.INDETERMINATE)
     return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.DETECTED if found else words.NOT_DETECTED)
 
 
-def _study_volume(volume_ml: float, certainty: StudyCertainty | None) -> Measurement:
+def _measure_study_volume(volume_ml: float, certainty: StudyCertainty | None) -> Measurement:
     """The volume of all lesions; with an interval that holds it, how far that reaches to either side (CID 225)."""
-    reach_ml, uncertainty = _reach_ml(volume_ml, certainty), None
+    reach_ml, uncertainty = _find_reach_ml(volume_ml, certainty), None
     if reach_ml is not None:
         uncertainty = MeasurementProperties()
-        uncertainty.append(_property(words.LOWER_UNCERTAINTY, reach_ml[0]))
-        uncertainty.append(_property(words.UPPER_UNCERTAINTY, reach_ml[1]))
+        uncertainty.append(_make_property(words.LOWER_UNCERTAINTY, reach_ml[0]))
+        uncertainty.append(_make_property(words.UPPER_UNCERTAINTY, reach_ml[1]))
     return Measurement(words.VOLUME, round(volume_ml, 3), words.MILLILITRE, properties=uncertainty)
 
 
-def _certainty_measurements(volume_ml: float, certainty: StudyCertainty | None) -> Iterator[Measurement]:
+def _measure_certainty(volume_ml: float, certainty: StudyCertainty | None) -> Iterator[Measurement]:
     """Probability of the study and of each type, and the coverage of the interval that `study_volume` carries."""
     if certainty is None:
         return
-    yield _share(words.STUDY_PROBABILITY, certainty.study)
+    yield _measure_share(words.STUDY_PROBABILITY, certainty.study)
     for name, probability in certainty.types:
-        yield _share(words.TYPE_PROBABILITY[name], probability)
-    if _reach_ml(volume_ml, certainty) is not None:
-        yield _share(words.INTERVAL_COVERAGE, certainty.coverage)
+        yield _measure_share(words.TYPE_PROBABILITY[name], probability)
+    if _find_reach_ml(volume_ml, certainty) is not None:
+        yield _measure_share(words.INTERVAL_COVERAGE, certainty.coverage)
 
 
-def _reach_ml(volume_ml: float, certainty: StudyCertainty | None) -> tuple[float, float] | None:
+def _find_reach_ml(volume_ml: float, certainty: StudyCertainty | None) -> tuple[float, float] | None:
     """How far the interval reaches below and above the volume; None where it does not hold it.
 
     An uncertainty has no sign: such an interval cannot be coded, and stands in the comments alone.
@@ -255,11 +255,11 @@ def _reach_ml(volume_ml: float, certainty: StudyCertainty | None) -> tuple[float
     return (volume_ml - low_ml, high_ml - volume_ml) if low_ml <= volume_ml <= high_ml else None
 
 
-def _share(name: Code, value: float) -> Measurement:
+def _measure_share(name: Code, value: float) -> Measurement:
     return Measurement(name, round(100 * value, 2), words.PERCENT)
 
 
-def _property(name: Code, value_ml: float) -> NumContentItem:
+def _make_property(name: Code, value_ml: float) -> NumContentItem:
     """In mL as the volume itself; highdicom's own argument would write it without a unit."""
     return NumContentItem(
         CodedConcept(*name), round(value_ml, 3), CodedConcept(*words.MILLILITRE),

@@ -57,23 +57,23 @@ def check_plane(plane: Plane) -> None:
             )
             if not value
         ]
-        raise _refused(plane.name, f"gives no usable {', '.join(missing)}", "the place of every slice in the patient")
+        raise _refusal(plane.name, f"gives no usable {', '.join(missing)}", "the place of every slice in the patient")
     if np.abs(lengths - 1).max() > _COSINE_WITHIN or abs(rows @ down) > _COSINE_WITHIN:
         found = (
             f"direction cosines of length {lengths[0]:.4f} and {lengths[1]:.4f}, {rows @ down:+.4f} off right angles"
         )
-        raise _refused(plane.name, found, "unit vectors at right angles (0020,0037)")
+        raise _refusal(plane.name, found, "unit vectors at right angles (0020,0037)")
     if not all(low < one <= high for one in plane.spacing_mm):
         found = f"pixels of {plane.spacing_mm[0]:g} × {plane.spacing_mm[1]:g} mm"
-        raise _refused(plane.name, found, f"more than {low:g} and at most {high:g} mm (0028,0030)")
+        raise _refusal(plane.name, found, f"more than {low:g} and at most {high:g} mm (0028,0030)")
     if max(map(abs, plane.position_mm)) > 1e5:
-        raise _refused(plane.name, f"a position of {plane.position_mm} mm", "a place within 100 m of the scanner")
+        raise _refusal(plane.name, f"a position of {plane.position_mm} mm", "a place within 100 m of the scanner")
     if not all(_SIDE_PIXELS[0] <= one <= _SIDE_PIXELS[1] for one in (plane.rows, plane.columns)):
         found = f"{plane.rows:,} rows of {plane.columns:,} pixels"
-        raise _refused(plane.name, found, f"{_SIDE_PIXELS[0]} to {_SIDE_PIXELS[1]:,} of either")
+        raise _refusal(plane.name, found, f"{_SIDE_PIXELS[0]} to {_SIDE_PIXELS[1]:,} of either")
     if not plane.tilt_to_axial_deg <= AXIAL_WITHIN_DEG:
         found = f"planes turned {plane.tilt_to_axial_deg:.0f}° from axial"
-        raise _refused(plane.name, found, f"axial slices, or oblique up to {AXIAL_WITHIN_DEG:.0f}°")
+        raise _refusal(plane.name, found, f"axial slices, or oblique up to {AXIAL_WITHIN_DEG:.0f}°")
 
 
 def heights_mm(planes: Sequence[Plane]) -> DoubleArray:
@@ -81,7 +81,7 @@ def heights_mm(planes: Sequence[Plane]) -> DoubleArray:
     return np.asarray(np.array([plane.position_mm for plane in planes]) @ planes[0].normal, np.float64)
 
 
-def in_order(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], ...]:
+def order_planes(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], ...]:
     """Feet to head; planes at one place together, each of them checked.
 
     Raises:
@@ -92,20 +92,20 @@ def in_order(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], ...]:
         check_plane(plane)
         if (plane.rows, plane.columns) != (first.rows, first.columns):
             found = f"{plane.rows} × {plane.columns} pixels, where others have {first.rows} × {first.columns}"
-            raise _refused(plane.name, found, "images of one size")
+            raise _refusal(plane.name, found, "images of one size")
         if angle_deg(first, plane) > PARALLEL_WITHIN_DEG:
             found = f"a plane turned {angle_deg(first, plane):.1f}° against the first"
-            raise _refused(plane.name, found, f"parallel planes, within {PARALLEL_WITHIN_DEG:g}°")
+            raise _refusal(plane.name, found, f"parallel planes, within {PARALLEL_WITHIN_DEG:g}°")
     heights = heights_mm(planes)
     order = np.argsort(heights, kind="stable")
     starts = np.flatnonzero(np.diff(heights[order]) > SAME_PLACE_MM) + 1
     places = tuple(tuple(planes[index] for index in part) for part in np.split(order, starts))
     if len(places) > MOST_SLICES:
-        raise _refused(first.file.place.path, f"{len(places):,} slices", f"at most {MOST_SLICES:,}")
+        raise _refusal(first.file.place.path, f"{len(places):,} slices", f"at most {MOST_SLICES:,}")
     return places
 
 
-def stored_grid(planes: Sequence[Plane]) -> SliceGrid:
+def build_stored_grid(planes: Sequence[Plane]) -> SliceGrid:
     """Slices in order, with rows and columns as stored.
 
     Raises:
@@ -116,7 +116,7 @@ def stored_grid(planes: Sequence[Plane]) -> SliceGrid:
     row_mm, column_mm = np.mean([plane.spacing_mm for plane in planes], axis=0)
     thickness_mm = first.thickness_mm or 0.0
     if len(planes) == 1 and thickness_mm <= 0:
-        raise _refused(first.name, "a single slice without thickness (0018,0050)", "a thickness, or several slices")
+        raise _refusal(first.name, "a single slice without thickness (0018,0050)", "a thickness, or several slices")
     grid = SliceGrid(
         origins_mm=np.array([plane.position_mm for plane in planes], np.float64),
         row_step_mm=np.asarray(cosines[3:] * row_mm, np.float64),
@@ -127,14 +127,14 @@ def stored_grid(planes: Sequence[Plane]) -> SliceGrid:
     if gaps.max(initial=0) > LARGEST_GAP_MM:
         at = int(gaps.argmax())
         found = f"a gap of {gaps[at]:.1f} mm between slices {at + 1} and {at + 2} (median {np.median(gaps):.2f} mm)"
-        raise _refused(first.file.place.path, found, f"slices no more than {LARGEST_GAP_MM:g} mm apart")
+        raise _refusal(first.file.place.path, found, f"slices no more than {LARGEST_GAP_MM:g} mm apart")
     if grid.shear_deg > _LARGEST_SHEAR_DEG:
         found = f"slices that follow one another at {grid.shear_deg:.0f}° to their normal"
-        raise _refused(first.file.place.path, found, f"a gantry tilt of at most {_LARGEST_SHEAR_DEG:.0f}°")
+        raise _refusal(first.file.place.path, found, f"a gantry tilt of at most {_LARGEST_SHEAR_DEG:.0f}°")
     return grid
 
 
-def standard_turn(grid: SliceGrid) -> PlaneTurn:
+def find_standard_turn(grid: SliceGrid) -> PlaneTurn:
     """How stored rows and columns come to lie front to back and right to left, as near as they can."""
     down, along = grid.row_step_mm / np.linalg.norm(grid.row_step_mm), grid.column_step_mm
     along = along / np.linalg.norm(along)
@@ -143,7 +143,7 @@ def standard_turn(grid: SliceGrid) -> PlaneTurn:
     return PlaneTurn(transpose, flip_rows=bool(down[1] < 0), flip_columns=bool(along[0] < 0))
 
 
-def turned(grid: SliceGrid, turn: PlaneTurn, rows: int, columns: int) -> SliceGrid:
+def turn_grid(grid: SliceGrid, turn: PlaneTurn, rows: int, columns: int) -> SliceGrid:
     """The grid of the same slices after `turn.apply`.
 
     Args:
@@ -162,7 +162,7 @@ def turned(grid: SliceGrid, turn: PlaneTurn, rows: int, columns: int) -> SliceGr
     return replace(grid, origins_mm=origins, row_step_mm=down, column_step_mm=along)
 
 
-def stored_planes(
+def locate_stored_planes(
     grid: SliceGrid, shape: tuple[int, int], turn: PlaneTurn
 ) -> tuple[DoubleArray, DoubleArray, tuple[float, float]]:
     """Where a grid's slices lie with their rows and columns as stored: PS3.3 C.7.6.2.1.1.
@@ -187,13 +187,13 @@ def stored_planes(
     return grid.origins_mm + first, np.concatenate([across / across_mm, down / down_mm]), (down_mm, across_mm)
 
 
-def notes_on(grid: SliceGrid, planes: Sequence[Plane], stated_tilt_deg: float | None) -> tuple[str, ...]:
+def describe_geometry(grid: SliceGrid, planes: Sequence[Plane], stated_tilt_deg: float | None) -> tuple[str, ...]:
     """What a reader should know of the slices' geometry, each a sentence with its figures."""
-    found = [*_notes_on_angles(grid, planes, stated_tilt_deg), *_notes_on_gaps(grid, planes)]
+    found = [*_describe_angles(grid, planes, stated_tilt_deg), *_describe_gaps(grid, planes)]
     return tuple(found)
 
 
-def _notes_on_angles(grid: SliceGrid, planes: Sequence[Plane], stated_deg: float | None) -> list[str]:
+def _describe_angles(grid: SliceGrid, planes: Sequence[Plane], stated_deg: float | None) -> list[str]:
     notes = []
     shear = grid.shear_deg if len(grid) > 1 else 0.0
     shift = grid.slice_step_mm - (grid.slice_step_mm @ grid.normal) * grid.normal  # within the planes
@@ -214,7 +214,7 @@ def _notes_on_angles(grid: SliceGrid, planes: Sequence[Plane], stated_deg: float
     return notes
 
 
-def _notes_on_gaps(grid: SliceGrid, planes: Sequence[Plane]) -> list[str]:
+def _describe_gaps(grid: SliceGrid, planes: Sequence[Plane]) -> list[str]:
     if len(grid) < 3:
         return []
     notes = []
@@ -254,7 +254,7 @@ def _is_multiple(gap: float, usual: float) -> bool:
     return times >= 2 and abs(gap - times * usual) <= 0.1 * usual
 
 
-def _refused(subject: object, found: str, needed: str) -> InputError:
+def _refusal(subject: object, found: str, needed: str) -> InputError:
     return InputError(str(subject), found=found, needed=needed, remedy="export the original axial series again")
 
 
@@ -286,15 +286,15 @@ class Stack:
 def split(planes: Sequence[Plane]) -> list[Stack]:
     """Stacks of one series, the largest first."""
     reasons: list[str] = []
-    parts = [(_kind(group[0]), group) for group in _grouped(planes, _kind, reasons, "kind or size")]
-    parts = [(kind, part) for kind, group in parts for part in _by_angle(group, reasons)]
-    parts = [(kind, part) for kind, group in parts for part in _by_pass(group, reasons)]
+    parts = [(_kind(group[0]), group) for group in _group_planes(planes, _kind, reasons, "kind or size")]
+    parts = [(kind, part) for kind, group in parts for part in _split_by_angle(group, reasons)]
+    parts = [(kind, part) for kind, group in parts for part in _split_by_pass(group, reasons)]
     parts.sort(key=lambda one: -len(one[1]))
     differs = ", ".join(dict.fromkeys(reasons))
     return [Stack(tuple(part), number, len(parts), differs, kind) for number, (kind, part) in enumerate(parts, start=1)]
 
 
-def _grouped(
+def _group_planes(
     planes: Iterable[Plane], key: Callable[[Plane], Hashable], reasons: list[str], reason: str
 ) -> list[list[Plane]]:
     groups: dict[Hashable, list[Plane]] = {}
@@ -314,7 +314,7 @@ def _kind(plane: Plane) -> Hashable:
     return sop_class(plane.file), one_file, kind, plane.rows, plane.columns, spacing, frame, plane.has_place
 
 
-def _by_angle(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
+def _split_by_angle(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
     if not planes[0].has_place:
         return [list(planes)]
     groups: list[list[Plane]] = []
@@ -330,25 +330,25 @@ def _by_angle(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
     return groups
 
 
-def _by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
+def _split_by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
     """Where places are taken twice: apart by acquisition number or time, if that leaves whole stacks without doubles.
 
     A number or time for each slice, as in a sequential scan, sets none apart.
     """
     if not planes[0].has_place:
         return [list(planes)]
-    places = _places(planes)
+    places = _count_places(planes)
     if places == len(planes):
-        apart = _grouped(planes, lambda plane: plane.moments[0], [], "")
-        if not _interleaved(apart):
+        apart = _group_planes(planes, lambda plane: plane.moments[0], [], "")
+        if not _are_interleaved(apart):
             return [list(planes)]
         reasons.append("pass over the head")
         return apart
     for column in range(len(planes[0].moments)):
-        apart = _grouped(planes, lambda plane: plane.moments[column], [], "")  # noqa: B023 - called at once
+        apart = _group_planes(planes, lambda plane: plane.moments[column], [], "")  # noqa: B023 - called at once
         if (
             len(apart) > 1
-            and all(_places(group) == len(group) for group in apart)
+            and all(_count_places(group) == len(group) for group in apart)
             and (max(map(len, apart)) > places / 2)
         ):
             reasons.append("pass over the head")
@@ -356,7 +356,7 @@ def _by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
     return [list(planes)]
 
 
-def _interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
+def _are_interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
     """Whether two acquisitions of several slices cover the same heights: two passes, a little apart.
 
     Skull base and vertex scanned one after the other do not, nor do slices with a number each.
@@ -370,6 +370,6 @@ def _interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
     )
 
 
-def _places(planes: Sequence[Plane]) -> int:
+def _count_places(planes: Sequence[Plane]) -> int:
     heights = np.sort(heights_mm(planes))
     return 1 + int((np.diff(heights) > SAME_PLACE_MM).sum())

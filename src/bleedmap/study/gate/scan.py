@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from bleedmap.geometry import SliceGrid
-from bleedmap.io.dicom.acquisition import Acquisition, contrast_named, is_sharp_kernel, names_head
+from bleedmap.io.dicom.acquisition import Acquisition, find_contrast_agent, is_sharp_kernel, names_head
 from bleedmap.study.gate.check import Check, Verdict
 from bleedmap.study.gate.limits import Limits, graver
 from bleedmap.study.words import counted, spans
@@ -98,7 +98,7 @@ def _contrast(scan: Acquisition) -> Check:
         return Check("contrast", "not known", NOT_STATED, limit, "enhanced vessels look like blood to the network")
     if not scan.contrast:
         return Check("contrast", "pass", "none given", limit)
-    if contrast_named(None, scan.description or "") == "":
+    if find_contrast_agent(None, scan.description or "") == "":
         meaning = "the description says that none was given; if one was, enhanced vessels look like blood"
         return Check("contrast", "warning", scan.contrast, limit, meaning)
     meaning = "enhanced vessels, dura and tumours have the HU of blood and would be outlined as such"
