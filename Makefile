@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-exhaustive test-all check docs site format clean
+.PHONY: help demo test test-exhaustive test-all check docs site mutants format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,12 +38,16 @@ docs: $(VENV)/dev.stamp ## write the generated pages of docs/ again
 site: $(VENV)/dev.stamp ## build the documentation as pages with a search: open site/index.html
 	$(BIN)/zensical build --strict
 
+mutants: $(VENV)/dev.stamp ## put small faults into the numerical and clinical code: which does no test notice? (an hour)
+	$(BIN)/mutmut run > mutants.log
+	$(BIN)/mutmut results
+
 format: $(VENV)/dev.stamp ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo site mutants mutants.log .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -1,0 +1,130 @@
+"""Where voxels lie and what they stand for, in numbers worked out by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bleedmap.errors import InputError
+from bleedmap.geometry import PlaneTurn, SliceGrid, axial_affine
+
+
+def stack(*heights_mm: float, row_mm: float = 0.5, column_mm: float = 0.25, forward: float = 0.0) -> SliceGrid:
+    """Axial slices at these heights; each millimetre up, they lie `forward` millimetres nearer to the face."""
+    heights = np.array(heights_mm, np.float64)
+    origins = np.stack([np.full(len(heights), 10.0), 20.0 - forward * heights, 30.0 + heights], axis=1)
+    return SliceGrid(origins, np.array([0, row_mm, 0.0]), np.array([column_mm, 0, 0.0]), 3.0)
+
+
+def test_an_affine_puts_the_grids_middle_at_the_origin():
+    affine = axial_affine((5.0, 0.5, 0.25), (3, 5, 9))
+    assert affine.tolist() == [[0, 0, 0.25, -1], [0, 0.5, 0, -1], [5, 0, 0, -5], [0, 0, 0, 1]]
+    grid = SliceGrid.from_affine(affine, 3)
+    assert grid.origins_mm.tolist() == [[-1, -1, -5], [-1, -1, 0], [-1, -1, 5]]
+    assert grid.spacing_mm == (5, 0.5, 0.25)
+    assert grid.thickness_mm == 5
+    assert np.array_equal(grid.affine, affine)
+
+
+def test_a_slice_stands_for_half_the_way_to_either_neighbour():
+    grid = stack(0, 5, 10, 20, 25)
+    assert grid.heights_mm.tolist() == [0, 5, 10, 20, 25]
+    assert grid.extents_mm.tolist() == [5, 5, 7.5, 7.5, 5]
+    assert grid.voxel_ml == pytest.approx(np.array([5, 5, 7.5, 7.5, 5]) * 0.125 / 1000)
+    assert grid.spacing_mm == (5, 0.5, 0.25)
+
+
+def test_a_lone_slice_stands_for_its_thickness():
+    grid = stack(7)
+    assert grid.extents_mm.tolist() == [3]
+    assert grid.spacing_mm[0] == 3
+    assert grid.slice_step_mm.tolist() == [0, 0, 3]
+    assert grid.normal.tolist() == [0, 0, 1]
+
+
+def test_a_tilted_gantry_is_a_shear_and_leaves_volumes_alone():
+    upright, tilted = stack(0, 5, 10), stack(0, 5, 10, forward=np.tan(np.radians(20)))
+    assert tilted.shear_deg == pytest.approx(20)
+    assert upright.shear_deg == pytest.approx(0, abs=1e-6)
+    assert np.allclose(tilted.voxel_ml, upright.voxel_ml)
+    assert tilted.tilt_to_axial_deg == 0
+    assert tilted.is_even
+
+
+def test_planes_turned_about_the_left_right_axis_are_off_axial_by_that_angle():
+    angle = np.radians(30)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    grid = stack(0, 5, 10)
+    turned = SliceGrid(grid.origins_mm @ turn.T, turn @ grid.row_step_mm, turn @ grid.column_step_mm, 3.0)
+    assert turned.tilt_to_axial_deg == pytest.approx(30)
+    assert turned.shear_deg == pytest.approx(0, abs=1e-5)
+    assert np.allclose(turned.heights_mm, grid.heights_mm)
+
+
+def test_slices_given_head_to_feet_have_a_normal_to_the_feet():
+    assert stack(10, 5, 0).normal.tolist() == [0, 0, -1]
+    assert stack(10, 5, 0).heights_mm.tolist() == [0, 5, 10]
+
+
+@pytest.mark.parametrize(("off_mm", "even"), [(0.0, True), (0.099, True), (0.101, False)])
+def test_even_is_within_a_tenth_of_a_millimetre(off_mm, even):
+    grid = stack(0, 5 + off_mm, 10)
+    assert grid.is_even == even
+    if not even:
+        with pytest.raises(InputError, match=r"uneven slices, 4\.90 to 5\.10 mm apart"):
+            _ = grid.affine
+
+
+def test_an_even_grid_takes_the_nearest_slice_not_the_one_below():
+    grid = stack(0, 5, 9, 19, 24)  # smallest step 4: places at 0, 4, 8, …, 24
+    even, nearest = grid.evenly()
+    assert even.heights_mm == pytest.approx([0, 4, 8, 12, 16, 20, 24])
+    assert nearest.tolist() == [0, 1, 2, 2, 3, 3, 4]
+    assert even.thickness_mm == 4
+    assert np.allclose(even.origins_mm[[0, -1]], grid.origins_mm[[0, -1]])
+
+
+def test_two_slices_that_nearly_meet_do_not_make_thousands():
+    even, _ = stack(0, 5, 5.01, 10, 15, 20).evenly()
+    assert len(even) == 17  # a quarter of the median distance, 1.25 mm
+    assert even.spacing_mm[0] == pytest.approx(1.25)
+
+
+def test_an_index_between_slices_lies_between_them():
+    grid = stack(0, 5, 15)
+    assert grid.to_mm(np.array([1.5, 2, 4])).tolist() == [10 + 4 * 0.25, 20 + 2 * 0.5, 30 + 10]
+    assert grid.to_mm(np.array([9, 0, 0])).tolist() == [10, 20, 45]  # beyond the end: the end's place
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"row_step_mm": np.zeros(3)}, {"row_step_mm": np.array([1.0, 0, 0])}, {"thickness_mm": np.nan},
+        {"origins_mm": np.empty((0, 3))}, {"origins_mm": np.zeros((3, 3))},
+        {"origins_mm": np.array([[0, 0, 0], [0, 0, 5], [0, 0, 4.0]])},
+    ],
+)  # fmt: skip
+def test_what_is_no_stack_is_refused(changes):
+    with pytest.raises(InputError):
+        replace(stack(0, 5, 10), **changes)
+
+
+@pytest.mark.parametrize("slices", [0, 1])
+def test_an_affine_without_volume_is_refused(slices):
+    with pytest.raises(InputError, match="maps the grid to no volume"):
+        SliceGrid.from_affine(np.diag([1.0, 1, 0, 1]), slices)
+
+
+@given(st.booleans(), st.booleans(), st.booleans())
+def test_a_turn_is_undone(transpose, rows, columns):
+    turn, planes = PlaneTurn(transpose, rows, columns), np.arange(24).reshape(2, 3, 4)
+    assert np.array_equal(turn.undo(turn.apply(planes)), planes)
+
+
+def test_a_turn_transposes_first():
+    planes = np.array([[[1, 2, 3], [4, 5, 6]]])
+    assert PlaneTurn(transpose=True).apply(planes)[0].tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert PlaneTurn(transpose=True, flip_rows=True).apply(planes)[0].tolist() == [[3, 6], [2, 5], [1, 4]]
+    assert PlaneTurn(flip_columns=True).apply(planes)[0].tolist() == [[3, 2, 1], [6, 5, 4]]
