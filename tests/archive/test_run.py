@@ -23,14 +23,12 @@ from hypothesis import strategies as st
 
 from batch_runs import Rows, begun, files_of, lasting, rows_of, run, summary_of, until
 from bleedmap.archive import run as batch
-from bleedmap.archive.find import Found, find_studies
-from bleedmap.archive.ledger import Records
-from bleedmap.archive.names import name_studies, short_hash
+from bleedmap.archive.find import Found, find_studies, name_studies
+from bleedmap.archive.ledger import Ledger, locked, short_hash
 from bleedmap.archive.run import BatchOptions, Step, run_batch
 from bleedmap.arrays import FloatArray
 from bleedmap.inference.backends import BackendRecord, Prediction
 from bleedmap.io import nifti
-from bleedmap.io.locks import locked
 from bleedmap.phantom.dicom import CtOptions, ct_instances, scout, write_series
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
@@ -315,14 +313,14 @@ def test_a_table_that_takes_long_is_not_written_after_every_study(
     three: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It grows with the studies, so that a batch's time would with their square."""
-    written, write = [], Records.write_summary
+    written, write = [], batch.write_summary
 
-    def counted(records: Records, found: Found) -> dict[str, Any]:
-        content = write(records, found)
+    def counted(ledger: Ledger, settings: dict[str, Any], found: Found) -> dict[str, Any]:
+        content = write(ledger, settings, found)
         written.append(len(content["studies"]))
         return content
 
-    monkeypatch.setattr(Records, "write_summary", counted)
+    monkeypatch.setattr(batch, "write_summary", counted)
     monkeypatch.setattr(batch, "_TABLE_PAUSE", 1e9)  # as if it took long: the next is due after a minute
     run_batch(find_studies(three, tmp_path / "out"), tmp_path / "out", Segmenter.load(weights))
     assert written == [1, 3]  # after the first study, and at the end
@@ -440,7 +438,7 @@ def places(tmp_path: Path) -> Path:
     ("folder", "out", "words"),
     [
         ("none", "out", "no such folder"), ("in", "out", "is empty"), ("in", ".", "holds the studies"),
-        ("in", "in", "holds the studies"), ("in/x.nii", "out", "is a file"), ("in", "taken", "not of a batch"),
+        ("in", "in", "holds the studies"), ("in/x.nii", "out", "is a file"), ("in", "taken", "not earlier results"),
         ("in", "in/x.nii", "is a file"),
     ],
 )  # fmt: skip

@@ -16,9 +16,8 @@ import pytest
 
 from batch_runs import begun, files_of, lasting, rows_of, run, summary_of, until
 from bleedmap.archive.find import find_studies
-from bleedmap.archive.ledger import open_studies
-from bleedmap.archive.run import ALONE, BatchOptions, Company, Step, run_batch
-from bleedmap.archive.workers import beside, processes_for
+from bleedmap.archive.run import NO_WORKERS, BatchOptions, Step, Workers, count_open, run_batch
+from bleedmap.archive.workers import count_processes, run_in_parallel
 from bleedmap.arrays import FloatArray
 from bleedmap.inference.backends import Backend, Prediction, available_threads
 from bleedmap.io import nifti
@@ -87,7 +86,7 @@ def ignore(*said: object) -> None:
 def test_they_are_heard_to_their_end_and_a_fault_is_only_an_end() -> None:
     told: list[tuple[int, Any]] = []
     tell = lambda *one: told.append(one)  # noqa: E731
-    with beside(2, fail, tell, tell):
+    with run_in_parallel(2, fail, tell, tell):
         pass
     assert sorted(told, key=str) == [(0, "going"), (0, 3), (1, "going"), (1, 3)]
 
@@ -95,7 +94,7 @@ def test_they_are_heard_to_their_end_and_a_fault_is_only_an_end() -> None:
 def test_an_error_here_ends_them(tmp_path: Path) -> None:
     threads, codes, woken = threading.active_count(), [], tmp_path / "woken"
     ended = lambda number, code: codes.append(code)  # noqa: E731
-    with pytest.raises(KeyboardInterrupt), beside(1, partial(sleep, seconds=300, woken=woken), ignore, ended):
+    with pytest.raises(KeyboardInterrupt), run_in_parallel(1, partial(sleep, seconds=300, woken=woken), ignore, ended):
         raise KeyboardInterrupt
     assert not woken.exists()
     assert codes == [0]  # that we ended it is not worth telling
@@ -107,7 +106,7 @@ def test_where_nobody_can_listen_a_process_ends_without_a_word_of_its_study(tmp_
         raise BrokenPipeError  # as standard error does behind `| head`
 
     errors = tmp_path / "errors.txt"
-    with pytest.raises(BrokenPipeError), beside(1, partial(talk, errors=errors), broken, ignore):
+    with pytest.raises(BrokenPipeError), run_in_parallel(1, partial(talk, errors=errors), broken, ignore):
         pass
     assert not errors.exists()
 
@@ -120,7 +119,7 @@ def test_where_the_system_gives_no_process_there_is_none() -> None:
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # not one file more
     try:
-        with beside(2, fail, tell, tell):
+        with run_in_parallel(2, fail, tell, tell):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -142,7 +141,7 @@ def test_the_results_are_those_of_one_process_and_the_count_is_true(seven: Path,
     alone, out = tmp_path / "alone", tmp_path / "out"
     steps: list[Step] = []
     found, segmenter = find_studies(seven, alone), Segmenter.load(weights, threads=1)
-    run_batch(found, alone, segmenter, company=ALONE)
+    run_batch(found, alone, segmenter, workers=NO_WORKERS)
     patient = Patient(segmenter.backend)
 
     def report(step: Step) -> None:
@@ -150,8 +149,8 @@ def test_the_results_are_those_of_one_process_and_the_count_is_true(seven: Path,
         if step.process is not None:
             patient.heard.set()
 
-    company = Company(2, weights, threads=1)
-    summary = run_batch(found, out, replace(segmenter, backend=patient), report=report, company=company)
+    workers = Workers(2, weights, threads=1)
+    summary = run_batch(found, out, replace(segmenter, backend=patient), report=report, workers=workers)
     assert (summary["open"], len(summary["studies"])) == (0, STUDIES)
     assert lasting(rows_of(out)) == lasting(rows_of(alone))
     assert files_of(out) == files_of(alone)
@@ -204,8 +203,8 @@ def test_a_killed_process_is_missed_by_nobody(seven: Path, weights: str, tmp_pat
 
 def test_weights_that_only_one_process_can_load_leave_it_the_work(seven: Path, weights: str, tmp_path: Path) -> None:
     segmenter, out = Segmenter.load(weights, threads=1), tmp_path / "out"
-    company, steps = Company(1, str(tmp_path / "missing.onnx")), list[Step]()
-    summary = run_batch(find_studies(seven, out), out, segmenter, report=steps.append, company=company)
+    workers, steps = Workers(1, str(tmp_path / "missing.onnx")), list[Step]()
+    summary = run_batch(find_studies(seven, out), out, segmenter, report=steps.append, workers=workers)
     assert summary["open"] == 0
     assert [(one.process, one.exit_code) for one in steps if one.process is not None] == [(0, 2)]
 
@@ -217,20 +216,20 @@ def test_a_refusal_has_one_more_turn_with_retry_not_one_in_every_process(weights
         (folder / f"{number}.nii.gz").write_bytes(b"\x1f\x8b torn")
     found, segmenter = find_studies(folder, out), Segmenter.load(weights, threads=1)
     run_batch(found, out, segmenter)
-    company = Company(2, weights, threads=1)
-    run_batch(found, out, segmenter, BatchOptions(retry=True), steps.append, company)
+    workers = Workers(2, weights, threads=1)
+    run_batch(found, out, segmenter, BatchOptions(retry=True), steps.append, workers)
     assert sorted(one.name for one in steps if one.row is not None) == [str(number) for number in range(STUDIES)]
 
 
 def test_few_studies_take_few_processes_and_those_that_are_done_none(seven: Path, weights: str, tmp_path: Path) -> None:
-    assert [processes_for(open_, 4) for open_ in (0, 1, 3, 4, 7, 9, 10, 100)] == [1, 1, 1, 2, 3, 3, 4, 4]
-    assert processes_for(100) == min(4, available_threads())
+    assert [count_processes(open_, 4) for open_ in (0, 1, 3, 4, 7, 9, 10, 100)] == [1, 1, 1, 2, 3, 3, 4, 4]
+    assert count_processes(100) == min(4, available_threads())
     out = tmp_path / "out"
     found = find_studies(seven, out)
-    assert open_studies(found, out, retry=False, overwrite=False) == STUDIES
+    assert count_open(found, out, retry=False, overwrite=False) == STUDIES
     run_batch(found, out, Segmenter.load(weights, threads=1))
-    assert open_studies(found, out, retry=False, overwrite=False) == 0
-    assert open_studies(found, out, retry=True, overwrite=False) == 1
-    assert open_studies(found, out, retry=False, overwrite=True) == STUDIES
+    assert count_open(found, out, retry=False, overwrite=False) == 0
+    assert count_open(found, out, retry=True, overwrite=False) == 1
+    assert count_open(found, out, retry=False, overwrite=True) == STUDIES
     os.utime(seven / "0/head.nii", (1, 1))
-    assert open_studies(find_studies(seven, out), out, retry=False, overwrite=False) == 1
+    assert count_open(find_studies(seven, out), out, retry=False, overwrite=False) == 1

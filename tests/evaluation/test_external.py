@@ -221,7 +221,7 @@ def test_other_settings_and_folders_of_others_are_refused(volumes: Path, weights
     strange = volumes.parent / "strange"
     strange.mkdir()
     (strange / "thesis.docx").write_text("mine")
-    with pytest.raises(OutputError, match="not of an evaluation"):
+    with pytest.raises(OutputError, match="not earlier results"):
         run(replace(given, out=strange))
     with pytest.raises(OutputError, match="holds the input"):
         run(replace(given, out=volumes.parent))

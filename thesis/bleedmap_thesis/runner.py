@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from bleedmap.archive.ledger import locked
 from bleedmap.arrays import AnyArray
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split
 from bleedmap.errors import SettingsError
-from bleedmap.io.locks import locked
 from bleedmap.metrics import overlap
 from bleedmap.models.unet import UNet
 from bleedmap.preprocess import Preprocessing

@@ -1,13 +1,15 @@
-"""The studies in a folder: NIfTI files, zips and DICOM, told by their content, sorted by study."""
+"""The studies in a folder: NIfTI files, zips and DICOM, by their content; and a name for each one's results."""
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bleedmap.archive.names import short_hash, shown, stem
+from bleedmap.archive.ledger import short_hash
 from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import Place, opened, scan
@@ -17,6 +19,9 @@ _DERIVED = ("_dseg", "_probseg")  # BIDS names of masks and probability maps, ou
 _OUR_RESULTS = (".bleedmap.json", "summary.json")  # together in each folder that `segment` wrote
 _START_BYTES, _HEADER_BYTES = 140, 1 << 14  # to tell DICOM, and where its UIDs are in nearly every file
 _EXAMPLES = 5
+_ENDINGS = (".nii.gz", ".nii", ".zip", ".dcm")
+_MOST_CHARACTERS, _MOST_BYTES = 80, 160  # a disk takes 255 bytes, and endings follow
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 
 Seen = Callable[[int], None]
 
@@ -114,9 +119,12 @@ class _Search:
 
     def passed(self) -> tuple[Passed, ...]:
         return tuple(
-            Passed(reason, len(paths), tuple(shown(Path(one).relative_to(self.folder)) for one in paths[:_EXAMPLES]))
+            Passed(reason, len(paths), tuple(self._place(Path(one)) for one in paths[:_EXAMPLES]))
             for reason, paths in sorted(self._passed.items())
         )
+
+    def _place(self, path: Path) -> str:
+        return display_path(path.relative_to(self.folder))
 
     def files(self, leave_out: Path) -> Iterator[Path]:
         """Plain files, each once, in the order of their names."""
@@ -203,8 +211,7 @@ class _Search:
                 yield self._source(Path(folder), None, names)
 
     def _source(self, path: Path, uid: str | None, names: list[str]) -> Source:
-        place = shown(path.relative_to(self.folder))
-        return Source(path, place, uid, tuple(sorted(names)), self._digest(names))
+        return Source(path, self._place(path), uid, tuple(sorted(names)), self._digest(names))
 
     def _digest(self, names: Iterable[str]) -> str:
         """Times change when a file is written again, so that contents need not be read."""
@@ -245,3 +252,50 @@ def _study_uid(path: Path) -> str | None:
         return scan(path).files[0].study
     except InputError as error:
         raise DamagedError(error.found) from error
+
+
+def name_studies(places: Mapping[str, str], known: Mapping[str, str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """A name for each study's folder of results: from its place, unique on every disk, the same from run to run.
+
+    Args:
+        places: each study's key -> its place, in a fixed order; a name that would come twice ends with the key's hash.
+        known: keys that have a name from an earlier run -> it.
+        taken: names that no study may have.
+
+    Returns:
+        key -> name.
+    """
+    names = {key: known[key] for key in places if key in known}
+    used = {name.casefold() for name in (*known.values(), *taken)}
+    count = Counter(places.values())
+    for key, place in places.items():
+        if key not in names:
+            name = _fit(place)
+            if count[place] > 1 or name.casefold() in used:
+                name = f"{name}-{short_hash(key)}"
+            names[key] = name
+            used.add(name.casefold())
+    return names
+
+
+def _fit(place: str) -> str:
+    """In letters, digits and a few signs, of a length that every disk takes, and no device's name on Windows."""
+    *above, last = Path(place).parts or ("",)
+    name = unicodedata.normalize("NFC", "_".join([*above, stem(last)]))
+    name = re.sub(r"[^\w.+-]+", "_", name).strip("._-+")
+    if len(name) > _MOST_CHARACTERS or len(name.encode()) > _MOST_BYTES:
+        end = f"-{short_hash(place)}"
+        name = name.encode()[: _MOST_BYTES - len(end)].decode("utf-8", "ignore")[: _MOST_CHARACTERS - len(end)] + end
+    name = name or "study"
+    return f"_{name}" if name.split(".")[0].casefold() in _DEVICES else name
+
+
+def stem(name: str) -> str:
+    """A file's name without the ending of a study's."""
+    ending = next((one for one in _ENDINGS if name.lower().endswith(one)), "")
+    return name[: len(name) - len(ending)]
+
+
+def display_path(path: Path) -> str:
+    """A path as text with '/' between its parts: bytes that are no characters are spelled out."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

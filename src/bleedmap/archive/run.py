@@ -1,27 +1,40 @@
-"""Many studies, in one process or several; each ends in a row of the summary, whatever happens."""
+"""Segment many studies, in one process or several; each ends in a row of the summary, whatever happens.
+
+OUT/NAME/                  a study's results
+OUT/summary.csv, .json     the summary, up to date when the batch ends
+OUT/.batch/                the ledger: each study is a job of it
+"""
 
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bleedmap import __version__
-from bleedmap.archive.find import Found, Source
-from bleedmap.archive.ledger import Record, Records, Row
+from bleedmap.archive.find import Found, Source, display_path, name_studies
+from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.memory import collect_seldom
-from bleedmap.archive.message import told_of_error, told_of_fault, told_of_result
-from bleedmap.archive.names import shown
-from bleedmap.archive.workers import beside, processes_for
+from bleedmap.archive.summary import (
+    SUMMARY_CSV,
+    SUMMARY_JSON,
+    Row,
+    describe_error,
+    describe_fault,
+    describe_result,
+    read_row,
+    write_summary,
+)
+from bleedmap.archive.workers import count_processes, run_in_parallel, run_jobs
 from bleedmap.errors import BleedmapError, InputError, OutputError
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
-from bleedmap.io.files import refuse_folder
+from bleedmap.io.files import output_error, refuse_folder
 from bleedmap.results.save import save
 from bleedmap.study.gate.gate import accepted_names
 from bleedmap.study.read import Study, read_study
@@ -48,6 +61,7 @@ class BatchOptions:
 
 
 PLAIN = BatchOptions()
+_STATE = ".batch"
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
 # Writing the table takes as long as a third of a study where there are a thousand: after it was written it waits for 50
 # times as long as that took, at most for a minute, and for the next study's end.
@@ -76,7 +90,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Company:
+class Workers:
     """Further processes for a batch, and how each loads the network that this one has: as `Segmenter.load`.
 
     Attributes:
@@ -91,11 +105,11 @@ class Company:
     threads: int | None = None
 
     def load(self) -> Segmenter:
-        """The network, in a process of its own."""
+        """Load the network, in a process of its own."""
         return Segmenter.load(self.weights, threshold=self.threshold, precision=self.precision, threads=self.threads)
 
 
-ALONE = Company()
+NO_WORKERS = Workers()
 Report = Callable[[Step], None]
 
 
@@ -105,11 +119,11 @@ def run_batch(
     segmenter: Segmenter,
     options: BatchOptions = PLAIN,
     report: Report = lambda step: None,
-    company: Company = ALONE,
+    workers: Workers = NO_WORKERS,
 ) -> dict[str, Any]:
     """Segment all studies of a folder; what an earlier run with the same settings has done is not done again.
 
-    A study whose files changed since is done anew. Several processes may work at one folder of results: each study is
+    A study whose files changed since is done again. Several processes may work at one folder of results: each study is
     claimed by one of them, and all end when the last study has.
 
     Args:
@@ -118,7 +132,7 @@ def run_batch(
         segmenter: the network and its threshold.
         options: the rest.
         report: called at each study's begin and end, and after each share of its slices; from one thread at a time.
-        company: further processes that take their share, at most so many.
+        workers: further processes that take their share, at most so many.
 
     Returns:
         What `summary.json` holds: 'studies' (a row each), 'counts' by status, 'passed_by'.
@@ -128,48 +142,91 @@ def run_batch(
         SettingsError: `out` was made with other settings; an unknown check in `accept`.
     """
     accepted_names(options.accept)
-    records = Records.open(out, _settings(found, segmenter, options), overwrite=options.overwrite)
-    known = _Known(records.names(found), {one.key: one for one in records.all()})
-    batch = _Batch(found, records, segmenter, options, known, report)
-    work = partial(_take_part, found, out, records.settings, options, known, company)
+    settings, ledger = _settings(found, segmenter, options), batch_ledger(out)
+    ledger.open(
+        settings, overwrite=options.overwrite,
+        remedy="give another folder with -o, or --overwrite to make all results anew",
+        hints={"precision": "for several machines give --precision fp32 from the start: auto depends on the processor"},
+    )  # fmt: skip
+    before = {one.job.key: one for one in ledger.read_all()}
+    work = _Work(found, ledger, settings, options, _name_studies(found, before), before)
+    batch = _Batch(work, segmenter, report)
+    enter = partial(_work_in_parallel, work, workers)
     try:
-        with beside(batch.worth_of_company(company.processes), work, batch.heard, batch.ended):
-            for wait in (False, True):  # at last, for those that other processes are at: who is killed leaves its study
-                batch.turns(wait=wait)
+        with run_in_parallel(batch.count_workers(workers.processes), enter, batch.on_message, batch.on_exit):
+            batch.run()
     except BaseException:
         with suppress(Exception):  # the first error says it
-            records.write_summary(found)
+            write_summary(ledger, settings, found)
         raise
-    return records.write_summary(found)
+    return write_summary(ledger, settings, found)
+
+
+def batch_ledger(out: Path) -> Ledger:
+    """Return the ledger of a batch's folder of results."""
+    return Ledger(out, _STATE)
+
+
+def count_open(found: Found, out: Path, *, retry: bool, overwrite: bool) -> int:
+    """Count the studies that need a turn, as is known before the network is loaded; with `overwrite` it may be all."""
+    ledger = batch_ledger(out)
+    settings = ledger.settings()  # others than these would be refused
+    jobs = [] if overwrite or settings is None else _jobs(found, settings)
+    return len(found.sources) - sum(_is_done(ledger, job, ledger.read(job), retry=retry) for job in jobs)
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What all processes of a batch go by, as it was at its begin: key -> name of its folder; key -> record."""
+class _Work:
+    """What all processes of a batch share, as it was at its begin.
 
+    Attributes:
+        found, ledger, settings, options: of the batch.
+        names: a study's key -> the name of its folder of results.
+        before: a study's key -> its record, where it has one.
+    """
+
+    found: Found
+    ledger: Ledger
+    settings: dict[str, Any]
+    options: BatchOptions
     names: dict[str, str]
-    before: dict[str, Record]
+    before: dict[str, Finished]
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What one process tells of the study that it is at."""
+class _Message:
+    """What a process sends about the study that it is at: the share that is done, and the row at the end."""
 
     name: str
     share: float
     row: Row | None
 
 
-def _take_part(
-    found: Found, out: Path, settings: dict[str, Any], options: BatchOptions, known: _Known, company: Company,
-    say: Callable[[_Said], None],
-) -> None:  # fmt: skip
-    """Another process' part. What stops it, as a full disk, mostly stops the first one too, which says why."""
+def _jobs(found: Found, settings: dict[str, Any]) -> list[Job]:
+    return [Job(one.key, one.digest, settings) for one in found.sources]
+
+
+def _is_done(ledger: Ledger, job: Job, finished: Finished | None, *, retry: bool) -> bool:
+    """Whether a record holds for these files and settings; with its results in their place, or refused for good."""
+    row = read_row(finished)
+    if row is None or finished is None or finished.job != job:
+        return False
+    return (ledger.folder / row.name / SUMMARY_JSON).is_file() if row.has_results else not retry
+
+
+def _name_studies(found: Found, before: dict[str, Finished]) -> dict[str, str]:
+    """Name each study's folder by its key; names of earlier runs stay."""
+    known = {key: row.name for key, one in before.items() if (row := read_row(one)) is not None}
+    places = {one.key: one.place if one.place != "." else found.folder.resolve().name for one in found.sources}
+    return name_studies(places, known, (SUMMARY_JSON, SUMMARY_CSV))
+
+
+def _work_in_parallel(work: _Work, workers: Workers, send: Callable[[_Message], None]) -> None:
+    """Entry point of a worker process. Fatal errors such as a full disk are reported by the main process, which meets
+    them too."""
     collect_seldom()
     try:
-        batch = _Batch(found, Records(out, settings), company.load(), options, known, said=say)
-        for wait in (False, True):
-            batch.turns(wait=wait)
+        _Batch(work, workers.load(), send=send).run()
     except BleedmapError as error:
         sys.exit(error.exit_code)
 
@@ -177,7 +234,7 @@ def _take_part(
 def _settings(found: Found, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
     """What decides on a study's results. Not `accept`: it is for refused studies alone, and each result says it."""
     return {
-        "folder": shown(found.folder.resolve()),
+        "folder": display_path(found.folder.resolve()),
         "weights": segmenter.weights.name,
         "weights_sha256": segmenter.weights.sha256,
         "threshold": segmenter.threshold,
@@ -192,110 +249,125 @@ class _Batch:
     """One process' part in a batch."""
 
     def __init__(
-        self, found: Found, records: Records, segmenter: Segmenter, options: BatchOptions, known: _Known,
-        report: Report = lambda step: None, said: Callable[[_Said], None] = lambda one: None,
+        self, work: _Work, segmenter: Segmenter, report: Report = lambda step: None,
+        send: Callable[[_Message], None] = lambda message: None,
     ) -> None:  # fmt: skip
-        self._found, self._records, self._segmenter = found, records, segmenter
-        self._options, self._report, self._tell = options, report, said
-        self._names, self._before = known.names, known.before
-        self._open = [one for one in found.sources if self._is_open(one, self._before.get(one.key))]
-        unsettled = {one.key for one in self._open}
-        self._done = {self._names[one.key] for one in found.sources if one.key not in unsettled}
-        self._at: dict[int | None, _Said] = {}  # the last that each process told
+        self._work, self._segmenter, self._report, self._send = work, segmenter, report, send
+        self._ledger, self._sources = work.ledger, {one.key: one for one in work.found.sources}
+        self._done: set[str] = set()  # names of studies
+        self._open = [
+            job for job in _jobs(work.found, work.settings) if not self._is_done(job, work.before.get(job.key))
+        ]
+        self._last: dict[int | None, _Message] = {}  # the last message of each process
         self._lock = threading.Lock()
         self._table_due, self._table_is_behind = 0.0, False
 
-    def _is_open(self, source: Source, record: Record | None) -> bool:
-        """Whether a study needs a turn. What another process did since we began holds, retry or not."""
-        retry = self._options.retry and record == self._before.get(source.key)
-        return not self._records.is_done(record, source, retry=retry)
-
-    def turns(self, *, wait: bool) -> None:
-        """Give each open study its turn; without `wait`, those that other processes are at stay open."""
-        for source in tuple(self._open):
-            with self._records.claim(source.key, wait=wait) as ours:
-                if not ours:
-                    continue
-                if self._is_open(source, self._records.read(source.key)):
-                    self._turn(source)
-                self._open.remove(source)
-                self._done.add(self._names[source.key])
-        if self._table_is_behind and self._open:  # it will wait for others; at the end all are in the table
+    def run(self) -> None:
+        """Give each open study its turn; at last wait for those that other processes are at: one may be killed."""
+        elsewhere = run_jobs(self._ledger, self._open, self._do, self._is_done_now, wait=False)
+        if elsewhere and self._table_is_behind:
             self._write_table()
+        run_jobs(self._ledger, elsewhere, self._do, self._is_done_now, wait=True)
 
-    def worth_of_company(self, most: int) -> int:
-        """How many more processes to begin, of so many."""
-        return processes_for(len(self._open), most + 1) - 1
+    def count_workers(self, most: int) -> int:
+        """Say how many more processes to begin, of so many."""
+        return count_processes(len(self._open), most + 1) - 1
 
-    def heard(self, process: int | None, said: _Said) -> None:
-        """What a process tells; None: this one."""
+    def on_message(self, process: int | None, message: _Message) -> None:
+        """Take what a process sends; None: this one."""
         with self._lock:
-            self._at[process] = said
-            if said.row is not None:
-                self._done.add(said.name)
-            self._report(self._step(said.name, row=said.row, process=process))
+            self._last[process] = message
+            if message.row is not None:
+                self._done.add(message.name)
+            self._report(self._step(message.name, row=message.row, process=process))
 
-    def ended(self, process: int, exit_code: int) -> None:
-        """Another process has."""
+    def on_exit(self, process: int, exit_code: int) -> None:
+        """Take the end of another process."""
         with self._lock:
-            last = self._at.pop(process, None)
+            last = self._last.pop(process, None)
             if exit_code:
                 self._report(self._step(last.name if last else "", process=process, exit_code=exit_code))
 
-    def _turn(self, source: Source) -> None:
-        name, begun = self._names[source.key], time.monotonic()
-        self._say(name)
-        work = self._records.begin(source.key)
+    def _is_done_now(self, job: Job) -> bool:
+        return self._is_done(job, self._ledger.read(job))
+
+    def _is_done(self, job: Job, finished: Finished | None) -> bool:
+        """Whether a study needs no turn. What another process did since we began holds, retry or not."""
+        retry = self._work.options.retry and finished == self._work.before.get(job.key)
+        done = _is_done(self._ledger, job, finished, retry=retry)
+        if done:
+            self._done.add(self._work.names[job.key])
+        return done
+
+    def _do(self, job: Job) -> None:
+        source, name, started = self._sources[job.key], self._work.names[job.key], time.monotonic()
+        self._tell(name)
+        folder = self._ledger.begin(job)
+        place, results = self._ledger.folder / name, folder / "results"
         try:
-            refuse_folder(self._records.out / name, overwrite=True)
-            row = self._row(source, **self._segmented(source, name, work / "results"))
+            refuse_folder(place, overwrite=True)
+            row = self._row(source, **self._segment(source, name, results))
         except InputError as error:
-            row = self._row(source, status="refused", error=told_of_error(error))
+            row = self._row(source, status="refused", error=describe_error(error))
         except BleedmapError as error:
             if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
                 raise  # the disk's: it would be every study's
-            row = self._row(source, status="failed", error=told_of_error(error))
+            row = self._row(source, status="failed", error=describe_error(error))
         except Exception as error:
-            row = self._row(source, status="failed", error=told_of_fault(error))
-        row = replace(row, seconds=round(time.monotonic() - begun, 2))
-        self._records.finish(source, row, work)
+            row = self._row(source, status="failed", error=describe_fault(error))
+        row = replace(row, seconds=round(time.monotonic() - started, 2))
+        _put_in_place(results, place, folder / "earlier")
+        self._ledger.finish(job, {"row": asdict(row)})
         self._table_is_behind = True
         if time.monotonic() >= self._table_due:
             self._write_table()
-        self._say(name, 0, row)
+        self._tell(name, 0, row)
 
     def _write_table(self) -> None:
-        begun = time.monotonic()
-        self._records.write_summary(self._found)
+        started = time.monotonic()
+        write_summary(self._ledger, self._work.settings, self._work.found)
         ended = time.monotonic()
-        self._table_due = ended + min(_TABLE_PAUSE * (ended - begun), _TABLE_PAUSE_S)
+        self._table_due = ended + min(_TABLE_PAUSE * (ended - started), _TABLE_PAUSE_S)
         self._table_is_behind = False
 
-    def _segmented(self, source: Source, name: str, folder: Path) -> dict[str, Any]:
-        """Read, segment, write; what the row says of it. Nothing else of the study outlives this call."""
-        study = replace(_read(source), name=name, source=shown(source.path))
+    def _segment(self, source: Source, name: str, folder: Path) -> dict[str, Any]:
+        """Read, segment, write; return what the row says of it. Nothing else of the study outlives this call."""
+        study, options = replace(_read(source), name=name, source=display_path(source.path)), self._work.options
         finished = 0
 
         def advance(slices: int) -> None:
             nonlocal finished
             finished += slices
-            self._say(name, (1 - _SAVING) * finished / len(study.volume.hu))
+            self._tell(name, (1 - _SAVING) * finished / len(study.volume.hu))
 
-        result = self._segmenter.segment(study, accept=self._options.accept, advance=advance)
-        save(result, folder, dicom=self._options.dicom, fractional=self._options.fractional)
-        return told_of_result(result)
+        result = self._segmenter.segment(study, accept=options.accept, advance=advance)
+        save(result, folder, dicom=options.dicom, fractional=options.fractional)
+        return describe_result(result)
 
     def _row(self, source: Source, **rest: Any) -> Row:
-        return Row(self._names[source.key], source.place, source.uid, **rest)
+        return Row(self._work.names[source.key], source.place, source.uid, **rest)
 
-    def _say(self, name: str, share: float = 0, row: Row | None = None) -> None:
-        said = _Said(name, share, row)
-        self._tell(said)
-        self.heard(None, said)
+    def _tell(self, name: str, share: float = 0, row: Row | None = None) -> None:
+        message = _Message(name, share, row)
+        self._send(message)
+        self.on_message(None, message)
 
     def _step(self, name: str, **rest: Any) -> Step:
-        done = len(self._done) + sum(one.share for one in self._at.values())
-        return Step(done, len(self._found.sources), name, **rest)
+        done = len(self._done) + sum(one.share for one in self._last.values())
+        return Step(done, len(self._sources), name, **rest)
+
+
+def _put_in_place(results: Path, place: Path, earlier: Path) -> None:
+    """Move a study's earlier results away, if they are ours, and the new ones in, if there are any."""
+    try:
+        if place.exists():
+            with suppress(OutputError):
+                refuse_folder(place, overwrite=True)
+                place.replace(earlier)
+        if results.exists():
+            results.replace(place)
+    except OSError as error:
+        raise output_error(place, error) from error
 
 
 def _read(source: Source) -> Study:

@@ -1,10 +1,10 @@
-"""Processes beside this one that take their share of a batch; whatever becomes of them, the batch goes on."""
+"""Executors of jobs: this process, one job after the other, and worker processes, whose deaths stop nothing."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
@@ -12,19 +12,45 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from bleedmap.archive.ledger import Job, Ledger
 from bleedmap.inference.backends import available_threads
 
 # numpy's matrix products here are small; threads of their own would take the cores from the other processes.
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PROCESSES = 4  # by default: more are faster where there are cores, and memory, for them
 _STUDIES_TO_START = 3  # are done while a process begins and loads its network
-Heard = Callable[[int, Any], None]  # a process' number, and what it said
-Ended = Callable[[int, int], None]  # a process' number, and its exit code, or minus the signal that ended it
-Work = Callable[[Callable[[Any], None]], None]  # what a process does, given how to say something
+OnMessage = Callable[[int, Any], None]  # a process' number, and what it sent
+OnExit = Callable[[int, int], None]  # a process' number, and its exit code, or minus the signal that ended it
+Work = Callable[[Callable[[Any], None]], None]  # what a process does, given how to send a message
 
 
-def processes_for(studies: int, most: int | None = None) -> int:
-    """How many processes, this one included, a batch is worth: each has something to do until the others are done.
+def run_jobs(
+    ledger: Ledger, jobs: Iterable[Job], do: Callable[[Job], None], is_done: Callable[[Job], bool], *, wait: bool
+) -> list[Job]:
+    """Do, one after the other, the jobs that no other process is at.
+
+    Args:
+        ledger: of the jobs.
+        jobs: to be done.
+        do: begins, does and finishes a job, which is claimed meanwhile.
+        is_done: whether a claimed job needs no turn: another process may just have done it.
+        wait: for jobs that other processes are at: one of them may be killed, and leave its job open.
+
+    Returns:
+        The jobs that other processes are at; none with `wait`.
+    """
+    elsewhere = []
+    for job in jobs:
+        with ledger.claim(job, wait=wait) as ours:
+            if not ours:
+                elsewhere.append(job)
+            elif not is_done(job):
+                do(job)
+    return elsewhere
+
+
+def count_processes(studies: int, most: int | None = None) -> int:
+    """Count the processes, this one included, that are worth starting: each has work until the others are done.
 
     Args:
         studies: that are open.
@@ -34,7 +60,7 @@ def processes_for(studies: int, most: int | None = None) -> int:
 
 
 @contextmanager
-def beside(count: int, work: Work, heard: Heard, ended: Ended) -> Iterator[None]:
+def run_in_parallel(count: int, work: Work, on_message: OnMessage, on_exit: OnExit) -> Iterator[None]:
     """Run `work` in `count` processes while inside; leaving waits for them, leaving by an error ends them.
 
     They end with this process, however it ends, and Ctrl-C is this process' alone to answer. Where the system gives no
@@ -43,16 +69,16 @@ def beside(count: int, work: Work, heard: Heard, ended: Ended) -> Iterator[None]
     Args:
         count: of processes, 0 or more.
         work: a function of a module, or a partial of one, that can be sent to another process.
-        heard: called from a thread for each process. Its error ends the processes at their next word, and is raised on
-            leaving.
-        ended: called from the same thread; an exit code other than 0 only where it was not this process that ended it.
+        on_message: called from a thread for each process. Its error ends the processes at their next message, and is
+            raised on leaving.
+        on_exit: called from the same thread; the exit code is 0 where it was this process that ended it.
     """
     started: list[tuple[SpawnProcess, threading.Thread]] = []
     errors: list[BaseException] = []  # of this process, for which the others end
     try:
         for number in range(count):
             try:
-                started.append(_start(number, work, heard, ended, errors))
+                started.append(_start(number, work, on_message, on_exit, errors))
             except OSError:  # of processes, files or memory there are no more
                 break
         yield
@@ -70,7 +96,7 @@ def beside(count: int, work: Work, heard: Heard, ended: Ended) -> Iterator[None]
 
 
 def _start(
-    number: int, work: Work, heard: Heard, ended: Ended, errors: list[BaseException]
+    number: int, work: Work, on_message: OnMessage, on_exit: OnExit, errors: list[BaseException]
 ) -> tuple[SpawnProcess, threading.Thread]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -78,49 +104,49 @@ def _start(
     with _without_interrupts(), _in_environment(dict.fromkeys(_ONE_THREAD, "1")):
         process.start()
     theirs.close()  # so that the other end's closing is seen
-    arguments = (process, ours, partial(heard, number), partial(ended, number), errors)
+    arguments = (process, ours, partial(on_message, number), partial(on_exit, number), errors)
     listening = threading.Thread(target=_listen, args=arguments, daemon=True)
     listening.start()
     return process, listening
 
 
 def _listen(
-    process: SpawnProcess, connection: Connection, heard: Callable[[Any], None], ended: Callable[[int], None],
-    errors: list[BaseException],
+    process: SpawnProcess, connection: Connection, on_message: Callable[[Any], None],
+    on_exit: Callable[[int], None], errors: list[BaseException],
 ) -> None:  # fmt: skip
-    """Until the process is silent, or this one has an error; then until it has ended."""
+    """Take messages until the process has closed its end, or this one has an error; then wait until it has ended."""
     try:
         with connection:
-            while not errors and (said := _received(connection)) is not None:
-                heard(said)
+            while not errors and (message := _receive(connection)) is not None:
+                on_message(message)
     except Exception as error:
         errors.append(error)
     process.join()
     try:
-        ended(0 if errors else process.exitcode or 0)
+        on_exit(0 if errors else process.exitcode or 0)
     except Exception as error:
         errors.append(error)
 
 
-def _received(connection: Connection) -> Any:
+def _receive(connection: Connection) -> Any:
     try:
         return connection.recv()
-    except (EOFError, OSError):  # it ended, or was ended in the middle of a word
+    except (EOFError, OSError):  # it ended, or was ended in the middle of a message
         return None
 
 
 def _run(work: Work, connection: Connection) -> None:
-    """In the new process. A fault ends it, and says so on standard error as any program's."""
+    """Run in the new process. A fault ends it, and says so on standard error as any program's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with connection:
-        work(partial(_say, connection))
+        work(partial(_send, connection))
 
 
-def _say(connection: Connection, said: Any) -> None:
-    """Where nobody listens, the process ends at once: an error here would pass for one of its study."""
+def _send(connection: Connection, message: Any) -> None:
+    """Send a message; where nobody listens, end the process at once: an error here would pass for one of its job."""
     try:
-        connection.send(said)
+        connection.send(message)
     except OSError:
         os._exit(1)
 
@@ -134,7 +160,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """A process started meanwhile begins without Ctrl-C, before its first line could refuse it."""
+    """Let a process that is started meanwhile begin without Ctrl-C, before its first line could refuse it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -11,7 +11,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bleedmap.archive.workers import processes_for
+from bleedmap.archive.workers import count_processes
 from bleedmap.arrays import FloatArray
 from bleedmap.bench.machine import in_fresh_process, peak_mib
 from bleedmap.inference.backends import Backend, BackendRecord, Prediction
@@ -178,7 +178,7 @@ def _batch(load: Load, turns: int, count: int, shape: tuple[int, int, int]) -> d
         ]
     seconds = median(one for one, _ in runs)
     return {
-        "studies": count, "processes": processes_for(count), "shape": list(shape), "seconds": round(seconds, 3),
+        "studies": count, "processes": count_processes(count), "shape": list(shape), "seconds": round(seconds, 3),
         "seconds_per_study": round(seconds / count, 3), "peak_mib": _highest(runs),
         "times": [round(one, 3) for one, _ in runs],
     }  # fmt: skip

@@ -112,9 +112,8 @@ def command(
 
     collect_seldom()
     from bleedmap.archive.find import find_studies
-    from bleedmap.archive.ledger import open_studies, refuse_strangers
-    from bleedmap.archive.run import BatchOptions, Company, run_batch
-    from bleedmap.archive.workers import processes_for
+    from bleedmap.archive.run import BatchOptions, Workers, batch_ledger, count_open, run_batch
+    from bleedmap.archive.workers import count_processes
     from bleedmap.inference.backends import available_threads, check_threads
     from bleedmap.inference.weights import locate
 
@@ -123,18 +122,18 @@ def command(
             out, found=f"holds the studies, {folder}", needed="a folder of its own for the results",
             remedy="give another folder with -o",
         )  # fmt: skip
-    refuse_strangers(out)
+    batch_ledger(out).refuse_foreign_files()
     check_threads(threads)
     locate(weights)  # what is wrong with it is said before the search
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         found = find_studies(folder, out, lambda files: seen(files, files))
-    processes = processes_for(open_studies(found, out, retry=retry, overwrite=overwrite), processes)
+    processes = count_processes(count_open(found, out, retry=retry, overwrite=overwrite), processes)
     threads = threads or max(1, available_threads() // processes)
-    company = Company(processes - 1, weights, threshold, precision, threads)
-    segmenter = company.load()
+    workers = Workers(processes - 1, weights, threshold, precision, threads)
+    segmenter = workers.load()
     options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite)
     with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
-        summary = run_batch(found, out, segmenter, options, _Report(bar), company)
+        summary = run_batch(found, out, segmenter, options, _Report(bar), workers)
     if as_json:
         print_json(summary | {"out": str(out)})
     else:

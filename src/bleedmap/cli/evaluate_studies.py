@@ -123,7 +123,7 @@ def evaluate_studies(flags: StudiesFlags, *, as_json: bool) -> None:
     Raises:
         BleedmapError: nothing to measure, weights or a table that cannot be used, a folder of results of others.
     """
-    from bleedmap.evaluation.external import ExternalOptions, refuse_strangers, run_external
+    from bleedmap.evaluation.external import ExternalOptions, external_ledger, run_external
     from bleedmap.evaluation.external_patients import read_patients
     from bleedmap.evaluation.external_report import write_report
     from bleedmap.evaluation.reference_find import Places, find_cases
@@ -136,7 +136,7 @@ def evaluate_studies(flags: StudiesFlags, *, as_json: bool) -> None:
                 flags.out, found=f"holds the input {folder}", needed="a folder of its own for the results",
                 remedy="give another folder with -o",
             )  # fmt: skip
-    refuse_strangers(flags.out)
+    external_ledger(flags.out).refuse_foreign_files()
     window = Window(*flags.window) if flags.window else BRAIN
     options = ExternalOptions(window, flags.accept, flags.no_mask)
     segmenter = Segmenter.load(flags.weights)

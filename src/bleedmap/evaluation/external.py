@@ -1,10 +1,9 @@
-"""External validation: the network on a folder of studies with reference masks, study by study, resumable.
+"""External validation: the network on a folder of studies with reference masks; each study is a job of a ledger.
 
-OUT/.evaluate/settings.json   what all measures were made with
-OUT/.evaluate/done/KEY.json   one study: its record, volumes, lesions; or why it was refused. KEY is a hash of its name
+OUT/.evaluate/             the ledger; several processes may share it, and each may be killed at any moment
+OUT/.evaluate/done/        for each study its record, volumes and lesions, or why it was refused
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,18 +13,17 @@ from typing import Any, Literal
 import numpy as np
 
 from bleedmap import __version__
-from bleedmap.archive.names import short_hash
+from bleedmap.archive.ledger import Finished, Job, Ledger
+from bleedmap.archive.workers import run_jobs
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import SliceRecord
-from bleedmap.errors import InputError, OutputError, SettingsError
+from bleedmap.errors import InputError
 from bleedmap.evaluation.records import Choices, StudyRecord, Verdict, record_study
 from bleedmap.evaluation.reference_find import Case, Cases
 from bleedmap.evaluation.references import Referenced, read_case
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.outline import outline_slices
-from bleedmap.io.files import write_json
-from bleedmap.io.locks import locked
 from bleedmap.metrics.surface import SurfaceDistance, surface_distance
 from bleedmap.postprocess import lesions
 from bleedmap.study.gate.gate import accepted_names
@@ -123,7 +121,9 @@ def run_external(
     options: ExternalOptions,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[ExternalStudy]:
-    """Measure every study; those that an earlier run with the same settings measured are taken from its records.
+    """Measure every study; those that were measured with the same settings, and not changed since, are not done again.
+
+    Several processes may work at one folder of results: each study is measured by one of them.
 
     Args:
         found: the studies.
@@ -136,24 +136,39 @@ def run_external(
         One for each case, in their order.
 
     Raises:
-        OutputError: `out` holds something else, cannot be written, or another process is at it.
+        OutputError: `out` holds something else, or cannot be written.
         SettingsError: `out` was made with other settings; an unknown check in `accept`.
     """
     accepted_names(options.accept)
-    refuse_strangers(out)
-    with locked(out / STATE / "lock") as ours:
-        if not ours:
-            raise OutputError(
-                out, found="another run is at this folder", needed="one at a time",
-                remedy="wait for it, or give another folder with -o",
-            )  # fmt: skip
-        _keep_settings(out, found, segmenter, options)
-        studies = []
-        for done, case in enumerate(found.cases):
-            progress(done, len(found.cases))
-            studies.append(_turn(case, out, segmenter, options))
-        progress(len(found.cases), len(found.cases))
-    return studies
+    ledger, settings = external_ledger(out), _settings(found, segmenter, options)
+    ledger.open(settings, remedy="give another folder with -o", hints={})
+    cases = {one.name: one for one in found.cases}
+    done: dict[str, ExternalStudy] = {}
+
+    def is_done(job: Job) -> bool:
+        study = _read_study(ledger.read(job), job)
+        if study is not None:
+            done[job.key] = study
+            progress(len(done), len(cases))
+        return study is not None
+
+    def do(job: Job) -> None:
+        ledger.begin(job)
+        study = _measure_or_refuse(cases[job.key], segmenter, options)
+        ledger.finish(job, {"study": study.to_dict()})
+        done[job.key] = study
+        progress(len(done), len(cases))
+
+    progress(0, len(cases))
+    jobs = [Job(one.name, one.digest, settings) for one in found.cases]
+    elsewhere = run_jobs(ledger, jobs, do, is_done, wait=False)
+    run_jobs(ledger, elsewhere, do, is_done, wait=True)
+    return [done[one.name] for one in found.cases]
+
+
+def external_ledger(out: Path) -> Ledger:
+    """Return the ledger of an external validation's folder of results."""
+    return Ledger(out, STATE)
 
 
 def choices_of(segmenter: Segmenter) -> Choices:
@@ -164,67 +179,37 @@ def choices_of(segmenter: Segmenter) -> Choices:
     return Choices(FOLD, 0, pixel, settings.slice_threshold, settings.study_threshold)
 
 
-def refuse_strangers(out: Path) -> None:
-    """Refuse a folder of results that holds anything else: to be asked before long work begins.
-
-    Raises:
-        OutputError: it is a file, or holds files of others.
-    """
-    if not out.exists() or (out.is_dir() and ((out / STATE).is_dir() or not any(out.iterdir()))):
-        return
-    raise OutputError(
-        out, found="holds something that is not of an evaluation" if out.is_dir() else "is a file",
-        needed="a new or empty folder, or that of an earlier `bleedmap evaluate --studies`",
-        remedy="give another folder with -o",
-    )  # fmt: skip
-
-
-def _keep_settings(out: Path, found: Cases, segmenter: Segmenter, options: ExternalOptions) -> None:
-    now = {
+def _settings(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> dict[str, Any]:
+    """What decides on a study's measures, as JSON can hold it."""
+    return {
         "folder": str(found.folder.resolve()), "weights_sha256": segmenter.weights.sha256,
         "threshold": segmenter.threshold, "precision": segmenter.backend.record.precision,
         "window": list(asdict(options.window).values()), "accept": sorted(options.accept),
         "no_mask_means": options.no_mask, "version": __version__,
     }  # fmt: skip
-    path = out / STATE / "settings.json"
-    before = _json(path)
-    if before is None:
-        write_json(path, now)
-    elif before != now:
-        other = [f"{key} {before.get(key)!r}, now {value!r}" for key, value in now.items() if before.get(key) != value]
-        raise SettingsError(
-            out, found=f"holds measures made with other settings: {'; '.join(other)}",
-            needed="the same settings for all studies of a report", remedy="give another folder with -o",
-        )  # fmt: skip
 
 
-def _turn(case: Case, out: Path, segmenter: Segmenter, options: ExternalOptions) -> ExternalStudy:
-    """A study's record: of an earlier run if its files have not changed since, else made now and kept."""
-    path = out / STATE / "done" / f"{short_hash(case.name)}.json"
-    digest = case.digest
-    kept = _kept(path, digest)
-    if kept is not None:
-        return kept
-    begun = time.monotonic()
+def _read_study(finished: Finished | None, job: Job) -> ExternalStudy | None:
+    """Read a study from its record; None where there is none that holds, or where someone changed it."""
+    if finished is None or finished.job != job:
+        return None
     try:
-        study = _measured(case, read_case(case, options.window), segmenter, options, begun)
+        return ExternalStudy.from_dict(finished.content["study"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _measure_or_refuse(case: Case, segmenter: Segmenter, options: ExternalOptions) -> ExternalStudy:
+    started = time.monotonic()
+    try:
+        return _measure(case, read_case(case, options.window), segmenter, options, started)
     except InputError as error:
         why = f"{error.subject}: {error.found} (needed: {error.needed}; remedy: {error.remedy})"
-        study = ExternalStudy(case.name, "refused", why, (), None, None, _since(begun))
-    write_json(path, {"digest": digest, "study": study.to_dict()}, compact=True)
-    return study
+        return ExternalStudy(case.name, "refused", why, (), None, None, _since(started))
 
 
-def _kept(path: Path, digest: str) -> ExternalStudy | None:
-    try:
-        content = _json(path)
-        return ExternalStudy.from_dict(content["study"]) if content["digest"] == digest else None
-    except (KeyError, TypeError, ValueError):
-        return None  # not there, or changed by someone: the study has its turn again
-
-
-def _measured(
-    case: Case, read: Referenced, segmenter: Segmenter, options: ExternalOptions, begun: float
+def _measure(
+    case: Case, read: Referenced, segmenter: Segmenter, options: ExternalOptions, started: float
 ) -> ExternalStudy:
     """Segment as `bleedmap segment` does, and count."""
     if read.study is None:
@@ -236,7 +221,7 @@ def _measured(
     verdict = _verdict(probability, certainty, read.grid)
     return ExternalStudy(
         case.name, "measured", None, read.notes, _record(read.mask, marked, probability, verdict),
-        None if read.grid is None else _size(read.mask, marked, read.grid), _since(begun),
+        None if read.grid is None else _size(read.mask, marked, read.grid), _since(started),
     )  # fmt: skip
 
 
@@ -275,12 +260,5 @@ def _size(reference: BoolArray, marked: BoolArray, grid: SliceGrid) -> Size:
     return Size(round(total, _DIGITS), round(found, _DIGITS), tuple(round(one, _DIGITS) for one in each), distance)
 
 
-def _since(begun: float) -> float:
-    return round(time.monotonic() - begun, 2)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 2)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bleedmap.archive.find import Source, find_studies
-from bleedmap.archive.names import shown
+from bleedmap.archive.find import Source, display_path, find_studies
 from bleedmap.arrays import BoolArray
 from bleedmap.errors import InputError
 from bleedmap.evaluation.pairs import LeftOut
@@ -74,7 +73,7 @@ def dicom_cases(
         for uid, (place, files) in images.items()
     ]  # fmt: skip
     lost = [path for uid, paths in objects.items() if uid not in images for path in paths]
-    left += [LeftOut(shown(path), "a SEG object of a study that is not in the folder") for path in lost]
+    left += [LeftOut(display_path(path), "a SEG object of a study that is not in the folder") for path in lost]
     return cases, left
 
 

@@ -1,11 +1,11 @@
-"""Files written whole or not at all: beside first, then renamed."""
+"""Files and folders that are written whole or not at all: under a temporary name first, then renamed."""
 
 import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from bleedmap.errors import BleedmapError, OutputError
 
 _PART = ".part-"  # begins the names of what is not finished
 _LIST = ".bleedmap.json"  # in each folder of results: its files
+_NEW_FOLDER, _OTHER_FOLDER = "a new or empty folder for the results", "give another folder"
 _REMEDIES = {
     errno.ENOSPC: "free some space on that disk, or write elsewhere",
     errno.EACCES: "write to a folder that you own",
@@ -33,23 +34,23 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path`; on leaving without an error it takes the place of `path`, else it is removed.
+    """Yield a temporary path; on leaving without an error its file takes the place of `path`, else it is removed.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    beside = path.with_name(f"{_PART}{os.getpid()}.{path.name}")  # keeps the suffix, which tells writers the format
+    temporary = path.with_name(f"{_PART}{os.getpid()}.{path.name}")  # keeps the suffix, which tells writers the format
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        with beside.open("rb") as stream:
+        yield temporary
+        with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
         with suppress(OSError):  # missing_ok does not cover a parent that is a file
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -63,27 +64,27 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
         OutputError: as `refuse_folder`; the disk is full, or the folder cannot be written.
     """
     refuse_folder(folder, overwrite=overwrite)
-    beside = None
+    temporary = None
     try:
         # In a folder that exists we work inside it: it may be a mount, a link, or the working directory.
         place = folder if folder.is_dir() else folder.parent
         place.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=_PART, dir=place))
-        beside.chmod(0o755)
-        yield beside
-        names = sorted(str(path.relative_to(beside)) for path in beside.rglob("*") if path.is_file())
-        write_json(beside / _LIST, {"program": "bleedmap", "files": names})
+        temporary = Path(tempfile.mkdtemp(prefix=_PART, dir=place))
+        temporary.chmod(0o755)
+        yield temporary
+        names = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*") if path.is_file())
+        write_json(temporary / _LIST, {"program": "bleedmap", "files": names})
         if folder.is_dir():
-            _replace_results(folder, beside)
+            _replace_results(folder, temporary)
         else:
-            beside.replace(folder)
+            temporary.replace(folder)
     except BleedmapError:
         raise
     except OSError as error:
         raise output_error(folder, error) from error
     finally:
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def refuse_folder(folder: Path, *, overwrite: bool) -> None:
@@ -92,18 +93,29 @@ def refuse_folder(folder: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: `folder` is a file, holds files of others, or earlier results without `overwrite`.
     """
-    needed, remedy = "a new or empty folder for the results", "give another folder"
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(folder, found="is a file", needed=needed, remedy=remedy)
     files = _files_of(folder) if folder.is_dir() else set()
-    strangers = sorted(files - _listed(folder) - {_LIST})
-    if strangers:
-        more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
-        found = f"holds files that are not earlier results of bleedmap: {', '.join(strangers[:3])}{more}"
-        raise OutputError(folder, found=found, needed=needed, remedy=remedy)
+    refuse_foreign_files(folder, files - _listed(folder) - {_LIST})
     if files and not overwrite:
-        remedy += ", or --overwrite to replace these results"
-        raise OutputError(folder, found="already holds results", needed=needed, remedy=remedy)
+        raise OutputError(
+            folder, found="already holds results", needed=_NEW_FOLDER,
+            remedy=f"{_OTHER_FOLDER}, or --overwrite to replace these results",
+        )  # fmt: skip
+
+
+def refuse_foreign_files(folder: Path, foreign_files: Collection[str]) -> None:
+    """Refuse a folder of results that is a file, or that holds `foreign_files`, which bleedmap did not write.
+
+    Raises:
+        OutputError: so it is.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(folder, found="is a file", needed=_NEW_FOLDER, remedy=_OTHER_FOLDER)
+    if foreign_files:
+        more = f" and {len(foreign_files) - 3:,} more" if len(foreign_files) > 3 else ""
+        found = (
+            f"holds files that are not earlier results of this command: {', '.join(sorted(foreign_files)[:3])}{more}"
+        )
+        raise OutputError(folder, found=found, needed=_NEW_FOLDER, remedy=_OTHER_FOLDER)
 
 
 def _files_of(folder: Path) -> set[str]:
@@ -124,22 +136,22 @@ def _listed(folder: Path) -> set[str]:
         return set()
 
 
-def _replace_results(folder: Path, beside: Path) -> None:
-    """Earlier results out, new ones in. The list names both meanwhile: after a kill none is taken for a stranger's."""
+def _replace_results(folder: Path, temporary: Path) -> None:
+    """Replace earlier results by new ones; meanwhile the list names both, so that a kill leaves no foreign file."""
     earlier = _listed(folder)
-    write_json(folder / _LIST, {"program": "bleedmap", "files": sorted(earlier | _listed(beside))})
+    write_json(folder / _LIST, {"program": "bleedmap", "files": sorted(earlier | _listed(temporary))})
     for name in earlier:
         (folder / name).unlink(missing_ok=True)
     emptied = {parent for name in earlier for parent in Path(name).parents if parent != Path()}
     for parent in sorted(emptied, key=lambda path: -len(path.parts)):
-        with suppress(OSError):  # a stranger's file came into it meanwhile
+        with suppress(OSError):  # a foreign file came into it meanwhile
             (folder / parent).rmdir()
-    for path in sorted(beside.iterdir(), key=lambda path: path.name == _LIST):
+    for path in sorted(temporary.iterdir(), key=lambda path: path.name == _LIST):
         path.replace(folder / path.name)
 
 
 def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
     """Write `content` as indented JSON, or as one line, whole or not at all."""
     text = json.dumps(content, ensure_ascii=False, **({"separators": (",", ":")} if compact else {"indent": 2}))
-    with written_whole(path) as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
