@@ -9,7 +9,7 @@ from PIL import Image
 
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, data_root, open_ct_ich
 from bleedmap.datasets.ct_ich_summary import Summary, diagnosis_disagreement, find_oddities, summarise
-from bleedmap.datasets.ct_ich_tables import Patient, SliceRecord
+from bleedmap.datasets.ct_ich_tables import Demographics, Patient, SliceRecord
 from bleedmap.errors import DataError, InputError
 
 LABELS = "hemorrhage_diagnosis.csv"
@@ -103,10 +103,10 @@ class TestJpegRelease:
         assert record == SliceRecord(49, 2, frozenset({"epidural"}), True, has_lesion=True, has_bone=True)
         assert [patient.number for patient in data.patients] == [49, 50, 51]
         first, second, third = data.patients
-        assert (first.age_years, first.sex, first.diagnosis) == (35, "male", "Extradural HGE")
-        assert (second.age_years, second.sex) == (0.5, "female")
-        assert (third.age_years, third.sex, third.note_on_file) == (None, None, "Chronic")
-        assert first.types_on_file == frozenset({"epidural"})
+        assert (first.on_file.age_years, first.on_file.sex, first.on_file.diagnosis) == (35, "male", "Extradural HGE")
+        assert (second.on_file.age_years, second.on_file.sex) == (0.5, "female")
+        assert (third.on_file.age_years, third.on_file.sex, third.on_file.note) == (None, None, "Chronic")
+        assert first.on_file.types == frozenset({"epidural"})
 
     def test_pixels(self, jpeg_release: Path) -> None:
         data = open_ct_ich(jpeg_release)
@@ -134,7 +134,7 @@ class TestJpegRelease:
     def test_patient_without_demographics_is_kept(self, jpeg_release: Path) -> None:
         table = jpeg_release / "patient_demographics.csv"
         table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-        assert open_ct_ich(jpeg_release).patients[2].diagnosis == ""
+        assert open_ct_ich(jpeg_release).patients[2].on_file.diagnosis == ""
 
 
 class TestContentHash:
@@ -232,7 +232,7 @@ class TestNiftiRelease:
         data, same = open_ct_ich(nifti_release), open_ct_ich(jpeg_release)
         assert data.release == "1.3.1 NIfTI"
         assert data.slices == same.slices
-        assert (data.patients[0].age_years, data.patients[0].sex) == (35, "male")
+        assert (data.patients[0].on_file.age_years, data.patients[0].on_file.sex) == (35, "male")
 
     @pytest.mark.parametrize("name", ["049/3", "050/1", "050/2", "051/2"])
     def test_slice_number_counts_along_the_files_third_axis(self, nifti_release: Path, name: str) -> None:
@@ -317,7 +317,7 @@ class TestOddities:
     )
     def test_diagnosis(self, diagnosis: str, types: set[str], fracture: bool, reason: str | None) -> None:
         record = SliceRecord(1, 1, frozenset(types), fracture, bool(types), True)
-        assert diagnosis_disagreement(Patient(1, None, None, diagnosis, (record,))) == reason
+        assert diagnosis_disagreement(Patient(1, (record,), Demographics(diagnosis=diagnosis))) == reason
 
     def test_ticks_labels_and_pictures_that_disagree(self, jpeg_release: Path) -> None:
         (jpeg_release / "Patients_CT/049/brain/3_HGE_Seg.jpg").unlink()

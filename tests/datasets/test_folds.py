@@ -1,22 +1,24 @@
 """The protocol's folds: made again from the data, no patient shared, even, and found by an installed program."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from bleedmap.datasets.ct_ich import open_ct_ich
+from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, SliceRecord, open_ct_ich
 from bleedmap.datasets.folds import (
+    LOADS,
     Fold,
     ProtocolFolds,
-    balance,
     lesion_pixels,
     load_class,
     make_protocol_folds,
     protocol_folds,
 )
+from bleedmap.datasets.splits import SIDES
 from bleedmap.errors import SplitError
 
 DOCUMENT = Path(__file__).parents[2] / "docs/protocol.md"
@@ -45,9 +47,26 @@ def test_each_of_82_patients_is_tested_once_and_no_side_shares_one() -> None:
         assert all(folds.test_fold(patient) == fold.fold for patient in fold.test)
 
 
+def count_sides(folds: ProtocolFolds, data: CtIch, loads: Mapping[int, int]) -> list[dict[str, int | str]]:
+    """What is on the test and validation sides of each fold: a row a side, as the document prints them."""
+    by_patient = {patient.number: patient for patient in data.patients}
+    rows: list[dict[str, int | str]] = []
+    for side in SIDES[:0:-1]:
+        for fold in folds.folds:
+            patients = [by_patient[number] for number in folds.sides(fold.fold)[side]]
+            slices: list[SliceRecord] = [record for patient in patients for record in patient.slices]
+            row: dict[str, int | str] = {"side": side, "fold": fold.fold, "patients": len(patients)}
+            row["bleeding"] = sum(patient.has_lesion for patient in patients)
+            row["slices"], row["lesion slices"] = len(slices), sum(record.has_lesion for record in slices)
+            row |= {SHORT_NAMES[name]: sum(name in patient.types for patient in patients) for name in TYPES}
+            row |= {name: sum(load_class(loads.get(one.number, 0)) == name for one in patients) for name in LOADS}
+            rows.append(row)
+    return rows
+
+
 def test_sides_are_even_and_the_document_prints_them(ct_ich_root: Path) -> None:
     data = open_ct_ich(ct_ich_root)
-    rows = balance(protocol_folds(), data, lesion_pixels(data))
+    rows = count_sides(protocol_folds(), data, lesion_pixels(data))
     assert len(rows) == 10
     for row in rows:
         tested = row["side"] == "test"

@@ -40,7 +40,7 @@ def volume_of(root: Path, patient: Patient) -> Volume:
 
 def read_acquisition(patient: Patient) -> Acquisition:
     """What the release says."""
-    return Acquisition(modality="CT", contrast="", age_years=patient.age_years, thickness_mm=SPACING_MM[0])
+    return Acquisition(modality="CT", contrast="", age_years=patient.on_file.age_years, thickness_mm=SPACING_MM[0])
 
 
 def main(root: Path) -> None:
@@ -50,7 +50,7 @@ def main(root: Path) -> None:
     for patient in data.patients:
         volume = volume_of(data.root, patient)
         checks = check_input(volume, read_acquisition(patient))
-        print(patient.number, patient.age_years, measure(volume))
+        print(patient.number, patient.on_file.age_years, measure(volume))
         for one in checks:
             counts[one.verdict, one.name] += 1
             if one.verdict in ("warning", "refusal"):

@@ -43,7 +43,7 @@ class CtIch:
         self.root = files.root
         self.release = files.name
         self.patients = tuple(
-            _patient(number, people.get(number, Demographics()), records) for number, records in files.records.items()
+            Patient(number, records, people.get(number, Demographics())) for number, records in files.records.items()
         )
 
     @cached_property
@@ -182,10 +182,3 @@ def locate(root: Path) -> Path:
         f"(or {ct_ich_nifti.IMAGES} and {ct_ich_nifti.LABELS})",
         remedy="give that folder, or fetch the data with `bleedmap data download`",
     )
-
-
-def _patient(number: int, row: Demographics, records: tuple[SliceRecord, ...]) -> Patient:
-    return Patient(
-        number, row.age_years, row.sex, row.diagnosis, records,
-        types_on_file=row.types, fracture_on_file=row.fracture, note_on_file=row.note,
-    )  # fmt: skip

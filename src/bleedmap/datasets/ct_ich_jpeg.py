@@ -33,12 +33,9 @@ class JpegRelease:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._shapes: dict[str, tuple[int, int]] = {}
-        labels = read_labels(root / LABELS)
-        by_patient: dict[int, dict[int, SliceLabels]] = {}
-        for (patient, number), label in labels.items():
-            by_patient.setdefault(patient, {})[number] = label
+        by_patient = read_labels(root / LABELS)
         self._refuse_unlabelled_patients(set(by_patient))
-        self.records = {patient: self._patient_records(patient, rows) for patient, rows in sorted(by_patient.items())}
+        self.records = {patient: self._list_records(patient, rows) for patient, rows in by_patient.items()}
 
     def image_path(self, record: SliceRecord) -> Path:
         """The brain-window JPEG."""
@@ -76,37 +73,37 @@ class JpegRelease:
     def _refuse_unlabelled_patients(self, labelled: set[int]) -> None:
         for folder in sorted(self.root.glob(f"{IMAGES}/*/")):
             if folder.name.isdigit() and int(folder.name) not in labelled:
-                raise _unfit(folder, f"has no row in {LABELS}")
+                raise _misfit(folder, f"has no row in {LABELS}")
 
-    def _patient_records(self, patient: int, rows: dict[int, SliceLabels]) -> tuple[SliceRecord, ...]:
-        names = _names(self._folder(patient, "brain"))
-        images, masks = _numbers(names, _SLICE), _numbers(names, _MASK)
-        bones = _numbers(_names(self._folder(patient, "bone")), _SLICE)
+    def _list_records(self, patient: int, rows: dict[int, SliceLabels]) -> tuple[SliceRecord, ...]:
+        names = _list_names(self._folder(patient, "brain"))
+        images, masks = _find_numbers(names, _SLICE), _find_numbers(names, _MASK)
+        bones = _find_numbers(_list_names(self._folder(patient, "bone")), _SLICE)
         folder = self._folder(patient, "brain")
         for number, row in sorted(rows.items()):
             if number not in images:
                 where = f"line {row.line} (patient {patient}, slice {number})"
                 path = folder / f"{number}.jpg"
-                raise _unfit(self.root / LABELS, f"{where} needs {path}, which is missing")
+                raise _misfit(self.root / LABELS, f"{where} needs {path}, which is missing")
         for number in sorted(masks - images):
-            raise _unfit(folder / f"{number}_HGE_Seg.jpg", f"a mask without its slice {number}.jpg")
+            raise _misfit(folder / f"{number}_HGE_Seg.jpg", f"a mask without its slice {number}.jpg")
         for number in sorted(images - set(rows)):
-            raise _unfit(folder / f"{number}.jpg", f"a slice without a row in {LABELS}")
+            raise _misfit(folder / f"{number}.jpg", f"a slice without a row in {LABELS}")
         return tuple(
             SliceRecord(patient, number, row.types, row.fracture, number in masks, number in bones)
             for number, row in sorted(rows.items())
         )
 
 
-def _names(folder: Path) -> list[str]:
+def _list_names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
-def _numbers(names: list[str], pattern: re.Pattern[str]) -> set[int]:
+def _find_numbers(names: list[str], pattern: re.Pattern[str]) -> set[int]:
     return {int(match[1]) for match in map(pattern.fullmatch, names) if match}
 
 
-def _unfit(subject: Path, found: str) -> DataError:
+def _misfit(subject: Path, found: str) -> DataError:
     return DataError(
         subject,
         found=found,

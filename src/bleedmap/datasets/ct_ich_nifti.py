@@ -39,16 +39,13 @@ class NiftiRelease:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        by_patient: dict[int, dict[int, SliceLabels]] = {}
-        for (patient, number), label in read_labels(root / LABELS).items():
-            by_patient.setdefault(patient, {})[number] = label
+        by_patient = read_labels(root / LABELS)
         self._pair = functools.lru_cache(maxsize=1)(self._read_pair)  # slices are read patient by patient
         self._patient_sha256 = functools.lru_cache(maxsize=None)(self._hash_files)
         self._refuse_unlabelled_patients(set(by_patient))
-        patients = sorted(by_patient)
         with ThreadPoolExecutor(_OPEN_THREADS) as pool:
-            found = pool.map(lambda patient: self._patient_records(patient, by_patient[patient]), patients)
-            self.records = dict(zip(patients, found, strict=True))
+            found = pool.map(self._list_records, by_patient, by_patient.values())
+            self.records = dict(zip(by_patient, found, strict=True))
 
     def read_hu(self, record: SliceRecord) -> FloatArray:
         """(row, column) float32 HU."""
@@ -76,22 +73,22 @@ class NiftiRelease:
             for path in sorted((self.root / folder).glob("*.nii*")):
                 number = path.name.split(".")[0]
                 if number.isdigit() and int(number) not in labelled:
-                    raise _unfit(path, f"has no row in {LABELS}")
+                    raise _misfit(path, f"has no row in {LABELS}")
 
-    def _patient_records(self, patient: int, rows: dict[int, SliceLabels]) -> tuple[SliceRecord, ...]:
+    def _list_records(self, patient: int, rows: dict[int, SliceLabels]) -> tuple[SliceRecord, ...]:
         for folder in (IMAGES, MASKS):
             path = self._path(folder, patient)
             if not path.is_file():
                 line = min(row.line for row in rows.values())
-                raise _unfit(self.root / LABELS, f"line {line} (patient {patient}) needs {path}, which is missing")
-        mask, _ = _in_file_axes(self._path(MASKS, patient))
+                raise _misfit(self.root / LABELS, f"line {line} (patient {patient}) needs {path}, which is missing")
+        mask, _ = _read_in_file_axes(self._path(MASKS, patient))
         marked: BoolArray = np.any(mask > 0, axis=(0, 1))
         for number, row in sorted(rows.items()):
             if number > marked.size:
                 where = f"line {row.line} (patient {patient}, slice {number})"
-                raise _unfit(self.root / LABELS, f"{where} is past the {marked.size} slices of the mask")
+                raise _misfit(self.root / LABELS, f"{where} is past the {marked.size} slices of the mask")
         for number in sorted(set((np.flatnonzero(marked) + 1).tolist()) - set(rows)):
-            raise _unfit(self._path(MASKS, patient), f"marks slice {number}, which has no row in {LABELS}")
+            raise _misfit(self._path(MASKS, patient), f"marks slice {number}, which has no row in {LABELS}")
         return tuple(
             SliceRecord(patient, number, row.types, row.fracture, bool(marked[number - 1]), has_bone=True)
             for number, row in sorted(rows.items())
@@ -99,11 +96,11 @@ class NiftiRelease:
 
     def _read_pair(self, patient: int) -> tuple[FloatArray, BoolArray]:
         """HU and mask, both (slice in the file's order, row, column)."""
-        (hu, grid), mask_path = _in_file_axes(self._path(IMAGES, patient)), self._path(MASKS, patient)
-        mask, _ = _in_file_axes(mask_path)
+        (hu, grid), mask_path = _read_in_file_axes(self._path(IMAGES, patient)), self._path(MASKS, patient)
+        mask, _ = _read_in_file_axes(mask_path)
         if mask.shape != hu.shape:
-            raise _unfit(mask_path, f"a mask of {mask.shape} voxels for a volume of {hu.shape}")
-        order = _file_order(grid, mask_path)
+            raise _misfit(mask_path, f"a mask of {mask.shape} voxels for a volume of {hu.shape}")
+        order = _find_file_order(grid, mask_path)
         return grid.inward(hu)[0][order], grid.inward(mask > 0)[0][order]
 
     def _hash_files(self, patient: int) -> str:
@@ -111,22 +108,22 @@ class NiftiRelease:
         return " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
 
 
-def _in_file_axes(path: Path) -> tuple[FloatArray, NiftiGrid]:
+def _read_in_file_axes(path: Path) -> tuple[FloatArray, NiftiGrid]:
     """The file's array on its own three axes, and its grid."""
     volume, grid = nifti.read_volume(path)
     return grid.outward(volume.hu), grid
 
 
-def _file_order(grid: NiftiGrid, path: Path) -> AnyArray:
+def _find_file_order(grid: NiftiGrid, path: Path) -> AnyArray:
     """Indices that bring slices from feet-to-head back into the order of the file's third axis."""
     third = np.broadcast_to(np.arange(grid.shape[2]), grid.shape)
     turned, _ = grid.inward(third)  # at each voxel, its index on the file's third axis
     if turned.shape[0] != grid.shape[2] or turned[0, 0, 0] != turned[0, -1, -1]:
-        raise _unfit(path, "the third axis of its volume does not run along the body")
+        raise _misfit(path, "the third axis of its volume does not run along the body")
     return np.argsort(turned[:, 0, 0])
 
 
-def _unfit(subject: Path, found: str) -> DataError:
+def _misfit(subject: Path, found: str) -> DataError:
     return DataError(
         subject,
         found=found,

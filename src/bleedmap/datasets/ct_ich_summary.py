@@ -90,15 +90,15 @@ def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summar
     """
     lesion = [record for record in data.slices if record.has_lesion]
     bleeding = [patient for patient in data.patients if patient.has_lesion]
-    ages = [patient.age_years for patient in data.patients if patient.age_years is not None]
+    ages = [patient.on_file.age_years for patient in data.patients if patient.on_file.age_years is not None]
     pixels, sizes = _areas(data, lesion, progress)
     percents = [100 * area / (rows * columns) for area, (rows, columns) in zip(pixels, sizes, strict=True)]
     masks = [sum(record.has_lesion for record in patient.slices) for patient in bleeding]
     return Summary(
         release=data.release,
         patients=len(data.patients),
-        male=sum(patient.sex == "male" for patient in data.patients),
-        female=sum(patient.sex == "female" for patient in data.patients),
+        male=sum(patient.on_file.sex == "male" for patient in data.patients),
+        female=sum(patient.on_file.sex == "female" for patient in data.patients),
         age_years=Spread.of(ages) if ages else None,
         slices=len(data.slices),
         slices_a_patient=Spread.of([len(patient.slices) for patient in data.patients]),
@@ -113,7 +113,7 @@ def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summar
         fracture_slices=sum(record.fracture for record in data.slices),
         fracture_patients=sum(patient.fracture for patient in data.patients),
         patients_ticked_otherwise=sum(
-            (patient.types_on_file, patient.fracture_on_file) != (patient.types, patient.fracture)
+            (patient.on_file.types, patient.on_file.fracture) != (patient.types, patient.fracture)
             for patient in data.patients
         ),
         lesion_image_sizes=tuple(sorted(set(sizes))),
@@ -163,7 +163,7 @@ def find_oddities(data: CtIch) -> tuple[Oddity, ...]:
 
 def diagnosis_disagreement(patient: Patient) -> str | None:
     """Why the diagnosis on file disagrees with the slice labels, or None where it does not."""
-    text = patient.diagnosis.lower()
+    text = patient.on_file.diagnosis.lower()
     named = {name for word, name in _WORDS.items() if word in text}
     reasons = []
     if "normal" in text:
@@ -218,17 +218,17 @@ def _patients(data: CtIch) -> Iterator[Oddity]:
     for patient in data.patients:
         place = f"patient {patient.number:03d}"
         if reason := diagnosis_disagreement(patient):
-            yield Oddity(place, f"on file '{patient.diagnosis}': {reason}", "labels and masks decide")
-        if patient.types_on_file != patient.types:
-            ticks = _short(patient.types_on_file) or "no type"
+            yield Oddity(place, f"on file '{patient.on_file.diagnosis}': {reason}", "labels and masks decide")
+        if patient.on_file.types != patient.types:
+            ticks = _short(patient.on_file.types) or "no type"
             found = f"{ticks} ticked on file, slices bear {_short(patient.types) or 'none'}"
             yield Oddity(place, found, "labels and masks decide")
-        if patient.fracture_on_file != patient.fracture:
+        if patient.on_file.fracture != patient.fracture:
             words = ("no ", "") if patient.fracture else ("a ", "no ")
             found = f"{words[0]}fracture on file, {words[1]}fracture in the slices"
             yield Oddity(place, found, "slice labels decide")
-        if "chronic" in patient.diagnosis.lower():
-            found = f"chronic bleed ({patient.note_on_file or patient.diagnosis}): darker than brain"
+        if "chronic" in patient.on_file.diagnosis.lower():
+            found = f"chronic bleed ({patient.on_file.note or patient.on_file.diagnosis}): darker than brain"
             yield Oddity(place, found, "kept; its authors left it out of their test")
 
 

@@ -20,6 +20,7 @@ SHORT_NAMES = {
     "subarachnoid": "SAH",
 }
 Row = dict[str, str]
+_SEXES: dict[str, Sex] = {"male": "male", "female": "female"}
 
 
 def slice_id(patient: int, number: int) -> str:
@@ -45,21 +46,36 @@ class SliceRecord:
 
 
 @dataclass(frozen=True)
-class Patient:
-    """One patient: demographics as filed, and the slices in the order of their numbers.
+class SliceLabels:
+    """One row of the diagnosis table."""
 
-    The fields ending in `_on_file` and the diagnosis come from the demographics table, which disagrees with
-    the slice labels for some patients. The slice labels and masks are the reference.
+    line: int  # in the file, from 1
+    types: frozenset[str]
+    fracture: bool
+
+
+@dataclass(frozen=True)
+class Demographics:
+    """One row of the demographics table."""
+
+    age_years: float | None = None
+    sex: Sex | None = None
+    diagnosis: str = ""  # the condition on file, as text
+    types: frozenset[str] = field(default_factory=frozenset)
+    fracture: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient: the slices in the order of their numbers, and the demographics as filed.
+
+    The two disagree for some patients. The slice labels and masks are the reference.
     """
 
     number: int
-    age_years: float | None
-    sex: Sex | None
-    diagnosis: str  # the condition on file, as text
     slices: tuple[SliceRecord, ...]
-    types_on_file: frozenset[str] = frozenset()
-    fracture_on_file: bool = False
-    note_on_file: str = ""
+    on_file: Demographics
 
     @property
     def types(self) -> frozenset[str]:
@@ -77,68 +93,39 @@ class Patient:
         return any(record.fracture for record in self.slices)
 
 
-@dataclass(frozen=True)
-class SliceLabels:
-    """One row of the diagnosis table."""
-
-    line: int  # in the file, from 1
-    types: frozenset[str]
-    fracture: bool
-
-
-@dataclass(frozen=True)
-class Demographics:
-    """One row of the demographics table."""
-
-    age_years: float | None = None
-    sex: Sex | None = None
-    diagnosis: str = ""
-    types: frozenset[str] = field(default_factory=frozenset)
-    fracture: bool = False
-    note: str = ""
-
-
-def read_labels(path: Path) -> dict[tuple[int, int], SliceLabels]:
-    """The diagnosis table as (patient, slice number) -> labels.
+def read_labels(path: Path) -> dict[int, dict[int, SliceLabels]]:
+    """Read the diagnosis table as patient -> slice number -> labels, patients in the order of their numbers.
 
     Raises:
         DataError: no such file, a column missing, a cell that is no number, or a slice named twice.
     """
-    labels: dict[tuple[int, int], SliceLabels] = {}
-    for line, row in _rows(path, ("patientnumber", "slicenumber", "fractureyesno", "nohemorrhage", *TYPES)):
-        key = _number(path, line, row, "patientnumber"), _number(path, line, row, "slicenumber")
-        if key in labels:
-            raise DataError(
-                path,
-                found=f"lines {labels[key].line} and {line} both label patient {key[0]}, slice {key[1]}",
-                needed="one row a slice",
-                remedy="restore the file from the publisher",
-            )
-        types = frozenset(name for name in TYPES if _flag(path, line, row, name))
-        if _flag(path, line, row, "nohemorrhage") == bool(types):
-            raise DataError(
-                path,
-                found=f"line {line} (patient {key[0]}, slice {key[1]}): No_Hemorrhage contradicts the types",
-                needed="either a type or No_Hemorrhage",
-                remedy="restore the file from the publisher",
-            )
-        labels[key] = SliceLabels(line, types, _flag(path, line, row, "fractureyesno"))
+    labels: dict[int, dict[int, SliceLabels]] = {}
+    for line, row in _read_rows(path, ("patientnumber", "slicenumber", "fractureyesno", "nohemorrhage", *TYPES)):
+        patient, number = (_read_number(path, line, row, column) for column in ("patientnumber", "slicenumber"))
+        own, place = labels.setdefault(patient, {}), f"patient {patient}, slice {number}"
+        if number in own:
+            raise _bad_table(path, f"lines {own[number].line} and {line} both label {place}", "one row a slice")
+        types = frozenset(name for name in TYPES if _read_flag(path, line, row, name))
+        if _read_flag(path, line, row, "nohemorrhage") == bool(types):
+            found = f"line {line} ({place}): No_Hemorrhage contradicts the types"
+            raise _bad_table(path, found, "either a type or No_Hemorrhage")
+        own[number] = SliceLabels(line, types, _read_flag(path, line, row, "fractureyesno"))
     if not labels:
-        raise DataError(path, found="no rows", needed="a row a slice", remedy="restore the file from the publisher")
-    return labels
+        raise _bad_table(path, "no rows", "a row a slice")
+    return dict(sorted(labels.items()))
 
 
 def read_demographics(path: Path) -> dict[int, Demographics]:
-    """The demographics table as patient -> row.
+    """Read the demographics table as patient -> row.
 
     Raises:
         DataError: no such file, or a column missing.
     """
     people = {}
-    for line, row in _rows(path, ("patientnumber", "ageyears", "gender")):
-        people[_number(path, line, row, "patientnumber")] = Demographics(
-            age_years=_age(path, line, row["ageyears"]),
-            sex=_sex(row["gender"]),
+    for line, row in _read_rows(path, ("patientnumber", "ageyears", "gender")):
+        people[_read_number(path, line, row, "patientnumber")] = Demographics(
+            age_years=_read_age(path, line, row["ageyears"]),
+            sex=_SEXES.get(row["gender"].lower()),
             diagnosis=row.get("conditiononfile", ""),
             types=frozenset(name for name in TYPES if row.get(name, "") not in ("", "0")),
             fracture=row.get("fractureyesno", "") not in ("", "0"),
@@ -147,13 +134,13 @@ def read_demographics(path: Path) -> dict[int, Demographics]:
     return people
 
 
-def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
-    """(line in the file, normalised column name -> stripped cell) of every row that is not blank."""
+def _read_rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
+    """Read (line in the file, normalised column name -> stripped cell) of every row that is not blank."""
     try:
         # utf-8-sig: the publisher's diagnosis table starts with a byte-order mark.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
-            names = [_normal(cell) for cell in next(reader, [])]
+            names = [_normalise(cell) for cell in next(reader, [])]
             rows = [
                 (reader.line_num, dict(zip(names, (cell.strip() for cell in cells), strict=False)))
                 for cells in reader
@@ -167,68 +154,46 @@ def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
             remedy="download the data set again, or copy this file from the publisher",
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            path,
-            found=f"cannot be read as a table ({error})",
-            needed="the publisher's CSV file in UTF-8",
-            remedy="restore the file from the publisher",
-        ) from error
-    _check_columns(path, names, needed)
+        found = f"cannot be read as a table ({error})"
+        raise _bad_table(path, found, "the publisher's CSV file in UTF-8") from error
+    if missing := [name for name in needed if name not in names]:
+        found = f"no column {', '.join(missing)} (spaces, case and signs aside)"
+        raise _bad_table(path, found, "the publisher's columns")
     for line, row in rows:
         if len(row) < len(set(names)):
-            raise _bad_row(path, line, f"has {len(row)} cells of {len(names)}")
+            raise _bad_table(path, f"line {line} has {len(row)} cells of {len(names)}")
     return rows
 
 
-def _check_columns(path: Path, names: list[str], needed: tuple[str, ...]) -> None:
-    missing = [name for name in needed if name not in names]
-    if missing:
-        raise DataError(
-            path,
-            found=f"no column {', '.join(missing)} (spaces, case and signs aside)",
-            needed="the publisher's columns",
-            remedy="restore the file from the publisher",
-        )
-
-
-def _normal(cell: str) -> str:
+def _normalise(cell: str) -> str:
     """ "Age\n(years)" -> "ageyears": header cells differ in line breaks, signs and case between releases."""
     return re.sub(r"[^a-z0-9]", "", cell.lower())
 
 
-def _number(path: Path, line: int, row: Row, column: str) -> int:
+def _read_number(path: Path, line: int, row: Row, column: str) -> int:
     try:
         number = int(row[column])
     except ValueError:
         number = 0
     if number < 1:
-        raise _bad_row(path, line, f"has {column} '{row[column]}', not a number from 1")
+        raise _bad_table(path, f"line {line} has {column} '{row[column]}', not a number from 1")
     return number
 
 
-def _flag(path: Path, line: int, row: Row, column: str) -> bool:
+def _read_flag(path: Path, line: int, row: Row, column: str) -> bool:
     if row[column] not in ("0", "1"):
-        raise _bad_row(path, line, f"has {column} '{row[column]}', neither 0 nor 1")
+        raise _bad_table(path, f"line {line} has {column} '{row[column]}', neither 0 nor 1")
     return row[column] == "1"
 
 
-def _age(path: Path, line: int, cell: str) -> float | None:
+def _read_age(path: Path, line: int, cell: str) -> float | None:
     if not cell:
         return None
     try:
         return float(cell)
     except ValueError:
-        raise _bad_row(path, line, f"has the age '{cell}', not a number") from None
+        raise _bad_table(path, f"line {line} has the age '{cell}', not a number") from None
 
 
-def _sex(cell: str) -> Sex | None:
-    return {"male": "male", "female": "female"}.get(cell.lower())  # type: ignore[return-value]
-
-
-def _bad_row(path: Path, line: int, what: str) -> DataError:
-    return DataError(
-        path,
-        found=f"line {line} {what}",
-        needed="the publisher's table, unchanged",
-        remedy="restore the file from the publisher",
-    )
+def _bad_table(path: Path, found: str, needed: str = "the publisher's table, unchanged") -> DataError:
+    return DataError(path, found=found, needed=needed, remedy="restore the file from the publisher")

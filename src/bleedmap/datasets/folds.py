@@ -5,14 +5,13 @@ can be made again from the data (`make_protocol_folds`), and a test does so.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, SliceRecord
+from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.ct_ich_tables import slice_id
-from bleedmap.datasets.splits import SIDES, Split, make_folds
+from bleedmap.datasets.splits import Split, make_folds
 from bleedmap.errors import SplitError
 from bleedmap.io.files import write_json
 
@@ -170,27 +169,6 @@ def load_class(pixels: int) -> str | None:
     return next(
         (name for name, (low, high) in LOADS.items() if low <= pixels and (high is None or pixels < high)), None
     )
-
-
-def balance(folds: ProtocolFolds, data: CtIch, loads: Mapping[int, int]) -> list[dict[str, int | str]]:
-    """What is on the test and validation sides of each fold: a row a side, columns of numbers.
-
-    Args:
-        loads: `lesion_pixels` of the data.
-    """
-    by_patient = {patient.number: patient for patient in data.patients}
-    rows: list[dict[str, int | str]] = []
-    for side in SIDES[:0:-1]:
-        for fold in folds.folds:
-            patients = [by_patient[number] for number in folds.sides(fold.fold)[side]]
-            slices: list[SliceRecord] = [record for patient in patients for record in patient.slices]
-            row: dict[str, int | str] = {"side": side, "fold": fold.fold, "patients": len(patients)}
-            row["bleeding"] = sum(patient.has_lesion for patient in patients)
-            row["slices"], row["lesion slices"] = len(slices), sum(record.has_lesion for record in slices)
-            row |= {SHORT_NAMES[name]: sum(name in patient.types for patient in patients) for name in TYPES}
-            row |= {name: sum(load_class(loads.get(one.number, 0)) == name for one in patients) for name in LOADS}
-            rows.append(row)
-    return rows
 
 
 def _one_hot(pixels: int) -> tuple[int, ...]:

@@ -364,7 +364,7 @@ def test_real_heads_pass(ct_ich_root, number):
     patient = next(one for one in data.patients if one.number == number)
     study, scan = volume_of(data.root, patient), read_acquisition(patient)
     assert verdicts(study, "refusal", scan) == set()
-    assert verdicts(study, "warning", scan) == ({"age"} if (patient.age_years or 0) < 16 else set())
+    assert verdicts(study, "warning", scan) == ({"age"} if (patient.on_file.age_years or 0) < 16 else set())
 
 
 @pytest.mark.parametrize("number", [49, 63, 120])
