@@ -1,6 +1,7 @@
 """Write the generated pages of docs/ from the program itself, or (--check) say which are out of date."""
 
 import sys
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -81,23 +82,21 @@ def settings() -> str:
 
 
 def thesis_results() -> str:
-    """What the thesis' experiment has shown so far, from the results in thesis/."""
+    """Write what the thesis' experiment has shown so far, from the results in thesis/."""
     parts = [NOTE, "# The thesis' experiment: what it has shown so far\n"]
-    parts.append(
-        "Made from the small results in `thesis/results` by the code that writes the report; every figure with its"
-    )
-    parts.append("n, kind of split, convention and interval. The report itself, with all tables and figures:")
-    parts.append(
-        "`bleedmap reproduce thesis -o thesis --report-only`. Each chapter is one scale; no two may be compared.\n"
-    )
+    parts.append(_wrap(
+        "Made from the small results in `thesis/results` by the code that writes the report, which holds more tables "
+        "and the figures: `bleedmap reproduce thesis -o thesis --report-only`. Each chapter is one scale; no two may "
+        "be compared."
+    ))  # fmt: skip
     results = read_results(ROOT / "thesis")
     measured = {result.cell.scale for result in results}
     for chapter in scale_chapters(results):
-        parts.append(f"## {chapter.title}\n\n{chapter.words}\n")
+        parts.append(f"## {chapter.title}\n\n{_wrap(chapter.words)}")
         for section in chapter.sections:
-            parts.append(f"### {section.title}\n\n{section.words[0]}\n")
-            if chapter.key in measured:
-                parts += [_markdown(table) for table in section.tables if table.key in SHOWN]
+            if tables := [table for table in section.tables if table.key in SHOWN and chapter.key in measured]:
+                parts.append(f"### {section.title}\n\n{_wrap(section.words[0])}")
+                parts += map(_markdown, tables)
     return "\n".join(parts)
 
 
@@ -128,7 +127,11 @@ def _markdown(table: Table) -> str:
     rule = [" ---: " if numeric else " --- " for numeric in printed.numeric]
     rows = ["".join(f"| {text} " for text in row) + "|" for row in (printed.heads, *printed.rows)]
     rows.insert(1, "|" + "|".join(rule) + "|")
-    return f"**{table.title}**\n\n" + "\n".join(rows) + f"\n\n{table.note}\n"
+    return f"**{table.title}**\n\n" + "\n".join(rows) + f"\n\n{_wrap(table.note)}"
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def architecture() -> str:
@@ -138,14 +141,10 @@ def architecture() -> str:
     return f"{before}{BEGIN_LAYERS}\n\n{house.make_table()}\n\n{END_LAYERS}{after}"
 
 
-SHOWN = (
-    "table-1",
-    "gap",
-    "gap-schedule",
-    "gap-control",
-    "comparison-dice",
-    "comparison-detection",
-)  # of the report's many tables
+SHOWN = {  # of the report's many tables
+    "table-1", "trainings", "gap", "gap-schedule", "gap-control", "gap-copied", "lesion-free-claim", "dropout",
+    "factors", "comparison-dice", "comparison-detection",
+}  # fmt: skip
 PAGES = {"command-line.md": command_line, "training-settings.md": settings, "thesis-results.md": thesis_results}
 PAGES["cross-validation.md"] = cross_validation
 PAGES["architecture.md"] = architecture

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from bleedmap.datasets.ct_ich import open_ct_ich
-from bleedmap_thesis.plan import FOLDS, SCALES, cells
+from bleedmap_thesis.plan import FOLDS, SCALES, cells, split_pair, split_pairs
 from bleedmap_thesis.record import CellResult
 from bleedmap_thesis.runner import read_results, result_file
-from bleedmap_thesis.splits import split_pair, split_pairs
 
 FOLDER = Path(__file__).parents[2] / "thesis"
 SEEDS = 10

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from bleedmap.datasets.ct_ich import open_ct_ich
-from bleedmap_thesis.plan import BASELINES, FACTORS, FOLDS, SCALES, cells
-from bleedmap_thesis.splits import split_pair, split_pairs
+from bleedmap_thesis.plan import BASELINES, FACTORS, FOLDS, SCALES, cells, split_pair, split_pairs
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)

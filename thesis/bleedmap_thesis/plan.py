@@ -9,12 +9,15 @@ Three parts:
 - factors: a fractional factorial design over dropout, filters, optimiser, kernel size, stride and the kind of split.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
-from bleedmap.datasets.splits import Kind
+import numpy as np
+
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.datasets.splits import Kind, Split, make_folds, make_split
 from bleedmap.training.config import TrainConfig
 
 Part = Literal["grid", "folds", "factors"]
@@ -52,6 +55,16 @@ class Scale:
     def epochs(self, thesis_epochs: int) -> int:
         """Epochs here that stand for so many of the thesis."""
         return max(1, thesis_epochs // self.epochs_over)
+
+    def describe(self) -> str:
+        """Say what the scale is, and what the thesis' batches and epochs are at it."""
+        if self.batch_over == self.epochs_over == 1:
+            return f"Scale: {self.text}."
+        return (
+            f"Scale: {self.text}. Batches and epochs are named as in the thesis: 'batch 32' is {32 // self.batch_over} "
+            f"slices here, 'batch 16' is {16 // self.batch_over}, and {FOLD_EPOCHS:,} epochs are "
+            f"{self.epochs(FOLD_EPOCHS)}."
+        )
 
 
 SCALES = {
@@ -231,3 +244,103 @@ def _factors(scale: Scale, seed: int = 0) -> Iterator[Cell]:
         levels = tuple((name, FACTORS[name][value]) for name, value in level.items())
         kind: Kind = "patient" if level["split"] else "slice"
         yield Cell("factors", scale.name, UNET, label, kind, seed, 1, config, levels)
+
+
+# Method label -> its name, in the order in which tables list them.
+_NAMES = {
+    "model-2-b32": "Model 2, batch 32",
+    "model-2-b16": "Model 2, batch 16",
+    "model-1-b32": "Model 1, batch 32",
+    "model-1-b16": "Model 1, batch 16",
+    "model-2-b32-clahe": "Model 2, batch 32, CLAHE",
+    "original-u-net-b32": "Original U-Net, batch 32",
+    "copy-nearest": "Copy of the nearest training slice",
+    "fuzzy-c-means": "Laplacian pyramid + fuzzy c-means",
+    "sift": "SIFT + classifier",
+    "kaze": "KAZE + classifier",
+    "cnn-13": "13-layer CNN",
+    "alexnet": "AlexNet",
+    "resnet-50": "ResNet-50",
+}
+_ALONE = "-alone-"  # between a label and the epochs that a run of its own was trained for
+
+
+def name_method(label: str) -> str:
+    """Give a label's name for readers; a label outside the grid and the folds stays as it is."""
+    base, alone, epochs = label.partition(_ALONE)
+    if base not in _NAMES:
+        return label
+    return f"{_NAMES[base]}, trained alone for {epochs} epochs" if alone else _NAMES[base]
+
+
+def rank_method(label: str) -> tuple[int, int, str]:
+    """Give a key that sorts labels as tables list them, unknown ones last."""
+    base, _, epochs = label.partition(_ALONE)
+    places = list(_NAMES)
+    return places.index(base) if base in places else len(places), len(epochs), f"{epochs} {label}"
+
+
+@dataclass(frozen=True)
+class SplitPair:
+    """Two splits of the same balanced slices.
+
+    Attributes:
+        by_slice: neighbours of its test slices are on the training side.
+        by_patient: no patient is on two sides.
+        rest: lesion-free slices of the by-patient test patients that were not drawn: on no side of either.
+    """
+
+    by_slice: Split
+    by_patient: Split
+    rest: tuple[str, ...]
+
+    def of(self, kind: Kind) -> Split:
+        """The split of that kind."""
+        return self.by_slice if kind == "slice" else self.by_patient
+
+
+def split_pairs(data: CtIch, seed: int, folds: int) -> list[SplitPair]:
+    """Cross-validation of both kinds, one pair a fold; the training sides of a pair are of the same size.
+
+    From the larger training side lesion and lesion-free slices are left out at random until both sides have as many
+    of each: neither the amount of training nor its balance differs within a pair.
+    """
+    pairs = zip(
+        make_folds(data, "slice", seed, True, folds), make_folds(data, "patient", seed, True, folds), strict=True
+    )
+    lesions = {record.id for record in data.slices if record.has_lesion}
+    made = []
+    for fold, (by_slice, by_patient) in enumerate(pairs, start=1):
+        counts = [_counts(split.train, lesions) for split in (by_slice, by_patient)]
+        wanted = (min(one[0] for one in counts), min(one[1] for one in counts))
+        equal = [_with_training(data, split, lesions, wanted, [seed, fold]) for split in (by_slice, by_patient)]
+        made.append(_pair(data, equal[0], equal[1]))
+    return made
+
+
+def split_pair(data: CtIch, seed: int) -> SplitPair:
+    """80/10/10 of both kinds, the thesis' own proportions; the training sides differ by a few slices."""
+    return _pair(data, *(make_split(data, kind, seed, True) for kind in ("slice", "patient")))
+
+
+def _pair(data: CtIch, by_slice: Split, by_patient: Split) -> SplitPair:
+    drawn, tested = {*by_slice.ids, *by_patient.ids}, set(by_patient.patients("test"))
+    rest = (one.id for one in data.slices if not one.has_lesion and one.id not in drawn)
+    return SplitPair(by_slice, by_patient, tuple(name for name in rest if name.split("/")[0] in tested))
+
+
+def _counts(ids: Sequence[str], lesions: set[str]) -> tuple[int, int]:
+    """Lesion slices and others."""
+    with_lesion = sum(name in lesions for name in ids)
+    return with_lesion, len(ids) - with_lesion
+
+
+def _with_training(data: CtIch, split: Split, lesions: set[str], wanted: tuple[int, int], seed: list[int]) -> Split:
+    random = np.random.default_rng([*seed, split.kind == "patient"])
+    kept: set[str] = set()
+    for has_lesion, count in zip((True, False), wanted, strict=True):
+        names = [name for name in split.train if (name in lesions) == has_lesion]
+        kept |= {names[index] for index in random.choice(len(names), count, replace=False)}
+    train = tuple(name for name in split.train if name in kept)
+    content = data.content_sha256([*train, *split.validation, *split.test])
+    return replace(split, train=train, data_sha256=content)

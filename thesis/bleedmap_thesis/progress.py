@@ -1,77 +1,133 @@
-"""The head of the report: which cells are done, where and by what."""
+"""What has been run: which cells are done, where and by what; which folds are still missing; what collapsed."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 from bleedmap import __version__
 from bleedmap.datasets.ct_ich import CtIch
-from bleedmap.page.section import Section, Table, Value
-from bleedmap_thesis.plan import PARTS, SCALES, Cell, cells
+from bleedmap.page.section import Section, Table
+from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, Cell, Scale, cells, name_method
 from bleedmap_thesis.record import CellResult
+from bleedmap_thesis.tables import tabulate
 
 COLLAPSE = 0.2  # of training Dice
+_OF_A_SEED = 2 * FOLDS  # by slice and by patient
 
 
-def all_planned(planned: Sequence[Cell], results: Sequence[CellResult]) -> list[Cell]:
-    """The cells asked for or done, and all of one seed, of the full scale and of every scale asked for or done."""
+@dataclass(frozen=True)
+class FoldCount:
+    """How many cells of a method's folds are done, `of` how many of the seeds that are used."""
+
+    cells: int
+    of: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing."""
+        return 0 < self.cells == self.of
+
+    def __str__(self) -> str:
+        return f"{self.cells} of {self.of} cells done"
+
+
+def _count_seeds(results: Iterable[CellResult], scale: Scale, label: str) -> dict[int, int]:
+    """Seed -> how many of its cells are done."""
+    wanted = (scale.name, "folds", label)
+    found = {one.cell.key: one.cell for one in results}.values()
+    seeds = [cell.seed for cell in found if (cell.scale, cell.part, cell.label) == wanted]
+    return {seed: seeds.count(seed) for seed in sorted(set(seeds))}
+
+
+def count_folds(results: Iterable[CellResult], scale: Scale, label: str) -> FoldCount:
+    """Count the cells of the method's whole seeds, or where there is none, of all seeds that were begun."""
+    counts = list(_count_seeds(results, scale, label).values())
+    counts = [count for count in counts if count == _OF_A_SEED] or counts
+    return FoldCount(sum(counts), _OF_A_SEED * max(1, len(counts)))
+
+
+def drop_begun_seeds(results: Sequence[CellResult], scale: Scale) -> list[CellResult]:
+    """Leave out the folds of seeds that are only begun, for methods that have a whole seed."""
+    own = (scale.name, "folds")
+    methods = {one.cell.label for one in results if (one.cell.scale, one.cell.part) == own}
+    begun = {
+        (label, seed)
+        for label in methods if count_folds(results, scale, label).whole
+        for seed, count in _count_seeds(results, scale, label).items() if count < _OF_A_SEED
+    }  # fmt: skip
+    return [
+        one for one in results
+        if (one.cell.scale, one.cell.part) != own or (one.cell.label, one.cell.seed) not in begun
+    ]  # fmt: skip
+
+
+def describe_missing(results: Sequence[CellResult], scale: Scale, labels: Iterable[str]) -> str:
+    """Say which folds of these methods are missing; empty where none are."""
+    missing = []
+    for label in labels:
+        if not (done := count_folds(results, scale, label)).whole:
+            missing.append(f"{name_method(label)}, {done}")
+            continue
+        missing += [
+            f"{name_method(label)}, seed {seed}, {FoldCount(count, _OF_A_SEED)} and left out"
+            for seed, count in _count_seeds(results, scale, label).items() if count < _OF_A_SEED
+        ]  # fmt: skip
+    return f"Incomplete: {'; '.join(missing)}." if missing else ""
+
+
+def add_note(tables: Iterable[Table], text: str) -> list[Table]:
+    """Begin the tables' captions with `text`, where there is one."""
+    return [replace(one, note=f"{text} {one.note}") if text else one for one in tables]
+
+
+def list_planned(planned: Sequence[Cell], results: Sequence[CellResult]) -> list[Cell]:
+    """List the cells asked for or done, and one seed of the full scale and of every scale asked for or done."""
     asked = {cell.key: cell for cell in [*planned, *(one.cell for one in results)]}
     for name in sorted({"full", *(cell.scale for cell in asked.values())}):
         asked |= {cell.key: cell for cell in cells(SCALES[name])}
     return list(asked.values())
 
 
+@dataclass(frozen=True)
+class _CellsRow:
+    scale: str
+    part: str
+    cells_done: int
+    cells_planned: int
+    by_slice: Annotated[int, "done, by slice"]
+    by_patient: Annotated[int, "done, by patient"]
+    hours: Annotated[float, "hours of computing", 2]
+
+
 def progress_section(planned: Sequence[Cell], results: Sequence[CellResult]) -> Section:
-    """How many cells of each scale and part are done."""
-    counts = []
-    for name in _scales(planned):
-        asked = sum(cell.scale == name for cell in planned)
-        counts.append(f"{sum(one.cell.scale == name for one in results)} of {asked} cells at the {name} scale")
-    words = f"Done: {' and '.join(counts)}. A cell is one training run, or one baseline, on one split."
-    return Section("cells", "What has been run", (words,), (_cells_table(planned, results),))
-
-
-def _scales(planned: Sequence[Cell]) -> list[str]:
-    """Names of the scales that have cells, the thesis' own first."""
-    return [name for name in SCALES if any(cell.scale == name for cell in planned)]
-
-
-def _cells_table(planned: Sequence[Cell], results: Sequence[CellResult]) -> Table:
-    rows: list[tuple[Value, ...]] = []
-    for scale in _scales(planned):
+    """Tabulate how many cells of each scale and part are done."""
+    rows = []
+    for scale in [name for name in SCALES if any(cell.scale == name for cell in planned)]:
         for part in PARTS:
             asked = sum((cell.scale, cell.part) == (scale, part) for cell in planned)
             own = [one for one in results if (one.cell.scale, one.cell.part) == (scale, part)]
-            kinds = [sum(one.cell.kind == kind for one in own) for kind in ("slice", "patient")]
-            rows.append((scale, part, len(own), asked, *kinds, _hours(own)))
-    note = (
-        "Counts of cells, scales side by side because nothing measured stands here. Grid: Table 1's networks, "
-        "80/10/10; folds: five folds, networks and baselines; factors: the factorial design. Splits by slice and by "
-        "patient. "
-        + " ".join(f"{scale.name.capitalize()}: {scale.text}." for scale in (SCALES[name] for name in _scales(planned)))
-    )
-    columns = (
-        "scale",
-        "part",
-        "cells done",
-        "cells planned",
-        "done, by slice",
-        "done, by patient",
-        "hours of computing",
-    )
-    return Table("cells", "Cells done and planned", note, columns, tuple(rows), {"hours of computing": 2})
+            by_slice = sum(one.cell.kind == "slice" for one in own)
+            rows.append(_CellsRow(scale, part, len(own), asked, by_slice, len(own) - by_slice, _hours(own)))
+    table = tabulate(
+        "cells", "Cells done and planned",
+        "Grid: Table 1's networks, 80/10/10; folds: five folds, networks and baselines; factors: the factorial design.",
+        rows,
+    )  # fmt: skip
+    words = "A cell is one training run, or one baseline, on one split. The table holds counts of cells, no scores."
+    return Section("cells", "What has been run", (words,), (table,))
 
 
 def _hours(results: Sequence[CellResult]) -> float:
     return sum(float(one.made.get("seconds", 0)) for one in results) / 3600
 
 
-def origin(results: Sequence[CellResult], data: CtIch | None) -> dict[str, Any]:
-    """What the head of the page says of where the numbers come from."""
+def describe_origin(results: Sequence[CellResult], data: CtIch | None) -> dict[str, Any]:
+    """Gather what the head of the page says of where the numbers come from."""
     made = [one.made for one in results]
     return {
         "program": f"bleedmap {__version__}",
         "code": sorted({str(one.get("code", "unknown")) for one in made}),
-        "machines": sorted({_machine(one) for one in made}),
+        "machines": sorted({_describe_machine(one) for one in made}),
         "hours": _hours(results),
         "releases": sorted({str(one.split["release"]) for one in results} | ({data.release} if data else set())),
         "data_sha256": data.content_sha256() if data else None,
@@ -79,25 +135,32 @@ def origin(results: Sequence[CellResult], data: CtIch | None) -> dict[str, Any]:
     }
 
 
-def _machine(made: dict[str, Any]) -> str:
+def _describe_machine(made: dict[str, Any]) -> str:
     precision = "bf16" if made.get("bf16") else "fp32"
     device, threads = made.get("device", "unknown device"), made.get("threads", "?")
     return f"{device}, {threads} threads, {precision}, torch {made.get('torch', '?')}"
 
 
-def collapsed(results: Sequence[CellResult]) -> list[CellResult]:
-    """Trainings whose last epoch lost most of what they had learned: training Dice `COLLAPSE` below their best."""
+@dataclass(frozen=True)
+class _TrainingsRow:
+    trainings: int
+    collapsed: int
+    which: Annotated[str, "cells that collapsed"]
+
+
+def find_collapsed(results: Sequence[CellResult]) -> list[CellResult]:
+    """Find trainings whose training Dice ends more than `COLLAPSE` below their own best epoch."""
     trained = [(one, [entry["loss"] for entry in one.curves]) for one in results if one.curves]
     return [one for one, losses in trained if losses[-1] > min(losses) + COLLAPSE]
 
 
-def collapsed_in_words(results: Sequence[CellResult]) -> str:
-    """A sentence of the trainings that collapsed, empty where none did."""
-    trained, found = sum(bool(one.curves) for one in results), collapsed(results)
-    if not found:
-        return ""
-    names = ", ".join(one.cell.key.partition("/")[2] for one in found)
-    return (
-        f"{len(found)} of {trained} trainings collapsed at the end (training Dice more than {COLLAPSE} below their own "
-        f"best epoch): {names}. Their scores stand in the tables as they are."
+def trainings_section(results: Sequence[CellResult]) -> Section:
+    """Count the trainings of a scale, and name those that collapsed at the end."""
+    names = [one.cell.key.partition("/")[2] for one in find_collapsed(results)]
+    row = _TrainingsRow(sum(bool(one.curves) for one in results), len(names), ", ".join(names))
+    words = (
+        f"A training collapsed if its training Dice at the end is more than {COLLAPSE} below its own best epoch. The "
+        "scores of such trainings stand in the tables as they are."
     )
+    table = tabulate("trainings", "Trainings, and those that collapsed", "All seeds, folds and parts.", [row])
+    return Section("trainings", "Did every training end well?", (words,), (table,))

@@ -54,6 +54,15 @@ class Evaluation:
         assert self.counts is not None, "a classifier marks no pixels"
         return SliceResults(self.ids, self.patients, self.counts.reference > 0, self.score, self.counts, None)
 
+    def rows(self, chosen: AnyArray) -> "Evaluation":
+        """Take some rows, without the extra columns."""
+        counts, hit, total = self.counts, self.soft_hit, self.soft_sum
+        return Evaluation(
+            self.epoch, tuple(self.ids[row] for row in chosen), self.score[chosen],
+            None if counts is None else counts.rows(chosen), None if hit is None else hit[chosen],
+            None if total is None else total[chosen],
+        )  # fmt: skip
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: columns."""
         columns: dict[str, Any] = {"score": _rounded(self.score)}

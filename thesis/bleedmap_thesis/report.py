@@ -4,7 +4,7 @@ A chapter a scale, the thesis' own first: what was measured at one scale never s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,24 @@ from bleedmap.page.table import DOES_NOT_APPLY, NOT_MEASURED, to_json, to_plain
 from bleedmap.page.writer import embed_png, write_csv, write_page
 from bleedmap_thesis import pictures as thesis_pictures
 from bleedmap_thesis.analyses import (
-    batch_and_dropout,
     comparison,
+    conventions,
     factors,
     gap,
+    grid,
     lesion_free,
     table1,
     trained_conventions,
 )
-from bleedmap_thesis.analyses.conventions import described_formula
 from bleedmap_thesis.pictures import Progress, RunOf
 from bleedmap_thesis.plan import SCALES, Cell, Scale
-from bleedmap_thesis.progress import all_planned, collapsed_in_words, origin, progress_section
+from bleedmap_thesis.progress import describe_origin, list_planned, progress_section, trainings_section
 from bleedmap_thesis.record import CellResult
 
 _FORMAT = "bleedmap thesis report 1"
 # Each: (results, scale) -> Section or None, None where it has nothing to say.
 ANALYSES = (
-    trained_conventions.section, gap.section, lesion_free.section, batch_and_dropout.section, factors.section,
+    trained_conventions.section, gap.section, lesion_free.section, grid.section, factors.section,
     comparison.section,
 )  # fmt: skip
 CSV_README = f"""# Tables of the report
@@ -42,8 +42,8 @@ CSV_README = f"""# Tables of the report
 Each file is one table of `report.html`: the first row names the columns, units stand in the names. `X low` and `X high`
 are the ends of X's 95 % interval. A field is empty where nothing was measured ('{NOT_MEASURED}' on the page), or
 where nothing belongs; '{DOES_NOT_APPLY}' stands where a measure does not apply to a method. A file's name begins with
-the scale; two scales never share a table. What all numbers of a table share (n, kind of split, convention, interval,
-scale) is its `note` in `report.json`:
+the scale; two scales never share a table. What all numbers of a table share (kind of split, convention, interval) is in
+`report.json`: the table's `note` and its section's `words`.
 
 """
 
@@ -88,10 +88,10 @@ def write_report(
         MissingExtraError: OpenCV is not installed, which CLAHE needs.
     """
     refuse_folder(out, overwrite=True)
-    planned = all_planned(planned, results)
+    planned = list_planned(planned, results)
     common = _common(planned, results, data, progress, resamples)
     chapters = [common, *scale_chapters(results, data=data, runs=runs, progress=progress, resamples=resamples)]
-    return write_chapters(chapters, origin(results, data), out, progress)
+    return write_chapters(chapters, describe_origin(results, data), out, progress)
 
 
 def scale_chapters(
@@ -120,7 +120,7 @@ def write_chapters(
 
     Args:
         chapters: in their order.
-        facts: of `thesis_progress.origin`.
+        facts: of `progress.describe_origin`.
         out: a folder of the report's own.
         progress: called with (what is being done, done, of).
 
@@ -140,7 +140,7 @@ def _common(
 ) -> Chapter:
     sections = (
         progress_section(planned, results),
-        table1.conventions_section(),
+        conventions.section(),
         thesis_pictures.data_and_network(data),
         thesis_pictures.clahe_contrast(data, progress, resamples=resamples),
     )
@@ -151,15 +151,14 @@ def _chapter(
     scale: Scale, own: Sequence[CellResult], data: CtIch | None, runs: RunOf, progress: Progress, resamples: int
 ) -> Chapter:
     title = "The thesis' own scale" if scale.name == "full" else f"The {scale.name} scale"
-    words = f"Everything in this chapter is measured at one scale: {scale.text}."
+    words = f"What this chapter holds may not be compared with another scale's. {scale.describe()}"
     if not own:
         words += " Nothing has been measured at it yet: Table 1 stands with empty places."
-    words = f"{words} {collapsed_in_words(own)}".strip()
     made: list[Section | None] = []
     if scale.name == "full" or any(one.cell.part == "grid" for one in own):
         made.append(table1.section(own, scale, resamples=resamples))
     if own:
-        made.append(thesis_pictures.curves_and_prediction(own, scale, data, runs))
+        made += [trainings_section(own), thesis_pictures.curves_and_prediction(own, scale, data, runs)]
         for number, analyse in enumerate(ANALYSES, start=1):
             progress(f"analysing the {scale.name} scale", number, len(ANALYSES))
             made.append(analyse(own, scale))
@@ -230,10 +229,7 @@ def _section_content(key: str, section: Section) -> dict[str, Any]:
 
 
 def _write_page(path: Path, chapters: Sequence[Chapter], facts: dict[str, Any]) -> None:
-    # Sections whose first paragraph is an answer: all but those that only show.
-    answers = [replace(one, sections=tuple(part for part in one.sections if not part.key.startswith("figures")))
-               for one in chapters]  # fmt: skip
     write_page(
-        path, "thesis.html", chapters=chapters, answers=answers, facts=facts, described=described_formula(),
+        path, "thesis.html", chapters=chapters, facts=facts,
         embedded=lambda name: embed_png(path.parent / f"figures/{name}.png"),
     )  # fmt: skip

@@ -25,14 +25,13 @@ from bleedmap.training.device import Machine
 from bleedmap.training.loop import predict, train
 from bleedmap.training.run import Run, code_version
 from bleedmap_thesis.baselines import BASELINES, Prediction
-from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, UNET, Cell, cells
+from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, UNET, Cell, SplitPair, cells, split_pair, split_pairs
 from bleedmap_thesis.record import CellResult, Evaluation, evaluation, read_result, sides_in_numbers
-from bleedmap_thesis.splits import SplitPair, split_pair, split_pairs
 
 Report = Callable[[str, int, int], None]  # what is being done, done, of
 
 
-class Experiment:
+class CellRunner:
     """A folder of results (`results/`, small, to keep) and of runs (`runs/`, large, may be deleted when done)."""
 
     def __init__(self, folder: Path, data: CtIch, machine: Machine) -> None:

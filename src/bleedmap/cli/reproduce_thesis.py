@@ -22,7 +22,7 @@ from bleedmap.cli.options import data_option, device_option, json_option, precis
 
 if TYPE_CHECKING:
     from bleedmap_thesis.plan import Cell, Scale
-    from bleedmap_thesis.runner import Experiment
+    from bleedmap_thesis.runner import CellRunner
 
 PARTS = ("grid", "folds", "factors")
 STATES = ("done", "running", "begun", "open")
@@ -95,7 +95,7 @@ def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, p
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.io.files import refuse_folder
     from bleedmap.training.device import choose_machine, keep_memory
-    from bleedmap_thesis.runner import Experiment, read_results, result_file
+    from bleedmap_thesis.runner import CellRunner, read_results, result_file
 
     keep_memory()
     open_cells = [cell for cell in planned if not result_file(out, cell).exists()]
@@ -106,12 +106,12 @@ def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, p
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     if machine.processes > 1:
         raise click.UsageError("torchrun is for `bleedmap train`; here start the command several times instead.")
-    experiment = Experiment(out, open_ct_ich(data_root(data)), machine)
+    runner = CellRunner(out, open_ct_ich(data_root(data)), machine)
     with explain_interrupt("give the same command again to continue"):
-        _run_cells(experiment, open_cells, len(planned))
+        _run_cells(runner, open_cells, len(planned))
 
 
-def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: int) -> None:
+def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -> None:
     from bleedmap_thesis.runner import claimed
 
     done, waiting = total - len(open_cells), list(open_cells)
@@ -123,11 +123,11 @@ def _run_cells(experiment: "Experiment", open_cells: "Sequence[Cell]", total: in
         while waiting:
             elsewhere = []
             for cell in waiting:
-                with claimed(experiment.folder, cell.key) as free:
+                with claimed(runner.folder, cell.key) as free:
                     if not free:
                         elsewhere.append(cell)
                         continue
-                    result = experiment.run(cell, show)
+                    result = runner.run(cell, show)
                 done += 1
                 bar.log(f"{done}/{total} {cell.key} {result.made['seconds']:.0f} s")
             if elsewhere:

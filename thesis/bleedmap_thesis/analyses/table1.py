@@ -1,62 +1,113 @@
-"""The thesis' Table 1 beside ours: every cell under the convention of the comparison, the strict measures with it."""
+"""The thesis' Table 1 beside ours: every cell under the convention of the comparison, and by stricter measures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.datasets.splits import Kind
-from bleedmap.evaluation.slices import RESAMPLES
+from bleedmap.evaluation.slices import RESAMPLES, score
+from bleedmap.metrics import overlap
+from bleedmap.metrics.bootstrap import patient_bootstrap
 from bleedmap.page.section import Picture, Section, Table, Value
-from bleedmap_thesis.analyses.conventions import CONVENTIONS, TABLE_1, TableRow, described_formula
+from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, TABLE_1, TableRow
+from bleedmap_thesis.analyses.lesion_free import estimate_share
 from bleedmap_thesis.analyses.paired_slices import RESAMPLES as STRICT_RESAMPLES
-from bleedmap_thesis.analyses.table1_scores import PERCENT, PRINTED, STRICT, THESIS, Measured, measure
-from bleedmap_thesis.analyses.trained_conventions import COMPARISON_CONVENTION
+from bleedmap_thesis.analyses.paired_slices import Tested, bootstrap_sums, draw_auc, estimate_from_draws
+from bleedmap_thesis.analyses.trained_conventions import score_as_compared
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
 from bleedmap_thesis.table1_figure import Series, dice_over_epochs
+from bleedmap_thesis.tables import Estimate, name_interval
 
-_PLACE = ("model", "batch, thesis", "batch, here", "epochs, thesis", "epochs, here")
+BOOTSTRAP_SEED = 0
 MODELS, BATCHES = (1, 2), (16, 32)
-TARGET = (2, 32, 1000)  # the thesis' best: model, batch, epochs
 BY_PATIENT = ((1, 16), (2, 32))  # model, batch
-SPLIT_WORDS: Mapping[Kind, str] = {
-    "slice": "80/10/10 by slice, balanced: the test slices are of patients that were trained on",
-    "patient": "80/10/10 by patient, balanced: no test patient was trained on",
-}
-_FORMULA = (
-    "Beside it the thesis' own formula, under its own name: the mean of lesion and background IoU, mean over lesion "
-    "slices; an unmarked lesion scores near one half by it. What the thesis prints as mean IoU is held against IoU "
-    "(lesion)."
-)
-_STRICT_NOTE = (
-    "Lesion-slice Dice: mean over lesion slices. Per-patient Dice: each patient's mean over its lesion slices, then "
-    "the mean over patients with a lesion. A lesion that is not marked scores 0; lesion-free slices lend no score, "
-    "and the share of them with any marked pixel stands beside. Slice AUC: bleed or not, by a slice's highest "
-    "probability. Pixels at the network's size, probability ≥ 0.5."
+CONVENTION = (
+    "Balanced test slices of 80/10/10: by slice they are of patients that were trained on, by patient they are not. "
+    f"Convention of the comparison: {COMPARISON_CONVENTION}. Means over seeds; 95 % intervals by a bootstrap over "
+    "patients, too narrow where few patients bleed. The learning rate is constant, so that one run passes through "
+    "every shorter one and is measured on the way; cells trained alone take that seed's place. A scale that is not the "
+    "thesis' own neither confirms nor refutes its figures."
 )
 
 
 @dataclass(frozen=True)
+class Measure:
+    """A measure of Table 1's cells.
+
+    Attributes:
+        key: its name among the scores.
+        name: of its column.
+        factor: from a share to the column's unit.
+        digits: decimals in print.
+        printed: the figure of Table 1 that it is held against (field of `TableRow`, name of the column).
+    """
+
+    key: str
+    name: str
+    factor: int = 1
+    digits: int = 3
+    printed: tuple[str, str] | None = None
+
+
+COMPARED = (
+    Measure("iou", "IoU (lesion)", printed=("mean_iou", "mean IoU")),
+    Measure("mean_iou", "mean IoU (lesion and background)"),
+    Measure("dice", "Dice", printed=("dice", "Dice")),
+    Measure("accuracy", "accuracy %", 100, 2, ("accuracy", "accuracy %")),
+)
+STRICT = (
+    Measure("lesion_slice_dice", "lesion-slice Dice"),
+    Measure("patient_mean_dice", "per-patient Dice"),
+    Measure("lesion_free_slices_marked", "lesion-free slices marked %", 100, 1),
+    Measure("slice_roc_auc", "slice AUC"),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of a cell: the mean over seeds, its 95 % interval, and the lowest and highest seed."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    lowest_seed: float | None = None
+    highest_seed: float | None = None
+
+
+@dataclass(frozen=True)
 class MeasuredCell:
-    """A cell of Table 1, all seeds together; `scores` is empty where none has been run."""
+    """A cell of Table 1; `evaluations` has one a seed, and is empty with `scores` where none has been run."""
 
     model: int
     batch: int
     thesis_epochs: int
     kind: Kind
-    seeds: int
-    numbers: Mapping[str, int]  # slices, lesion slices, lesion patients, lesion-free slices; summed over seeds
-    scores: Mapping[str, Measured]
+    evaluations: Sequence[Evaluation]
+    scores: dict[str, Measured] = field(default_factory=dict)
 
+    @property
     def thesis(self) -> TableRow | None:
         """What Table 1 prints for it."""
         place = (self.model, self.batch, self.thesis_epochs)
         rows = [row for row in TABLE_1 if (row.model, row.batch, row.epochs) == place]
         return rows[0] if rows and self.kind == "slice" else None
 
+    def count(self) -> dict[str, int]:
+        """Count slices, summed over seeds, and patients with a lesion."""
+        results = [one.results() for one in self.evaluations]
+        return {
+            "slices": sum(len(one.ids) for one in results),
+            "lesion slices": sum(int(one.has_lesion.sum()) for one in results),
+            "lesion patients": len({name for one in results for name in one.patients[one.has_lesion]}),
+            "lesion-free slices": sum(int((~one.has_lesion).sum()) for one in results),
+        }
+
 
 def section(results: Sequence[CellResult], scale: Scale, *, resamples: int = RESAMPLES) -> Section:
-    """Table 1 at a scale; stands with 'not measured' where `results` has nothing.
+    """Tabulate Table 1 at a scale; it stands with 'not measured' where `results` has nothing.
 
     Args:
         results: of any scale; those of `scale` are taken.
@@ -64,57 +115,37 @@ def section(results: Sequence[CellResult], scale: Scale, *, resamples: int = RES
         resamples: of the bootstrap over patients.
     """
     grid = [one for one in results if one.cell.scale == scale.name and one.cell.part == "grid"]
-    by_slice = _cells(grid, scale, "slice", [(model, batch) for model in MODELS for batch in BATCHES], resamples)
-    tables = [_comparison(by_slice, scale, "slice", resamples)]
-    if any(cell.scores for cell in by_slice):
-        tables.append(_strict(by_slice, scale, "slice"))
-    by_patient = _cells(grid, scale, "patient", BY_PATIENT, resamples)
-    if any(cell.scores for cell in by_patient):
-        tables += [_comparison(by_patient, scale, "patient", resamples), _strict(by_patient, scale, "patient")]
-    words = [_answer(by_slice, scale), described_formula(), _how(scale)]
-    picture = Picture("table-1", _alt(scale), lambda: dice_over_epochs(_series(by_slice), _caption(scale, resamples)))
-    return Section("table-1", "Table 1: the thesis' figures beside ours", tuple(words), tuple(tables), (picture,))
+    networks = [(model, batch) for model in MODELS for batch in BATCHES]
+    by_slice = _measure_cells(grid, scale, "slice", networks, resamples)
+    by_patient = _measure_cells(grid, scale, "patient", BY_PATIENT, resamples)
+    tables = []
+    for cells in (by_slice, by_patient):
+        measured = any(cell.scores for cell in cells)
+        if measured or cells is by_slice:
+            tables.append(_compare(cells, scale, resamples))
+        if measured:
+            tables.append(_compare_strictly(cells, scale))
+    alt = "Dice over the epochs of Model 1 and 2, batch 16 and 32, the thesis' points beside ours"
+    caption = f"Dice on the test slices, split by slice. {CONVENTION} {scale.describe()}"
+    picture = Picture("table-1", alt, lambda: dice_over_epochs(_draw_series(by_slice), caption))
+    return Section("table-1", "Table 1: the thesis' figures beside ours", (CONVENTION,), tuple(tables), (picture,))
 
 
-def conventions_section() -> Section:
-    """What the pairs that the thesis prints can mean, whatever is measured."""
-    rows = []
-    for one in sorted(CONVENTIONS, key=lambda one: -sum(map(one.allows, TABLE_1))):
-        forbidden = [row for row in TABLE_1 if not one.allows(row)]
-        example = f"{forbidden[-1].dice:.2f}, {forbidden[-1].mean_iou:.2f}" if forbidden else ""
-        rows.append((one.text, len(TABLE_1) - len(forbidden), len(TABLE_1), example))
-    note = (
-        "From the thesis' printed figures alone, at its scale, split by slice; rounding granted. A convention that "
-        "forbids a pair of Dice and IoU is not how that pair was scored; one that allows all may be."
-    )
-    columns = ("scored by", "cells allowed", "cells", "a pair that it forbids (Dice, IoU)")
-    table = Table(
-        "conventions", "Ways of scoring, and how many cells of Table 1 each allows", note, columns, tuple(rows)
-    )
-    whole = [str(row[0]) for row in rows if row[1] == row[2]]
-    words = (
-        f"Of {len(rows)} ways of scoring, {len(whole)} allow{'s' * (len(whole) == 1)} all {len(TABLE_1)} cells of "
-        f"Table 1: {'; '.join(whole) or 'none'}. For the comparison this report uses: {COMPARISON_CONVENTION}."
-    )
-    return Section("conventions", "What the thesis' figures can mean", (words, described_formula()), (table,))
-
-
-def _cells(
+def _measure_cells(
     grid: Sequence[CellResult], scale: Scale, kind: Kind, networks: Sequence[tuple[int, int]], resamples: int
 ) -> list[MeasuredCell]:
     made = []
     for model, batch in networks:
         for epochs in range(THESIS_STEP, THESIS_EPOCHS + 1, THESIS_STEP):
-            found = _evaluations(grid, scale, f"model-{model}-b{batch}", kind, epochs)
-            scores = measure(found, resamples) if found else {}
-            made.append(MeasuredCell(model, batch, epochs, kind, len(found), _numbers(found), scores))
+            found = _find_evaluations(grid, scale, f"model-{model}-b{batch}", kind, epochs)
+            made.append(MeasuredCell(model, batch, epochs, kind, found, measure(found, resamples) if found else {}))
     return made
 
 
-def _evaluations(
+def _find_evaluations(
     grid: Sequence[CellResult], scale: Scale, label: str, kind: Kind, thesis_epochs: int
 ) -> list[Evaluation]:
-    """One a seed: of the run that ended there if the seed has one, else of a longer run that passed through."""
+    """Find one a seed: of the run that ended there if the seed has one, else of a longer run that passed through."""
     epoch, found = scale.epochs(thesis_epochs), dict[int, Evaluation]()
     for name in (label, f"{label}-alone-{thesis_epochs}"):
         own = [one for one in grid if (one.cell.label, one.cell.kind) == (name, kind)]
@@ -122,161 +153,167 @@ def _evaluations(
     return [found[seed] for seed in sorted(found)]
 
 
-def _numbers(found: Sequence[Evaluation]) -> dict[str, int]:
-    results = [one.results() for one in found]
-    return {
-        "slices": sum(len(one.ids) for one in results),
-        "lesion slices": sum(int(one.has_lesion.sum()) for one in results),
-        "lesion patients": len({name for one in results for name in one.patients[one.has_lesion]}),
-        "lesion-free slices": sum(int((~one.has_lesion).sum()) for one in results),
-    }
+def _compare(cells: Sequence[MeasuredCell], scale: Scale, resamples: int) -> Table:
+    return _tabulate(
+        cells, scale, COMPARED, ("slices",), "table-1", "Table 1 under the convention of the comparison",
+        f"n: summed over seeds. Intervals: {resamples:,} resamples. What the thesis prints as mean IoU is held against "
+        "IoU (lesion); the mean with the background is the formula that its text describes, by which an unmarked "
+        "lesion scores near one half. Where it prints nothing the field is empty.",
+    )  # fmt: skip
 
 
-def interval_columns(name: str) -> tuple[str, str, str]:
-    """A measure and both ends of its interval: three columns that the page prints as one."""
-    return name, f"{name} low", f"{name} high"
+def _compare_strictly(cells: Sequence[MeasuredCell], scale: Scale) -> Table:
+    return _tabulate(
+        cells, scale, STRICT, ("lesion slices", "lesion patients", "lesion-free slices"),
+        "table-1-strict", "The same cells, strictly",
+        f"Intervals: {STRICT_RESAMPLES:,} resamples. Lesion-slice Dice: mean over lesion slices, 0 for a lesion that "
+        "is not marked. Per-patient Dice: mean over the patients' means. Lesion-free slices lend no score; the share "
+        "with any marked pixel stands beside. Slice AUC: by a slice's highest probability.",
+    )  # fmt: skip
 
 
-def _comparison(cells: Sequence[MeasuredCell], scale: Scale, kind: Kind, resamples: int) -> Table:
-    several = any(cell.seeds > 1 for cell in cells)
-    columns = list(_PLACE)
-    for key, name in THESIS:
-        columns += [f"{PRINTED[key][1]}, thesis"] if kind == "slice" and key in PRINTED else []
-        columns += _score_columns(name, several)
+def _tabulate(
+    cells: Sequence[MeasuredCell], scale: Scale, measures: Sequence[Measure], counted: Sequence[str], key: str,
+    title: str, note: str,
+) -> Table:  # fmt: skip
+    """Make a row a cell: a measure has its interval, with several seeds the lowest and highest, and the thesis' own."""
+    kind, several = cells[0].kind, any(len(cell.evaluations) > 1 for cell in cells)
+    columns = ["model", "batch, thesis", "batch, here", "epochs, thesis", "epochs, here"]
+    digits: dict[str, int] = {}
+    for one in measures:
+        own = [*name_interval(one.name), *([f"{one.name} lowest seed", f"{one.name} highest seed"] if several else [])]
+        digits |= dict.fromkeys(own, one.digits)
+        if one.printed and kind == "slice":
+            own.insert(0, f"{one.printed[1]}, thesis")
+            digits[own[0]] = 2
+        columns += own
     rows = []
     for cell in cells:
-        row, thesis = _place(cell, scale), cell.thesis()
-        for key, _ in THESIS:
-            if kind == "slice" and key in PRINTED:
-                row.append("" if thesis is None else _printed(thesis, key))
-            row += _score_values(cell, key, several)
-        rows.append((*row, cell.numbers["slices"], cell.seeds))
-    digits = {f"accuracy %{end}": 2 for end in ("", ", thesis", " low", " high", " lowest seed", " highest seed")}
-    digits |= {f"{name}, thesis": 2 for _, name in PRINTED.values()}
-    note = f"{_shared(scale, kind, resamples)} Convention of the comparison: {COMPARISON_CONVENTION}. {_FORMULA}"
-    key, title = _named("table-1", "Table 1 under the convention of the comparison", kind)
-    return Table(key, title, note, (*columns, "n slices", "seeds"), tuple(rows), digits)
+        row: list[Value] = [
+            f"Model {cell.model}", cell.batch, cell.batch // scale.batch_over, cell.thesis_epochs,
+            scale.epochs(cell.thesis_epochs),
+        ]  # fmt: skip
+        for one in measures:
+            if one.printed and kind == "slice":
+                row.append(round(getattr(cell.thesis, one.printed[0]) * one.factor, 2) if cell.thesis else "")
+            scored = cell.scores.get(one.key, Measured())
+            row += [scored.value, scored.low, scored.high]
+            row += [scored.lowest_seed, scored.highest_seed] if several else []
+        counts = cell.count()
+        rows.append((*row, *(counts[name] for name in counted), len(cell.evaluations)))
+    return Table(
+        key if kind == "slice" else f"{key}-by-patient", f"{title}, by {kind}", note,
+        (*columns, *(f"n {name}" for name in counted), "seeds"), tuple(rows), digits,
+    )  # fmt: skip
 
 
-def _strict(cells: Sequence[MeasuredCell], scale: Scale, kind: Kind) -> Table:
-    several = any(cell.seeds > 1 for cell in cells)
-    columns = list(_PLACE)
-    for _, name in STRICT:
-        columns += _score_columns(name, several)
-    counted = ("lesion slices", "lesion patients", "lesion-free slices")
-    rows = []
-    for cell in cells:
-        row = _place(cell, scale)
-        for key, _ in STRICT:
-            row += _score_values(cell, key, several)
-        rows.append((*row, *(cell.numbers[name] for name in counted), cell.seeds))
-    note = f"{_shared(scale, kind, STRICT_RESAMPLES)} Convention: {_STRICT_NOTE}"
-    digits = {f"lesion-free slices marked %{end}": 1 for end in ("", " low", " high", " lowest seed", " highest seed")}
-    key, title = _named("table-1-strict", "The same cells, strictly", kind)
-    return Table(key, title, note, (*columns, *(f"n {name}" for name in counted), "seeds"), tuple(rows), digits)
-
-
-def _named(key: str, title: str, kind: Literal["slice", "patient"]) -> tuple[str, str]:
-    return (key, f"{title}, by slice") if kind == "slice" else (f"{key}-by-patient", f"{title}, by patient")
-
-
-def _place(cell: MeasuredCell, scale: Scale) -> list[Value]:
-    batch = cell.batch // scale.batch_over
-    return [f"Model {cell.model}", cell.batch, batch, cell.thesis_epochs, scale.epochs(cell.thesis_epochs)]
-
-
-def _score_columns(name: str, several: bool) -> list[str]:
-    return [*interval_columns(name), *([f"{name} lowest seed", f"{name} highest seed"] if several else [])]
-
-
-def _score_values(cell: MeasuredCell, key: str, several: bool) -> list[Value]:
-    one = cell.scores.get(key, Measured(None, None, None, None, None))
-    return [one.value, one.low, one.high, *([one.lowest_seed, one.highest_seed] if several else [])]
-
-
-def _shared(scale: Scale, kind: Kind, resamples: int) -> str:
-    return (
-        f"Scale: {scale.text}. Split: {SPLIT_WORDS[kind]}. n: test slices, summed over seeds. Means over seeds; 95 % "
-        f"intervals by a bootstrap over patients ({resamples:,} resamples), too narrow where few patients bleed."
-    )
-
-
-def _answer(cells: Sequence[MeasuredCell], scale: Scale) -> str:
-    best = next(cell for cell in cells if (cell.model, cell.batch, cell.thesis_epochs) == TARGET)
-    thesis = best.thesis()
-    assert thesis is not None
-    what = f"Model 2, batch 32, {thesis.epochs:,} epochs, by slice"
-    theirs = f"mean IoU {thesis.mean_iou:.2f}, Dice {thesis.dice:.2f}, accuracy {100 * thesis.accuracy:.2f} %"
-    if not best.scores:
-        done = sum(bool(cell.scores) for cell in cells)
-        return (
-            f"{what}: not measured at this scale. The thesis prints {theirs}. Of the {len(cells)} cells of model, "
-            f"batch and epochs, {done} are measured."
-        )
-    ours = ", ".join(_in_words(best, key, name) for key, name in THESIS)
-    told = (
-        f"{what} (here batch {thesis.batch // scale.batch_over}, {scale.epochs(thesis.epochs):,} epochs): {ours}; "
-        f"{best.numbers['slices']} test slices, "
-        f"{best.seeds} seed{'s' * (best.seeds > 1)}. The thesis prints {theirs}. "
-    )
-    if scale.epochs_over > 1:
-        return told + "This scale is not the thesis' own, so that it neither confirms nor refutes these figures."
-    short = [name for key, name in THESIS if key in PRINTED and _below(best, key, thesis)]
-    return told + (f"Below the thesis: {', '.join(short)}." if short else "All three are reached.")
-
-
-def _printed(thesis: TableRow, key: str) -> float:
-    """What Table 1 prints for our measure, in the unit of our column."""
-    return round(float(getattr(thesis, PRINTED[key][0])) * (100 if key in PERCENT else 1), 2)
-
-
-def _below(cell: MeasuredCell, key: str, thesis: TableRow) -> bool:
-    """Against the printed figure, our own rounded as the thesis rounds."""
-    ours = cell.scores[key].value
-    return ours is None or round(ours, 2) < _printed(thesis, key)
-
-
-def _in_words(cell: MeasuredCell, key: str, name: str) -> str:
-    one = cell.scores[key]
-    if one.value is None or one.low is None or one.high is None:
-        return f"{name} not measured"
-    name, unit = (name.removesuffix(" %"), " %") if name.endswith("%") else (name, "")
-    return f"{name} {one.value:.2f}{unit} (95 % interval {one.low:.2f}–{one.high:.2f})"
-
-
-def _how(scale: Scale) -> str:
-    mapped = ""
-    if scale.epochs_over > 1:
-        mapped = (
-            f" Here {scale.epochs(THESIS_EPOCHS)} epochs stand for the schedule's {THESIS_EPOCHS:,}, and so on in "
-            f"proportion (1 for {scale.epochs_over})."
-        )
-    return (
-        "The thesis planned runs of up to 1,400 epochs and prints up to 1,000. The learning rate is constant, so one "
-        "run passes through every shorter one and is measured on the way; cells trained alone, where there are any, "
-        f"take that seed's place.{mapped} An empty field in a column of the thesis means that it prints nothing there."
-    )
-
-
-def _series(cells: Sequence[MeasuredCell]) -> list[Series]:
+def _draw_series(cells: Sequence[MeasuredCell]) -> list[Series]:
     made = []
     for model in MODELS:
         for colour, batch in enumerate(BATCHES):
             own = [cell for cell in cells if (cell.model, cell.batch) == (model, batch)]
-            printed = [(cell.thesis_epochs, row.dice, None, None) for cell in own if (row := cell.thesis()) is not None]
+            printed = [(cell.thesis_epochs, cell.thesis.dice, None, None) for cell in own if cell.thesis]
             ours = [
                 (cell.thesis_epochs, one.value, one.low, one.high)
-                for cell in own
-                if cell.scores and (one := cell.scores["dice"]).value is not None
-            ]
+                for cell in own if cell.scores and (one := cell.scores["dice"]).value is not None
+            ]  # fmt: skip
             made.append(Series(f"Model {model}", f"thesis, batch {batch}", tuple(printed), True, colour))
             made.append(Series(f"Model {model}", f"ours, batch {batch}", tuple(ours), False, colour))
     return made
 
 
-def _caption(scale: Scale, resamples: int) -> str:
-    return f"Dice on the test slices; {_shared(scale, 'slice', resamples)} Convention: {COMPARISON_CONVENTION}."
+def measure(evaluations: Sequence[Evaluation], resamples: int = RESAMPLES) -> dict[str, Measured]:
+    """Compute every measure, averaged over seeds, with an interval by bootstrap over patients.
+
+    A patient that is drawn brings its test slices of every seed.
+
+    Args:
+        evaluations: one a seed, 1 or more.
+        resamples: of the bootstrap of the compared measures; the strict ones have `paired_slices.RESAMPLES`.
+    """
+    single = np.array([_score(one) for one in evaluations])
+    ends = _estimate_compared(evaluations, resamples) | _estimate_strict(evaluations)
+    found = {}
+    for one, each in zip((*COMPARED, *STRICT), single.T, strict=True):
+        known = each[~np.isnan(each)]
+        values = (known.mean(), *ends[one.key], known.min(), known.max()) if len(known) else (np.nan,) * 5
+        found[one.key] = Measured(*(None if np.isnan(value) else float(value) * one.factor for value in values))
+    return found
 
 
-def _alt(scale: Scale) -> str:
-    return f"Dice over the epochs of Model 1 and 2, batch 16 and 32, the thesis' points beside ours; {scale.name} scale"
+def _score(evaluation: Evaluation) -> list[float]:
+    """Score one seed by every measure; NaN where there is none."""
+    strict = score(evaluation.results())
+    found: dict[str, float | None] = {**strict["strict"], **strict["detection"], **score_as_compared(evaluation)}
+    return [np.nan if (value := found[one.key]) is None else value for one in (*COMPARED, *STRICT)]
+
+
+def _estimate_compared(evaluations: Sequence[Evaluation], resamples: int) -> dict[str, tuple[float, float]]:
+    owner = np.repeat(np.arange(len(evaluations)), [len(one.ids) for one in evaluations])
+    own_row = np.concatenate([np.arange(len(one.ids)) for one in evaluations])
+
+    def statistic(rows: AnyArray, who: AnyArray) -> list[float]:
+        drawn = []
+        for index, one in enumerate(evaluations):
+            mine = own_row[rows[owner[rows] == index]]
+            if len(mine):
+                scores = score_as_compared(one.rows(mine))
+                drawn.append([np.nan if (value := scores[name.key]) is None else value for name in COMPARED])
+        return list(_average_seeds(np.array(drawn)))
+
+    patients = np.concatenate([one.patients for one in evaluations])
+    ends = patient_bootstrap(patients, statistic, resamples=resamples, seed=BOOTSTRAP_SEED)
+    return {one.key: (float(low), float(high)) for one, (low, high) in zip(COMPARED, ends, strict=True)}
+
+
+def _estimate_strict(evaluations: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
+    of = _gather_seeds(evaluations)
+    assert of.counts is not None
+    dice, lesion = of.dice, of.lesion
+    keys = sorted(set(zip(of.patients[lesion], of.seeds[lesion], strict=True)))
+    means = [dice[lesion & (of.patients == who) & (of.seeds == seed)].mean() for who, seed in keys]
+    found = {
+        "lesion_slice_dice": _estimate_over_seeds(of.patients, of.seeds, dice),
+        "patient_mean_dice": _estimate_over_seeds(
+            np.array([who for who, _ in keys]), np.array([seed for _, seed in keys]), np.array(means)
+        ),
+        "lesion_free_slices_marked": _estimate_marked(of, of.counts.predicted > 0),
+        "slice_roc_auc": estimate_from_draws(*draw_auc(of, np.unique(of.patients))),
+    }
+    return {name: (one.low, one.high) for name, one in found.items()}
+
+
+def _estimate_marked(of: Tested, marked: AnyArray) -> Estimate:
+    """Estimate the share of lesion-free slices that are marked, as elsewhere in the report where it is 0 or 1."""
+    free = ~of.lesion
+    if 0 < marked[free].sum() < free.sum() or not free.any():
+        return _estimate_over_seeds(of.patients, of.seeds, np.where(of.lesion, np.nan, marked))
+    return estimate_share(of.patients[free], marked[free])
+
+
+def _gather_seeds(evaluations: Sequence[Evaluation]) -> Tested:
+    """Concatenate all seeds' slices, one seed after another, as if of one fold."""
+    results = [one.results() for one in evaluations]
+    seeds = np.repeat(np.arange(len(results)), [len(one.ids) for one in results])
+    return Tested(
+        np.concatenate([one.ids for one in results]), np.concatenate([one.patients for one in results]), seeds,
+        np.zeros(len(seeds), np.int64), np.concatenate([one.highest for one in results]).astype(np.float64),
+        np.concatenate([one.has_lesion for one in results]), overlap.concatenate([one.counts for one in results]),
+    )  # fmt: skip
+
+
+def _estimate_over_seeds(patients: AnyArray, seeds: AnyArray, values: DoubleArray) -> Estimate:
+    """Estimate the mean over seeds of a mean over rows; rows of NaN are left out."""
+    there = ~np.isnan(values)
+    if not there.any():
+        return Estimate(np.nan, np.nan, np.nan)
+    own = (seeds[there, None] == np.unique(seeds)).astype(np.float64)
+    columns, count = np.concatenate([own * values[there, None], own], axis=1), own.shape[1]
+    return bootstrap_sums(
+        patients[there], columns, lambda sums: _average_seeds(sums[:, :count] / sums[:, count:], 1)[:, None]
+    )[0]
+
+
+def _average_seeds(values: DoubleArray, axis: int = 0) -> DoubleArray:
+    """Average, leaving out what a seed cannot score."""
+    return np.asarray(np.ma.masked_invalid(values).mean(axis=axis).filled(np.nan), np.float64)

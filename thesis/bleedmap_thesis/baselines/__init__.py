@@ -1,10 +1,10 @@
 """What the U-Nets are held against, on the same splits: the systems that the thesis names, and a control."""
 
 from bleedmap_thesis.baselines.base import Baseline, Prediction
-from bleedmap_thesis.baselines.classifiers import classifier
 from bleedmap_thesis.baselines.copy_nearest import copy_nearest
 from bleedmap_thesis.baselines.fuzzy_c_means import fuzzy_c_means
 from bleedmap_thesis.baselines.local_features import kaze, sift
+from bleedmap_thesis.baselines.networks import classifier
 
 __all__ = ["BASELINES", "Baseline", "Prediction"]
 
