@@ -11,9 +11,9 @@ import house
 
 from bleedmap.cli.main import VERBS, bleedmap
 from bleedmap.evaluation import report_sections as sections_of
+from bleedmap.evaluation.protocol import CT_ICH_WORDS
 from bleedmap.evaluation.records import committed_records, read_out_of_fold
 from bleedmap.evaluation.report import evaluate_records
-from bleedmap.evaluation.report_words import CT_ICH_WORDS
 from bleedmap.models.networks import NETWORKS
 from bleedmap.page.section import Table
 from bleedmap.page.table import format_table

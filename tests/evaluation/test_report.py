@@ -16,13 +16,11 @@ from bleedmap.datasets.ct_ich import CtIch, open_ct_ich
 from bleedmap.errors import InputError, OutputError
 from bleedmap.evaluation.gallery import Pixels, ct_ich_pixels, galleries
 from bleedmap.evaluation.predictions import write_prediction
+from bleedmap.evaluation.protocol import CT_ICH_WORDS
 from bleedmap.evaluation.records import Choices, OutOfFold, Verdict, committed_records, record_study
 from bleedmap.evaluation.report import evaluate_records, write_report
-from bleedmap.evaluation.report_figures import roc_curve
-from bleedmap.evaluation.report_words import CT_ICH_WORDS
 from bleedmap.evaluation.scores import cross_validation
-from bleedmap.figures import outlines
-from bleedmap.metrics.roc import at_specificity, roc_auc
+from bleedmap.figures import prediction as outlines
 from synthetic_records import all_patients, three_patients
 
 HOSTILE = "<script>alert(1)</script>"
@@ -308,17 +306,3 @@ class TestOutlines:
         outside, inside = self.drawn(np.zeros((60, 60), bool), speck)
         assert not outside.any()
         assert inside.any()
-
-
-def test_the_roc_curve_encloses_the_area_and_passes_its_point() -> None:
-    random = np.random.default_rng(0)
-    truth, score = random.random(200) < 0.3, np.round(random.random(200), 1)
-    curve = roc_curve("x", truth, score, 0.9)
-    assert np.trapezoid(curve.sensitivity, curve.false_positive_rate) == pytest.approx(roc_auc(truth, score))
-    assert (curve.false_positive_rate[0], curve.sensitivity[0]) == (0, 0)
-    assert (curve.false_positive_rate[-1], curve.sensitivity[-1]) == (1, 1)
-    point = at_specificity(truth, score, 0.9)
-    assert point is not None
-    assert curve.point == (1 - point.specificity, point.sensitivity)
-    at = np.argmin(np.abs(curve.false_positive_rate - curve.point[0]))
-    assert curve.sensitivity[at] == pytest.approx(curve.point[1])

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bleedmap.evaluation.slices import SliceResults, intervals, score
-from bleedmap.metrics.bootstrap import patient_bootstrap
+from bleedmap.metrics.bootstrap import RESAMPLES, patient_bootstrap, wilson_interval
 from bleedmap.metrics.overlap import Counts
 
 
@@ -27,6 +27,20 @@ def test_one_slice_a_patient_is_scipys_percentile_bootstrap():
     )[0]  # fmt: skip
     theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=2).confidence_interval
     assert ours == pytest.approx([theirs.low, theirs.high], abs=0.03)
+
+
+def test_wilsons_interval_by_its_formula():
+    z = stats.norm.ppf(0.975)
+    for reached, cases in ((0, 5), (5, 5), (3, 10)):
+        middle = (reached + z**2 / 2) / (cases + z**2)
+        reach = z / (cases + z**2) * np.sqrt(reached * (cases - reached) / cases + z**2 / 4)
+        assert wilson_interval(reached, cases) == pytest.approx((middle - reach, middle + reach), abs=1e-12)
+
+
+def test_two_thousand_draws_unless_said_otherwise():
+    drawn = []
+    patient_bootstrap(np.arange(3), lambda rows, _: drawn.append(rows) or [0.0])
+    assert len(drawn) == RESAMPLES == 2000
 
 
 def test_alike_slices_of_a_patient_do_not_narrow_the_interval():

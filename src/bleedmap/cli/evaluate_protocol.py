@@ -34,9 +34,9 @@ def evaluate_protocol(
 ) -> None:
     """Score records, print the headline table or all as JSON, and write the report where `out` is given."""
     from bleedmap.datasets.folds import protocol_folds
+    from bleedmap.evaluation.protocol import CT_ICH_WORDS
     from bleedmap.evaluation.records import committed_records, read_out_of_fold
     from bleedmap.evaluation.report import evaluate_records, write_report
-    from bleedmap.evaluation.report_words import CT_ICH_WORDS
     from bleedmap.io.files import refuse_folder
 
     if predictions is not None and out is None:

@@ -122,7 +122,7 @@ def _left_mm(column: int) -> float:
 
 def _heads(figure: Figure) -> None:
     for column, head in enumerate(("slice", "after CLAHE", "greys of the slice", "greys after CLAHE")):
-        style.write(figure, _left_mm(column), _HEAD_MM / 2, "abcd"[column], weight="bold", size=style.TEXT_PT + 1)
+        style.letter(figure, column, _left_mm(column), _HEAD_MM / 2)
         style.write(figure, _left_mm(column) + 3, _HEAD_MM / 2, head)
 
 

@@ -98,9 +98,7 @@ def curves(runs: Sequence[TrainingCurve]) -> Figure:
         last = max(entry["epoch"] for run in runs for entry in run.entries)
         for index, (axes, name) in enumerate(zip(panels, ("loss", "mean IoU", "Dice"), strict=True)):
             _finish(axes, name, last)
-            style.write(
-                figure, index * _PITCH_MM + 0.5, 2.2, chr(ord("a") + index), weight="bold", size=style.TEXT_PT + 1
-            )
+            style.letter(figure, index, index * _PITCH_MM + 0.5, 2.2)
         _legend(figure, runs, _ABOVE_MM + _HIGH_MM + _BELOW_MM + 0.5)
     return figure
 

@@ -1,13 +1,16 @@
-"""Slice, reference, prediction, and the prediction laid over the slice (the thesis' Figure 4)."""
+"""A prediction beside its reference: the thesis' Figure 4, and a slice with both outlines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
+from scipy import ndimage
 
-from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.arrays import BoolArray, ByteArray, FloatArray
 from bleedmap.datasets.ct_ich_tables import SliceRecord
 from bleedmap.figures import style
 from bleedmap.figures.samples import types_in_words, types_spelled_out
@@ -19,6 +22,11 @@ from bleedmap.results.overlay import SCALE_START, blend, colours
 MOST = 6  # rows of a page
 _HEADS = ("slice", "reference", "prediction", "probability over slice")
 _NAMES_MM, _SIDE_MM, _GAP_MM, _HEAD_MM, _BAR_MM = 27.0, 34.0, 1.2, 5.0, 2.6
+
+# Sky blue and orange, the pair of the palette that no common colour blindness brings together, bright on a grey slice.
+REFERENCE, PREDICTION = style.PALETTE[4], style.PALETTE[5]
+_LINE = 3  # pixels of the finished picture
+_BETWEEN = 6  # pixels between the two halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +70,7 @@ def prediction(shown: Sequence[PredictedSlice], network: str, threshold: float) 
         figure = style.page(height_mm, _caption(shown, network, threshold))
         for column, head in enumerate(_HEADS):
             left_mm = _NAMES_MM + column * (_SIDE_MM + _GAP_MM)
-            style.write(figure, left_mm, _HEAD_MM / 2, chr(ord("a") + column), weight="bold", size=style.TEXT_PT + 1)
+            style.letter(figure, column, left_mm, _HEAD_MM / 2)
             style.write(figure, left_mm + 3, _HEAD_MM / 2, head)
         for index, one in enumerate(shown):
             _row(figure, one, _HEAD_MM + index * (_SIDE_MM + _GAP_MM), threshold)
@@ -125,3 +133,42 @@ def _colour_bar(figure: Figure) -> None:
     axes.set(xticks=[], yticks=[SCALE_START, 0.6, 0.7, 0.8, 0.9, 1])
     axes.yaxis.tick_right()
     axes.set_title("p", size=style.TEXT_PT, style="italic", pad=3)
+
+
+def outlined_pair(unit: FloatArray, reference: BoolArray, prediction: BoolArray, *, side: int) -> ByteArray:
+    """The slice plain, and the same with outlines: the reference's just outside it, the prediction's just inside.
+
+    So lines of masks that agree lie side by side. Cropped to the head and all marks.
+
+    Args:
+        unit: (row, column) float32, 0 to 1 in the brain window.
+        reference: (row, column) bool.
+        prediction: (row, column) bool.
+        side: pixels along the longer side of each half.
+
+    Returns:
+        RGB (row, column, 3) uint8.
+    """
+    part = shown_part(unit, reference | prediction)
+    rows, columns = unit[part].shape
+    zoom = side / max(rows, columns)
+    size = max(1, round(columns * zoom)), max(1, round(rows * zoom))
+    grey = Image.fromarray(np.rint(unit[part] * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
+    plain = np.repeat(np.asarray(grey)[..., None], 3, axis=-1)
+    drawn = plain.copy()
+    mask = _resized(reference[part], size)
+    drawn[ndimage.binary_dilation(mask, iterations=_LINE) & ~mask] = _rgb(REFERENCE)
+    mask = _resized(prediction[part], size)
+    drawn[mask & ~ndimage.binary_erosion(mask, iterations=_LINE, border_value=1)] = _rgb(PREDICTION)
+    gap = np.full((plain.shape[0], _BETWEEN, 3), 255, np.uint8)
+    return np.concatenate([plain, gap, drawn], axis=1)
+
+
+def _resized(mask: BoolArray, size: tuple[int, int]) -> BoolArray:
+    """Any pixel that a mark covers stays marked: a speck is not lost where the picture is smaller than the slice."""
+    wide = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    return np.asarray(wide) > 0
+
+
+def _rgb(colour: str) -> ByteArray:
+    return np.asarray(np.rint(np.array(to_rgb(colour)) * 255), np.uint8)

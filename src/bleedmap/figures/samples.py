@@ -75,14 +75,14 @@ def samples(shown: Sequence[Sample], release: str) -> Figure:
         figure = style.page(blocks * block_mm, words + (f"{spelled}." if spelled else ""))
         for index, sample in enumerate(shown):
             left_mm = margin_mm + index % across * (side_mm + _GAP_MM)
-            _pair(figure, sample, chr(ord("a") + index), left_mm, index // across * block_mm, side_mm)
+            _pair(figure, sample, index, left_mm, index // across * block_mm, side_mm)
     return figure
 
 
-def _pair(figure: Figure, sample: Sample, letter: str, left_mm: float, top_mm: float, side_mm: float) -> None:
+def _pair(figure: Figure, sample: Sample, place: int, left_mm: float, top_mm: float, side_mm: float) -> None:
     style.picture(figure, left_mm, top_mm, side_mm, sample.unit)
     style.picture(figure, left_mm, top_mm + side_mm + _GAP_MM, side_mm, sample.reference)
-    style.write(figure, left_mm + 1.2, top_mm + 2.4, letter, color="white", weight="bold", size=style.TEXT_PT + 1)
+    style.letter(figure, place, left_mm + 1.2, top_mm + 2.4, color="white")
     below_mm = top_mm + 2 * side_mm + _GAP_MM
     middle_mm = left_mm + side_mm / 2
     style.write(figure, middle_mm, below_mm + 2.4, types_in_words(sample.record), ha="center", weight="bold")

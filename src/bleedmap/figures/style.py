@@ -103,7 +103,7 @@ def panel(figure: Figure, left_mm: float, top_mm: float, width_mm: float, height
 
 
 def picture(figure: Figure, left_mm: float, top_mm: float, side_mm: float, pixels: Any) -> Axes:
-    """A square panel for (row, column) in 0 to 1, black to white, or (row, column, 3) RGB, without axes."""
+    """A square panel with pixels: (row, column) in 0 to 1, black to white, or (row, column, 3) RGB, without axes."""
     axes = panel(figure, left_mm, top_mm, side_mm, side_mm)
     axes.set(facecolor="black", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -116,6 +116,11 @@ def write(figure: Figure, left_mm: float, top_mm: float, words: str, **how: Any)
     """Text whose left middle is that far from the page's upper left corner."""
     total_mm = figure.get_size_inches()[1] * _MM_PER_INCH
     figure.text(left_mm / WIDTH_MM, 1 - top_mm / total_mm, words, **({"va": "center"} | how))
+
+
+def letter(figure: Figure, place: int, left_mm: float, top_mm: float, **how: Any) -> None:
+    """The letter of a panel, a for place 0."""
+    write(figure, left_mm, top_mm, chr(ord("a") + place), **({"weight": "bold", "size": TEXT_PT + 1} | how))
 
 
 def plain_logarithms(axis: Axis) -> None:

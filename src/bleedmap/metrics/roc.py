@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 
 PIXEL_BINS = 4096  # of probability; pixels of one bin count as ties
 
@@ -27,6 +27,24 @@ def roc_auc(has_lesion: BoolArray, score: AnyArray) -> float | None:
         return float("nan")
     below, not_above = (np.searchsorted(negative, positive, side=side) for side in ("left", "right"))
     return float((below + not_above).sum()) / (2 * len(positive) * len(negative))
+
+
+def roc_curve(has_lesion: BoolArray, score: AnyArray) -> tuple[DoubleArray, DoubleArray]:
+    """The ROC curve at every threshold, from nothing called to everything called; ties are one step.
+
+    Args:
+        has_lesion: (n,) bool.
+        score: (n,), higher means more likely.
+
+    Returns:
+        False-positive rates and sensitivities, (thresholds,) each.
+    """
+    thresholds = np.concatenate([[np.inf], np.unique(score)[::-1]])
+    bleeding, free = np.sort(score[has_lesion]), np.sort(score[~has_lesion])
+    false_positive_rate, sensitivity = (
+        1 - np.searchsorted(own, thresholds, side="left") / max(1, len(own)) for own in (free, bleeding)
+    )
+    return false_positive_rate, sensitivity
 
 
 @dataclass(frozen=True)

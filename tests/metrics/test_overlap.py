@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from bleedmap.metrics import overlap
-from bleedmap.metrics.roc import PIXEL_BINS, PixelRoc, roc_auc
 
 masks = hnp.arrays(bool, (4, 6, 5))
 
@@ -76,27 +74,3 @@ def test_what_an_empty_reference_scores_and_a_false_positive_costs():
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match="differ in shape"):
         overlap.count(np.zeros((1, 2, 2), bool), np.zeros((1, 2, 3), bool))
-
-
-@given(hnp.arrays(bool, 40), hnp.arrays(np.float32, 40, elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])))
-@settings(max_examples=60, deadline=None)
-def test_roc_auc_agrees_with_scikit_learn(truth, score):
-    roc = PixelRoc()
-    roc.add(truth, score)
-    if truth.all() or not truth.any():
-        assert roc_auc(truth, score) is None
-        assert roc.area() is None
-        return
-    expected = sk.roc_auc_score(truth, score)
-    assert roc_auc(truth, score) == pytest.approx(expected)
-    assert roc.area() == pytest.approx(expected)  # all scores lie in bins of their own
-
-
-def test_binned_pixel_auc_is_near_the_exact_one():
-    random = np.random.default_rng(0)
-    truth = random.random(20_000) < 0.05
-    score = np.clip(random.normal(0.3 + 0.3 * truth, 0.15), 0, 1).astype(np.float32)
-    roc = PixelRoc()
-    for part in np.array_split(np.arange(len(truth)), 7):
-        roc.add(truth[part], score[part])
-    assert roc.area() == pytest.approx(sk.roc_auc_score(truth, score), abs=1 / PIXEL_BINS)

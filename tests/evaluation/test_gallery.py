@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bleedmap.evaluation.gallery import ChosenSlice, cases, false_alarms, misses
 from bleedmap.evaluation.records import Choices, OutOfFold
-from bleedmap.evaluation.selection import ChosenSlice, cases, false_alarms, misses
 from bleedmap.metrics import overlap
 from synthetic_records import SIDE, all_patients, blank, study, three_patients
 

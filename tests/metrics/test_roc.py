@@ -1,0 +1,86 @@
+"""ROC curves, their areas and operating points: worked by hand and against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn import metrics as sk
+
+from bleedmap.metrics.roc import PIXEL_BINS, PixelRoc, at_specificity, at_threshold, roc_auc, roc_curve
+
+truths = hnp.arrays(bool, st.integers(1, 60))
+
+
+class TestOperatingPoint:
+    TRUTH = np.array([True, True, True, False, False, False, False])
+    SCORE = np.array([0.9, 0.5, 0.2, 0.5, 0.3, 0.1, 0.0])
+
+    @pytest.mark.parametrize(
+        ("specificity", "threshold", "sensitivity", "reached"),
+        [(0.5, 0.2, 1.0, 0.5), (0.75, 0.5, 2 / 3, 0.75), (0.76, 0.9, 1 / 3, 1.0), (0.0, 0.0, 1.0, 0.0)],
+    )
+    def test_worked_by_hand(self, specificity, threshold, sensitivity, reached):
+        """Thresholds are scores; at 0.5 a bleed-free case ties with a lesion: both are called, 3 of 4 are not."""
+        point = at_specificity(self.TRUTH, self.SCORE, specificity)
+        assert point.threshold == threshold
+        assert (point.sensitivity, point.specificity) == pytest.approx((sensitivity, reached))
+
+    def test_where_bleed_free_scores_highest_nothing_may_be_called(self):
+        point = at_specificity(np.array([True, False]), np.array([0.2, 0.9]), 1.0)
+        assert (point.threshold, point.sensitivity, point.specificity) == (np.inf, 0.0, 1.0)
+
+    def test_one_group_alone(self):
+        for truth in (np.ones(3, bool), np.zeros(3, bool)):
+            assert at_specificity(truth, np.arange(3.0), 0.9) is None
+        assert np.isnan(at_threshold(np.ones(3, bool), np.arange(3.0), 1).specificity)
+
+    @given(truths, st.integers(0, 2**31), st.sampled_from([0.5, 0.9, 0.95, 1.0]))
+    @settings(max_examples=80, deadline=None)
+    def test_the_best_point_of_scikit_learns_curve(self, truth, seed, specificity):
+        score = np.random.default_rng(seed).random(len(truth)).round(1)
+        point = at_specificity(truth, score, specificity)
+        if truth.all() or not truth.any():
+            assert point is None
+            return
+        false_rate, true_rate, _ = sk.roc_curve(truth, score, drop_intermediate=False)
+        assert point.sensitivity == pytest.approx(true_rate[1 - false_rate >= specificity - 1e-9].max())
+        assert point.specificity >= specificity - 1e-9
+        assert at_threshold(truth, score, point.threshold) == point
+
+
+@given(hnp.arrays(bool, 40), hnp.arrays(np.float32, 40, elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])))
+@settings(max_examples=60, deadline=None)
+def test_roc_auc_agrees_with_scikit_learn(truth, score):
+    roc = PixelRoc()
+    roc.add(truth, score)
+    if truth.all() or not truth.any():
+        assert roc_auc(truth, score) is None
+        assert roc.area() is None
+        return
+    expected = sk.roc_auc_score(truth, score)
+    assert roc_auc(truth, score) == pytest.approx(expected)
+    assert roc.area() == pytest.approx(expected)  # all scores lie in bins of their own
+
+
+def test_binned_pixel_auc_is_near_the_exact_one():
+    random = np.random.default_rng(0)
+    truth = random.random(20_000) < 0.05
+    score = np.clip(random.normal(0.3 + 0.3 * truth, 0.15), 0, 1).astype(np.float32)
+    roc = PixelRoc()
+    for part in np.array_split(np.arange(len(truth)), 7):
+        roc.add(truth[part], score[part])
+    assert roc.area() == pytest.approx(sk.roc_auc_score(truth, score), abs=1 / PIXEL_BINS)
+
+
+def test_the_roc_curve_encloses_the_area_and_passes_its_point() -> None:
+    random = np.random.default_rng(0)
+    truth, score = random.random(200) < 0.3, np.round(random.random(200), 1)
+    false_positive_rate, sensitivity = roc_curve(truth, score)
+    assert np.trapezoid(sensitivity, false_positive_rate) == pytest.approx(roc_auc(truth, score))
+    assert (false_positive_rate[0], sensitivity[0]) == (0, 0)
+    assert (false_positive_rate[-1], sensitivity[-1]) == (1, 1)
+    point = at_specificity(truth, score, 0.9)
+    assert point is not None
+    at = np.argmin(np.abs(false_positive_rate - (1 - point.specificity)))
+    assert sensitivity[at] == pytest.approx(point.sensitivity)
