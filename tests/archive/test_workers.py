@@ -179,6 +179,9 @@ def test_stopped_at_any_moment_nobody_stays_and_the_next_run_goes_on(
         process.send_signal(ending)
     _, said = process.communicate(timeout=600)
     assert "Traceback" not in said
+    if ending is signal.SIGINT:
+        assert process.returncode == 130
+        assert "give the same command again to continue" in said
     until(lambda: not is_running(worker))
     assert run("batch", seven, "-o", out, "--weights", weights, "--processes", 1) == 0
     assert (summary_of(out)["open"], len(rows_of(out))) == (0, STUDIES)

@@ -20,6 +20,7 @@ from bleedmap.cli.console import (
     progress_bar,
 )
 from bleedmap.cli.options import (
+    accept_option,
     fractional_option,
     inference_precision_option,
     json_option,
@@ -49,28 +50,25 @@ _STYLES = {
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path),
-    help="A new or empty folder for the results, or that of an earlier run, which is gone on with.",
+    help="A new or empty folder for the results, or the folder of an earlier run, to resume it.",
 )  # fmt: skip
 @weights_option
 @inference_precision_option
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N",
-    help="Of the processor's threads, how many the network uses in each process; default: all, shared out evenly.",
+    help="Number of processor threads for the network in each process. Not given: all of them, divided evenly.",
 )  # fmt: skip
 @click.option(
     "--processes", type=click.IntRange(1, 64), metavar="N",
-    help="Studies at a time, each in a process of its own of about 0.5 GB, fewer where there are few studies; default: "
-    "as many as the processor has threads, at most 4.",
+    help="Number of studies to segment at the same time, each in a process of about 0.5 GB; fewer are started for few "
+    "studies. Not given: one for each thread of the processor, at most 4.",
 )  # fmt: skip
 @threshold_option
-@click.option(
-    "--accept", multiple=True, metavar="CHECK",
-    help="Go on although this input check refuses a study; its results say so. Repeat for several.",
-)  # fmt: skip
+@accept_option
 @no_dicom_option
 @fractional_option
-@click.option("--retry", is_flag=True, help="Give studies that were refused or failed another turn.")
-@click.option("--overwrite", is_flag=True, help="Make results anew that were made with other settings.")
+@click.option("--retry", is_flag=True, help="Try again those studies that were refused or failed.")
+@click.option("--overwrite", is_flag=True, help="Replace results that were made with other settings.")
 @json_option
 def command(
     folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
@@ -79,30 +77,32 @@ def command(
 ) -> None:  # fmt: skip
     """Outline hemorrhage on all head CTs in a folder.
 
-    In: a folder, searched to its depths. A study is a NIfTI file in HU; a .zip of DICOM; or DICOM files, which belong
-    together by their Study Instance UID wherever they lie. What is no study is counted at the end.
+    Research software, not a medical device: do not use its results to diagnose or treat a patient.
+
+    In: a folder, searched with all its subfolders. A study is a NIfTI file in HU, a .zip of DICOM, or DICOM files with
+    one Study Instance UID, wherever they lie. Other files are counted at the end.
 
     \b
     Out:
-      summary.csv     a row for each study: found, not found, no verdict, refused or failed; study probability, mL
-                      and its interval, lesions, slices, highest probability, why no verdict, warnings of the input
-                      checks, seconds, error; up to date when the batch ends or is interrupted, before that a
-                      minute and a study behind at most
-      summary.json    the same for programs, with the settings and what was passed by
-      NAME/           what `bleedmap segment` writes of a study; NAME comes from its path
+      summary.csv     one row for each study: found, not found, no verdict, refused or failed; study probability,
+                      volume in mL with its interval, lesions, slices, highest probability, why no verdict, warnings
+                      of the input checks, seconds, error. It is complete when the batch ends or is interrupted;
+                      before that, it is at most one minute and one study behind.
+      summary.json    the same for programs, with the settings and the files that are no study
+      NAME/           what `bleedmap segment` writes for a study; NAME comes from its path
 
-    A study that cannot be read or fails an input check is refused, with the reason in its row; the others go on. Stop
-    it at any moment and give the same command again: what is done is not done again, unless a study's files changed
-    since. Several processes share the work, and several such commands at once do too: on several machines give them
-    --precision fp32 from the start, since auto depends on the processor and results of two kinds do not mix.
+    A study that cannot be read or fails an input check is refused, with the reason in its row; the others continue.
+    "No verdict" means that the program cannot judge a study, and the row says why: do not rely on what is outlined.
 
-    'No verdict': the program abstains and says why; what it outlined is there, not to be relied on.
+    You can stop at any moment and give the same command again: finished studies are not repeated, unless their files
+    have changed. Several commands may share one folder of results, also from several machines. Then give all of them
+    --precision fp32 from the start: auto depends on the processor, and results of two kinds do not mix.
 
-    Exit code 0: no study failed. 1: at least one did, by a fault of the program or files of others in its folder. 2: it
-    could not go on.
+    Exit code 0: no study failed. 1: at least one failed, by a fault of the program or because its folder holds foreign
+    files. 2: the batch could not continue. 130: stopped by Ctrl-C.
 
-    The network, compiled for this machine, is kept for the next start: in the user's folder for caches, or that in
-    the variable BLEEDMAP_CACHE; BLEEDMAP_CACHE=off keeps nothing.
+    The network is compiled for this machine once and kept for the next start, in your cache folder or in the folder
+    that the variable BLEEDMAP_CACHE names. BLEEDMAP_CACHE=off keeps nothing.
 
     \b
     bleedmap batch studies/ -o results/
@@ -174,8 +174,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         print_line(f"and {len(reasons) - _REASONS:,} more, see summary.csv")
     for one in summary["passed_by"]:
         more = ", …" if one["count"] > len(one["examples"]) else ""
-        said = f"passed by, {one['reason']}: {one['count']:,} ({', '.join(one['examples'])}{more})"
-        print_line(f"[dim]{escape(said)}[/]")
+        sentence = f"not segmented, {one['reason']}: {one['count']:,} ({', '.join(one['examples'])}{more})"
+        print_line(f"[dim]{escape(sentence)}[/]")
     total = f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}"
     counted = [f"{count:,} {status}" for status, count in counts.items() if count or status != "no verdict"]
     print_line(f"[bold]{total}[/]: {', '.join(counted)}")

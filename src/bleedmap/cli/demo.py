@@ -1,31 +1,22 @@
 """`bleedmap demo`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 
+from bleedmap import RESEARCH_ONLY
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import json_option, weights_option
+from bleedmap.cli.options import json_option, overwrite_option, weights_option
 
 if TYPE_CHECKING:
-    from bleedmap.phantom.head import Phantom, PhantomSettings
+    from bleedmap.phantom.head import Phantom
     from bleedmap.study.result import Result
-    from bleedmap.volume import Mask
 
 _SEED = 13  # chosen by eye: open sulci, a bleed in the basal ganglia
-_SUMMARY, _STUDY, _RESULT = "demo.json", "phantom", "result"
-
-
-@dataclass(frozen=True)
-class _Score:
-    """What was found beside what is there."""
-
-    found_ml: float
-    true_ml: float
-    dice: float
+_STUDY, _RESULT = "phantom", "result"
 
 
 @click.command(short_help="Make a phantom head CT with a bleed as DICOM, segment it, show the result.")
@@ -34,31 +25,32 @@ class _Score:
     help="A new or empty folder for the results.",
 )  # fmt: skip
 @weights_option
-@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier demo in that folder.")
+@overwrite_option
 @json_option
 def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> None:
-    """Make a phantom head CT with two bleeds as a DICOM study, segment it, and compare with the truth.
+    """Make a phantom head CT with two bleeds, segment it, and compare the result with the truth.
 
-    In: nothing; the head is synthetic and the same every time.
+    In: nothing. The head is synthetic and the same every time.
 
     \b
     Out, in the folder:
-      phantom/              the study: a CT series as DICOM, and a scout beside it
-      phantom_truth.nii.gz  the bleeds' true mask
-      result/               what `bleedmap segment demo/phantom -o demo/result` writes: see result/report.html
+      phantom/              the study: a CT series as DICOM, with a scout
+      phantom_truth.nii.gz  the true mask of the bleeds
+      result/               what `bleedmap segment` writes; open result/report.html
       demo.json             volumes found and true, Dice, weights
 
     \b
     bleedmap demo
     bleedmap demo -o first-look/
 
-    The installed network was also trained on other phantoms: what it scores on this one says that the program works,
-    not how well it works on patients. `bleedmap evaluate` measures that.
+    The default network was also trained on phantoms. A good score here shows that the program works, not how well it
+    works on patients; `bleedmap evaluate` measures that.
     """
     from bleedmap.io import nifti
     from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
+    from bleedmap.phantom.bleeds import Bleed
     from bleedmap.phantom.dicom import ct_instances, scout, write_series
-    from bleedmap.phantom.head import make_phantom
+    from bleedmap.phantom.head import PhantomSettings, make_phantom
     from bleedmap.results.save import write_results
     from bleedmap.study.read import read_study
     from bleedmap.study.segment import Segmenter
@@ -66,12 +58,12 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     refuse_folder(out, overwrite=overwrite)
     segmenter = Segmenter.load(weights)  # unusable weights are refused before the folder is begun
     with folder_written_whole(out, overwrite=overwrite) as folder:
-        settings = _settings()
+        settings = PhantomSettings(seed=_SEED, bleeds=(Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right")))
         phantom = make_phantom(settings)
         write_series(folder / _STUDY, [scout(phantom.volume), *ct_instances(phantom.volume)])
         nifti.write(folder / "phantom_truth.nii.gz", phantom.mask)
         study = replace(read_study(folder / _STUDY), source=str(out / _STUDY))
-        with progress_bar("Segmenting the phantom") as report:
+        with progress_bar("Segmenting the phantom", quiet=as_json) as report:
             finished: list[int] = []
 
             def advance(slices: int) -> None:
@@ -81,37 +73,23 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
             result = segmenter.segment(study, advance=advance)
         (folder / _RESULT).mkdir()
         files = write_results(result, folder / _RESULT)["files"]
-        score = _compare(phantom, result.mask)
-        record = _record(settings, phantom, result, score)
-        write_json(folder / _SUMMARY, record)
+        record = _record(phantom, result)
+        write_json(folder / "demo.json", record)
     if as_json:
         print_json({**record, "out": str(out)})
     else:
-        _print(phantom, score, out / _RESULT, files)
+        _print(record, out / _RESULT, files)
 
 
-def _settings() -> "PhantomSettings":
-    from bleedmap.phantom.bleeds import Bleed
-    from bleedmap.phantom.head import PhantomSettings
-
-    return PhantomSettings(seed=_SEED, bleeds=(Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right")))
-
-
-def _compare(phantom: "Phantom", mask: "Mask") -> _Score:
+def _record(phantom: "Phantom", result: "Result") -> dict[str, Any]:
     from bleedmap.metrics.overlap import count, dice
 
-    counts = count(phantom.mask.array, mask.array).pooled()
-    return _Score(mask.volume_ml, phantom.mask.volume_ml, float(dice(counts, empty=1.0)[0]))
-
-
-def _record(settings: "PhantomSettings", phantom: "Phantom", result: "Result", score: _Score) -> dict[str, Any]:
-    from bleedmap import RESEARCH_ONLY
-
     weights, backend = result.weights, result.backend
+    counts = count(phantom.mask.array, result.mask.array).pooled()
     return {
         "phantom": True,
         "research_only": RESEARCH_ONLY,
-        "seed": settings.seed,
+        "seed": _SEED,
         "bleeds": [
             {"type": one.asked.type, "side": one.asked.side, "true_volume_ml": round(one.true_volume_ml, 4)}
             for one in phantom.bleeds
@@ -119,20 +97,18 @@ def _record(settings: "PhantomSettings", phantom: "Phantom", result: "Result", s
         "weights": {"name": weights.name, "sha256": weights.sha256, "trained_on": weights.trained_on},
         "backend": {"name": backend.name, "device": backend.device, "precision": backend.precision},
         "threshold": result.threshold,
-        "found_ml": round(score.found_ml, 4),
-        "true_ml": round(score.true_ml, 4),
-        "dice": round(score.dice, 4),
+        "found_ml": round(result.mask.volume_ml, 4),
+        "true_ml": round(phantom.mask.volume_ml, 4),
+        "dice": round(float(dice(counts, empty=1.0)[0]), 4),
     }
 
 
-def _print(phantom: "Phantom", score: _Score, result: Path, files: dict[str, str]) -> None:
-    from bleedmap import RESEARCH_ONLY
-
-    bleeds = " and ".join(f"an {one.asked.type} of {one.true_volume_ml:.1f} mL" for one in phantom.bleeds)
+def _print(record: dict[str, Any], result: Path, files: dict[str, str]) -> None:
+    bleeds = " and ".join(f"an {one['type']} of {one['true_volume_ml']:.1f} mL" for one in record["bleeds"])
     print_line(f"[bold]A phantom, not a patient[/]: a synthetic head with {bleeds}.")
     table = make_table("", ">Found", ">True")
-    table.add_row("Volume, mL", f"{score.found_ml:.1f}", f"{score.true_ml:.1f}")
-    table.add_row("Dice", f"{score.dice:.3f}", "")
+    table.add_row("Volume, mL", f"{record['found_ml']:.1f}", f"{record['true_ml']:.1f}")
+    table.add_row("Dice", f"{record['dice']:.3f}", "")
     print_table(table)
     print_line(f"Report: {escape(str(result / files['report']))}")
     print_line(f"Picture: {escape(str(result / files['overlay']))}")

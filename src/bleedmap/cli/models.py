@@ -22,10 +22,10 @@ _SOURCES = {
 @click.command(short_help="List the networks and the weights that are installed.")
 @json_option
 def command(as_json: bool) -> None:
-    """List the networks that `bleedmap train` knows, and the trained weights that `bleedmap segment` finds.
+    """List the networks that `bleedmap train` can train, and the trained weights that `bleedmap segment` can use.
 
-    In: nothing. Out: each network's layers and number of parameters; each weights file's size, licence, and
-    whether its SHA-256 is still the one it was released with (ok, damaged or missing).
+    In: nothing. Out: for each network its layers and number of parameters; for each weights file its size, its licence,
+    and whether its SHA-256 is still that of the release: ok, damaged or missing.
 
     \b
     bleedmap models
