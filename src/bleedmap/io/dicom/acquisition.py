@@ -4,6 +4,7 @@ Scanners name kernels, and people name series, in words of their own; what these
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -22,18 +23,55 @@ _CANON_SHARP = frozenset((*range(30, 40), *range(49, 60), *range(80, 90)))
 _PHILIPS_SHARP = frozenset(("D", "E", "F", "L", "YA", "YB", "YC", "YD", "YE"))
 _SHARP_WORDS = re.compile(r"BONE|EDGE|DETAIL|LUNG|SHARP|CHST|ULTRA|^HRES|^EAR")  # GE's, and those of newer makers
 
-_BONE_SERIES = re.compile(r"(?<!REMOV)(?<!W/O )\b(BONE|BONES|KNOCHEN|OSSEUX|HUESO|OSSO|LUNG)\b(?! ?REMOV)")
+# What follows is matched after `_fold`: capitals, no accents, single blanks. The languages are those of large hospital
+# systems: English, German, French, Spanish, Portuguese, Italian, Dutch, the Scandinavian ones, Finnish, Polish, Czech,
+# Romanian, Hungarian, Turkish, Indonesian, Vietnamese, Greek, Russian, Chinese, Japanese, Korean.
+_BONE_SERIES = re.compile(
+    r"(?<!REMOV)(?<!W/O )\b(BONES?|KNOCHEN\w*|KN|OSSEUX|OSSEUSE|OS|HUESO|OSEA|OSEO|OSSO|OSSEA|OSSEO|BOT|BOTTEN|BEN|BEIN"
+    r"|KNOGLE|SKELETT|LUU|KOSTI|KOSC|KOSTNI|CSONT|KEMIK|TULANG|XUONG|LUNG|КОСТ\w*)\b(?! ?REMOV)|骨|뼈"
+)
+_FILLER = (
+    r"(?:[ ./_-]*(?:IV|I\.V\.?|INTRAVENOUS|ANY|THE|PRODUIT|MEDIO|MEZZO|MEIO|ADMINISTRATION|OF|DE|DI|DU|D))*[ ./_-]*"
+)
+_MEDIUM = (
+    r"(?:[CK]ONTRAS\w*|КОНТРАСТ\w*|ΣΚΙΑΓΡΑΦ\w*|VARJOAINE\w*|CAN QUANG|ENHANC\w*|INJ(?:ECTION)?|IV|I\.V\.?"
+    r"|CON|KM|K|CE|CM|CT?E|MDC|MC|PDC|PC|C|DYE|BOLUS)(?![A-Z])"
+)
+_NEGATION = (
+    r"(?:NON|NO|NOT|W/?O(?:UT)?|WITHOUT|OHNE|O\.|SANS|SENZA|SIN|S/|SEM|ZONDER|GEEN|UTAN|UTEN|UDEN|ILMAN|BEZ|BE|FARA|TANPA"
+    r"|KHONG|ΧΩΡΙΣ|БЕЗ|PRE|VOR|AVANT|ANTES|PRIMA)"
+)
+_WITH = (
+    r"(?:WITH|W/?|MIT|AVEC|CON|COM|C/|MET|MED|CU|Z|ZE|S|С|POST|NACH|APRES|TRAS|POS|DOPO|NA|EFTER|ETTER|PO|ПОСЛЕ|DENGAN|SAU"
+    r"|ΜΕ)"
+)
+_AND = r"[ /]*(?:AND|UND|ET|Y|E|EN|OG|OCH|I|A|SI|DAN|VA|И|&|\+|/)[ /]*"
 _NO_CONTRAST = re.compile(
-    r"\b(NON|NO|W/?O|WITHOUT|OHNE|SANS|SENZA|SIN|PRE)[ _-]*(IV[ _-]*)?(CONTRAST\w*|CON|KM|CE|CM|IV)\b|\bNCCT\b|\bNECT\b"
-    r"|\bUNENHANCED\b|\bNATIV\w*|\bPLAIN\b|\bC-(?!\w)"
-    r"|\bWITHOUT\b(?! (?:AND|&) WITH)"
+    rf"(?<!\w){_NEGATION}{_FILLER}{_MEDIUM}"
+    r"|\bNCCT\w*|\bNCHCT\b|\bNECT\b|\bNONCON\w*|\bNON-?ENHANC\w*|\bUNENHANC\w*|\bNON? ?[CK]ONTRAS\w*|\bPRECON\w*"
+    r"|\bNATIV\w*|\bNATYW\w*|\bНАТИВ\w*|\bPLAIN\b|\bBLANCO\b|\bBASALE?\b|\bSIMPLE\b|\bC-(?!\w)|(?<!\w)-C\b|\bKM-(?!\w)|\bIV-(?!\w)"
+    r"|\bS/C\b|\b[CK]ONTRAST(?:SIZ|ITA)\b|\bKONTRASZT NELKUL"
+    r"|平[扫掃]|单纯|単純|非造影|非增[强強]|造影な[しく]|造影前|无造影|無造影|비조영|조영 ?전"
+    r"|\bWITHOUT\b|\bW/?O(?:UT)?(?= ?$| ?[-,;/(])|\b(?:OHNE|SANS|SENZA|SEM|ZONDER|UTAN|UTEN|UDEN|BEZ|TANPA|БЕЗ)$"
 )
 _CONTRAST = re.compile(
-    r"\b(CONTRAST\w*|CTA|CTV|CTP|ANGIO\w*|CECT|ENHANCED|POSTCON\w*|PERFUSION|ARTERIAL|VENOUS|(?:NACH|MIT|POST) KM"
-    r"|GAD\w*|OMNI\w*)\b|\bC\+|(?<!\w)\+C\b"
+    rf"\b{_WITH}{_FILLER}(?:[CK]ONTRAS\w*|КОНТРАСТ\w*|ΣΚΙΑΓΡΑΦ\w*|VARJOAINE\w*|CAN QUANG|INJ(?:ECTION)?|IV|KM|MDC"
+    r"|PDC|PC|GAD\w*)(?![A-Z])"
+    r"|\b(?:CTA|CTV|CTP|ANGIO\w*|CECT|ENHANCED|POSTCON\w*|PERFUSION\w*|ARTERIAL|ARTERIELL\w*|VENOUS|VENOES\w*|GAD\w*|OMNI\w*"
+    r"|KONTRASTLI|KONTRASZTOS)\b|\bC\+|(?<!\w)\+C\b|\bKM\+|\bIV\+|造影|增[强強]|조영|АНГИО\w*"
 )
-_BOTH = re.compile(r"\bW/? ?(?:AND|&|/)? ?W/?O\b|\bWITH(?:OUT)? (?:AND|&) WITH")
-_NO_AGENT = frozenset(("", "NONE", "NO", "N/A", "NA", "NO CONTRAST", "NON CONTRAST", "WITHOUT", "0", "NIL", "-"))
+_BOTH = re.compile(
+    r"\bW/? ?(?:AND|&|/)? ?W/?O\b|\bW/?O ?(?:AND|&|/) ?W\b"
+    rf"|\b{_NEGATION}{_AND}{_WITH}(?!\w)|\b{_WITH}{_AND}{_NEGATION}(?!\w)"
+)
+_ANY_CONTRAST = re.compile(r"\b(?:[CK]ONTRAS\w*|КОНТРАСТ\w*)")
+_NO_AGENT = frozenset((
+    "", "NONE", "NO", "NON", "N", "N/A", "NA", "NIL", "0", "-", "--", "WITHOUT", "W/O", "WO", "ORAL", "PO", "NOT GIVEN",
+    "NOT ADMINISTERED", "NOT APPLICABLE", "FALSE", "OHNE", "KEIN", "KEINE", "KEINES", "NEIN", "SANS", "AUCUN", "SIN",
+    "NINGUNO", "NINGUNA", "SEM", "NENHUM", "NAO", "SENZA", "NESSUNO", "ZONDER", "GEEN", "NEE", "INGEN", "INGET", "NEJ",
+    "NEI", "BRAK", "NIE", "BEZ", "YOK", "TIDAK", "KHONG", "НЕТ", "БЕЗ", "なし", "无", "無", "없음",
+))  # fmt: skip
+_UNKNOWN_AGENT = frozenset(("?", "??", "UNKNOWN", "UNK", "UNSPECIFIED", "NOT SPECIFIED", "NOT STATED", "UNBEKANNT"))
 _HEAD = re.compile(r"HEAD|BRAIN|SKULL|CRANI|CRANE|CEREBR|NEURO|KOPF|SCH(Ä|AE|A)DEL|TESTA|CABEZA|TETE|TÊTE|STROKE|NCCT")
 _ELSEWHERE = re.compile(
     r"NECK|SPINE|CHEST|THORAX|ABDOM|PELVIS|SINUS|\bPNS\b|FACIAL|FACE\b|ORBIT|TEMPORAL|PETROUS|HALS|\bHWS\b|\bLWS\b"
@@ -155,27 +193,43 @@ def is_sharp_kernel(kernel: str | None) -> bool | None:
 
 def is_bone_series(description: str) -> bool:
     """Whether a series' description says that it is for bone."""
-    return _BONE_SERIES.search(description.upper()) is not None
+    return _BONE_SERIES.search(_fold(description)) is not None
 
 
 def find_contrast_agent(agent: str | None, description: str) -> str | None:
-    """The contrast agent; '' where none was given; None where nothing says.
+    """The contrast agent in the blood; '' where none was given; None where nothing says, or what is said has no sense.
+
+    Free text decides little: a word of contrast whose sense is not known ('HEAD CONTRAST') gives None, never an agent.
 
     Args:
-        agent: (0018,0010), None where absent. Empty, it says nothing.
+        agent: (0018,0010), None where absent. Empty, it says nothing. An oral one does not reach the vessels.
         description: of the series.
     """
-    if agent and agent.strip().upper() not in _NO_AGENT:
-        return agent.strip()
-    upper = description.upper().replace("_", " ")
-    without, word = _NO_CONTRAST.search(upper), _CONTRAST.search(_NO_CONTRAST.sub(" ", upper))
-    if _BOTH.search(upper) or (without and word):
+    if agent is not None and (stated := _fold(agent)) not in _NO_AGENT:
+        if stated in _UNKNOWN_AGENT:
+            return None
+        return "" if _NO_CONTRAST.search(stated) else agent.strip()
+    folded = _fold(description)
+    without, word = _NO_CONTRAST.search(folded), _CONTRAST.search(_NO_CONTRAST.sub(" ", folded))
+    if _BOTH.search(folded) or (without and word):
         return None  # 'W/WO CONTRAST', 'C+/C-': a study of both, and nothing says which this is
     if without:
         return ""
     if word:
-        return f"'{word[0]}' in the series description"
-    return "" if agent else None
+        return f"'{word[0].strip()}' in the series description"
+    return "" if agent and not mentions_contrast(description) else None
+
+
+def mentions_contrast(description: str) -> bool:
+    """Whether a description has a word of contrast, whatever its sense."""
+    return _ANY_CONTRAST.search(_fold(description)) is not None
+
+
+def _fold(words: str) -> str:
+    """Words as the patterns above expect them: capitals without accents, with single blanks for underscores."""
+    decomposed = unicodedata.normalize("NFKD", words.upper())
+    bare = "".join(one for one in decomposed if not unicodedata.combining(one))
+    return " ".join(unicodedata.normalize("NFC", bare).replace("_", " ").split())
 
 
 def names_head(words: str) -> bool:

@@ -12,7 +12,14 @@ from functools import cached_property
 import numpy as np
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.acquisition import is_bone_series, is_elsewhere, is_sharp_kernel, read_contrast, read_kernel
+from bleedmap.io.dicom.acquisition import (
+    is_bone_series,
+    is_elsewhere,
+    is_sharp_kernel,
+    mentions_contrast,
+    read_contrast,
+    read_kernel,
+)
 from bleedmap.io.dicom.files import DicomFound
 from bleedmap.io.dicom.header import integer, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, read_planes, sop_class
@@ -74,6 +81,11 @@ class Candidate:
     def contrast(self) -> str:
         """The agent, '' for none or unknown."""
         return read_contrast(self.first) or ""
+
+    @cached_property
+    def may_be_enhanced(self) -> bool:
+        """Whether the description has a word of contrast and nothing says in what sense."""
+        return read_contrast(self.first) is None and mentions_contrast(self.description)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +227,9 @@ def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
     images = len(one.stack.planes)
     return [
         (_shows_other_part(one), "of another part of the body, by its description"),
-        (bool(one.contrast), f"with contrast ({one.contrast})"),
         (bool(one.kernel), one.kernel),
+        (bool(one.contrast), f"with contrast ({one.contrast})"),
+        (one.may_be_enhanced, "with a word of contrast in its description, in what sense is not known"),
         (not whole, f"covers {one.height_mm:.0f} mm of {tallest_mm:.0f} mm"),
         (off_mm, f"slices of {one.thickness_mm:g} mm, further from {WANTED_MM:g} mm"),
         (not original, "derived rather than original"),
