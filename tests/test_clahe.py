@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bleedmap.clahe import equalise
 from bleedmap.cli.main import main
 from bleedmap.errors import MissingExtraError
 from bleedmap.figures.clahe import contrast, tissues
-from bleedmap.preprocess import Preprocessing, network_input
+from bleedmap.preprocess import Preprocessing, equalise, network_input
 
 RAMP = np.tile(np.linspace(0.4, 0.6, 64, dtype=np.float32), (512, 8))  # (row, column)
 

@@ -8,8 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
-from bleedmap.clahe import equalise
-from bleedmap.errors import SettingsError
+from bleedmap.errors import MissingExtraError, SettingsError
 from bleedmap.window import BRAIN, Window
 
 HEAD_THRESHOLD = 0.1  # of the window: above CSF's noise, below brain; air and fat are black
@@ -24,6 +23,9 @@ _HEAD_STEP = 4  # pixels: the head is looked for on every fourth row and column
 # 900 pixels a side). Where other processes held the cores, 30 slices took 4.5 s with threads, 0.02 s without.
 _BAND_ROWS = 8
 _STUDY_BANDS = 2  # kept: a study's slices share their frame, so that its rows and columns are computed once
+# Of contrast-limited adaptive histogram equalisation (Zuiderveld 1994, Graphics Gems IV), by OpenCV.
+CLIP_LIMIT = 2.0  # of a tile's histogram, over its mean
+TILES = 8  # along each side of the slice: OpenCV's own defaults are 40 and 8; 2 is usual for images
 _Box = tuple[float, float, float, float]  # first row, first column, end row, end column
 
 
@@ -36,7 +38,7 @@ class Preprocessing:
         frame: 'whole' takes the whole slice, as the thesis does; 'head' a square around the slice's head; 'study' one
             square around the head of all slices, so that neighbours lie on each other.
         window: the HU window that spans 0 to 1.
-        clahe: whether the windowed slice's histogram is equalised (`bleedmap.clahe`).
+        clahe: whether the windowed slice's histogram is equalised (`equalise`).
         neighbours: slices on each side that the network sees beside the one that it outlines.
     """
 
@@ -105,6 +107,24 @@ def network_input(
         inputs[index] = resize_into(equalise(unit) if settings.clahe else unit, frame, settings.size)
         frames.append(frame)
     return inputs, frames
+
+
+def equalise(unit: FloatArray) -> FloatArray:
+    """Equalise the histogram of a windowed slice (row, column) in 0 to 1, in 256 grey levels; shape and range stay.
+
+    The 2021 thesis tried it and rejected it by eye: lesions come to look like bone. Off everywhere by default, and so
+    OpenCV, which few need, is loaded late.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
+    """
+    try:
+        import cv2  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("CLAHE", "reproduce", "cv2") from error
+    grey = np.round(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+    equalised = cv2.createCLAHE(CLIP_LIMIT, (TILES, TILES)).apply(grey)
+    return np.asarray(equalised / np.float32(255), np.float32)
 
 
 def with_neighbours(inputs: AnyArray, neighbours: int) -> AnyArray:

@@ -26,8 +26,8 @@ from bleedmap.inference.outline import _share_air, segment_slices
 from bleedmap.inference.weights import WeightsFile, installed, locate
 from bleedmap.io import images
 from bleedmap.preprocess import neighbour_rows
-from bleedmap.study.findings import summarise_pictures, summarise_volume, to_json
 from bleedmap.study.inputs import gather, natural
+from bleedmap.study.result import summarise_pictures, summarise_volume, to_json
 from bleedmap.volume import Mask, ProbabilityMap
 from tiny_network import RECORD, SIZE, head_hu, write_tiny_network
 

@@ -27,8 +27,7 @@ from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.results import pictures
 from bleedmap.results.dicom import write_dicom_results
-from bleedmap.results.page import write_report
-from bleedmap.results.slice_chart import slice_chart
+from bleedmap.results.page import slice_chart, write_report
 from bleedmap.results.tables import summary
 from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result

@@ -23,9 +23,8 @@ from bleedmap.io.dicom.series import DicomSeries, copy_patient_and_study
 from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.io.dicom.standard import LazyObject, parse_on_demand
 from bleedmap.results.dicom import OWN_SEGMENTS, lesion_measures, write_dicom_results
-from bleedmap.study.findings import summarise_volume
 from bleedmap.study.gate.check import Check
-from bleedmap.study.result import Result
+from bleedmap.study.result import Result, summarise_volume
 from bleedmap.volume import Mask, ProbabilityMap
 from dicom_result_studies import (
     GRIDS,

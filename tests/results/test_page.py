@@ -32,9 +32,8 @@ from bleedmap.results import pictures
 from bleedmap.results.overlay import blend
 from bleedmap.results.page import model_card, write_report
 from bleedmap.results.tables import COLUMNS, lesion_rows, summary, write_lesions_csv
-from bleedmap.study.findings import summarise_volume, to_json
 from bleedmap.study.gate.check import Check
-from bleedmap.study.result import Result
+from bleedmap.study.result import Result, summarise_volume, to_json
 from bleedmap.study.words import millilitres, spans
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 from tiny_network import write_tiny_network

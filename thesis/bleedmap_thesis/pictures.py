@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
-from bleedmap.clahe import CLIP_LIMIT, TILES, equalise
 from bleedmap.datasets.ct_ich import CtIch, SliceRecord
 from bleedmap.evaluation.slices import RESAMPLES
 from bleedmap.figures.architecture import architecture
@@ -20,7 +19,7 @@ from bleedmap.figures.samples import Sample, draw_slices, samples
 from bleedmap.metrics.bootstrap import patient_bootstrap
 from bleedmap.models.networks import NETWORKS
 from bleedmap.page.section import Picture, Section, Table
-from bleedmap.preprocess import network_input, resize_back
+from bleedmap.preprocess import CLIP_LIMIT, TILES, equalise, network_input, resize_back
 from bleedmap.training.config import TrainConfig
 from bleedmap.training.run import Run
 from bleedmap.window import BRAIN

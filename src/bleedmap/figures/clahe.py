@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from bleedmap.arrays import BoolArray, DoubleArray, FloatArray
-from bleedmap.clahe import CLIP_LIMIT, TILES, equalise
 from bleedmap.figures import style
 from bleedmap.figures.samples import Sample, types_in_words, types_spelled_out
+from bleedmap.preprocess import CLIP_LIMIT, TILES, equalise
 
 MOST = 5  # rows of a page
 BONE = 0.99  # of the brain window: 99 HU and more, where it clips

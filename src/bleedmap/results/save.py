@@ -16,9 +16,8 @@ from bleedmap.results.overlay import SliceView, draw_sheet
 from bleedmap.results.page import write_report
 from bleedmap.results.pictures import overview
 from bleedmap.results.tables import summary, write_lesions_csv
-from bleedmap.study.findings import summarise_pictures, to_json
 from bleedmap.study.inputs import Inputs, Picture
-from bleedmap.study.result import Result
+from bleedmap.study.result import Result, summarise_pictures, to_json
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import Window
 

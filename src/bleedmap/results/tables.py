@@ -10,8 +10,7 @@ import numpy as np
 
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.files import written_whole
-from bleedmap.study.findings import to_json
-from bleedmap.study.result import Result
+from bleedmap.study.result import Result, to_json
 from bleedmap.study.words import verdict
 
 FORMAT = "bleedmap study 1"  # of `summary`, described in study.schema.json

@@ -12,11 +12,10 @@ from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.outline import outline_slices
 from bleedmap.inference.weights import MeasuredOn, WeightsFile, locate
 from bleedmap.postprocess import to_mask
-from bleedmap.study.findings import summarise_volume
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import check_input, refused
 from bleedmap.study.read import Advance, Study, ignore_progress, read_study
-from bleedmap.study.result import Result
+from bleedmap.study.result import Result, summarise_volume
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 # Their warnings alone are no reason to give no verdict: the entry is often wrong; children are among the patients that

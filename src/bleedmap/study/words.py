@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from bleedmap.inference.certainty import Certainty
-from bleedmap.study.findings import Findings
+from bleedmap.study.result import Findings
 
 Verdict = Literal["bleed marked", "no bleed marked", "no verdict"]
 OUTLINE_ALL_THE_SAME = "The program abstains: outline and figures are given all the same, not to be relied on."

@@ -7,9 +7,8 @@ import pytest
 
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.io.dicom.acquisition import Acquisition
-from bleedmap.study.gate.anatomy import Anatomy
-from bleedmap.study.gate.hounsfield import Values, measure_values
-from bleedmap.study.gate.limits import graver
+from bleedmap.study.gate.anatomy import Anatomy, Values, measure_values
+from bleedmap.study.gate.check import graver
 from bleedmap.study.gate.scan import scan_checks
 from bleedmap.study.gate.voxels import voxel_checks
 from bleedmap.volume import Volume

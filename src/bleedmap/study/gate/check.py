@@ -1,6 +1,7 @@
-"""One check of a study before it is segmented: what was found, what is needed, and the verdict."""
+"""One check of a study before it is segmented: what was found, what is needed, a number's limits, and the verdict."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 Verdict = Literal["pass", "warning", "refusal", "not known"]
@@ -23,3 +24,25 @@ class Check:
     found: str
     limit: str
     meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From `lowest` to `highest` passes; below `refused_below` or above `refused_above` is refused; else a warning."""
+
+    lowest: float
+    highest: float
+    refused_below: float = -inf
+    refused_above: float = inf
+
+    def verdict(self, value: float) -> Verdict:
+        """The verdict on a value; the limits themselves pass."""
+        if value < self.refused_below or value > self.refused_above:
+            return "refusal"
+        return "pass" if self.lowest <= value <= self.highest else "warning"
+
+
+def graver(*verdicts: Verdict) -> Verdict:
+    """The gravest of some verdicts."""
+    order: tuple[Verdict, ...] = ("pass", "not known", "warning", "refusal")
+    return max(verdicts, key=order.index)

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.io.dicom.acquisition import Acquisition
-from bleedmap.study.gate.anatomy import measure
+from bleedmap.study.gate.anatomy import measure, measure_values
 from bleedmap.study.gate.check import Check
-from bleedmap.study.gate.hounsfield import measure_values
 from bleedmap.study.gate.scan import scan_checks
 from bleedmap.study.gate.voxels import voxel_checks
 from bleedmap.volume import Volume

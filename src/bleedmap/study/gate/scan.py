@@ -5,8 +5,7 @@ from scipy import ndimage
 
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.acquisition import Acquisition, find_contrast_agent, is_sharp_kernel, names_head
-from bleedmap.study.gate.check import Check, Verdict
-from bleedmap.study.gate.limits import Limits, graver
+from bleedmap.study.gate.check import Check, Limits, Verdict, graver
 from bleedmap.study.words import counted, spans
 
 NOT_STATED = "not stated"

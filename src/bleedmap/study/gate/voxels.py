@@ -1,9 +1,7 @@
 """Checks of what the voxels are and show: are these HU, is this a head, is all of it there."""
 
-from bleedmap.study.gate.anatomy import Anatomy
-from bleedmap.study.gate.check import Check, Verdict
-from bleedmap.study.gate.hounsfield import AIR_HU, BONE_HU, METAL_HU, Values
-from bleedmap.study.gate.limits import Limits, graver
+from bleedmap.study.gate.anatomy import AIR_HU, BONE_HU, METAL_HU, Anatomy, Values
+from bleedmap.study.gate.check import Check, Limits, Verdict, graver
 from bleedmap.study.words import spans
 
 # 'Measured': on CT-ICH's 82 patients by `python tests/support/ct_ich_gate.py FOLDER`, with pixels taken as 0.39 mm.

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from bleedmap.arrays import FloatArray
-from bleedmap.inference import compiled
-from bleedmap.inference.compiled import KEPT, VARIABLE, cache_folder, load_compiled, sealed
-from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference import openvino_backend
+from bleedmap.inference.openvino_backend import KEPT, VARIABLE, OpenVinoBackend, cache_folder, load_compiled, sealed
 from bleedmap.inference.weights import WeightsFile, locate
 from tiny_network import SIZE, write_tiny_network
 
@@ -93,9 +92,9 @@ def test_another_machine_or_version_meets_none(
 ) -> None:
     answer(tiny)
     for place, name, value in (
-        (compiled, "_instructions", lambda: "flags: none"),
-        (compiled.ov, "get_version", lambda: "1999.0"),
-        (compiled.platform, "machine", lambda: "abacus"),
+        (openvino_backend, "_instructions", lambda: "flags: none"),
+        (openvino_backend.ov, "get_version", lambda: "1999.0"),
+        (openvino_backend.platform, "machine", lambda: "abacus"),
     ):
         before = len(blobs(folder))
         monkeypatch.setattr(place, name, value)
@@ -163,7 +162,8 @@ def test_a_user_without_a_home(tiny: WeightsFile, tmp_path: Path) -> None:
         pytest.skip("needs to become another user")
     names = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME", VARIABLE)}
     code = (
-        "import os, pwd; from bleedmap.inference.compiled import cache_folder; os.setuid(54321); print(cache_folder())"
+        "import os, pwd; from bleedmap.inference.openvino_backend import cache_folder; os.setuid(54321); "
+        "print(cache_folder())"
     )
     ended = subprocess.run([sys.executable, "-c", code], env=names, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout.strip()) == (0, "None"), ended.stderr
@@ -234,6 +234,6 @@ def test_a_folder_that_is_only_read_serves(tiny: WeightsFile, folder: Path, monk
     def refused(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(compiled.os, "utime", refused)  # root, who runs this in a container, may write anywhere
+    monkeypatch.setattr(openvino_backend.os, "utime", refused)  # root, who runs this in a container, may write anywhere
     assert np.array_equal(answer(tiny), expected)
     assert kept.stat().st_mtime == 1000  # neither touched nor written again
