@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bleedmap.archive.ledger import locked
+from bleedmap.archive.ledger import Job, Ledger
 from bleedmap.arrays import AnyArray
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split
@@ -124,17 +123,19 @@ class CellRunner:
         )  # fmt: skip
 
 
-def claimed(folder: Path, key: str, *, wait: bool = False) -> AbstractContextManager[bool]:
-    """Yields whether no other process is at it (a cell's key, or 'report'); while inside, none can be.
+def cell_ledger(folder: Path) -> Ledger:
+    """Return the ledger of cells; its records are the cells' results, its locks lie among their runs."""
+    return Ledger(folder, "", records="results", locks="runs", name=str)
 
-    A killed process lets go of what it had claimed.
-    """
-    return locked(folder / "runs" / f"{key}.lock", wait=wait)
+
+def job_of(cell: Cell) -> Job:
+    """Return a cell as a job; what it was run with stands in its result."""
+    return Job(cell.key, "", {})
 
 
 def result_file(folder: Path, cell: Cell) -> Path:
     """Where a cell's result is, or will be."""
-    return folder / "results" / f"{cell.key}.json"
+    return cell_ledger(folder).record_file(cell.key)
 
 
 def run_of(folder: Path, cell: Cell) -> Run:
@@ -147,8 +148,8 @@ def state_of(folder: Path, cell: Cell) -> str:
     if result_file(folder, cell).exists():
         return "done"
     if (folder / "runs" / f"{cell.key}.lock").exists():
-        with claimed(folder, cell.key) as free:
-            if not free:
+        with cell_ledger(folder).claim(job_of(cell), wait=False) as ours:
+            if not ours:
                 return "running"
     return "begun" if run_of(folder, cell).folder.exists() else "open"
 

@@ -12,7 +12,7 @@ claims, begins and finishes them here, and may be killed at any moment.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,11 @@ from filelock import FileLock, Timeout
 
 from bleedmap.errors import SettingsError
 from bleedmap.io.files import output_error, refuse_foreign_files, write_json
+
+
+def short_hash(words: str) -> str:
+    """Return twelve characters that tell `words` from others."""
+    return hashlib.sha256(words.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,20 @@ class Finished:
 class Ledger:
     """The ledger of one folder; several processes may hold it, and one may send it to another."""
 
-    def __init__(self, folder: Path, state: str) -> None:
-        """Name the folder of results, and the folder inside it that holds the ledger; nothing is written yet."""
+    def __init__(
+        self, folder: Path, state: str, *, records: str = "done", locks: str = "locks",
+        name: Callable[[str], str] = short_hash,
+    ) -> None:  # fmt: skip
+        """Say where the ledger lies; nothing is written yet.
+
+        Args:
+            folder: of the results.
+            state: the folder inside it that holds the ledger; '' for `folder` itself.
+            records, locks: the folders inside the ledger.
+            name: gives the name of a job's files from its key; a function of a module.
+        """
         self.folder, self.state = folder, folder / state
+        self._records, self._locks, self._name = self.state / records, self.state / locks, name
 
     def open(
         self, settings: Mapping[str, Any], *, remedy: str, hints: Mapping[str, str], overwrite: bool = False
@@ -101,22 +117,22 @@ class Ledger:
     @contextmanager
     def lock(self, name: str, *, wait: bool) -> Iterator[bool]:
         """Yield whether a lock of this folder is ours, and hold it while inside; see `locked`."""
-        with locked(self.state / "locks" / f"{name}.lock", wait=wait) as ours:
+        with locked(self._locks / f"{name}.lock", wait=wait) as ours:
             yield ours
 
     @contextmanager
     def claim(self, job: Job, *, wait: bool) -> Iterator[bool]:
         """Yield whether no other process is at this job; while inside, none can be."""
-        with self.lock(short_hash(job.key), wait=wait) as ours:
+        with self.lock(self._name(job.key), wait=wait) as ours:
             yield ours
 
     def read(self, job: Job) -> Finished | None:
         """Read the record of a job, whatever input and settings it was done with; None where there is none."""
-        return _parse(self._record(job), job)
+        return _parse(self.record_file(job.key), job)
 
     def read_all(self) -> list[Finished]:
         """Read every record of the folder that can be read."""
-        found = (_parse(path, None) for path in sorted((self.state / "done").glob("*.json")))
+        found = (_parse(path, None) for path in sorted(self._records.glob("*.json")))
         return [one for one in found if one is not None]
 
     def begin(self, job: Job) -> Path:
@@ -124,7 +140,7 @@ class Ledger:
         work = self._work(job)
         try:
             shutil.rmtree(work, ignore_errors=True)  # what a killed run left
-            self._record(job).unlink(missing_ok=True)
+            self.record_file(job.key).unlink(missing_ok=True)
             work.mkdir(parents=True)
         except OSError as error:
             raise output_error(work, error) from error
@@ -134,13 +150,14 @@ class Ledger:
         """Write a claimed job's record, whole or not at all; from now on it is finished."""
         shutil.rmtree(self._work(job), ignore_errors=True)
         about = {"key": job.key, "digest": job.digest, "settings": job.settings, "turn": uuid4().hex}
-        write_json(self._record(job), about | dict(content), compact=True)
+        write_json(self.record_file(job.key), about | dict(content), compact=True)
 
-    def _record(self, job: Job) -> Path:
-        return self.state / "done" / f"{short_hash(job.key)}.json"
+    def record_file(self, key: str) -> Path:
+        """Return where the record of a job is, or will be."""
+        return self._records / f"{self._name(key)}.json"
 
     def _work(self, job: Job) -> Path:
-        return self.state / "work" / short_hash(job.key)
+        return self.state / "work" / self._name(job.key)
 
 
 @contextmanager
@@ -169,11 +186,6 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
-
-
-def short_hash(words: str) -> str:
-    """Return twelve characters that tell `words` from others."""
-    return hashlib.sha256(words.encode()).hexdigest()[:12]
 
 
 def _parse(path: Path, job: Job | None) -> Finished | None:

@@ -1,7 +1,6 @@
 """`bleedmap reproduce thesis`."""
 
 import os
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +20,12 @@ from bleedmap.cli.console import (
 from bleedmap.cli.options import data_option, device_option, json_option, precision_option
 
 if TYPE_CHECKING:
+    from bleedmap.archive.ledger import Job
     from bleedmap_thesis.plan import Cell, Scale
     from bleedmap_thesis.runner import CellRunner
 
 PARTS = ("grid", "folds", "factors")
 STATES = ("done", "running", "begun", "open")
-LOOK_AGAIN_S = 2.0  # seconds between looks at cells that another command has claimed
 
 
 @click.command()
@@ -112,28 +111,26 @@ def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, p
 
 
 def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -> None:
-    from bleedmap_thesis.runner import claimed
+    from bleedmap.archive.workers import run_jobs
+    from bleedmap_thesis.runner import cell_ledger, job_of
 
-    done, waiting = total - len(open_cells), list(open_cells)
+    done, by_key = total - len(open_cells), {cell.key: cell for cell in open_cells}
     with ProgressBar() as bar:
 
         def show(what: str, at: int, of: int) -> None:
             bar.report(f"cell {done + 1} of {total}: {what}", at, of)
 
-        while waiting:
-            elsewhere = []
-            for cell in waiting:
-                with claimed(runner.folder, cell.key) as free:
-                    if not free:
-                        elsewhere.append(cell)
-                        continue
-                    result = runner.run(cell, show)
-                done += 1
-                bar.log(f"{done}/{total} {cell.key} {result.made['seconds']:.0f} s")
-            if elsewhere:
-                bar.warn(f"waiting for another command: {', '.join(cell.key for cell in elsewhere)}")
-                time.sleep(LOOK_AGAIN_S)
-            waiting = elsewhere
+        def do(job: "Job") -> None:
+            nonlocal done
+            result = runner.run(by_key[job.key], show)  # from its file where another command has just done it
+            done += 1
+            bar.log(f"{done}/{total} {job.key} {result.made['seconds']:.0f} s")
+
+        ledger, jobs = cell_ledger(runner.folder), [job_of(cell) for cell in open_cells]
+        elsewhere = run_jobs(ledger, jobs, do, lambda job: False, wait=False)
+        if elsewhere:
+            bar.warn(f"waiting for another command: {', '.join(job.key for job in elsewhere)}")
+        run_jobs(ledger, elsewhere, do, lambda job: False, wait=True)
 
 
 def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool) -> None:
@@ -166,7 +163,7 @@ def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bo
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.errors import InputError
     from bleedmap_thesis.report import write_report
-    from bleedmap_thesis.runner import claimed, read_results, run_of
+    from bleedmap_thesis.runner import cell_ledger, read_results, run_of
 
     results = read_results(out)
     if not results:
@@ -177,7 +174,7 @@ def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bo
             remedy="run the command without --report-only, or give the folder that holds results/",
         )
     dataset = open_ct_ich(data_root(data)) if data is not None or os.environ.get("BLEEDMAP_DATA") else None
-    with claimed(out, "report", wait=True), progress_bar("report") as report:
+    with cell_ledger(out).lock("report", wait=True), progress_bar("report") as report:
         page = write_report(
             results, planned, out / "report", data=dataset, runs=lambda cell: run_of(out, cell),
             progress=lambda what, done, of: report(done, of),
