@@ -27,7 +27,7 @@ _BRIDGED_MM = 15.0  # the cavity may fail to be seen this far, where petrous bon
 _IN_PLANE = np.zeros((3, 3, 3), np.bool_)
 _IN_PLANE[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
 AIR_HU = -700.0  # below: air with its noise; lung lies above, and CT-ICH's bone window shows no less than -900
-BONE_HU = 300.0  # above: bone; no soft tissue or blood, and few calcifications of 5 mm slices
+DENSE_BONE_HU = 300.0  # above: bone; no soft tissue or blood, and few calcifications of 5 mm slices
 METAL_HU = 3000.0  # above any bone; 12-bit scanners store no more than 3071
 _EVERY = 4  # slices are looked at on every fourth row and column
 _CONSTANT_HU = 1.0
@@ -256,7 +256,7 @@ def measure_values(volume: Volume) -> Values:
         highest=highest,
         air_share=air.size / max(1, real.size),
         air_hu=float(np.median(air)) if air.size else None,
-        bone_share=int((real > BONE_HU).sum()) / max(1, real.size),
+        bone_share=int((real > DENSE_BONE_HU).sum()) / max(1, real.size),
         padding_share=1 - real.size / hu.size,
         metal_ml=float(dense @ volume.grid.voxel_ml),
         blank=tuple(int(index) for index in np.flatnonzero(blank)),

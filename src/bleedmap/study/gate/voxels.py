@@ -1,6 +1,6 @@
 """Checks of what the voxels are and show: are these HU, is this a head, is all of it there."""
 
-from bleedmap.study.gate.anatomy import AIR_HU, BONE_HU, METAL_HU, Anatomy, Values
+from bleedmap.study.gate.anatomy import AIR_HU, DENSE_BONE_HU, METAL_HU, Anatomy, Values
 from bleedmap.study.gate.check import Check, Limits, Verdict, graver
 from bleedmap.study.words import spans
 
@@ -51,8 +51,8 @@ def _without_air(values: Values) -> bool:
 
 
 def _bone(values: Values) -> Check:
-    limit = f"{BONE_SHARE.lowest:.1%} to {BONE_SHARE.highest:.0%} of the voxels above {BONE_HU:g} HU"
-    found = f"{values.bone_share:.1%} above {BONE_HU:g} HU, highest {values.highest:,.0f} HU"
+    limit = f"{BONE_SHARE.lowest:.1%} to {BONE_SHARE.highest:.0%} of the voxels above {DENSE_BONE_HU:g} HU"
+    found = f"{values.bone_share:.1%} above {DENSE_BONE_HU:g} HU, highest {values.highest:,.0f} HU"
     verdict = BONE_SHARE.verdict(values.bone_share)
     if verdict == "pass":
         return Check("bone", verdict, found, limit)
