@@ -1,8 +1,7 @@
 """The thesis' Figures 1 to 4 and its trial of CLAHE; where data or a run is missing, the words say which."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -158,14 +157,6 @@ def predict_slices(
     return shown
 
 
-@dataclass(frozen=True)
-class _ContrastRow:
-    measure: str
-    before: Estimate
-    after: Annotated[Estimate, "after CLAHE"]
-    change: Estimate
-
-
 _MEASURES = {
     "lesion": "grey of lesion (median, 0 to 1)",
     "tissue": "grey of tissue around it",
@@ -223,7 +214,8 @@ def _tabulate_contrast(found: DoubleArray, patients: AnyArray, resamples: int) -
         f"and more. CLAHE: clip limit {CLIP_LIMIT:g}, {TILES} × {TILES} tiles. 95 % intervals by a bootstrap over "
         f"patients ({resamples:,} resamples).",
         [
-            _ContrastRow(_MEASURES[one.name], *estimates[3 * place : 3 * place + 3])
+            {"measure": _MEASURES[one.name], "before": estimates[3 * place], "after CLAHE": estimates[3 * place + 1],
+             "change": estimates[3 * place + 2]}
             for place, one in enumerate(fields(Contrast))
         ],
     )  # fmt: skip

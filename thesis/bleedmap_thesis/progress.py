@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 from bleedmap import __version__
 from bleedmap.datasets.ct_ich import CtIch
@@ -88,17 +88,6 @@ def list_planned(planned: Sequence[Cell], results: Sequence[CellResult]) -> list
     return list(asked.values())
 
 
-@dataclass(frozen=True)
-class _CellsRow:
-    scale: str
-    part: str
-    cells_done: int
-    cells_planned: int
-    by_slice: Annotated[int, "done, by slice"]
-    by_patient: Annotated[int, "done, by patient"]
-    hours: Annotated[float, "hours of computing", 2]
-
-
 def progress_section(planned: Sequence[Cell], results: Sequence[CellResult]) -> Section:
     """Tabulate how many cells of each scale and part are done."""
     rows = []
@@ -107,11 +96,14 @@ def progress_section(planned: Sequence[Cell], results: Sequence[CellResult]) -> 
             asked = sum((cell.scale, cell.part) == (scale, part) for cell in planned)
             own = [one for one in results if (one.cell.scale, one.cell.part) == (scale, part)]
             by_slice = sum(one.cell.kind == "slice" for one in own)
-            rows.append(_CellsRow(scale, part, len(own), asked, by_slice, len(own) - by_slice, _hours(own)))
+            rows.append({
+                "scale": scale, "part": part, "cells done": len(own), "cells planned": asked,
+                "done, by slice": by_slice, "done, by patient": len(own) - by_slice, "hours of computing": _hours(own),
+            })  # fmt: skip
     table = tabulate(
         "cells", "Cells done and planned",
         "Grid: Table 1's networks, 80/10/10; folds: five folds, networks and baselines; factors: the factorial design.",
-        rows,
+        rows, {"hours of computing": 2},
     )  # fmt: skip
     words = "A cell is one training run, or one baseline, on one split. The table holds counts of cells, no scores."
     return Section("cells", "What has been run", (words,), (table,))
@@ -141,13 +133,6 @@ def _describe_machine(made: dict[str, Any]) -> str:
     return f"{device}, {threads} threads, {precision}, torch {made.get('torch', '?')}"
 
 
-@dataclass(frozen=True)
-class _TrainingsRow:
-    trainings: int
-    collapsed: int
-    which: Annotated[str, "cells that collapsed"]
-
-
 def find_collapsed(results: Sequence[CellResult]) -> list[CellResult]:
     """Find trainings whose training Dice ends more than `COLLAPSE` below their own best epoch."""
     trained = [(one, [entry["loss"] for entry in one.curves]) for one in results if one.curves]
@@ -157,7 +142,10 @@ def find_collapsed(results: Sequence[CellResult]) -> list[CellResult]:
 def trainings_section(results: Sequence[CellResult]) -> Section:
     """Count the trainings of a scale, and name those that collapsed at the end."""
     names = [one.cell.key.partition("/")[2] for one in find_collapsed(results)]
-    row = _TrainingsRow(sum(bool(one.curves) for one in results), len(names), ", ".join(names))
+    row = {
+        "trainings": sum(bool(one.curves) for one in results), "collapsed": len(names),
+        "cells that collapsed": ", ".join(names),
+    }  # fmt: skip
     words = (
         f"A training collapsed if its training Dice at the end is more than {COLLAPSE} below its own best epoch. The "
         "scores of such trainings stand in the tables as they are."

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Any
 
 import numpy as np
 
@@ -10,34 +10,17 @@ from bleedmap.arrays import DoubleArray
 from bleedmap.datasets.splits import Kind
 from bleedmap.page.section import Section, Table
 from bleedmap.page.table import DOES_NOT_APPLY
-from bleedmap_thesis.analyses.paired_slices import (
-    INTERVAL,
-    KINDS,
-    LESION_DICE,
-    MAIN,
-    Tested,
-    bootstrap_sums,
-    compute_sign_flip_p,
-    count_lesions,
-    draw_auc,
-    estimate_from_draws,
-    estimate_mean,
-    find_lesions,
-    gather,
-    list_labels,
-    pair_lesions,
-    select,
-)
+from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.plan import Scale, name_method
 from bleedmap_thesis.progress import add_note, describe_missing, drop_begun_seeds
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import Estimate, tabulate
+from bleedmap_thesis.tables import NOT_APPLICABLE, Row, tabulate
 
 CLAHE = "model-2-b32-clahe"
 CONVENTION = (
-    f"Balanced test slices of five folds of both kinds of split. {LESION_DICE}; methods that only classify slices "
-    f"outline nothing. {INTERVAL}. The highest of many is flattered by being chosen: whether one method differs from "
-    "another is for the paired table."
+    f"Balanced test slices of five folds of both kinds of split. {paired.LESION_DICE}; methods that only classify "
+    f"slices outline nothing. {paired.INTERVAL}. The highest of many is flattered by being chosen: whether one method "
+    "differs from another is for the paired table."
 )
 
 
@@ -48,23 +31,23 @@ class Method:
     label: str
     kind: Kind
     cells: Sequence[CellResult]
-    tested: Tested
+    tested: paired.Tested
 
     @property
-    def names(self) -> tuple[str, str]:
+    def names(self) -> dict[str, Any]:
         """The method, and its split, as tables print them."""
-        return name_method(self.label), f"by {self.kind}"
+        return {"method": name_method(self.label), "split": f"by {self.kind}"}
 
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Tabulate every method on the five folds, by slice and by patient."""
     begun, results = results, drop_begun_seeds(results, scale)
-    lesions, names = find_lesions(results, scale), list_labels(results, scale, "folds")
+    lesions, names = paired.find_lesions(results, scale), paired.list_labels(results, scale, "folds")
     if not lesions or not names:
         return None
     methods = [
-        Method(label, kind, cells, gather(cells, lesions))
-        for label in names for kind in KINDS if (cells := select(results, scale, "folds", label, kind))
+        Method(label, kind, cells, paired.gather(cells, lesions))
+        for label in names for kind in paired.KINDS if (cells := paired.select(results, scale, "folds", label, kind))
     ]  # fmt: skip
     marking = [one for one in methods if one.tested.counts is not None]
     tables = [*_outlining(marking), _detection(methods), *_differences(marking)]
@@ -73,50 +56,27 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     return Section("comparison", asked, (CONVENTION,), tuple(noted))
 
 
-@dataclass(frozen=True)
-class _DiceRow:
-    method: str
-    split: str
-    cells: Annotated[int, "folds × seeds"]
-    lesion_slices: int
-    bleeding_patients: int
-    dice: Annotated[Estimate, "Dice"]
-
-
 def _outlining(marking: Sequence[Method]) -> Iterator[Table]:
-    rows = [
-        _DiceRow(*one.names, len(one.cells), *count_lesions(one.tested),
-                 estimate_mean(one.tested.patients, one.tested.dice))
-        for one in marking
-    ]  # fmt: skip
+    rows = []
+    for one in marking:
+        slices, patients = paired.count_lesions(one.tested)
+        rows.append(one.names | {
+            "folds × seeds": len(one.cells), "lesion slices": slices, "bleeding patients": patients,
+            "Dice": paired.estimate_mean(one.tested.patients, one.tested.dice),
+        })  # fmt: skip
     if rows:
         yield tabulate("comparison-dice", "Outlining: all methods that mark pixels", "Mean over lesion slices.", rows)
-
-
-@dataclass(frozen=True)
-class _DetectionRow:
-    method: str
-    split: str
-    cells: Annotated[int, "folds × seeds"]
-    slices: int
-    patients: int
-    auc: Annotated[Estimate, "ROC AUC"]
-    sensitivity: float | str
-    specificity: float | str
-    balanced_accuracy: Estimate | None
-    parameters: int | str
 
 
 def _detection(methods: Sequence[Method]) -> Table:
     rows = []
     for one in methods:
         names, parameters = np.unique(one.tested.patients), one.cells[0].parameters
-        sensitivity, specificity, balanced = _estimate_rates(one.tested)
-        rows.append(_DetectionRow(
-            *one.names, len(one.cells), len(np.unique(one.tested.ids)), len(names),
-            estimate_from_draws(*draw_auc(one.tested, names)), sensitivity, specificity, balanced,
-            DOES_NOT_APPLY if parameters is None else parameters,
-        ))  # fmt: skip
+        rows.append({
+            **one.names, "folds × seeds": len(one.cells), "slices": len(np.unique(one.tested.ids)),
+            "patients": len(names), "ROC AUC": paired.estimate_from_draws(*paired.draw_auc(one.tested, names)),
+            **_estimate_rates(one.tested), "parameters": DOES_NOT_APPLY if parameters is None else parameters,
+        })  # fmt: skip
     return tabulate(
         "comparison-detection", "Bleed or not, slice by slice: all methods on the same folds",
         "ROC AUC: mean of the folds' AUCs. Sensitivity, specificity: a slice counts as bleeding if any pixel of it is "
@@ -125,14 +85,17 @@ def _detection(methods: Sequence[Method]) -> Table:
     )  # fmt: skip
 
 
-def _estimate_rates(of: Tested) -> tuple[float | str, float | str, Estimate | None]:
+def _estimate_rates(of: paired.Tested) -> Row:
     """Estimate sensitivity, specificity and their mean."""
     if of.counts is None:
-        return DOES_NOT_APPLY, DOES_NOT_APPLY, None
+        none = DOES_NOT_APPLY
+        return {"sensitivity": none, "specificity": none, "balanced accuracy": NOT_APPLICABLE}
     marked, lesion = of.counts.predicted > 0, of.lesion
     columns = np.stack([marked & lesion, lesion, ~marked & ~lesion, ~lesion], axis=1).astype(np.float64)
-    sensitivity, specificity, balanced = bootstrap_sums(of.patients, columns, _compute_rates)
-    return sensitivity.value, specificity.value, balanced
+    sensitivity, specificity, balanced = paired.bootstrap_sums(of.patients, columns, _compute_rates)
+    return {
+        "sensitivity": sensitivity.value, "specificity": specificity.value, "balanced accuracy": balanced,
+    }  # fmt: skip
 
 
 def _compute_rates(sums: DoubleArray) -> DoubleArray:
@@ -140,30 +103,24 @@ def _compute_rates(sums: DoubleArray) -> DoubleArray:
     return np.column_stack([rates, rates.mean(axis=1)])
 
 
-@dataclass(frozen=True)
-class _DifferenceRow:
-    method: str
-    split: str
-    lesion_slices: int
-    bleeding_patients: int
-    difference: Estimate
-    p: float
-
-
 def _differences(marking: Sequence[Method]) -> Iterator[Table]:
-    main, rows = {one.kind: one.tested for one in marking if one.label == MAIN}, []
+    main, rows = {one.kind: one.tested for one in marking if one.label == paired.MAIN}, []
     for method in sorted(marking, key=lambda one: one.label != CLAHE):
-        if method.label == MAIN or method.kind not in main:
+        if method.label == paired.MAIN or method.kind not in main:
             continue
-        one, other = pair_lesions(method.tested, main[method.kind])
+        one, other = paired.pair_lesions(method.tested, main[method.kind])
         if len(one.ids):
             change = one.dice - other.dice
-            difference, p = estimate_mean(one.patients, change), compute_sign_flip_p(one.patients, change)
-            rows.append(_DifferenceRow(*method.names, *count_lesions(one), difference, p))
+            slices, patients = paired.count_lesions(one)
+            rows.append(method.names | {
+                "lesion slices": slices, "bleeding patients": patients,
+                "difference": paired.estimate_mean(one.patients, change),
+                "p": paired.compute_sign_flip_p(one.patients, change),
+            })  # fmt: skip
     if rows:
         yield tabulate(
-            "comparison-paired", f"Each method against {name_method(MAIN)}, paired by test slice",
-            f"Mean difference of Dice, the method less {name_method(MAIN)}. p: sign flips of whole patients, not "
-            "corrected for the number of rows.",
+            "comparison-paired", f"Each method against {name_method(paired.MAIN)}, paired by test slice",
+            "Mean difference of Dice, the method less the one named. p: sign flips of whole patients, not corrected "
+            "for the number of rows.",
             rows,
         )  # fmt: skip

@@ -14,7 +14,6 @@ its own pairs (3 of 20, under one of six averagings), which is why the compariso
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 from bleedmap.page.section import Section
 from bleedmap_thesis.tables import tabulate
@@ -194,21 +193,17 @@ def judge_conventions() -> list[Judgement]:
     return found
 
 
-@dataclass(frozen=True)
-class _ConventionRow:
-    scored_by: str
-    cells_allowed: int
-    cells: int
-    example: Annotated[str, "a pair that it forbids (Dice, IoU)"]
-
-
 def section() -> Section:
     """Tabulate what the pairs that the thesis prints can mean, whatever is measured."""
     found = sorted(judge_conventions(), key=lambda one: -one.allows)
     table = tabulate(
         "conventions", "Ways of scoring, and how many cells of Table 1 each allows",
         "From the thesis' printed figures alone, split by slice; rounding granted.",
-        [_ConventionRow(one.convention, one.allows, len(TABLE_1), one.example) for one in found],
+        [
+            {"scored by": one.convention, "cells allowed": one.allows, "cells": len(TABLE_1),
+             "a pair that it forbids (Dice, IoU)": one.example}
+            for one in found
+        ],
     )  # fmt: skip
     words = (
         "A convention that forbids a pair of Dice and IoU is not how that pair was scored; one that allows all may be. "

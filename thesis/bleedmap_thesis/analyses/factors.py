@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Annotated
 
 import matplotlib as mpl
 import numpy as np
@@ -16,9 +15,9 @@ from bleedmap.arrays import DoubleArray
 from bleedmap.figures import style
 from bleedmap.metrics.bootstrap import COVERAGE
 from bleedmap.page.section import Picture, Section, Table
+from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.analyses.anova import Anova, anova, levene_p
 from bleedmap_thesis.analyses.gap_figures import letter_panels
-from bleedmap_thesis.analyses.paired_slices import LESION_DICE, MAIN, find_lesions, gather
 from bleedmap_thesis.plan import FACTORS, SGD_RATE, Scale, name_method
 from bleedmap_thesis.record import CellResult
 from bleedmap_thesis.tables import Estimate, tabulate
@@ -31,11 +30,11 @@ _LEVELS = {
     "kernel": "5×5 less 3×3", "stride": "stride 2 less pooling", "split": "by patient less by slice",
 }  # fmt: skip
 CONVENTION = (
-    f"{RUNS} runs of a 2^(6-2) design of resolution IV, one seed, {name_method(MAIN)}, fold 1. {LESION_DICE}. No "
-    "factor is confounded with an interaction of two, but interactions of two are with each other; SGD comes with its "
-    "own learning rate; by slice and by patient other slices are tested, so the split's effect is also one of slices. "
-    "No run is repeated: chance between runs is not measured by itself, and an effect that does not stand out is not "
-    "shown to be nil."
+    f"{RUNS} runs of a 2^(6-2) design of resolution IV, one seed, {name_method(paired.MAIN)}, fold 1. "
+    f"{paired.LESION_DICE}. No factor is confounded with an interaction of two, but interactions of two are with each "
+    "other; SGD comes with its own learning rate; by slice and by patient other slices are tested, so the split's "
+    "effect is also one of slices. No run is repeated: chance between runs is not measured by itself, and an effect "
+    "that does not stand out is not shown to be nil."
 )
 
 
@@ -91,56 +90,16 @@ def compute_lenth_margin(effects: DoubleArray) -> float:
     return float(stats.t.ppf((1 + COVERAGE) / 2, len(sizes) / 3) * pseudo)
 
 
-@dataclass(frozen=True)
-class _EffectRow:
-    factor: str
-    levels: str
-    effect: Estimate
-    f: Annotated[float | None, "F"]
-    p: float | None
-    holm: Annotated[float, "p (Holm)"]
-    eta2: Annotated[float | None, "partial η²"]
-    omega2: Annotated[float | None, "partial ω²"]
-
-
-@dataclass(frozen=True)
-class _ContrastRow:
-    contrast: str
-    all_aliases: str
-    effect: float
-    beyond_the_margin: str
-
-
-@dataclass(frozen=True)
-class _RunRow:
-    run: str
-    dropout: str
-    filters: str
-    optimiser: str
-    kernel: str
-    stride: str
-    split: str
-    parameters: int | None
-    lesion_slices: int
-    dice: Annotated[float, "Dice"]
-
-
-@dataclass(frozen=True)
-class _AssumptionRow:
-    assumption: str
-    p: float | None
-
-
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Tabulate main effects with intervals, what they are confounded with, and how far the assumptions hold."""
     cells = [one for one in results if (one.cell.scale, one.cell.part) == (scale.name, "factors")]
     if not cells:
         return None
-    lesions, levels = find_lesions(results, scale), [dict(one.cell.levels) for one in cells]
-    response = np.array([float(np.nanmean(gather([one], lesions).dice)) for one in cells])
+    lesions, levels = paired.find_lesions(results, scale), [dict(one.cell.levels) for one in cells]
+    response = np.array([float(np.nanmean(paired.gather([one], lesions).dice)) for one in cells])
     runs = tabulate("factors-runs", "The runs", "Fold 1, seed 0, after all epochs.", [
-        _RunRow(one.cell.label, **run, parameters=one.parameters, lesion_slices=one.split["test"]["lesion_slices"],
-                dice=dice)
+        {"run": one.cell.label, **run, "parameters": one.parameters,
+         "lesion slices": one.split["test"]["lesion_slices"], "Dice": dice}
         for one, run, dice in zip(cells, levels, response, strict=True)
     ])  # fmt: skip
     tables, pictures = [runs], []
@@ -148,7 +107,7 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     rank = np.linalg.matrix_rank(design)
     if rank > len(FACTORS) and len(cells) - rank >= _LEAST_ERROR_DF:  # enough runs to tell the factors apart
         table = anova(response, {name: [run[name] for run in levels] for name in FACTORS}, list(FACTORS))
-        effects, contrasts = _estimate_effects(table, design, response), list[Contrast]()
+        effects = _estimate_effects(table, design, response)
         tables = [_tabulate_effects(effects, table), _tabulate_assumptions(table, levels), runs]
         if len(cells) == RUNS:
             contrasts = compute_contrasts(code_levels(levels), response)
@@ -161,17 +120,12 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     return Section("factors", asked, (CONVENTION,), tuple(tables), tuple(pictures))
 
 
-def _estimate_effects(table: Anova, design: DoubleArray, response: DoubleArray) -> list[_EffectRow]:
+def _estimate_effects(table: Anova, design: DoubleArray, response: DoubleArray) -> list[Estimate]:
     """Estimate main effects by least squares; what they leave of the runs serves as error."""
     coefficients = np.linalg.lstsq(design, response, rcond=None)[0][1:]
     spread = np.sqrt(np.diag(np.linalg.inv(design.T @ design))[1:] * table.error_sum_of_squares / table.error_df)
     half = 2 * spread * stats.t.ppf((1 + COVERAGE) / 2, table.error_df)  # an effect is twice its coefficient
-    adjusted = _adjust_by_holm([1.0 if one.p is None else one.p for one in table.effects])
-    return [
-        _EffectRow(one.name, _LEVELS[one.name], Estimate(twice, twice - margin, twice + margin), one.f, one.p, holm,
-                   one.partial_eta2, one.partial_omega2)
-        for one, twice, margin, holm in zip(table.effects, 2 * coefficients, half, adjusted, strict=True)
-    ]  # fmt: skip
+    return [Estimate(one, one - margin, one + margin) for one, margin in zip(2 * coefficients, half, strict=True)]
 
 
 def _adjust_by_holm(p: Sequence[float]) -> list[float]:
@@ -182,27 +136,32 @@ def _adjust_by_holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _tabulate_effects(effects: Sequence[_EffectRow], table: Anova) -> Table:
+def _tabulate_effects(effects: Sequence[Estimate], table: Anova) -> Table:
+    adjusted = _adjust_by_holm([1.0 if one.p is None else one.p for one in table.effects])
     return tabulate(
         "factors", "Main effects on Dice",
         f"{table.n} of {RUNS} runs. Effect: mean Dice at the second level less at the first (the thesis'). Intervals: "
         f"Student's t with {table.error_df} degrees of freedom, whose error is the spread that main effects leave: "
         "interactions and chance together. Holm: p corrected for six tests.",
-        effects,
+        [
+            {"factor": one.name, "levels": _LEVELS[one.name], "effect": effect, "F": one.f, "p": one.p,
+             "p (Holm)": holm, "partial η²": one.partial_eta2, "partial ω²": one.partial_omega2}
+            for one, effect, holm in zip(table.effects, effects, adjusted, strict=True)
+        ],
     )  # fmt: skip
 
 
 def _tabulate_assumptions(table: Anova, levels: Sequence[Mapping[str, str]]) -> Table:
-    spreads = [
-        _AssumptionRow(f"equal spread at both levels of {name} (Levene)",
-                       levene_p(table.residuals, [run[name] for run in levels])) for name in FACTORS
-    ]  # fmt: skip
+    found = {"normality (Shapiro–Wilk)": table.normality_p()} | {
+        f"equal spread at both levels of {name} (Levene)": levene_p(table.residuals, [run[name] for run in levels])
+        for name in FACTORS
+    }
     return tabulate(
         "factors-assumptions",
         "How far the assumptions hold",
         "On residuals. Where p < 0.05 the assumption does not hold and intervals are rough; elsewhere so few runs "
         "would miss all but gross departures.",
-        [_AssumptionRow("normality (Shapiro–Wilk)", table.normality_p()), *spreads],
+        [{"assumption": name, "p": p} for name, p in found.items()],
     )
 
 
@@ -213,19 +172,19 @@ def _tabulate_contrasts(contrasts: Sequence[Contrast]) -> Table:
         f"Aliases that the runs cannot tell apart share a line. Margin: an effect beyond ±{margin:.3f} stands out if "
         "most are nil (Lenth 1989, 95 %, each by itself). Signs of interactions are those of the first alias.",
         [
-            _ContrastRow(one.name, " = ".join(map("×".join, one.words)), one.effect,
-                         "yes" if abs(one.effect) > margin else "no")
+            {"contrast": one.name, "all aliases": " = ".join(map("×".join, one.words)), "effect": one.effect,
+             "beyond the margin": "yes" if abs(one.effect) > margin else "no"}
             for one in contrasts
         ],
     )  # fmt: skip
 
 
-def _draw(effects: Sequence[_EffectRow], every: Sequence[Contrast], scale: Scale) -> Figure:
+def _draw(effects: Sequence[Estimate], every: Sequence[Contrast], scale: Scale) -> Figure:
     """Draw a: main effects with intervals; b: a half-normal plot."""
     words = (
         f"Fractional factorial, {RUNS} runs, one seed, fold 1. a: effect of each factor on Dice, second level less "
         "first, with 95 % intervals. b: sizes of all fifteen contrasts against what chance alone would order along a "
-        f"straight line; the dashed line is Lenth's margin. {LESION_DICE}. {scale.describe()}"
+        f"straight line; the dashed line is Lenth's margin. {paired.LESION_DICE}. {scale.describe()}"
     )
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(68, words)
@@ -236,12 +195,12 @@ def _draw(effects: Sequence[_EffectRow], every: Sequence[Contrast], scale: Scale
     return figure
 
 
-def _draw_effects(axes: Axes, effects: Sequence[_EffectRow]) -> None:
-    ends = np.array([(row.effect.value, row.effect.low, row.effect.high) for row in effects])
+def _draw_effects(axes: Axes, effects: Sequence[Estimate]) -> None:
+    ends = np.array([(one.value, one.low, one.high) for one in effects])
     axes.axvline(0, color=style.FAINT, linewidth=0.6)
     axes.hlines(range(len(ends)), ends[:, 1], ends[:, 2], color=style.PALETTE[0])
     axes.plot(ends[:, 0], range(len(ends)), "o", color=style.PALETTE[0], markersize=3.5)
-    names = [f"{row.factor}:\n{row.levels}" for row in effects]
+    names = [f"{name}:\n{_LEVELS[name]}" for name in FACTORS]
     axes.set(yticks=range(len(ends)), yticklabels=names, xlabel="effect on Dice", ylim=(len(ends) - 0.5, -0.5))
 
 

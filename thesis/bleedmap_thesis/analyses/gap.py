@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Any
 
 import numpy as np
 
@@ -11,43 +11,25 @@ from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.metrics import overlap
 from bleedmap.page.section import Picture, Section, Table
 from bleedmap_thesis.analyses import gap_figures, nearness
-from bleedmap_thesis.analyses.paired_slices import (
-    INTERVAL,
-    KINDS,
-    LESION_DICE,
-    Pair,
-    bootstrap_sums,
-    compute_sign_flip_p,
-    count_lesions,
-    draw_auc,
-    estimate_by_t,
-    estimate_from_draws,
-    estimate_mean,
-    find_lesions,
-    gather,
-    list_labels,
-    pair_kinds,
-    pair_lesions,
-    select,
-)
+from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.plan import Scale, name_method
 from bleedmap_thesis.progress import add_note, count_folds, describe_missing, drop_begun_seeds
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import Estimate, tabulate
+from bleedmap_thesis.tables import NOT_APPLICABLE, Estimate, Row, tabulate
 
 LATE = 600  # of the thesis' epochs: from here on its Table 1 changes least
 CONVENTION = (
     "Five folds of both kinds with training sides of the same size; each lesion slice is paired with itself, and the "
-    f"gap is its Dice by slice less its Dice by patient. {LESION_DICE}. {INTERVAL}. The five folds share most of their "
-    "training slices, and another training would differ: the intervals hold neither."
+    f"gap is its Dice by slice less its Dice by patient. {paired.LESION_DICE}. {paired.INTERVAL}. The five folds share "
+    "most of their training slices, and another training would differ: the intervals hold neither."
 )
 
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Tabulate the gap in the folds and in the grid, over the schedule, and with the control for nearness."""
     begun, results = results, drop_begun_seeds(results, scale)
-    lesions = find_lesions(results, scale)
-    found = pair_kinds(results, scale, lesions)
+    lesions = paired.find_lesions(results, scale)
+    found = paired.pair_kinds(results, scale, lesions)
     if not found:
         return None
     main = found[0].lesions
@@ -80,30 +62,25 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     return Section("gap", asked, (CONVENTION,), tuple(tables), tuple(pictures), data)
 
 
-@dataclass(frozen=True)
-class _GapRow:
-    method: str
-    seeds: int
-    lesion_slices: int
-    bleeding_patients: int
-    by_slice: Annotated[float, "Dice by slice"]
-    by_patient: Annotated[float, "Dice by patient"]
-    gap: Estimate
-    p: float
-    patient_gap: Estimate
-    missed_in_both: int
+def _begin_row(pair: paired.Pair) -> dict[str, Any]:
+    return {"method": name_method(pair.label), "seeds": len(np.unique(pair.by_slice.seeds))} | _count(pair)
 
 
-def _tabulate_gaps(found: Sequence[Pair]) -> Table:
+def _count(pair: paired.Pair) -> dict[str, Any]:
+    return dict(zip(("lesion slices", "bleeding patients"), paired.count_lesions(pair.by_slice), strict=True))
+
+
+def _tabulate_gaps(found: Sequence[paired.Pair]) -> Table:
     rows = []
     for pair in [one.lesions for one in found]:
         who, by_slice, by_patient = pair.patients, pair.by_slice.dice, pair.by_patient.dice
         each = np.array([pair.gap[who == one].mean() for one in np.unique(who)])
-        rows.append(_GapRow(
-            name_method(pair.label), len(np.unique(pair.by_slice.seeds)), *count_lesions(pair.by_slice),
-            by_slice.mean(), by_patient.mean(), estimate_mean(who, pair.gap), compute_sign_flip_p(who, pair.gap),
-            estimate_mean(np.unique(who), each), int(((by_slice == 0) & (by_patient == 0)).sum()),
-        ))  # fmt: skip
+        rows.append(_begin_row(pair) | {
+            "Dice by slice": by_slice.mean(), "Dice by patient": by_patient.mean(),
+            "gap": paired.estimate_mean(who, pair.gap), "p": paired.compute_sign_flip_p(who, pair.gap),
+            "patient gap": paired.estimate_mean(np.unique(who), each),
+            "missed in both": ((by_slice == 0) & (by_patient == 0)).sum(),
+        })  # fmt: skip
     return tabulate(
         "gap", "The same recipe, by slice and by patient",
         "Gap: mean over slices. p: sign flips of whole patients. Patient gap: mean over the patients' means. Missed in "
@@ -124,60 +101,49 @@ class Schedule:
         patients: (n,) of the slices.
     """
 
-    pair: Pair
+    pair: paired.Pair
     epochs: tuple[int, ...]
     by_slice: DoubleArray
     by_patient: DoubleArray
     patients: AnyArray
 
-    def estimate(self, chosen: AnyArray | int) -> tuple[Estimate, Estimate, Estimate]:
+    def estimate(self, chosen: AnyArray | int) -> dict[str, Estimate]:
         """Estimate Dice by slice, by patient and gap at an epoch, or over the epochs chosen by bool (epochs,)."""
         which = np.atleast_1d(np.arange(len(self.epochs))[chosen])
-        one, other = (values[which].mean(axis=0) for values in (self.by_slice, self.by_patient))
-        gap = (self.by_slice - self.by_patient)[which].mean(axis=0)
-        return estimate_mean(self.patients, one), estimate_mean(self.patients, other), estimate_mean(self.patients, gap)
+        columns = {
+            "Dice by slice": self.by_slice, "Dice by patient": self.by_patient, "gap": self.by_slice - self.by_patient,
+        }  # fmt: skip
+        return {name: paired.estimate_mean(self.patients, dice[which].mean(axis=0)) for name, dice in columns.items()}
 
     def estimate_growth(self) -> Estimate:
         """Estimate the gap at the last kept epoch less that at the first."""
         gaps = self.by_slice - self.by_patient
-        return estimate_mean(self.patients, gaps[-1] - gaps[0])
+        return paired.estimate_mean(self.patients, gaps[-1] - gaps[0])
 
 
 def follow_schedule(
-    results: Sequence[CellResult], scale: Scale, pair: Pair, lesions: frozenset[str]
+    results: Sequence[CellResult], scale: Scale, pair: paired.Pair, lesions: frozenset[str]
 ) -> Schedule | None:
     """Follow one method over its epochs; None where all folds kept fewer than two."""
-    both = [select(results, scale, "folds", pair.label, kind) for kind in KINDS]
+    both = [paired.select(results, scale, "folds", pair.label, kind) for kind in paired.KINDS]
     kept = sorted(set.intersection(*({one.epoch for one in cell.evaluations} for cells in both for cell in cells)))
     if len(kept) < 2:
         return None
-    found = [pair_lesions(*(gather(cells, lesions, epoch) for cells in both)) for epoch in kept]
+    found = [paired.pair_lesions(*(paired.gather(cells, lesions, epoch) for cells in both)) for epoch in kept]
     by_slice, by_patient = (np.array([tested[side].dice for tested in found]) for side in (0, 1))
     epochs = tuple(epoch * scale.epochs_over for epoch in kept)
     return Schedule(pair.lesions, epochs, by_slice, by_patient, found[-1][0].patients)
 
 
-@dataclass(frozen=True)
-class _ScheduleRow:
-    method: str
-    seeds: int
-    lesion_slices: int
-    bleeding_patients: int
-    epochs: str
-    by_slice: Annotated[Estimate | None, "Dice by slice"]
-    by_patient: Annotated[Estimate | None, "Dice by patient"]
-    gap: Estimate
-
-
 def _tabulate_schedules(found: Sequence[Schedule]) -> Table:
-    rows: list[_ScheduleRow] = []
+    rows: list[Row] = []
     for one in found:
-        tested, epochs = one.pair.by_slice, one.epochs
-        row = partial(_ScheduleRow, name_method(one.pair.label), len(np.unique(tested.seeds)), *count_lesions(tested))
-        rows += [row(f"{epoch:,}", *one.estimate(index)) for index, epoch in enumerate(epochs)]
+        begin, epochs, none = _begin_row(one.pair), one.epochs, NOT_APPLICABLE
+        rows += [begin | {"epochs": f"{epoch:,}"} | one.estimate(index) for index, epoch in enumerate(epochs)]
         if (late := np.array(epochs) >= LATE).any():
-            rows.append(row(f"mean from {LATE} on", *one.estimate(late)))
-        rows.append(row(f"{epochs[-1]:,} less {epochs[0]:,}", None, None, one.estimate_growth()))
+            rows.append(begin | {"epochs": f"mean from {LATE} on"} | one.estimate(late))
+        growth = {"Dice by slice": none, "Dice by patient": none, "gap": one.estimate_growth()}
+        rows.append(begin | {"epochs": f"{epochs[-1]:,} less {epochs[0]:,}"} | growth)
     return tabulate(
         "gap-schedule", "The gap over the schedule",
         "Epochs are the thesis'; the lesion slices are the same at every epoch. The learning rate is constant, so that "
@@ -186,45 +152,46 @@ def _tabulate_schedules(found: Sequence[Schedule]) -> Table:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _MeasureRow:
-    measure: str
-    slices: int
-    patients: int
-    by_slice: Annotated[Estimate, "by slice", 4]
-    by_patient: Annotated[Estimate, "by patient", 4]
-    difference: Annotated[Estimate, "difference", 4]
-
-
-def _tabulate_measures(pair: Pair) -> Table:
+def _tabulate_measures(pair: paired.Pair) -> Table:
     return tabulate(
         "gap-measures", f"{name_method(pair.label)}: all measures, by slice and by patient",
         "Pooled: all pixels of all slices, thresholded at 0.5. Mean IoU: over lesion and background. ROC AUC: mean "
         "over the folds. The differences are not corrected for their number.",
         [*_measure_overlap(pair), *_measure_false_marks(pair), _measure_auc(pair)],
+        dict.fromkeys(("by slice", "by patient", "difference"), 4),
     )  # fmt: skip
 
 
-def _measure_overlap(pair: Pair) -> Iterator[_MeasureRow]:
+def _compare(measure: str, n: tuple[int, int], found: Sequence[Estimate]) -> Row:
+    by_slice, by_patient, difference = found
+    return {
+        "measure": measure, "slices": n[0], "patients": n[1], "by slice": by_slice, "by patient": by_patient,
+        "difference": difference,
+    }  # fmt: skip
+
+
+def _compare_means(measure: str, n: tuple[int, int], who: AnyArray, one: DoubleArray, other: DoubleArray) -> Row:
+    return _compare(measure, n, [paired.estimate_mean(who, values) for values in (one, other, one - other)])
+
+
+def _measure_overlap(pair: paired.Pair) -> Iterator[Row]:
     few, both = pair.lesions, (pair.by_slice, pair.by_patient)
-    n = count_lesions(few.by_slice)
+    n, who = paired.count_lesions(few.by_slice), np.unique(few.patients)
     for name, score in (("lesion-slice Dice", overlap.dice), ("lesion-slice IoU", overlap.iou)):
         one, other = (score(of.counts, empty=np.nan) for of in (few.by_slice, few.by_patient) if of.counts)
-        yield _MeasureRow(name, *n, *(estimate_mean(few.patients, values) for values in (one, other, one - other)))
-    who = np.unique(few.patients)
+        yield _compare_means(name, n, few.patients, one, other)
     one, other = (
         np.array([of.dice[few.patients == name].mean() for name in who]) for of in (few.by_slice, few.by_patient)
     )
-    means = (estimate_mean(who, values) for values in (one, other, one - other))
-    yield _MeasureRow("mean of the patients' mean Dice", *n, *means)
+    yield _compare_means("mean of the patients' mean Dice", n, who, one, other)
     columns = np.concatenate([
         np.stack([c.true_positive, c.false_positive, c.false_negative, c.true_negative], axis=1)
         for c in (of.counts for of in both) if c is not None
     ], axis=1).astype(np.float64)  # fmt: skip
     n = len(np.unique(pair.by_slice.ids)), len(np.unique(pair.patients))
-    found = bootstrap_sums(pair.patients, columns, _score_pooled)
+    found = paired.bootstrap_sums(pair.patients, columns, _score_pooled)
     for index, name in enumerate(("pooled Dice", "pooled mean IoU", "pooled accuracy")):
-        yield _MeasureRow(name, *n, *found[index::3])
+        yield _compare(name, n, found[index::3])
 
 
 def _score_pooled(sums: DoubleArray) -> DoubleArray:
@@ -236,7 +203,7 @@ def _score_pooled(sums: DoubleArray) -> DoubleArray:
     return np.concatenate([*both, both[0] - both[1]], axis=1)
 
 
-def _measure_false_marks(pair: Pair) -> Iterator[_MeasureRow]:
+def _measure_false_marks(pair: paired.Pair) -> Iterator[Row]:
     free = ~pair.by_slice.lesion
     if free.any():
         one, other = (
@@ -244,38 +211,28 @@ def _measure_false_marks(pair: Pair) -> Iterator[_MeasureRow]:
         )
         who = pair.patients[free]
         n = len(np.unique(pair.by_slice.ids[free])), len(np.unique(who))
-        found = (estimate_mean(who, values) for values in (one, other, one - other))
-        yield _MeasureRow("lesion-free slices with any marked pixel", *n, *found)
+        yield _compare_means("lesion-free slices with any marked pixel", n, who, one, other)
 
 
-def _measure_auc(pair: Pair) -> _MeasureRow:
+def _measure_auc(pair: paired.Pair) -> Row:
     names = np.unique(pair.patients)
-    one, other = (draw_auc(of, names) for of in (pair.by_slice, pair.by_patient))
-    found = (estimate_from_draws(*auc) for auc in (one, other, (one[0] - other[0], one[1] - other[1])))
-    return _MeasureRow("slice ROC AUC", len(np.unique(pair.by_slice.ids)), len(names), *found)
-
-
-@dataclass(frozen=True)
-class _FoldRow:
-    seed: int
-    fold: int | None
-    slices_by_slice: Annotated[int, "lesion slices by slice"]
-    slices_by_patient: Annotated[int, "lesion slices by patient"]
-    by_slice: Annotated[float, "Dice by slice"]
-    by_patient: Annotated[float, "Dice by patient"]
-    difference: float
+    one, other = (paired.draw_auc(of, names) for of in (pair.by_slice, pair.by_patient))
+    found = [paired.estimate_from_draws(*auc) for auc in (one, other, (one[0] - other[0], one[1] - other[1]))]
+    return _compare("slice ROC AUC", (len(np.unique(pair.by_slice.ids)), len(names)), found)
 
 
 def _by_fold(results: Sequence[CellResult], scale: Scale, label: str, lesions: frozenset[str]) -> Iterator[Table]:
-    both = [
-        {(one.cell.seed, one.cell.fold): one for one in select(results, scale, "folds", label, kind)} for kind in KINDS
-    ]
+    cells = [paired.select(results, scale, "folds", label, kind) for kind in paired.KINDS]
+    both = [{(one.cell.seed, one.cell.fold): one for one in own} for own in cells]
     rows = []
     for seed, fold in sorted((key for key in both[0] if key in both[1]), key=str):
-        one, other = (gather([cells[seed, fold]], lesions) for cells in both)
-        dice = float(np.nanmean(one.dice)), float(np.nanmean(other.dice))
-        n = count_lesions(one)[0], count_lesions(other)[0]
-        rows.append(_FoldRow(seed, fold, *n, *dice, dice[0] - dice[1]))
+        one, other = (paired.gather([own[seed, fold]], lesions) for own in both)
+        by_slice, by_patient = np.nanmean(one.dice), np.nanmean(other.dice)
+        rows.append({
+            "seed": seed, "fold": fold, "lesion slices by slice": paired.count_lesions(one)[0],
+            "lesion slices by patient": paired.count_lesions(other)[0], "Dice by slice": by_slice,
+            "Dice by patient": by_patient, "difference": by_slice - by_patient,
+        })  # fmt: skip
     if rows:
         yield tabulate(
             "gap-folds", f"{name_method(label)}: fold by fold",
@@ -283,44 +240,35 @@ def _by_fold(results: Sequence[CellResult], scale: Scale, label: str, lesions: f
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _SeedRow:
-    seed: str
-    gap: Estimate
-
-
-def _by_seed(main: Pair) -> Iterator[Table]:
+def _by_seed(main: paired.Pair) -> Iterator[Table]:
     seeds = np.unique(main.by_slice.seeds)
     each = np.array([main.gap[main.by_slice.seeds == seed].mean() for seed in seeds])
     if len(seeds) > 1:
-        rows = [_SeedRow(str(seed), Estimate(gap, np.nan, np.nan)) for seed, gap in zip(seeds, each, strict=True)]
+        rows = [
+            {"seed": str(seed), "gap": Estimate(gap, np.nan, np.nan)} for seed, gap in zip(seeds, each, strict=True)
+        ]
         yield tabulate(
             "gap-seeds", f"{name_method(main.label)}: the gap, seed by seed",
             "A seed is another deal of the folds, other weights, another draw of lesion-free slices; the lesion slices "
             "are the same. Interval: Student's t over seeds, of training and splitting, not of patients.",
-            [*rows, _SeedRow("mean", estimate_by_t(each))],
+            [*rows, {"seed": "mean", "gap": paired.estimate_by_t(each)}],
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _GridRow:
-    method: str
-    seed: int
-    slices: Annotated[str, "lesion slices, by slice / by patient"]
-    by_slice: Annotated[Estimate, "Dice by slice"]
-    by_patient: Annotated[Estimate, "Dice by patient"]
-    difference: float
 
 
 def _by_grid(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> Iterator[Table]:
     rows = []
-    for label in list_labels(results, scale, "grid"):
-        both = [{one.cell.seed: one for one in select(results, scale, "grid", label, kind)} for kind in KINDS]
+    for label in paired.list_labels(results, scale, "grid"):
+        both = [
+            {one.cell.seed: one for one in paired.select(results, scale, "grid", label, kind)} for kind in paired.KINDS
+        ]
         for seed in sorted(set(both[0]) & set(both[1])):
-            of = [gather([cells[seed]], lesions) for cells in both]
-            one, other = (estimate_mean(tested.patients, tested.dice) for tested in of)
-            counts = " / ".join(str(count_lesions(tested)[0]) for tested in of)
-            rows.append(_GridRow(name_method(label), seed, counts, one, other, one.value - other.value))
+            of = [paired.gather([own[seed]], lesions) for own in both]
+            one, other = (paired.estimate_mean(tested.patients, tested.dice) for tested in of)
+            counts = " / ".join(str(paired.count_lesions(tested)[0]) for tested in of)
+            rows.append({
+                "method": name_method(label), "seed": seed, "lesion slices, by slice / by patient": counts,
+                "Dice by slice": one, "Dice by patient": other, "difference": one.value - other.value,
+            })  # fmt: skip
     if rows:
         yield tabulate(
             "gap-grid", "The thesis' own 80/10/10 split, after all epochs, by slice and by patient",

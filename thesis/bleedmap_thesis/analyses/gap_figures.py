@@ -80,10 +80,10 @@ def draw_schedule(main: "Schedule", scale: Scale) -> Figure:
         left, right = style.panel(figure, 14, 6, 72, 42), style.panel(figure, 106, 6, 72, 42)
         found = [main.estimate(index) for index in range(len(main.epochs))]
         shift = 0.06 * (main.epochs[1] - main.epochs[0])  # so that the bars stand side by side
-        for place, (kind, by) in enumerate(zip(KINDS, (-1, 1), strict=True)):
+        for kind, by in zip(KINDS, (-1, 1), strict=True):
             at = np.array(main.epochs) + by * shift
-            _draw_course(left, at, [one[place] for one in found], COLOURS[kind], f"by {kind}")
-        _draw_course(right, np.array(main.epochs), [one[2] for one in found], style.INK, "gap")
+            _draw_course(left, at, [one[f"Dice by {kind}"] for one in found], COLOURS[kind], f"by {kind}")
+        _draw_course(right, np.array(main.epochs), [one["gap"] for one in found], style.INK, "gap")
         right.axhline(0, color=style.FAINT, linewidth=0.6)
         left.set(ylim=(0, None), ylabel="Dice, lesion slices")
         left.legend(frameon=False, fontsize=style.SMALL_PT, loc="lower right")

@@ -1,49 +1,35 @@
 """Two claims of the thesis, measured: dropout generalises better; the batch does not matter. And its ANOVA."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Annotated
 
 import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
-from bleedmap.page.section import Section, Table
+from bleedmap.page.section import Section, Table, Value
 from bleedmap.page.table import DOES_NOT_APPLY
-from bleedmap_thesis.analyses.anova import Anova, SplitPlot, split_plot
-from bleedmap_thesis.analyses.paired_slices import (
-    INTERVAL,
-    KINDS,
-    LESION_DICE,
-    compute_sign_flip_p,
-    count_lesions,
-    estimate_by_t,
-    estimate_mean,
-    find_lesions,
-    gather,
-    pair_lesions,
-    select,
-)
+from bleedmap_thesis.analyses import paired_slices as paired
+from bleedmap_thesis.analyses.anova import Anova, split_plot
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale, name_method
 from bleedmap_thesis.progress import add_note, describe_missing, drop_begun_seeds
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import Estimate, tabulate
+from bleedmap_thesis.tables import Row, tabulate
 
 MODELS, BATCHES = ("model-1", "model-2"), (16, 32)
 _WITHOUT, _WITH = "model-1-b32", "model-2-b32"
 _LAST = 0.1  # of the epochs, over which the curves' ends are averaged
 CONVENTION = (
-    f"Dropout: on the folds; batch and analysis of variance: on the grid by slice. {LESION_DICE}. {INTERVAL}. With one "
-    "seed each recipe was trained once: an effect cannot be told from the difference between any two trainings; with "
-    "several, the spread between trainings is not in the intervals. An interval that holds 0 shows no difference, and "
-    "excludes none within it."
+    f"Dropout: on the folds; batch and analysis of variance: on the grid by slice. {paired.LESION_DICE}. "
+    f"{paired.INTERVAL}. With one seed each recipe was trained once: an effect cannot be told from the difference "
+    "between any two trainings; with several, the spread between trainings is not in the intervals. An interval that "
+    "holds 0 shows no difference, and excludes none within it."
 )
 
 
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Tabulate dropout and batch, paired by test slice, and the analysis of variance of the grid."""
     begun, results = results, drop_begun_seeds(results, scale)
-    lesions = find_lesions(results, scale)
+    lesions = paired.find_lesions(results, scale)
     if not lesions:
         return None
     missing = describe_missing(begun, scale, (_WITH, _WITHOUT))
@@ -57,42 +43,27 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     return Section("batch-and-dropout", asked, (CONVENTION,), tuple(tables))
 
 
-@dataclass(frozen=True)
-class _DropoutRow:
-    split: str
-    lesion_slices: int
-    bleeding_patients: int
-    without: Annotated[float | str, "Dice without"]
-    with_it: Annotated[float | str, "Dice with"]
-    difference: Estimate
-    p: float
-
-
 def _compare_dropout(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> Iterator[Table]:
     """Compare Model 2 with Model 1 on the same test slices, each kind; and how far their gaps differ."""
     changes: list[dict[tuple[int, str], float]] = []
-    rows: list[_DropoutRow] = []
-    for kind in KINDS:
-        cells = [select(results, scale, "folds", label, kind) for label in (_WITH, _WITHOUT)]
+    rows: list[Row] = []
+    for kind in paired.KINDS:
+        cells = [paired.select(results, scale, "folds", label, kind) for label in (_WITH, _WITHOUT)]
         if not all(cells):
             continue
-        one, other = pair_lesions(*(gather(own, lesions) for own in cells))
+        one, other = paired.pair_lesions(*(paired.gather(own, lesions) for own in cells))
         if not len(one.ids):
             continue
         change = one.dice - other.dice
         changes.append(dict(zip(zip(one.seeds.tolist(), one.ids.tolist(), strict=True), change.tolist(), strict=True)))
-        rows.append(_DropoutRow(
-            f"by {kind}", *count_lesions(one), other.dice.mean(), one.dice.mean(), estimate_mean(one.patients, change),
-            compute_sign_flip_p(one.patients, change),
-        ))  # fmt: skip
-    if len(changes) == len(KINDS) and (keys := [key for key in changes[0] if key in changes[1]]):
+        dice = other.dice.mean(), one.dice.mean()
+        rows.append(_make_dropout_row(f"by {kind}", paired.count_lesions(one), dice, one.patients, change))
+    if len(changes) == len(paired.KINDS) and (keys := [key for key in changes[0] if key in changes[1]]):
         change = np.array([changes[1][key] - changes[0][key] for key in keys])
         who = np.array([name.split("/")[0] for _, name in keys])
         n = len({name for _, name in keys}), len(np.unique(who))
-        rows.append(_DropoutRow(
-            "by patient less by slice", *n, DOES_NOT_APPLY, DOES_NOT_APPLY, estimate_mean(who, change),
-            compute_sign_flip_p(who, change),
-        ))  # fmt: skip
+        none = DOES_NOT_APPLY, DOES_NOT_APPLY
+        rows.append(_make_dropout_row("by patient less by slice", n, none, who, change))
     if rows:
         yield tabulate(
             "dropout", "Model 2 (dropout 0.1) less Model 1 (none), batch 32, paired by test slice",
@@ -102,30 +73,34 @@ def _compare_dropout(results: Sequence[CellResult], scale: Scale, lesions: froze
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _CurvesRow:
-    split: str
-    cells: Annotated[int, "folds × seeds"]
-    without: Annotated[float, "without dropout"]
-    with_it: Annotated[float, "with dropout"]
-    difference: Estimate
+def _make_dropout_row(
+    split: str, n: tuple[int, int], dice: tuple[Value, Value], who: AnyArray, change: DoubleArray
+) -> Row:
+    return {
+        "split": split, "lesion slices": n[0], "bleeding patients": n[1], "Dice without": dice[0],
+        "Dice with": dice[1], "difference": paired.estimate_mean(who, change),
+        "p": paired.compute_sign_flip_p(who, change),
+    }  # fmt: skip
 
 
 def _compare_curves(results: Sequence[CellResult], scale: Scale) -> Iterator[Table]:
     """Compare training less validation at the ends of the curves, run against run of the same fold."""
     rows = []
-    for kind in KINDS:
+    for kind in paired.KINDS:
         ends = [
             {
                 (one.cell.seed, one.cell.fold): _average_curve_end(one)
-                for one in select(results, scale, "folds", label, kind) if one.curves
+                for one in paired.select(results, scale, "folds", label, kind) if one.curves
             }
             for label in (_WITHOUT, _WITH)
         ]  # fmt: skip
         keys = [key for key in ends[0] if key in ends[1]]
         if keys:
             one, other = (np.array([own[key] for key in keys]) for own in ends)
-            rows.append(_CurvesRow(f"by {kind}", len(keys), one.mean(), other.mean(), estimate_by_t(other - one)))
+            rows.append({
+                "split": f"by {kind}", "folds × seeds": len(keys), "without dropout": one.mean(),
+                "with dropout": other.mean(), "difference": paired.estimate_by_t(other - one),
+            })  # fmt: skip
     if rows:
         yield tabulate(
             "dropout-curves", "How much better training scores than validation, at the end of the curves",
@@ -147,19 +122,8 @@ def _select_runs(results: Sequence[CellResult], scale: Scale) -> dict[tuple[str,
     return {
         (model, batch, one.cell.seed): one
         for model, batch in product(MODELS, BATCHES)
-        for one in select(results, scale, "grid", f"{model}-b{batch}", "slice")
+        for one in paired.select(results, scale, "grid", f"{model}-b{batch}", "slice")
     }
-
-
-@dataclass(frozen=True)
-class _BatchRow:
-    model: str
-    epochs: str
-    seeds: int
-    lesion_slices: int
-    bleeding_patients: int
-    difference: Estimate
-    compatible: float
 
 
 def _compare_batches(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> Iterator[Table]:
@@ -170,11 +134,11 @@ def _compare_batches(results: Sequence[CellResult], scale: Scale, lesions: froze
         changes: list[tuple[str, DoubleArray]] = []
         n, who = (0, 0), np.array([])
         for epochs in range(THESIS_STEP, THESIS_EPOCHS + 1, THESIS_STEP) if seeds else ():
-            one, other = pair_lesions(*(
-                gather([runs[model, batch, seed] for seed in seeds], lesions, scale.epochs(epochs))
+            one, other = paired.pair_lesions(*(
+                paired.gather([runs[model, batch, seed] for seed in seeds], lesions, scale.epochs(epochs))
                 for batch in (32, 16)
             ))  # fmt: skip
-            n, who = count_lesions(one), one.patients
+            n, who = paired.count_lesions(one), one.patients
             changes.append((f"{epochs:,}", one.dice - other.dice))
         if changes:
             changes.append(("all", np.mean([change for _, change in changes], axis=0)))
@@ -188,32 +152,13 @@ def _compare_batches(results: Sequence[CellResult], scale: Scale, lesions: froze
         )  # fmt: skip
 
 
-def _compare_batch(
-    model: str, epochs: str, seeds: int, n: tuple[int, int], who: AnyArray, change: DoubleArray
-) -> _BatchRow:
-    found, name = estimate_mean(who, change), name_method(f"{model}-b32").partition(",")[0]
-    return _BatchRow(name, epochs, seeds, *n, found, max(abs(found.low), abs(found.high)))
-
-
-@dataclass(frozen=True)
-class _VarianceRow:
-    stratum: str
-    term: str
-    df: int
-    squares: Annotated[float, "sum of squares", 5]
-    f: Annotated[float | str | None, "F"]
-    p: float | str | None
-    corrected_p: float | str | None
-    eta2: Annotated[float | str | None, "partial η²"]
-    omega2: Annotated[float | str | None, "partial ω²"]
-
-
-@dataclass(frozen=True)
-class _AssumptionRow:
-    stratum: str
-    normality: Annotated[float | None, "Shapiro–Wilk p"]
-    spread: Annotated[float | str | None, "Levene p"]
-    epsilon: Annotated[float | str | None, "ε"]
+def _compare_batch(model: str, epochs: str, seeds: int, n: tuple[int, int], who: AnyArray, change: DoubleArray) -> Row:
+    found = paired.estimate_mean(who, change)
+    return {
+        "model": name_method(f"{model}-b32").partition(",")[0], "epochs": epochs, "seeds": seeds,
+        "lesion slices": n[0], "bleeding patients": n[1], "difference": found,
+        "compatible": max(abs(found.low), abs(found.high)),
+    }  # fmt: skip
 
 
 def _analyse_variance(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> Iterator[Table]:
@@ -225,7 +170,7 @@ def _analyse_variance(results: Sequence[CellResult], scale: Scale, lesions: froz
         return
     keys = [(model, batch, seed) for seed in seeds for model, batch in product(MODELS, BATCHES)]
     values = np.array([
-        [float(np.nanmean(gather([runs[key]], lesions, kept.epoch).dice)) for kept in runs[key].evaluations]
+        [float(np.nanmean(paired.gather([runs[key]], lesions, kept.epoch).dice)) for kept in runs[key].evaluations]
         for key in keys
     ])  # fmt: skip
     factors: dict[str, list[object]] = {"model": [key[0] for key in keys], "batch": [key[1] for key in keys]}
@@ -241,31 +186,28 @@ def _analyse_variance(results: Sequence[CellResult], scale: Scale, lesions: froz
         "interaction of model and batch has to serve as error. Corrected p: Greenhouse and Geisser's ε, or where no "
         "run is repeated the least degrees of freedom (1958). Partial η² is biased upward where the error has few "
         "degrees of freedom; partial ω² holds between runs alone.",
-        [*_list_effects("between runs", found.between, {}), *_list_effects("within runs", found.within,
-                                                                            found.corrected_p)],
+        [*_list_effects("between runs", found.between, {}),
+         *_list_effects("within runs", found.within, found.corrected_p)],
+        {"sum of squares": 5},
     )  # fmt: skip
-    yield _tabulate_assumptions(found)
+    between, within, none = found.between.normality_p(), found.within.normality_p(), DOES_NOT_APPLY
+    yield tabulate(
+        "anova-assumptions", "How far the assumptions of the analysis of variance hold",
+        "On residuals: normality (Shapiro–Wilk), equal spread of the runs (Levene), sphericity of the epochs (ε is 1 "
+        "where it holds). Where p < 0.05 the F tests are rough; so few runs would miss all but gross departures.",
+        [{"stratum": "between runs", "Shapiro–Wilk p": between, "Levene p": found.spread_p, "ε": none},
+         {"stratum": "within runs", "Shapiro–Wilk p": within, "Levene p": none, "ε": found.epsilon}],
+    )  # fmt: skip
 
 
-def _list_effects(stratum: str, of: Anova, corrected: Mapping[str, float | None]) -> Iterator[_VarianceRow]:
+def _list_effects(stratum: str, of: Anova, corrected: Mapping[str, float | None]) -> Iterator[Row]:
     for one in of.effects:
         term = " × ".join("epochs" if part == "time" else part for part in one.name.split(":"))
         omega2 = DOES_NOT_APPLY if one.f is not None and one.partial_omega2 is None else one.partial_omega2
-        yield _VarianceRow(
-            stratum, term, one.df, one.sum_of_squares, one.f, one.p, corrected.get(one.name, one.p), one.partial_eta2,
-            omega2,
-        )  # fmt: skip
-    yield _VarianceRow(stratum, "error", of.error_df, of.error_sum_of_squares, *(DOES_NOT_APPLY,) * 5)
-
-
-def _tabulate_assumptions(found: SplitPlot) -> Table:
-    return tabulate(
-        "anova-assumptions",
-        "How far the assumptions of the analysis of variance hold",
-        "On residuals: normality (Shapiro–Wilk), equal spread of the runs (Levene), sphericity of the epochs (ε is 1 "
-        "where it holds). Where p < 0.05 the F tests are rough; so few runs would miss all but gross departures.",
-        [
-            _AssumptionRow("between runs", found.between.normality_p(), found.spread_p, DOES_NOT_APPLY),
-            _AssumptionRow("within runs", found.within.normality_p(), DOES_NOT_APPLY, found.epsilon),
-        ],
-    )
+        yield {
+            "stratum": stratum, "term": term, "df": one.df, "sum of squares": one.sum_of_squares, "F": one.f,
+            "p": one.p, "corrected p": corrected.get(one.name, one.p), "partial η²": one.partial_eta2,
+            "partial ω²": omega2,
+        }  # fmt: skip
+    error = {"stratum": stratum, "term": "error", "df": of.error_df, "sum of squares": of.error_sum_of_squares}
+    yield error | dict.fromkeys(("F", "p", "corrected p", "partial η²", "partial ω²"), DOES_NOT_APPLY)

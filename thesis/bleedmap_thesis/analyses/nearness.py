@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from scipy import stats
@@ -11,10 +10,10 @@ from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.metrics.bootstrap import patient_bootstrap
 from bleedmap.page.section import Table
 from bleedmap.page.table import DOES_NOT_APPLY
-from bleedmap_thesis.analyses.paired_slices import KINDS, Pair, estimate_mean, gather, select
+from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.plan import Scale, name_method
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import Estimate, tabulate
+from bleedmap_thesis.tables import NOT_APPLICABLE, Estimate, Row, tabulate
 
 THIRDS = 3
 COPY = "copy-nearest"
@@ -23,7 +22,7 @@ _RANK_RESAMPLES = 1000  # of rank correlations
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """The nearest training slice of the lesion slices of a `Pair`, and the Dice of copying its mask; a row a slice.
+    """The nearest training slice of each lesion slice of a `Pair`, and the Dice of copying its mask.
 
     Attributes:
         ids: (n,) slice ids.
@@ -41,27 +40,24 @@ class Near:
     same_patient: dict[str, AnyArray]
     copied: dict[str, DoubleArray]
 
-    @property
-    def n(self) -> tuple[int, int]:
-        """Lesion slices, and patients."""
-        return len(np.unique(self.ids)), len(np.unique(self.patients))
 
-
-def find_nearest(results: Sequence[CellResult], scale: Scale, main: Pair, lesions: frozenset[str]) -> Near | None:
+def find_nearest(
+    results: Sequence[CellResult], scale: Scale, main: paired.Pair, lesions: frozenset[str]
+) -> Near | None:
     """Look up the main method's lesion slices; None where the baseline that copies the nearest slice is not done."""
     found = {}
-    for kind in KINDS:
+    for kind in paired.KINDS:
         places: dict[tuple[int, str], list[float]] = {}
-        for one in select(results, scale, "folds", COPY, kind):
-            dice = gather([one], lesions).dice.tolist()
+        for one in paired.select(results, scale, "folds", COPY, kind):
+            dice = paired.gather([one], lesions).dice.tolist()
             columns = zip(one.last.ids, one.last.extra["distance"], one.last.extra["same_patient"], dice, strict=True)
             places |= {(one.cell.seed, name): values for name, *values in columns}
         found[kind] = places
     keys = list(zip(main.by_slice.seeds.tolist(), main.by_slice.ids.tolist(), strict=True))
-    rows = np.array([row for row, key in enumerate(keys) if all(key in found[kind] for kind in KINDS)], np.int64)
+    rows = np.array([row for row, key in enumerate(keys) if all(key in found[kind] for kind in paired.KINDS)], np.int64)
     if len(rows) < 2 * THIRDS:
         return None
-    values = {kind: np.array([found[kind][keys[row]] for row in rows], np.float64).T for kind in KINDS}
+    values = {kind: np.array([found[kind][keys[row]] for row in rows], np.float64).T for kind in paired.KINDS}
     return Near(
         main.by_slice.ids[rows], main.patients[rows],
         {"slice": main.by_slice.dice[rows], "patient": main.by_patient.dice[rows]},
@@ -82,63 +78,35 @@ def _correlate_ranks(patients: AnyArray, one: DoubleArray, other: DoubleArray) -
     return Estimate(statistic(np.arange(len(one))), float(low), float(high))
 
 
-@dataclass(frozen=True)
-class _ControlRow:
-    split: str
-    lesion_slices: int
-    bleeding_patients: int
-    same_patient: float | str
-    median_distance: Annotated[float | str, "median distance", 4]
-    lower_quartile: Annotated[float | str, "lower quartile", 4]
-    upper_quartile: Annotated[float | str, "upper quartile", 4]
-    copied: Annotated[Estimate | None, "copied Dice"]
-    spearman: Annotated[Estimate, "Spearman"]
-
-
-@dataclass(frozen=True)
-class _CopyRow:
-    split: str
-    lesion_slices: int
-    bleeding_patients: int
-    network: Annotated[float, "network Dice"]
-    copied: Annotated[float, "copied Dice"]
-    difference: Estimate
-
-
-@dataclass(frozen=True)
-class _ThirdRow:
-    split: str
-    third: int
-    rows: int
-    bleeding_patients: int
-    smallest_distance: Annotated[float, "smallest distance", 4]
-    largest_distance: Annotated[float, "largest distance", 4]
-    dice: Annotated[Estimate, "Dice"]
-
-
-def tabulate_control(near: Near, main: Pair) -> Iterator[Table]:
+def tabulate_control(near: Near, main: paired.Pair) -> Iterator[Table]:
     """Tabulate distance and copied Dice, the network less the copy, and Dice in thirds of distance."""
     who, increase = near.patients, near.distance["patient"] - near.distance["slice"]
-    rows, copies = [], []
-    for kind in KINDS:
+    n = {"lesion slices": len(np.unique(near.ids)), "bleeding patients": len(np.unique(who))}
+    quarters = ("median distance", "lower quartile", "upper quartile")
+    rows, copies = list[Row](), list[Row]()
+    for kind in paired.KINDS:
         distance, dice, copied = near.distance[kind], near.dice[kind], near.copied[kind]
-        low, middle, high = np.percentile(distance, [25, 50, 75])
-        rows.append(_ControlRow(
-            f"by {kind}", *near.n, near.same_patient[kind].mean(), middle, low, high, estimate_mean(who, copied),
-            _correlate_ranks(who, distance, dice),
-        ))  # fmt: skip
-        change = estimate_mean(who, dice - copied)
-        copies.append(_CopyRow(f"by {kind}", *near.n, dice.mean(), copied.mean(), change))
+        rows.append({
+            "split": f"by {kind}", **n, "same patient": near.same_patient[kind].mean(),
+            **dict(zip(quarters, np.percentile(distance, [50, 25, 75]), strict=True)),
+            "copied Dice": paired.estimate_mean(who, copied), "Spearman": _correlate_ranks(who, distance, dice),
+        })  # fmt: skip
+        copies.append({
+            "split": f"by {kind}", **n, "network Dice": dice.mean(), "copied Dice": copied.mean(),
+            "difference": paired.estimate_mean(who, dice - copied),
+        })  # fmt: skip
     change = _correlate_ranks(who, increase, near.dice["slice"] - near.dice["patient"])
-    none = DOES_NOT_APPLY
-    rows.append(_ControlRow("gap against increase of distance", *near.n, none, none, none, none, None, change))
+    rows.append({
+        "split": "gap against increase of distance", **n, "same patient": DOES_NOT_APPLY,
+        **dict.fromkeys(quarters, DOES_NOT_APPLY), "copied Dice": NOT_APPLICABLE, "Spearman": change,
+    })  # fmt: skip
     yield tabulate(
         "gap-control", "How near is each lesion slice to its nearest training slice?",
         "Same patient: share of slices whose nearest training slice is of the same patient. Distance: root mean square "
         "difference of the network's inputs, mirrors tried. Copied Dice: that slice's mask taken as the answer, "
         "nothing learned. Spearman: rank correlation of Dice and distance, in the last row of gap and increase of "
         f"distance; {_RANK_RESAMPLES:,} resamples. Distance also grows with what makes a slice hard.",
-        rows,
+        rows, dict.fromkeys(quarters, 4),
     )  # fmt: skip
     yield tabulate(
         "gap-copied", f"{name_method(main.label)} less the copy of the nearest training slice's mask",
@@ -149,17 +117,19 @@ def tabulate_control(near: Near, main: Pair) -> Iterator[Table]:
     yield tabulate(
         "gap-terciles", f"{name_method(main.label)}: Dice in thirds of distance",
         "Thirds are of each kind's own distances; 1 is nearest; with several seeds a slice counts once for each.",
-        list(_split_thirds(near)),
+        list(_split_thirds(near)), {"smallest distance": 4, "largest distance": 4},
     )  # fmt: skip
 
 
-def _split_thirds(near: Near) -> Iterator[_ThirdRow]:
-    for kind in KINDS:
+def _split_thirds(near: Near) -> Iterator[Row]:
+    for kind in paired.KINDS:
         distance, dice = near.distance[kind], near.dice[kind]
         which = np.searchsorted(np.quantile(distance, np.arange(1, THIRDS) / THIRDS), distance, side="left")
         for third in range(THIRDS):
             if (own := which == third).any():
-                yield _ThirdRow(
-                    f"by {kind}", third + 1, int(own.sum()), len(np.unique(near.patients[own])), distance[own].min(),
-                    distance[own].max(), estimate_mean(near.patients[own], dice[own]),
-                )  # fmt: skip
+                yield {
+                    "split": f"by {kind}", "third": third + 1, "rows": own.sum(),
+                    "bleeding patients": len(np.unique(near.patients[own])), "smallest distance": distance[own].min(),
+                    "largest distance": distance[own].max(),
+                    "Dice": paired.estimate_mean(near.patients[own], dice[own]),
+                }  # fmt: skip

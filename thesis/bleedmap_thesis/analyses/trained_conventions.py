@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from bleedmap.page.table import DOES_NOT_APPLY
 from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, ROUNDING, TABLE_1, compute_iou
 from bleedmap_thesis.plan import UNET, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
-from bleedmap_thesis.tables import tabulate
+from bleedmap_thesis.tables import Row, tabulate
 
 BATCH = 32  # of the thesis' best cell
 REACH = (0.65, 0.89)  # Table 1's lowest and highest Dice
@@ -154,21 +154,6 @@ def place_table_1() -> tuple[float, float]:
     return min(found), max(found)
 
 
-@dataclass(frozen=True)
-class _ConventionRow:
-    convention: str
-    dice: Annotated[float | None, "Dice, last epochs"]
-    iou: Annotated[float | None, "IoU, last epochs"]
-    median_place: float | str
-    lowest_place: float | str
-    highest_place: float | str
-    inside: Annotated[float | str, "share of epochs whose place is Table 1's"]
-    in_reach: int
-    mean_distance: Annotated[float | str, "mean IoU distance"]
-    largest_distance: Annotated[float | str, "largest IoU distance"]
-    accuracy_distance: Annotated[float | str, "accuracy distance, points"]
-
-
 def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Hold our grid's pairs under every convention against Table 1's curve IoU(Dice)."""
     wanted = (scale.name, "grid", UNET, "slice")
@@ -195,27 +180,34 @@ def _find_batch(one: CellResult, scale: Scale) -> int:
     return BATCH if one.cell.config is None else one.cell.config.batch_size * scale.batch_over
 
 
-def _judge(name: str, soft: bool, score: Score, evaluations: Sequence[tuple[Evaluation, int]]) -> _ConventionRow:
+def _judge(name: str, soft: bool, score: Score, evaluations: Sequence[tuple[Evaluation, int]]) -> Row:
     scored = [(one, score(of)) for one, batch in evaluations if (of := compute_masses(one, soft, batch)) is not None]
     final = max(one.epoch for one, _ in evaluations)
     last = [pair for one, pair in scored if one.epoch == final]
-    last_dice = float(np.mean([dice for dice, _ in last])) if last else None
-    last_iou = float(np.mean([iou for _, iou in last])) if last else None
+    row: dict[str, Any] = {
+        "convention": name, "Dice, last epochs": np.mean([dice for dice, _ in last]) if last else None,
+        "IoU, last epochs": np.mean([iou for _, iou in last]) if last else None,
+    } | dict.fromkeys((
+        "median place", "lowest place", "highest place", "share of epochs whose place is Table 1's", "in reach",
+        "mean IoU distance", "largest IoU distance", "accuracy distance, points",
+    ), DOES_NOT_APPLY)  # fmt: skip
     pairs = np.array([(*pair, _score_accuracy(one)) for one, pair in scored if 0 < pair[0] < 1]).reshape(-1, 3)
     if not len(pairs):
-        none = DOES_NOT_APPLY
-        return _ConventionRow(name, last_dice, last_iou, none, none, none, none, 0, none, none, none)
+        return row | {"in reach": 0}
     places = np.array([place(dice, iou) for dice, iou, _ in pairs])
     low, high = place_table_1()
     dice, iou, accuracy = pairs[(pairs[:, 0] >= REACH[0]) & (pairs[:, 0] <= REACH[1])].T
-    distances: tuple[float | str, float | str, float | str] = (DOES_NOT_APPLY, DOES_NOT_APPLY, DOES_NOT_APPLY)
+    row |= {
+        "median place": np.median(places), "lowest place": places.min(), "highest place": places.max(),
+        "share of epochs whose place is Table 1's": ((places >= low) & (places <= high)).mean(), "in reach": len(dice),
+    }  # fmt: skip
     if len(dice):
         away, off = np.abs(iou - _interpolate(dice, "mean_iou")), 100 * (accuracy - _interpolate(dice, "accuracy"))
-        distances = (away.mean(), away.max(), off.mean())
-    return _ConventionRow(
-        name, last_dice, last_iou, np.median(places), places.min(), places.max(),
-        ((places >= low) & (places <= high)).mean(), len(dice), *distances,
-    )  # fmt: skip
+        row |= {
+            "mean IoU distance": away.mean(), "largest IoU distance": away.max(),
+            "accuracy distance, points": off.mean(),
+        }  # fmt: skip
+    return row
 
 
 def _score_accuracy(one: Evaluation) -> float:
