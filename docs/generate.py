@@ -105,11 +105,13 @@ def cross_validation() -> str:
     scored = evaluate_records([read_out_of_fold(path) for path in committed_records()])
     methods = scored.methods
     parts = [NOTE, "# On patients never seen: five folds of CT-ICH\n"]
-    parts.append("Made from the records in `src/bleedmap/evaluation/out_of_fold` by [the protocol](protocol.md). With")
-    parts.append("figures: `bleedmap evaluate --protocol cross-validation -o report`. [The model](model.md) says what")
-    parts.append("was trained.\n")
+    parts.append(_wrap(
+        "Made from the records in `src/bleedmap/evaluation/out_of_fold` by [the protocol](protocol.md); [the "
+        "model](model.md) says what was trained. The same with figures:"
+    ))  # fmt: skip
+    parts.append("```sh\nbleedmap evaluate --protocol cross-validation -o report\n```\n")
     for one in methods:
-        parts.append(f"*{one.name}*, how its recipe was chosen: {one.records.made['recipe_level']}\n")
+        parts.append(_wrap(f"*{one.name}*, how its recipe was chosen: {one.records.made['recipe_level']}"))
     sections = (
         sections_of.headline(methods), sections_of.published(methods, CT_ICH_WORDS.peers, CT_ICH_WORDS.peers_caution),
         sections_of.differences(scored.comparisons), sections_of.by_fold(methods), sections_of.every_measure(methods),
@@ -117,8 +119,7 @@ def cross_validation() -> str:
     )  # fmt: skip
     for section in sections:
         if section is not None:
-            parts += [f"## {section.title}\n", *(f"{words}\n" for words in section.words)]
-            parts += [_markdown(table) for table in section.tables]
+            parts += [f"## {section.title}\n", *map(_wrap, section.words), *map(_markdown, section.tables)]
     return "\n".join(parts)
 
 
@@ -127,7 +128,7 @@ def _markdown(table: Table) -> str:
     rule = [" ---: " if numeric else " --- " for numeric in printed.numeric]
     rows = ["".join(f"| {text} " for text in row) + "|" for row in (printed.heads, *printed.rows)]
     rows.insert(1, "|" + "|".join(rule) + "|")
-    return f"**{table.title}**\n\n" + "\n".join(rows) + f"\n\n{_wrap(table.note)}"
+    return f"**{table.title}**\n\n" + "\n".join(rows) + (f"\n\n{_wrap(table.note)}" if table.note else "\n")
 
 
 def _wrap(text: str) -> str:

@@ -116,8 +116,7 @@ CT_ICH_WORDS = ReportWords(
     limits=(
         "One data set, 82 patients of whom 36 bleed, from one hospital: another scanner, protocol or population is not "
         "in any interval.",
-        "Intervals hold the trained networks fixed, and over so few patients they are too narrow; most of all for a "
-        "type that four to seven patients have.",
+        "Intervals are least to be trusted for a type that four to seven patients have.",
         "Networks had been trained on other splits of the same patients before. ‘Never seen’ is said of weights, "
         "thresholds and calibration, not of the programmers.",
         "Types are labels of whole slices: a lesion counts under every type that a slice of it bears.",

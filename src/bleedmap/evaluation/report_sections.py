@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from bleedmap.evaluation.tables import Tables
 from bleedmap.page.section import Section, Table, Value
 from bleedmap.page.table import DOES_NOT_APPLY
 
-INTERVALS = (
+_INTERVALS = (
     "In brackets 95 % intervals: percentile bootstrap over patients, {resamples:,} draws; a share of 0 or 1 has "
-    "Wilson's interval over patients."
+    "Wilson's interval over patients. They hold the trained networks fixed, and over few patients they are too narrow. "
+    "Many measures are compared: no single difference should be leaned on."
 )
 _MET = {True: "met", False: "missed", None: DOES_NOT_APPLY}
 
@@ -46,30 +47,21 @@ def headline(methods: Sequence[Method]) -> Section:
     ]  # fmt: skip
     columns = ("measure", "method", *_three("value"), "target", "met", "cases", "patients")
     note = (
-        f"Every study counts here, abstained on or not. {_intervals(methods)} A target is met or missed by the value; "
-        "targets were set before training."
+        "Every study counts here, abstained on or not. A target is met or missed by the value; targets were set before "
+        "training."
     )
-    table = _without_lone_method(Table("headline", "Headline measures", note, columns, tuple(rows)), methods)
-    return Section("headline", "What was reached", _answer(methods[0]), (table,))
+    words = (_targets_met(methods[0]), _INTERVALS.format(resamples=methods[0].scores.resamples))
+    table = _by_method("headline", "Headline measures", note, columns, rows, methods)
+    return Section("headline", "What was reached", words, (table,))
 
 
-def _answer(method: Method) -> tuple[str, ...]:
+def _targets_met(method: Method) -> str:
     scores = [method.scores.score(key) for key in TARGETS]
-    known = [one for one in scores if one.value is not None]
-    met, missed = ([one for one in known if one.met is flag] for flag in (True, False))
-    words = [f"{method.name} meets {len(met)} of {len(scores)} targets."]
-    words += [f"Met: {_listed(met)}."] if met else []
-    words += [f"Missed: {_listed(missed)}."] if missed else []
-    return (" ".join(words),)
-
-
-def _listed(scores: Sequence[Score]) -> str:
-    return "; ".join(f"{_label(one)}: {one.value:.3f} (target {one.target})" for one in scores)
-
-
-def _label(of: Score | Measure | Difference) -> str:
-    """A title alone does not tell slices from studies."""
-    return f"{of.title}, {of.over}"
+    words = [f"{method.name} meets {sum(one.met is True for one in scores)} of {len(scores)} targets."]
+    for heading, met in (("Met", True), ("Missed", False)):
+        found = [f"{_label(one)}: {one.value:.3f} (target {one.target})" for one in scores if one.met is met]
+        words += [f"{heading}: {'; '.join(found)}."] if found else []
+    return " ".join(words)
 
 
 def by_fold(methods: Sequence[Method]) -> Section:
@@ -77,21 +69,19 @@ def by_fold(methods: Sequence[Method]) -> Section:
     folds = sorted({one.fold for method in methods for one in method.records.studies})
     every = {one.key: one for one in measures()}
     tables = [Tables.of(method.records) for method in methods]
-    by_fold = [[one.drawn(np.flatnonzero(one.studies.fold == fold)) for fold in folds] for one in tables]
+    parts = [[one.drawn(np.flatnonzero(one.studies.fold == fold)) for fold in folds] for one in tables]
     rows = [
-        (_label(every[key]), method.name, *(_dash(every[key].compute(fold).value) for fold in own))
+        (_label(every[key]), method.name, *(_dash(every[key].compute(part).value) for part in own))
         for key in HEADLINE
-        for method, own in zip(methods, by_fold, strict=True)
+        for method, own in zip(methods, parts, strict=True)
     ]
-    counts = tables[0].studies
     sizes = "; ".join(
-        f"fold {fold}: {int((counts.fold == fold).sum())} patients, "
-        f"{int((counts.bleeds & (counts.fold == fold)).sum())} bleed"
-        for fold in folds
+        f"fold {fold}: {len(part.studies.bleeds)} patients, {int(part.studies.bleeds.sum())} bleed"
+        for fold, part in zip(folds, parts[0], strict=True)
     )
     note = f"Values without intervals: a fold has too few patients for one. {sizes}."
     columns = ("measure", "method", *(f"fold {fold}" for fold in folds))
-    table = _without_lone_method(Table("by-fold", "The same, fold by fold", note, columns, tuple(rows)), methods)
+    table = _by_method("by-fold", "The same, fold by fold", note, columns, rows, methods)
     return Section("by-fold", "Fold by fold", ("How far the folds lie apart.",), (table,))
 
 
@@ -106,7 +96,7 @@ def published(methods: Sequence[Method], peers: Sequence[Peer], caution: str) ->
         ends = [value for score in ours for value in _ends(score)]
         rows.append((peer.who, theirs, _label(ours[0]), *ends, peer.caution))
     columns = ("published by", "figure", "nearest measure here", *_columns(methods), "caution")
-    table = Table("published", "Published figures", _intervals(methods), columns, tuple(rows))
+    table = Table("published", "Published figures", "", columns, tuple(rows))
     return Section("published", "Published figures on this data set", (caution,), (table,))
 
 
@@ -114,28 +104,25 @@ def differences(comparisons: Sequence[Comparison]) -> Section | None:
     """The first method against each other one; None with one method alone."""
     if not comparisons:
         return None
-    tables = []
+    tables, words = [], []
     for number, one in enumerate(comparisons, 1):
-        rows = [
+        rows = tuple(
             (_label(each), _dash(each.first), _dash(each.second), _dash(each.difference), each.low, each.high,
              each.better or DOES_NOT_APPLY)
             for each in one.differences
-        ]  # fmt: skip
+        )  # fmt: skip
+        title, better = f"{one.first} against {one.second}", Counter(each.better for each in one.differences)
         columns = ("measure", one.first, one.second, *_three("difference"), "better")
-        title = f"{one.first} against {one.second}"
-        note = (
-            "Both methods on the same draws of patients. A difference whose interval holds 0 is called "
-            f"“{NO_DIFFERENCE}”. Many measures are compared: no single difference should be leaned on."
+        tables.append(Table(f"difference-{number}", title, "", columns, rows))
+        words.append(
+            f"{title}: {better[one.first]} of {len(one.differences)} headline measures better, {better[one.second]} "
+            "worse, for the others no difference was shown."
         )
-        tables.append(Table(f"difference-{number}", title, note, columns, tuple(rows)))
-    found = [
-        f"{one.first} against {one.second}: "
-        f"{sum(each.better == one.first for each in one.differences)} of {len(one.differences)} headline measures "
-        f"better, {sum(each.better == one.second for each in one.differences)} worse, for the others no difference "
-        "was shown."
-        for one in comparisons
-    ]
-    return Section("differences", "Methods compared", tuple(found), tuple(tables))
+    rule = (
+        "Both methods are measured on the same draws of patients. A difference whose interval holds 0 is called "
+        f"“{NO_DIFFERENCE}”."
+    )
+    return Section("differences", "Methods compared", (*words, rule), tuple(tables))
 
 
 def every_measure(methods: Sequence[Method]) -> Section:
@@ -147,49 +134,46 @@ def every_measure(methods: Sequence[Method]) -> Section:
             if score.group != group:
                 continue
             own = [method.scores.score(score.key) for method in methods]
-            most = max(own, key=lambda one: one.cases)  # a method that tells no types has none
+            most = max(own, key=lambda one: one.cases)  # a method without types has no cases of them
             ends = [value for one in own for value in _ends(one)]
             rows.append((score.title, score.over, *ends, most.cases, most.patients, score.convention))
         columns = ("measure", "of", *_columns(methods), "cases", "patients", "how it counts")
-        key = group.replace(" ", "-")
-        tables.append(Table(key, group[0].upper() + group[1:], _intervals(methods), columns, tuple(rows)))
+        title = group[0].upper() + group[1:]
+        tables.append(Table(group.replace(" ", "-"), title, "", columns, tuple(rows)))
     words = "Every measure of the protocol. Where a number cannot be had there is a dash, not 0."
     return Section("measures", "All measures", (words,), tuple(tables))
 
 
 def abstentions(methods: Sequence[Method]) -> Section:
     """Share abstained on; where it is not 0, the reasons and the headline measures without these studies."""
-    shares = [
+    rows = [
         (score.title, method.name, *_ends(score), score.cases)
         for method in methods
         for score in method.scores.abstained
     ]
     columns = ("studies", "method", *_three("share"), "of")
-    share = Table("abstained", "Share abstained on", _intervals(methods), columns, tuple(shares))
-    words, tables = [], [_without_lone_method(share, methods)]
+    tables = [_by_method("abstained", "Share abstained on", "", columns, rows, methods)]
+    words = []
     for number, method in enumerate(methods, 1):
+        verdicts = [study.verdict for study in method.records.studies]
         reasons = Counter(  # each with its own figures: told apart by their words
-            re.sub(r"\d[\d.]*%?", "…", reason).rstrip(".")
-            for one in method.records.studies
-            for reason in one.verdict.abstained
+            re.sub(r"\d[\d.]*%?", "…", reason).rstrip(".") for verdict in verdicts for reason in verdict.abstained
         )
-        count = sum(bool(study.verdict.abstained) for study in method.records.studies)
+        count = sum(bool(verdict.abstained) for verdict in verdicts)
         listed = "; ".join(f"{reason} ({times})" for reason, times in reasons.most_common())
         words.append(f"{method.name}: {f'{count} studies were given no verdict. {listed}' if count else 'none'}.")
         if method.scores.answered is not None:
-            tables.append(_answered(method, number))
+            tables.append(_answered(method, method.scores.answered, number))
     return Section("abstained", "Studies without a verdict", tuple(words), tuple(tables))
 
 
-def _answered(method: Method, number: int) -> Table:
-    assert method.scores.answered is not None
+def _answered(method: Method, answered: Sequence[Score], number: int) -> Table:
     rows = [
-        (_label(method.scores.score(key)), *_ends(method.scores.score(key)), *_ends(without), without.cases)
-        for key, without in zip(HEADLINE, method.scores.answered, strict=True)
+        (_label(one), *_ends(one), *_ends(without), without.cases)
+        for one, without in zip(map(method.scores.score, HEADLINE), answered, strict=True)
     ]
     columns = ("measure", *_three("all studies"), *_three("with a verdict"), "cases")
-    note = f"The headline holds every study; this is what stands beside it. {_intervals([method])}"
-    return Table(f"answered-{number}", f"{method.name}: without these studies", note, columns, tuple(rows))
+    return Table(f"answered-{number}", f"{method.name}: without these studies", "", columns, tuple(rows))
 
 
 def choices(methods: Sequence[Method]) -> Section:
@@ -201,18 +185,19 @@ def choices(methods: Sequence[Method]) -> Section:
     ]
     columns = ("method", "fold", "epochs", "pixel threshold", "slice threshold", "study threshold")
     note = "Marked, or called bleeding, from the threshold on."
-    table = _without_lone_method(Table("choices", "Choices of the folds", note, columns, tuple(rows)), methods)
+    table = _by_method("choices", "Choices of the folds", note, columns, rows, methods)
     words = "Chosen on each fold's validation patients, written down before its test patients were predicted."
     return Section("choices", "What each fold chose", (words,), (table,))
 
 
-def _without_lone_method(table: Table, methods: Sequence[Method]) -> Table:
-    """A column that would repeat one name says nothing."""
-    if len(methods) > 1:
-        return table
-    at = table.columns.index("method")
-    rows = tuple(row[:at] + row[at + 1 :] for row in table.rows)
-    return replace(table, columns=table.columns[:at] + table.columns[at + 1 :], rows=rows)
+def _by_method(
+    key: str, title: str, note: str, columns: tuple[str, ...], rows: Sequence[tuple[Value, ...]],
+    methods: Sequence[Method],
+) -> Table:  # fmt: skip
+    """A table with a column of methods, which is left out where it would repeat one name."""
+    kept = [index for index, name in enumerate(columns) if name != "method" or len(methods) > 1]
+    left = tuple(tuple(row[index] for index in kept) for row in rows)
+    return Table(key, title, note, tuple(columns[index] for index in kept), left)
 
 
 def _columns(methods: Sequence[Method]) -> tuple[str, ...]:
@@ -231,5 +216,6 @@ def _dash(value: float | None) -> Value:
     return DOES_NOT_APPLY if value is None or np.isnan(value) else value
 
 
-def _intervals(methods: Sequence[Method]) -> str:
-    return INTERVALS.format(resamples=methods[0].scores.resamples)
+def _label(of: Score | Measure | Difference) -> str:
+    """Title and cases: a title alone does not tell slices from studies."""
+    return f"{of.title}, {of.over}"
