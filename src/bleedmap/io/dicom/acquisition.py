@@ -1,4 +1,4 @@
-"""How a CT was made, as far as its files say: classic or multi-frame headers, and the words in them.
+"""Read how a CT was made, from classic or multi-frame headers and the words in them.
 
 Scanners name kernels, and people name series, in words of their own; what these say about an image is read here.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.valuerep import DA
 
-from bleedmap.io.dicom.header import first_item, items, number, text
-from bleedmap.io.dicom.planes import Plane
+from bleedmap.io.dicom.header import first_item, number, text
+from bleedmap.io.dicom.planes import FrameGroups, Plane
 
 _DAYS = {"Y": 365.25, "M": 30.4375, "W": 7.0, "D": 1.0}
 # Siemens writes its kernels as a letter or two and a number that grows with sharpness: H31s, J40s, Hr68h, Br40d.
@@ -81,7 +81,7 @@ _ELSEWHERE = re.compile(
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the input checks ask for. No name, date or number of a patient is in it.
+    """How a CT was made, as far as the input checks need it; nothing in it identifies a patient.
 
     Attributes:
         modality: DICOM (0008,0060), 'CT'.
@@ -111,7 +111,7 @@ class Acquisition:
 
 
 def read_acquisition(plane: Plane) -> Acquisition:
-    """The facts that the input checks ask for; none of them names a patient."""
+    """Read what the input checks need to know of a series; nothing in it identifies a patient."""
     header = plane.file.header
     described = (text(header, keyword) for keyword in ("StudyDescription", "SeriesDescription", "ProtocolName"))
     scanner = (text(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
@@ -126,27 +126,27 @@ def read_acquisition(plane: Plane) -> Acquisition:
         kernel=read_kernel(plane),
         age_years=_read_age_years(header),
         thickness_mm=plane.thickness_mm,
-        gantry_tilt_deg=stated_tilt_deg(plane),
+        gantry_tilt_deg=read_stated_tilt_deg(plane),
         scanner=" ".join(filter(None, scanner)) or None,
     )
 
 
 def read_kernel(plane: Plane) -> str | None:
-    """Convolution kernel, (0018,1210)."""
+    """Read the convolution kernel, (0018,1210)."""
     own = text(plane.file.header, "ConvolutionKernel")
     return own or text(_find_group(plane, "CTReconstructionSequence"), "ConvolutionKernel")
 
 
 def read_contrast(plane: Plane) -> str | None:
-    """The agent; '' where none was given; None where the files do not say."""
+    """Read the contrast agent; '' where none was given, None where the files do not say."""
     header = plane.file.header
     coded = first_item(header, "ContrastBolusAgentSequence")
     agent = text(header, "ContrastBolusAgent") or text(coded, "CodeMeaning")
     return find_contrast_agent(agent, text(header, "SeriesDescription") or "")
 
 
-def stated_tilt_deg(plane: Plane) -> float | None:
-    """Gantry tilt as the file states it, (0018,1120)."""
+def read_stated_tilt_deg(plane: Plane) -> float | None:
+    """Read the gantry tilt as the file states it, (0018,1120)."""
     own = number(plane.file.header, "GantryDetectorTilt")
     return own if own is not None else number(_find_group(plane, "CTAcquisitionDetailsSequence"), "GantryDetectorTilt")
 
@@ -157,16 +157,14 @@ def _read_region(plane: Plane) -> str | None:
 
 
 def _find_group(plane: Plane, keyword: str) -> Dataset:
-    """A functional group of the first frame, or of all frames."""
+    """Find a functional group of the first frame, or the one that all frames share."""
     if plane.frame is None:
         return Dataset()
-    header = plane.file.header
-    own = first_item(header, "PerFrameFunctionalGroupsSequence")
-    return first_item(own if items(own, keyword) else first_item(header, "SharedFunctionalGroupsSequence"), keyword)
+    return FrameGroups.of_all(plane.file.header)[0].first(keyword)
 
 
 def _read_age_years(header: Dataset) -> float | None:
-    """From (0010,1010), '034Y' or '018M'; else from the dates of birth and study."""
+    """Read the age from (0010,1010), such as '034Y' or '018M', else from the dates of birth and study."""
     age = text(header, "PatientAge") or ""
     if age[:-1].isdigit() and age[-1:].upper() in _DAYS:
         return round(int(age[:-1]) * _DAYS[age[-1].upper()] / _DAYS["Y"], 2)
@@ -197,7 +195,7 @@ def is_bone_series(description: str) -> bool:
 
 
 def find_contrast_agent(agent: str | None, description: str) -> str | None:
-    """The contrast agent in the blood; '' where none was given; None where nothing says, or what is said has no sense.
+    """Find the contrast agent in the blood; '' where none was given, None where nothing says or the sense is unclear.
 
     Free text decides little: a word of contrast whose sense is not known ('HEAD CONTRAST') gives None, never an agent.
 

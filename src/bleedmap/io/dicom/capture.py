@@ -1,4 +1,4 @@
-"""Pictures of slices as a secondary-capture series: PS3.3 A.8.1, single-frame RGB, which every viewer shows."""
+"""Make pictures of slices into a secondary-capture series: PS3.3 A.8.1, single-frame RGB, which every viewer shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Capture:
     corner: tuple[int, int] = (0, 0)
 
     def position_mm(self, grid: SliceGrid) -> DoubleArray:
-        """(3,) LPS mm of the centre of the picture's first pixel."""
+        """Return (3,) LPS mm, the centre of the picture's first pixel."""
         steps = grid.row_step_mm, grid.column_step_mm
         place = grid.origins_mm[self.slice_index] - (steps[0] + steps[1]) / 2  # the slice's outer corner
         for step, pixel_mm, corner in zip(steps, self.pixel_mm or (0.0, 0.0), self.corner, strict=True):
@@ -49,7 +49,7 @@ class Capture:
 
 
 def make_captures(series: DicomSeries, captures: Sequence[Capture], producer: Producer) -> list[SCImage]:
-    """One instance a picture, numbered in the given order, each referring to its slice; placed if it has a scale.
+    """Make one instance a picture, numbered in this order; each refers to its slice, and has a place if it has a scale.
 
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
@@ -91,7 +91,7 @@ def _make_instance(
 
 
 def _add_place(result: Dataset, capture: Capture, series: DicomSeries) -> None:
-    """The image plane and frame of reference, as a standard extension: viewers then scroll it beside the CT."""
+    """Add image plane and frame of reference, as a standard extension: viewers then scroll it beside the CT."""
     grid = series.volume.grid
     _, row_mm, column_mm = grid.spacing_mm
     result.PixelSpacing = format_decimals(capture.pixel_mm or ())
@@ -103,6 +103,6 @@ def _add_place(result: Dataset, capture: Capture, series: DicomSeries) -> None:
 
 
 def _name_side(step_mm: DoubleArray) -> str:
-    """The letter of the patient's side that a step leads to."""
+    """Return the letter of the patient's side that a step leads to."""
     axis = int(np.abs(step_mm).argmax())
     return _SIDES[axis][0 if step_mm[axis] > 0 else 1]

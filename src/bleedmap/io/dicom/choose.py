@@ -1,8 +1,10 @@
-"""Which of a study's series to read: the thick, axial, soft-kernel head CT without contrast, and why not the others.
+"""Choose which of a study's series to read: the thick, axial, soft-kernel head CT without contrast.
 
-What can never be read as slices of a head (another modality, a scout, a coronal reformat) is told apart from what is
-merely not wanted (a bone kernel, contrast): of the latter the best is read where there is nothing better, and the input
-checks judge it.
+Each of the others is listed with the reason against it.
+
+What can never be read as slices of a head (another modality, a scout, a coronal reformat) is kept apart from what is
+merely not wanted (a bone kernel, contrast). Of the latter the best is read where there is nothing better, and the
+input checks judge it.
 """
 
 from collections.abc import Sequence
@@ -45,7 +47,7 @@ _KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One stack of one series; `fault` says why it cannot be read, None where it can."""
+    """One stack of one series; `fault` says why it cannot be read, and is None where it can."""
 
     stack: Stack
     number: int | None
@@ -54,24 +56,24 @@ class Candidate:
 
     @cached_property
     def first(self) -> Plane:
-        """What all its planes share is taken from this one."""
+        """The first plane, from which everything is taken that all its planes share."""
         return self.stack.planes[0]
 
     @cached_property
     def height_mm(self) -> float:
-        """From the first slice to the last, and one slice more."""
+        """The height from the first slice to the last, and one slice more."""
         heights = np.unique(np.round(heights_mm(self.stack.planes), 1))
         return float(np.ptp(heights) + (np.median(np.diff(heights)) if len(heights) > 1 else 0))
 
     @cached_property
     def thickness_mm(self) -> float:
-        """Nominal, or the distance between slices."""
+        """The nominal thickness, or else the distance between slices."""
         heights = np.unique(np.round(heights_mm(self.stack.planes), 1))
         return self.first.thickness_mm or (float(np.median(np.diff(heights))) if len(heights) > 1 else 0.0)
 
     @cached_property
     def kernel(self) -> str:
-        """By its name, else by the series' description."""
+        """What is wrong with the kernel, by its name, else by the series' description; '' where nothing is."""
         named = read_kernel(self.first)
         sharp = is_sharp_kernel(named)
         bone = is_bone_series(self.description) if not sharp else True
@@ -79,7 +81,7 @@ class Candidate:
 
     @cached_property
     def contrast(self) -> str:
-        """The agent, '' for none or unknown."""
+        """The contrast agent; '' for none or unknown."""
         return read_contrast(self.first) or ""
 
     @cached_property
@@ -193,7 +195,7 @@ def _make_candidate(stack: Stack) -> Candidate:
 
 
 def _find_fault(stack: Stack) -> str | None:
-    """Why a stack can never be read as slices of a head."""
+    """Find why a stack can never be read as slices of a head; None where it can."""
     plane = stack.planes[0]
     kind = sop_class(plane.file)
     if kind not in (CLASSIC_CT, *MULTI_FRAME_CT):
@@ -220,7 +222,7 @@ def _shows_other_part(one: Candidate) -> bool:
 
 
 def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
-    """What is asked in this order, lower is better, each with the clause that says what is wrong."""
+    """Rank a stack by these criteria in this order, lower is better, each with the clause that says what is wrong."""
     whole = one.height_mm >= min(_WHOLE_HEAD_MM, _NEARLY_WHOLE * tallest_mm)
     off_mm = round(2 * abs(one.thickness_mm - WANTED_MM)) / 2  # to half a millimetre
     original = "ORIGINAL" in one.first.image_type
@@ -267,7 +269,7 @@ def _format_title(one: Candidate) -> str:
 
 
 def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
-    """A series half of whose head is turned against the other is not read in part.
+    """Refuse to read half a head, where the other half of the series is turned against it.
 
     Raises:
         InputError: another part of the chosen series differs by its angle alone, and is more than a stray image or two.

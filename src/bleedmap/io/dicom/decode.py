@@ -1,4 +1,4 @@
-"""Pixel data as stored -> words, frame by frame, in any transfer syntax of CT: DICOM PS3.5 8 and A.4.
+"""Decode stored pixel data into words, frame by frame, in any transfer syntax of CT: DICOM PS3.5 8 and A.4.
 
 Native and run-length frames are read here. JPEG, JPEG-LS and JPEG 2000 go through native decoders, which crash or hang
 on damaged data; they run in one child process for as long as a series is read, which is killed when it takes too long.
@@ -43,7 +43,7 @@ _END = b"\xff\xd9"  # of a picture, in all three
 
 @dataclass(frozen=True)
 class FrameShape:
-    """What a frame's pixels are, by the header."""
+    """Size and depth of a frame, by the header."""
 
     rows: int
     columns: int
@@ -52,12 +52,12 @@ class FrameShape:
 
     @property
     def bytes(self) -> int:
-        """Of one native frame."""
+        """Bytes of one native frame."""
         return self.rows * self.columns * self.bits_allocated // 8
 
 
 class FrameDecoder:
-    """Decodes frames; within `with`, so that its child process, begun when first needed, ends."""
+    """Decodes frames. Use it in a `with` block, which ends the child process that it starts when first needed."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -74,7 +74,7 @@ class FrameDecoder:
             self._child = None
 
     def frames(self, header: Dataset, shape: FrameShape, name: str) -> Iterator[AnyArray]:
-        """Each frame in turn.
+        """Decode one frame after the other.
 
         Args:
             header: with its pixel data.
@@ -144,7 +144,7 @@ class FrameDecoder:
 
 
 def _read_syntax(header: Dataset) -> str | None:
-    """Transfer Syntax UID; files without meta information are told by how they were parsed."""
+    """Read the Transfer Syntax UID; for files without meta information, infer it from how they were parsed."""
     named = text(getattr(header, "file_meta", Dataset()), "TransferSyntaxUID")
     if named is not None:
         return named
@@ -180,7 +180,7 @@ def _read_run_lengths(header: Dataset, shape: FrameShape, name: str) -> Iterator
 
 
 def _split_compressed(header: Dataset, data: bytes, frames: int, name: str) -> Iterator[bytes]:
-    """The frames' compressed bytes: PS3.5 A.4."""
+    """Split the pixel data into the frames' compressed bytes: PS3.5 A.4."""
     tables = (value_of(header, "ExtendedOffsetTable"), value_of(header, "ExtendedOffsetTableLengths"))
     try:
         found = list(generate_frames(data, number_of_frames=frames, extended_offsets=tables if all(tables) else None))
@@ -198,7 +198,7 @@ def _refusal(name: str, found: str, needed: str) -> InputError:
 
 @dataclass(frozen=True)
 class _Codestream:
-    """Size and depth of a frame, by its own header; and whether it has its end."""
+    """Size and depth of a compressed frame, by its own header, and whether its end is there."""
 
     rows: int
     columns: int
@@ -208,7 +208,7 @@ class _Codestream:
 
 
 def _read_jpeg_header(data: bytes) -> _Codestream | None:
-    """Of JPEG or JPEG-LS; None for bytes that are neither."""
+    """Read a JPEG or JPEG-LS header; return None for bytes that are neither."""
     at = 2
     while data[:2] == b"\xff\xd8" and at + 10 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -225,7 +225,7 @@ def _read_jpeg_header(data: bytes) -> _Codestream | None:
 
 
 def _read_jpeg_2000_header(data: bytes) -> _Codestream | None:
-    """Of a JPEG 2000 codestream, bare or in a box; None for other bytes, or more tiles than a picture has."""
+    """Read a JPEG 2000 header, bare or in a box; return None for other bytes, or more tiles than a picture has."""
     start = data.find(b"\xff\x4f\xff\x51", 0, 512)
     if start < 0 or len(data) < start + 43:
         return None
@@ -237,5 +237,5 @@ def _read_jpeg_2000_header(data: bytes) -> _Codestream | None:
 
 
 def _has_end(data: bytes) -> bool:
-    """Whether the end marker is there; decoders fill up what is cut off, and say nothing."""
+    """Whether the end marker is there; decoders fill what is cut off without saying so."""
     return _END in data[-4:] or data.rstrip(b"\0").endswith(_END)

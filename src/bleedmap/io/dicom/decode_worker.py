@@ -1,4 +1,4 @@
-"""A process that decodes JPEG, JPEG-LS and JPEG 2000 frames for `bleedmap.io.dicom.decode`; run as a script.
+"""Decode JPEG, JPEG-LS and JPEG 2000 frames for `bleedmap.io.dicom.decode`, which runs this file as a child process.
 
 The native decoders crash, hang or take gigabytes on damaged data; here they can do so without harm. A request is a line
 of JSON and the frame's bytes on standard input; a reply is a line of JSON and the decoded bytes on standard output.
@@ -23,7 +23,7 @@ MOST_BYTES = 2 << 30  # of this process; a frame of 2048 × 2048 takes under 0.3
 
 
 def decode_by_gdcm(data: bytes, request: dict[str, Any]) -> bytes:
-    """JPEG: baseline, extended, lossless."""
+    """Decode JPEG: baseline, extended or lossless."""
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(data)
     fragments = gdcm.SequenceOfFragments.New()
@@ -43,17 +43,17 @@ def decode_by_gdcm(data: bytes, request: dict[str, Any]) -> bytes:
 
 
 def decode_by_charls(data: bytes, request: dict[str, Any]) -> bytes:
-    """JPEG-LS."""
+    """Decode JPEG-LS."""
     return bytes(jpeg_ls.decode_pixel_data(data)[0])
 
 
 def decode_by_openjpeg(data: bytes, request: dict[str, Any]) -> bytes:
-    """JPEG 2000."""
+    """Decode JPEG 2000."""
     return bytes(openjpeg.decode_pixel_data(data, version=2))  # type: ignore[attr-defined]
 
 
 class Complaints:
-    """What the decoders print, kept: gdcm goes on over damaged data and only says so."""
+    """Keeps what the decoders print: on damaged data gdcm prints a warning and goes on."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
@@ -61,19 +61,19 @@ class Complaints:
             os.dup2(self._file.fileno(), stream)
 
     def take(self) -> bytes:
-        """All that was printed since the last call."""
+        """Return all that was printed since the last call."""
         self._file.seek(0)
-        said = self._file.read(1 << 16)
+        printed = self._file.read(1 << 16)
         self._file.seek(0)
         self._file.truncate()
-        return said
+        return printed
 
 
 DECODERS = {"gdcm": decode_by_gdcm, "charls": decode_by_charls, "openjpeg": decode_by_openjpeg}
 
 
 def answer(requests: BinaryIO, replies: BinaryIO, complaints: Complaints) -> None:
-    """Serve until standard input ends."""
+    """Answer requests until standard input ends."""
     while line := requests.readline():
         request = json.loads(line)
         data = requests.read(request["bytes"])

@@ -1,4 +1,4 @@
-"""Stored pixel values -> HU: sign, unused bits, padding, rescale. DICOM PS3.3 C.7.6.3, C.7.5.1.1.2 and C.11.1.
+"""Convert stored pixel values to HU: sign, unused bits, padding, rescale. DICOM PS3.3 C.7.6.3, C.7.5.1.1.2, C.11.1.
 
 MONOCHROME1 changes nothing here: it says that a display shall show low values bright (C.7.6.3.1.2), and comes after the
 Modality LUT. Rescaled values are HU under either photometric interpretation.
@@ -52,7 +52,7 @@ class _Coding:
 def convert_planes_to_hu(
     header: Dataset, planes: Sequence[Plane], decoder: FrameDecoder
 ) -> Iterator[tuple[Plane, HuPlane]]:
-    """Slices of one file in HU, in the order of its frames.
+    """Convert slices of one file to HU, in the order of its frames.
 
     Args:
         header: of the file, with pixels.
@@ -95,14 +95,14 @@ def _read_coding(header: Dataset, plane: Plane) -> _Coding:
 
 
 def _find_overlay_bits(header: Dataset, stored: int) -> int:
-    """Unused bits that hold an overlay, a custom retired since: PS3.5 8.1.2 of 2004."""
+    """Find the unused bits that hold an overlay, a custom retired since: PS3.5 8.1.2 of 2004."""
     groups = (group for group in _OVERLAY_GROUPS if (group, 0x3000) not in header)
     places = (integer(header, (group, 0x0102)) for group in groups)
     return sum(1 << place for place in places if place is not None and stored <= place < 16)
 
 
 def _read_padding(header: Dataset, bits: int, signed: bool) -> tuple[int, int] | None:
-    """Padding value and limit, whatever sign the file gave them."""
+    """Read padding value and limit, whatever sign the file gave them."""
     ends = [_read_word(header, keyword, bits, signed) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     if ends[0] is None:
         return None
@@ -111,7 +111,7 @@ def _read_padding(header: Dataset, bits: int, signed: bool) -> tuple[int, int] |
 
 
 def _read_word(header: Dataset, keyword: str, bits: int, signed: bool) -> int | None:
-    """A value whose representation is that of the pixels ('US or SS'), though many files write the other."""
+    """Read a value in the representation of the pixels ('US or SS'), though many files write the other."""
     value = value_of(header, keyword)
     number = int.from_bytes(value[:2], "little") if isinstance(value, bytes) and value else integer(header, keyword)
     if number is None:
@@ -162,7 +162,7 @@ def _mark_within(values: AnyArray, ends: tuple[int, int] | None) -> BoolArray:
 
 
 def _clear_unused_bits(wide: AnyArray, coding: _Coding, padded: BoolArray, name: str) -> AnyArray:
-    """Values from their stored bits alone.
+    """Take the values from their stored bits alone.
 
     Raises:
         InputError: the bits above hold something that is neither the sign nor an overlay.
@@ -182,7 +182,7 @@ def _clear_unused_bits(wide: AnyArray, coding: _Coding, padded: BoolArray, name:
 
 
 def _keep_what_reaches_the_edge(padded: BoolArray) -> BoolArray:
-    """Of padding whose value could be tissue, what is joined to the picture's edge: outside the field of view."""
+    """Keep what is joined to the picture's edge, outside the field of view, of padding whose value could be tissue."""
     parts, _ = ndimage.label(padded)
     edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     return np.isin(parts, edge[edge > 0])

@@ -1,4 +1,4 @@
-"""One image plane after the other, as classic and multi-frame CT describe them: what orders, sorts and places slices.
+"""Read image planes as classic and multi-frame CT describe them: all that orders, sorts and places slices.
 
 Image plane: DICOM PS3.3 C.7.6.2; functional groups of multi-frame images: C.7.6.16.2.
 """
@@ -21,9 +21,31 @@ MULTI_FRAME_CT = (str(EnhancedCTImageStorage), str(LegacyConvertedEnhancedCTImag
 MOST_SLICES = 2000
 
 
+@dataclass(frozen=True, eq=False)
+class FrameGroups:
+    """The functional groups of one frame: its own, else those that all frames share. PS3.3 C.7.6.16.2."""
+
+    own: Dataset
+    shared: Dataset
+
+    @classmethod
+    def of_all(cls, header: Dataset) -> "tuple[FrameGroups, ...]":
+        """Read the groups of every frame of a multi-frame instance, in order."""
+        shared = first_item(header, "SharedFunctionalGroupsSequence")
+        return tuple(cls(own, shared) for own in items(header, "PerFrameFunctionalGroupsSequence"))
+
+    def all(self, keyword: str) -> tuple[Dataset, ...]:
+        """Return all items of a group."""
+        return items(self.own, keyword) or items(self.shared, keyword)
+
+    def first(self, keyword: str) -> Dataset:
+        """Return the first item of a group; an empty one where there is none."""
+        return next(iter(self.all(keyword)), Dataset())
+
+
 @dataclass(frozen=True)
 class Rescale:
-    """Stored value -> HU: slope · value + intercept, where `unit` is HU. PS3.3 C.11.1."""
+    """HU = slope · stored value + intercept, where `unit` is HU. PS3.3 C.11.1."""
 
     slope: float
     intercept: float
@@ -61,7 +83,7 @@ class Plane:
 
     @property
     def name(self) -> str:
-        """For error messages."""
+        """File and frame, as error messages name it."""
         frame = f", frame {self.frame}" if self.frame is not None else ""
         return f"{self.file.place.name}{frame}"
 
@@ -72,7 +94,7 @@ class Plane:
 
     @cached_property
     def normal(self) -> DoubleArray:
-        """(3,) at right angles to the plane, towards the head."""
+        """Unit vector (3,) at right angles to the plane, towards the head."""
         normal = np.cross(self.orientation[:3], self.orientation[3:])
         length = float(np.linalg.norm(normal))
         unit = normal / length if length > 0 else np.full(3, np.nan)
@@ -85,19 +107,19 @@ class Plane:
 
 
 def sop_class(file: DicomFile) -> str:
-    """SOP Class UID of a file."""
+    """Return the SOP Class UID of a file."""
     return text(file.header, "SOPClassUID") or ""
 
 
 def read_planes(file: DicomFile) -> tuple[Plane, ...]:
-    """The planes of a CT image; a classic one has one.
+    """Read the planes of a CT image; a classic one has one.
 
     Raises:
         InputError: more frames than a head has slices, or than the file describes.
     """
     if sop_class(file) not in MULTI_FRAME_CT:
         return (_read_plane(file, None, lambda group: file.header),)
-    per_frame = items(file.header, "PerFrameFunctionalGroupsSequence")
+    per_frame = FrameGroups.of_all(file.header)
     count = integer(file.header, "NumberOfFrames")
     if count is None or count != len(per_frame) or not 1 <= count <= MOST_SLICES:
         raise InputError(
@@ -106,17 +128,7 @@ def read_planes(file: DicomFile) -> tuple[Plane, ...]:
             needed=f"1 to {MOST_SLICES:,} frames, each described",
             remedy="send or copy the series again",
         )
-    shared = first_item(file.header, "SharedFunctionalGroupsSequence")
-    return tuple(_read_plane(file, frame, _read_groups(own, shared)) for frame, own in enumerate(per_frame, start=1))
-
-
-def _read_groups(own: Dataset, shared: Dataset) -> Callable[[str], Dataset]:
-    """A frame's own functional group, or the one that all share."""
-
-    def group(keyword: str) -> Dataset:
-        return first_item(own if items(own, keyword) else shared, keyword)
-
-    return group
+    return tuple(_read_plane(file, frame, groups.first) for frame, groups in enumerate(per_frame, start=1))
 
 
 def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Dataset]) -> Plane:

@@ -1,4 +1,4 @@
-"""What makes our DICOM results, what each of them says about it, and the coded words that they use.
+"""What makes our DICOM results, what each result says about it, and the codes that results use.
 
 Equipment: PS3.3 C.7.5.1 and C.7.5.2. Codes are SNOMED CT, UCUM and DICOM ones, and our own where no standard one
 exists (PS3.16); the decision on each is in docs/decisions/0008-dicom-results.md.
@@ -68,7 +68,7 @@ TYPE_PROBABILITY = {
 
 @dataclass(frozen=True)
 class Producer:
-    """Program, network and moment.
+    """The program, its network and the moment of a result.
 
     Attributes:
         network: the weights' name.
@@ -91,16 +91,16 @@ class Producer:
 
     @property
     def device_uid(self) -> str:
-        """The same for the same program and network."""
+        """A UID that is the same for the same program and network."""
         return str(generate_uid(entropy_srcs=[NAME, __version__, self.weights_sha256]))
 
     @property
     def parameters(self) -> list[str]:
-        """Of the algorithm, as texts."""
+        """The algorithm's parameters, as texts."""
         return [f"network={self.network}", f"sha256={self.weights_sha256}", f"threshold={self.threshold:g}"]
 
     def equipment(self) -> dict[str, Any]:
-        """Arguments of every highdicom constructor: manufacturer, model, version, serial number."""
+        """Return the arguments of every highdicom constructor: manufacturer, model, version, serial number."""
         return {
             "manufacturer": NAME,
             "manufacturer_model_name": NAME,
@@ -109,7 +109,7 @@ class Producer:
         }
 
     def sign(self, result: Dataset, source: Dataset) -> None:
-        """The moment into a finished result, and the character set of what it copied from `source`."""
+        """Put the moment into a finished result, and the character set of what it copied from `source`."""
         day, hour = self.made_at.strftime("%Y%m%d"), self.made_at.strftime("%H%M%S")
         for date in _MOMENTS:
             if date in result or date == "SeriesDate":

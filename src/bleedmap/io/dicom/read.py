@@ -1,4 +1,4 @@
-"""A CT series from DICOM: `scan` says what is there, `read_series` chooses one and reads it, in HU on an exact grid."""
+"""Read a CT series from DICOM: `scan` finds what is there, `read_series` chooses a series and reads it in HU."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.acquisition import read_acquisition, stated_tilt_deg
+from bleedmap.io.dicom.acquisition import read_acquisition, read_stated_tilt_deg
 from bleedmap.io.dicom.choose import choose
 from bleedmap.io.dicom.decode import FrameDecoder
 from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, opened, read_pixels, scan
@@ -58,7 +58,7 @@ def read_series(
         turn = find_standard_turn(grid)
         hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
         first = planes[0]
-        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, stated_tilt_deg(first))]
+        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, read_stated_tilt_deg(first))]
         notes += [*_describe_rescales(planes), *pixel_note]
         headers = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in headers:
@@ -82,7 +82,7 @@ def _volume(found: DicomFound, hu: FloatArray, planes: Sequence[Plane], turn: Pl
 
 
 def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
-    """Scanners rescale all slices of a series alike: one that differs may be damaged, and its HU wrong."""
+    """Note slices of another rescale: scanners rescale a series alike, so these may be damaged and their HU wrong."""
     counts = Counter(plane.rescale for plane in planes)
     (usual, most), *others = counts.most_common()
     if not others or usual is None:
@@ -96,7 +96,7 @@ def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
 
 
 def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:
-    """Images of two people in one series are never read as one head; their names stay unsaid."""
+    """Refuse to read images of two patients as one head, without naming them."""
     people = {text(plane.file.header, "PatientID") for plane in planes}
     if len(people) > 1:
         raise InputError(
@@ -120,7 +120,7 @@ def _check_size(found: DicomFound, places: Sequence[Sequence[Plane]]) -> None:
 
 
 def _read_planes_in_hu(planes: Sequence[Plane], read: Read, decoder: FrameDecoder) -> Iterator[tuple[Plane, HuPlane]]:
-    """Each plane in HU; every file is read once."""
+    """Read each plane in HU; every file is read once."""
     by_file: dict[DicomFile, list[Plane]] = {}
     for plane in planes:
         by_file.setdefault(plane.file, []).append(plane)
@@ -131,7 +131,7 @@ def _read_planes_in_hu(planes: Sequence[Plane], read: Read, decoder: FrameDecode
 def _leave_out_doubles(
     places: Sequence[Sequence[Plane]], read: Read, decoder: FrameDecoder
 ) -> tuple[tuple[Plane, ...], list[str]]:
-    """One plane for each place, and a note on those left out.
+    """Keep one plane for each place; return them and a note on those left out.
 
     Raises:
         InputError: planes at one place that differ in their pixels, or planes at two places with one UID.
@@ -173,7 +173,7 @@ def _doubles_differ(one: Plane, other: Plane, apart_hu: FloatArray) -> InputErro
 def _read_hu(
     planes: Sequence[Plane], turn: PlaneTurn, read: Read, decoder: FrameDecoder, advance: Callable[[int], None]
 ) -> tuple[FloatArray, list[str]]:
-    """(slice, row, column) in the standard view, and a note on what was outside the field of view."""
+    """Read (slice, row, column) HU in the standard view, and a note on what was outside the field of view."""
     rows, columns = planes[0].rows, planes[0].columns
     hu = np.empty((len(planes), *((columns, rows) if turn.transpose else (rows, columns))), np.float32)
     at = {plane: index for index, plane in enumerate(planes)}

@@ -1,4 +1,4 @@
-"""Lesions as a DICOM Segmentation on the original slices: PS3.3 A.51 and C.8.20, by highdicom."""
+"""Make lesions into a DICOM Segmentation on the original slices: PS3.3 A.51 and C.8.20, by highdicom."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class LesionMeasure:
 def make_mask_segmentation(
     series: DicomSeries, labels: AnyArray, lesions: Sequence[LesionMeasure], producer: Producer
 ) -> Segmentation:
-    """A BINARY segmentation, one segment a lesion; where there is none, one empty segment on every slice.
+    """Make a BINARY segmentation, one segment a lesion; where there is none, one empty segment on every slice.
 
     Args:
         series: the CT, whose slices are referred to.
@@ -70,7 +70,7 @@ def make_mask_segmentation(
 
 
 def make_probability_segmentation(series: DicomSeries, probability: ProbabilityMap, producer: Producer) -> Segmentation:
-    """A FRACTIONAL segmentation (PROBABILITY, 255 steps) of every slice.
+    """Make a FRACTIONAL segmentation (PROBABILITY, 255 steps) of every slice.
 
     Raises:
         InputError: as `mask_segmentation`.
@@ -85,7 +85,7 @@ def make_probability_segmentation(series: DicomSeries, probability: ProbabilityM
 
 
 def _make_segment(number: int, label: str, producer: Producer) -> SegmentDescription:
-    """PS3.3 C.8.20.4; the tracking UID lets the report's measurements find their segment again."""
+    """Make one segment (PS3.3 C.8.20.4); by its tracking UID the report's measurements refer to it."""
     algorithm = AlgorithmIdentificationSequence(
         name=NAME, family=words.AI, version=__version__, source=NAME,
         parameters=dict(one.split("=", 1) for one in producer.parameters),
@@ -112,7 +112,7 @@ def _make_segmentation(
     producer: Producer,
     **described: Any,
 ) -> Segmentation:
-    """The instance, each frame with its slice's own place and a reference to it."""
+    """Make the instance, each frame with its slice's own place and a reference to it."""
     planes = make_source_planes(series)
     result = Segmentation(
         source_images=planes,
@@ -136,7 +136,7 @@ def _make_segmentation(
 
 
 def _point_to_source(result: Dataset, series: DicomSeries) -> None:
-    """True references in place of the planes' indices: C.7.6.16.2.6, and those of the whole instance."""
+    """Put true references in place of the planes' indices: C.7.6.16.2.6, and those of the whole instance."""
     for frame in result.PerFrameFunctionalGroupsSequence:
         (derivation,) = frame.DerivationImageSequence
         (plane,) = derivation.SourceImageSequence

@@ -1,4 +1,4 @@
-"""A reference mask from a DICOM SEG object: its hemorrhage, frame by frame, on the slices of the series that it is of.
+"""Read a reference mask from a DICOM SEG object: its hemorrhage, on the slices of the series that it outlines.
 
 Segmentation: PS3.3 C.8.20; a frame's segment, source and place: C.8.20.3.1, C.7.6.16.2.6, C.7.6.16.2.3. A frame goes to
 the slice that it refers to by SOP instance, else to the slice at its place; a frame that fits neither is an error.
@@ -23,6 +23,7 @@ from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import Place, opened, read_whole
 from bleedmap.io.dicom.header import first_item, integer, items, numbers, text
+from bleedmap.io.dicom.planes import FrameGroups
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.dicom.stack import locate_stored_planes
 
@@ -43,7 +44,7 @@ _BESIDE = re.compile(r"o?edema|peri-?ha?em", re.IGNORECASE)  # what surrounds a 
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A SEG object.
+    """A SEG object that was read.
 
     Attributes:
         path: of its file.
@@ -67,7 +68,7 @@ class Segmented:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know of it."""
+        """What a reader must know of it, each a sentence."""
         notes = []
         others = [label for number, label in self.labels.items() if number not in self.hemorrhage]
         if others:
@@ -78,7 +79,7 @@ class Segmented:
         return tuple(notes)
 
     def on(self, series: DicomSeries) -> BoolArray:
-        """Its hemorrhage, all segments united.
+        """Place its hemorrhage, all segments united, on a series.
 
         Returns:
             (slice, row, column) bool in the series' standard view.
@@ -89,57 +90,40 @@ class Segmented:
         slices = _Slices(series, self.path)
         frame_of_reference = text(self.header, "FrameOfReferenceUID")
         if not self.series and frame_of_reference != text(series.headers[0], "FrameOfReferenceUID"):
-            raise self._misfit("names no series, and another frame of reference", "the series that it outlines")
+            raise _misfit(self.path, "names no series, and another frame of reference", "the series that it outlines")
         stored = np.zeros((len(series.volume.grid), *slices.shape), np.bool_)
-        shared = first_item(self.header, "SharedFunctionalGroupsSequence")
         astray = 0
-        for own, frame in zip(items(self.header, "PerFrameFunctionalGroupsSequence"), self.frames, strict=True):
-            marked = self._marked(_Groups(own, shared), frame)
+        for groups, frame in zip(FrameGroups.of_all(self.header), self.frames, strict=True):
+            marked = self._mark(groups, frame)
             if not marked.any():
                 continue
-            index = slices.index(_Groups(own, shared), marked.shape)
+            index = slices.find(groups, marked.shape)
             if index is None:
                 astray += 1
             else:
                 stored[index] |= marked
         if astray:
-            raise self._misfit(
+            raise _misfit(
+                self.path,
                 f"{astray} marked frame{'s lie' if astray > 1 else ' lies'} on no slice of the series",
                 f"frames within {WITHIN_MM} mm of the series' {len(stored)} slices",
             )
         return np.ascontiguousarray(series.turn.apply(stored))
 
-    def _marked(self, groups: "_Groups", frame: AnyArray) -> BoolArray:
+    def _mark(self, groups: FrameGroups, frame: AnyArray) -> BoolArray:
         kind = text(self.header, "SegmentationType")
         if kind == "LABELMAP":
             return np.isin(frame, self.hemorrhage)
-        number = integer(groups.item("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+        number = integer(groups.first("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
         if number not in self.hemorrhage:
             return np.zeros(frame.shape, np.bool_)
         if kind == "FRACTIONAL":
             return np.asarray(frame >= _HALF * (integer(self.header, "MaximumFractionalValue") or 255), np.bool_)
         return np.asarray(frame > 0, np.bool_)
 
-    def _misfit(self, found: str, needed: str) -> InputError:
-        return _misfit(self.path, found, needed)
-
-
-@dataclass(frozen=True, eq=False)
-class _Groups:
-    """A frame's functional groups: its own, else those that all share."""
-
-    own: Dataset
-    shared: Dataset
-
-    def item(self, keyword: str) -> Dataset:
-        return next(iter(self.all(keyword)), Dataset())
-
-    def all(self, keyword: str) -> tuple[Dataset, ...]:
-        return items(self.own, keyword) or items(self.shared, keyword)
-
 
 class _Slices:
-    """A series' slices as stored, to be found by reference or place."""
+    """A series' slices as stored, which can be found by reference or place."""
 
     def __init__(self, series: DicomSeries, path: Path) -> None:
         _, rows, columns = series.volume.hu.shape
@@ -152,25 +136,26 @@ class _Slices:
         uids = [text(series.header_of(index), "SOPInstanceUID") for index in range(len(frames))]
         self._named = {key: index for index, key in enumerate(zip(uids, frames, strict=True))}
 
-    def index(self, groups: _Groups, shape: tuple[int, ...]) -> int | None:
-        """The slice that a frame is on, None where there is none at its place."""
+    def find(self, groups: FrameGroups, shape: tuple[int, ...]) -> int | None:
+        """Find the slice that a frame is on; None where there is none at its place."""
         if shape != self.shape:
-            raise self._off(f"frames of {shape[0]} × {shape[1]} pixels", f"{self.shape[0]} × {self.shape[1]}")
+            raise _misfit(self._path, f"frames of {shape[0]} × {shape[1]} pixels", f"{self.shape[0]} × {self.shape[1]}")
         self._check_directions(groups)
-        position = numbers(groups.item("PlanePositionSequence"), "ImagePositionPatient", 3)
+        position = numbers(groups.first("PlanePositionSequence"), "ImagePositionPatient", 3)
         named = self._by_reference(groups)
         if not position:
             return named
         apart_mm = np.linalg.norm(self._positions - np.array(position), axis=1)
         nearest = int(apart_mm.argmin())
         if named is not None and apart_mm[named] > WITHIN_MM:
-            raise self._off(
+            raise _misfit(
+                self._path,
                 f"a frame that refers to slice {named + 1} lies {apart_mm[named]:.2f} mm from it",
                 f"frames within {WITHIN_MM} mm of their slices, pixel for pixel",
             )
         return nearest if apart_mm[nearest] <= WITHIN_MM else None
 
-    def _by_reference(self, groups: _Groups) -> int | None:
+    def _by_reference(self, groups: FrameGroups) -> int | None:
         sources = [
             source
             for derivation in groups.all("DerivationImageSequence")
@@ -181,17 +166,14 @@ class _Slices:
         uid, frame = text(sources[0], "ReferencedSOPInstanceUID"), integer(sources[0], "ReferencedFrameNumber")
         return self._named.get((uid, frame), self._named.get((uid, None)))
 
-    def _check_directions(self, groups: _Groups) -> None:
-        cosines = numbers(groups.item("PlaneOrientationSequence"), "ImageOrientationPatient", 6)
-        spacing = numbers(groups.item("PixelMeasuresSequence"), "PixelSpacing", 2)
+    def _check_directions(self, groups: FrameGroups) -> None:
+        cosines = numbers(groups.first("PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+        spacing = numbers(groups.first("PixelMeasuresSequence"), "PixelSpacing", 2)
         if cosines and _measure_difference(cosines, self._cosines) > _COSINE:
-            raise self._off("frames whose rows or columns run another way", "the series' own orientation")
+            raise _misfit(self._path, "frames whose rows or columns run another way", "the series' own orientation")
         if spacing and _measure_difference(np.divide(spacing, self._spacing), np.ones(2)) > _SPACING:
-            said = f"pixels of {spacing[0]:g} × {spacing[1]:g} mm"
-            raise self._off(said, f"{self._spacing[0]:g} × {self._spacing[1]:g} mm, the series' own")
-
-    def _off(self, found: str, needed: str) -> InputError:
-        return _misfit(self._path, found, needed)
+            found = f"pixels of {spacing[0]:g} × {spacing[1]:g} mm"
+            raise _misfit(self._path, found, f"{self._spacing[0]:g} × {self._spacing[1]:g} mm, the series' own")
 
 
 def _measure_difference(one: AnyArray | tuple[float, ...], other: DoubleArray) -> float:

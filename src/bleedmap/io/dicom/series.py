@@ -1,4 +1,4 @@
-"""A CT series that was read: its volume, and what results take over from it.
+"""A CT series that was read, and what results copy from it.
 
 Results repeat whose the series is, which study, and each slice's identity and place. Only what results need is copied,
 and each value is checked: scanners write headers that no result may repeat.
@@ -77,16 +77,16 @@ class DicomSeries:
     choice: tuple[SeriesChoice, ...]
 
     def header_of(self, index: int) -> Dataset:
-        """The instance that holds slice `index` (from 0)."""
+        """Return the header of the instance that holds slice `index` (from 0)."""
         return self.headers[0] if self.frames is not None else self.headers[index]
 
     def as_stored(self, planes: AnyArray) -> AnyArray:
-        """(slice, row, column) in the standard view -> with the rows and columns as stored."""
+        """Turn (slice, row, column) in the standard view back to rows and columns as stored."""
         return np.ascontiguousarray(self.turn.undo(planes))
 
 
 def copy_patient_and_study(header: Dataset) -> Dataset:
-    """The patient and study modules for a result: identity as it is, the rest where valid, else empty or left out.
+    """Copy the patient and study modules for a result: identity as it is, the rest where valid, else empty or left out.
 
     Raises:
         InputError: the header names no study.
@@ -110,7 +110,7 @@ def copy_patient_and_study(header: Dataset) -> Dataset:
 
 
 def make_source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
-    """Each slice as a single-frame CT image without pixels: patient, study, series, and its place as stored.
+    """Describe each slice as a single-frame CT image without pixels: patient, study, series, and its place as stored.
 
     Its SOP Instance UID is just its index, so that a frame of a multi-frame instance can appear so too; `refer` gives
     the reference that a result needs.
@@ -143,7 +143,7 @@ def make_source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
 
 
 def refer_to_slice(series: DicomSeries, index: int) -> Dataset:
-    """A reference to slice `index` (from 0): SOP class, instance, and the frame of a multi-frame instance.
+    """Make a reference to slice `index` (from 0): SOP class, instance, and the frame of a multi-frame instance.
 
     Raises:
         InputError: its header lacks a UID.
@@ -157,7 +157,7 @@ def refer_to_slice(series: DicomSeries, index: int) -> Dataset:
 
 
 def refer_to_instances(series: DicomSeries) -> list[Dataset]:
-    """A reference to each instance that holds any of the slices, whole.
+    """Make a reference to each whole instance that holds any of the slices.
 
     Raises:
         InputError: a header lacks a UID.
@@ -171,7 +171,7 @@ def refer_to_instances(series: DicomSeries) -> list[Dataset]:
 
 
 def find_frame_of_reference(series: DicomSeries) -> str:
-    """The series' frame of reference; where it has none, a UID made from the series', so that all results share it."""
+    """Find the series' frame of reference; else make one from its own UID, so that all results share it."""
     given = text(series.headers[0], "FrameOfReferenceUID")
     if given is not None and UID(given).is_valid:
         return given
@@ -184,12 +184,12 @@ def is_lossy(series: DicomSeries) -> bool:
 
 
 def format_decimals(numbers: AnyArray | list[float] | tuple[float, ...], places: int = _GRAIN_MM) -> list[str]:
-    """Numbers as DICOM decimal strings, at most 16 characters each, rounded to so many decimals."""
+    """Format numbers as DICOM decimal strings, at most 16 characters each, rounded to so many decimals."""
     return [str(format_number_as_ds(round(float(one), places) + 0.0)) for one in numbers]  # + 0.0: no '-0.0'
 
 
 def _read_value(header: Dataset, keyword: str) -> str | list[str]:
-    """An attribute's text or texts; '' where it is missing or cannot be decoded."""
+    """Read an attribute's text or texts; '' where it is missing or cannot be decoded."""
     found = texts(header, keyword)
     return list(found) if len(found) > 1 else "".join(found)
 
@@ -220,7 +220,7 @@ def _read_uid(header: Dataset, keyword: str) -> str:
 
 
 def _choose_charset(header: Dataset, clean: Dataset) -> str | list[str] | None:
-    """The source's character set where it is a known one that holds all copied text; else UTF-8; none for ASCII."""
+    """Choose the source's character set if it is known and holds all copied text, else UTF-8; none for ASCII."""
     pieces = [piece for element in clean for piece in re.split(r"[\\^=]", text(clean, element.keyword) or "")]
     if all(piece.isascii() for piece in pieces):
         return None

@@ -1,4 +1,6 @@
-"""Measurements as a DICOM structured report: Comprehensive 3D SR (PS3.3 A.35.13), TID 1500 (PS3.16), by highdicom."""
+"""Make a DICOM structured report of measurements: Comprehensive 3D SR (PS3.3 A.35.13), TID 1500 (PS3.16).
+
+The report is built by highdicom; what it says of certainty uses TID 1501 with TID 300 and 310."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -50,15 +52,15 @@ _ASCII = str.maketrans(
 
 
 class StudyCertainty(Protocol):
-    """Of a whole study."""
+    """How sure the program is of a whole study."""
 
     @property
     def study(self) -> float:
-        """Calibrated probability that it bleeds, 0 to 1."""
+        """Calibrated probability of a hemorrhage, 0 to 1."""
 
     @property
     def types(self) -> tuple[tuple[str, float], ...]:
-        """(EDH, IPH, SDH, IVH or SAH, probability that the study holds it)."""
+        """Pairs of a type (EDH, IPH, SDH, IVH or SAH) and the probability that the study holds it."""
 
     @property
     def volume_ml(self) -> tuple[float, float] | None:
@@ -82,7 +84,7 @@ def make_measurement_report(
     remarks: Sequence[str] = (),
     certainty: StudyCertainty | None = None,
 ) -> Comprehensive3DSR:
-    """What was found: hemorrhage detected or not, its volume, and a measurement group for each segment.
+    """Report what was found: hemorrhage detected or not, its volume, and a measurement group for each segment.
 
     It is complete, unverified and preliminary; it refers to the segments and, through them, to the source series.
 
@@ -140,7 +142,7 @@ def _word_verdict(found: bool, certainty: StudyCertainty | None) -> str:
 def _measure_study(
     lesions: Sequence[LesionMeasure], highest_probability: float, producer: Producer, certainty: StudyCertainty | None
 ) -> MeasurementsAndQualitativeEvaluations:
-    """TID 1501. It names no finding: a reader that skips the evaluation must not take 'not detected' for one."""
+    """Measure the study, TID 1501, without naming a finding: whoever skips the evaluation must not take it for one."""
     volume_ml = sum(one.volume_ml for one in lesions)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(producer.new_uid(), _WHOLE_STUDY),
@@ -158,7 +160,7 @@ def _measure_study(
 def _measure_lesion(
     number: int, lesion: LesionMeasure, segmentation: Segmentation
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """TID 1411; the tracking identifier is the segment's, and the algorithm's parameters are the whole study's."""
+    """Measure a lesion, TID 1411; the tracking identifier is the segment's, the parameters are the whole study's."""
     segment = segmentation.SegmentSequence[number - 1]
     series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -192,7 +194,7 @@ def _measure_probability(value: float, derivation: Code) -> Measurement:
 
 
 def _describe_observer(producer: Producer) -> ObservationContext:
-    """The program with its network observes: TID 1004. No person has looked."""
+    """Name the program with its network as observer, TID 1004: no person has looked."""
     device = DeviceObserverIdentifyingAttributes(
         producer.device_uid, name=f"{NAME} {__version__}", manufacturer_name=NAME, model_name=producer.network,
         serial_number=producer.serial,
@@ -201,7 +203,7 @@ def _describe_observer(producer: Producer) -> ObservationContext:
 
 
 def _list_sources(segmentation: Segmentation) -> Iterator[Dataset]:
-    """The source instances as evidence: PS3.3 C.17.2."""
+    """List the source instances as evidence: PS3.3 C.17.2."""
     (series,) = segmentation.ReferencedSeriesSequence
     for reference in series.ReferencedInstanceSequence:
         source = Dataset()
@@ -211,20 +213,20 @@ def _list_sources(segmentation: Segmentation) -> Iterator[Dataset]:
 
 
 def _convert_to_ascii(text: str) -> str:
-    """Text that every character set holds."""
+    """Convert to text that every character set holds."""
     plain = unicodedata.normalize("NFKD", text.translate(_ASCII))
     return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
 
 
 def _evaluate_presence(found: bool, certainty: StudyCertainty | None) -> QualitativeEvaluation:
-    """Detected, not detected, or neither where the program abstains."""
+    """Say detected, not detected, or neither where the program abstains."""
     if certainty is not None and certainty.abstained:
         return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.INDETERMINATE)
     return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.DETECTED if found else words.NOT_DETECTED)
 
 
 def _measure_study_volume(volume_ml: float, certainty: StudyCertainty | None) -> Measurement:
-    """The volume of all lesions; with an interval that holds it, how far that reaches to either side (CID 225)."""
+    """Measure the volume of all lesions and how far an interval that holds it reaches to either side (CID 225)."""
     reach_ml, uncertainty = _find_reach_ml(volume_ml, certainty), None
     if reach_ml is not None:
         uncertainty = MeasurementProperties()
@@ -234,7 +236,7 @@ def _measure_study_volume(volume_ml: float, certainty: StudyCertainty | None) ->
 
 
 def _measure_certainty(volume_ml: float, certainty: StudyCertainty | None) -> Iterator[Measurement]:
-    """Probability of the study and of each type, and the coverage of the interval that `study_volume` carries."""
+    """Measure the probability of the study and of each type, and the coverage of the volume's interval."""
     if certainty is None:
         return
     yield _measure_share(words.STUDY_PROBABILITY, certainty.study)
@@ -245,7 +247,7 @@ def _measure_certainty(volume_ml: float, certainty: StudyCertainty | None) -> It
 
 
 def _find_reach_ml(volume_ml: float, certainty: StudyCertainty | None) -> tuple[float, float] | None:
-    """How far the interval reaches below and above the volume; None where it does not hold it.
+    """Find how far the interval reaches below and above the volume; None where it does not hold it.
 
     An uncertainty has no sign: such an interval cannot be coded, and stands in the comments alone.
     """
@@ -260,7 +262,7 @@ def _measure_share(name: Code, value: float) -> Measurement:
 
 
 def _make_property(name: Code, value_ml: float) -> NumContentItem:
-    """In mL as the volume itself; highdicom's own argument would write it without a unit."""
+    """Give a property in mL as the volume itself; highdicom's own argument would write it without a unit."""
     return NumContentItem(
         CodedConcept(*name), round(value_ml, 3), CodedConcept(*words.MILLILITRE),
         relationship_type=RelationshipTypeValues.HAS_PROPERTIES,

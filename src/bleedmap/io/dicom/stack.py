@@ -1,4 +1,4 @@
-"""Planes of one series -> stacks that belong together, and slices in order, each with an exact place.
+"""Split the planes of one series into stacks, and put each stack's slices in order and in their exact places.
 
 Scouts, other sizes, angles and passes over the head are set apart first. Order follows position along the normal, never
 file names or instance numbers: DICOM PS3.3 C.7.6.2.1.1. Nothing is resampled: a gantry's tilt, uneven or missing slices
@@ -32,7 +32,7 @@ _STACK = 4  # slices: fewer are no pass over the head
 
 
 def angle_deg(one: Plane, other: Plane) -> float:
-    """Largest angle between the rows, or the columns, of two planes."""
+    """Return the largest angle between the rows, or the columns, of two planes."""
     mine, theirs = np.reshape(one.orientation, (2, 3)), np.reshape(other.orientation, (2, 3))
     chords = np.linalg.norm(mine - theirs, axis=1)  # exact for small angles, where an arc cosine is not
     return float(np.degrees(2 * np.arcsin(np.clip(chords.max() / 2, 0, 1))))
@@ -77,12 +77,12 @@ def check_plane(plane: Plane) -> None:
 
 
 def heights_mm(planes: Sequence[Plane]) -> DoubleArray:
-    """(plane,) places along the first plane's normal, towards the head."""
+    """Return (plane,) places along the first plane's normal, towards the head."""
     return np.asarray(np.array([plane.position_mm for plane in planes]) @ planes[0].normal, np.float64)
 
 
 def order_planes(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], ...]:
-    """Feet to head; planes at one place together, each of them checked.
+    """Check planes and order them feet to head, those at one place together.
 
     Raises:
         InputError: as `check_plane`; planes that are not parallel or of one size, or too many.
@@ -106,7 +106,7 @@ def order_planes(planes: Sequence[Plane]) -> tuple[tuple[Plane, ...], ...]:
 
 
 def build_stored_grid(planes: Sequence[Plane]) -> SliceGrid:
-    """Slices in order, with rows and columns as stored.
+    """Build the grid of slices in order, with rows and columns as stored.
 
     Raises:
         InputError: a gap that is too large, a shear beyond any gantry, or a lone slice without thickness.
@@ -135,7 +135,7 @@ def build_stored_grid(planes: Sequence[Plane]) -> SliceGrid:
 
 
 def find_standard_turn(grid: SliceGrid) -> PlaneTurn:
-    """How stored rows and columns come to lie front to back and right to left, as near as they can."""
+    """Find the turn that brings stored rows and columns front to back and right to left, as near as they can."""
     down, along = grid.row_step_mm / np.linalg.norm(grid.row_step_mm), grid.column_step_mm
     along = along / np.linalg.norm(along)
     transpose = bool(abs(along[1]) + abs(down[0]) > abs(along[0]) + abs(down[1]))
@@ -144,7 +144,7 @@ def find_standard_turn(grid: SliceGrid) -> PlaneTurn:
 
 
 def turn_grid(grid: SliceGrid, turn: PlaneTurn, rows: int, columns: int) -> SliceGrid:
-    """The grid of the same slices after `turn.apply`.
+    """Return the grid of the same slices after `turn.apply`.
 
     Args:
         grid: as stored.
@@ -165,7 +165,7 @@ def turn_grid(grid: SliceGrid, turn: PlaneTurn, rows: int, columns: int) -> Slic
 def locate_stored_planes(
     grid: SliceGrid, shape: tuple[int, int], turn: PlaneTurn
 ) -> tuple[DoubleArray, DoubleArray, tuple[float, float]]:
-    """Where a grid's slices lie with their rows and columns as stored: PS3.3 C.7.6.2.1.1.
+    """Locate a grid's slices with their rows and columns as stored: PS3.3 C.7.6.2.1.1.
 
     Args:
         grid: in the standard view.
@@ -188,7 +188,7 @@ def locate_stored_planes(
 
 
 def describe_geometry(grid: SliceGrid, planes: Sequence[Plane], stated_tilt_deg: float | None) -> tuple[str, ...]:
-    """What a reader should know of the slices' geometry, each a sentence with its figures."""
+    """Describe what a reader should know of the slices' geometry, each in a sentence with its figures."""
     found = [*_describe_angles(grid, planes, stated_tilt_deg), *_describe_gaps(grid, planes)]
     return tuple(found)
 
@@ -276,7 +276,7 @@ class Stack:
     kind: Hashable
 
     def turned_against(self, other: "Stack") -> float | None:
-        """Angle to another stack of the same series and kind in degrees; None for others, and for parallel ones."""
+        """Return the angle in degrees to another stack of the same kind; None for others, and parallel ones."""
         if self.kind != other.kind or not (self.planes[0].has_place and other.planes[0].has_place):
             return None
         angle = angle_deg(self.planes[0], other.planes[0])
@@ -284,7 +284,7 @@ class Stack:
 
 
 def split(planes: Sequence[Plane]) -> list[Stack]:
-    """Stacks of one series, the largest first."""
+    """Split the planes of one series into stacks, the largest first."""
     reasons: list[str] = []
     parts = [(_kind(group[0]), group) for group in _group_planes(planes, _kind, reasons, "kind or size")]
     parts = [(kind, part) for kind, group in parts for part in _split_by_angle(group, reasons)]
@@ -306,7 +306,7 @@ def _group_planes(
 
 
 def _kind(plane: Plane) -> Hashable:
-    """Image type (ORIGINAL or DERIVED, and AXIAL, LOCALIZER …), size, pixel spacing, frame of reference, class."""
+    """Tell planes apart by image type (ORIGINAL, AXIAL …), size, pixel spacing, frame of reference and class."""
     spacing = tuple(round(one, 3) for one in plane.spacing_mm)
     frame = text(plane.file.header, "FrameOfReferenceUID")
     kind = (plane.image_type[:1], plane.image_type[2:3])
@@ -331,7 +331,7 @@ def _split_by_angle(planes: Sequence[Plane], reasons: list[str]) -> list[list[Pl
 
 
 def _split_by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
-    """Where places are taken twice: apart by acquisition number or time, if that leaves whole stacks without doubles.
+    """Split planes that take places twice by acquisition number or time, if that leaves whole stacks without doubles.
 
     A number or time for each slice, as in a sequential scan, sets none apart.
     """
@@ -357,7 +357,7 @@ def _split_by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Pla
 
 
 def _are_interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
-    """Whether two acquisitions of several slices cover the same heights: two passes, a little apart.
+    """Whether two acquisitions of several slices cover the same heights, as two passes do.
 
     Skull base and vertex scanned one after the other do not, nor do slices with a number each.
     """
