@@ -56,7 +56,7 @@ class CtIch:
         return {record.id: record for record in self.slices}
 
     def slice(self, name: str) -> SliceRecord:
-        """The slice of an id such as "049/14".
+        """Find the slice of an id such as "049/14".
 
         Raises:
             DataError: there is no such slice.
@@ -72,7 +72,7 @@ class CtIch:
             ) from None
 
     def read_hu(self, record: SliceRecord) -> FloatArray:
-        """(row, column) float32 HU. The JPEG release knows -20 to 100 HU only (the brain window, clipped).
+        """Read (row, column) float32 HU. The JPEG release holds -20 to 100 HU only (the brain window, clipped).
 
         Raises:
             InputError: the file cannot be read.
@@ -80,7 +80,7 @@ class CtIch:
         return self._files.read_hu(record)
 
     def read_mask(self, record: SliceRecord) -> BoolArray:
-        """(row, column) bool; all False where `record.has_lesion` is False.
+        """Read (row, column) bool; all False where `record.has_lesion` is False.
 
         Raises:
             InputError: the file cannot be read, or is of another size than its slice.
@@ -88,11 +88,11 @@ class CtIch:
         return self._files.read_mask(record)
 
     def read_mask_grey(self, record: SliceRecord) -> ByteArray | None:
-        """A lesion's mask as filed: (row, column) uint8 with JPEG's grey rims; None in the NIfTI release."""
+        """Read a lesion's mask as filed: (row, column) uint8 with JPEG's grey rims; None in the NIfTI release."""
         return self._files.read_mask_grey(record)
 
     def content_sha256(self, ids: Sequence[str] | None = None) -> str:
-        """One hash over the ids, labels and bytes of image and mask files: the same data, the same hash.
+        """Hash the ids, labels and bytes of image and mask files: the same data, the same hash.
 
         Args:
             ids: slices to cover, in any order; all slices by default.
@@ -109,7 +109,7 @@ class CtIch:
         return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
     def _describe(self, records: Sequence[SliceRecord]) -> list[str]:
-        """A line a slice: id, labels and its files' hashes."""
+        """Write a line a slice: id, labels and its files' hashes."""
         labels = [f"{','.join(sorted(record.types))} {int(record.fracture)}" for record in records]
         return [
             f"{record.id} {label} {self._files.file_sha256(record)}\n"
@@ -132,7 +132,7 @@ def open_ct_ich(root: Path) -> CtIch:
 
 
 def data_root(flag: Path | None) -> Path:
-    """Where the data set lies: the flag `--data`, else the variable BLEEDMAP_DATA.
+    """Find where the data set lies: the flag `--data`, else the variable BLEEDMAP_DATA.
 
     Raises:
         InputError: neither is given.
@@ -158,7 +158,7 @@ def _is_nifti(folder: Path) -> bool:
 
 
 def locate(root: Path) -> Path:
-    """`root`, or the only folder in it, that holds a release.
+    """Find the folder that holds a release: `root`, or the only one in it.
 
     Raises:
         DataError: there is none, or more than one.

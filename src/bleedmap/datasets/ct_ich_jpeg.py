@@ -38,32 +38,32 @@ class JpegRelease:
         self.records = {patient: self._list_records(patient, rows) for patient, rows in by_patient.items()}
 
     def image_path(self, record: SliceRecord) -> Path:
-        """The brain-window JPEG."""
+        """Return the path of the brain-window JPEG."""
         return self._folder(record.patient, "brain") / f"{record.number}.jpg"
 
     def mask_path(self, record: SliceRecord) -> Path:
-        """The mask JPEG, which exists where `record.has_lesion`."""
+        """Return the path of the mask JPEG, which exists where `record.has_lesion`."""
         return self._folder(record.patient, "brain") / f"{record.number}_HGE_Seg.jpg"
 
     def read_hu(self, record: SliceRecord) -> FloatArray:
-        """(row, column) float32 HU from the brain window's grey: -20 to 100 HU, clipped."""
+        """Read (row, column) float32 HU from the brain window's grey: -20 to 100 HU, clipped."""
         grey = read_grey(self.image_path(record))
         self._shapes[record.id] = (grey.shape[0], grey.shape[1])
         return BRAIN.to_hu(grey)
 
     def read_mask(self, record: SliceRecord) -> BoolArray:
-        """(row, column) bool on the slice's own grid."""
+        """Read (row, column) bool on the slice's own grid."""
         if record.id not in self._shapes:
             self.read_hu(record)
         shape = self._shapes[record.id]
         return read_mask(self.mask_path(record), shape) if record.has_lesion else np.zeros(shape, dtype=np.bool_)
 
     def read_mask_grey(self, record: SliceRecord) -> ByteArray | None:
-        """(row, column) uint8 as filed: black, white, and JPEG's greys between."""
+        """Read (row, column) uint8 as filed: black, white, and JPEG's greys between."""
         return read_grey(self.mask_path(record))
 
     def file_sha256(self, record: SliceRecord) -> str:
-        """Hash of the slice's image file and, where there is one, its mask file."""
+        """Hash the slice's image file and, where there is one, its mask file."""
         files = [self.image_path(record)] + ([self.mask_path(record)] if record.has_lesion else [])
         return " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
 

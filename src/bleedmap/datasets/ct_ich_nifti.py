@@ -48,19 +48,19 @@ class NiftiRelease:
             self.records = dict(zip(by_patient, found, strict=True))
 
     def read_hu(self, record: SliceRecord) -> FloatArray:
-        """(row, column) float32 HU."""
+        """Read (row, column) float32 HU."""
         return np.array(self._pair(record.patient)[0][record.number - 1], dtype=np.float32)
 
     def read_mask(self, record: SliceRecord) -> BoolArray:
-        """(row, column) bool."""
+        """Read (row, column) bool."""
         return np.array(self._pair(record.patient)[1][record.number - 1], dtype=np.bool_)
 
     def read_mask_grey(self, record: SliceRecord) -> ByteArray | None:
-        """None: these masks are no pictures."""
+        """Return None: these masks are no pictures."""
         return None
 
     def file_sha256(self, record: SliceRecord) -> str:
-        """Hash of the patient's volume and mask files."""
+        """Hash the patient's volume and mask files."""
         return self._patient_sha256(record.patient)
 
     def _path(self, folder: str, patient: int) -> Path:
@@ -95,7 +95,7 @@ class NiftiRelease:
         )
 
     def _read_pair(self, patient: int) -> tuple[FloatArray, BoolArray]:
-        """HU and mask, both (slice in the file's order, row, column)."""
+        """Read HU and mask, both (slice in the file's order, row, column)."""
         (hu, grid), mask_path = _read_in_file_axes(self._path(IMAGES, patient)), self._path(MASKS, patient)
         mask, _ = _read_in_file_axes(mask_path)
         if mask.shape != hu.shape:
@@ -109,13 +109,13 @@ class NiftiRelease:
 
 
 def _read_in_file_axes(path: Path) -> tuple[FloatArray, NiftiGrid]:
-    """The file's array on its own three axes, and its grid."""
+    """Read the file's array on its own three axes, and its grid."""
     volume, grid = nifti.read_volume(path)
     return grid.outward(volume.hu), grid
 
 
 def _find_file_order(grid: NiftiGrid, path: Path) -> AnyArray:
-    """Indices that bring slices from feet-to-head back into the order of the file's third axis."""
+    """Find the indices that bring slices from feet-to-head back into the order of the file's third axis."""
     third = np.broadcast_to(np.arange(grid.shape[2]), grid.shape)
     turned, _ = grid.inward(third)  # at each voxel, its index on the file's third axis
     if turned.shape[0] != grid.shape[2] or turned[0, 0, 0] != turned[0, -1, -1]:

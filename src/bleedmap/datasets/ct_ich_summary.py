@@ -1,4 +1,4 @@
-"""CT-ICH counted (patients, slices, lesions by type, lesion areas), and what is odd in the files at hand."""
+"""Count CT-ICH (patients, slices, lesions by type, lesion areas), and find what is odd in the files at hand."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The spread of at least one value."""
+        """Compute the spread of at least one value."""
         return cls(float(np.median(values)), float(np.mean(values)), float(min(values)), float(max(values)))
 
 
@@ -91,7 +91,7 @@ def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summar
     lesion = [record for record in data.slices if record.has_lesion]
     bleeding = [patient for patient in data.patients if patient.has_lesion]
     ages = [patient.on_file.age_years for patient in data.patients if patient.on_file.age_years is not None]
-    pixels, sizes = _areas(data, lesion, progress)
+    pixels, sizes = _measure_areas(data, lesion, progress)
     percents = [100 * area / (rows * columns) for area, (rows, columns) in zip(pixels, sizes, strict=True)]
     masks = [sum(record.has_lesion for record in patient.slices) for patient in bleeding]
     return Summary(
@@ -128,8 +128,10 @@ def _count_type(data: CtIch, name: str) -> TypeCount:
     return TypeCount(name, SHORT_NAMES[name], slices, patients)
 
 
-def _areas(data: CtIch, lesion: Sequence[SliceRecord], progress: Progress) -> tuple[list[int], list[tuple[int, int]]]:
-    """Lesion pixels and (rows, columns) of each slice."""
+def _measure_areas(
+    data: CtIch, lesion: Sequence[SliceRecord], progress: Progress
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Count the lesion pixels of each slice, and give its (rows, columns)."""
     pixels, sizes = [], []
     for done, record in enumerate(lesion, start=1):
         mask = data.read_mask(record)
@@ -149,79 +151,86 @@ class Oddity:
 
 
 def find_oddities(data: CtIch) -> tuple[Oddity, ...]:
-    """All oddities, files first, then patients, then what holds for every picture.
+    """Find all oddities: of files first, then of patients, then what holds for every picture.
 
     Raises:
         InputError: a mask cannot be read.
     """
     return tuple(
         oddity
-        for check in (_tables, _bones, _labels_and_masks, _patients, _mask_greys, _limits)
+        for check in (
+            _check_tables,
+            _check_bones,
+            _check_labels_and_masks,
+            _check_patients,
+            _check_mask_greys,
+            _state_limits,
+        )
         for oddity in check(data)
     )
 
 
 def diagnosis_disagreement(patient: Patient) -> str | None:
-    """Why the diagnosis on file disagrees with the slice labels, or None where it does not."""
+    """Explain why the diagnosis on file disagrees with the slice labels; None where it does not."""
     text = patient.on_file.diagnosis.lower()
     named = {name for word, name in _WORDS.items() if word in text}
     reasons = []
     if "normal" in text:
         if patient.types:
-            reasons.append(f"slices bear {_short(patient.types)}")
+            reasons.append(f"slices bear {_shorten(patient.types)}")
         if patient.fracture:
             reasons.append("slices bear a fracture")
     elif text:
         if absent := named - patient.types:
-            reasons.append(f"no slice bears {_short(absent)}, but {_short(patient.types) or 'none'}")
+            reasons.append(f"no slice bears {_shorten(absent)}, but {_shorten(patient.types) or 'none'}")
         elif not any(word in text for word in _GENERAL_WORDS) and (unnamed := patient.types - named):
-            reasons.append(f"slices bear {_short(unnamed)} too")
+            reasons.append(f"slices bear {_shorten(unnamed)} too")
     return " and ".join(reasons) or None
 
 
-def _short(types: frozenset[str] | set[str]) -> str:
+def _shorten(types: frozenset[str] | set[str]) -> str:
     return ", ".join(SHORT_NAMES[name] for name in TYPES if name in types)
 
 
-def _tables(data: CtIch) -> Iterator[Oddity]:
+def _check_tables(data: CtIch) -> Iterator[Oddity]:
     labels, demographics = data.root / LABELS, data.root / DEMOGRAPHICS
     if labels.is_file() and labels.read_bytes().startswith(b"\xef\xbb\xbf"):
         yield Oddity(LABELS, "starts with a byte-order mark", "skipped when read")
-    if demographics.is_file() and _header_lines(demographics) > 1:
+    if demographics.is_file() and _count_header_lines(demographics) > 1:
         yield Oddity(DEMOGRAPHICS, "a header cell with a line break", "columns match by letters only")
     if data.patients[0].number < 100:
         yield Oddity("tables and folders", "patient 49 in the tables, 049 in the folders", "read as numbers")
 
 
-def _header_lines(path: Path) -> int:
+def _count_header_lines(path: Path) -> int:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream)
         next(reader, None)
         return reader.line_num
 
 
-def _bones(data: CtIch) -> Iterator[Oddity]:
+def _check_bones(data: CtIch) -> Iterator[Oddity]:
     for record in data.slices:
         if not record.has_bone:
             yield Oddity(record.id, "no bone-window picture", "only the brain window is used")
 
 
-def _labels_and_masks(data: CtIch) -> Iterator[Oddity]:
+def _check_labels_and_masks(data: CtIch) -> Iterator[Oddity]:
     for record in data.slices:
         if record.types and not record.has_lesion:
-            yield Oddity(record.id, f"labelled {_short(record.types)}, no mask", "counts as lesion-free")
+            yield Oddity(record.id, f"labelled {_shorten(record.types)}, no mask", "counts as lesion-free")
         if record.has_lesion and not record.types:
             yield Oddity(record.id, "a mask, but no type labelled", "counts as a lesion of no type")
 
 
-def _patients(data: CtIch) -> Iterator[Oddity]:
+def _check_patients(data: CtIch) -> Iterator[Oddity]:
     for patient in data.patients:
         place = f"patient {patient.number:03d}"
         if reason := diagnosis_disagreement(patient):
             yield Oddity(place, f"on file '{patient.on_file.diagnosis}': {reason}", "labels and masks decide")
         if patient.on_file.types != patient.types:
-            ticks = _short(patient.on_file.types) or "no type"
-            found = f"{ticks} ticked on file, slices bear {_short(patient.types) or 'none'}"
+            ticks = _shorten(patient.on_file.types) or "no type"
+            found = f"{ticks} ticked on file, slices bear {_shorten(patient.types) or 'none'}"
             yield Oddity(place, found, "labels and masks decide")
         if patient.on_file.fracture != patient.fracture:
             words = ("no ", "") if patient.fracture else ("a ", "no ")
@@ -232,7 +241,7 @@ def _patients(data: CtIch) -> Iterator[Oddity]:
             yield Oddity(place, found, "kept; its authors left it out of their test")
 
 
-def _mask_greys(data: CtIch) -> Iterator[Oddity]:
+def _check_mask_greys(data: CtIch) -> Iterator[Oddity]:
     shares: list[float] = []
     darkest_white, brightest_black = 255, 0
     for record in data.slices:
@@ -253,7 +262,7 @@ def _mask_greys(data: CtIch) -> Iterator[Oddity]:
         )
 
 
-def _limits(data: CtIch) -> Iterator[Oddity]:
+def _state_limits(data: CtIch) -> Iterator[Oddity]:
     if data.release.endswith("JPEG"):
         highest_hu = BRAIN.lowest_hu + BRAIN.width_hu
         yield Oddity(

@@ -1,4 +1,4 @@
-"""CT-ICH's two tables, a label a slice and the patients' demographics, and what they say of patients and slices."""
+"""Read CT-ICH's two tables: the labels of each slice, and the patients' demographics."""
 
 import csv
 import re
@@ -24,7 +24,7 @@ _SEXES: dict[str, Sex] = {"male": "male", "female": "female"}
 
 
 def slice_id(patient: int, number: int) -> str:
-    """ "049/14": the patient's number in three digits, the slice's number counted from 1."""
+    """Return a slice's id, such as "049/14": the patient in three digits, the slice counted from 1."""
     return f"{patient:03d}/{number}"
 
 
@@ -166,7 +166,7 @@ def _read_rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
 
 
 def _normalise(cell: str) -> str:
-    """ "Age\n(years)" -> "ageyears": header cells differ in line breaks, signs and case between releases."""
+    """Turn "Age\n(years)" into "ageyears": header cells of releases differ in line breaks, signs and case."""
     return re.sub(r"[^a-z0-9]", "", cell.lower())
 
 

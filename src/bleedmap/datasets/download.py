@@ -1,4 +1,4 @@
-"""CT-ICH's open release from its publisher, every file held against its SHA-256 sum; pooch fetches.
+"""Download CT-ICH's open release from its publisher by pooch, and check every file against its SHA-256 sum.
 
 The publisher lists the sums in a file, one a line with its path, as `sha256sum` writes them.
 """

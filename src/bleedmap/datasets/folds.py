@@ -55,12 +55,12 @@ class ProtocolFolds:
     def __post_init__(self) -> None:
         tested = [patient for fold in self.folds for patient in fold.test]
         if len(set(tested)) < len(tested):
-            raise _invalid(f"{len(tested)} patients tested, {len(set(tested))} different ones")
+            raise _bad_split(f"{len(tested)} patients tested, {len(set(tested))} different ones")
         for fold in self.folds:
             if set(fold.test) & set(fold.validation):
-                raise _invalid(f"patients both validated on and tested in fold {fold.fold}")
+                raise _bad_split(f"patients both validated on and tested in fold {fold.fold}")
             if set(fold.validation) - set(tested):
-                raise _invalid(f"patients validated on in fold {fold.fold} and tested in none")
+                raise _bad_split(f"patients validated on in fold {fold.fold} and tested in none")
 
     @property
     def patients(self) -> tuple[int, ...]:
@@ -68,7 +68,7 @@ class ProtocolFolds:
         return tuple(sorted(patient for fold in self.folds for patient in fold.test))
 
     def sides(self, number: int) -> dict[str, tuple[int, ...]]:
-        """The patients of "train", "validation" and "test" of a fold, counted from 1.
+        """Return the patients of "train", "validation" and "test" of a fold, counted from 1.
 
         Raises:
             SplitError: no such fold.
@@ -83,11 +83,11 @@ class ProtocolFolds:
         return {"train": train, "validation": fold.validation, "test": fold.test}
 
     def test_fold(self, patient: int) -> int:
-        """In which fold a patient is tested."""
+        """Find the fold in which a patient is tested."""
         return next(fold.fold for fold in self.folds if patient in fold.test)
 
     def split(self, number: int, data: CtIch) -> Split:
-        """A fold as a split of all its slices, for training and measuring.
+        """Make a fold into a split of all its slices, for training and measuring.
 
         Raises:
             SplitError: no such fold, or another release or other patients than those of the folds.
@@ -115,7 +115,7 @@ class ProtocolFolds:
 
 
 def protocol_folds(path: Path = FOLDS_FILE) -> ProtocolFolds:
-    """The committed folds.
+    """Read the committed folds.
 
     Raises:
         SplitError: the file is missing or damaged.
@@ -143,7 +143,7 @@ def make_protocol_folds(data: CtIch, seed: int = SEED) -> ProtocolFolds:
         SplitError: too few patients.
     """
     loads = lesion_pixels(data)
-    further = {patient.number: _one_hot(loads.get(patient.number, 0)) for patient in data.patients}
+    further = {patient.number: _encode_load(loads.get(patient.number, 0)) for patient in data.patients}
     splits = make_folds(
         data, "patient", seed, False, FOLDS, validation_fraction=VALIDATION_FRACTION, swaps=True, further=further
     )
@@ -152,7 +152,7 @@ def make_protocol_folds(data: CtIch, seed: int = SEED) -> ProtocolFolds:
 
 
 def lesion_pixels(data: CtIch) -> dict[int, int]:
-    """Pixels of all lesions of each bleeding patient, from the masks.
+    """Count the pixels of all lesions of each bleeding patient, from the masks.
 
     Raises:
         InputError: a mask cannot be read.
@@ -165,13 +165,13 @@ def lesion_pixels(data: CtIch) -> dict[int, int]:
 
 
 def load_class(pixels: int) -> str | None:
-    """The name in `LOADS` of a patient's lesion pixels; None without any."""
+    """Return the name in `LOADS` for a patient's lesion pixels; None without any."""
     return next(
         (name for name, (low, high) in LOADS.items() if low <= pixels and (high is None or pixels < high)), None
     )
 
 
-def _one_hot(pixels: int) -> tuple[int, ...]:
+def _encode_load(pixels: int) -> tuple[int, ...]:
     return tuple(int(load_class(pixels) == name) for name in LOADS)
 
 
@@ -179,7 +179,7 @@ def _numbers(split: Split, side: str) -> tuple[int, ...]:
     return tuple(sorted(int(name) for name in split.patients(side)))
 
 
-def _invalid(found: str) -> SplitError:
+def _bad_split(found: str) -> SplitError:
     return SplitError(
         "folds", found=found, needed="every patient tested once, on one side of a fold",
         remedy="use the folds that the install holds",

@@ -1,6 +1,6 @@
-"""CT-ICH in nnU-Net v2's layout, with the protocol's folds, so that it can be trained on the same patients.
+"""Export CT-ICH in nnU-Net v2's layout with the protocol's folds, to train nnU-Net on the same patients.
 
-The layout: imagesTr/NAME_0000.nii.gz, labelsTr/NAME.nii.gz, dataset.json; splits_final.json, which nnU-Net reads from
+The layout is imagesTr/NAME_0000.nii.gz, labelsTr/NAME.nii.gz, dataset.json; splits_final.json, which nnU-Net reads from
 its folder of preprocessed data (Isensee et al., Nature Methods 2021; MIC-DKFZ/nnUNet, documentation/dataset_format.md).
 """
 

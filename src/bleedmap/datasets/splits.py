@@ -1,4 +1,4 @@
-"""Splits of CT-ICH into train, validation and test, by patient or (as the thesis did) by slice.
+"""Split CT-ICH into train, validation and test, by patient or (as the thesis did) by slice.
 
 Neighbouring slices of one patient look alike, so a split by slice shows the network test slices that it has
 all but learned: its scores flatter. A split by patient does not leak. Both deal out the same balanced slices,
@@ -62,18 +62,18 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise _invalid(f"the kind '{self.kind}'", "'patient' or 'slice'")
+            raise _bad_split(f"the kind '{self.kind}'", "'patient' or 'slice'")
         if self.seed < 0:
-            raise _invalid(f"the seed {self.seed}", "a whole number from 0")
+            raise _bad_split(f"the seed {self.seed}", "a whole number from 0")
         fold, folds = (1, 1) if self.fold is self.folds is None else (self.fold, self.folds)
         if fold is None or folds is None or not 1 <= fold <= folds:
-            raise _invalid(f"fold {self.fold} of {self.folds}", "a fold from 1 to `folds`, or neither")
+            raise _bad_split(f"fold {self.fold} of {self.folds}", "a fold from 1 to `folds`, or neither")
         self._refuse_bad_ids()
-        if twice := _repeated(self.ids):
-            raise _invalid(f"named more than once: {twice}", "every slice on one side, once")
-        shared = _repeated([name for side in SIDES for name in self.patients(side)])
+        if twice := _list_repeated(self.ids):
+            raise _bad_split(f"named more than once: {twice}", "every slice on one side, once")
+        shared = _list_repeated([name for side in SIDES for name in self.patients(side)])
         if self.kind == "patient" and shared:
-            raise _invalid(f"patients on more than one side: {shared}", "every patient on one side")
+            raise _bad_split(f"patients on more than one side: {shared}", "every patient on one side")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -81,19 +81,19 @@ class Split:
         return self.train + self.validation + self.test
 
     def side(self, name: str) -> tuple[str, ...]:
-        """The slice ids of "train", "validation" or "test".
+        """Return the slice ids of "train", "validation" or "test".
 
         Raises:
             SplitError: no such side.
         """
         if name not in SIDES:
-            raise _invalid(f"no side '{name}'", "train, validation or test")
+            raise _bad_split(f"no side '{name}'", "train, validation or test")
         ids: tuple[str, ...] = getattr(self, name)
         return ids
 
     def patients(self, side: str) -> tuple[str, ...]:
-        """The patients of a side, in three digits, in the order of their first slice."""
-        return tuple(dict.fromkeys(_patient_of(name) for name in self.side(side)))
+        """Return the patients of a side, in three digits, in the order of their first slice."""
+        return tuple(dict.fromkeys(_get_patient(name) for name in self.side(side)))
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -130,10 +130,10 @@ class Split:
     def _refuse_bad_ids(self) -> None:
         for side in SIDES:
             if not self.side(side):
-                raise _invalid(f"no slices on the {side} side", "slices on all three sides")
+                raise _bad_split(f"no slices on the {side} side", "slices on all three sides")
         bad = [name for name in self.ids if not _ID.fullmatch(name)]
         if bad:
-            raise _invalid(f"the slice id '{bad[0]}'", 'patient in three digits, slice: "049/14"')
+            raise _bad_split(f"the slice id '{bad[0]}'", 'patient in three digits, slice: "049/14"')
 
 
 def read_split(path: Path) -> Split:
@@ -150,7 +150,7 @@ def read_split(path: Path) -> Split:
             if not all(isinstance(name, str) for name in content[side]):
                 raise ValueError(f"{side} is no list of slice ids")
             content[side] = tuple(content[side])
-        return _checked_types(content)
+        return _build_split(content)
     except FileNotFoundError:
         raise _unreadable(path, "no such file") from None
     except SplitError as error:
@@ -159,8 +159,8 @@ def read_split(path: Path) -> Split:
         raise _unreadable(path, f"not a split file of this program ({error})") from error
 
 
-def _checked_types(content: dict[str, Any]) -> Split:
-    """JSON -> Split, refusing e.g. a seed "7" or a flag 1 that Python would let pass."""
+def _build_split(content: dict[str, Any]) -> Split:
+    """Build a split from JSON; refuse for example a seed "7" or a flag 1, which Python would let pass."""
     types: dict[str, tuple[type, ...]] = {
         "kind": (str,), "seed": (int,), "balanced": (bool,), "data_sha256": (str,), "release": (str,),
         "fold": (int, type(None)), "folds": (int, type(None)),
@@ -171,17 +171,17 @@ def _checked_types(content: dict[str, Any]) -> Split:
     return Split(**content)
 
 
-def _repeated(names: Sequence[str]) -> str:
-    """The names that occur more than once, listed; empty where none does."""
+def _list_repeated(names: Sequence[str]) -> str:
+    """List the names that occur more than once; empty where none does."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     return ", ".join(repeated[:_LISTED]) + (f" and {len(repeated) - _LISTED} more" if repeated[_LISTED:] else "")
 
 
-def _patient_of(name: str) -> str:
+def _get_patient(name: str) -> str:
     return name.partition("/")[0]
 
 
-def _invalid(found: str, needed: str) -> SplitError:
+def _bad_split(found: str, needed: str) -> SplitError:
     return SplitError(
         "split", found=found, needed=needed, remedy="make the split with `bleedmap split`, and do not edit it"
     )
@@ -213,7 +213,7 @@ class _Unit:
 
 
 def balanced_slices(data: CtIch, seed: int) -> tuple[SliceRecord, ...]:
-    """All lesion slices and as many drawn at random from those without (in the thesis 318 and 318).
+    """Take all lesion slices and draw as many from those without (in the thesis 318 and 318).
 
     Raises:
         SplitError: there are fewer slices without a lesion than with one.
@@ -228,7 +228,7 @@ def balanced_slices(data: CtIch, seed: int) -> tuple[SliceRecord, ...]:
             remedy="make the split with all slices (`--all-slices`)",
         )
     drawn = np.random.default_rng(seed).choice(len(free), size=len(lesion), replace=False)
-    return _in_order([*lesion, *(free[index] for index in drawn)])
+    return _sort_records([*lesion, *(free[index] for index in drawn)])
 
 
 def make_split(
@@ -238,7 +238,7 @@ def make_split(
     balanced: bool,
     fractions: tuple[float, float, float] = FRACTIONS,
 ) -> Split:
-    """One split; every side gets bleeding and bleed-free patients (or slices) in proportion.
+    """Make one split; every side gets bleeding and bleed-free patients (or slices) in proportion.
 
     Args:
         kind: what stays whole: "patient", or "slice" (which leaks between neighbouring slices).
@@ -256,8 +256,8 @@ def make_split(
             needed="three numbers above 0 that add up to 1",
             remedy="for example 0.8, 0.1, 0.1",
         )
-    sides = _deal(_units(data, kind, seed, balanced, {}), fractions, np.random.default_rng([seed, 0]))
-    return _split(data, kind, seed, balanced, sides, fold=None, folds=None)
+    sides = _deal(_list_units(data, kind, seed, balanced, {}), fractions, np.random.default_rng([seed, 0]))
+    return _make_split(data, kind, seed, balanced, sides, fold=None, folds=None)
 
 
 def make_folds(
@@ -265,7 +265,7 @@ def make_folds(
     *, validation_fraction: float = VALIDATION_FRACTION, swaps: bool = False,
     further: Mapping[int, tuple[int, ...]] | None = None,
 ) -> list[Split]:  # fmt: skip
-    """Cross-validation: each patient (or slice) is on the test side of exactly one fold.
+    """Make the splits of a cross-validation: each patient (or slice) is on the test side of exactly one fold.
 
     Validation is taken from what is not tested. Other arguments and errors as in `make_split`.
 
@@ -276,7 +276,7 @@ def make_folds(
     """
     if folds < 2:
         raise SplitError("split", found=f"{folds} folds", needed="2 folds or more", remedy="5 is usual: `--folds 5`")
-    units = _units(data, kind, seed, balanced, further or {})
+    units = _list_units(data, kind, seed, balanced, further or {})
     tests = _deal(units, [1 / folds] * folds, np.random.default_rng([seed, folds]), swaps)
     validation = validation_fraction * folds / (folds - 1)  # of what is not tested
     splits = []
@@ -284,11 +284,13 @@ def make_folds(
         rest = [unit for other in tests if other is not test for unit in other]
         rng = np.random.default_rng([seed, folds, fold])
         train_side, validation_side = _deal(rest, (1 - validation, validation), rng, swaps)
-        splits.append(_split(data, kind, seed, balanced, [train_side, validation_side, test], fold=fold, folds=folds))
+        splits.append(
+            _make_split(data, kind, seed, balanced, [train_side, validation_side, test], fold=fold, folds=folds)
+        )
     return splits
 
 
-def _units(
+def _list_units(
     data: CtIch, kind: Kind, seed: int, balanced: bool, further: Mapping[int, tuple[int, ...]]
 ) -> list[_Unit]:  # fmt: skip
     chosen = balanced_slices(data, seed) if balanced else data.slices
@@ -315,8 +317,8 @@ def _deal(
     wanted = np.asarray(shares, dtype=np.float64)
     # Rounding favours the last sides with bleeding units and the first with bleed-free: totals stay even.
     sizes = {
-        "bleeding": _sizes(int(bleeds.sum()), wanted[::-1])[::-1],
-        "bleed-free": _sizes(int((~bleeds).sum()), wanted),
+        "bleeding": _round_sizes(int(bleeds.sum()), wanted[::-1])[::-1],
+        "bleed-free": _round_sizes(int((~bleeds).sum()), wanted),
     }
     for name, size in sizes.items():
         _refuse_empty(name, size)
@@ -325,24 +327,24 @@ def _deal(
         side_of = np.empty(len(units), dtype=np.int64)
         side_of[bleeds] = rng.permutation(np.repeat(np.arange(len(wanted)), sizes["bleeding"]))
         side_of[~bleeds] = rng.permutation(np.repeat(np.arange(len(wanted)), sizes["bleed-free"]))
-        if (unevenness := _unevenness(counts, side_of, wanted)) < least:
+        if (unevenness := _measure_unevenness(counts, side_of, wanted)) < least:
             best, least = side_of, unevenness
     if swaps:
-        best = _swapped(bleeds, counts, best, wanted)
+        best = _swap_evener(bleeds, counts, best, wanted)
     return [
         [unit for unit, own in zip(units, best.tolist(), strict=True) if own == side] for side in range(len(wanted))
     ]
 
 
-def _swapped(bleeds: BoolArray, counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> AnyArray:
+def _swap_evener(bleeds: BoolArray, counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> AnyArray:
     """Swap two units of one stratum wherever that makes the sides more even, until no swap does."""
     best, least = side_of.copy(), np.inf
-    while (before := _unevenness(counts, best, shares)) < least - 1e-12:
+    while (before := _measure_unevenness(counts, best, shares)) < least - 1e-12:
         least = before
         for one, other in combinations(range(len(best)), 2):
             if bleeds[one] == bleeds[other] and best[one] != best[other]:
                 best[[one, other]] = best[[other, one]]
-                if (now := _unevenness(counts, best, shares)) < before - 1e-12:
+                if (now := _measure_unevenness(counts, best, shares)) < before - 1e-12:
                     before = now
                 else:
                     best[[one, other]] = best[[other, one]]
@@ -359,8 +361,8 @@ def _refuse_empty(name: str, sizes: Sequence[int]) -> None:
         )
 
 
-def _sizes(total: int, shares: Sequence[float] | DoubleArray) -> list[int]:
-    """Whole numbers that add up to `total`, each within 1 of its share (largest remainder)."""
+def _round_sizes(total: int, shares: Sequence[float] | DoubleArray) -> list[int]:
+    """Round to whole numbers that add up to `total`, each within 1 of its share (largest remainder)."""
     exact = total * np.asarray(shares, dtype=np.float64)
     sizes = np.floor(exact + 1e-9).astype(np.int64)
     order = np.argsort(-np.round(exact - sizes, 9), kind="stable")
@@ -368,8 +370,8 @@ def _sizes(total: int, shares: Sequence[float] | DoubleArray) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def _unevenness(counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> float:
-    """0 where every side has its share of every count; a small side's miss weighs as its own size does.
+def _measure_unevenness(counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> float:
+    """Return 0 where every side has its share of every count; a small side's miss weighs as its own size does.
 
     Args:
         counts: (units, counted things).
@@ -383,17 +385,18 @@ def _unevenness(counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> 
     return float(miss[:, total > 0].sum())
 
 
-def _split(
+def _make_split(
     data: CtIch, kind: Kind, seed: int, balanced: bool, sides: Sequence[Sequence[_Unit]],
     *, fold: int | None, folds: int | None,
 ) -> Split:  # fmt: skip
     ids = [
-        tuple(record.id for record in _in_order([record for unit in side for record in unit.slices])) for side in sides
+        tuple(record.id for record in _sort_records([record for unit in side for record in unit.slices]))
+        for side in sides
     ]
     content = data.content_sha256([name for side in ids for name in side])
     return Split(kind, seed, balanced, content, data.release, fold, folds, ids[0], ids[1], ids[2])
 
 
-def _in_order(records: Sequence[SliceRecord]) -> tuple[SliceRecord, ...]:
-    """By patient, then by number: volumes are read one after another."""
+def _sort_records(records: Sequence[SliceRecord]) -> tuple[SliceRecord, ...]:
+    """Sort by patient, then by number: volumes are read one after another."""
     return tuple(sorted(records, key=lambda record: (record.patient, record.number)))

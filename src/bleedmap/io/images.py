@@ -1,4 +1,4 @@
-"""Single slices as JPEG or PNG: 8-bit grey in, masks and pictures out."""
+"""Read single slices as 8-bit grey JPEG or PNG, and write masks and pictures."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _GREY_TOLERANCE = 12  # between channels of a grey picture that was saved as a c
 
 
 def read_grey(path: Path) -> ByteArray:
-    """A slice as (row, column) uint8.
+    """Read a slice as (row, column) uint8.
 
     Raises:
         InputError: not a readable 8-bit grey JPEG or PNG.
@@ -65,7 +65,7 @@ def _open(path: Path) -> Image.Image:
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
-    """A mask as (row, column) bool, grey above 127.
+    """Read a mask as (row, column) bool: grey above 127.
 
     Args:
         path: the mask's JPEG or PNG.

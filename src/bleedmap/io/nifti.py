@@ -1,4 +1,4 @@
-"""NIfTI in HU, to and from the index order (slice, row, column) with LPS mm."""
+"""Read and write NIfTI in HU, in the index order (slice, row, column) with LPS mm."""
 
 import zlib
 from dataclasses import dataclass
@@ -41,13 +41,13 @@ class NiftiGrid:
         return np.asarray(orientations.ornt_transform(orientations.io_orientation(self.affine_ras), _OURS))
 
     def inward(self, array: AnyArray) -> tuple[AnyArray, DoubleArray]:
-        """The file's array -> (slice, row, column), and that grid's affine to LPS mm."""
+        """Turn the file's array to (slice, row, column); return it and that grid's affine to LPS mm."""
         turn = self._to_ours
         affine = self.affine_ras @ orientations.inv_ornt_aff(turn, self.shape)
         return np.asarray(orientations.apply_orientation(array, turn)), swap_lps_ras(affine)
 
     def outward(self, array: AnyArray) -> AnyArray:
-        """(slice, row, column) -> the file's own axes."""
+        """Turn (slice, row, column) back to the file's own axes."""
         back = orientations.ornt_transform(_OURS, orientations.io_orientation(self.affine_ras))
         return np.asarray(orientations.apply_orientation(array, back))
 
@@ -58,7 +58,7 @@ def is_nifti(path: Path) -> bool:
 
 
 def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:
-    """A CT volume in HU, and the grid to write results back to.
+    """Read a CT volume in HU, and the grid to write results back to.
 
     Raises:
         InputError: unreadable, not three-dimensional, NaN or infinity, no usable affine.
@@ -71,7 +71,7 @@ def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:
 
 
 def read_mask(path: Path) -> Mask:
-    """A lesion mask; every voxel above 0 counts.
+    """Read a lesion mask; every voxel above 0 counts.
 
     Raises:
         InputError: unreadable or not three-dimensional.

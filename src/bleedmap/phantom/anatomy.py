@@ -1,4 +1,4 @@
-"""The phantom's head as fields in mm (see `phantom.shapes`): skull, brain, ventricles, cisterns, face.
+"""Compute the phantom's head as fields in mm (see `phantom.shapes`): skull, brain, ventricles, cisterns, face.
 
 Measures are those of an adult head in normal anatomy atlases, rounded; they make a phantom, not a norm.
 Origin: midline between the thalami. Shapes given at x > 0 are mirrored to both sides.
@@ -50,7 +50,7 @@ class HeadShape:
 
 
 def draw_head(generator: np.random.Generator) -> HeadShape:
-    """A head of an adult, young (tight sulci) to old (wide ones)."""
+    """Draw the head of an adult, young (tight sulci) to old (wide ones)."""
     age = generator.uniform(0, 1)
 
     def triple(spread: tuple[float, float, float], middle: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -71,19 +71,19 @@ def draw_head(generator: np.random.Generator) -> HeadShape:
 
 
 def head_coordinates(head: HeadShape) -> Coordinates:
-    """Scan coordinates -> the head's own, in atlas mm; each (z, y, x)."""
-    to_head = np.linalg.inv(_turned_and_scaled(head))
+    """Turn scan coordinates into the head's own, in atlas mm; each (z, y, x)."""
+    to_head = np.linalg.inv(_make_turn_and_scale(head))
     x, y, z = (one - np.float32(shift) for one, shift in zip(shapes.lattice(), head.shift_mm, strict=True))
     return Coordinates(*(shapes.along(Coordinates(x, y, z), row) for row in to_head))
 
 
 def scan_point(head: HeadShape, point: shapes.Point) -> shapes.Point:
-    """A point of the atlas -> where it lies in the scan, (x, y, z) in mm."""
-    x, y, z = (float(one) for one in _turned_and_scaled(head) @ np.asarray(point) + np.asarray(head.shift_mm))
+    """Return where a point of the atlas lies in the scan, (x, y, z) in mm."""
+    x, y, z = (float(one) for one in _make_turn_and_scale(head) @ np.asarray(point) + np.asarray(head.shift_mm))
     return x, y, z
 
 
-def _turned_and_scaled(head: HeadShape) -> DoubleArray:
+def _make_turn_and_scale(head: HeadShape) -> DoubleArray:
     nod, tilt, turn = np.radians(head.angles_deg)
     about_x = np.array([[1, 0, 0], [0, np.cos(nod), -np.sin(nod)], [0, np.sin(nod), np.cos(nod)]])
     about_y = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
@@ -92,13 +92,13 @@ def _turned_and_scaled(head: HeadShape) -> DoubleArray:
 
 
 def brain_coordinates(at: Coordinates, generator: np.random.Generator, push_mm: FloatArray | float) -> Coordinates:
-    """The head's coordinates, warped a little and shifted sideways by `push_mm` (midline shift), for the brain."""
+    """Warp the head's coordinates a little for the brain and shift them sideways by `push_mm` (midline shift)."""
     x, y, z = (spread * shapes.smooth_noise(generator, 45.0) for spread in (1.2, 2.0, 2.0))
     return Coordinates(np.asarray(at.x + x - push_mm, np.float32), at.y + y, at.z + z)
 
 
 def skull_fields(at: Coordinates, head: HeadShape, generator: np.random.Generator) -> Fields:
-    """Signed distances of skull, scalp and face; `thickness` of the bone in mm; `fascia`, a texture."""
+    """Compute signed distances of skull, scalp and face; `thickness` of the bone in mm; `fascia`, a texture."""
     grain = shapes.smooth_noise(generator, 25.0)
     cavity = _cavity(at) + 0.8 * shapes.smooth_noise(generator, 30.0)
     base = shapes.inside(at.z + 16, 12.0) * shapes.inside(np.abs(at.x) - 50, 12.0) * shapes.inside(at.y, 20.0)
@@ -106,7 +106,7 @@ def skull_fields(at: Coordinates, head: HeadShape, generator: np.random.Generato
     skin = _skin(at, cavity - thickness, head)
     muscle = shapes.union(
         cavity - thickness - 2.0,
-        ellipsoid(at.mirrored(), (66.0, -12.0, -12.0), (11.0, 32.0, 42.0)),  # temporalis
+        ellipsoid(at.mirror(), (66.0, -12.0, -12.0), (11.0, 32.0, 42.0)),  # temporalis
         skin + 9.0 + 2.0 * grain,
     )
     return {
@@ -121,7 +121,7 @@ def _cavity(at: Coordinates) -> FloatArray:
     width = at.x / (66.5 * (1 + 0.09 * np.clip(at.y / 84, -1.3, 1.0)))
     radius = (np.abs(width) ** 2.3 + np.abs(at.y / 83) ** 2.3 + np.abs(height) ** 2.3) ** (1 / 2.3)
     vault = (radius - 1) * 68
-    below_floor = _floor_mm(at.mirrored()) - at.z
+    below_floor = _floor_mm(at.mirror()) - at.z
     height_mm = -shapes.smooth_union(-vault.astype(np.float32), -below_floor, 8.0)
     near_mm = shapes.true_distance(height_mm)  # too small high above the steep ridges
     above_base = height_mm + (near_mm - height_mm) * np.exp(-((near_mm / 8.0) ** 2))
@@ -147,7 +147,7 @@ def _floor_mm(at: Coordinates) -> FloatArray:
 
 def _skin(at: Coordinates, skull: FloatArray, head: HeadShape) -> FloatArray:
     """Signed distance to the skin: scalp over the skull, face, neck, nose and ears."""
-    both = at.mirrored()
+    both = at.mirror()
     ear = ellipsoid(Coordinates(both.x - 0.35 * at.y, at.y, at.z), (75.0, 16.0, -34.0), (3.0, 12.0, 24.0))
     nose = shapes.capsule(at, (0.0, -92.0, -24.0), (0.0, -106.0, -58.0), (6.0, 12.0))
     face = ellipsoid(at, (0.0, -22.0, -62.0), (69.0, 78.0, 90.0))
@@ -159,7 +159,7 @@ def _skin(at: Coordinates, skull: FloatArray, head: HeadShape) -> FloatArray:
 
 def _face(at: Coordinates, generator: np.random.Generator) -> Fields:
     """Sinuses, orbits and the bone around them; mastoid cells; the ear canal."""
-    both = at.mirrored()
+    both = at.mirror()
     lumps = shapes.smooth_noise(generator, 8.0)
     maxillary = ellipsoid(both, (29.0, -62.0, -63.0), (14.0, 16.0, 18.0))
     nasal = ellipsoid(at, (0.0, -58.0, -50.0), (13.0, 34.0, 24.0))
@@ -191,13 +191,13 @@ def _face(at: Coordinates, generator: np.random.Generator) -> Fields:
 def brain_fields(
     at: Coordinates, cavity: FloatArray, head: HeadShape, ventricles: float, generator: np.random.Generator
 ) -> Fields:
-    """What lies inside the skull, in the warped brain coordinates.
+    """Compute what lies inside the skull, in the warped brain coordinates.
 
     Returns:
         Signed distances (mm), but for `sulcus`, `midline` and `tent`, which are signed offsets from a sheet, and
         `texture` (standard deviations).
     """
-    both = at.mirrored()
+    both = at.mirror()
     depth_mm = -cavity
     folds = shapes.true_distance(shapes.smooth_noise(generator, 10.0))
     reach = 15.0 + 4.0 * shapes.smooth_noise(generator, 30.0)
@@ -246,7 +246,7 @@ def _brainstem(at: Coordinates) -> FloatArray:
 
 def _cisterns(at: Coordinates) -> FloatArray:
     """The subarachnoid pools around the brainstem; the stem itself is painted into them."""
-    both = at.mirrored()
+    both = at.mirror()
     star = shapes.capsule(both, (0.0, -12.0, -23.0), (22.0, -17.0, -19.0), (8.0, 2.0))
     ambient = ellipsoid(at, (0.0, 13.0, -15.0), (16.5, 13.0, 10.0))
     roof = ellipsoid(at, (0.0, 26.0, -9.0), (10.0, 5.0, 6.0))
@@ -284,4 +284,4 @@ def _lime(at: Coordinates, head: HeadShape) -> FloatArray:
     if not head.calcified:
         return np.full(shapes.LATTICE_SHAPE, 50.0, np.float32)
     pineal = ellipsoid(at, (0.0, 25.0, 0.0), (2.0, 2.5, 2.5))
-    return shapes.union(pineal, ellipsoid(at.mirrored(), (24.0, 36.0, 6.0), (2.0, 3.5, 3.0)))
+    return shapes.union(pineal, ellipsoid(at.mirror(), (24.0, 36.0, 6.0), (2.0, 3.5, 3.0)))

@@ -1,4 +1,4 @@
-"""The phantom's bleeds: one signed field a bleed (blood where it is below 0), sized to a volume."""
+"""Compute the phantom's bleeds: one signed field a bleed (blood where it is below 0), sized to a volume."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class BleedDraw:
 
 
 def draw_bleed(bleed: Bleed, generator: np.random.Generator) -> BleedDraw:
-    """Draw site, HU and outline."""
+    """Draw a bleed's site, HU and outline."""
     jitter = generator.uniform(-1, 1, 3)
     spread = (3.0, 4.0, 3.0)
     if bleed.type == "EDH":
@@ -94,7 +94,7 @@ def draw_bleed(bleed: Bleed, generator: np.random.Generator) -> BleedDraw:
 
 
 def midline_push_mm(at: Coordinates, bleeds: tuple[Bleed, ...], cavity: FloatArray) -> FloatArray | float:
-    """How far the brain gives way to the other side, in mm along x; nothing at the skull, most in the middle."""
+    """Compute how far the brain gives way sideways, in mm along x: nothing at the skull, most in the middle."""
     force = sum(
         (-1 if bleed.side == "left" else 1) * _SHIFT_MM_PER_ML * bleed.volume_ml
         for bleed in bleeds if bleed.type in ("EDH", "SDH", "IPH")
@@ -106,7 +106,7 @@ def midline_push_mm(at: Coordinates, bleeds: tuple[Bleed, ...], cavity: FloatArr
 
 
 def ventricle_size(bleeds: tuple[Bleed, ...], drawn: float) -> float:
-    """Ventricles large enough to hold the blood asked for: a lateral ventricle of size 1 has some 9 mL."""
+    """Make ventricles large enough for the blood asked for: a lateral ventricle of size 1 has some 9 mL."""
     asked = max((bleed.volume_ml for bleed in bleeds if bleed.type == "IVH"), default=0.0)
     return max(drawn, float(np.sqrt(asked / (0.6 * 9.0))))
 
@@ -114,7 +114,7 @@ def ventricle_size(bleeds: tuple[Bleed, ...], drawn: float) -> float:
 def bleed_field(
     bleed: Bleed, draw: BleedDraw, head: Coordinates, brain: Coordinates, field: Fields, ventricles: float
 ) -> FloatArray:
-    """The signed field (z, y, x) of a bleed with the volume asked for, as near as the anatomy allows."""
+    """Compute the signed field (z, y, x) of a bleed with the volume asked for, as near as the anatomy allows."""
     generator = np.random.default_rng(draw.outline_seed)
     sign = np.float32(1 if bleed.side == "left" else -1)
     if bleed.type == "EDH":
@@ -127,12 +127,12 @@ def bleed_field(
         level = _sediment(brain, sign, ventricles)
     else:
         level = _film(brain, draw, field, generator)
-    return _sized(level, bleed.volume_ml)
+    return _fit_size(level, bleed.volume_ml)
 
 
 def _lens(at: Coordinates, draw: BleedDraw, cavity: FloatArray, generator: np.random.Generator) -> Level:
     """EDH: biconvex, between the inner table and a paraboloid; stripped dura gives a short, thick lens."""
-    centre, normal = _inner_table(at, draw.site, cavity)
+    centre, normal = _find_inner_table(at, draw.site, cavity)
     offset = [one - middle for one, middle in zip(at, centre, strict=True)]
     inward = sum(one * along for one, along in zip(offset, normal, strict=True))
     across_squared = sum(one**2 for one in offset) - inward**2 + 1e4 * (inward > _OTHER_SIDE_MM)
@@ -207,35 +207,35 @@ def _film(at: Coordinates, draw: BleedDraw, field: Fields, generator: np.random.
     return level
 
 
-def _inner_table(
+def _find_inner_table(
     at: Coordinates, towards: tuple[float, float, float], cavity: FloatArray
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Where the ray from the origin towards a site meets the inner table, and the unit normal into the brain."""
+    """Find where the ray from the origin towards a site meets the inner table, and the unit normal into the brain."""
     direction = np.asarray(towards) / np.linalg.norm(towards)
     ahead = shapes.along(at, direction)
     miss = np.sqrt(np.maximum(sum(one**2 for one in at) - ahead**2, 0))
     near = np.abs(cavity) + 0.7 * miss + 1000.0 * (ahead < 0)
     index = np.unravel_index(int(near.argmin()), near.shape)
     around = tuple(slice(int(one) - 2, int(one) + 3) for one in index)
-    slope = _slope(cavity[around])
-    rising = np.array([slope @ _slope(one[around]) for one in at])
+    slope = _measure_slope(cavity[around])
+    rising = np.array([slope @ _measure_slope(one[around]) for one in at])
     normal = -rising / np.linalg.norm(rising)
     x, y, z = (float(one[index]) for one in at)
     return (x, y, z), (float(normal[0]), float(normal[1]), float(normal[2]))
 
 
-def _slope(block: FloatArray) -> AnyArray:
-    """Gradient in the middle of a 5×5×5 block, per voxel along (z, y, x)."""
+def _measure_slope(block: FloatArray) -> AnyArray:
+    """Measure the gradient in the middle of a 5×5×5 block, per voxel along (z, y, x)."""
     return np.array(np.gradient(block))[:, 2, 2, 2]
 
 
-def _sized(level: Level, volume_ml: float) -> FloatArray:
+def _fit_size(level: Level, volume_ml: float) -> FloatArray:
     """Bisect the size; the lattice's volume is checked at half its step and corrected, for thin shapes."""
     asked = volume_ml
     result = level(1.0)
     for _ in range(3):
         result = level(_bisect(level, asked))
-        finer = _volume_ml(_doubled(result), LATTICE_MM / 2)
+        finer = _measure_volume_ml(_double_around(result), LATTICE_MM / 2)
         if finer == 0 or abs(finer / volume_ml - 1) < 0.005:
             break
         asked *= float(np.clip(volume_ml / finer, 0.5, 2))
@@ -246,19 +246,19 @@ def _bisect(level: Level, volume_ml: float) -> float:
     low, high = 0.01, 3.0
     for _ in range(14):
         middle = (low * high) ** 0.5
-        if _volume_ml(level(middle), LATTICE_MM) < volume_ml:
+        if _measure_volume_ml(level(middle), LATTICE_MM) < volume_ml:
             low = middle
         else:
             high = middle
     return float((low * high) ** 0.5)
 
 
-def _volume_ml(field: FloatArray, step_mm: float) -> float:
+def _measure_volume_ml(field: FloatArray, step_mm: float) -> float:
     return float(inside(field, step_mm).sum(dtype=np.float64)) * step_mm**3 / 1000
 
 
-def _doubled(field: FloatArray) -> FloatArray:
-    """The box around the blood, on half the step."""
+def _double_around(field: FloatArray) -> FloatArray:
+    """Resample the box around the blood on half the step."""
     spans = ndimage.find_objects((field < LATTICE_MM).astype(np.uint8))[0]
     box = field[tuple(slice(max(span.start - 2, 0), span.stop + 2) for span in spans)]
     for axis in range(3):

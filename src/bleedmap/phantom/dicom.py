@@ -1,4 +1,4 @@
-"""A volume as a DICOM CT series, classic or enhanced, with a scout beside it: a study to test reading with."""
+"""Write a volume as a DICOM CT series, classic or enhanced, with a scout: a study to test reading with."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,8 +19,8 @@ from bleedmap.phantom.dicom_instance import (
     CtOptions,
     StoredPlanes,
     add_pixels,
-    decimal,
     encode,
+    format_decimal,
     new_instance,
     stored_values,
 )
@@ -32,7 +32,7 @@ _AIR_HU = -1000
 
 
 def ct_instances(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOptions = PLAIN) -> list[Dataset]:
-    """CT Image Storage instances, one a slice, in the order of the slices (PS3.3 A.3).
+    """Make CT Image Storage instances, one a slice, in the order of the slices (PS3.3 A.3).
 
     Args:
         volume: in the standard view, on any grid with rows at right angles to columns.
@@ -58,13 +58,13 @@ def ct_instances(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOpti
 
 
 def _add_ct_image(header: Dataset, options: CtOptions) -> None:
-    """The CT image, VOI LUT and contrast modules: PS3.3 C.8.2.1, C.11.2, C.7.6.4."""
+    """Add the CT image, VOI LUT and contrast modules: PS3.3 C.8.2.1, C.11.2, C.7.6.4."""
     header.ImageType = list(options.image_type)
     header.AcquisitionNumber, header.AcquisitionDate, header.AcquisitionTime = 1, header.StudyDate, header.StudyTime
-    header.ScanOptions, header.KVP = "AXIAL MODE", decimal(options.kvp)
+    header.ScanOptions, header.KVP = "AXIAL MODE", format_decimal(options.kvp)
     header.ConvolutionKernel = options.kernel
     header.ExposureTime, header.XRayTubeCurrent, header.Exposure = 1000, 250, 250
-    header.RescaleIntercept, header.RescaleSlope = decimal(options.intercept), decimal(options.slope)
+    header.RescaleIntercept, header.RescaleSlope = format_decimal(options.intercept), format_decimal(options.slope)
     header.RescaleType = "HU"
     header.WindowCenter, header.WindowWidth = "40", "80"
     if options.contrast is not None:
@@ -72,17 +72,17 @@ def _add_ct_image(header: Dataset, options: CtOptions) -> None:
 
 
 def _add_place(header: Dataset, planes: StoredPlanes, index: int, volume: Volume) -> None:
-    """The image plane module, and the tilt as a scanner states it: PS3.3 C.7.6.2."""
-    header.ImagePositionPatient = [decimal(one) for one in planes.positions_mm[index]]
-    header.ImageOrientationPatient = [decimal(one) for one in planes.orientation]
-    header.PixelSpacing = [decimal(one) for one in planes.pixel_mm]
-    header.SliceThickness = decimal(volume.grid.thickness_mm)
-    header.SliceLocation = decimal(planes.positions_mm[index, 2])
-    header.GantryDetectorTilt = decimal(round(volume.grid.shear_deg, 3))
+    """Add the image plane module, and the tilt as a scanner states it: PS3.3 C.7.6.2."""
+    header.ImagePositionPatient = [format_decimal(one) for one in planes.positions_mm[index]]
+    header.ImageOrientationPatient = [format_decimal(one) for one in planes.orientation]
+    header.PixelSpacing = [format_decimal(one) for one in planes.pixel_mm]
+    header.SliceThickness = format_decimal(volume.grid.thickness_mm)
+    header.SliceLocation = format_decimal(planes.positions_mm[index, 2])
+    header.GantryDetectorTilt = format_decimal(round(volume.grid.shear_deg, 3))
 
 
 def scout(volume: Volume, *, options: CtOptions = PLAIN) -> Dataset:
-    """A localizer from the front, one square image, head up: the mean along the rays through an axial volume.
+    """Make a localizer from the front, one square image, head up: the mean along the rays through an axial volume.
 
     It is a series of its own, number 1 of the same study as `ct_instances` of the same options.
 
@@ -106,9 +106,9 @@ def scout(volume: Volume, *, options: CtOptions = PLAIN) -> Dataset:
     one.RescaleType = "US"  # unspecified: a localizer's values are no HU
     first = grid.to_mm(np.array([(len(grid) - 1) / 2, (rows - 1) / 2, 0.0]))
     first[2] -= from_middle_mm[0]
-    one.ImagePositionPatient = [decimal(value) for value in first]
+    one.ImagePositionPatient = [format_decimal(value) for value in first]
     one.ImageOrientationPatient = ["1", "0", "0", "0", "0", "-1"]
-    one.PixelSpacing = [decimal(step_mm)] * 2
+    one.PixelSpacing = [format_decimal(step_mm)] * 2
     one.SliceThickness = ""
     add_pixels(one, stored_values(np.stack(seen, axis=1), settings), settings)
     encode(one, settings.transfer_syntax)

@@ -1,4 +1,4 @@
-"""A volume as one Enhanced CT multi-frame instance: DICOM PS3.3 A.38, its functional groups C.7.6.16 and C.8.15.3."""
+"""Make a volume into one Enhanced CT multi-frame instance: DICOM PS3.3 A.38, functional groups C.7.6.16, C.8.15.3."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ from bleedmap.phantom.dicom_instance import (
     CtOptions,
     StoredPlanes,
     add_pixels,
-    decimal,
     encode,
+    format_decimal,
     new_instance,
     stored_values,
 )
@@ -28,7 +28,7 @@ _TYPE = ("VOLUME", "NONE")  # values 3 and 4 of the image type; the first two ar
 
 
 def enhanced_ct(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOptions = PLAIN) -> Dataset:
-    """The whole series in one Enhanced CT Image Storage instance, a frame a slice, in the order of the slices.
+    """Make one Enhanced CT Image Storage instance of the whole series, a frame a slice, in the order of the slices.
 
     Args:
         volume: in the standard view, on any grid with rows at right angles to columns.
@@ -49,9 +49,9 @@ def enhanced_ct(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOptio
     one = new_instance(options, EnhancedCTImageStorage, options.uid("enhanced", options.series_number))
     _add_image(one, options)
     _add_dimensions(one, options)
-    one.SharedFunctionalGroupsSequence = [_shared_groups(volume, planes, options)]
+    one.SharedFunctionalGroupsSequence = [_make_shared_groups(volume, planes, options)]
     one.PerFrameFunctionalGroupsSequence = [
-        _frame_groups(planes, index, frame) for frame, index in enumerate(order, start=1)
+        _make_frame_groups(planes, index, frame) for frame, index in enumerate(order, start=1)
     ]
     one.NumberOfFrames = len(order)
     add_pixels(one, np.ascontiguousarray(stored[order]), options)
@@ -60,7 +60,7 @@ def enhanced_ct(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOptio
 
 
 def _add_image(one: Dataset, options: CtOptions) -> None:
-    """The enhanced CT image, acquisition context and contrast modules at image level."""
+    """Add the enhanced CT image, acquisition context and contrast modules at image level."""
     one.InstanceNumber = 1
     one.ImageType = [*options.image_type[:2], *_TYPE]
     _describe(one)
@@ -71,21 +71,21 @@ def _add_image(one: Dataset, options: CtOptions) -> None:
     one.AcquisitionContextSequence = []
     if options.contrast is not None:
         one.ContrastBolusAgentSequence = [
-            _items(
+            _make_item(
                 CodeValue="7140000", CodingSchemeDesignator="SCT", CodeMeaning=options.contrast,
                 ContrastBolusAgentNumber=1, ContrastBolusVolume=None, ContrastBolusIngredientConcentration=None,
-                ContrastBolusAdministrationRouteSequence=[_code("47625008", "Intravenous route")],
-                ContrastBolusIngredientCodeSequence=[_code("44588005", "Iodine")],
+                ContrastBolusAdministrationRouteSequence=[_make_code("47625008", "Intravenous route")],
+                ContrastBolusIngredientCodeSequence=[_make_code("44588005", "Iodine")],
             )
         ]  # fmt: skip
 
 
 def _add_dimensions(one: Dataset, options: CtOptions) -> None:
-    """Frames are told apart by their place in one stack."""
+    """Index the frames by their place in one stack."""
     organization = options.uid("dimensions", options.series_number)
-    one.DimensionOrganizationSequence = [_items(DimensionOrganizationUID=organization)]
+    one.DimensionOrganizationSequence = [_make_item(DimensionOrganizationUID=organization)]
     one.DimensionIndexSequence = [
-        _items(
+        _make_item(
             DimensionOrganizationUID=organization, DimensionIndexPointer=Tag(keyword),
             FunctionalGroupPointer=Tag("FrameContentSequence"),
         )
@@ -93,79 +93,92 @@ def _add_dimensions(one: Dataset, options: CtOptions) -> None:
     ]  # fmt: skip
 
 
-def _shared_groups(volume: Volume, planes: StoredPlanes, options: CtOptions) -> Dataset:
+def _make_shared_groups(volume: Volume, planes: StoredPlanes, options: CtOptions) -> Dataset:
     shared = Dataset()
-    frame_type = _items(FrameType=[*options.image_type[:2], *_TYPE])
+    frame_type = _make_item(FrameType=[*options.image_type[:2], *_TYPE])
     _describe(frame_type)
     shared.CTImageFrameTypeSequence = [frame_type]
     shared.PixelMeasuresSequence = [
-        _items(PixelSpacing=[decimal(one) for one in planes.pixel_mm], SliceThickness=decimal(volume.grid.thickness_mm))
+        _make_item(
+            PixelSpacing=[format_decimal(one) for one in planes.pixel_mm],
+            SliceThickness=format_decimal(volume.grid.thickness_mm),
+        )
     ]
-    shared.PlaneOrientationSequence = [_items(ImageOrientationPatient=[decimal(one) for one in planes.orientation])]
+    shared.PlaneOrientationSequence = [
+        _make_item(ImageOrientationPatient=[format_decimal(one) for one in planes.orientation])
+    ]
     shared.FrameAnatomySequence = [
-        _items(FrameLaterality="U", AnatomicRegionSequence=[_code("69536005", "Head")])
+        _make_item(FrameLaterality="U", AnatomicRegionSequence=[_make_code("69536005", "Head")])
     ]  # fmt: skip
     shared.PixelValueTransformationSequence = [
-        _items(RescaleIntercept=decimal(options.intercept), RescaleSlope=decimal(options.slope), RescaleType="HU")
+        _make_item(
+            RescaleIntercept=format_decimal(options.intercept),
+            RescaleSlope=format_decimal(options.slope),
+            RescaleType="HU",
+        )
     ]
-    shared.FrameVOILUTSequence = [_items(WindowCenter="40", WindowWidth="80")]
+    shared.FrameVOILUTSequence = [_make_item(WindowCenter="40", WindowWidth="80")]
     if options.contrast is not None:
         shared.ContrastBolusUsageSequence = [
-            _items(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES", ContrastBolusAgentDetected="YES")
+            _make_item(
+                ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES", ContrastBolusAgentDetected="YES"
+            )
         ]
     _add_acquisition(shared, volume, planes.pixel_mm, options)
     return shared
 
 
 def _add_acquisition(shared: Dataset, volume: Volume, pixel_mm: tuple[float, float], options: CtOptions) -> None:
-    """What an original image must say of tube, table, gantry and reconstruction."""
+    """Add what an original image must say of tube, table, gantry and reconstruction."""
     shared.CTAcquisitionTypeSequence = [
-        _items(AcquisitionType="SEQUENCED", ConstantVolumeFlag="NO", FluoroscopyFlag="NO")
+        _make_item(AcquisitionType="SEQUENCED", ConstantVolumeFlag="NO", FluoroscopyFlag="NO")
     ]
     shared.CTAcquisitionDetailsSequence = [
-        _items(
+        _make_item(
             RotationDirection="CW", RevolutionTime=1.0, SingleCollimationWidth=volume.grid.thickness_mm,
             TotalCollimationWidth=volume.grid.thickness_mm, TableHeight=150.0,
             GantryDetectorTilt=round(volume.grid.shear_deg, 3), DataCollectionDiameter=500.0,
         )
     ]  # fmt: skip
-    shared.CTTableDynamicsSequence = [_items(TableSpeed=10.0)]
-    shared.CTGeometrySequence = [_items(DistanceSourceToDetector=1000.0, DistanceSourceToDataCollectionCenter=500.0)]
+    shared.CTTableDynamicsSequence = [_make_item(TableSpeed=10.0)]
+    shared.CTGeometrySequence = [
+        _make_item(DistanceSourceToDetector=1000.0, DistanceSourceToDataCollectionCenter=500.0)
+    ]
     diameter_mm = min(volume.hu.shape[1] * volume.grid.spacing_mm[1], volume.hu.shape[2] * volume.grid.spacing_mm[2])
     shared.CTReconstructionSequence = [
-        _items(
+        _make_item(
             ReconstructionAlgorithm="FILTER_BACK_PROJ", ConvolutionKernel=options.kernel,
             ConvolutionKernelGroup="BRAIN", ReconstructionDiameter=diameter_mm,
             ReconstructionAngle=360.0, ReconstructionPixelSpacing=list(pixel_mm), ImageFilter="none",
         )
     ]  # fmt: skip
     shared.CTExposureSequence = [
-        _items(
+        _make_item(
             ExposureTimeInms=1000.0, XRayTubeCurrentInmA=250.0, ExposureInmAs=250.0,
             ExposureModulationType="NONE",
         )
     ]  # fmt: skip
     shared.CTXRayDetailsSequence = [
-        _items(KVP=decimal(options.kvp), FocalSpots=["1.2"], FilterType="FLAT", FilterMaterial="ALUMINUM")
+        _make_item(KVP=format_decimal(options.kvp), FocalSpots=["1.2"], FilterType="FLAT", FilterMaterial="ALUMINUM")
     ]
-    shared.IrradiationEventIdentificationSequence = [_items(IrradiationEventUID=options.uid("irradiation"))]
+    shared.IrradiationEventIdentificationSequence = [_make_item(IrradiationEventUID=options.uid("irradiation"))]
 
 
-def _frame_groups(planes: StoredPlanes, index: int, frame: int) -> Dataset:
-    """What differs from frame to frame; `index` counts from 0 feet to head, `frame` from 1 as stored."""
+def _make_frame_groups(planes: StoredPlanes, index: int, frame: int) -> Dataset:
+    """Make what differs from frame to frame; `index` counts from 0 feet to head, `frame` from 1 as stored."""
     groups = Dataset()
     position = planes.positions_mm[index]
     groups.FrameContentSequence = [
-        _items(
+        _make_item(
             FrameAcquisitionNumber=1, FrameAcquisitionDateTime="20240102030405",
             FrameReferenceDateTime="20240102030405", FrameAcquisitionDuration=1000.0,
             StackID="1", InStackPositionNumber=index + 1, DimensionIndexValues=[1, index + 1],
             FrameLabel=f"frame {frame}",
         )
     ]  # fmt: skip
-    groups.PlanePositionSequence = [_items(ImagePositionPatient=[decimal(one) for one in position])]
+    groups.PlanePositionSequence = [_make_item(ImagePositionPatient=[format_decimal(one) for one in position])]
     groups.CTPositionSequence = [
-        _items(
+        _make_item(
             TablePosition=float(position[2]), ReconstructionTargetCenterPatient=[float(one) for one in position],
             DataCollectionCenterPatient=[float(one) for one in position],
         )
@@ -174,17 +187,17 @@ def _frame_groups(planes: StoredPlanes, index: int, frame: int) -> Dataset:
 
 
 def _describe(image: Dataset) -> None:
-    """The common CT/MR image description, of the image or of a frame: PS3.3 C.8.16.2."""
+    """Add the common CT/MR image description, of the image or of a frame: PS3.3 C.8.16.2."""
     image.PixelPresentation, image.VolumetricProperties = "MONOCHROME", "VOLUME"
     image.VolumeBasedCalculationTechnique = "NONE"
 
 
-def _code(value: str, meaning: str) -> Dataset:
-    return _items(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
+def _make_code(value: str, meaning: str) -> Dataset:
+    return _make_item(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
 
 
-def _items(**attributes: Any) -> Dataset:
-    """One item of a sequence."""
+def _make_item(**attributes: Any) -> Dataset:
+    """Make one item of a sequence."""
     item = Dataset()
     for keyword, value in attributes.items():
         item.add_new(keyword, VR(dictionary_VR(keyword)), value)

@@ -1,4 +1,4 @@
-"""One DICOM instance of a phantom: who, which study and series, how it was scanned, where it lies, and its pixels.
+"""Make one DICOM instance of a phantom: who, which study and series, how it was scanned, where it lies, its pixels.
 
 Modules of the CT Image IOD: DICOM PS3.3 A.3; pixels in any transfer syntax that a scanner or a PACS may send: PS3.5
 section 10, annex A. Everything is made up; the same options give the same bytes.
@@ -94,12 +94,12 @@ class CtOptions:
 
     def __post_init__(self) -> None:
         if self.bits_stored not in (12, 16):
-            raise _refused("bits stored", f"{self.bits_stored}", "12 or 16")
+            raise _refusal("bits stored", f"{self.bits_stored}", "12 or 16")
         if not np.isfinite([self.slope, self.intercept]).all() or self.slope == 0:
-            raise _refused("rescale", f"slope {self.slope}, intercept {self.intercept}", "finite numbers, slope not 0")
+            raise _refusal("rescale", f"slope {self.slope}, intercept {self.intercept}", "finite numbers, slope not 0")
         low, high = self.stored_range
         if self.padding is not None and not low <= self.padding <= high:
-            raise _refused("padding", f"{self.padding}", f"a value that can be stored, {low} to {high}")
+            raise _refusal("padding", f"{self.padding}", f"a value that can be stored, {low} to {high}")
 
     @property
     def stored_range(self) -> tuple[int, int]:
@@ -108,7 +108,7 @@ class CtOptions:
         return (-half, half - 1) if self.signed else (0, 2 * half - 1)
 
     def uid(self, *parts: object) -> UID:
-        """A UID that depends on the seed and on what it is for."""
+        """Make a UID that depends on the seed and on what it is for."""
         return generate_uid(entropy_srcs=["bleedmap phantom", str(self.seed), *map(str, parts)])
 
 
@@ -116,17 +116,17 @@ PLAIN = CtOptions()
 AS_VIEWED = PlaneTurn()
 
 
-def _refused(subject: str, found: str, needed: str) -> SettingsError:
+def _refusal(subject: str, found: str, needed: str) -> SettingsError:
     return SettingsError(f"phantom DICOM, {subject}", found=found, needed=needed, remedy="leave the option out")
 
 
-def decimal(number: float) -> str:
-    """A number as a DICOM decimal string, at most 16 characters."""
+def format_decimal(number: float) -> str:
+    """Format a number as a DICOM decimal string, at most 16 characters."""
     return str(format_number_as_ds(float(number)))
 
 
 def new_instance(options: CtOptions, sop_class: UID, instance: UID) -> Dataset:
-    """Everything but the image: patient, study, series, frame of reference, equipment, SOP common."""
+    """Make all but the image: patient, study, series, frame of reference, equipment, SOP common."""
     header = Dataset()
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -153,7 +153,7 @@ def new_instance(options: CtOptions, sop_class: UID, instance: UID) -> Dataset:
 
 
 def add_pixels(header: Dataset, stored: AnyArray, options: CtOptions) -> None:
-    """The image pixel module and native little-endian pixels, (…, row, column) as from `stored_values`."""
+    """Add the image pixel module and native little-endian pixels, (…, row, column) as from `stored_values`."""
     header.SamplesPerPixel = 1
     header.PhotometricInterpretation = "MONOCHROME1" if options.monochrome1 else "MONOCHROME2"
     header.Rows, header.Columns = stored.shape[-2:]
@@ -167,7 +167,7 @@ def add_pixels(header: Dataset, stored: AnyArray, options: CtOptions) -> None:
 
 
 def stored_values(hu: FloatArray, options: CtOptions) -> AnyArray:
-    """(…, row, column) HU -> the same as int16 or uint16 stored values; saturated, with padding if asked for."""
+    """Turn (…, row, column) HU into int16 or uint16 stored values; saturated, with padding if asked for."""
     low, high = options.stored_range
     values = np.clip(np.rint((hu - options.intercept) / options.slope), low, high)
     if options.padding is not None:
@@ -193,7 +193,7 @@ class StoredPlanes:
 
     @classmethod
     def of(cls, volume: Volume, turn: PlaneTurn) -> "StoredPlanes":
-        """Of a volume in the standard view that `turn` brings there.
+        """Locate the planes of a volume in the standard view, to which `turn` brings them.
 
         Raises:
             SettingsError: rows and columns are not at right angles, which DICOM cannot say.
@@ -201,7 +201,7 @@ class StoredPlanes:
         positions_mm, orientation, pixel_mm = locate_stored_planes(volume.grid, volume.hu.shape[1:], turn)
         skew = abs(float(orientation[:3] @ orientation[3:]))
         if skew > _SQUARE_WITHIN:
-            raise _refused("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")
+            raise _refusal("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")
         return cls(positions_mm, tuple(orientation.tolist()), pixel_mm)
 
 
@@ -227,7 +227,7 @@ def encode(instance: Dataset, name: str) -> None:
 
 
 def _encode_by_gdcm(instance: Dataset, syntax: UID) -> None:
-    """gdcm works on files; only the pixels are taken back from it."""
+    """Compress by gdcm, which works on files; only the pixels are taken back from it."""
     with tempfile.TemporaryDirectory() as folder:
         native, encoded = str(Path(folder, "native.dcm")), str(Path(folder, "encoded.dcm"))
         instance.save_as(native, enforce_file_format=True)

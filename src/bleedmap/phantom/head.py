@@ -1,4 +1,4 @@
-"""A synthetic head CT in HU with bleeds of known volume: for demonstrations, tests and pre-training.
+"""Make a synthetic head CT in HU with bleeds of known volume: for demonstrations, tests and pre-training.
 
 A phantom, not a patient: its anatomy is a few dozen smooth shapes. Everything random is drawn first, from the
 seed, in mm; the scan's grid only samples it, so that one seed is one head at every spacing.
@@ -61,24 +61,24 @@ class PhantomSettings:
 
     def __post_init__(self) -> None:
         if self.seed < 0:
-            raise _refused("seed", f"{self.seed}", "a whole number from 0", "--seed 1")
+            raise _refusal("seed", f"{self.seed}", "a whole number from 0", "--seed 1")
         if not all(0.2 <= one <= 10 for one in self.spacing_mm):
-            raise _refused("spacing", f"{self.spacing_mm} mm", "0.2 to 10 mm along each axis", "--spacing 5 0.45 0.45")
+            raise _refusal("spacing", f"{self.spacing_mm} mm", "0.2 to 10 mm along each axis", "--spacing 5 0.45 0.45")
         if self.shape[0] < 1 or min(self.shape[1:]) < 32 or max(self.shape) > 1024:
-            raise _refused(
+            raise _refusal(
                 "shape", f"{self.shape}", "1 to 1024 slices, of 32 to 1024 rows and columns", "--shape 28 512 512"
             )
         view = [count * step for count, step in zip(self.shape[1:], self.spacing_mm[1:], strict=True)]
         if view[0] < _SMALLEST_VIEW_MM[0] or view[1] < _SMALLEST_VIEW_MM[1]:
-            raise _refused(
+            raise _refusal(
                 "field of view", f"{view[0]:.0f} × {view[1]:.0f} mm (rows × columns)",
                 "at least 200 × 170 mm, so that the head fits", "more rows and columns, or a larger spacing",
             )  # fmt: skip
         if not 0 <= self.noise_hu <= 50:
-            raise _refused("noise", f"{self.noise_hu} HU", "0 to 50 HU", "3.5")
+            raise _refusal("noise", f"{self.noise_hu} HU", "0 to 50 HU", "3.5")
 
 
-def _refused(subject: str, found: str, needed: str, example: str) -> SettingsError:
+def _refusal(subject: str, found: str, needed: str, example: str) -> SettingsError:
     return SettingsError(f"phantom {subject}", found=found, needed=needed, remedy=f"for example {example}")
 
 
@@ -108,7 +108,7 @@ class Phantom:
     bleeds: tuple[TrueBleed, ...]
 
     def type_mask(self, bleed_type: BleedType) -> BoolArray:
-        """(slice, row, column) bool: the voxels of one type."""
+        """Return (slice, row, column) bool, the voxels of one type."""
         return np.asarray(self.labels == 1 + TYPES.index(bleed_type))
 
 
@@ -134,7 +134,7 @@ def make_phantom(settings: PhantomSettings) -> Phantom:
     head = _build_head(shape, settings.bleeds, draws, streams[3])
     grid = SliceGrid.from_affine(axial_affine(settings.spacing_mm, settings.shape), settings.shape[0])
     hu, shares = _scan(head, physics, settings, streams[4])
-    labels, bleeds = _truth(head, shares, float(grid.voxel_ml[0]))
+    labels, bleeds = _find_truth(head, shares, float(grid.voxel_ml[0]))
     return Phantom(Volume(hu, grid), Mask(labels > 0, grid), labels, bleeds)
 
 
@@ -159,17 +159,17 @@ def _build_head(
 def _scan(
     head: _Head, physics: ScanPhysics, settings: PhantomSettings, generator: np.random.Generator
 ) -> tuple[FloatArray, ByteArray]:
-    """HU (slice, row, column), and each bleed's share of each voxel (bleed, slice, row, column), 255 for all."""
+    """Scan HU (slice, row, column), and each bleed's share of each voxel (bleed, slice, row, column), 255 for all."""
     centres = [(np.arange(count) - (count - 1) / 2) * step
                for count, step in zip(settings.shape, settings.spacing_mm, strict=True)]  # fmt: skip
     rows, columns = (
-        _pixel_weights(centre, step, plane)
+        _weigh_pixels(centre, step, plane)
         for centre, step, plane in zip(centres[1:], settings.spacing_mm[1:], (_Y_MM, _X_MM), strict=True)
     )
     hu = np.empty(settings.shape, np.float32)
     shares = np.zeros((len(head.bleeds), *settings.shape), np.uint8)
     rest = phantom_physics.headrest_share(physics, centres[1], centres[2])
-    for index, (plane, blood) in enumerate(_planes(head, physics, centres[0], settings.spacing_mm[0])):
+    for index, (plane, blood) in enumerate(_compute_planes(head, physics, centres[0], settings.spacing_mm[0])):
         hu[index] = resample(plane, rows, columns)
         for bleed in np.flatnonzero(blood.any(axis=(1, 2))):
             shares[bleed, index] = np.clip(resample(blood[bleed], rows, columns) * 255 + 0.5, 0, 255)
@@ -179,14 +179,14 @@ def _scan(
     return np.maximum(hu, -1024, out=hu), shares
 
 
-def _planes(
+def _compute_planes(
     head: _Head, physics: ScanPhysics, heights_mm: AnyArray, slice_mm: float
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """For each slice: HU (y, x) and blood shares (bleed, y, x) on the 1 mm plane, meaned over the slice's layers."""
+    """Compute HU (y, x) and blood shares (bleed, y, x) of each slice on the 1 mm plane, averaged over its layers."""
     layers = max(1, round(slice_mm / _LAYER_MM))
     within_mm = ((np.arange(layers) + 0.5) / layers - 0.5) * slice_mm
     for height in heights_mm:
-        sampled = _layers(head.fields, height + within_mm)
+        sampled = _compute_layers(head.fields, height + within_mm)
         here = dict(zip(head.names, sampled, strict=False))
         hu = phantom_tissue.healthy_head(here, head.shape.sulcus_mm)
         blood = sampled[len(head.names) :]
@@ -198,8 +198,8 @@ def _planes(
         yield seen + streaks * inside(here["skin"].mean(axis=0)), inside(blood).mean(axis=1)
 
 
-def _layers(fields: FloatArray, heights_mm: AnyArray) -> FloatArray:
-    """(field, z, y, x) on the lattice -> (field, layer, y, x) at some heights, on the 1 mm plane."""
+def _compute_layers(fields: FloatArray, heights_mm: AnyArray) -> FloatArray:
+    """Resample (field, z, y, x) on the lattice to (field, layer, y, x) at some heights, on the 1 mm plane."""
     weights = cubic_weights(heights_mm, phantom_shapes.Z_MM).toarray()
     layers = np.zeros((len(fields), len(weights), *fields.shape[2:]), np.float32)
     for layer, z in zip(*np.nonzero(weights), strict=True):
@@ -214,27 +214,27 @@ def _paint_blood(hu: FloatArray, bleed: Bleed, draw: BleedDraw, level: FloatArra
     phantom_tissue.paint(hu, inside(level, _BLOOD_EDGE_MM), draw.hu + 1.5 * here["texture"])
 
 
-def _pixel_weights(centres_mm: AnyArray, step_mm: float, plane_mm: AnyArray) -> Weights:
-    """(pixels, plane) weights: cubic, meaned over each pixel's width."""
+def _weigh_pixels(centres_mm: AnyArray, step_mm: float, plane_mm: AnyArray) -> Weights:
+    """Compute (pixels, plane) weights: cubic, averaged over each pixel's width."""
     parts = max(1, round(step_mm / 0.6))
     within_mm = ((np.arange(parts) + 0.5) / parts - 0.5) * step_mm
     weights = cubic_weights((centres_mm[:, None] + within_mm).ravel(), plane_mm).toarray()
     return sparse.csr_array(weights.reshape(len(centres_mm), parts, -1).mean(axis=1))
 
 
-def _truth(head: _Head, shares: ByteArray, voxel_ml: float) -> tuple[ByteArray, tuple[TrueBleed, ...]]:
-    """The voxels richest in each bleed's blood, as many as it fills; a voxel belongs to one bleed only."""
+def _find_truth(head: _Head, shares: ByteArray, voxel_ml: float) -> tuple[ByteArray, tuple[TrueBleed, ...]]:
+    """Find the voxels richest in each bleed's blood, as many as it fills; a voxel belongs to one bleed only."""
     labels = np.zeros(shares.shape[1:], np.uint8)
     bleeds = []
     for bleed, draw, share in zip(head.bleeds, head.draws, shares, strict=True):
-        mine = (share >= _richest(share)) & (labels == 0)
+        mine = (share >= _find_threshold(share)) & (labels == 0)
         labels[mine] = 1 + TYPES.index(bleed.type)
         bleeds.append(TrueBleed(bleed, draw.hu, float(mine.sum()) * voxel_ml))
     return labels, tuple(bleeds)
 
 
-def _richest(share: ByteArray) -> int:
-    """The share (of 255) from which on voxels are blood, so that their number equals the sum of all shares."""
+def _find_threshold(share: ByteArray) -> int:
+    """Find the share (of 255) from which on voxels are blood, so that their number equals the sum of all shares."""
     counts = np.bincount(share.ravel(), minlength=256)
     filled = float((counts * np.arange(256)).sum()) / 255
     above = np.cumsum(counts[::-1])[::-1]  # voxels with at least this share
@@ -247,7 +247,7 @@ def random_settings(
     shape: tuple[int, int, int] = (28, 512, 512),
     bleeding_share: float = 0.6,
 ) -> PhantomSettings:
-    """A plausible scan: with probability `bleeding_share` one to three bleeds, small ones most often."""
+    """Draw a plausible scan: with probability `bleeding_share` one to three bleeds, small ones most often."""
     generator = np.random.default_rng([seed, 99])
     count = int(generator.choice([1, 2, 3], p=[0.65, 0.25, 0.1])) if generator.random() < bleeding_share else 0
     kinds = generator.choice(len(TYPES), size=count, replace=False)

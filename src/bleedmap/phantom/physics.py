@@ -1,4 +1,4 @@
-"""What the scanner adds to a phantom: noise, streaks, beam hardening, the headrest."""
+"""Add to a phantom what the scanner adds: noise, streaks, beam hardening, the headrest."""
 
 from dataclasses import dataclass
 
@@ -73,12 +73,12 @@ def _draw_streaks(generator: np.random.Generator, head: HeadShape) -> tuple[Stre
 
 
 def cupping_hu(physics: ScanPhysics, cavity: FloatArray) -> FloatArray:
-    """HU that beam hardening adds under the inner table; what imitates a thin subdural. Same shape as `cavity`."""
+    """Compute HU that beam hardening adds under the inner table, which imitates a thin subdural; shaped as `cavity`."""
     return np.asarray(physics.cupping_hu * np.exp(np.minimum(cavity, 0) / _CUPPING_MM) * inside(cavity), np.float32)
 
 
 def streaks_hu(physics: ScanPhysics, z_mm: float, y_mm: AnyArray, x_mm: AnyArray) -> FloatArray:
-    """HU that the streaks add to a slice at height z; (row, column)."""
+    """Compute HU (row, column) that the streaks add to a slice at height z."""
     total = np.zeros((len(y_mm), len(x_mm)), np.float32)
     for streak in physics.streaks:
         x, y, z = streak.point
@@ -91,7 +91,7 @@ def streaks_hu(physics: ScanPhysics, z_mm: float, y_mm: AnyArray, x_mm: AnyArray
 
 
 def noise_hu(generator: np.random.Generator, y_mm: AnyArray, x_mm: AnyArray, deviation_hu: float) -> FloatArray:
-    """Noise of one slice (row, column): grainy as a soft kernel leaves it, stronger in the middle of the head."""
+    """Draw the noise of one slice (row, column): grainy as a soft kernel leaves it, stronger in the head's middle."""
     white = generator.standard_normal((len(y_mm), len(x_mm)), dtype=np.float32)
     blur = (_GRAIN_MM / abs(float(y_mm[1] - y_mm[0])), _GRAIN_MM / abs(float(x_mm[1] - x_mm[0])))
     grain = ndimage.gaussian_filter(white, blur, truncate=3.0)
@@ -101,7 +101,7 @@ def noise_hu(generator: np.random.Generator, y_mm: AnyArray, x_mm: AnyArray, dev
 
 
 def headrest_share(physics: ScanPhysics, y_mm: AnyArray, x_mm: AnyArray) -> FloatArray:
-    """How much of each pixel the headrest's arc fills, (row, column)."""
+    """Compute how much of each pixel the headrest's arc fills, (row, column)."""
     if physics.headrest is None:
         return np.zeros((len(y_mm), len(x_mm)), np.float32)
     x, y, radius = physics.headrest

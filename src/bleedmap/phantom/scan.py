@@ -1,6 +1,6 @@
-"""The same phantom seen by any scan: tilted gantry, oblique planes, uneven or missing slices, odd pixels.
+"""Scan the same phantom in any way: tilted gantry, oblique planes, uneven or missing slices, odd pixels.
 
-A fine phantom is computed once and kept; a scan samples it, each slice meaned over its thickness and each pixel over
+A fine phantom is computed once and kept; a scan samples it, each slice averaged over its thickness and each pixel over
 its width. So the truth is one, whatever the geometry.
 """
 
@@ -54,25 +54,25 @@ class ScanGeometry:
 
     def __post_init__(self) -> None:
         if not -45 <= self.tilt_deg <= 45:
-            raise _refused("tilt", f"{self.tilt_deg}°", "-45° to 45°", "for example 20")
+            raise _refusal("tilt", f"{self.tilt_deg}°", "-45° to 45°", "for example 20")
         if self.slices < 1 or not 0.2 <= self.spacing_mm <= 20 or not 0.1 <= (self.thickness_mm or 1) <= 20:
             found = f"{self.slices} slices, {self.spacing_mm} mm apart, {self.thickness_mm or self.spacing_mm} mm thick"
-            raise _refused(
+            raise _refusal(
                 "slices", found, "at least one, 0.2 to 20 mm apart, 0.1 to 20 mm thick", "for example 30, 5 mm apart"
             )
         if min(self.shape) < 2 or not all(0.2 <= one <= 10 for one in self.pixel_mm):
-            raise _refused(
+            raise _refusal(
                 "pixels",
                 f"{self.shape} of {self.pixel_mm} mm",
                 "at least 2 × 2, of 0.2 to 10 mm",
                 "for example 128 × 128 of 1.8 mm",
             )
         if self.positions_mm is not None and (len(self.positions_mm) < 1 or (np.diff(self.positions_mm) <= 0).any()):
-            raise _refused("positions", f"{self.positions_mm} mm", "places that rise", "sort them and name each once")
+            raise _refusal("positions", f"{self.positions_mm} mm", "places that rise", "sort them and name each once")
         count = len(self.table_mm)
         if any(not 0 <= one < count for one in self.missing) or len(set(self.missing)) >= count:
             needed = f"numbers from 0 to {count - 1}, and a slice that stays"
-            raise _refused("missing slices", f"{self.missing} of {count}", needed, "name fewer, or others")
+            raise _refusal("missing slices", f"{self.missing} of {count}", needed, "name fewer, or others")
 
     @property
     def table_mm(self) -> DoubleArray:
@@ -82,18 +82,18 @@ class ScanGeometry:
         return np.asarray((np.arange(self.slices) - (self.slices - 1) / 2) * self.spacing_mm, np.float64)
 
     def grid(self) -> SliceGrid:
-        """The scan's grid, in the phantom's LPS mm."""
-        return self._grid_of(np.delete(self.table_mm, list(self.missing)))
+        """Make the scan's grid, in the phantom's LPS mm."""
+        return self._make_grid(np.delete(self.table_mm, list(self.missing)))
 
     def thicknesses_mm(self) -> DoubleArray:
-        """(slice,) how thick the body is that each slice of the grid is the mean of."""
-        whole = self._grid_of(self.table_mm)
+        """Return (slice,) the thickness that each slice of the grid is the mean of."""
+        whole = self._make_grid(self.table_mm)
         own = np.full(len(whole), self.thickness_mm) if self.thickness_mm else whole.extents_mm
         return np.asarray(np.delete(own, list(self.missing)), np.float64)
 
-    def _grid_of(self, table_mm: DoubleArray) -> SliceGrid:
-        turned = _rotation(self.turn_deg)
-        plane = turned @ _rotation((self.tilt_deg, 0.0, 0.0))
+    def _make_grid(self, table_mm: DoubleArray) -> SliceGrid:
+        turned = _make_rotation(self.turn_deg)
+        plane = turned @ _make_rotation((self.tilt_deg, 0.0, 0.0))
         row_step, column_step = plane[:, 1] * self.pixel_mm[0], plane[:, 0] * self.pixel_mm[1]
         corner = -((self.shape[0] - 1) / 2 * row_step + (self.shape[1] - 1) / 2 * column_step)
         apart = float(np.median(np.diff(self.table_mm))) if len(self.table_mm) > 1 else self.spacing_mm
@@ -101,12 +101,12 @@ class ScanGeometry:
         return SliceGrid(table_mm[:, None] * turned[:, 2] + corner, row_step, column_step, thickness)
 
 
-def _refused(subject: str, found: str, needed: str, remedy: str) -> SettingsError:
+def _refusal(subject: str, found: str, needed: str, remedy: str) -> SettingsError:
     return SettingsError(f"scan geometry, {subject}", found=found, needed=needed, remedy=remedy)
 
 
-def _rotation(angles_deg: tuple[float, float, float]) -> DoubleArray:
-    """(3, 3): about x, then y, then z, of LPS."""
+def _make_rotation(angles_deg: tuple[float, float, float]) -> DoubleArray:
+    """Make the (3, 3) rotation about x, then y, then z, of LPS."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians(angles_deg)), np.sin(np.radians(angles_deg))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -143,9 +143,9 @@ def scan(settings: PhantomSettings, geometry: ScanGeometry) -> PhantomScan:
     thick_mm = geometry.thicknesses_mm()
     hu = _sample(fine.volume.hu, fine.volume.grid, grid, thick_mm, geometry.shape, _FINE_MM, _AIR_HU)
     _add_noise(hu, geometry, settings)
-    block, block_grid = _around(fine.mask)
+    block, block_grid = _cut_out(fine.mask)
     shares = _sample(block, block_grid, grid, thick_mm, geometry.shape, _BLOOD_MM, 0.0)
-    mask = Mask(_fullest(shares, grid.voxel_ml), grid)
+    mask = Mask(_choose_fullest(shares, grid.voxel_ml), grid)
     centroid = np.argwhere(fine.mask.array).mean(axis=0) if fine.mask.array.any() else np.full(3, np.nan)
     return PhantomScan(
         Volume(hu, grid), mask, fine.bleeds, fine.mask.volume_ml, fine.mask.grid.to_mm(centroid)
@@ -157,8 +157,8 @@ def _fine_phantom(settings: PhantomSettings) -> Phantom:
     return make_phantom(settings)
 
 
-def _around(mask: Mask) -> tuple[FloatArray, SliceGrid]:
-    """The part of a mask that holds all of it, with a rim of zeros where there is room; and that part's grid."""
+def _cut_out(mask: Mask) -> tuple[FloatArray, SliceGrid]:
+    """Cut out the part that holds all of a mask, with a rim of zeros where there is room; return it and its grid."""
     found = ndimage.find_objects(mask.array.astype(np.uint8))
     start = np.array([max(0, axis.start - 1) for axis in found[0]] if found else [0, 0, 0])
     stop = np.array([axis.stop + 1 for axis in found[0]] if found else [2, 2, 2])
@@ -171,7 +171,7 @@ def _sample(
     fine: FloatArray, fine_grid: SliceGrid, grid: SliceGrid, thick_mm: DoubleArray, shape: tuple[int, int],
     part_mm: tuple[float, float, float], outside: float,
 ) -> FloatArray:  # fmt: skip
-    """(slice, row, column): `fine` meaned over each voxel of a grid, by points at most about `part_mm` apart."""
+    """Average `fine` over each voxel (slice, row, column) of a grid, by points at most about `part_mm` apart."""
     to_fine = np.linalg.inv(fine_grid.affine)
     sampled = np.full((len(grid), *shape), outside, np.float32)
     for index, origin in enumerate(grid.origins_mm):
@@ -201,8 +201,8 @@ def _add_noise(hu: FloatArray, geometry: ScanGeometry, settings: PhantomSettings
     np.maximum(hu, -1024, out=hu)
 
 
-def _fullest(shares: FloatArray, voxel_ml: AnyArray) -> BoolArray:
-    """The voxels with the most blood, as many as all blood fills."""
+def _choose_fullest(shares: FloatArray, voxel_ml: AnyArray) -> BoolArray:
+    """Choose the voxels with the most blood, as many as all blood fills."""
     each_ml = np.broadcast_to(voxel_ml[:, None, None], shares.shape)
     some = shares > 0
     chance = np.random.default_rng(0).permutation(int(some.sum()))  # among equals, so that no side is preferred

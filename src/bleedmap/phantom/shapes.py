@@ -1,4 +1,4 @@
-"""Shapes in mm: signed distances (negative inside), soft edges, smooth noise, resampling.
+"""Compute shapes in mm: signed distances (negative inside), soft edges, smooth noise, resampling.
 
 All fields are float32 arrays (z, y, x) on one lattice fixed in mm, so that a head does not depend on the scan's grid.
 x grows to the patient's left, y to the back, z to the vertex (LPS).
@@ -27,24 +27,24 @@ class Coordinates(NamedTuple):
     y: FloatArray
     z: FloatArray
 
-    def mirrored(self) -> "Coordinates":
-        """The same with |x|: a shape placed at x > 0 appears on both sides."""
+    def mirror(self) -> "Coordinates":
+        """Return the same with |x|: a shape placed at x > 0 appears on both sides."""
         return Coordinates(np.abs(self.x), self.y, self.z)
 
 
 def lattice() -> Coordinates:
-    """The lattice's own coordinates, broadcastable to (z, y, x)."""
+    """Return the lattice's own coordinates, broadcastable to (z, y, x)."""
     return Coordinates(X_MM[None, None, :], Y_MM[None, :, None], Z_MM[:, None, None])
 
 
 def along(at: Coordinates, direction: AnyArray) -> FloatArray:
-    """The coordinate along a direction (x, y, z)."""
+    """Return the coordinate along a direction (x, y, z)."""
     total = np.float32(direction[0]) * at.x + np.float32(direction[1]) * at.y + np.float32(direction[2]) * at.z
     return np.asarray(total, np.float32)
 
 
 def ellipsoid(at: Coordinates, centre: Point, semi_axes: Point) -> FloatArray:
-    """Signed distance to an ellipsoid, first order (exact on the surface and for a sphere)."""
+    """Compute the signed distance to an ellipsoid, first order (exact on the surface and for a sphere)."""
     scaled = [(one - middle) / axis for one, middle, axis in zip(at, centre, semi_axes, strict=True)]
     radius = np.sqrt(scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2)
     slope = np.sqrt(sum((one / axis) ** 2 for one, axis in zip(scaled, semi_axes, strict=True)))
@@ -52,7 +52,7 @@ def ellipsoid(at: Coordinates, centre: Point, semi_axes: Point) -> FloatArray:
 
 
 def capsule(at: Coordinates, start: Point, end: Point, radii: tuple[float, float]) -> FloatArray:
-    """Signed distance to a rod from `start` to `end` whose radius changes evenly from radii[0] to radii[1]."""
+    """Compute the signed distance to a rod from `start` to `end` of radius radii[0] to radii[1]."""
     offset = [one - begin for one, begin in zip(at, start, strict=True)]
     rod = [last - first for first, last in zip(start, end, strict=True)]
     length = sum(one * one for one in rod)
@@ -62,7 +62,7 @@ def capsule(at: Coordinates, start: Point, end: Point, radii: tuple[float, float
 
 
 def rod_chain(at: Coordinates, points: Sequence[tuple[Point, float]], blend_mm: float) -> FloatArray:
-    """Capsules through (point, radius) in turn, melted together over `blend_mm`."""
+    """Join capsules through (point, radius) in turn, melted together over `blend_mm`."""
     (begin, first), *rest = points
     joined: FloatArray | None = None
     for point, radius in rest:
@@ -74,18 +74,18 @@ def rod_chain(at: Coordinates, points: Sequence[tuple[Point, float]], blend_mm: 
 
 
 def union(*distances: AnyArray) -> FloatArray:
-    """The nearest of several shapes."""
+    """Unite several shapes: the nearest counts."""
     return np.asarray(np.minimum.reduce(distances), np.float32)
 
 
 def smooth_union(one: FloatArray, other: FloatArray, blend_mm: float) -> FloatArray:
-    """Union with a fillet of `blend_mm` (polynomial smooth minimum)."""
+    """Unite two shapes with a fillet of `blend_mm` (polynomial smooth minimum)."""
     share = np.clip(0.5 + 0.5 * (other - one) / blend_mm, 0, 1)
     return np.asarray(other + (one - other) * share - blend_mm * share * (1 - share), np.float32)
 
 
 def true_distance(field: FloatArray) -> FloatArray:
-    """A function that changes sign on a surface -> approximate signed distance to it in mm, first order."""
+    """Turn a function that changes sign on a surface into the signed distance to it in mm, to first order."""
     slopes = np.gradient(field, LATTICE_MM)
     steepness = np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2)
     least = 0.25 * float(steepness.mean())  # where the slope vanishes, only the sign counts
@@ -93,12 +93,12 @@ def true_distance(field: FloatArray) -> FloatArray:
 
 
 def inside(distance: AnyArray, edge_mm: float = 1.0) -> FloatArray:
-    """Signed distance -> fraction inside, 0 to 1, changing over `edge_mm` across the surface."""
+    """Turn a signed distance into the fraction inside, 0 to 1, changing over `edge_mm` across the surface."""
     return np.asarray(np.clip(0.5 - distance / edge_mm, 0, 1), np.float32)
 
 
 def smooth_noise(generator: np.random.Generator, grain_mm: float) -> FloatArray:
-    """Noise with structures of about `grain_mm` on the lattice, mean 0, standard deviation 1."""
+    """Draw noise with structures of about `grain_mm` on the lattice, mean 0, standard deviation 1."""
     weights, sizes = [], []
     for axis in (Z_MM, Y_MM, X_MM):
         knots = np.arange(axis[0] - grain_mm, axis[-1] + 2 * grain_mm, grain_mm)
@@ -110,7 +110,7 @@ def smooth_noise(generator: np.random.Generator, grain_mm: float) -> FloatArray:
 
 
 def cubic_weights(positions_mm: AnyArray, axis_mm: AnyArray) -> Weights:
-    """(positions, axis) weights of cubic convolution (Keys, IEEE TASSP 29(6), 1981), clamped at the ends."""
+    """Compute (positions, axis) weights of cubic convolution (Keys, IEEE TASSP 29(6), 1981), clamped at the ends."""
     step = float(axis_mm[1] - axis_mm[0])
     clamped = np.clip((np.asarray(positions_mm) - axis_mm[0]) / step, 0, len(axis_mm) - 1)
     apart = np.abs(clamped[:, None] - np.arange(len(axis_mm)))

@@ -1,4 +1,4 @@
-"""The phantom's fields -> Hounsfield units, layer by layer with soft edges.
+"""Turn the phantom's fields into Hounsfield units, layer by layer with soft edges.
 
 HU of tissues: brain 20–45, grey above white matter, CSF 0–15, fat -100 to -50, clotted blood 50–90
 (Osborn's Brain, 2nd ed., 2017; rounded).
@@ -36,7 +36,7 @@ def paint(hu: FloatArray, share: FloatArray, value: FloatArray | float) -> None:
 
 
 def healthy_head(field: Fields, sulcus_mm: float) -> FloatArray:
-    """HU of a head without a bleed, float32, in the shape of the fields."""
+    """Compute HU of a head without a bleed, float32, in the shape of the fields."""
     hu = _outside_the_skull(field)
     thickness, cavity = field["thickness"], field["cavity"]
     middle = np.abs(2 * cavity / thickness - 1)  # 0 in the diploe's middle, 1 at both tables' surfaces
@@ -66,7 +66,7 @@ def _outside_the_skull(field: Fields) -> FloatArray:
 
 
 def _inside_the_skull(field: Fields, sulcus_mm: float) -> FloatArray:
-    """Brain, CSF, dura and sinuses, as if there were no skull around."""
+    """Compute brain, CSF, dura and sinuses, as if there were no skull around."""
     midline, cerebellar = np.abs(field["midline"]), inside(field["cerebellum"])
     fold = np.maximum(np.abs(field["sulcus"]), field["shallow"])
     cleft = np.maximum(midline, -field["callosum"])
