@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,8 +15,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from bleedmap.cli.evaluate_studies import StudiesFlags, evaluate_studies
-from bleedmap.cli.main import main
+from bleedmap.cli.main import bleedmap, main
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import BleedmapError, DataError, OutputError, SettingsError
 from bleedmap.evaluation import external, external_report
@@ -81,13 +80,28 @@ def volumes(tmp_path: Path, heads: dict[str, Phantom]) -> Path:
     return folder
 
 
-def flags(studies: Path, weights: str, **changes: object) -> StudiesFlags:
-    plain = StudiesFlags(studies, None, weights, studies.parent / "out", "unknown", None, ())
-    return replace(plain, **changes)
+@dataclass(frozen=True)
+class Flags:
+    """What is given to `bleedmap evaluate --studies`."""
+
+    studies: Path
+    weights: str
+    out: Path
+    no_mask: str = "unknown"
+    accept: tuple[str, ...] = ()
+
+    def words(self) -> list[str]:
+        accept = [word for name in self.accept for word in ("--accept", name)]
+        return ["evaluate", "--studies", str(self.studies), "--weights", self.weights, "-o", str(self.out),
+                "--no-mask-means", self.no_mask, *accept]  # fmt: skip
 
 
-def run(given: StudiesFlags) -> dict:
-    evaluate_studies(given, as_json=True)
+def flags(studies: Path, weights: str, **changes: object) -> Flags:
+    return replace(Flags(studies, weights, studies.parent / "out"), **changes)
+
+
+def run(given: Flags) -> dict:
+    bleedmap([*given.words(), "--json"], standalone_mode=False)
     return json.loads((given.out / "report.json").read_text("utf-8"))
 
 
@@ -195,7 +209,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(volumes: Path, weights: st
         return real(case, window)
 
     monkeypatch.setattr(external, "read_case", counted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         run(given)
     assert not (given.out / "report.json").exists()
     monkeypatch.setattr(external, "read_case", lambda case, window: (turns.append(case.name), real(case, window))[1])
@@ -361,9 +375,9 @@ def test_tables_that_are_refused(tmp_path: Path, text: str, said: str):
 
 
 def test_the_first_figures_are_printed(volumes: Path, weights: str, capsys):
-    evaluate_studies(flags(volumes, weights), as_json=False)
+    bleedmap(flags(volumes, weights).words(), standalone_mode=False)
     said = " ".join(capsys.readouterr().out.split())
-    for words in ("3 of 3 studies measured", "each study taken for one", "Volume, bleeding (2): bias", "trained on"):
+    for words in ("3 of 3 studies measured", "each study counts as one", "Volume, bleeding (2): bias", "trained on"):
         assert words in said
 
 

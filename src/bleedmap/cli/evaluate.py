@@ -1,73 +1,87 @@
-"""`bleedmap evaluate`."""
+"""`bleedmap evaluate`: a network on a split, records of the protocol, or a folder of studies."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.markup import escape
+from rich.table import Table
 
-from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.evaluate_studies import asked_for_studies, studies_options
-from bleedmap.cli.options import data_option, device_option, json_option, precision_option
-from bleedmap.errors import SettingsError
+from bleedmap.cli.console import explain_interrupt, make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.options import data_option, device_option, json_option, precision_option, weights_option
+from bleedmap.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
-    from bleedmap.datasets.ct_ich import CtIch
-    from bleedmap.datasets.splits import Split
-    from bleedmap.preprocess import Preprocessing
+    from bleedmap.evaluation.external_report import ExternalReport
+    from bleedmap.evaluation.gallery import Pixels
+    from bleedmap.evaluation.reference_find import NoMask
+    from bleedmap.evaluation.report import ScoredMethods
+    from bleedmap.evaluation.subject import Subject
 
-
-@dataclass(frozen=True)
-class _Subject:
-    """What is measured: a network, and what it was trained on."""
-
-    name: str
-    predict: "Callable[[FloatArray], FloatArray]"
-    settings: "Preprocessing"
-    threshold: float
-    trained_patients: tuple[str, ...]
-    chosen_on_patients: tuple[str, ...]  # the validation side, which decided which epoch was kept
-    split: "Split | None"
-    ran_on: str
+_OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
+_OF_STUDIES = ("masks", "weights", "no_mask_means", "window", "accept")
+_REFUSALS = 10
+_FIRST_MEASURES = (
+    "patient_mean_dice", "volume_dice", "lesion_sensitivity_touched", "false_positives_per_study_touched",
+    "lesion_free_slices_marked", "slice_auc", "study_auc", "slice_sensitivity", "slice_specificity",
+    "study_sensitivity", "study_specificity",
+)  # fmt: skip
 
 
 @click.command(short_help="Measure a network: a split, the protocol, or studies of your own.")
 @click.argument("inputs", metavar="[RUN|WEIGHTS|RECORDS.json ...]", nargs=-1)
 @click.option(
     "--protocol", type=click.Choice(["cross-validation"]),
-    help="Make the protocol's tables and report from records, which cross-validation leaves; needs no network.",
+    help="Make the protocol's tables and report from records of a cross-validation. Needs no network.",
 )  # fmt: skip
 @click.option(
     "--predictions", type=click.Path(path_type=Path),
-    help="With --protocol: folder of the first records' predictions, for the report's pictures; needs --data.",
+    help="With --protocol: folder of the first method's predictions, for the report's pictures. Needs --data.",
 )  # fmt: skip
-@click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file; the run's own by default.")
+@click.option(
+    "--split", "split_file", type=click.Path(path_type=Path), help="Split file. Not given: the network's own split."
+)
 @click.option(
     "--side", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
-    help="Which side of the split.",
+    help="Which side of the split to measure on.",
 )  # fmt: skip
 @click.option(
-    "--slices",
-    type=click.Choice(["split", "all"]),
-    default="split",
-    show_default=True,
-    help="The side's slices, or all slices of its patients (by-patient splits only).",
-)
+    "--slices", type=click.Choice(["split", "all"]), default="split", show_default=True,
+    help="The slices of that side, or all slices of its patients (only for splits by patient).",
+)  # fmt: skip
 @click.option(
-    "--grid",
-    type=click.Choice(["original", "network"]),
-    default="original",
-    show_default=True,
-    help="Where pixels are counted: the slice's own grid, or the network's, as the thesis does.",
-)
+    "--grid", type=click.Choice(["original", "network"]), default="original", show_default=True,
+    help="Where pixels are counted: on the slice's own grid, or on the network's, as in the thesis.",
+)  # fmt: skip
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path),
-    help="Write the whole report as JSON, slice by slice; with --protocol or --studies: the report's folder.",
+    help="A JSON file for the whole report, slice by slice. With --protocol or --studies: a folder for the report.",
 )  # fmt: skip
-@studies_options
+@click.option(
+    "--studies", type=click.Path(path_type=Path),
+    help="External validation: a folder of head CTs with reference masks.",
+)  # fmt: skip
+@click.option(
+    "--masks", type=click.Path(path_type=Path),
+    help="With --studies: the folder of the masks, if they are not in the same folders as the images.",
+)  # fmt: skip
+@weights_option
+@click.option(
+    "--no-mask-means", type=click.Choice(["unknown", "lesion-free"]), default="unknown", show_default=True,
+    help="With --studies: what a slice or study without a mask file is. Unknown ones are left out.",
+)  # fmt: skip
+@click.option(
+    "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
+    help="With --studies: the window in HU in which pictures were exported. Not given: 40 120.",
+)  # fmt: skip
+@click.option(
+    "--accept", multiple=True, metavar="CHECK",
+    help="With --studies: measure studies that this input check refuses; the report says so. Repeat for several.",
+)  # fmt: skip
 @data_option
 @device_option
 @precision_option
@@ -75,118 +89,109 @@ class _Subject:
 @click.pass_context
 def command(
     context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
-    split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, data: Path | None, device: str,
-    precision: str, as_json: bool, **of_studies: Any,
+    split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, studies: Path | None,
+    masks: Path | None, weights: str | None, no_mask_means: "NoMask", window: tuple[float, float] | None,
+    accept: tuple[str, ...], data: Path | None, device: str, precision: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure a trained network on one side of a split.
+    """Measure a trained network in one of three ways.
 
-    In: a run folder, an .onnx file or the name of installed weights such as ct-ich-first, and the data set. Out: the
-    thesis' measures under a stated convention, the strict ones beside them, and detection, with 95 % intervals over
-    patients.
+    1. On one side of a split of CT-ICH. In: a run folder, an .onnx file or the name of installed weights such as
+    ct-ich-first, and the data set. Out: the thesis' measures under a stated convention, stricter measures, and
+    detection, with 95 % intervals over patients. If the network was trained on some of these patients, the table and
+    the report say so.
 
     \b
     bleedmap evaluate runs/quick --data ct-ich                 the run's own test side
     bleedmap evaluate runs/quick --data ct-ich --slices all    all slices of the test patients
     bleedmap evaluate ct-ich-first --data ct-ich               the first weights on their test patients
 
-    A network that is measured on patients that it was trained on is said to be so, in the table and in the report.
-
-    With --protocol cross-validation. In: one file of records or more, each a method's counts of patients that it had
-    never seen (those that come with the program when left out). Out: the table of targets and intervals; with -o a
-    folder with report.html (stands alone), scores.json, scores.csv and figures. The first method is the one that the
-    others are compared with. --predictions and --data add the pictures: misses, false alarms, ten cases by rank.
+    2. With --protocol cross-validation, from records. In: one or more files of records, each with the counts of one
+    method on patients that it had never seen. Not given: the records that come with the program. Out: a table of
+    measures, targets and intervals; with -o a folder with report.html (complete in one file), scores.json, scores.csv
+    and figures. The first method is compared with each of the others. With --predictions and --data the report also
+    shows pictures: misses, false alarms, and ten cases by rank.
 
     \b
-    bleedmap evaluate --protocol cross-validation                          the committed records, as a table
+    bleedmap evaluate --protocol cross-validation
     bleedmap evaluate --protocol cross-validation ours.json theirs.json -o report
     bleedmap evaluate --protocol cross-validation ours.json --predictions ours/ --data ct-ich -o report
 
-    With --studies: external validation. In: a folder of head CTs with reference masks, as pictures, NIfTI or DICOM with
-    SEG objects (docs/external-validation.md). Out: the protocol's measures where they apply, agreement of volumes in
-    mL, surface distances, refused studies with the reason; a folder with report.html, report.json and tables as CSV.
-    Stop it at any moment and give the same command again: what is done is not done again.
+    3. With --studies, on your own studies (external validation). In: a folder of head CTs with reference masks, as
+    pictures, NIfTI, or DICOM with SEG objects; docs/external-validation.md explains how they must lie. Out: a folder
+    with report.html, report.json and tables as CSV: the protocol's measures where they apply, agreement of volumes in
+    mL, surface distances, and refused studies with the reason. You can stop at any moment and give the same command
+    again to continue.
 
     \b
     bleedmap evaluate --studies hospital/ -o report
     bleedmap evaluate --studies ct/ --masks readers/ --weights ours.onnx -o report --json
     """
-    if asked_for_studies(context, inputs, out, as_json, of_studies):
+    if studies is not None:
+        _refuse(context, ("protocol", "predictions", *_OF_A_SPLIT, "data"), "is not for --studies")
+        if out is None:
+            raise click.UsageError("--studies writes a report: give -o REPORT_FOLDER too.")
+        if len(inputs) + (weights is not None) > 1:
+            raise click.UsageError("--studies measures one network: give one weights' name or .onnx file.")
+        name = weights or next(iter(inputs), None)
+        _evaluate_studies(studies, masks, name, out, no_mask_means, window, accept, as_json)
         return
+    _refuse(context, _OF_STUDIES, "is for --studies FOLDER")
     if protocol is not None:
-        from bleedmap.cli.evaluate_protocol import evaluate_protocol, refuse_flags
-
-        refuse_flags(context)
-        evaluate_protocol([Path(name) for name in inputs], predictions, data, out, as_json)
+        _refuse(context, _OF_A_SPLIT, "is for measuring a network; --protocol reads records")
+        _evaluate_records([Path(name) for name in inputs], predictions, data, out, as_json)
         return
     if len(inputs) > 1 or predictions is not None:
         raise click.UsageError("several inputs, and --predictions, are for --protocol cross-validation.")
-    _measure(inputs[0] if inputs else None, split_file, side, slices, grid, out, data, device, precision, as_json)
+    _evaluate_side(next(iter(inputs), None), split_file, side, slices, grid, out, data, device, precision, as_json)
 
 
-def _measure(
-    network: str | None, split_file: Path | None, side: str, slices: str, grid: str, out: Path | None,
+def _refuse(context: click.Context, names: Sequence[str], why: str) -> None:
+    """Refuse flags that would do nothing here."""
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.removesuffix('_file').replace('_', '-')} {why}.")
+
+
+# --- a split --------------------------------------------------------------------------------------------------------
+
+
+def _evaluate_side(
+    name: str | None, split_file: Path | None, side: str, slices: Any, grid: Any, out: Path | None,
     data: Path | None, device: str, precision: str, as_json: bool,
 ) -> None:  # fmt: skip
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split
-    from bleedmap.errors import SplitError
-    from bleedmap.evaluation.slices import intervals, measure, score
+    from bleedmap.evaluation.subject import load_weights_subject, measure_side
     from bleedmap.io.files import write_json
 
-    subject = _subject(network, device, precision)
-    split = read_split(split_file) if split_file else subject.split
-    if split is None:
-        raise click.UsageError("these weights carry no split of their own: give --split FILE.")
-    dataset = open_ct_ich(data_root(data))
-    split.check_against(dataset)
-    if slices == "all" and split.kind == "slice":
-        raise SplitError(
-            split_file or subject.name,
-            found="a split by slice, whose patients stand on all sides",
-            needed="a split by patient for --slices all",
-            remedy="leave --slices all out, or train on a split by patient",
-        )
-    ids = _ids(dataset, split, side, slices)
-    with progress_bar("measuring slices") as report_progress:
-        results = measure(
-            dataset, ids, subject.predict, subject.settings,
-            grid=grid, threshold=subject.threshold, progress=report_progress,  # type: ignore[arg-type]
-        )  # fmt: skip
-    measured = set(results.patients.tolist())
-    report = {
-        "network": subject.name,
-        "ran_on": subject.ran_on,
-        "split": {"kind": split.kind, "seed": split.seed, "fold": split.fold, "side": side, "slices": slices},
-        "grid": grid,
-        "threshold": subject.threshold,
-        "patients_also_trained_on": len(measured & set(subject.trained_patients)),
-        "patients_that_chose_the_epoch": len(measured & set(subject.chosen_on_patients)),
-        **score(results),
-        "intervals": intervals(results),
-    }
-    if out is not None:
-        counts = {name: column.tolist() for name, column in asdict(results.counts).items()}
-        per_slice = {"ids": list(results.ids), "highest_probability": results.highest.tolist(), **counts}
-        write_json(out, report | {"per_slice": per_slice})
-    print_json(report) if as_json else _print(report)
-
-
-def _subject(name: str | None, device: str, precision: str) -> _Subject:
     if name is not None and Path(name).is_dir():
-        return _run_subject(Path(name), device, precision)
-    if device not in ("auto", "cpu") or precision == "bf16":
+        subject = _load_run(Path(name), device, precision)
+    elif device not in ("auto", "cpu") or precision == "bf16":
         raise SettingsError(
             "--device" if precision != "bf16" else "--precision",
             found=f"--device {device} --precision {precision} for exported weights, which OpenVINO runs",
             needed="--device cpu and --precision fp32",
             remedy="leave the flags out, or evaluate the run's folder",
         )
-    return _weights_subject(name)
+    else:
+        subject = load_weights_subject(name)
+    split = read_split(split_file) if split_file else subject.split
+    if split is None:
+        raise click.UsageError("these weights carry no split of their own: give --split FILE.")
+    with progress_bar("Measuring slices", quiet=as_json) as progress:
+        dataset = open_ct_ich(data_root(data))
+        report = measure_side(subject, dataset, split, side, slices=slices, grid=grid, progress=progress)
+    if out is not None:
+        write_json(out, report)
+    del report["per_slice"]
+    print_json(report) if as_json else _print_side(report)
 
 
-def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
+def _load_run(folder: Path, device: str, precision: str) -> "Subject":
+    """The best network of a run, measured in torch."""
     import torch
 
+    from bleedmap.evaluation.subject import Subject
     from bleedmap.training.device import choose_machine, keep_memory
     from bleedmap.training.loop import predict
     from bleedmap.training.run import open_run
@@ -202,49 +207,13 @@ def _run_subject(folder: Path, device: str, precision: str) -> _Subject:
         answer: FloatArray = torch.sigmoid(logits)[:, 0].cpu().numpy()
         return answer
 
-    return _Subject(
+    return Subject(
         f"{folder}, epoch {checkpoint.record['epoch']}", probability, run.config().preprocessing(), 0.5,
         run.split().patients("train"), run.split().patients("validation"), run.split(), machine.describe(),
     )  # fmt: skip
 
 
-def _weights_subject(name: str | None) -> _Subject:
-    from bleedmap.datasets.splits import read_split
-    from bleedmap.inference.openvino_backend import OpenVinoBackend
-    from bleedmap.inference.weights import locate
-    from bleedmap.models.networks import LiteUNetSettings
-
-    weights = locate(name)
-    if isinstance(weights.network, LiteUNetSettings):
-        raise SettingsError(
-            weights.name,
-            found="a network that sees whole studies, not the slices of a split",
-            needed="--protocol cross-validation (its expected performance) or --studies FOLDER (studies of your own)",
-            remedy="choose one of these, or evaluate older weights: `bleedmap models` lists them",
-        )
-    backend = OpenVinoBackend(weights)
-
-    def probability(slices: "FloatArray") -> "FloatArray":
-        return backend.predict(slices[:, None]).probability
-
-    own_split = weights.path.with_suffix(".split.json")
-    return _Subject(
-        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", probability, weights.preprocessing,
-        weights.threshold, tuple(weights.record.get("trained_patients", ())),
-        tuple(weights.record.get("chosen_on_patients", ())),
-        read_split(own_split) if own_split.is_file() else None,
-        f"{backend.record.name}, {backend.record.device}, {backend.record.precision}",
-    )  # fmt: skip
-
-
-def _ids(dataset: "CtIch", split: "Split", side: str, slices: str) -> tuple[str, ...]:
-    if slices == "split":
-        return split.side(side)
-    patients = set(split.patients(side))
-    return tuple(record.id for record in dataset.slices if record.id.split("/")[0] in patients)
-
-
-def _print(report: dict[str, Any]) -> None:
+def _print_side(report: dict[str, Any]) -> None:
     split = report["split"]
     print_line(f"[bold]{escape(report['network'])}[/], {split['side']} side, split by {split['kind']}")
     print_line(
@@ -307,3 +276,150 @@ def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str,
             [("ROC AUC, slices", "slice_roc_auc", every), ("ROC AUC, pixels", "pixel_roc_auc", every)],
         ),
     ]
+
+
+# --- records of the protocol -----------------------------------------------------------------------------------------
+
+
+def _evaluate_records(
+    records: Sequence[Path], predictions: Path | None, data: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Score records, print the headline table or all as JSON, and write the report where `out` is given."""
+    from bleedmap.datasets.folds import protocol_folds
+    from bleedmap.evaluation.protocol import CT_ICH_WORDS
+    from bleedmap.evaluation.records import committed_records, read_out_of_fold
+    from bleedmap.evaluation.report import evaluate_records, write_report
+    from bleedmap.io.files import refuse_folder
+
+    if predictions is not None and out is None:
+        raise click.UsageError("--predictions is for the report's pictures: give -o REPORT_FOLDER too.")
+    methods = [read_out_of_fold(path) for path in records or committed_records()]
+    for one in methods:
+        one.check_against(protocol_folds())
+    if out is not None:
+        refuse_folder(out, overwrite=True)  # the report comes last: what would stop it is better met now
+    pixels = _pixels(predictions, data)
+    with progress_bar("Evaluating records", quiet=as_json) as report:
+        scored = evaluate_records(methods, progress=lambda what, done, of: report(done, of))
+        page = None
+        if out is not None:
+            page = write_report(
+                scored, CT_ICH_WORDS, out, pixels=pixels, progress=lambda what, done, of: report(done, of)
+            )  # fmt: skip
+    if as_json:
+        print_json(scored.to_dict())
+    else:
+        _print_records(scored, page)
+
+
+def _pixels(predictions: Path | None, data: Path | None) -> "Pixels | None":
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
+    from bleedmap.evaluation.gallery import ct_ich_pixels
+
+    if predictions is None:
+        return None
+    return ct_ich_pixels(open_ct_ich(data_root(data)), predictions)
+
+
+def _print_records(scored: "ScoredMethods", page: Path | None) -> None:
+    """The headline under the measures' keys, a table a method; their titles and conventions stand in the report."""
+    from bleedmap.evaluation.measure_table import HEADLINE
+    from bleedmap.evaluation.report_sections import differences
+
+    for method in scored.methods:
+        studies = method.records.studies
+        bleeding = sum(bool(one.counts.reference.any()) for one in studies)
+        print_line(f"[bold]{escape(method.name)}[/]: {len(studies)} patients, {bleeding} bleed")
+        table = make_table("measure", ">value", "95 %", "target", "")
+        for score in map(method.scores.score, HEADLINE):
+            value = "–" if score.value is None else f"{score.value:.3f}"
+            ends = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
+            met = {True: "met", False: "[bold red]missed[/]", None: ""}[score.met]
+            table.add_row(score.key, value, ends, score.target or "", met)
+        print_table(table)
+    compared = differences(scored.comparisons)
+    for line in compared.words if compared else ():
+        print_line(escape(line))
+    print_line("Intervals: bootstrap over patients; a share of 0 or 1 has Wilson's.")
+    end = f"Report: {page}. " if page else "With -o FOLDER: the whole report. "
+    print_line(f"{escape(end)}Research use only.")
+
+
+# --- studies of one's own --------------------------------------------------------------------------------------------
+
+
+def _evaluate_studies(
+    folder: Path, masks: Path | None, weights: str | None, out: Path, no_mask: "NoMask",
+    window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
+    from bleedmap.evaluation.external import ExternalOptions, external_ledger, run_external
+    from bleedmap.evaluation.external_patients import read_patients
+    from bleedmap.evaluation.external_report import write_report
+    from bleedmap.evaluation.reference_find import Places, find_cases
+    from bleedmap.study.segment import Segmenter
+    from bleedmap.window import BRAIN, Window
+
+    for given in filter(None, (folder, masks)):
+        if given.resolve().is_relative_to(out.resolve()):
+            raise OutputError(
+                out, found=f"holds the input {given}", needed="a folder of its own for the results",
+                remedy="give another folder with -o",
+            )  # fmt: skip
+    external_ledger(out).refuse_foreign_files()
+    options = ExternalOptions(Window(*window) if window else BRAIN, accept, no_mask)
+    segmenter = Segmenter.load(weights)
+    with progress_bar("Looking for studies", quiet=as_json) as seen:
+        found = find_cases(Places(folder, masks, out, no_mask), lambda files: seen(files, files))
+    patients = read_patients(folder, [one.name for one in found.cases])
+    with (
+        explain_interrupt("give the same command again to continue"),
+        progress_bar("Evaluating studies", quiet=as_json) as progress,
+    ):
+        measured = run_external(found, out, segmenter, options, progress)
+    report = write_report(out, found, measured, patients, segmenter, options)
+    if as_json:
+        print_json(report.content | {"out": str(out)})
+    else:
+        _print_studies(report, out)
+
+
+def _print_studies(report: "ExternalReport", out: Path) -> None:
+    content = report.content
+    counts = content["counts"]
+    patients = "by patients.csv" if content["patients_told"] else "each study counts as one"
+    print_line(f"[bold]{escape(content['weights']['name'])}[/] on {escape(content['folder'])}")
+    print_line(
+        f"{counts['measured']:,} of {counts['studies_with_reference']:,} studies measured, {counts['patients']:,} "
+        f"patients ({patients}); {counts['bleeding_studies']:,} studies bleed; {counts['slices']:,} slices, "
+        f"{counts['lesion_slices']:,} with a lesion",
+    )
+    for words in content["understood"]:
+        print_line(escape(words))
+    if report.scores is not None:
+        print_table(_measures(report.scores.to_dict()))
+        for group, one in report.scores.volumes.items():
+            limits = "" if one.low is None else f", limits of agreement {one.low:,.1f} to {one.high:,.1f} mL"
+            print_line(f"Volume, {group} ({one.studies:,}): bias {one.bias:+,.2f} mL{limits}")
+    for one in content["left_out"]:
+        sentence = f"left out, {one['reason']}: {one['count']:,} ({', '.join(one['examples'][:2])})"
+        print_line(f"[yellow]{escape(sentence)}[/]")
+    for one in content["refused"][:_REFUSALS]:
+        print_line(f"[yellow]refused[/] {escape(one['study'])}: {escape(one['error'])}")
+    if counts["refused"] > _REFUSALS:
+        print_line(f"and {counts['refused'] - _REFUSALS:,} more refused, see studies.csv")
+    for one in content["notes"]:
+        print_line(f"[dim]{one['count']:,} × {escape(one['reason'])}[/]")
+    print_line(f"The network was trained on: {escape(content['weights']['trained_on'])}")
+    print_line(f"Report: {escape(str(out / 'report.html'))}")
+    print_line(content["research_only"], style="yellow")
+
+
+def _measures(scores: dict[str, Any]) -> Table:
+    """The first figures; the report has all."""
+    table = make_table("", "of", ">value", ">95 % interval", ">cases")
+    by_key = {one["key"]: one for one in scores["measures"]}
+    for one in (by_key[key] for key in _FIRST_MEASURES):
+        value = "–" if one["value"] is None else f"{one['value']:.3f}"
+        ends = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
+        table.add_row(f"{one['group']}: {one['title']}", one["over"], value, ends, f"{one['cases']:,}")
+    return table
