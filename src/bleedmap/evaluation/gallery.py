@@ -76,7 +76,7 @@ class SlicePicture:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures that belong together, under a line of their own; no line for slices that stand alone."""
+    """Pictures that belong together, under a title; no title for slices that stand alone."""
 
     title: str
     pictures: tuple[SlicePicture, ...]
@@ -84,7 +84,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures chosen by one rule; `words` say the rule, then what the numbers tell of the chosen."""
+    """Pictures chosen by one rule; `words` state the rule, then what the numbers say of the chosen slices."""
 
     key: str
     title: str
@@ -105,7 +105,7 @@ def ct_ich_pixels(data: CtIch, predictions: Path) -> Pixels:
 def galleries(
     records: OutOfFold, pixels: Pixels | None, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> tuple[Gallery, ...]:
-    """All three, by the protocol's rules.
+    """Choose the slices by the protocol's rules and draw them: misses, false alarms, cases by rank.
 
     Args:
         records: one method's.
@@ -117,18 +117,18 @@ def galleries(
     """
     missed, alarms, ranked = misses(records), false_alarms(records), cases(records)
     every = [*missed, *alarms, *(one for case in ranked for one in case.slices)]
-    drawn = _drawn(every, pixels, progress)
+    drawn = _draw(every, pixels, progress)
     return (
-        Gallery("misses", "Misses", _misses_in_words(records, missed), _alone(missed, drawn)),
-        Gallery("false-alarms", "False alarms", _alarms_in_words(records, alarms), _alone(alarms, drawn)),
+        Gallery("misses", "Misses", _misses_in_words(records, missed), _as_row(missed, drawn)),
+        Gallery("false-alarms", "False alarms", _alarms_in_words(records, alarms), _as_row(alarms, drawn)),
         Gallery("cases", "Ten cases by rank", _cases_in_words(ranked), tuple(_case(one, drawn) for one in ranked)),
     )
 
 
-def _drawn(
+def _draw(
     chosen: Sequence[ChosenSlice], pixels: Pixels | None, progress: Callable[[int, int], None]
 ) -> dict[tuple[int, int], SlicePicture]:
-    """By (patient, index); patient by patient, so that one mask at a time is held."""
+    """Draw slices, by (patient, index); patient by patient, so that one mask at a time is held."""
     found: dict[tuple[int, int], SlicePicture] = {}
     mask: BoolArray | None = None
     patient = None
@@ -157,7 +157,7 @@ def _picture(one: ChosenSlice, pixels: Pixels, mask: BoolArray) -> tuple[str, tu
     return embed_jpeg(picture, _QUALITY), picture.size
 
 
-def _alone(chosen: Iterable[ChosenSlice], drawn: dict[tuple[int, int], SlicePicture]) -> tuple[Row, ...]:
+def _as_row(chosen: Iterable[ChosenSlice], drawn: dict[tuple[int, int], SlicePicture]) -> tuple[Row, ...]:
     pictures = tuple(drawn[one.study.patient, one.index] for one in chosen)
     return (Row("", pictures),) if pictures else ()
 
@@ -176,17 +176,17 @@ def _case(case: Case, drawn: dict[tuple[int, int], SlicePicture]) -> Row:
 
 def _slice_in_words(one: ChosenSlice) -> str:
     counts, index = one.study.counts, one.index
-    said = (
+    probabilities = (
         f"slice probability {one.study.verdict.presence[index]:.2f}, highest pixel {one.study.highest[index]:.2f}; "
         f"fold {one.study.fold}"
     )
-    beside = int(counts.false_positive[index])
+    extra = int(counts.false_positive[index])
     if not counts.reference[index]:
         whose = "bleeds on other slices" if counts.reference.any() else "bleed-free patient"
-        return f"no lesion here, {whose}; {beside:,} pixels marked; {said}"
+        return f"no lesion here, {whose}; {extra:,} pixels marked; {probabilities}"
     missed, lesion = int(counts.false_negative[index]), int(counts.reference[index])
-    found = f"{missed:,} of {lesion:,} lesion pixels missed, {beside:,} marked beside them"
-    return f"{_types(one.study.types[index])}; {found}; {said}"
+    found = f"{missed:,} of {lesion:,} lesion pixels missed, {extra:,} marked beside them"
+    return f"{_types(one.study.types[index])}; {found}; {probabilities}"
 
 
 def _types(flags: AnyArray) -> str:
@@ -202,11 +202,11 @@ def _misses_in_words(records: OutOfFold, chosen: Sequence[ChosenSlice]) -> tuple
         for name in ("false_negative", "reference", "predicted")
     )
     types = {name: sum(bool(one.study.types[one.index, k]) for one in chosen) for k, name in enumerate(TYPE_NAMES)}
-    told = ", ".join(f"{name} {count}" for name, count in types.items() if count) or _TYPES_UNKNOWN
+    labels = ", ".join(f"{name} {count}" for name, count in types.items() if count) or _TYPES_UNKNOWN
     return (
         rule,
         f"{len(chosen)} slices of {_patients(chosen)} patients: {sum(missed):,} of {sum(lesion):,} lesion pixels are "
-        f"missed. On {marked.count(0)} of the slices nothing at all is marked. Labels: {told}. "
+        f"missed. On {marked.count(0)} of the slices nothing at all is marked. Labels: {labels}. "
         f"{_called(records, chosen)}",
     )
 
@@ -267,11 +267,11 @@ def cases(records: OutOfFold) -> tuple[Case, ...]:
     bleeding = [one for one in records.studies if one.counts.reference.any()]
     ranked = sorted((float(overlap.dice(one.counts.pooled(), empty=0)[0]), one.patient, one) for one in bleeding)
     at = {} if not ranked else {ceil(place / 100 * len(ranked)) - 1: place for place in reversed(PERCENTILES)}
-    return tuple(Case(at[rank], ranked[rank][0], _through(ranked[rank][2])) for rank in sorted(at))
+    return tuple(Case(at[rank], ranked[rank][0], _quarter_slices(ranked[rank][2])) for rank in sorted(at))
 
 
 def _most(pixels: Iterable[tuple[StudyRecord, AnyArray]]) -> tuple[ChosenSlice, ...]:
-    """By pixels, then patient, then slice."""
+    """The slices with the most pixels, then by patient and slice; `A_PATIENT` of a patient at most."""
     ranked = sorted(
         (-int(count), one.patient, index, one)
         for one, counts in pixels
@@ -287,8 +287,8 @@ def _most(pixels: Iterable[tuple[StudyRecord, AnyArray]]) -> tuple[ChosenSlice, 
     return tuple(chosen)
 
 
-def _through(study: StudyRecord) -> tuple[ChosenSlice, ...]:
-    """Of each quarter of the lesion slices, in their order, the one with the most lesion pixels."""
+def _quarter_slices(study: StudyRecord) -> tuple[ChosenSlice, ...]:
+    """The slice with the most lesion pixels of each quarter of the lesion slices, in their order."""
     lesion = np.flatnonzero(study.counts.reference)
     quarters = np.array_split(lesion, min(CASE_SLICES, len(lesion)))
     return tuple(ChosenSlice(study, int(part[study.counts.reference[part].argmax()])) for part in quarters)

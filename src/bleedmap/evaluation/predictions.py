@@ -1,4 +1,4 @@
-"""A patient's prediction out of fold, on disk: what the report's pictures are drawn from."""
+"""Predictions out of fold on disk, one file for each patient: what the report's pictures are drawn from."""
 
 import zlib
 from math import ceil
@@ -17,10 +17,10 @@ _STEPS = 255  # a probability is kept in steps of 1/255
 
 
 def write_prediction(folder: Path, patient: int, probability: FloatArray, mask: BoolArray) -> Path:
-    """Write `folder`/007.npz whole or not at all.
+    """Write the prediction of patient 7, say, as `folder`/007.npz, whole or not at all.
 
     Args:
-        folder: one a method; it need not exist.
+        folder: one for each method; it need not exist.
         patient: its number.
         probability: (slice, row, column) 0 to 1 on the slices' own grid; kept as uint8, in steps of 1/255.
         mask: the same shape, bool: the final mask, after all postprocessing; kept in bits.
@@ -35,13 +35,13 @@ def write_prediction(folder: Path, patient: int, probability: FloatArray, mask: 
         raise ValueError("a probability below 0, above 1 or not a number")
     steps = np.rint(probability * np.float32(_STEPS)).astype(np.uint8)
     path = _path(folder, patient)
-    with written_whole(path) as beside:
-        np.savez_compressed(beside, probability=steps, mask=np.packbits(mask), shape=np.array(mask.shape))
+    with written_whole(path) as part:
+        np.savez_compressed(part, probability=steps, mask=np.packbits(mask), shape=np.array(mask.shape))
     return path
 
 
 def read_prediction(folder: Path, patient: int) -> tuple[FloatArray, BoolArray]:
-    """What `write_prediction` wrote.
+    """Read what `write_prediction` wrote.
 
     Returns:
         (probability float32 in steps of 1/255, mask bool), both (slice, row, column).

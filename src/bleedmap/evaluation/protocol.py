@@ -21,7 +21,7 @@ SLICE_PIXELS = {"small": (0, 1_000), "medium": (1_000, 3_000), "large": (3_000, 
 
 @dataclass(frozen=True)
 class Target:
-    """What issue and docs promise to reach, or to say that it was not reached."""
+    """A target that was set before training; the report says whether it was met or missed."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -46,7 +46,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Peer:
-    """A published figure on this data set."""
+    """A published figure on this data set, to stand beside one of our measures."""
 
     measure: str  # the key of ours that it is nearest to
     low: float
@@ -75,7 +75,7 @@ NO_LEVEL = "The records do not say how the recipe was chosen."
 
 @dataclass(frozen=True)
 class ReportWords:
-    """What changes from one set of studies to another.
+    """The words of a report that change from one data set to another.
 
     Attributes:
         title: of the page.
@@ -83,8 +83,8 @@ class ReportWords:
         credits: of the data.
         peers: published figures to stand beside.
         peers_caution: what holds for all of them.
-        limits: one sentence each.
-        again: commands that make the page again, a line each.
+        limits: what the figures do not say, a sentence or two each.
+        again: commands that make the page again, one on each line.
     """
 
     title: str

@@ -30,7 +30,7 @@ TYPE_NAMES = tuple(SHORT_NAMES[name] for name in TYPES)  # the order of every co
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen inside a fold's training side, before its test side was looked at.
+    """What was chosen on a fold's training and validation patients, before its test side was looked at.
 
     Attributes:
         fold: from 1.

@@ -43,7 +43,7 @@ _FORMAT = "bleedmap cross-validation report 1"
 
 @dataclass(frozen=True, eq=False)
 class ScoredMethods:
-    """Methods on the same patients, scored and compared; the first is the one that the others are held against."""
+    """Methods on the same patients, scored and compared; the others are compared with the first."""
 
     methods: tuple[Method, ...]
     comparisons: tuple[Comparison, ...]
@@ -109,7 +109,7 @@ def write_report(
     """Write `out`/report.html, scores.json, scores.csv and figures/, whole or not at all; an earlier one is replaced.
 
     Args:
-        scored: of one or more methods.
+        scored: one or more methods.
         words: on the protocol and its data.
         out: a folder of the report's own.
         pixels: of the first method, for the pictures of slices; without them the report says how to have them.

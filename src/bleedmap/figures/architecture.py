@@ -32,7 +32,7 @@ _UPWARDS: dict[str, Any] = {"rotation": 90, "rotation_mode": "anchor", "ha": "ce
 
 @dataclass(frozen=True)
 class Stage:
-    """What a step of the network leaves behind.
+    """The tensor after a step of the network.
 
     Attributes:
         shape: (filters, rows, columns).
@@ -67,7 +67,7 @@ class _Recorder(TorchFunctionMode):
         direction: Any = _ENDS.get(name, "")
         if direction in ("down", "up") and self._pending:  # a dropout after a block
             self._close(self.stages[-1].shape, "across")
-        if words := _in_words(name, args, kwargs):
+        if words := _operation_in_words(name, args, kwargs):
             self._pending.append(words)
         if direction:
             joined = self._stage_of[id(args[0][1])] if name == "cat" else -1
@@ -80,7 +80,7 @@ class _Recorder(TorchFunctionMode):
         self._pending.clear()
 
 
-def _in_words(name: str, args: Any, kwargs: dict[str, Any]) -> str:
+def _operation_in_words(name: str, args: Any, kwargs: dict[str, Any]) -> str:
     """One operation for the legend; empty for a dropout of rate 0."""
     match name:
         case "conv2d":

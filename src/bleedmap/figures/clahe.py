@@ -1,4 +1,4 @@
-"""What CLAHE does to a slice, and why the 2021 thesis left it out: in grey, lesion and bone come nearer."""
+"""What CLAHE does to a slice, and why the 2021 thesis left it out: the greys of lesion and bone come nearer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ _FEW = 40  # epochs up to which each one gets its dot
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """One run: its name, what it was in a few words, and an entry an epoch, as metrics.jsonl holds them."""
+    """One training run: its name, its setting in a few words, and an entry for each epoch as in metrics.jsonl."""
 
     name: str
     setting: str

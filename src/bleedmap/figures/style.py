@@ -1,4 +1,4 @@
-"""One page for all figures: a journal's full width, one typeface, colours that colour-blind readers can tell apart."""
+"""The style of all figures: a journal's full width, one typeface, colours that colour-blind readers can tell apart."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,7 +75,7 @@ def check_suffix(path: Path) -> None:
 
 
 def page(height_mm: float, caption: str) -> Figure:
-    """A white page of `WIDTH_MM` with its caption below `height_mm` of room for the panels."""
+    """Make a white page of `WIDTH_MM` with its caption below `height_mm` of room for the panels."""
     lines = wrapped(caption, WIDTH_MM - 1)
     total_mm = height_mm + (len(lines) + 0.5) * CAPTION_LINE_MM
     figure = Figure(figsize=(WIDTH_MM / _MM_PER_INCH, total_mm / _MM_PER_INCH), facecolor="white")
@@ -85,7 +85,7 @@ def page(height_mm: float, caption: str) -> Figure:
 
 
 def wrapped(words: str, width_mm: float, size_pt: float = TEXT_PT) -> list[str]:
-    """Lines of at most `width_mm` in the page's typeface; a single word may be longer."""
+    """Wrap words into lines of at most `width_mm` in the page's typeface; a single word may be longer."""
     face, limit_pt = FontProperties(family=_FAMILY, size=size_pt), width_mm / _MM_PER_INCH * _POINTS_PER_INCH
     lines = [""]
     for word in words.split():
@@ -96,14 +96,14 @@ def wrapped(words: str, width_mm: float, size_pt: float = TEXT_PT) -> list[str]:
 
 
 def panel(figure: Figure, left_mm: float, top_mm: float, width_mm: float, height_mm: float) -> Axes:
-    """Axes whose upper left corner is that far from the page's."""
+    """Add axes whose upper left corner is that far from the page's."""
     total_mm = figure.get_size_inches()[1] * _MM_PER_INCH
     bounds = (left_mm / WIDTH_MM, 1 - (top_mm + height_mm) / total_mm, width_mm / WIDTH_MM, height_mm / total_mm)
     return figure.add_axes(bounds)
 
 
 def picture(figure: Figure, left_mm: float, top_mm: float, side_mm: float, pixels: Any) -> Axes:
-    """A square panel with pixels: (row, column) in 0 to 1, black to white, or (row, column, 3) RGB, without axes."""
+    """Add a square panel with pixels: (row, column) in 0 to 1, black to white, or (row, column, 3) RGB; no axes."""
     axes = panel(figure, left_mm, top_mm, side_mm, side_mm)
     axes.set(facecolor="black", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -113,32 +113,32 @@ def picture(figure: Figure, left_mm: float, top_mm: float, side_mm: float, pixel
 
 
 def write(figure: Figure, left_mm: float, top_mm: float, words: str, **how: Any) -> None:
-    """Text whose left middle is that far from the page's upper left corner."""
+    """Write text whose left middle is that far from the page's upper left corner."""
     total_mm = figure.get_size_inches()[1] * _MM_PER_INCH
     figure.text(left_mm / WIDTH_MM, 1 - top_mm / total_mm, words, **({"va": "center"} | how))
 
 
 def letter(figure: Figure, place: int, left_mm: float, top_mm: float, **how: Any) -> None:
-    """The letter of a panel, a for place 0."""
+    """Write the letter of a panel, a for place 0."""
     write(figure, left_mm, top_mm, chr(ord("a") + place), **({"weight": "bold", "size": TEXT_PT + 1} | how))
 
 
 def plain_logarithms(axis: Axis) -> None:
-    """Numbers in full along a logarithmic axis: powers need math text, which `SETTINGS` leaves out."""
+    """Write numbers in full along a logarithmic axis: powers need math text, which `SETTINGS` leaves out."""
     axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write as .png (300 dpi), .pdf or .svg, by the suffix; whole or not at all.
+    """Write a figure as .png (300 dpi), .pdf or .svg, by the suffix; whole or not at all.
 
     Raises:
         OutputError: another suffix, or the file cannot be written.
     """
     check_suffix(path)
     kind = path.suffix.lower()
-    with mpl.rc_context(SETTINGS), written_whole(path) as beside:
-        figure.savefig(beside, format=kind[1:], dpi=PNG_DPI, metadata=_METADATA[kind])
+    with mpl.rc_context(SETTINGS), written_whole(path) as part:
+        figure.savefig(part, format=kind[1:], dpi=PNG_DPI, metadata=_METADATA[kind])
 
 
 def save_pictures(

@@ -1,4 +1,4 @@
-"""Do two ways to measure a volume agree: bias and limits of agreement (Bland and Altman, Lancet 1986, 327, 307-310)."""
+"""Agreement of two measures of a volume: bias and limits of agreement (Bland and Altman, Lancet 1986, 327, 307-310)."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ class Agreement:
 
     Attributes:
         studies: how many.
-        patients: whose they are.
+        patients: how many patients they are of.
         bias: mean difference.
         bias_interval: its 95 % interval, percentile bootstrap over patients.
         low, high: limits of agreement, bias ± 1.96 standard deviations; None with fewer than two studies.
         mean_absolute: mean of the differences' sizes.
-        median_absolute: median of them.
+        median_absolute: median of the differences' sizes.
     """
 
     studies: int
@@ -37,7 +37,7 @@ class Agreement:
 def bland_altman(
     reference: AnyArray, measured: AnyArray, patients: AnyArray, *, resamples: int, seed: int
 ) -> Agreement | None:
-    """Compare two measures of the same studies; None without any.
+    """Compare two measures of the same studies; None without studies.
 
     Args:
         reference: (n,) by the reference.
@@ -45,16 +45,16 @@ def bland_altman(
         patients: (n,) the patient of each study.
         resamples, seed: of the bootstrap.
     """
-    apart = np.asarray(measured, np.float64) - np.asarray(reference, np.float64)
-    if not len(apart):
+    difference = np.asarray(measured, np.float64) - np.asarray(reference, np.float64)
+    if not len(difference):
         return None
     ((low, high),) = patient_bootstrap(
-        patients, lambda rows, who: [float(apart[rows].mean())], resamples=resamples, seed=seed
+        patients, lambda rows, who: [float(difference[rows].mean())], resamples=resamples, seed=seed
     )
-    bias, sizes = float(apart.mean()), np.abs(apart)
-    reach = _WIDTH * float(apart.std(ddof=1)) if len(apart) > 1 else None
+    bias, sizes = float(difference.mean()), np.abs(difference)
+    reach = _WIDTH * float(difference.std(ddof=1)) if len(difference) > 1 else None
     return Agreement(
-        studies=len(apart),
+        studies=len(difference),
         patients=len(np.unique(patients)),
         bias=bias,
         bias_interval=(float(low), float(high)),

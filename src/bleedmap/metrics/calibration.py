@@ -1,4 +1,4 @@
-"""Whether a probability keeps its word: of the cases given 0.7, seven in ten should bleed."""
+"""Calibration: reliability bins, expected calibration error, Brier score. Of cases given 0.7, seven in ten bleed."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ Binning = Literal["width", "count"]
 
 @dataclass(frozen=True)
 class Bin:
-    """Cases of like probability.
+    """One bin of a reliability table: cases of like probability.
 
     Attributes:
         low: where the bin begins, included.
@@ -31,7 +31,7 @@ class Bin:
 
 
 def reliability(has_lesion: BoolArray, probability: AnyArray, bins: int = BINS) -> list[Bin]:
-    """The reliability table: cases in bins of equal width from 0 to 1.
+    """Sort cases into bins of equal width from 0 to 1: the reliability table.
 
     Args:
         has_lesion: (n,) bool.
@@ -41,10 +41,10 @@ def reliability(has_lesion: BoolArray, probability: AnyArray, bins: int = BINS) 
     Raises:
         ValueError: a probability is below 0, above 1 or NaN.
     """
-    place = _equal_width(_checked(probability), bins)
+    bin_of = _equal_width(_check(probability), bins)
     table = []
     for number in range(bins):
-        inside = place == number
+        inside = bin_of == number
         cases = int(inside.sum())
         mean, share = (float(of[inside].mean()) if cases else None for of in (probability, has_lesion))
         table.append(Bin(number / bins, (number + 1) / bins, cases, mean, share))
@@ -71,27 +71,27 @@ def expected_calibration_error(
     Raises:
         ValueError: a probability is below 0, above 1 or NaN.
     """
-    probability = _checked(probability)
+    probability = _check(probability)
     if not len(probability):
         return float("nan")
-    place = _equal_width(probability, bins) if binning == "width" else _equal_count(probability, bins)
-    gap = np.bincount(place, weights=has_lesion - probability, minlength=bins)
+    bin_of = _equal_width(probability, bins) if binning == "width" else _equal_count(probability, bins)
+    gap = np.bincount(bin_of, weights=has_lesion - probability, minlength=bins)
     return float(np.abs(gap).sum() / len(probability))
 
 
 def brier(has_lesion: BoolArray, probability: AnyArray) -> float:
     """Mean squared distance of probability and truth (Brier 1950), 0 to 1; NaN without cases.
 
-    To beat: saying the share p of bleeding cases for all of them scores p·(1 - p).
+    A constant forecast of the share p of bleeding cases scores p·(1 - p): that is to be beaten.
 
     Raises:
         ValueError: a probability is below 0, above 1 or NaN.
     """
-    probability = _checked(probability)
+    probability = _check(probability)
     return float(((probability - has_lesion) ** 2).mean()) if len(probability) else float("nan")
 
 
-def _checked(probability: AnyArray) -> DoubleArray:
+def _check(probability: AnyArray) -> DoubleArray:
     values = np.asarray(probability, np.float64)
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("a probability below 0, above 1 or not a number")
@@ -103,6 +103,6 @@ def _equal_width(probability: DoubleArray, bins: int) -> AnyArray:
 
 
 def _equal_count(probability: DoubleArray, bins: int) -> AnyArray:
-    """By rank; equal probabilities share the bin of the first of them."""
+    """Bins by rank; equal probabilities share the bin of the first of them."""
     first = np.searchsorted(np.sort(probability), probability, side="left")
     return first * bins // len(probability)

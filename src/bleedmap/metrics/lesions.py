@@ -1,4 +1,4 @@
-"""Lesion by lesion: which lesions of the reference were found, which marked regions are false alarms.
+"""Scores by lesion: which lesions of the reference were found, which marked regions are false alarms.
 
 Two rules, always reported both. 'Touched': a lesion is found when one voxel of it is marked, a region is false when
 it touches no reference voxel. 'Overlap': a lesion is found when some region has an IoU of at least `FOUND_IOU`
@@ -25,9 +25,9 @@ class Pieces:
     """The lesions of a reference, or the regions of a prediction: a row for each connected piece.
 
     Attributes:
-        voxels: (n,) of the piece.
-        shared: (n,) of these, voxels that the other mask has too.
-        best_iou: (n,) highest IoU with one piece of the other; 0 where none touches it.
+        voxels: (n,) voxels of the piece.
+        shared: (n,) how many of these the other mask has too.
+        best_iou: (n,) highest IoU with one piece of the other mask; 0 where none touches it.
     """
 
     voxels: AnyArray

@@ -15,7 +15,7 @@ from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Pixel counts, one row a slice (or a patient): each (n,) integer."""
+    """Pixel counts, one row for each slice (or patient): each column (n,) integer."""
 
     true_positive: AnyArray
     false_positive: AnyArray
@@ -39,7 +39,7 @@ class Counts:
         return Counts(*(np.bincount(index, column).astype(np.int64) for column in self._columns()))
 
     def background(self) -> "Counts":
-        """The same seen from the background: what was not lesion and not marked is now the hit."""
+        """The counts of the background: what was neither lesion nor marked is now the hit."""
         return Counts(self.true_negative, self.false_negative, self.false_positive, self.true_positive)
 
     @property
@@ -92,12 +92,12 @@ def concatenate(parts: Sequence[Counts]) -> Counts:
 
 
 def dice(counts: Counts, *, empty: float) -> DoubleArray:
-    """2·TP / (2·TP + FP + FN), (n,)."""
+    """Dice score, 2·TP / (2·TP + FP + FN), (n,)."""
     return _ratio(2 * counts.true_positive, counts.reference + counts.predicted, empty)
 
 
 def iou(counts: Counts, *, empty: float) -> DoubleArray:
-    """TP / (TP + FP + FN), (n,)."""
+    """Intersection over union, TP / (TP + FP + FN), (n,)."""
     return _ratio(counts.true_positive, counts.reference + counts.false_positive, empty)
 
 
@@ -113,12 +113,12 @@ def accuracy(counts: Counts) -> DoubleArray:
 
 
 def precision(counts: Counts, *, empty: float) -> DoubleArray:
-    """TP / (TP + FP), (n,); `empty` where nothing was predicted."""
+    """Precision, TP / (TP + FP), (n,); `empty` where nothing was predicted."""
     return _ratio(counts.true_positive, counts.predicted, empty)
 
 
 def recall(counts: Counts, *, empty: float) -> DoubleArray:
-    """TP / (TP + FN), also called sensitivity, (n,); `empty` where the reference is empty."""
+    """Recall or sensitivity, TP / (TP + FN), (n,); `empty` where the reference is empty."""
     return _ratio(counts.true_positive, counts.reference, empty)
 
 

@@ -49,7 +49,7 @@ def roc_curve(has_lesion: BoolArray, score: AnyArray) -> tuple[DoubleArray, Doub
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A case is called bleeding where its score >= threshold."""
+    """The decision of a threshold: a case is called bleeding where its score >= threshold."""
 
     threshold: float
     sensitivity: float  # NaN without bleeding cases
@@ -57,7 +57,7 @@ class OperatingPoint:
 
 
 def at_threshold(has_lesion: BoolArray, score: AnyArray, threshold: float) -> OperatingPoint:
-    """Sensitivity and specificity of a threshold.
+    """Compute sensitivity and specificity of a threshold.
 
     Args:
         has_lesion: (n,) bool.
@@ -69,7 +69,7 @@ def at_threshold(has_lesion: BoolArray, score: AnyArray, threshold: float) -> Op
 
 
 def at_specificity(has_lesion: BoolArray, score: AnyArray, specificity: float) -> OperatingPoint | None:
-    """The lowest threshold whose specificity is at least `specificity`: the most sensitive such point.
+    """Find the lowest threshold whose specificity is at least `specificity`: the most sensitive such point.
 
     Thresholds are the scores themselves and infinity (nothing called), so ties are never cut and the specificity
     may be higher than asked. Read off the same cases, it describes the ROC curve; it is no promise for others.

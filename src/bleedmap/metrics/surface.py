@@ -18,7 +18,7 @@ _PERCENTILE = 95
 
 @dataclass(frozen=True)
 class SurfaceDistance:
-    """Two surfaces' distance: `hd95_mm`, and `mean_mm` over both directions."""
+    """The distance of two surfaces: `hd95_mm`, and `mean_mm` over both directions."""
 
     hd95_mm: float
     mean_mm: float
@@ -27,7 +27,7 @@ class SurfaceDistance:
 def surface_distance(
     reference: BoolArray, prediction: BoolArray, spacing_mm: tuple[float, float, float]
 ) -> SurfaceDistance | None:
-    """Distance of two masks' surfaces; None where either is empty.
+    """Measure the distance of two masks' surfaces; None where either is empty.
 
     Args:
         reference: (slice, row, column) bool.
@@ -43,7 +43,7 @@ def surface_distance(
         return None
     (box,) = ndimage.find_objects((reference | prediction).astype(np.uint8))
     one, other = _surface(reference[box]), _surface(prediction[box])
-    there, back = _to(other, spacing_mm)[one], _to(one, spacing_mm)[other]
+    there, back = _distance_to(other, spacing_mm)[one], _distance_to(one, spacing_mm)[other]
     hd95 = max(float(np.percentile(way, _PERCENTILE)) for way in (there, back))
     return SurfaceDistance(hd95, float(np.concatenate([there, back]).mean()))
 
@@ -53,6 +53,6 @@ def _surface(mask: BoolArray) -> BoolArray:
     return np.asarray(mask & ~ndimage.binary_erosion(mask), np.bool_)
 
 
-def _to(surface: BoolArray, spacing_mm: tuple[float, float, float]) -> DoubleArray:
-    """Each voxel's distance to the nearest one of a surface."""
+def _distance_to(surface: BoolArray, spacing_mm: tuple[float, float, float]) -> DoubleArray:
+    """Each voxel's distance in mm to the nearest voxel of a surface."""
     return np.asarray(ndimage.distance_transform_edt(~surface, sampling=spacing_mm), np.float64)
