@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bleedmap.cli.main import main
 from bleedmap_thesis.plan import SCALES, cells
 from bleedmap_thesis.runner import cell_ledger, job_of
 from ct_ich_tables import PEOPLE, label_rows
@@ -203,3 +204,27 @@ def test_an_unfinished_run_of_other_settings_is_not_taken_for_the_cell(undisturb
     config = json.loads((place / "config.json").read_text("utf-8")) | {"seed": 7}
     (place / "config.json").write_text(json.dumps(config), "utf-8")
     assert "other settings" in refused(out, release, "--part", "grid")
+
+
+def test_without_the_package_of_the_thesis_the_verb_says_so(tmp_path, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bleedmap_thesis"]:
+        monkeypatch.delitem(sys.modules, name)
+    places = [place for place in sys.path if not (Path(place) / "bleedmap_thesis").is_dir()]
+    monkeypatch.setattr(sys, "path", places)
+    monkeypatch.setattr(sys, "meta_path", [one for one in sys.meta_path if "ditable" not in repr(one)])
+    for words in (["reproduce", "thesis", "-o", str(tmp_path), "--status"], ["reproduce", "conventions"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert "'bleedmap_thesis' is not installed" in capsys.readouterr().err
+
+
+def test_its_help_needs_neither_torch_nor_the_package_of_the_thesis():
+    code = (
+        "import sys; from bleedmap.cli.main import main\n"
+        "try: main(['reproduce', 'thesis', '--help'])\n"
+        "finally: print([name for name in ('torch', 'bleedmap_thesis') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert "--report-only" in done.stdout
+    assert done.stderr.strip() == "[]"

@@ -11,6 +11,7 @@ from bleedmap.cli.reproduce_folds import command as folds
 from bleedmap.cli.reproduce_precisions import command as precisions
 from bleedmap.cli.reproduce_speed import command as speed
 from bleedmap.cli.reproduce_thesis import command as thesis
+from bleedmap.cli.reproduce_thesis import load_thesis
 
 
 @click.group(short_help="The 2021 thesis and our own network: their experiments, run again.")
@@ -48,28 +49,20 @@ def conventions(as_json: bool) -> None:
     bleedmap reproduce conventions
     bleedmap reproduce conventions --json
     """
-    from bleedmap_thesis.analyses.conventions import CONVENTIONS, TABLE_1
-
-    found = []
-    for one in CONVENTIONS:
-        forbidden = [row for row in TABLE_1 if not one.allows(row)]
-        pairs = [{"dice": row.dice, "mean_iou": row.mean_iou} for row in forbidden]
-        allowed = len(TABLE_1) - len(forbidden)
-        found.append({"convention": one.text, "cells": len(TABLE_1), "allows": allowed, "forbids": pairs})
+    found = load_thesis("analyses.conventions").judge_conventions()
     if as_json:
-        print_json(found)
+        print_json([one.to_dict() for one in found])
     else:
         _print(found)
 
 
-def _print(found: list[dict[str, Any]]) -> None:
+def _print(found: list[Any]) -> None:
     table = make_table()
     table.show_header, table.padding = True, (0, 2, 1, 0)
     table.add_column("Scored by", ratio=1)
     table.add_column("Allows", justify="right", no_wrap=True)
     table.add_column("A cell that it forbids (Dice, IoU)", no_wrap=True)
-    for one in sorted(found, key=lambda one: -one["allows"]):
-        example = f"{one['forbids'][-1]['dice']:.2f}, {one['forbids'][-1]['mean_iou']:.2f}" if one["forbids"] else ""
-        table.add_row(one["convention"], f"{one['allows']} of {one['cells']}", example)
+    for one in sorted(found, key=lambda one: -one.allows):
+        table.add_row(one.convention, f"{one.allows} of {one.cells}", one.example)
     print_table(table)
     print_line("By slice: the thesis' test slices are of patients that were trained on. Rounding is granted.")

@@ -1,10 +1,11 @@
 """`bleedmap reproduce thesis`."""
 
+import importlib
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,7 @@ from bleedmap.cli.console import (
     progress_bar,
 )
 from bleedmap.cli.options import data_option, device_option, json_option, precision_option
+from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.archive.ledger import Job
@@ -66,12 +68,10 @@ def command(
     at; on CPU two with OMP_NUM_THREADS=1 are faster than one with two threads. On CPU the small scale takes some hours;
     its figures are not the thesis' own and share no table with them.
     """
-    from bleedmap_thesis.plan import PARTS as ALL
-    from bleedmap_thesis.plan import SCALES, cells
-
-    scale = SCALES[_scale_here(device) if scale_name == "auto" else scale_name]
-    chosen = tuple(part for part in ALL if part in parts) or ALL
-    every = cells(scale, chosen, seeds, alone=each_alone)
+    plan = load_thesis("plan")
+    scale = plan.SCALES[_choose_scale(device) if scale_name == "auto" else scale_name]
+    chosen = tuple(part for part in PARTS if part in parts) or PARTS
+    every = plan.cells(scale, chosen, seeds, alone=each_alone)
     if unknown := set(methods) - (known := {cell.label for cell in every}):
         raise click.UsageError(f"no cell is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
     planned = [cell for cell in every if not methods or cell.label in methods]
@@ -83,8 +83,27 @@ def command(
     _report(out, planned, data, as_json)
 
 
-def _scale_here(device: str) -> str:
-    """The full scale where there is a GPU to afford it."""
+def load_thesis(module: str) -> Any:
+    """Load a module of `bleedmap_thesis` by name: the package stands beside this one, which does not need it.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
+    try:
+        return importlib.import_module(f"bleedmap_thesis.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != "bleedmap_thesis":
+            raise
+        raise SettingsError(
+            "the thesis' experiment",
+            found="the package 'bleedmap_thesis' is not installed",
+            needed="a bleedmap that came with it",
+            remedy="install bleedmap from its wheel or its repository, which hold both packages",
+        ) from error
+
+
+def _choose_scale(device: str) -> str:
+    """Choose the full scale where there is a GPU to afford it."""
     import torch
 
     return "full" if device in ("auto", "cuda") and torch.cuda.is_available() else "small"
@@ -94,26 +113,26 @@ def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, p
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.io.files import refuse_folder
     from bleedmap.training.device import choose_machine, keep_memory
-    from bleedmap_thesis.runner import CellRunner, read_results, result_file
 
     keep_memory()
-    open_cells = [cell for cell in planned if not result_file(out, cell).exists()]
+    thesis = load_thesis("runner")
+    open_cells = [cell for cell in planned if not thesis.result_file(out, cell).exists()]
     if not open_cells:
         return
     refuse_folder(out / "report", overwrite=True)  # the report comes last: what would stop it is better met now
-    read_results(out)
+    thesis.read_results(out)
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     if machine.processes > 1:
         raise click.UsageError("torchrun is for `bleedmap train`; here start the command several times instead.")
-    runner = CellRunner(out, open_ct_ich(data_root(data)), machine)
+    runner = thesis.CellRunner(out, open_ct_ich(data_root(data)), machine)
     with explain_interrupt("give the same command again to continue"):
         _run_cells(runner, open_cells, len(planned))
 
 
 def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -> None:
     from bleedmap.archive.workers import run_jobs
-    from bleedmap_thesis.runner import cell_ledger, job_of
 
+    thesis = load_thesis("runner")
     done, by_key = total - len(open_cells), {cell.key: cell for cell in open_cells}
     with ProgressBar() as bar:
 
@@ -126,7 +145,7 @@ def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -
             done += 1
             bar.log(f"{done}/{total} {job.key} {result.made['seconds']:.0f} s")
 
-        ledger, jobs = cell_ledger(runner.folder), [job_of(cell) for cell in open_cells]
+        ledger, jobs = thesis.cell_ledger(runner.folder), [thesis.job_of(cell) for cell in open_cells]
         elsewhere = run_jobs(ledger, jobs, do, lambda job: False, wait=False)
         if elsewhere:
             bar.warn(f"waiting for another command: {', '.join(job.key for job in elsewhere)}")
@@ -134,9 +153,8 @@ def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -
 
 
 def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool) -> None:
-    from bleedmap_thesis.runner import state_of
-
-    state = {cell.key: state_of(out, cell) for cell in planned}
+    runner = load_thesis("runner")
+    state = {cell.key: runner.state_of(out, cell) for cell in planned}
     if as_json:
         print_json({"scale": scale.name, "cells": state})
         return
@@ -162,10 +180,9 @@ def _group(cell: "Cell") -> str:
 def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bool) -> None:
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.errors import InputError
-    from bleedmap_thesis.report import write_report
-    from bleedmap_thesis.runner import cell_ledger, read_results, run_of
 
-    results = read_results(out)
+    runner = load_thesis("runner")
+    results = runner.read_results(out)
     if not results:
         raise InputError(
             out / "results",
@@ -174,9 +191,9 @@ def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bo
             remedy="run the command without --report-only, or give the folder that holds results/",
         )
     dataset = open_ct_ich(data_root(data)) if data is not None or os.environ.get("BLEEDMAP_DATA") else None
-    with cell_ledger(out).lock("report", wait=True), progress_bar("report") as report:
-        page = write_report(
-            results, planned, out / "report", data=dataset, runs=lambda cell: run_of(out, cell),
+    with runner.cell_ledger(out).lock("report", wait=True), progress_bar("report") as report:
+        page = load_thesis("report").write_report(
+            results, planned, out / "report", data=dataset, runs=lambda cell: runner.run_of(out, cell),
             progress=lambda what, done, of: report(done, of),
         )  # fmt: skip
     if as_json:

@@ -14,6 +14,7 @@ its own pairs (3 of 20, under one of six averagings), which is why the compariso
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from bleedmap.page.section import Section
 from bleedmap_thesis.tables import tabulate
@@ -175,6 +176,7 @@ class Judgement:
     """How many cells of Table 1 a convention allows, and the pairs that it forbids."""
 
     convention: str
+    cells: int
     allows: int
     forbids: tuple[TableRow, ...]
 
@@ -183,13 +185,18 @@ class Judgement:
         """A pair that it forbids, in print; empty where it allows all."""
         return f"{self.forbids[-1].dice:.2f}, {self.forbids[-1].mean_iou:.2f}" if self.forbids else ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        pairs = [{"dice": row.dice, "mean_iou": row.mean_iou} for row in self.forbids]
+        return {"convention": self.convention, "cells": self.cells, "allows": self.allows, "forbids": pairs}
+
 
 def judge_conventions() -> list[Judgement]:
     """Hold every convention against Table 1."""
     found = []
     for one in CONVENTIONS:
         forbidden = tuple(row for row in TABLE_1 if not one.allows(row))
-        found.append(Judgement(one.text, len(TABLE_1) - len(forbidden), forbidden))
+        found.append(Judgement(one.text, len(TABLE_1), len(TABLE_1) - len(forbidden), forbidden))
     return found
 
 
@@ -200,7 +207,7 @@ def section() -> Section:
         "conventions", "Ways of scoring, and how many cells of Table 1 each allows",
         "From the thesis' printed figures alone, split by slice; rounding granted.",
         [
-            {"scored by": one.convention, "cells allowed": one.allows, "cells": len(TABLE_1),
+            {"scored by": one.convention, "cells allowed": one.allows, "cells": one.cells,
              "a pair that it forbids (Dice, IoU)": one.example}
             for one in found
         ],
