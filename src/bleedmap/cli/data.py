@@ -64,7 +64,7 @@ def summary(data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def verify(data: Path | None, as_json: bool) -> None:
-    """Hold every file against the publisher's SHA-256 sums.
+    """Check every file against the publisher's SHA-256 sums.
 
     In: the data set's folder with the publisher's list, SHA256SUMS or SHA256SUMS.txt. Out: the files that are
     missing or changed; exit code 2 where there are any.
@@ -101,7 +101,13 @@ def verify(data: Path | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the files; new or begun.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the files: a new one, or that of an earlier run, to resume it.",
+)
 @click.option("--url", help="Folder at the publisher, or a mirror of it; PhysioNet's release 1.0.0 by default.")
 @click.option(
     "--connections", type=click.IntRange(1, 16), default=4, show_default=True, help="Files fetched at a time."
@@ -111,8 +117,8 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
     """Fetch the open release 1.0.0 from PhysioNet.
 
     In: nothing. Out: the folder with 82 patients' pictures and masks, two tables and the list of checksums. Each
-    file is held to its checksum before it gets its name. Stop it at any moment: the same command goes on where it
-    stopped. Files that are there and right are left alone, others are fetched again.
+    file is checked before it gets its name. You can stop at any moment and run the same command again: files that are
+    complete are kept, all others are fetched.
 
     \b
     bleedmap data download -o ct-ich
@@ -136,12 +142,14 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
 
 
 @command.command()
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A new folder, Dataset501_CTICH say.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="A new folder, for example Dataset501_CTICH."
+)
 @data_option
 def nnunet(out: Path, data: Path | None) -> None:
     """Write the data set in nnU-Net v2's layout, with the protocol's five folds by patient.
 
-    In: CT-ICH 1.0.0. Out: imagesTr, labelsTr and dataset.json for nnUNet_raw, and splits_final.json, which belongs into
+    In: CT-ICH 1.0.0. Out: imagesTr, labelsTr and dataset.json for nnUNet_raw, and splits_final.json, which belongs in
     nnU-Net's folder of preprocessed data. A fold's 'val' is its test side; pixel size is a guess (250 mm view).
 
     \b
@@ -152,6 +160,6 @@ def nnunet(out: Path, data: Path | None) -> None:
     from bleedmap.datasets.nnunet import export_nnunet
 
     dataset = open_ct_ich(data_root(data))
-    with progress_bar("writing patients") as report:
+    with progress_bar("Writing patients") as report:
         export_nnunet(dataset, protocol_folds(), out, report)
     click.echo(f"{out}: {len(dataset.patients)} patients, {len(protocol_folds().folds)} folds")

@@ -22,7 +22,7 @@ _SYNTAXES = ("explicit", "implicit", "big-endian", "deflated", "rle", "jpeg", "j
 
 @dataclass(frozen=True)
 class _Form:
-    """In what form the CT is written."""
+    """The form in which the CT is written."""
 
     dicom: bool
     multi_frame: bool
@@ -93,18 +93,18 @@ def command(
     _check_form(form)
     _check_targets(out, mask, form, overwrite)
     settings = PhantomSettings(
-        seed=seed, spacing_mm=spacing, shape=shape, bleeds=tuple(_bleed(one) for one in bleeds), noise_hu=noise,
+        seed=seed, spacing_mm=spacing, shape=shape, bleeds=tuple(_parse_bleed(one) for one in bleeds), noise_hu=noise,
         streaks=streaks, beam_hardening=beam_hardening, headrest=headrest,
     )  # fmt: skip
-    phantom = _scanned(settings, form)
+    phantom = _scan(settings, form)
     _write(phantom, settings, form, out, mask, overwrite)
     if as_json:
-        print_json(_record(settings, phantom, form, out, mask))
+        print_json(_make_record(settings, phantom, form, out, mask))
     else:
         _print(settings, phantom, [path for path in (out, mask) if path is not None])
 
 
-def _scanned(settings: "PhantomSettings", form: _Form) -> "Phantom | PhantomScan":
+def _scan(settings: "PhantomSettings", form: _Form) -> "Phantom | PhantomScan":
     from bleedmap.phantom.head import make_phantom
     from bleedmap.phantom.scan import ScanGeometry, scan
 
@@ -122,7 +122,7 @@ def _write(
     phantom: "Phantom | PhantomScan", settings: "PhantomSettings", form: _Form, out: Path, mask: Path | None,
     overwrite: bool,
 ) -> None:  # fmt: skip
-    """The CT and the mask; each takes its name only when the other is written too."""
+    """Write the CT and the mask; each takes its name only when the other is written too."""
     from bleedmap.io import nifti
     from bleedmap.io.files import written_whole
 
@@ -151,8 +151,8 @@ def _write_dicom(
     write_series(folder, series, overwrite=overwrite)
 
 
-def _bleed(text: str) -> "Bleed":
-    """'IPH:12:right:60' -> a bleed.
+def _parse_bleed(text: str) -> "Bleed":
+    """Parse a bleed such as 'IPH:12:right:60'.
 
     Raises:
         SettingsError: not of that form, or a value that cannot be.
@@ -221,7 +221,7 @@ def _check_targets(out: Path, mask: Path | None, form: _Form, overwrite: bool) -
         raise OutputError(mask, found="named for the CT and for the mask", needed="two files", remedy="rename one")
 
 
-def _record(
+def _make_record(
     settings: "PhantomSettings", phantom: "Phantom | PhantomScan", form: _Form, out: Path, mask: Path | None
 ) -> dict[str, Any]:
     plain = {one.name: getattr(settings, one.name) for one in fields(settings) if one.name != "bleeds"}

@@ -10,6 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
 from bleedmap.geometry import PlaneTurn
+from bleedmap.io.dicom.stack import StoredPlanes
 from bleedmap.io.files import folder_written_whole
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.dicom_instance import (
@@ -17,10 +18,10 @@ from bleedmap.phantom.dicom_instance import (
     PLAIN,
     TRANSFER_SYNTAXES,
     CtOptions,
-    StoredPlanes,
     add_pixels,
     encode,
     format_decimal,
+    locate_planes,
     new_instance,
     stored_values,
 )
@@ -42,7 +43,7 @@ def ct_instances(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOpti
     Raises:
         SettingsError: rows and columns that are not at right angles, or an unknown transfer syntax.
     """
-    planes = StoredPlanes.of(volume, turn)
+    planes = locate_planes(volume, turn)
     stored = turn.undo(stored_values(volume.hu, options))
     count = len(stored)
     instances = []

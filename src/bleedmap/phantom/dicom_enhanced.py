@@ -11,14 +11,15 @@ from pydicom.valuerep import VR
 
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import PlaneTurn
+from bleedmap.io.dicom.stack import StoredPlanes
 from bleedmap.phantom.dicom_instance import (
     AS_VIEWED,
     PLAIN,
     CtOptions,
-    StoredPlanes,
     add_pixels,
     encode,
     format_decimal,
+    locate_planes,
     new_instance,
     stored_values,
 )
@@ -43,7 +44,7 @@ def enhanced_ct(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOptio
             "phantom DICOM, enhanced CT", found="asked for as MONOCHROME1", needed="MONOCHROME2 (PS3.3 C.8.15.2)",
             remedy="write a classic series",
         )  # fmt: skip
-    planes = StoredPlanes.of(volume, turn)
+    planes = locate_planes(volume, turn)
     stored = turn.undo(stored_values(volume.hu, options))
     order = list(range(len(stored)))[:: -1 if options.reverse_numbers else 1]
     one = new_instance(options, EnhancedCTImageStorage, options.uid("enhanced", options.series_number))

@@ -28,10 +28,10 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import format_number_as_ds
 
-from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
+from bleedmap.arrays import AnyArray, FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.stack import locate_stored_planes
+from bleedmap.io.dicom.stack import StoredPlanes, locate_stored_planes
 from bleedmap.volume import Volume
 
 TRANSFER_SYNTAXES = MappingProxyType({
@@ -177,32 +177,17 @@ def stored_values(hu: FloatArray, options: CtOptions) -> AnyArray:
     return np.asarray(values, np.int16 if options.signed else np.uint16)
 
 
-@dataclass(frozen=True, eq=False)
-class StoredPlanes:
-    """A grid's planes with rows and columns as stored: DICOM PS3.3 C.7.6.2.1.1.
+def locate_planes(volume: Volume, turn: PlaneTurn) -> StoredPlanes:
+    """Locate the stored planes of a volume in the standard view, to which `turn` brings them.
 
-    Attributes:
-        positions_mm: (slice, 3) centre of each slice's first stored pixel, LPS.
-        orientation: the direction of a row, then that of a column, six cosines.
-        pixel_mm: from row to row, from column to column.
+    Raises:
+        SettingsError: rows and columns are not at right angles, which DICOM cannot say.
     """
-
-    positions_mm: DoubleArray
-    orientation: tuple[float, ...]
-    pixel_mm: tuple[float, float]
-
-    @classmethod
-    def of(cls, volume: Volume, turn: PlaneTurn) -> "StoredPlanes":
-        """Locate the planes of a volume in the standard view, to which `turn` brings them.
-
-        Raises:
-            SettingsError: rows and columns are not at right angles, which DICOM cannot say.
-        """
-        positions_mm, orientation, pixel_mm = locate_stored_planes(volume.grid, volume.hu.shape[1:], turn)
-        skew = abs(float(orientation[:3] @ orientation[3:]))
-        if skew > _SQUARE_WITHIN:
-            raise _refusal("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")
-        return cls(positions_mm, tuple(orientation.tolist()), pixel_mm)
+    planes = locate_stored_planes(volume.grid, volume.hu.shape[1:], turn)
+    skew = abs(float(planes.orientation[:3] @ planes.orientation[3:]))
+    if skew > _SQUARE_WITHIN:
+        raise _refusal("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")
+    return planes
 
 
 def encode(instance: Dataset, name: str) -> None:

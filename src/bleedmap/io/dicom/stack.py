@@ -8,6 +8,7 @@ are kept in the grid. What no grid can say is refused.
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -162,19 +163,27 @@ def turn_grid(grid: SliceGrid, turn: PlaneTurn, rows: int, columns: int) -> Slic
     return replace(grid, origins_mm=origins, row_step_mm=down, column_step_mm=along)
 
 
-def locate_stored_planes(
-    grid: SliceGrid, shape: tuple[int, int], turn: PlaneTurn
-) -> tuple[DoubleArray, DoubleArray, tuple[float, float]]:
-    """Locate a grid's slices with their rows and columns as stored: PS3.3 C.7.6.2.1.1.
+class StoredPlanes(NamedTuple):
+    """Where slices lie with their rows and columns as stored: PS3.3 C.7.6.2.1.1.
+
+    Attributes:
+        positions_mm: (slice, 3) centre of each slice's first stored pixel, LPS.
+        orientation: (6,) cosines, along a row, then down a column.
+        pixel_mm: from row to row, from column to column.
+    """
+
+    positions_mm: DoubleArray
+    orientation: DoubleArray
+    pixel_mm: tuple[float, float]
+
+
+def locate_stored_planes(grid: SliceGrid, shape: tuple[int, int], turn: PlaneTurn) -> StoredPlanes:
+    """Locate a grid's slices with their rows and columns as stored.
 
     Args:
         grid: in the standard view.
         shape: (rows, columns) in the standard view.
         turn: from the stored rows and columns to that view.
-
-    Returns:
-        (slice, 3) centre of each first pixel in LPS mm; six cosines, along a row and down a column; and the distance
-        in mm from row to row and from column to column.
     """
     down, across, first = grid.row_step_mm, grid.column_step_mm, np.zeros(3)
     if turn.flip_rows:
@@ -184,7 +193,8 @@ def locate_stored_planes(
     if turn.transpose:
         down, across = across, down
     down_mm, across_mm = float(np.linalg.norm(down)), float(np.linalg.norm(across))
-    return grid.origins_mm + first, np.concatenate([across / across_mm, down / down_mm]), (down_mm, across_mm)
+    orientation = np.concatenate([across / across_mm, down / down_mm])
+    return StoredPlanes(grid.origins_mm + first, orientation, (down_mm, across_mm))
 
 
 def describe_geometry(grid: SliceGrid, planes: Sequence[Plane], stated_tilt_deg: float | None) -> tuple[str, ...]:
