@@ -1,9 +1,11 @@
 """The report of an external validation: JSON for programs, tables as CSV, and one HTML page that stands alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, choices_of
@@ -11,6 +13,9 @@ from bleedmap.evaluation.external_patients import Patients
 from bleedmap.evaluation.external_scores import ExternalScores, external_scores, to_records
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
+from bleedmap.metrics import overlap
+from bleedmap.page.section import Section, Table, Value
+from bleedmap.page.table import DOES_NOT_APPLY
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.segment import Segmenter
 
@@ -67,10 +72,10 @@ def write_report(
         _write_rows(out / "measures.csv", [one.to_dict() for one in scores.measures])
     if lesions:
         _write_rows(out / "lesions.csv", lesions)
+    sections = [] if scores is None else [_measures(scores), *_volumes(scores), *_lesions_and_surfaces(scores)]
     write_page(
-        out / REPORT_HTML, "external.html", content=content, scores=scores, studies=rows, plot=_plot(report),
-        groups=list(dict.fromkeys(one.group for one in scores.measures)) if scores is not None else [],
-    )  # fmt: skip
+        out / REPORT_HTML, "external.html", content=content, plot=_plot(report), sections=[*sections, _each_study(rows)]
+    )
     return report
 
 
@@ -136,12 +141,10 @@ def _study_rows(studies: Sequence[ExternalStudy], patients: Patients) -> Iterabl
 
 
 def _dice(one: ExternalStudy) -> float | None:
-    """Of the whole study; None without a lesion, as in the protocol."""
-    if one.record is None:
+    """Dice of the whole study; None without a lesion, as in the protocol."""
+    if one.record is None or not one.record.counts.reference.any():
         return None
-    whole = one.record.counts.pooled()
-    reference, marked = int(whole.reference[0]), int(whole.predicted[0])
-    return round(2 * int(whole.true_positive[0]) / (reference + marked), 6) if reference else None
+    return round(float(overlap.dice(one.record.counts.pooled(), empty=np.nan)[0]), 6)
 
 
 def _lesion_rows(studies: Sequence[ExternalStudy]) -> Iterable[dict[str, Any]]:
@@ -157,6 +160,82 @@ def _lesion_rows(studies: Sequence[ExternalStudy]) -> Iterable[dict[str, Any]]:
                 "shared_voxels": int(pieces.shared[row]), "best_iou": float(pieces.best_iou[row]),
                 "touched": bool(pieces.touched[row]), "overlapped": bool(pieces.overlapped[row]),
             }  # fmt: skip
+
+
+def _measures(scores: ExternalScores) -> Section:
+    columns = ("measure", "of", "value", "value low", "value high", "cases", "patients", "how it counts")
+    tables = []
+    for group in dict.fromkeys(one.group for one in scores.measures):
+        rows = [
+            (one.title, one.over, _dash(one.value), one.low, one.high, one.cases, one.patients, one.convention)
+            for one in scores.measures
+            if one.group == group
+        ]
+        tables.append(Table(group.replace(" ", "-"), group.capitalize(), "", columns, tuple(rows)))
+    words = (
+        "As in the cross-validation protocol (docs/protocol.md), where its measures apply to one network and a folder "
+        "of studies: a lesion of which nothing is marked scores 0; lesion-free slices and studies lend no Dice, and "
+        "false alarms on them are counted. Where the words say patient, a study is meant. In brackets 95 % intervals, "
+        f"which draw patients with all their studies: percentile bootstrap, {scores.table.resamples:,} draws; a share "
+        "of 0 or 1 has Wilson's. They hold the network fixed, and with few patients they are too narrow. A figure that "
+        "cannot be had is a dash."
+    )
+    return Section("measures", "Measures", (words,), tuple(tables))
+
+
+def _volumes(scores: ExternalScores) -> Iterator[Section]:
+    if not scores.volumes:
+        return
+    rows = [
+        (group, one.studies, one.bias, *one.bias_interval, _dash(one.low), _dash(one.high), one.mean_absolute,
+         one.median_absolute)
+        for group, one in scores.volumes.items()
+    ]  # fmt: skip
+    columns = (
+        "studies", "number", "bias", "bias low", "bias high", "lower limit of agreement", "upper limit of agreement",
+        "mean absolute difference", "median absolute difference",
+    )  # fmt: skip
+    words = (
+        "Marked minus reference, in mL, of all lesions of a study: bias with its interval over patients, and limits of "
+        "agreement (bias ± 1.96 standard deviations; Bland and Altman 1986): where 95 % of single differences lie, if "
+        "they are spread normally. Bleed-free studies draw the limits of all studies together: read the bleeding ones."
+    )
+    table = Table("volumes", "Agreement of volumes, mL", "", columns, tuple(rows), dict.fromkeys(columns, 2))
+    yield Section("volumes", "Volumes", (words,), (table,))
+
+
+def _lesions_and_surfaces(scores: ExternalScores) -> Iterator[Section]:
+    words, tables = [], []
+    if scores.lesions:
+        columns = ("lesions of the reference", "number", "touched by a mark", "overlapped (IoU ≥ 0.1)")
+        rows = tuple((one.size, one.lesions, one.touched, one.overlapped) for one in scores.lesions)
+        note = "26-connected pieces of 10 voxels or more."
+        tables.append(Table("lesions", "Lesions found, by size", note, columns, rows))
+    if (of := scores.surfaces) is not None:
+        words.append(
+            f"Surfaces of the two masks, in the {of.studies} studies where both mark something on an even, upright "
+            f"grid: HD95 {of.hd95_median_mm:.1f} mm (median; quartiles {of.hd95_quartiles_mm[0]:.1f} and "
+            f"{of.hd95_quartiles_mm[1]:.1f} mm), mean surface distance {of.mean_median_mm:.1f} mm (median). Studies of "
+            "which all was missed have no distance: read them beside the sensitivity."
+        )
+    if words or tables:
+        yield Section("lesions", "Lesions and surfaces", tuple(words), tuple(tables))
+
+
+def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
+    columns = {
+        "study": "study", "patient": "patient", "status": "status", "slices": "slices", "with lesion": "lesion_slices",
+        "reference, pixels": "reference_pixels", "marked, pixels": "marked_pixels", "Dice": "dice",
+        "highest probability": "highest_probability", "reference, mL": "reference_ml", "marked, mL": "marked_ml",
+        "HD95, mm": "hd95_mm",
+    }  # fmt: skip
+    digits = {"highest probability": 2, "reference, mL": 2, "marked, mL": 2, "HD95, mm": 1}
+    shown = tuple(tuple(_dash(row[name]) for name in columns.values()) for row in rows)
+    return Section("studies", "Studies", (), (Table("studies", "Each study", "", tuple(columns), shown, digits),))
+
+
+def _dash(value: Value) -> Value:
+    return DOES_NOT_APPLY if value is None else value
 
 
 def _plot(report: ExternalReport) -> dict[str, Any] | None:
