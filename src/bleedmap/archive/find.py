@@ -12,7 +12,7 @@ from pathlib import Path
 from bleedmap.archive.ledger import short_hash
 from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
-from bleedmap.io.dicom.files import Place, opened, scan
+from bleedmap.io.dicom.files import Place, open_source, scan
 from bleedmap.io.dicom.header import DamagedError, looks_like_dicom, parse, text
 
 _DERIVED = ("_dseg", "_probseg")  # BIDS names of masks and probability maps, ours among them
@@ -239,7 +239,7 @@ def _study_uid(path: Path) -> str | None:
     Raises:
         DamagedError: it begins as DICOM, and cannot be read.
     """
-    with opened(path.parent) as read:
+    with open_source(path.parent) as read:
         start = read(Place(path), _START_BYTES)
         if not looks_like_dicom(start):
             return None

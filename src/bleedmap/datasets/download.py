@@ -98,8 +98,8 @@ def download(
     addresses = {name: base_url + urllib.parse.quote(name) for name in sums}
     files = pooch.create(folder, base_url, registry=sums, urls=addresses, retry_if_failed=tries - 1)
     sizes = _fetch_all(files, connections, tries, progress)
-    with written_whole(folder / SUMS) as beside:
-        beside.write_text(listed, encoding="utf-8")
+    with written_whole(folder / SUMS) as temporary:
+        temporary.write_text(listed, encoding="utf-8")
     return Downloaded(len(sizes), len(sums) - len(sizes), sum(sizes) + len(listed.encode()))
 
 

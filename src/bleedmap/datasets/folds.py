@@ -1,6 +1,6 @@
 """The five folds by patient on which every network of the protocol (docs/protocol.md) is trained and tested.
 
-They are fixed in `ct-ich.folds.json` beside this file, which the install carries: patient numbers only. The file
+They are fixed in `ct-ich.folds.json` next to this file, which the install carries: patient numbers only. The file
 can be made again from the data (`make_protocol_folds`), and a test does so.
 """
 

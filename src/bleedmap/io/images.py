@@ -89,5 +89,5 @@ def write_png(path: Path, pixels: AnyArray) -> None:
     """Write (row, column) grey or (row, column, 3) RGB uint8, or a bool mask as 0 and 255."""
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
-    with written_whole(path) as beside:
-        Image.fromarray(pixels).save(beside, format="PNG", compress_level=1)  # a quarter of the time, hardly larger
+    with written_whole(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)  # a quarter of the time, hardly larger

@@ -154,7 +154,7 @@ def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | 
         image.header.set_data_dtype(array.dtype)
         image.header.set_slope_inter(1, 0)
         image.header["cal_min"], image.header["cal_max"] = 0, 0
-    with written_whole(path) as beside, beside.open("wb") as file:
+    with written_whole(path) as temporary, temporary.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # Slice by slice and by ISA-L: a quarter of zlib's time, no copy of the whole, and the file is no larger.
             with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:

@@ -130,11 +130,11 @@ def write_series(
     Raises:
         OutputError: the folder holds something else, or cannot be written.
     """
-    with folder_written_whole(folder, overwrite=overwrite) as beside:
+    with folder_written_whole(folder, overwrite=overwrite) as temporary:
         files = [
             f"{number:04d}.dcm" if names == "number" else str(one.SOPInstanceUID)
             for number, one in enumerate(instances, start=1)
         ]
         for name, one in zip(files, instances, strict=True):
-            one.save_as(beside / name, enforce_file_format=True)
+            one.save_as(temporary / name, enforce_file_format=True)
     return [folder / name for name in files]

@@ -37,7 +37,7 @@ def test_a_zip_is_read_like_its_folder_and_nothing_is_written(tmp_path):
     path = zipped(tmp_path / "study.bin", {**names, "/etc/readme": b"text", "DICOMDIR": b"x", "in.zip": inner})
     before = sorted(tmp_path.rglob("*"))
     found = scan(path)
-    assert (len(found.files), found.strangers, found.zips, found.unreadable) == (12, 3, 1, ())
+    assert (len(found.files), found.foreign_files, found.zips, found.unreadable) == (12, 3, 1, ())
     series_read = read_series(found)
     assert_same(series_read, EXPECTED)
     assert "1 zip inside was not opened." in series_read.notes
@@ -58,7 +58,7 @@ def test_files_are_known_by_content_in_folders_of_any_depth(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path / "a0/b/0.jpg")
     found = scan(tmp_path)
-    assert (len(found.files), found.strangers) == (12, 2)
+    assert (len(found.files), found.foreign_files) == (12, 2)
     assert_same(read_series(found), EXPECTED)
 
 
@@ -157,5 +157,5 @@ def test_a_study_of_thousands_of_strangers_is_scanned_fast(tmp_path):
     for number in range(2000):
         (folder / f"{number}.txt").write_bytes(b"x" * 1000)
     began = time.process_time()
-    assert scan(folder).strangers == 2000
+    assert scan(folder).foreign_files == 2000
     assert time.process_time() - began < 3

@@ -185,7 +185,7 @@ def _split_compressed(header: Dataset, data: bytes, frames: int, name: str) -> I
     try:
         found = list(generate_frames(data, number_of_frames=frames, extended_offsets=tables if all(tables) else None))
     except Exception as error:
-        what = f"compressed frames that cannot be told apart ({type(error).__name__})"
+        what = f"compressed frames that cannot be separated ({type(error).__name__})"
         raise _refusal(name, what, "undamaged pixels") from error
     if len(found) < frames:
         raise _refusal(name, f"{len(found):,} compressed frames", f"{frames:,}")

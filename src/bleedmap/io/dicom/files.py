@@ -1,4 +1,4 @@
-"""DICOM files in a folder or a zip, told by their content; a zip's members are read in memory, never written out."""
+"""Find DICOM files in a folder or zip by their content; a zip's members are read in memory, never written out."""
 
 import os
 import stat
@@ -34,7 +34,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """For messages; a member's name is a stranger's text."""
+        """The name for messages; unprintable letters of a member's name are replaced."""
         if self.member is None:
             return str(self.path)
         return f"{self.path}: {''.join(one if one.isprintable() else '?' for one in self.member.filename[:200])}"
@@ -54,12 +54,12 @@ class DicomFile:
 
     @property
     def study(self) -> str:
-        """Study Instance UID."""
+        """The Study Instance UID."""
         return text(self.header, "StudyInstanceUID") or ""
 
     @property
     def series(self) -> str:
-        """Series Instance UID."""
+        """The Series Instance UID."""
         return text(self.header, "SeriesInstanceUID") or ""
 
 
@@ -79,19 +79,19 @@ class DicomFound:
         path: as given.
         files: every DICOM instance, in the order of the names.
         unreadable: files that begin as DICOM but are damaged.
-        strangers: how many files are something else, DICOMDIR among them.
+        foreign_files: how many files are something else, DICOMDIR among them.
         zips: how many zips lay inside; they are not opened.
     """
 
     path: Path
     files: tuple[DicomFile, ...]
     unreadable: tuple[Unreadable, ...]
-    strangers: int
+    foreign_files: int
     zips: int
 
     @property
     def studies(self) -> tuple[str, ...]:
-        """Study Instance UIDs, each once."""
+        """The Study Instance UIDs, each once."""
         return tuple(dict.fromkeys(file.study for file in self.files))
 
 
@@ -99,7 +99,7 @@ Read = Callable[[Place, int], bytes]
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Read]:
+def open_source(path: Path) -> Iterator[Read]:
     """Yield read(place, most): the first `most` bytes of a file or member below `path`, fewer where it ends before.
 
     It raises DamagedError where they cannot be read.
@@ -145,7 +145,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, MemoryError) as error:
-        raise _refused(path, f"is a damaged zip ({type(error).__name__})", "a whole zip", "copy it again") from error
+        raise _refusal(path, f"is a damaged zip ({type(error).__name__})", "a whole zip", "copy it again") from error
     try:
         _check_sizes(path, archive.infolist())
     except InputError:
@@ -155,7 +155,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Refuse what inflates beyond measure, by the directory; what lies about its size is cut there when read."""
+    """Refuse what inflates beyond measure by its directory; a member larger than stated there is cut when read."""
     total = sum(one.file_size for one in members)
     packed = min(sum(one.compress_size for one in members), path.stat().st_size)  # members may overlap
     factors = [one.file_size / max(one.compress_size, 1) for one in members if one.file_size > _LARGE_MEMBER]
@@ -164,7 +164,7 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if total > MOST_ZIP_BYTES or worst > MOST_RATIO:
         found = f"a zip that inflates to {total / 2**20:,.0f} MiB, by a factor of up to {worst:,.0f}"
         needed = f"at most {MOST_ZIP_BYTES >> 20:,} MiB and a factor of {MOST_RATIO}"
-        raise _refused(path, found, needed, "unpack it yourself if you trust it, and give the folder")
+        raise _refusal(path, found, needed, "unpack it yourself if you trust it, and give the folder")
     if len(members) > MOST_FILES:
         raise _too_many(path, f"{len(members):,}")
 
@@ -176,28 +176,28 @@ def scan(path: Path) -> DicomFound:
         InputError: no such path, no DICOM in it, too many files, or a zip that inflates beyond measure.
     """
     if not path.exists():
-        raise _refused(path, "no such file or folder", "a folder, zip or file of DICOM", "check the path")
+        raise _refusal(path, "no such file or folder", "a folder, zip or file of DICOM", "check the path")
     files: list[DicomFile] = []
     unreadable: list[Unreadable] = []
-    strangers = zips = 0
-    with opened(path) as read:
-        for place in _places(path):
+    foreign_files = zips = 0
+    with open_source(path) as read:
+        for place in _list_places(path):
             try:
                 start = read(place, _START_BYTES)
                 if looks_like_dicom(start):
-                    file = DicomFile(place, _header(place, read))
+                    file = DicomFile(place, _read_header(place, read))
                     if is_directory(file.header):
-                        strangers += 1
+                        foreign_files += 1
                     else:
                         files.append(file)
                 else:
-                    strangers += 1
+                    foreign_files += 1
                     zips += start[:4] in _ZIP_MARKS
             except DamagedError as error:
                 unreadable.append(Unreadable(place.name, str(error)))
     if not files:
-        raise _nothing(path, unreadable, strangers, zips)
-    return DicomFound(path, tuple(files), tuple(unreadable), strangers, zips)
+        raise _no_dicom(path, unreadable, foreign_files, zips)
+    return DicomFound(path, tuple(files), tuple(unreadable), foreign_files, zips)
 
 
 def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
@@ -221,12 +221,12 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
         why = f"none of its {len(unreadable):,} DICOM files can be read ({unreadable[0].reason})" if unreadable else (
             "no DICOM files"
         )  # fmt: skip
-        raise _refused(path, why, "DICOM files of a head CT", "send or copy the study again")
+        raise _refusal(path, why, "DICOM files of a head CT", "send or copy the study again")
     return DicomFound(path, tuple(found), tuple(unreadable), 0, 0)
 
 
-def _header(place: Place, read: Read) -> Parsed:
-    """The header, from as few bytes as it takes."""
+def _read_header(place: Place, read: Read) -> Parsed:
+    """Read the header, from as few bytes as it takes."""
     error: DamagedError | None = None
     for most in _HEADER_BYTES:
         data = read(place, most)
@@ -279,7 +279,7 @@ def holds_dicom(folder: Path) -> bool:
         folders.sort()
         for name in sorted(names):
             file = Path(inside, name)
-            if _regular(file) is None:
+            if _resolve_plain_file(file) is None:
                 continue
             with suppress(OSError), file.open("rb") as stream:
                 if looks_like_dicom(stream.read(_START_BYTES)):
@@ -287,8 +287,8 @@ def holds_dicom(folder: Path) -> bool:
     return False
 
 
-def _places(path: Path) -> Iterator[Place]:
-    """Every file once, in the order of the names; links to files are followed, special files passed by."""
+def _list_places(path: Path) -> Iterator[Place]:
+    """List every file once, in the order of the names; links to files are followed, special files left out."""
     if not path.is_dir():
         if _is_zip(path):
             with zipfile.ZipFile(path) as archive:
@@ -301,7 +301,7 @@ def _places(path: Path) -> Iterator[Place]:
         folders.sort()
         for name in sorted(names):
             file = Path(folder, name)
-            real = _regular(file)
+            real = _resolve_plain_file(file)
             if real is None or real in seen:
                 continue
             seen.add(real)
@@ -310,8 +310,8 @@ def _places(path: Path) -> Iterator[Place]:
             yield Place(file)
 
 
-def _regular(path: Path) -> Path | None:
-    """Where a path leads, if to a plain file: a pipe would wait for ever, a link may run in a circle."""
+def _resolve_plain_file(path: Path) -> Path | None:
+    """Return where a path leads, if to a plain file: a pipe would wait for ever, a link may run in a circle."""
     try:
         real = path.resolve()
         return real if stat.S_ISREG(real.stat().st_mode) else None
@@ -319,27 +319,27 @@ def _regular(path: Path) -> Path | None:
         return None
 
 
-def _nothing(path: Path, unreadable: list[Unreadable], strangers: int, zips: int) -> InputError:
+def _no_dicom(path: Path, unreadable: list[Unreadable], foreign_files: int, zips: int) -> InputError:
     needed = "DICOM files of a head CT"
     if unreadable:
         others = f", as are {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
         where, why = unreadable[0].name, unreadable[0].reason
-        return _refused(where, f"{why}{others}", needed, "send or copy the study again")
+        return _refusal(where, f"{why}{others}", needed, "send or copy the study again")
     inside = f"; {zips} zip inside is not opened" if zips else ""
     if path.is_dir() or _is_zip(path):
-        found = f"holds no DICOM file ({strangers:,} of another kind){inside}" if strangers else "is empty"
-        return _refused(
+        found = f"holds no DICOM file ({foreign_files:,} of another kind){inside}" if foreign_files else "is empty"
+        return _refusal(
             path,
             found,
             needed,
             "give the folder that holds the study, or JPEG or PNG slices" if not zips else "give that zip",
         )
-    return _refused(path, "is not a DICOM file", needed, "give a DICOM file, a folder or zip of them, or NIfTI")
+    return _refusal(path, "is not a DICOM file", needed, "give a DICOM file, a folder or zip of them, or NIfTI")
 
 
 def _too_many(path: Path, count: str) -> InputError:
-    return _refused(path, f"holds {count} files", f"at most {MOST_FILES:,}", "give the folder of one study")
+    return _refusal(path, f"holds {count} files", f"at most {MOST_FILES:,}", "give the folder of one study")
 
 
-def _refused(subject: Path | str, found: str, needed: str, remedy: str) -> InputError:
+def _refusal(subject: Path | str, found: str, needed: str, remedy: str) -> InputError:
     return InputError(subject, found=found, needed=needed, remedy=remedy)

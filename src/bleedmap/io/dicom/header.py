@@ -1,4 +1,4 @@
-"""DICOM headers from bytes, and their values, when any of it may be damaged.
+"""Read DICOM headers and their values from bytes, any of which may be damaged.
 
 pydicom raises nearly anything on damaged bytes, at parsing and again when a value is first looked at; both are caught
 here and nowhere else. Its warnings and log lines quote values, which may be a patient's: `set_up_pydicom` turns
@@ -98,10 +98,10 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
     set_up_pydicom()
     try:
         stream, deflated = BytesIO(data), False
-        meta = _meta(stream) if has_preamble(data) else Dataset()
+        meta = _read_meta(stream) if has_preamble(data) else Dataset()
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             deflated = True
-            stream, whole = _inflated(data[stream.tell() :], most)
+            stream, whole = _inflate(data[stream.tell() :], most)
             if pixels and not whole:
                 raise DamagedError(f"its deflated content exceeds {most >> 20:,} MiB, or is cut off")
             body = read_dataset(stream, False, True, stop_when=None if pixels else _at_pixels)
@@ -122,7 +122,7 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
 
 
 def add_pixels(parsed: Parsed, data: bytes) -> Dataset:
-    """A header that was parsed before, and the pixel data of its file.
+    """Add the pixel data of a file to its header that was parsed before.
 
     Args:
         parsed: with `pixels_at`.
@@ -148,8 +148,8 @@ def add_pixels(parsed: Parsed, data: bytes) -> Dataset:
         raise DamagedError(f"damaged ({type(error).__name__} while parsing)") from error
 
 
-def _meta(stream: BytesIO) -> Dataset:
-    """The file meta information, always explicit little endian: PS3.10 7.1. The stream is left behind it."""
+def _read_meta(stream: BytesIO) -> Dataset:
+    """Read the file meta information, always explicit little endian: PS3.10 7.1. The stream is left behind it."""
     stream.seek(PREAMBLE)
     return read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
 
@@ -158,14 +158,14 @@ def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
     return int(tag) >= _PIXELS
 
 
-def _inflated(data: bytes, most: int) -> tuple[BytesIO, bool]:
+def _inflate(data: bytes, most: int) -> tuple[BytesIO, bool]:
     """Inflate no more than `most` bytes: PS3.5 A.5. Also whether that was all."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     return BytesIO(inflater.decompress(data, most)), inflater.eof
 
 
 def is_directory(header: Dataset) -> bool:
-    """Whether a file is a DICOMDIR: told by its meta information, as it has no SOP class of its own. PS3.10 8.6."""
+    """Whether a file is a DICOMDIR, by its meta information: it has no SOP class of its own. PS3.10 8.6."""
     return text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
@@ -189,7 +189,7 @@ def settle(header: Dataset) -> None:
 
 
 def value_of(header: Dataset, key: str | tuple[int, int]) -> Any:
-    """A value as pydicom gives it, by keyword or tag; None where there is none or it cannot be read."""
+    """Return a value as pydicom gives it, by keyword or tag; None where there is none or it cannot be read."""
     try:
         found = header.get(key)
         return found.value if isinstance(found, DataElement) else found
@@ -198,7 +198,7 @@ def value_of(header: Dataset, key: str | tuple[int, int]) -> Any:
 
 
 def texts(header: Dataset, keyword: str | tuple[int, int]) -> tuple[str, ...]:
-    """A value of one or several texts, stripped; () where there is none."""
+    """Return a value of one or several texts, stripped; () where there is none."""
     value = value_of(header, keyword)
     if value is None or isinstance(value, bytes | Dataset):
         return ()
@@ -211,12 +211,12 @@ def texts(header: Dataset, keyword: str | tuple[int, int]) -> tuple[str, ...]:
 
 
 def text(header: Dataset, keyword: str) -> str | None:
-    """A text, several joined by '\\'; None where there is none."""
+    """Return a text, several joined by '\\'; None where there is none."""
     return "\\".join(texts(header, keyword)) or None
 
 
 def numbers(header: Dataset, keyword: str | tuple[int, int], count: int) -> tuple[float, ...]:
-    """Exactly `count` finite numbers, or ()."""
+    """Return exactly `count` finite numbers, or ()."""
     try:
         found = tuple(float(one) for one in texts(header, keyword))
     except ValueError:
@@ -225,18 +225,18 @@ def numbers(header: Dataset, keyword: str | tuple[int, int], count: int) -> tupl
 
 
 def number(header: Dataset, keyword: str | tuple[int, int]) -> float | None:
-    """One finite number, or None."""
+    """Return one finite number, or None."""
     return next(iter(numbers(header, keyword, 1)), None)
 
 
 def integer(header: Dataset, keyword: str | tuple[int, int]) -> int | None:
-    """One whole number, or None."""
+    """Return one whole number, or None."""
     found = number(header, keyword)
     return int(found) if found is not None and found == int(found) else None
 
 
 def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
-    """The items of a sequence; () where there is none."""
+    """Return the items of a sequence; () where there is none."""
     value = value_of(header, keyword)
     try:
         return tuple(value) if isinstance(value, pydicom.Sequence) else ()
@@ -245,5 +245,5 @@ def items(header: Dataset, keyword: str) -> tuple[Dataset, ...]:
 
 
 def first_item(header: Dataset, keyword: str) -> Dataset:
-    """The first item of a sequence; an empty one where there is none."""
+    """Return the first item of a sequence; an empty one where there is none."""
     return next(iter(items(header, keyword)), Dataset())

@@ -128,5 +128,5 @@ def write_dicom(path: Path, result: Dataset) -> None:
         OutputError: the disk is full, or the folder cannot be written.
     """
     set_up_pydicom()  # a patient's identity is written as it is
-    with written_whole(path) as beside:
-        result.save_as(beside, enforce_file_format=True)
+    with written_whole(path) as temporary:
+        result.save_as(temporary, enforce_file_format=True)

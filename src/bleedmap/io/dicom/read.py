@@ -11,7 +11,7 @@ from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import read_acquisition, read_stated_tilt_deg
 from bleedmap.io.dicom.choose import choose
 from bleedmap.io.dicom.decode import FrameDecoder
-from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, opened, read_pixels, scan
+from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_pixels, scan
 from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
 from bleedmap.io.dicom.planes import Plane
@@ -48,7 +48,7 @@ def read_series(
     Raises:
         InputError: nothing fits, or what was chosen cannot be read or placed exactly; with figures.
     """
-    with opened(found.path) as read, FrameDecoder() as decoder:
+    with open_source(found.path) as read, FrameDecoder() as decoder:
         chosen = choose(found, study=study, series=series)
         _check_patient(found, chosen.planes)
         places = order_planes(chosen.planes)

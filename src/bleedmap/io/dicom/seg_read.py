@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.files import Place, opened, read_whole
+from bleedmap.io.dicom.files import Place, open_source, read_whole
 from bleedmap.io.dicom.header import first_item, integer, items, numbers, text
 from bleedmap.io.dicom.planes import FrameGroups
 from bleedmap.io.dicom.series import DicomSeries
@@ -190,7 +190,7 @@ def read_segmentation(path: Path) -> Segmented:
     Raises:
         InputError: damaged, too large, or in an encoding that segmentations do not have.
     """
-    with opened(path) as read:
+    with open_source(path) as read:
         header = read_whole(Place(path), read)
         count, per_frame = integer(header, "NumberOfFrames"), items(header, "PerFrameFunctionalGroupsSequence")
         size = (count or 0) * (integer(header, "Rows") or 0) * (integer(header, "Columns") or 0)
