@@ -1,21 +1,15 @@
 """A study's report: one HTML page that stands alone, to read on a screen or on paper. It runs no script."""
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from io import BytesIO
 from math import floor, log10
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
-from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.inference.weights import WeightsFile
-from bleedmap.io.files import written_whole
+from bleedmap.page.writer import embed_jpeg, environment, write_page
 from bleedmap.results.overlay import SCALE_START, draw_slice
 from bleedmap.results.pictures import lettered, shown_slices, slice_views
 from bleedmap.results.tables import geometry, lesion_rows
@@ -118,14 +112,10 @@ def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    page = _page(result, files)
-    with written_whole(path) as beside:
-        beside.write_text(page, encoding="utf-8")
-
-
-def _page(result: Result, files: Mapping[str, str]) -> str:
-    return _template().render(
-        result=result, findings=result.findings, headline=headline(result.findings, result.certainty),
+    environment().filters.update(_FILTERS)
+    write_page(
+        path, "study.html", result=result, findings=result.findings,
+        headline=headline(result.findings, result.certainty),
         certainty=result.certainty, certainty_words=_certainty_words(result),
         marked_slices=spans(index + 1 for index in result.findings.slices_with_lesion), lesions=lesion_rows(result),
         attention=[one for one in _by_weight(result.checks) if one in result.warnings],
@@ -135,19 +125,7 @@ def _page(result: Result, files: Mapping[str, str]) -> str:
         acquisition=_acquisition(result), geometry=geometry(result.volume.hu.shape, result.volume.grid),
         settings=result.weights.preprocessing, scale_start=SCALE_START, card=model_card(result.weights),
         files={what: (name, quote(name)) for what, name in files.items()},
-        research_only=RESEARCH_ONLY, version=__version__,
     )  # fmt: skip
-
-
-@cache
-def _template() -> Template:
-    """Compiled once for all studies of a run."""
-    environment = Environment(
-        loader=PackageLoader("bleedmap.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= _FILTERS
-    return environment.get_template("study.html")
 
 
 def _certainty_words(result: Result) -> dict[str, str]:
@@ -174,9 +152,7 @@ def _pictures(result: Result) -> list[_Picture]:
     pictures = []
     for index, view in zip(chosen, slice_views(result, chosen), strict=True):
         picture = lettered(draw_slice(view, side=_PICTURE_SIDE, threshold=result.threshold), view.sides)
-        stream = BytesIO()
-        picture.save(stream, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)  # thin red lines need whole colour
-        uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+        uri = embed_jpeg(picture, _JPEG_QUALITY)
         words = marked(findings, index), likelihood(findings, result.certainty, index)
         pictures.append(_Picture(uri, picture.width, picture.height, index + 1, *words))
     return pictures

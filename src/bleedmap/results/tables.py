@@ -1,6 +1,5 @@
 """A study's results for programs: the lesion table as CSV, and everything as JSON."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bleedmap.geometry import SliceGrid
-from bleedmap.io.files import written_whole
+from bleedmap.page.writer import write_csv
 from bleedmap.study.result import Result, to_json
 from bleedmap.study.words import verdict
 
@@ -37,17 +36,16 @@ def lesion_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def write_lesions_csv(path: Path, result: Result) -> None:
-    """One line a lesion under a line of names (`COLUMNS`); the names alone for a negative study.
+    """Write a line for each lesion under a line of names (`COLUMNS`); the names alone for a negative study.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    with written_whole(path) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
-        lines = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        lines.writeheader()
-        for row in lesion_rows(result):
-            along = zip(COLUMNS[3:9], (*row["extent_mm"], *row["centroid_lps_mm"]), strict=True)
-            lines.writerow(row | dict(along))
+    rows = []
+    for row in lesion_rows(result):
+        along = dict(zip(COLUMNS[3:9], (*row["extent_mm"], *row["centroid_lps_mm"]), strict=True))
+        rows.append([(row | along)[name] for name in COLUMNS])
+    write_csv(path, COLUMNS, rows)
 
 
 def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
