@@ -18,7 +18,7 @@ from bleedmap.models.networks import NETWORKS
 from bleedmap.page.section import Table
 from bleedmap.page.table import format_table
 from bleedmap.training.config import PRESETS, TrainConfig
-from bleedmap_thesis.report import scale_chapters
+from bleedmap_thesis.report import Sources, make_scale_chapters
 from bleedmap_thesis.runner import read_results
 
 DOCS = Path(__file__).parent
@@ -91,7 +91,7 @@ def thesis_results() -> str:
     ))  # fmt: skip
     results = read_results(ROOT / "thesis")
     measured = {result.cell.scale for result in results}
-    for chapter in scale_chapters(results):
+    for chapter in make_scale_chapters(results, Sources()):
         parts.append(f"## {chapter.title}\n\n{_wrap(chapter.words)}")
         for section in chapter.sections:
             if tables := [table for table in section.tables if table.key in SHOWN and chapter.key in measured]:

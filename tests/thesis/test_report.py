@@ -27,7 +27,7 @@ from bleedmap_thesis.pictures import predict_slices
 from bleedmap_thesis.plan import SCALES, cells
 from bleedmap_thesis.progress import find_collapsed, list_planned, trainings_section
 from bleedmap_thesis.record import Evaluation
-from bleedmap_thesis.report import ANALYSES, NOT_MEASURED, Chapter, write_chapters, write_report
+from bleedmap_thesis.report import ANALYSES, NOT_MEASURED, Chapter, Sources, write_chapters, write_report
 from synthetic_cells import synthetic_cells
 
 SMALL, FULL = SCALES["small"], SCALES["full"]
@@ -87,7 +87,7 @@ def grid():
 def report(grid, tmp_path_factory) -> Path:
     """Of made-up cells of the small scale, without data."""
     out = tmp_path_factory.mktemp("thesis") / "report"
-    assert write_report(grid, cells(SMALL), out, resamples=20) == out / "report.html"
+    assert write_report(grid, cells(SMALL), out, Sources(resamples=20)) == out / "report.html"
     return out
 
 
@@ -272,7 +272,7 @@ def test_missing_data_is_said(text):
 
 
 def test_no_results_at_all(tmp_path):
-    page = write_report([], [], tmp_path / "report", resamples=20).read_text("utf-8")
+    page = write_report([], [], tmp_path / "report", Sources(resamples=20)).read_text("utf-8")
     assert NOT_MEASURED in page
     rows = Page(page).tables["common-table-cells"][1:]
     assert [row[:2] for row in rows] == [["full", "grid"], ["full", "folds"], ["full", "factors"]]
@@ -306,17 +306,17 @@ def test_numbers_and_intervals_as_printed():
 
 def test_an_earlier_report_is_replaced_and_other_files_are_not(tmp_path):
     out = tmp_path / "report"
-    write_report([], [], out, resamples=20)
-    write_report([], [], out, resamples=20)
+    write_report([], [], out, Sources(resamples=20))
+    write_report([], [], out, Sources(resamples=20))
     (out / "mine.txt").write_text("keep", "utf-8")
     with pytest.raises(OutputError):
-        write_report([], [], out, resamples=20)
+        write_report([], [], out, Sources(resamples=20))
     assert (out / "mine.txt").read_text("utf-8") == "keep"
 
 
 def test_with_data_the_samples_and_clahe_are_there(jpeg_release, tmp_path):
     out = tmp_path / "report"
-    write_report([], [], out, data=open_ct_ich(jpeg_release), resamples=20)
+    write_report([], [], out, Sources(open_ct_ich(jpeg_release), resamples=20))
     names = {path.name for path in (out / "figures").iterdir()}
     assert {"common-figure-1-samples.png", "common-clahe.png"} <= names
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bleedmap.cli.main import main
 from bleedmap_thesis.plan import SCALES, cells
-from bleedmap_thesis.runner import cell_ledger, job_of
+from bleedmap_thesis.runner import cell_ledger, make_job
 from ct_ich_tables import PEOPLE, label_rows
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -128,7 +128,7 @@ def test_two_commands_share_the_work(release, undisturbed, tmp_path):
 
 def test_a_cell_at_work_is_running(release, undisturbed):
     cell = cells(SCALES["trial"], ("grid",), seeds=2)[-1]
-    with cell_ledger(undisturbed).claim(job_of(cell), wait=False) as ours:
+    with cell_ledger(undisturbed).claim(make_job(cell), wait=False) as ours:
         assert ours
         state = json.loads(run(undisturbed, release, "--status", "--json", "--seeds", 2))
     assert state["cells"][cell.key] == "running"

@@ -36,7 +36,7 @@ class Scale:
 
     Attributes:
         name: short.
-        text: what differs from the thesis; stands at every table and figure.
+        text: what differs from the thesis; stands at every chapter and figure.
         width: filters, times this.
         size: rows and columns of the input.
         learning_rate: Adam's.
@@ -53,7 +53,7 @@ class Scale:
     batch_over: int
 
     def epochs(self, thesis_epochs: int) -> int:
-        """Epochs here that stand for so many of the thesis."""
+        """Convert the thesis' epochs to the epochs here that stand for them."""
         return max(1, thesis_epochs // self.epochs_over)
 
     def describe(self) -> str:
@@ -67,41 +67,18 @@ class Scale:
         )
 
 
+_CPU = "scale for CPU, not the thesis' own: 8 to 64 filters (an eighth), 128×128 (half)"
 SCALES = {
-    "full": Scale(
-        "full", "the thesis' own scale: 64 to 512 filters, 256×256, Adam 1e-4, all epochs", 1.0, 256, 1e-4, 1, 1
-    ),
-    "medium": Scale(
-        "medium",
-        "medium scale for CPU, not the thesis' own: 8 to 64 filters (an eighth), 128×128 (half), a tenth of the "
-        "epochs, a quarter of the batch, Adam 3e-4 (three times)",
-        0.125,
-        128,
-        3e-4,
-        10,
-        4,
-    ),
-    "small": Scale(
-        "small",
-        "small scale for CPU, not the thesis' own: 8 to 64 filters (an eighth), 128×128 (half), a fiftieth of the "
-        "epochs, a quarter of the batch, Adam 1e-3 (ten times)",
-        0.125,
-        128,
-        1e-3,
-        50,
-        4,
-    ),
-    "trial": Scale(
-        "trial",
-        "trial scale, to see the command and its report at work in minutes: 4 to 32 filters, 64×64, a two-hundredth of "
-        "the epochs; its figures say nothing about the thesis",
-        0.0625,
-        64,
-        1e-3,
-        200,
-        4,
-    ),
-}
+    one.name: one for one in (
+        Scale("full", "the thesis' own scale: 64 to 512 filters, 256×256, Adam 1e-4, all epochs", 1.0, 256, 1e-4, 1, 1),
+        Scale("medium", f"medium {_CPU}, a tenth of the epochs, a quarter of the batch, Adam 3e-4 (three times)",
+              0.125, 128, 3e-4, 10, 4),
+        Scale("small", f"small {_CPU}, a fiftieth of the epochs, a quarter of the batch, Adam 1e-3 (ten times)",
+              0.125, 128, 1e-3, 50, 4),
+        Scale("trial", "trial scale, to see the command and its report at work in minutes: 4 to 32 filters, 64×64, a "
+              "two-hundredth of the epochs; its figures say nothing about the thesis", 0.0625, 64, 1e-3, 200, 4),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -248,20 +225,12 @@ def _factors(scale: Scale, seed: int = 0) -> Iterator[Cell]:
 
 # Method label -> its name, in the order in which tables list them.
 _NAMES = {
-    "model-2-b32": "Model 2, batch 32",
-    "model-2-b16": "Model 2, batch 16",
-    "model-1-b32": "Model 1, batch 32",
-    "model-1-b16": "Model 1, batch 16",
-    "model-2-b32-clahe": "Model 2, batch 32, CLAHE",
-    "original-u-net-b32": "Original U-Net, batch 32",
-    "copy-nearest": "Copy of the nearest training slice",
-    "fuzzy-c-means": "Laplacian pyramid + fuzzy c-means",
-    "sift": "SIFT + classifier",
-    "kaze": "KAZE + classifier",
-    "cnn-13": "13-layer CNN",
-    "alexnet": "AlexNet",
-    "resnet-50": "ResNet-50",
-}
+    "model-2-b32": "Model 2, batch 32", "model-2-b16": "Model 2, batch 16", "model-1-b32": "Model 1, batch 32",
+    "model-1-b16": "Model 1, batch 16", "model-2-b32-clahe": "Model 2, batch 32, CLAHE",
+    "original-u-net-b32": "Original U-Net, batch 32", "copy-nearest": "Copy of the nearest training slice",
+    "fuzzy-c-means": "Laplacian pyramid + fuzzy c-means", "sift": "SIFT + classifier", "kaze": "KAZE + classifier",
+    "cnn-13": "13-layer CNN", "alexnet": "AlexNet", "resnet-50": "ResNet-50",
+}  # fmt: skip
 _ALONE = "-alone-"  # between a label and the epochs that a run of its own was trained for
 
 

@@ -150,5 +150,7 @@ def trainings_section(results: Sequence[CellResult]) -> Section:
         f"A training collapsed if its training Dice at the end is more than {COLLAPSE} below its own best epoch. The "
         "scores of such trainings stand in the tables as they are."
     )
-    table = tabulate("trainings", "Trainings, and those that collapsed", "All seeds, folds and parts.", [row])
+    table = tabulate(
+        "trainings", "Trainings, and those that collapsed", "Of both kinds of split, all seeds and folds.", [row]
+    )
     return Section("trainings", "Did every training end well?", (words,), (table,))

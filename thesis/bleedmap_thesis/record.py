@@ -176,8 +176,8 @@ def read_result(path: Path) -> CellResult:
         ) from error
 
 
-def sides_in_numbers(split: Split, lesion_ids: set[str]) -> dict[str, Any]:
-    """Slices, lesion slices, patients and bleeding patients of each side, and the hash of the data."""
+def count_sides(split: Split, lesion_ids: set[str]) -> dict[str, Any]:
+    """Count slices, lesion slices, patients and bleeding patients of each side, and name the data by its hash."""
     sides = {
         name: {
             "slices": len(ids),

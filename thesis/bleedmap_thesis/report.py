@@ -3,7 +3,7 @@
 A chapter a scale, the thesis' own first: what was measured at one scale never stands in a table with the other's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.evaluation.slices import RESAMPLES
 from bleedmap.figures import style
 from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
-from bleedmap.page.section import Section, Table
+from bleedmap.page.section import Section
 from bleedmap.page.table import DOES_NOT_APPLY, NOT_MEASURED, to_json, to_plain
 from bleedmap.page.writer import embed_png, write_csv, write_page
 from bleedmap_thesis import pictures as thesis_pictures
@@ -58,27 +58,32 @@ class Chapter:
     sections: tuple[Section, ...]
 
 
-def write_report(
-    results: Sequence[CellResult],
-    planned: Sequence[Cell],
-    out: Path,
-    *,
-    data: CtIch | None = None,
-    runs: RunOf = lambda cell: None,
-    progress: Progress = lambda what, done, of: None,
-    resamples: int = RESAMPLES,
-) -> Path:
-    """Write `out`/report.html, report.json, tables/ and figures/, whole or not at all; an earlier report is replaced.
+@dataclass(frozen=True)
+class Sources:
+    """What a report may draw on beside the results.
 
-    Args:
-        results: finished cells, of one scale or both.
-        planned: the cells that were asked for; the full scale, and each that has cells, stands with all cells of one
-            seed.
-        out: a folder of the report's own.
+    Attributes:
         data: the data set, for Figures 1 and 4 and CLAHE; without it the report says that they are missing.
         runs: a cell's run folder, or None, for Figure 4.
         progress: called with (what is being done, done, of).
         resamples: of the bootstrap over patients in Table 1 and CLAHE.
+    """
+
+    data: CtIch | None = None
+    runs: RunOf = lambda cell: None
+    progress: Progress = lambda what, done, of: None
+    resamples: int = RESAMPLES
+
+
+def write_report(results: Sequence[CellResult], planned: Sequence[Cell], out: Path, sources: Sources) -> Path:
+    """Write `out`/report.html, report.json, tables/ and figures/, whole or not at all; an earlier report is replaced.
+
+    Args:
+        results: finished cells, of one scale or more.
+        planned: the cells that were asked for; the full scale, and each that has cells, stands with all cells of one
+            seed.
+        out: a folder of the report's own.
+        sources: what the report may draw on beside the results.
 
     Returns:
         The page.
@@ -88,26 +93,20 @@ def write_report(
         MissingExtraError: OpenCV is not installed, which CLAHE needs.
     """
     refuse_folder(out, overwrite=True)
-    planned = list_planned(planned, results)
-    common = _common(planned, results, data, progress, resamples)
-    chapters = [common, *scale_chapters(results, data=data, runs=runs, progress=progress, resamples=resamples)]
-    return write_chapters(chapters, describe_origin(results, data), out, progress)
+    sections = (
+        progress_section(list_planned(planned, results), results), conventions.section(),
+        thesis_pictures.data_and_network(sources.data),
+        thesis_pictures.clahe_contrast(sources.data, sources.progress, resamples=sources.resamples),
+    )  # fmt: skip
+    common = Chapter("common", "What holds at every scale", "Progress, data, network and preparation.", sections)
+    chapters = [common, *make_scale_chapters(results, sources)]
+    return write_chapters(chapters, describe_origin(results, sources.data), out, sources.progress)
 
 
-def scale_chapters(
-    results: Sequence[CellResult],
-    *,
-    data: CtIch | None = None,
-    runs: RunOf = lambda cell: None,
-    progress: Progress = lambda what, done, of: None,
-    resamples: int = RESAMPLES,
-) -> list[Chapter]:
-    """A chapter for the thesis' own scale, and one for each other that has results; arguments as `write_report`'s."""
-    return [
-        _chapter(scale, [one for one in results if one.cell.scale == scale.name], data, runs, progress, resamples)
-        for scale in SCALES.values()
-        if scale.name == "full" or any(one.cell.scale == scale.name for one in results)
-    ]
+def make_scale_chapters(results: Sequence[CellResult], sources: Sources) -> list[Chapter]:
+    """Make a chapter for the thesis' own scale, and one for each other that has results."""
+    found = {scale.name: [one for one in results if one.cell.scale == scale.name] for scale in SCALES.values()}
+    return [_make_chapter(SCALES[name], own, sources) for name, own in found.items() if name == "full" or own]
 
 
 def write_chapters(
@@ -135,53 +134,33 @@ def write_chapters(
     return out / "report.html"
 
 
-def _common(
-    planned: Sequence[Cell], results: Sequence[CellResult], data: CtIch | None, progress: Progress, resamples: int
-) -> Chapter:
-    sections = (
-        progress_section(planned, results),
-        conventions.section(),
-        thesis_pictures.data_and_network(data),
-        thesis_pictures.clahe_contrast(data, progress, resamples=resamples),
-    )
-    return Chapter("common", "What holds at every scale", "Progress, data, network and preparation.", sections)
-
-
-def _chapter(
-    scale: Scale, own: Sequence[CellResult], data: CtIch | None, runs: RunOf, progress: Progress, resamples: int
-) -> Chapter:
+def _make_chapter(scale: Scale, own: Sequence[CellResult], sources: Sources) -> Chapter:
     title = "The thesis' own scale" if scale.name == "full" else f"The {scale.name} scale"
     words = f"What this chapter holds may not be compared with another scale's. {scale.describe()}"
     if not own:
         words += " Nothing has been measured at it yet: Table 1 stands with empty places."
     made: list[Section | None] = []
     if scale.name == "full" or any(one.cell.part == "grid" for one in own):
-        made.append(table1.section(own, scale, resamples=resamples))
+        made.append(table1.section(own, scale, resamples=sources.resamples))
     if own:
-        made += [trainings_section(own), thesis_pictures.curves_and_prediction(own, scale, data, runs)]
+        made.append(trainings_section(own))
+        made.append(thesis_pictures.curves_and_prediction(own, scale, sources.data, sources.runs))
         for number, analyse in enumerate(ANALYSES, start=1):
-            progress(f"analysing the {scale.name} scale", number, len(ANALYSES))
+            sources.progress(f"analysing the {scale.name} scale", number, len(ANALYSES))
             made.append(analyse(own, scale))
     return Chapter(scale.name, title, words, tuple(one for one in made if one is not None))
 
 
-def _tables(chapters: Sequence[Chapter]) -> Iterator[tuple[str, Table]]:
-    """Each with its file name, less the suffix."""
-    for chapter in chapters:
-        for section in chapter.sections:
-            for table in section.tables:
-                yield f"{chapter.key}-{table.key}", table
-
-
 def _write_tables(folder: Path, chapters: Sequence[Chapter]) -> None:
     notes = []
-    for name, table in _tables(chapters):
-        path = folder / f"{name}.csv"
-        assert not path.exists(), f"two tables are called {name}"
-        write_csv(path, table.columns, table.rows)
-        notes.append(f"- `{path.name}`: {table.title}\n")
-    with written_whole(folder / "README.md") as beside:
-        beside.write_text(CSV_README + "".join(notes), "utf-8")
+    for chapter in chapters:
+        for table in [table for section in chapter.sections for table in section.tables]:
+            path = folder / f"{chapter.key}-{table.key}.csv"
+            assert not path.exists(), f"two tables are called {path.stem}"
+            write_csv(path, table.columns, table.rows)
+            notes.append(f"- `{path.name}`: {table.title}\n")
+    with written_whole(folder / "README.md") as part:
+        part.write_text(CSV_README + "".join(notes), "utf-8")
 
 
 def _draw(folder: Path, chapters: Sequence[Chapter], progress: Progress) -> None:

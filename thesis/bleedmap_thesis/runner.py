@@ -1,4 +1,4 @@
-"""Run cells of the thesis' experiment, one after another; a killed one goes on where it stood."""
+"""Runs the cells of the thesis' experiment one after another; one that was killed is resumed where it stood."""
 
 import shutil
 import time
@@ -25,7 +25,7 @@ from bleedmap.training.loop import predict, train
 from bleedmap.training.run import Run, code_version
 from bleedmap_thesis.baselines import BASELINES, Prediction
 from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, UNET, Cell, SplitPair, cells, split_pair, split_pairs
-from bleedmap_thesis.record import CellResult, Evaluation, evaluation, read_result, sides_in_numbers
+from bleedmap_thesis.record import CellResult, Evaluation, count_sides, evaluation, read_result
 
 Report = Callable[[str, int, int], None]  # what is being done, done, of
 
@@ -40,7 +40,7 @@ class CellRunner:
         self._loaded: tuple[Preprocessing, Side] | None = None
 
     def run(self, cell: Cell, report: Report = lambda what, done, of: None) -> CellResult:
-        """The cell's result, from its file where it is done.
+        """Return the cell's result, from its file where it is done.
 
         Raises:
             SettingsError: its result or its unfinished run has other settings than the cell.
@@ -50,21 +50,21 @@ class CellRunner:
             result = read_result(path)
             refuse_other(path, result, cell)
         else:
-            result = self._train(cell, report) if cell.method == UNET else self._baseline(cell, report)
+            result = self._train(cell, report) if cell.method == UNET else self._run_baseline(cell, report)
             result.write(path)
             torch.set_num_threads(threads)  # a resumed run may have had another number
-        _tidy(run_of(self.folder, cell))
+        _tidy(open_run(self.folder, cell))
         return result
 
     def pair(self, cell: Cell) -> SplitPair:
-        """Both splits of the cell's seed and fold."""
+        """Make both splits of the cell's seed and fold."""
         return self._pairs(cell.seed, cell.fold)
 
     def _make_pair(self, seed: int, fold: int | None) -> SplitPair:
         return split_pair(self.data, seed) if fold is None else split_pairs(self.data, seed, FOLDS)[fold - 1]
 
-    def _slices(self, settings: Preprocessing, report: Report) -> Side:
-        """The whole data set in memory, prepared; one preparation at a time."""
+    def _load_slices(self, settings: Preprocessing, report: Report) -> Side:
+        """Load the whole data set, prepared; memory holds one preparation at a time."""
         if self._loaded is None or self._loaded[0] != settings:
             self._loaded = None
             ids = [record.id for record in self.data.slices]
@@ -75,8 +75,8 @@ class CellRunner:
     def _train(self, cell: Cell, report: Report) -> CellResult:
         config, pair = cell.config, self.pair(cell)
         assert config is not None
-        slices, split = self._slices(config.preprocessing(), report), pair.of(cell.kind)
-        run, machine = self._opened(cell, config, split)
+        slices, split = self._load_slices(config.preprocessing(), report), pair.of(cell.kind)
+        run, machine = self._open_run(cell, config, split)
         network = train(
             run, config, slices.chosen(split.train), slices.chosen(split.validation), machine,
             lambda epoch, step, entry: report("training", epoch, config.epochs) if entry else None,
@@ -90,13 +90,13 @@ class CellRunner:
         last = _evaluate(network, config.epochs, rest, machine)
         seconds = sum(entry["seconds"] for entry in run.metrics())  # of all processes that were at it
         return CellResult(
-            cell, sides_in_numbers(split, self.lesions), network.settings.parameter_count(), curves, tuple(evaluations),
-            last, _made(run.record()["code"], machine, seconds, seconds + time.monotonic() - trained),
+            cell, count_sides(split, self.lesions), network.settings.parameter_count(), curves, tuple(evaluations),
+            last, _describe_making(run.record()["code"], machine, seconds, seconds + time.monotonic() - trained),
         )  # fmt: skip
 
-    def _opened(self, cell: Cell, config: TrainConfig, split: Split) -> tuple[Run, Machine]:
-        """The cell's run, begun where it is not; what a kill left of a beginning is begun anew."""
-        run = run_of(self.folder, cell)
+    def _open_run(self, cell: Cell, config: TrainConfig, split: Split) -> tuple[Run, Machine]:
+        """Open the cell's run; begin it where it is not, and anew where it was killed while it began."""
+        run = open_run(self.folder, cell)
         if not run.record_file.exists():
             shutil.rmtree(run.folder, ignore_errors=True)
             run.begin(config, split, self.machine)
@@ -109,17 +109,17 @@ class CellRunner:
             )
         return run, run.machine()
 
-    def _baseline(self, cell: Cell, report: Report) -> CellResult:
+    def _run_baseline(self, cell: Cell, report: Report) -> CellResult:
         pair, begun = self.pair(cell), time.monotonic()
-        slices, split = self._slices(Preprocessing(size=SCALES[cell.scale].size), report), pair.of(cell.kind)
+        slices, split = self._load_slices(Preprocessing(size=SCALES[cell.scale].size), report), pair.of(cell.kind)
         test = slices.chosen(split.test)
         found = BASELINES[cell.method](
             slices.chosen(split.train), test, self.machine, cell.seed, lambda done, of: report(cell.method, done, of)
         )
         seconds = time.monotonic() - begun
         return CellResult(
-            cell, sides_in_numbers(split, self.lesions), found.parameters, [], (_counted(found, test),), None,
-            _made(code_version(), self.machine, seconds, seconds),
+            cell, count_sides(split, self.lesions), found.parameters, [], (_count_prediction(found, test),), None,
+            _describe_making(code_version(), self.machine, seconds, seconds),
         )  # fmt: skip
 
 
@@ -128,34 +128,34 @@ def cell_ledger(folder: Path) -> Ledger:
     return Ledger(folder, "", records="results", locks="runs", name=str)
 
 
-def job_of(cell: Cell) -> Job:
+def make_job(cell: Cell) -> Job:
     """Return a cell as a job; what it was run with stands in its result."""
     return Job(cell.key, "", {})
 
 
 def result_file(folder: Path, cell: Cell) -> Path:
-    """Where a cell's result is, or will be."""
+    """Return where a cell's result is, or will be."""
     return cell_ledger(folder).record_file(cell.key)
 
 
-def run_of(folder: Path, cell: Cell) -> Run:
-    """A cell's training run."""
+def open_run(folder: Path, cell: Cell) -> Run:
+    """Open a cell's training run."""
     return Run(folder / "runs" / cell.key)
 
 
-def state_of(folder: Path, cell: Cell) -> str:
-    """done, running (a process is at it), begun (by one that is gone) or open."""
+def find_state(folder: Path, cell: Cell) -> str:
+    """Find whether a cell is done, running (in a process), begun (by one that is gone) or open."""
     if result_file(folder, cell).exists():
         return "done"
     if (folder / "runs" / f"{cell.key}.lock").exists():
-        with cell_ledger(folder).claim(job_of(cell), wait=False) as ours:
+        with cell_ledger(folder).claim(make_job(cell), wait=False) as ours:
             if not ours:
                 return "running"
-    return "begun" if run_of(folder, cell).folder.exists() else "open"
+    return "begun" if open_run(folder, cell).folder.exists() else "open"
 
 
 def read_results(folder: Path) -> list[CellResult]:
-    """All finished cells, of every scale.
+    """Read all finished cells, of every scale.
 
     Raises:
         SettingsError: one is not of a cell as it is planned now.
@@ -188,7 +188,7 @@ def refuse_other(path: Path, result: CellResult, cell: Cell | None) -> None:
         )
 
 
-def _made(begun_by: str, machine: Machine, training_s: float, all_s: float) -> dict[str, Any]:
+def _describe_making(begun_by: str, machine: Machine, training_s: float, all_s: float) -> dict[str, Any]:
     device = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type
     now = code_version()
     return {
@@ -209,7 +209,7 @@ def _masks(side: Side) -> AnyArray:
     return np.asarray(side.masks[:, 0].cpu().numpy() > 0)
 
 
-def _counted(found: Prediction, test: Side) -> Evaluation:
+def _count_prediction(found: Prediction, test: Side) -> Evaluation:
     counts = None if found.mask is None else overlap.count(_masks(test), found.mask)
     return Evaluation(0, test.ids, found.score, counts, extra=found.extra)
 

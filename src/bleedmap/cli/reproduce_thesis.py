@@ -145,7 +145,7 @@ def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -
             done += 1
             bar.log(f"{done}/{total} {job.key} {result.made['seconds']:.0f} s")
 
-        ledger, jobs = thesis.cell_ledger(runner.folder), [thesis.job_of(cell) for cell in open_cells]
+        ledger, jobs = thesis.cell_ledger(runner.folder), [thesis.make_job(cell) for cell in open_cells]
         elsewhere = run_jobs(ledger, jobs, do, lambda job: False, wait=False)
         if elsewhere:
             bar.warn(f"waiting for another command: {', '.join(job.key for job in elsewhere)}")
@@ -154,7 +154,7 @@ def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -
 
 def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool) -> None:
     runner = load_thesis("runner")
-    state = {cell.key: runner.state_of(out, cell) for cell in planned}
+    state = {cell.key: runner.find_state(out, cell) for cell in planned}
     if as_json:
         print_json({"scale": scale.name, "cells": state})
         return
@@ -181,7 +181,7 @@ def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bo
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.errors import InputError
 
-    runner = load_thesis("runner")
+    thesis, runner = load_thesis("report"), load_thesis("runner")
     results = runner.read_results(out)
     if not results:
         raise InputError(
@@ -192,10 +192,8 @@ def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bo
         )
     dataset = open_ct_ich(data_root(data)) if data is not None or os.environ.get("BLEEDMAP_DATA") else None
     with runner.cell_ledger(out).lock("report", wait=True), progress_bar("report") as report:
-        page = load_thesis("report").write_report(
-            results, planned, out / "report", data=dataset, runs=lambda cell: runner.run_of(out, cell),
-            progress=lambda what, done, of: report(done, of),
-        )  # fmt: skip
+        sources = thesis.Sources(dataset, lambda cell: runner.open_run(out, cell), lambda what, at, of: report(at, of))
+        page = thesis.write_report(results, planned, out / "report", sources)
     if as_json:
         click.echo((page.parent / "report.json").read_text("utf-8"))
     else:

@@ -1,7 +1,4 @@
-"""Analysis of variance with effect sizes: of independent runs, and of runs that are measured again and again.
-
-Needs statsmodels, of the extra `reproduce`: nothing that the base install runs may import this file.
-"""
+"""Analysis of variance with effect sizes: of independent runs, and of runs that are measured again and again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

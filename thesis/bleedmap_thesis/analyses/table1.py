@@ -15,10 +15,10 @@ from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, TABLE_1,
 from bleedmap_thesis.analyses.lesion_free import estimate_share
 from bleedmap_thesis.analyses.paired_slices import RESAMPLES as STRICT_RESAMPLES
 from bleedmap_thesis.analyses.paired_slices import Tested, bootstrap_sums, draw_auc, estimate_from_draws
+from bleedmap_thesis.analyses.table1_figure import draw_dice
 from bleedmap_thesis.analyses.trained_conventions import score_as_compared
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
-from bleedmap_thesis.table1_figure import Series, dice_over_epochs
 from bleedmap_thesis.tables import Estimate, name_interval
 
 BOOTSTRAP_SEED = 0
@@ -127,7 +127,7 @@ def section(results: Sequence[CellResult], scale: Scale, *, resamples: int = RES
             tables.append(_compare_strictly(cells, scale))
     alt = "Dice over the epochs of Model 1 and 2, batch 16 and 32, the thesis' points beside ours"
     caption = f"Dice on the test slices, split by slice. {CONVENTION} {scale.describe()}"
-    picture = Picture("table-1", alt, lambda: dice_over_epochs(_draw_series(by_slice), caption))
+    picture = Picture("table-1", alt, lambda: draw_dice(by_slice, caption))
     return Section("table-1", "Table 1: the thesis' figures beside ours", (CONVENTION,), tuple(tables), (picture,))
 
 
@@ -205,21 +205,6 @@ def _tabulate(
         key if kind == "slice" else f"{key}-by-patient", f"{title}, by {kind}", note,
         (*columns, *(f"n {name}" for name in counted), "seeds"), tuple(rows), digits,
     )  # fmt: skip
-
-
-def _draw_series(cells: Sequence[MeasuredCell]) -> list[Series]:
-    made = []
-    for model in MODELS:
-        for colour, batch in enumerate(BATCHES):
-            own = [cell for cell in cells if (cell.model, cell.batch) == (model, batch)]
-            printed = [(cell.thesis_epochs, cell.thesis.dice, None, None) for cell in own if cell.thesis]
-            ours = [
-                (cell.thesis_epochs, one.value, one.low, one.high)
-                for cell in own if cell.scores and (one := cell.scores["dice"]).value is not None
-            ]  # fmt: skip
-            made.append(Series(f"Model {model}", f"thesis, batch {batch}", tuple(printed), True, colour))
-            made.append(Series(f"Model {model}", f"ours, batch {batch}", tuple(ours), False, colour))
-    return made
 
 
 def measure(evaluations: Sequence[Evaluation], resamples: int = RESAMPLES) -> dict[str, Measured]:
