@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bleedmap.io.dicom  # noqa: F401 - first: pydicom, which nibabel loads, would load requests
+
+# isort: split
 import nibabel as nib
 import numpy as np
 from isal import igzip, igzip_lib
