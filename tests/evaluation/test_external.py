@@ -3,6 +3,10 @@
 import csv
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,12 +19,12 @@ import pytest
 from onnx import helper
 from PIL import Image
 
+from batch_runs import until
 from bleedmap.cli.main import bleedmap, main
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import BleedmapError, DataError, OutputError, SettingsError
 from bleedmap.evaluation import external, external_report
-from bleedmap.evaluation.external_patients import FIRST_NUMBER, Patients, read_patients
-from bleedmap.evaluation.external_scores import external_scores, to_records
+from bleedmap.evaluation.external_scores import FIRST_NUMBER, Patients, external_scores, read_patients, to_records
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.inference.outline import segment_slices
@@ -223,6 +227,62 @@ def test_a_second_run_goes_on_where_the_first_stopped(volumes: Path, weights: st
     again = run(given)
     assert turns == ["free", "large", "small", "large", "small"]
     assert measure(again, "volume_dice") == measure(first, "volume_dice")
+
+
+def start(given: Flags) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "bleedmap.cli.main", *given.words()]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_commands_share_a_folder_and_a_killed_one_leaves_its_study_to_the_other(volumes: Path, weights: str):
+    given = flags(volumes, weights)
+    records = given.out / external.STATE / "done"
+    first = start(given)
+    until(lambda: list((given.out / external.STATE).glob("work/*")))
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert not (given.out / "report.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in records.glob("*")}
+    two = [start(given) for _ in range(2)]
+    said = [one.communicate(timeout=120)[1] for one in two]
+    assert [one.returncode for one in two] == [0, 0], said
+    assert len(list(records.glob("*"))) == 3
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    report = json.loads((given.out / "report.json").read_text("utf-8"))
+    assert report["counts"]["measured"] == 3
+    times = {path: path.stat().st_mtime_ns for path in records.glob("*")}
+    again = run(given)
+    assert {path: path.stat().st_mtime_ns for path in records.glob("*")} == times  # all were measured
+    assert rows(again) == rows(report)
+
+
+def test_a_folder_of_the_version_before_is_resumed(volumes: Path, weights: str):
+    """Its records had neither key nor settings, and its lock lay beside them."""
+    given = flags(volumes, weights)
+    first, state = run(given), given.out / external.STATE
+    shutil.rmtree(state / "locks")
+    (state / "lock").touch()
+    for path in (state / "done").glob("*.json"):
+        content = json.loads(path.read_text("utf-8"))
+        path.write_text(json.dumps({"digest": content["digest"], "study": content["study"]}), "utf-8")
+    times = {path: path.stat().st_mtime_ns for path in (state / "done").glob("*")}
+    assert run(given) == first
+    assert {path: path.stat().st_mtime_ns for path in (state / "done").glob("*")} == times
+
+
+def test_a_study_that_changed_and_cannot_be_measured_now_has_no_old_record(volumes: Path, weights: str, monkeypatch):
+    given = flags(volumes, weights)
+    run(given)
+    os.utime(volumes / "large.nii.gz", ns=(1, 1))
+
+    def stop(case, window):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(external, "read_case", stop)
+    with pytest.raises(SystemExit):
+        run(given)
+    left = [json.loads(path.read_text("utf-8"))["key"] for path in (given.out / external.STATE / "done").glob("*")]
+    assert sorted(left) == ["free", "small"]
 
 
 def test_other_settings_and_folders_of_others_are_refused(volumes: Path, weights: str):

@@ -353,8 +353,8 @@ def _evaluate_studies(
     window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     from bleedmap.evaluation.external import ExternalOptions, external_ledger, run_external
-    from bleedmap.evaluation.external_patients import read_patients
     from bleedmap.evaluation.external_report import write_report
+    from bleedmap.evaluation.external_scores import read_patients
     from bleedmap.evaluation.reference_find import Places, find_cases
     from bleedmap.study.segment import Segmenter
     from bleedmap.window import BRAIN, Window

@@ -9,8 +9,7 @@ import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, choices_of
-from bleedmap.evaluation.external_patients import Patients
-from bleedmap.evaluation.external_scores import ExternalScores, external_scores, to_records
+from bleedmap.evaluation.external_scores import ExternalScores, Patients, external_scores, to_records
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bleedmap.archive.find import plain_files
+from bleedmap.archive.find import Source, display_path, find_studies, plain_files
 from bleedmap.errors import InputError
 from bleedmap.evaluation.pairs import LeftOut, Pair, Pairing, pair_by_name, parallel_folders, stem
-from bleedmap.evaluation.reference_dicom import dicom_cases
 from bleedmap.io import images, nifti
-from bleedmap.io.dicom.files import holds_dicom
+from bleedmap.io.dicom.files import holds_dicom, scan
+from bleedmap.io.dicom.planes import sop_class
+from bleedmap.io.dicom.seg_read import SEGMENTATIONS
 from bleedmap.study.inputs import natural
 
 NoMask = Literal["unknown", "lesion-free"]
@@ -106,7 +107,7 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
     notes: list[str] = []
     cases = _of_kind(places, "nifti", left, notes)
     if holds_dicom(places.studies):
-        cases += _of_dicom(places, left, seen)
+        cases += _find_dicom(places, left, seen)
     if not cases and not left:
         cases = _of_kind(places, "pictures", left, notes)
     if places.no_mask == "lesion-free":
@@ -203,13 +204,55 @@ def _folder_of(one: Pair) -> str:
     return "/".join(parts) or "."
 
 
-def _of_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]) -> list[Case]:
-    studies, without = dicom_cases(places.studies, places.masks, places.results, seen)
-    left += without
+def _find_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]) -> list[Case]:
+    """Find the DICOM studies, with the SEG objects that belong to them by their UIDs; the rest goes to `left`."""
+    studies: dict[str, tuple[str, list[Path]]] = {}
+    objects: dict[str, list[Path]] = defaultdict(list)
+    masks = places.masks
+    for place in [places.studies] if masks is None or not holds_dicom(masks) else [places.studies, masks]:
+        for source in find_studies(place, places.results, seen).sources:
+            if nifti.is_nifti(source.path):
+                continue
+            if source.uid is None or source.path.suffix.lower() == ".zip":
+                left.append(_leave_unread(source))
+                continue
+            of_images, of_masks = _sort_files(source)
+            if of_images:
+                name = source.place if source.place != "." else place.resolve().name
+                studies.setdefault(source.uid, (name, []))[1].extend(of_images)
+            objects[source.uid] += [one for one in of_masks if one not in objects[source.uid]]
+    lost = [path for uid, paths in objects.items() if uid not in studies for path in paths]
+    left += [LeftOut(display_path(path), "a SEG object of a study that is not in the folder") for path in lost]
+    times = Counter(place for place, _ in studies.values())
+    cases = [
+        Case(
+            place if times[place] == 1 else f"{place}#{uid}", "DICOM", tuple(dict.fromkeys(files)),
+            tuple(objects.get(uid, ())), uid,
+        )
+        for uid, (place, files) in studies.items()
+    ]  # fmt: skip
     if places.no_mask == "unknown":
-        left += [LeftOut(one.name, "no SEG object") for one in studies if not one.segmentations]
-        studies = [one for one in studies if one.segmentations]
-    return [Case(one.name, "DICOM", one.images, one.segmentations, one.uid) for one in studies]
+        left += [LeftOut(one.name, "no SEG object") for one in cases if not one.masks]
+        cases = [one for one in cases if one.masks]
+    return cases
+
+
+def _leave_unread(source: Source) -> LeftOut:
+    zipped = source.path.suffix.lower() == ".zip"
+    return LeftOut(source.place, "a zip: unpack it" if zipped else "DICOM that cannot be read")
+
+
+def _sort_files(source: Source) -> tuple[list[Path], list[Path]]:
+    """Tell a study's files of images, unreadable ones among them, from its SEG objects."""
+    image_files: list[Path] = []
+    seg_files: list[Path] = []
+    for path in map(Path, source.files):
+        try:
+            kinds = {sop_class(file) for file in scan(path).files}
+        except InputError:
+            kinds = set()
+        (seg_files if kinds & set(SEGMENTATIONS) else image_files).append(path)
+    return image_files, seg_files
 
 
 def _in_order(name: str) -> list[list[tuple[int, str]]]:

@@ -1,16 +1,17 @@
 """A study and its reference mask on one grid, read the way `bleedmap segment` reads; what does not fit is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import InputError
-from bleedmap.evaluation.reference_dicom import read_dicom_reference
 from bleedmap.evaluation.reference_find import Case
 from bleedmap.geometry import SliceGrid
 from bleedmap.io import images, nifti
+from bleedmap.io.dicom.files import DicomFound, scan_files
+from bleedmap.io.dicom.seg_read import read_segmentation
 from bleedmap.study.read import Study, read_study
 from bleedmap.volume import Volume
 from bleedmap.window import Window
@@ -51,19 +52,16 @@ def read_case(case: Case, window: Window) -> Referenced:
         window: in which pictures were exported.
 
     Raises:
-        InputError: either cannot be read, or the mask is not on the image's grid.
+        InputError: either cannot be read, the mask is not on the image's grid, or the SEG objects fit no series,
+            several, or not their slices.
     """
     if case.kind == "pictures":
-        return _pictures(case, window)
-    if case.kind == "NIfTI":
-        return _nifti(case)
-    objects = [one for one in case.masks if one is not None]
-    read = read_dicom_reference(case.name, case.images, objects, case.uid)
-    return Referenced(read.study.volume.hu, read.mask, read.study, read.notes)
+        return _read_pictures(case, window)
+    return _read_nifti(case) if case.kind == "NIfTI" else _read_dicom(case)
 
 
-def _pictures(case: Case, window: Window) -> Referenced:
-    """All slices of a patient, one above the other in the order of their numbers."""
+def _read_pictures(case: Case, window: Window) -> Referenced:
+    """Read all slices of a patient, one above the other in the order of their numbers."""
     slices: list[FloatArray] = []
     masks: list[BoolArray] = []
     for image, mask in zip(case.images, case.masks, strict=True):
@@ -76,20 +74,19 @@ def _pictures(case: Case, window: Window) -> Referenced:
             )  # fmt: skip
         slices.append(window.to_hu(grey))
         shape = (grey.shape[0], grey.shape[1])
-        masks.append(np.zeros(shape, np.bool_) if mask is None else _picture_mask(mask, shape))
+        masks.append(np.zeros(shape, np.bool_) if mask is None else _read_picture_mask(mask, shape))
     return Referenced(np.stack(slices), np.stack(masks), None)
 
 
-def _picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
-    """Black and white, as `images.read_mask` takes it; or small numbers, a label each."""
+def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
+    """Read a mask in black and white, as `images.read_mask` takes it, or in small numbers, a label each."""
     grey = images.read_grey(path)
     highest = int(grey.max())
     between = float(((grey > _BLACK) & (grey < _WHITE)).mean())
     mask = images.read_mask(path, shape)
     if highest <= _BLACK:
-        return np.asarray(
-            (grey > 0) & (path.suffix.lower() == ".png"), np.bool_
-        )  # a dark JPEG is noise on an empty mask
+        # A dark JPEG is noise on an empty mask.
+        return np.asarray((grey > 0) & (path.suffix.lower() == ".png"), np.bool_)
     if between > _GREYS or not mask.any():
         found = f"greys up to {highest}, {100 * between:.0f} % of the pixels neither black nor white"
         raise InputError(
@@ -99,7 +96,7 @@ def _picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
     return mask
 
 
-def _nifti(case: Case) -> Referenced:
+def _read_nifti(case: Case) -> Referenced:
     study = read_study(case.images[0])
     mask = np.zeros(study.volume.hu.shape, np.bool_)
     notes = list(study.notes)
@@ -112,6 +109,50 @@ def _nifti(case: Case) -> Referenced:
         if len(labels) > 1:
             notes.append(f"Labels {', '.join(map(str, labels))} of the mask were united.")
     return Referenced(study.volume.hu, mask, study, tuple(notes))
+
+
+def _read_dicom(case: Case) -> Referenced:
+    """Read the series that the SEG objects refer to, and their hemorrhage on its slices; without any, an empty mask."""
+    objects = [one for one in case.masks if one is not None]
+    segmented = [read_segmentation(path) for path in objects]
+    about = [one for one in segmented if one.hemorrhage]
+    if objects and not about:
+        labels = sorted({label for one in segmented for label in one.labels.values()})
+        raise InputError(
+            objects[0], found=f"no segment of hemorrhage (segments: {', '.join(labels[:8]) or 'none'})",
+            needed="a segment whose label or coded type names a hemorrhage or hematoma",
+            remedy="name the segments in the program that drew them, and export again",
+        )  # fmt: skip
+    found = scan_files(case.images[0].parent, case.images)
+    wanted = {series_uid for one in about for series_uid in one.series}
+    if wanted:
+        found = _keep_series(found, wanted, objects[0])
+    study = replace(read_study(found, study=case.uid), name=case.name, source=case.name)
+    assert study.dicom is not None
+    mask = np.zeros(study.volume.hu.shape, np.bool_)
+    notes = list(study.notes)
+    for one in about:
+        mask |= one.on(study.dicom)
+        notes += one.notes
+    if len(about) > 1:
+        notes.append(f"The hemorrhage of {len(about)} SEG objects was united.")
+    return Referenced(study.volume.hu, mask, study, tuple(notes))
+
+
+def _keep_series(found: DicomFound, wanted: set[str], subject: Path) -> DicomFound:
+    if len(wanted) > 1:
+        raise InputError(
+            subject, found=f"the study's SEG objects refer to {len(wanted)} series", needed="one series with its mask",
+            remedy="keep the SEG objects of one series",
+        )  # fmt: skip
+    files = tuple(file for file in found.files if file.series in wanted)
+    if not files:
+        others = len({file.series for file in found.files})
+        raise InputError(
+            subject, found=f"refers to series {next(iter(wanted))}, none of the {others} that the study's files hold",
+            needed="the series that was outlined", remedy="add that series' files to the folder",
+        )  # fmt: skip
+    return DicomFound(found.path, files, found.unreadable, 0, 0)
 
 
 def _check_labels(path: Path, drawn: Volume) -> None:
@@ -128,12 +169,12 @@ def _check_labels(path: Path, drawn: Volume) -> None:
 
 
 def _check_grid(path: Path, drawn: Volume, image: Volume) -> None:
-    """Both are in the standard view already: files may store their axes in different orders."""
+    """Refuse a mask on another grid. Both are in the standard view: files may store their axes in different orders."""
     if drawn.hu.shape != image.hu.shape:
         raise InputError(
             path,
-            found=f"a mask of {_by(drawn)} voxels (slices × rows × columns)",
-            needed=f"{_by(image)}, as its image",
+            found=f"a mask of {_format_shape(drawn)} voxels (slices × rows × columns)",
+            needed=f"{_format_shape(image)}, as its image",
             remedy="resample the mask to the image's grid, labels by nearest neighbour",
         )
     last = np.array(image.hu.shape) - 1
@@ -148,5 +189,5 @@ def _check_grid(path: Path, drawn: Volume, image: Volume) -> None:
         )  # fmt: skip
 
 
-def _by(volume: Volume) -> str:
+def _format_shape(volume: Volume) -> str:
     return " × ".join(map(str, volume.hu.shape))

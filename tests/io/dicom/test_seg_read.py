@@ -13,14 +13,15 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from bleedmap.errors import InputError
-from bleedmap.evaluation.reference_dicom import read_dicom_reference
-from bleedmap.evaluation.reference_find import Places, find_cases
+from bleedmap.evaluation.reference_find import Case, Places, find_cases
+from bleedmap.evaluation.references import read_case
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.read import read_series, scan
 from bleedmap.io.dicom.seg import make_mask_segmentation
 from bleedmap.io.dicom.seg_read import read_segmentation
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.phantom.dicom import CtOptions, ct_instances
+from bleedmap.window import BRAIN
 from dicom_result_studies import GRIDS, LESIONS, SHAPE, TURNS, grid_of, labels_of, producer, results_of, series_of
 from dicom_studies import SPACING_MM, even_grid, volume_on
 
@@ -220,8 +221,7 @@ def test_a_study_is_found_with_its_seg_and_read(tmp_path: Path, study):
     ours(masks, stranger, labels_of(len(stranger.volume.grid)), seed=1)
     (case,) = find_cases(Places(folder, masks, tmp_path / "out", "unknown")).cases
     assert (case.kind, len(case.images), len(case.masks)) == ("DICOM", len(labels), 1)
-    objects = [path for path in case.masks if path is not None]
-    read = read_dicom_reference(case.name, case.images, objects, case.uid)
+    read = read_case(case, BRAIN)
     assert np.array_equal(read.mask, labels > 0)
     left = find_cases(Places(folder, masks, tmp_path / "out", "unknown")).left_out
     assert [one.reason for one in left] == ["a SEG object of a study that is not in the folder"]
@@ -234,7 +234,7 @@ def test_segs_beside_their_series(tmp_path: Path, study):
         pixels = in_files_order(series, instances, (labels == number).astype(np.uint8))
         by_highdicom(folder, instances, pixels, {f"bleed {number}": codes.SCT.Tissue})
     (case,) = find_cases(Places(tmp_path / "study", None, tmp_path / "out", "unknown")).cases
-    read = read_dicom_reference(case.name, case.images, [path for path in case.masks if path], case.uid)
+    read = read_case(case, BRAIN)
     assert np.array_equal(read.mask, labels > 0)
     assert "The hemorrhage of 2 SEG objects was united." in read.notes
 
@@ -242,28 +242,28 @@ def test_segs_beside_their_series(tmp_path: Path, study):
 def test_the_series_that_was_outlined_is_read_among_others(tmp_path: Path, study):
     folder, _, series = study
     labels = two_lesions(series)
-    path = ours(folder, series, labels)
+    ours(folder, series, labels)
     for one in made(seed=3):  # of the same study, and as good to read
         one.StudyInstanceUID, one.PatientID = series.headers[0].StudyInstanceUID, series.headers[0].PatientID
         one.SeriesNumber = 1
         written(folder, one)
     (case,) = find_cases(Places(folder, None, tmp_path / "out", "unknown")).cases
-    read = read_dicom_reference(case.name, case.images, [path], case.uid)
+    read = read_case(case, BRAIN)
     assert read.study.dicom.headers[0].SeriesInstanceUID == series.headers[0].SeriesInstanceUID
     assert np.array_equal(read.mask, labels > 0)
     own = series.headers[0].SeriesInstanceUID
-    others = [one for one in case.images if dcmread(one).SeriesInstanceUID != own]
+    others = tuple(one for one in case.images if dcmread(one).SeriesInstanceUID != own)
     with pytest.raises(InputError, match="none of the 1 that the study's files hold"):
-        read_dicom_reference(case.name, others, [path], case.uid)
+        read_case(replace(case, images=others), BRAIN)
 
 
 def test_no_hemorrhage_named_is_not_no_hemorrhage(tmp_path: Path, study):
     folder, instances, series = study
     pixels = in_files_order(series, instances, (two_lesions(series) > 0).astype(np.uint8))
     path = by_highdicom(tmp_path, instances, pixels, {"Segment_1": codes.SCT.Tissue})
-    images = [one for one in folder.iterdir() if one != path]
+    images = tuple(one for one in folder.iterdir() if one != path)
     with pytest.raises(InputError, match=r"no segment of hemorrhage \(segments: Segment_1\)"):
-        read_dicom_reference("study", images, [path], None)
+        read_case(Case("study", "DICOM", images, (path,)), BRAIN)
 
 
 def test_a_study_without_a_seg(tmp_path: Path, study):
@@ -271,4 +271,4 @@ def test_a_study_without_a_seg(tmp_path: Path, study):
     with pytest.raises(InputError, match="1 × no SEG object"):
         find_cases(Places(folder, None, tmp_path / "out", "unknown"))
     (case,) = find_cases(Places(folder, None, tmp_path / "out", "lesion-free")).cases
-    assert not read_dicom_reference(case.name, case.images, [], case.uid).mask.any()
+    assert not read_case(case, BRAIN).mask.any()
