@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 from sklearn import metrics as sk
 
 from bleedmap.metrics.roc import PIXEL_BINS, PixelRoc, at_specificity, at_threshold, roc_auc, roc_curve
@@ -84,3 +85,14 @@ def test_the_roc_curve_encloses_the_area_and_passes_its_point() -> None:
     assert point is not None
     at = np.argmin(np.abs(false_positive_rate - (1 - point.specificity)))
     assert sensitivity[at] == pytest.approx(point.sensitivity)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_the_area_is_mann_and_whitneys(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth = random.random(30) < 0.4
+    truth[:2] = True, False
+    score = random.integers(0, 8, 30) / 8
+    u = stats.mannwhitneyu(score[truth], score[~truth], method="asymptotic").statistic
+    assert roc_auc(truth, score) == float(u) / (truth.sum() * (~truth).sum())

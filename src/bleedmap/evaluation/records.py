@@ -1,4 +1,4 @@
-"""Records of studies: counts of every slice and lesion, as predicted out of fold, and what the network said of them.
+"""Records of studies: counts of every slice and lesion, and what the network predicted of them.
 
 A method's records are a small JSON, from which every table is made without pixels or networks.
 """
