@@ -19,14 +19,12 @@ class Prediction:
     Attributes:
         score: (n,) how likely a bleed is in each, higher is likelier; comparable within a method.
         mask: (n, size, size) bool, None for a method that only classifies slices.
-        probability: (n, size, size) in 0 to 1, None where the method has none.
         extra: columns of (n,) of the method's own.
         parameters: trained numbers, None where the method has no such count.
     """
 
     score: FloatArray
     mask: BoolArray | None
-    probability: FloatArray | None
     extra: dict[str, list[Any]]
     parameters: int | None
 

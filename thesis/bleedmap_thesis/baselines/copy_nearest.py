@@ -40,7 +40,7 @@ def copy_nearest(training: Side, test: Side, machine: Machine, seed: int, progre
         "same_patient": [_patient(a) == _patient(b) for a, b in zip(test.ids, nearest, strict=True)],
     }
     score = mask.flatten(1).float().mean(dim=1)
-    return Prediction(np.asarray(score.numpy()), np.asarray(mask.numpy()), None, extra, None)
+    return Prediction(np.asarray(score.numpy()), np.asarray(mask.numpy()), extra, None)
 
 
 def _nearest(known: Tensor, slices: Tensor, progress: Progress) -> tuple[list[int], list[int]]:

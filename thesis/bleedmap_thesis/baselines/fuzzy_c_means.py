@@ -45,7 +45,7 @@ def fuzzy_c_means(training: Side, test: Side, machine: Machine, seed: int, progr
         if brain.any():
             masks[index], score[index] = _mark(one, brain)
         progress(index + 1, len(slices))
-    return Prediction(score, masks, None, {}, None)
+    return Prediction(score, masks, {}, None)
 
 
 def intracranial(unit: FloatArray) -> BoolArray:

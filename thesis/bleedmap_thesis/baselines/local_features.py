@@ -55,7 +55,7 @@ def bag_of_words(
     machine_of_vectors = make_pipeline(StandardScaler(), SVC(kernel="rbf", C=1.0, class_weight="balanced"))
     machine_of_vectors.fit(_frequencies(words, known), bleeds)
     score = machine_of_vectors.decision_function(_frequencies(words, new)).astype(np.float32)
-    return Prediction(score, None, None, {"keypoints": [len(one) for one in new]}, None)
+    return Prediction(score, None, {"keypoints": [len(one) for one in new]}, None)
 
 
 def _frequencies(words: MiniBatchKMeans, features: list[FloatArray]) -> FloatArray:

@@ -171,7 +171,7 @@ def classifier(name: str) -> Baseline:
             torch.manual_seed(seed)  # of dropout
             _train(network, RECIPES[name], training.to(machine.device), machine, seed, progress)
         parameters = sum(one.numel() for one in network.parameters())
-        return Prediction(_score(network, test, machine), None, None, {}, parameters)
+        return Prediction(_score(network, test, machine), None, {}, parameters)
 
     return run
 
