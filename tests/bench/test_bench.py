@@ -29,8 +29,7 @@ from bleedmap.bench.network import (  # noqa: E402
 )
 from bleedmap.bench.study import Load, measure_study  # noqa: E402
 from bleedmap.bench.training import measure_training, plain_network  # noqa: E402
-from bleedmap.cli.bench import command  # noqa: E402
-from bleedmap.cli.bench_tables import print_tables  # noqa: E402
+from bleedmap.cli.bench import command, print_tables  # noqa: E402
 from bleedmap.errors import OutputError, SettingsError, WeightsError  # noqa: E402
 from bleedmap.inference.openvino_backend import OpenVinoBackend  # noqa: E402
 from bleedmap.inference.torch_backend import TorchBackend  # noqa: E402

@@ -1,4 +1,4 @@
-"""`bleedmap bench`."""
+"""`bleedmap bench`: measuring, and a table for each part."""
 
 import tempfile
 from importlib.util import find_spec
@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
+from rich.table import Table
 
-from bleedmap.cli.console import print_json, progress_bar
-from bleedmap.cli.options import json_option, threads_option, weights_option
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.options import json_option, overwrite_option, threads_option, weights_option
 
 if TYPE_CHECKING:
     from bleedmap.inference.weights import WeightsFile
 
 PARTS = ("network", "study", "growth", "training")
 _LABELS = {"network": "The network alone", "study": "A whole study", "growth": "Growing work", "training": "Training"}
-_RECORD = "bench.json"
 _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 
 
@@ -23,51 +24,54 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 @weights_option
 @click.option(
     "--network", type=click.Choice(["model-1", "model-2", "original"]),
-    help="In place of weights: a network of the thesis, untrained, for the speed of the network alone.",
+    help="Measure an untrained network of the thesis instead of weights; only its own speed can be measured.",
 )  # fmt: skip
 @click.option(
-    "--part", "parts", type=click.Choice(PARTS), multiple=True, help="Only this one; repeat for several. Default: all."
-)
+    "--part", "parts", type=click.Choice(PARTS), multiple=True,
+    help="Measure only this part. Repeat for several. Not given: all.",
+)  # fmt: skip
 @click.option(
     "--repeats", type=click.IntRange(1, 1000), default=5, show_default=True,
-    help="Turns of everything that is measured; the median counts.",
+    help="How often everything is measured; the median counts.",
 )  # fmt: skip
 @click.option(
     "--batch", type=click.Choice(["1", "2", "4", "8"]), default="1", show_default=True,
-    help="Network: slices that compute as one; in `segment` each computes by itself.",
+    help="Part network: slices computed together. `bleedmap segment` computes each by itself.",
 )  # fmt: skip
 @click.option(
     "--shape", type=(click.IntRange(10, 1000), click.IntRange(128, 1024), click.IntRange(128, 1024)),
-    metavar="SLICES ROWS COLUMNS", default=(30, 512, 512), show_default=True, help="Of the phantom study.",
+    metavar="SLICES ROWS COLUMNS", default=(30, 512, 512), show_default=True,
+    help="Size of the phantom study.",
 )  # fmt: skip
 @click.option(
     "--studies", type=click.IntRange(1), default=10, show_default=True,
-    help="Growth: the most of a batch, of 1, 10 and 100.",
+    help="Part growth: the largest batch to measure, of 1, 10 and 100 studies.",
 )  # fmt: skip
 @threads_option
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help=f"A new or empty folder for {_RECORD}.",
+    "-o", "--out", type=click.Path(path_type=Path), help="A new or empty folder for bench.json.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder.")
+@overwrite_option
 @json_option
 def command(
     weights: str | None, network: str | None, parts: tuple[str, ...], repeats: int, batch: str,
     shape: tuple[int, int, int], studies: int, threads: int | None, out: Path | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """How fast this program is on this machine; all figures of a run are measured in turn, for ratios within it.
+    """Measure how fast bleedmap is on this machine.
 
-    In: nothing; the head is a phantom. Out: tables, or --json.
+    In: nothing; the head is a phantom. Out: tables or, with --json, one record.
 
     \b
-    network   slices/s, one or --batch at a time, of OpenVINO, torch (eager, compiled) and, if installed, ONNX
-              Runtime, in fp32 and, where the processor has it, bf16; the ratio to torch eager fp32, the share of
-              this machine's own rate in a 4096³ matrix product, the largest difference of a pixel's probability
-    study     `bleedmap segment` on a DICOM study: in fresh processes, and warm, by stage; memory
-    growth    10 to 400 slices, 128 to 650 pixels, `bleedmap batch` of 1 and 10 studies (--studies 100: and 100)
-    training  slices/s of the recipe beside a plain fp32 loop of the same network whose depthwise filters learn
+    network   slices per second, one at a time or --batch at a time, in OpenVINO, torch (eager and compiled) and, if
+              installed, ONNX Runtime, in fp32 and, if the processor supports it, bf16; the ratio to torch eager
+              fp32, the share of this machine's own rate in a 4096³ matrix product, and the largest difference of
+              a pixel's probability
+    study     `bleedmap segment` on a DICOM study: in a fresh process, and warm with the time of each stage; memory
+    growth    10 to 400 slices, 128 to 650 pixels, `bleedmap batch` of 1 and 10 studies (and 100 with --studies 100)
+    training  slices per second of our recipe and of a plain fp32 loop that trains the depthwise filters too
 
-    Growth takes longest, some minutes. Absolute figures are this machine's, under its load of the moment, which is
-    stated: compare the ratios.
+    Growth takes longest, some minutes. Everything is measured in turn, so that ratios within one run are reliable.
+    Absolute figures hold for this machine under its present load, which is stated.
 
     \b
     bleedmap bench --part network
@@ -76,7 +80,6 @@ def command(
     bleedmap bench --part growth --studies 100 --json
     """
     from bleedmap.bench.machine import describe_machine
-    from bleedmap.cli.bench_tables import print_tables
     from bleedmap.inference.backends import check_threads
     from bleedmap.inference.weights import locate
     from bleedmap.io.files import refuse_folder
@@ -176,4 +179,91 @@ def _write(record: dict[str, Any], out: Path, overwrite: bool) -> None:
     from bleedmap.io.files import folder_written_whole, write_json
 
     with folder_written_whole(out, overwrite=overwrite) as folder:
-        write_json(folder / _RECORD, record)
+        write_json(folder / "bench.json", record)
+
+
+def print_tables(record: dict[str, Any]) -> None:
+    """Print the machine, a table for each part that was measured, and what was left out."""
+    print_line(escape(_machine_line(record)))
+    tables = {"network": _network_table, "study": _study_table, "growth": _growth_table, "training": _training_table}
+    for part, table in tables.items():
+        if part in record:
+            print_line()
+            print_table(table(record[part]))
+    for name, why in record["left_out"].items():
+        print_line(f"[dim]left out: {escape(name)}: {escape(why)}[/]")
+
+
+def _machine_line(record: dict[str, Any]) -> str:
+    """The machine that was measured, in a line."""
+    machine = record["machine"]
+    threads = f"{record['threads'] or 'own choice'} of {machine['threads']}"
+    load = "" if machine["load"] is None else f"; load at the start {machine['load']:.1f}"
+    versions = ", ".join(f"{name} {found}" for name, found in machine["versions"].items())
+    return (
+        f"{machine['processor']}, threads: {threads}, {machine['memory_gib'] or '?'} GiB{load}; {versions}; "
+        f"weights {record['weights']['name']}; medians of {record['repeats']}"
+    )
+
+
+def _network_table(found: dict[str, Any]) -> Table:
+    at_a_time = "a slice" if found["batch"] == 1 else f"{found['batch']} slices"
+    title = f"The network alone, {at_a_time} at a time: {_times(found['input'])}, {found['gflop_per_slice']:.2f} GFLOP"
+    table = make_table("", ">Slices/s", ">ms", ">TFLOP/s", ">Share", ">Ratio", ">Difference", title=title)
+    for one in found["backends"]:
+        table.add_row(
+            f"{one['name']} {one['precision']}", f"{one['slices_per_s']:,.1f}", f"{one['ms_per_slice']:,.1f}",
+            f"{one['tflops']:.3f}", f"{one['share']:.0%}", f"{one['ratio']:.2f}", f"{one['largest_difference']:.1e}",
+        )  # fmt: skip
+    rates = "; ".join(
+        f"{rate:.3f} TFLOP/s in {form}, {found['matrix_product_ratios'][form]:.1f} × {found['reference']}"
+        for form, rate in found["matrix_product_tflops"].items()
+    )
+    table.caption = (
+        f"Share: of this machine's own matrix product: {rates}. Ratio and largest difference of a probability: against "
+        f"{found['reference']}."
+    )
+    if found["batch"] == 1:
+        table.caption += " OpenVINO has as many slices under way as in `segment`, the others one."
+    return table
+
+
+def _study_table(found: dict[str, Any]) -> Table:
+    cold, warm = found["cold"], found["warm"]
+    table = make_table("", ">Seconds", ">Share", ">MiB", title=f"A whole study: {_times(found['shape'])}")
+    table.add_row("a fresh process", f"{cold['seconds']:.2f}", "", _mib(cold["peak_mib"]))
+    table.add_row("warm", f"{warm['seconds']:.2f}", "", _mib(warm["peak_mib"]))
+    for name in warm["parts_s"]:
+        table.add_row(f"  {name.replace('_', ' ')}", f"{warm['parts_s'][name]:.2f}", f"{warm['shares'][name]:.0%}", "")
+    return table
+
+
+def _growth_table(found: dict[str, Any]) -> Table:
+    table = make_table("", ">Seconds", ">Each", ">MiB", title="Growing work")
+    for key, number in (("slices", 0), ("pixels", 1)):
+        for one in found[key]:
+            each = f"{1e3 * one['seconds'] / one['shape'][0]:,.0f} ms a slice"
+            name = f"{one['shape'][number]} {key}: {_times(one['shape'])}, warm"
+            table.add_row(name, f"{one['seconds']:.2f}", each, _mib(one["peak_mib"]))
+    for one in found["studies"]:
+        several = f"{one['processes']} fresh processes, MiB of the first"
+        name = f"batch of {one['studies']}, {several if one['processes'] > 1 else 'a fresh process'}"
+        each = f"{one['seconds_per_study']:.2f} s a study"
+        table.add_row(name, f"{one['seconds']:.2f}", each, _mib(one["peak_mib"]))
+    return table
+
+
+def _training_table(found: dict[str, Any]) -> Table:
+    title = f"Training, {found['size']}×{found['size']}, batch {found['batch']}"
+    table = make_table("", ">Slices/s", ">Ratio", title=title)
+    table.add_row("a plain loop, fp32, depthwise filters learn", f"{found['plain_slices_per_s']:.1f}", "1.00")
+    table.add_row(f"the recipe, {found['machine']}", f"{found['ours_slices_per_s']:.1f}", f"{found['ratio']:.2f}")
+    return table
+
+
+def _times(shape: list[int]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _mib(peak: float | None) -> str:
+    return "–" if peak is None else f"{peak:,.0f}"
