@@ -50,7 +50,7 @@ def test_the_mask_has_the_volume_asked_for(bleed_type):
     phantom = bleeding(bleed_type)
     assert phantom.bleeds[0].true_volume_ml == pytest.approx(ASKED_ML[bleed_type], rel=0.03)
     assert phantom.mask.volume_ml == pytest.approx(phantom.bleeds[0].true_volume_ml)
-    np.testing.assert_array_equal(phantom.mask.array, phantom.type_mask(bleed_type))
+    np.testing.assert_array_equal(phantom.mask.array, phantom.labels == 1 + TYPES.index(bleed_type))
 
 
 @pytest.mark.parametrize("bleed_type", ["SDH", "SAH", "IPH"])

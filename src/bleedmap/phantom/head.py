@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage, sparse
 
-from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
+from bleedmap.arrays import AnyArray, ByteArray, FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.phantom import anatomy
@@ -106,10 +106,6 @@ class Phantom:
     mask: Mask
     labels: ByteArray
     bleeds: tuple[TrueBleed, ...]
-
-    def type_mask(self, bleed_type: BleedType) -> BoolArray:
-        """Return (slice, row, column) bool, the voxels of one type."""
-        return np.asarray(self.labels == 1 + TYPES.index(bleed_type))
 
 
 @dataclass(frozen=True, eq=False)
