@@ -1,5 +1,6 @@
 """The front door: quick, torch-free where it promises to be, and its words are the verbs' own."""
 
+import hashlib
 import importlib
 import subprocess
 import sys
@@ -45,6 +46,16 @@ def test_a_missing_extra_is_named(tmp_path):
     assert ended.returncode == 2
     assert "pip install 'bleedmap[train]'" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_download_names_its_small_extra_and_verifying_needs_none(tmp_path):
+    ended = without_training_packages("data", "download", "-o", str(tmp_path / "ct-ich"))
+    assert ended.returncode == 2
+    assert "pip install 'bleedmap[data]'" in ended.stderr
+    (tmp_path / "SHA256SUMS.txt").write_text(hashlib.sha256(b"a").hexdigest() + "  a\n", "utf-8")
+    (tmp_path / "a").write_bytes(b"a")
+    ended = without_training_packages("data", "verify", "--data", str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_demo_needs_no_training_package(tmp_path):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bleedmap.cli.main import main
-from bleedmap.datasets.download import SUMS, Downloaded, download, parse_sums, verify
+from bleedmap.datasets.checksums import SUMS, parse_sums, verify
+from bleedmap.datasets.download import Downloaded, download
 from bleedmap.errors import DataError, DownloadError, OutputError, SettingsError
 
 FILES = {

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript", "tensorboard", "matplotlib")
+TRAINING_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript", "tensorboard", "matplotlib", "pooch", "requests")
 BLOCKED = f"""
 import sys
 for package in {TRAINING_PACKAGES!r}:

@@ -72,9 +72,9 @@ def verify(data: Path | None, as_json: bool) -> None:
     \b
     bleedmap data verify --data ct-ich
     """
+    from bleedmap.datasets.checksums import SUMS_NAMES
+    from bleedmap.datasets.checksums import verify as verify_files
     from bleedmap.datasets.ct_ich import data_root, locate
-    from bleedmap.datasets.download import SUMS_NAMES
-    from bleedmap.datasets.download import verify as verify_files
     from bleedmap.errors import DataError
 
     folder = data_root(data)
@@ -118,7 +118,7 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
 
     In: nothing. Out: the folder with 82 patients' pictures and masks, two tables and the list of checksums. Each
     file is checked before it gets its name. You can stop at any moment and run the same command again: files that are
-    complete are kept, all others are fetched.
+    complete are kept, all others are fetched. It needs the extra `data`, which `train` contains.
 
     \b
     bleedmap data download -o ct-ich

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
-from bleedmap.datasets import ct_ich_jpeg, ct_ich_nifti
-from bleedmap.datasets.ct_ich_jpeg import JpegRelease
-from bleedmap.datasets.ct_ich_nifti import NiftiRelease
+from bleedmap.datasets.ct_ich_releases import JpegRelease, NiftiRelease, Release, find_kind
 from bleedmap.datasets.ct_ich_tables import SHORT_NAMES, TYPES, Demographics, Patient, SliceRecord, read_demographics
 from bleedmap.errors import DataError, InputError
 
@@ -19,20 +16,6 @@ __all__ = ["SHORT_NAMES", "TYPES", "CtIch", "Patient", "SliceRecord", "data_root
 
 DATA_VARIABLE = "BLEEDMAP_DATA"
 _HASH_THREADS = 4
-
-
-class Release(Protocol):
-    """What the JPEG and the NIfTI release have in common."""
-
-    name: str
-    demographics: str  # the table's file name
-    root: Path
-    records: dict[int, tuple[SliceRecord, ...]]
-
-    def read_hu(self, record: SliceRecord) -> FloatArray: ...
-    def read_mask(self, record: SliceRecord) -> BoolArray: ...
-    def read_mask_grey(self, record: SliceRecord) -> ByteArray | None: ...
-    def file_sha256(self, record: SliceRecord) -> str: ...
 
 
 class CtIch:
@@ -127,7 +110,7 @@ def open_ct_ich(root: Path) -> CtIch:
         DataError: not that folder, a table is missing, or rows and files do not fit together.
     """
     folder = locate(root)
-    files: Release = JpegRelease(folder) if _is_jpeg(folder) else NiftiRelease(folder)
+    files: Release = (find_kind(folder) or JpegRelease)(folder)
     return CtIch(files, read_demographics(folder / files.demographics))
 
 
@@ -149,24 +132,16 @@ def data_root(flag: Path | None) -> Path:
     )
 
 
-def _is_jpeg(folder: Path) -> bool:
-    return (folder / ct_ich_jpeg.IMAGES).is_dir() or (folder / ct_ich_jpeg.LABELS).is_file()
-
-
-def _is_nifti(folder: Path) -> bool:
-    return (folder / ct_ich_nifti.IMAGES).is_dir() or (folder / ct_ich_nifti.LABELS).is_file()
-
-
 def locate(root: Path) -> Path:
     """Find the folder that holds a release: `root`, or the only one in it.
 
     Raises:
         DataError: there is none, or more than one.
     """
-    if _is_jpeg(root) or _is_nifti(root):
+    if find_kind(root):
         return root
     inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    holders = [path for path in inside if _is_jpeg(path) or _is_nifti(path)]
+    holders = [path for path in inside if find_kind(path)]
     if len(holders) == 1:
         return holders[0]
     if holders:
@@ -178,7 +153,7 @@ def locate(root: Path) -> Path:
     raise DataError(
         root,
         found=found,
-        needed=f"the folder that holds {ct_ich_jpeg.IMAGES} and {ct_ich_jpeg.LABELS} "
-        f"(or {ct_ich_nifti.IMAGES} and {ct_ich_nifti.LABELS})",
+        needed=f"the folder that holds {JpegRelease.images} and {JpegRelease.labels} "
+        f"(or {NiftiRelease.images} and {NiftiRelease.labels})",
         remedy="give that folder, or fetch the data with `bleedmap data download`",
     )

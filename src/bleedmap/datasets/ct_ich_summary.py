@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, Patient, SliceRecord
-from bleedmap.datasets.ct_ich_jpeg import DEMOGRAPHICS, LABELS
+from bleedmap.datasets.ct_ich_releases import JpegRelease
 from bleedmap.io.images import MASK_THRESHOLD
 from bleedmap.window import BRAIN
 
@@ -193,11 +193,11 @@ def _shorten(types: frozenset[str] | set[str]) -> str:
 
 
 def _check_tables(data: CtIch) -> Iterator[Oddity]:
-    labels, demographics = data.root / LABELS, data.root / DEMOGRAPHICS
+    labels, demographics = data.root / JpegRelease.labels, data.root / JpegRelease.demographics
     if labels.is_file() and labels.read_bytes().startswith(b"\xef\xbb\xbf"):
-        yield Oddity(LABELS, "starts with a byte-order mark", "skipped when read")
+        yield Oddity(labels.name, "starts with a byte-order mark", "skipped when read")
     if demographics.is_file() and _count_header_lines(demographics) > 1:
-        yield Oddity(DEMOGRAPHICS, "a header cell with a line break", "columns match by letters only")
+        yield Oddity(demographics.name, "a header cell with a line break", "columns match by letters only")
     if data.patients[0].number < 100:
         yield Oddity("tables and folders", "patient 49 in the tables, 049 in the folders", "read as numbers")
 

@@ -1,32 +1,29 @@
 """Download CT-ICH's open release from its publisher by pooch, and check every file against its SHA-256 sum.
 
-The publisher lists the sums in a file, one a line with its path, as `sha256sum` writes them.
+It needs the extra `data`. pooch and requests are not in the plain install: pydicom imports requests wherever it finds
+it, which costs each process 50 ms.
 """
 
 import http
-import re
 import tempfile
 import threading
 import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pooch
 from requests import Response, exceptions
 
 from bleedmap import __version__
+from bleedmap.datasets.checksums import SUMS, parse_sums
 from bleedmap.errors import DataError, DownloadError, SettingsError
 from bleedmap.io.files import output_error, written_whole
 
 URL = "https://physionet.org/files/ct-ich/1.0.0/"
-SUMS = "SHA256SUMS.txt"
-SUMS_NAMES = ("SHA256SUMS", SUMS)  # as publishers name the list
 
-_LINE = re.compile(r"([0-9a-fA-F]{64})\s+\*?(.+?)\s*")
-_HASH_THREADS = 4
 _TIMEOUT_S = 30
 _CHUNK = 2**16  # bytes
 _BUSY = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
@@ -45,15 +42,6 @@ class Downloaded:
     fetched: int
     kept: int
     received_bytes: int
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The listed files by their state, each by its name in the list."""
-
-    intact: tuple[str, ...]
-    missing: tuple[str, ...]
-    changed: tuple[str, ...]
 
 
 def download(
@@ -177,93 +165,3 @@ def _refuse_answer(answer: Response, **_: Any) -> None:
 
 def _needs_login(address: str, found: str) -> DownloadError:
     return DownloadError(address, found=found, needed="files that can be had without a login", remedy=_BY_HAND)
-
-
-def verify(folder: Path, progress: Progress = lambda done, of: None) -> Verification:
-    """Check every listed file against its sum.
-
-    Args:
-        folder: holds the list and the files.
-        progress: called with the files read so far and all of them.
-
-    Raises:
-        DataError: no list, or a damaged one.
-    """
-    path = find_sums(folder)
-    try:
-        sums = parse_sums(path.read_text(encoding="utf-8"), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise _bad_list(path, f"cannot be read ({error})") from error
-    found: dict[str, list[str]] = {}
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        states = pool.map(lambda item: _find_state(folder / item[0], item[1]), sums.items())
-        for done, (name, state) in enumerate(zip(sums, states, strict=True), start=1):
-            found.setdefault(state, []).append(name)
-            progress(done, len(sums))
-    return Verification(*(tuple(found.get(state, ())) for state in ("intact", "missing", "changed")))
-
-
-def find_sums(folder: Path) -> Path:
-    """Find the list of sums in a folder.
-
-    Raises:
-        DataError: there is none.
-    """
-    for name in SUMS_NAMES:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(
-        folder,
-        found=f"no list of checksums ({' or '.join(SUMS_NAMES)})",
-        needed="the publisher's list beside the tables",
-        remedy="fetch it with the data: `bleedmap data download -o FOLDER`, or from the publisher's page",
-    )
-
-
-def parse_sums(text: str, subject: str | Path) -> dict[str, str]:
-    """Parse lines "sum  path"; return path -> sum in lower case.
-
-    Args:
-        text: the list.
-        subject: where it is from, for errors.
-
-    Raises:
-        DataError: no list of sums, or a path that leads out of the folder.
-    """
-    sums = {}
-    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise _bad_list(subject, f"line {number} is no SHA-256 sum and path: '{line[:60]}'")
-        if not _stays_inside(match[2]):
-            raise _bad_list(subject, f"line {number} leads out of the folder: '{match[2]}'")
-        sums[match[2].removeprefix("./")] = match[1].lower()
-    if not sums:
-        raise _bad_list(subject, "an empty list")
-    return sums
-
-
-def _find_state(path: Path, wanted: str) -> str:
-    if not path.is_file():
-        return "missing"
-    try:
-        return "intact" if pooch.file_hash(str(path)) == wanted else "changed"
-    except OSError:  # there, but it cannot be read: a broken disk, or no right to
-        return "changed"
-
-
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]
-    return not unsafe and name.isprintable()
-
-
-def _bad_list(subject: str | Path, found: str) -> DataError:
-    return DataError(
-        subject,
-        found=found,
-        needed="lines of a SHA-256 sum and a path inside the folder",
-        remedy="fetch the list again from the publisher",
-    )

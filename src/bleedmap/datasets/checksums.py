@@ -1,0 +1,118 @@
+"""Check files against a list of SHA-256 sums, one a line with its path, as `sha256sum` and PhysioNet write it."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bleedmap.errors import DataError
+
+SUMS = "SHA256SUMS.txt"
+SUMS_NAMES = ("SHA256SUMS", SUMS)  # as publishers name the list
+
+Progress = Callable[[int, int], None]
+
+_LINE = re.compile(r"([0-9a-fA-F]{64})\s+\*?(.+?)\s*")
+_HASH_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The listed files by their state, each by its name in the list."""
+
+    intact: tuple[str, ...]
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def verify(folder: Path, progress: Progress = lambda done, of: None) -> Verification:
+    """Check every listed file against its sum.
+
+    Args:
+        folder: holds the list and the files.
+        progress: called with the files read so far and all of them.
+
+    Raises:
+        DataError: no list, or a damaged one.
+    """
+    path = find_sums(folder)
+    try:
+        sums = parse_sums(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad_list(path, f"cannot be read ({error})") from error
+    found: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        states = pool.map(lambda item: _find_state(folder / item[0], item[1]), sums.items())
+        for done, (name, state) in enumerate(zip(sums, states, strict=True), start=1):
+            found.setdefault(state, []).append(name)
+            progress(done, len(sums))
+    return Verification(*(tuple(found.get(state, ())) for state in ("intact", "missing", "changed")))
+
+
+def find_sums(folder: Path) -> Path:
+    """Find the list of sums in a folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    for name in SUMS_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(
+        folder,
+        found=f"no list of checksums ({' or '.join(SUMS_NAMES)})",
+        needed="the publisher's list beside the tables",
+        remedy="fetch it with the data: `bleedmap data download -o FOLDER`, or from the publisher's page",
+    )
+
+
+def parse_sums(text: str, subject: str | Path) -> dict[str, str]:
+    """Parse lines "sum  path"; return path -> sum in lower case.
+
+    Args:
+        text: the list.
+        subject: where it is from, for errors.
+
+    Raises:
+        DataError: no list of sums, or a path that leads out of the folder.
+    """
+    sums = {}
+    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise _bad_list(subject, f"line {number} is no SHA-256 sum and path: '{line[:60]}'")
+        if not _stays_inside(match[2]):
+            raise _bad_list(subject, f"line {number} leads out of the folder: '{match[2]}'")
+        sums[match[2].removeprefix("./")] = match[1].lower()
+    if not sums:
+        raise _bad_list(subject, "an empty list")
+    return sums
+
+
+def _find_state(path: Path, wanted: str) -> str:
+    if not path.is_file():
+        return "missing"
+    try:
+        with path.open("rb") as stream:
+            return "intact" if hashlib.file_digest(stream, "sha256").hexdigest() == wanted else "changed"
+    except OSError:  # there, but it cannot be read: a broken disk, or no right to
+        return "changed"
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]
+    return not unsafe and name.isprintable()
+
+
+def _bad_list(subject: str | Path, found: str) -> DataError:
+    return DataError(
+        subject,
+        found=found,
+        needed="lines of a SHA-256 sum and a path inside the folder",
+        remedy="fetch the list again from the publisher",
+    )
