@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -162,6 +163,8 @@ def test_the_report_is_whole_and_agrees_with_its_records(volumes: Path, weights:
     assert "Research software" in page
     assert "http" not in page.replace("http://www.w3.org", "")  # it stands alone
     HTMLParser(convert_charrefs=True).feed(page)
+    anchors = re.findall(r' id="([^"]+)"', page)
+    assert len(set(anchors)) == len(anchors)
 
 
 def test_dicom_with_seg_measures_the_same(tmp_path: Path, volumes: Path, weights: str, heads: dict[str, Phantom]):

@@ -209,7 +209,7 @@ def _lesions_and_surfaces(scores: ExternalScores) -> Iterator[Section]:
         columns = ("lesions of the reference", "number", "touched by a mark", "overlapped (IoU ≥ 0.1)")
         rows = tuple((one.size, one.lesions, one.touched, one.overlapped) for one in scores.lesions)
         note = "26-connected pieces of 10 voxels or more."
-        tables.append(Table("lesions", "Lesions found, by size", note, columns, rows))
+        tables.append(Table("lesions-by-size", "Lesions found, by size", note, columns, rows))
     if (of := scores.surfaces) is not None:
         words.append(
             f"Surfaces of the two masks, in the {of.studies} studies where both mark something on an even, upright "
@@ -230,7 +230,7 @@ def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
     }  # fmt: skip
     digits = {"highest probability": 2, "reference, mL": 2, "marked, mL": 2, "HD95, mm": 1}
     shown = tuple(tuple(_dash(row[name]) for name in columns.values()) for row in rows)
-    return Section("studies", "Studies", (), (Table("studies", "Each study", "", tuple(columns), shown, digits),))
+    return Section("studies", "Studies", (), (Table("each-study", "Each study", "", tuple(columns), shown, digits),))
 
 
 def _dash(value: Value) -> Value:
