@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, data_root, open_ct_ich
-from bleedmap.datasets.ct_ich_summary import Summary, diagnosis_disagreement, find_oddities, summarise
+from bleedmap.datasets.ct_ich_summary import Summary, explain_diagnosis, find_oddities, summarise
 from bleedmap.datasets.ct_ich_tables import Demographics, Patient, SliceRecord
 from bleedmap.errors import DataError, InputError
 
@@ -317,7 +317,7 @@ class TestOddities:
     )
     def test_diagnosis(self, diagnosis: str, types: set[str], fracture: bool, reason: str | None) -> None:
         record = SliceRecord(1, 1, frozenset(types), fracture, bool(types), True)
-        assert diagnosis_disagreement(Patient(1, (record,), Demographics(diagnosis=diagnosis))) == reason
+        assert explain_diagnosis(Patient(1, (record,), Demographics(diagnosis=diagnosis))) == reason
 
     def test_ticks_labels_and_pictures_that_disagree(self, jpeg_release: Path) -> None:
         (jpeg_release / "Patients_CT/049/brain/3_HGE_Seg.jpg").unlink()

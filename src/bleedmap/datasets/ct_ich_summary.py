@@ -170,7 +170,7 @@ def find_oddities(data: CtIch) -> tuple[Oddity, ...]:
     )
 
 
-def diagnosis_disagreement(patient: Patient) -> str | None:
+def explain_diagnosis(patient: Patient) -> str | None:
     """Explain why the diagnosis on file disagrees with the slice labels; None where it does not."""
     text = patient.on_file.diagnosis.lower()
     named = {name for word, name in _WORDS.items() if word in text}
@@ -226,7 +226,7 @@ def _check_labels_and_masks(data: CtIch) -> Iterator[Oddity]:
 def _check_patients(data: CtIch) -> Iterator[Oddity]:
     for patient in data.patients:
         place = f"patient {patient.number:03d}"
-        if reason := diagnosis_disagreement(patient):
+        if reason := explain_diagnosis(patient):
             yield Oddity(place, f"on file '{patient.on_file.diagnosis}': {reason}", "labels and masks decide")
         if patient.on_file.types != patient.types:
             ticks = _shorten(patient.on_file.types) or "no type"
