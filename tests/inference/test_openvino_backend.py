@@ -11,7 +11,7 @@ import pytest
 
 from bleedmap.arrays import FloatArray
 from bleedmap.inference import openvino_backend
-from bleedmap.inference.openvino_backend import KEPT, VARIABLE, OpenVinoBackend, cache_folder, load_compiled, sealed
+from bleedmap.inference.openvino_backend import KEPT, VARIABLE, OpenVinoBackend, cache_folder, load_compiled, seal
 from bleedmap.inference.weights import WeightsFile, locate
 from tiny_network import SIZE, write_tiny_network
 
@@ -69,7 +69,7 @@ def test_the_second_start_runs_what_the_first_one_kept(tiny: WeightsFile, folder
     (blob,) = blobs(folder)
     assert np.array_equal(answer(tiny), first)
     assert blobs(folder) == [blob]
-    blob.write_bytes(sealed(blob.stem, blob_of_another_network(tmp_path)))
+    blob.write_bytes(seal(blob.stem, blob_of_another_network(tmp_path)))
     np.testing.assert_allclose(answer(tiny), 2 * first, atol=1e-6)  # it is the file that is run
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_file_is_made_anew(tiny: WeightsFile, folder: Path, damage: st
     flipped[len(whole) // 2] ^= 1
     damaged = {
         "cut": whole[:-100], "flipped": bytes(flipped), "empty": b"",
-        "renamed": sealed("another", whole[32:]), "no blob": sealed(blob.stem, b"not OpenVINO's"),
+        "renamed": seal("another", whole[32:]), "no blob": seal(blob.stem, b"not OpenVINO's"),
     }[damage]  # fmt: skip
     blob.write_bytes(damaged)
     assert np.array_equal(answer(tiny), first)
@@ -191,7 +191,7 @@ def test_two_processes_at_once(tiny: WeightsFile, folder: Path) -> None:
         said.append(float(out))
     assert said == [float(answer(tiny).sum())] * 2
     (blob,) = blobs(folder)
-    assert blob.read_bytes() == sealed(blob.stem, blob.read_bytes()[32:])
+    assert blob.read_bytes() == seal(blob.stem, blob.read_bytes()[32:])
     assert not [one for one in folder.iterdir() if one != blob]
 
 

@@ -177,7 +177,7 @@ def test_the_page_of_an_abstention_says_why_before_any_figure(told, tmp_path):
         page = _Words(told(sure(abstained=REASONS), bleeding=bleeding), tmp_path)
         assert page.kind == "verdict abstained"
         section = page.words.partition("as computed by bleedmap")[2]
-        places = [section.index(one) for one in ("No verdict", "not to be relied on", *REASONS, "Study probability")]
+        places = [section.index(one) for one in ("No verdict", "do not rely on them", *REASONS, "Study probability")]
         assert places == sorted(places)
         assert "Bleed marked" not in page.words
         assert "Hemorrhage detected" not in page.words

@@ -396,7 +396,7 @@ def test_the_installed_weights_have_a_card_and_others_say_they_have_none(
     assert limits in page_of(study(), tmp_path).words
     write_tiny_network(tmp_path / "tiny.onnx")
     page = page_of(replace(study(), weights=locate(tmp_path / "tiny.onnx")), tmp_path)
-    assert "without a model card" in page.words
+    assert "have no model card" in page.words
     assert limits not in page.words
 
 

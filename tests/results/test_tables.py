@@ -21,7 +21,7 @@ from bleedmap.phantom.head import Phantom, PhantomSettings, make_phantom
 from bleedmap.results.save import save
 from bleedmap.results.tables import FORMAT
 from bleedmap.study.read import Study, read_study
-from bleedmap.study.segment import checked, conclude
+from bleedmap.study.segment import check_study, conclude
 
 SURE = Certainty(
     (0.5,) * 14, 0.9, tuple((name, 0.2) for name in ("EDH", "IPH", "SDH", "IVH", "SAH")), (1.0, 40.0), 0.8
@@ -68,7 +68,7 @@ def test_a_summary_is_what_its_schema_says(
 ) -> None:
     study, probability = studies[kind], phantom.mask.array * np.float32(0.9 * bleeding)
     result = conclude(
-        study, checked(study), probability, locate(), BackendRecord("none", "cpu", "fp32"), 0.5, certainty
+        study, check_study(study), probability, locate(), BackendRecord("none", "cpu", "fp32"), 0.5, certainty
     )  # fmt: skip
     save(result, tmp_path / "out", fractional=True)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))

@@ -22,7 +22,7 @@ from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.results.save import save
-from bleedmap.study.gate.gate import accepted_names
+from bleedmap.study.gate.gate import read_accepted
 from bleedmap.study.inputs import gather
 from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result
@@ -191,7 +191,7 @@ def test_flags_of_dicom_are_refused_for_nifti(phantom, tmp_path, weights, capsys
 
 
 def test_an_accepted_check_may_be_one_word():
-    assert accepted_names("age") == {"age"}
+    assert read_accepted("age") == {"age"}
 
 
 def test_python_gives_the_same_for_a_path_and_a_volume(phantom, tmp_path, weights, capsys):

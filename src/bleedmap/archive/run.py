@@ -36,7 +36,7 @@ from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
 from bleedmap.io.files import output_error, refuse_folder
 from bleedmap.results.save import save
-from bleedmap.study.gate.gate import accepted_names
+from bleedmap.study.gate.gate import read_accepted
 from bleedmap.study.read import Study, read_study
 from bleedmap.study.segment import Segmenter
 
@@ -141,7 +141,7 @@ def run_batch(
         OutputError: `out` is not for a batch, or its disk cannot be written.
         SettingsError: `out` was made with other settings; an unknown check in `accept`.
     """
-    accepted_names(options.accept)
+    read_accepted(options.accept)
     settings, ledger = _settings(found, segmenter, options), batch_ledger(out)
     ledger.open(
         settings, overwrite=options.overwrite,

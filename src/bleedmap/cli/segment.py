@@ -116,7 +116,7 @@ def command(
     from bleedmap.io.files import refuse_folder
     from bleedmap.io.nifti import is_nifti
     from bleedmap.results.save import save, save_pictures
-    from bleedmap.study.gate.gate import accepted_names
+    from bleedmap.study.gate.gate import read_accepted
     from bleedmap.study.inputs import gather
     from bleedmap.study.read import read_study
     from bleedmap.window import BRAIN, Window
@@ -138,7 +138,7 @@ def command(
         _refuse_flags({"--window": window}, "a study, which is in HU already", "pictures")
         if is_nifti(path):
             _refuse_flags(of_dicom, "a NIfTI volume", "a DICOM study")
-        accepted_names(accept)
+        read_accepted(accept)
         reading = _start(lambda: read_study(path, study=study, series=series))
         segmenter = _load(*network)
         read = reading.result()

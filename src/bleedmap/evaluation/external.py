@@ -26,7 +26,7 @@ from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.outline import outline_slices
 from bleedmap.metrics.surface import SurfaceDistance, surface_distance
 from bleedmap.postprocess import lesions
-from bleedmap.study.gate.gate import accepted_names
+from bleedmap.study.gate.gate import read_accepted
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import BRAIN, Window
 
@@ -139,7 +139,7 @@ def run_external(
         OutputError: `out` holds something else, or cannot be written.
         SettingsError: `out` was made with other settings; an unknown check in `accept`.
     """
-    accepted_names(options.accept)
+    read_accepted(options.accept)
     ledger, settings = external_ledger(out), _settings(found, segmenter, options)
     ledger.open(settings, remedy="give another folder with -o", hints={})
     cases = {one.name: one for one in found.cases}

@@ -43,8 +43,9 @@ _DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 class OpenVinoBackend:
-    """One compiled network; each slice by itself, so that memory stays small and answers do not depend on company, and
-    as many under way as OpenVINO finds best.
+    """One compiled network, which runs one slice at a time, several requests in flight.
+
+    Memory stays small and results do not depend on the batch; OpenVINO chooses how many requests are in flight.
 
     Args:
         weights: a checked ONNX file.
@@ -52,7 +53,7 @@ class OpenVinoBackend:
             it: where the processor has bf16, `LiteUNet`'s decoder is in bf16, whose rounding hardly shows, as the
             encoder's does; 'bf16' is all in bf16, other at lesions' edges.
         threads: of the processor's; None: OpenVINO's own choice.
-        one_by_one: slices come so, and all threads are at each; else several are under way.
+        one_by_one: whether all threads work at one slice, for slices that come one by one; else several are in flight.
 
     Raises:
         SettingsError: more threads than there are; bf16 that the processor has not.
@@ -196,7 +197,7 @@ def load_compiled(weights: WeightsFile, config: Mapping[str, str | int], threads
     if folder is not None and _is_private(folder):
         key = _key(weights, config, threads, part)
         path = folder / f"{key}{_SUFFIX}"
-        kept = _kept(path, key)
+        kept = _read_kept(path, key)
         if kept is not None:
             with suppress(RuntimeError):  # what OpenVINO no longer takes is made anew
                 return core().import_model(kept, "CPU", dict(config))
@@ -212,7 +213,7 @@ def _model(weights: WeightsFile, part: Part) -> Any:
     return model if part == "whole" else upsampling_apart(model)[_PARTS.index(part)]
 
 
-def sealed(key: str, blob: bytes) -> bytes:
+def seal(key: str, blob: bytes) -> bytes:
     """A file's content: SHA-256 of key and blob, then the blob."""
     return _digest(key, blob) + blob
 
@@ -262,7 +263,7 @@ def _instructions() -> str:
     return ""
 
 
-def _kept(path: Path, key: str) -> bytes | None:
+def _read_kept(path: Path, key: str) -> bytes | None:
     """The blob of a whole, undamaged file, which counts as used; else None."""
     try:
         if not _is_ours(path.stat()):
@@ -282,7 +283,7 @@ def _keep(path: Path, compiled: Any) -> None:
         blob = compiled.export_model().getvalue()
         with written_whole(path) as beside:
             beside.touch(mode=0o600)
-            beside.write_bytes(sealed(path.stem, blob))
+            beside.write_bytes(seal(path.stem, blob))
         _tidy(path.parent)
 
 

@@ -210,12 +210,12 @@ def locate(name_or_path: str | Path | None = None, folder: Path = FOLDER) -> Wei
     else:
         chosen = listed.get(str(name_or_path))
     if chosen is not None:
-        content = _content(chosen.path, _REINSTALL)
-        return _parsed(chosen.path, content, _checked(chosen.path, content, chosen.sha256, _REINSTALL))
-    return _own(Path(str(name_or_path)), list(listed))
+        content = _read(chosen.path, _REINSTALL)
+        return _parse(chosen.path, content, _check_hash(chosen.path, content, chosen.sha256, _REINSTALL))
+    return _locate_own(Path(str(name_or_path)), list(listed))
 
 
-def _own(path: Path, names: list[str]) -> WeightsFile:
+def _locate_own(path: Path, names: list[str]) -> WeightsFile:
     if path.suffix.lower() != ".onnx":
         raise WeightsError(
             path,
@@ -223,13 +223,13 @@ def _own(path: Path, names: list[str]) -> WeightsFile:
             needed=f"one of {', '.join(names)}, or an .onnx file" if names else "an .onnx file",
             remedy=f"{_EXPORT}; `bleedmap models` lists what is installed",
         )
-    content = _content(path, "check the path")
+    content = _read(path, "check the path")
     stated = path.with_name(f"{path.name}.sha256")
     expected = (stated.read_text(encoding="utf-8", errors="replace").split() or [""])[0] if stated.is_file() else None
-    return _parsed(path, content, _checked(path, content, expected, f"copy the file again, or correct {stated.name}"))
+    return _parse(path, content, _check_hash(path, content, expected, f"copy the file again, or correct {stated.name}"))
 
 
-def _content(path: Path, remedy: str) -> bytes:
+def _read(path: Path, remedy: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -238,14 +238,14 @@ def _content(path: Path, remedy: str) -> bytes:
         ) from error
 
 
-def _checked(path: Path, content: bytes, expected: str | None, remedy: str) -> str:
+def _check_hash(path: Path, content: bytes, expected: str | None, remedy: str) -> str:
     found = hashlib.sha256(content).hexdigest()
     if expected is not None and found != expected.lower():
         raise WeightsError(path, found=f"SHA-256 {found}", needed=f"SHA-256 {expected}", remedy=remedy)
     return found
 
 
-def _parsed(path: Path, content: bytes, sha256: str) -> WeightsFile:
+def _parse(path: Path, content: bytes, sha256: str) -> WeightsFile:
     """Read the metadata and hold the file against what the program feeds it."""
     try:
         model = read_model(content)

@@ -11,12 +11,12 @@ from urllib.parse import quote
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.page.writer import embed_jpeg, environment, write_page
 from bleedmap.results.overlay import SCALE_START, draw_slice
-from bleedmap.results.pictures import lettered, shown_slices, slice_views
+from bleedmap.results.pictures import choose_slices_to_show, letter_sides, slice_views
 from bleedmap.results.tables import geometry, lesion_rows
 from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result
 from bleedmap.study.words import (
-    OUTLINE_ALL_THE_SAME,
+    DO_NOT_RELY,
     TYPES_ARE,
     chance,
     counted,
@@ -135,7 +135,7 @@ def _certainty_words(result: Result) -> dict[str, str]:
     span_ml, coverage = result.certainty.volume_ml, result.certainty.coverage
     return {
         "verdict": verdict(result.findings, result.certainty),
-        "all_the_same": OUTLINE_ALL_THE_SAME,
+        "do_not_rely": DO_NOT_RELY,
         "interval": "" if span_ml is None else interval(span_ml, coverage),
         "interval_is": "" if span_ml is None else interval_is(coverage),
         "types_are": TYPES_ARE,
@@ -148,10 +148,10 @@ def _by_weight(checks: tuple[Check, ...]) -> list[Check]:
 
 
 def _pictures(result: Result) -> list[_Picture]:
-    findings, chosen = result.findings, shown_slices(result)
+    findings, chosen = result.findings, choose_slices_to_show(result)
     pictures = []
     for index, view in zip(chosen, slice_views(result, chosen), strict=True):
-        picture = lettered(draw_slice(view, side=_PICTURE_SIDE, threshold=result.threshold), view.sides)
+        picture = letter_sides(draw_slice(view, side=_PICTURE_SIDE, threshold=result.threshold), view.sides)
         uri = embed_jpeg(picture, _JPEG_QUALITY)
         words = marked(findings, index), likelihood(findings, result.certainty, index)
         pictures.append(_Picture(uri, picture.width, picture.height, index + 1, *words))

@@ -33,7 +33,7 @@ def overview(result: Result) -> ByteArray:
     Returns:
         RGB (row, column, 3) uint8.
     """
-    chosen = shown_slices(result)
+    chosen = choose_slices_to_show(result)
     part = f" ({len(chosen)} shown)" if len(chosen) < len(result.findings.slices_with_lesion) else ""
     title = f"{result.name}: {headline(result.findings, result.certainty)}{part}"
     return draw_sheet(slice_views(result, chosen), title=title, footer=RESEARCH_ONLY, threshold=result.threshold)
@@ -50,7 +50,7 @@ def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
         (slice index from 0, RGB (row, column, 3) uint8), feet to head, all of one size.
     """
     findings = result.findings
-    chosen = findings.slices_with_lesion or shown_slices(result)
+    chosen = findings.slices_with_lesion or choose_slices_to_show(result)
     said = verdict(findings, result.certainty)
     before = f"{said}; " if said == "no verdict" else ""  # a picture may be looked at alone
     pictures = []
@@ -59,11 +59,11 @@ def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
         rows, columns = view.grey.shape
         native = round(max(rows * view.row_over_column, columns))
         picture = draw_slice(view, side=native * ceil(_CAPTURE_SIDE / native), threshold=result.threshold)
-        pictures.append((index, _between_words(lettered(picture, view.sides), before + view.caption, BURNED_IN)))
+        pictures.append((index, _between_words(letter_sides(picture, view.sides), before + view.caption, BURNED_IN)))
     return pictures
 
 
-def shown_slices(result: Result) -> list[int]:
+def choose_slices_to_show(result: Result) -> list[int]:
     """The indices on the overview, evenly spaced: slices with lesions, or a few through the brain if none has."""
     marked = result.findings.slices_with_lesion
     if marked:
@@ -86,7 +86,7 @@ def slice_views(result: Result, chosen: Sequence[int]) -> list[SliceView]:
     return _views(result, chosen, _head_box(result, chosen))
 
 
-def lettered(picture: Image.Image, sides: tuple[str, str]) -> Image.Image:
+def letter_sides(picture: Image.Image, sides: tuple[str, str]) -> Image.Image:
     """The same picture, with the patient's sides written at its left and right edge."""
     pen, size = ImageDraw.Draw(picture), max(15, picture.width // 24)
     margin, middle = picture.width // 40, picture.height // 2

@@ -1,4 +1,4 @@
-"""What the user named -> the pictures or the study to segment, each looked into before any work starts."""
+"""Sort what the user named into a study or pictures to segment; each is looked into before any work starts."""
 
 import re
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def gather(paths: list[Path]) -> Inputs:
         return Inputs(paths[0], (), ())
     if folders:
         raise _not_alone(folders[0], len(paths) - 1)
-    files, ignored = _expanded(paths)
+    files, ignored = _expand(paths)
     studies = [path for path in files if is_study(path)]
     if studies:
         if len(files) > 1:
@@ -61,7 +61,7 @@ def gather(paths: list[Path]) -> Inputs:
         raise _nothing(paths, ignored)
     for path in files:
         images.read_grey(path)
-    return Inputs(None, _named(files), tuple(ignored))
+    return Inputs(None, _name_pictures(files), tuple(ignored))
 
 
 def _not_alone(study: Path, others: int) -> InputError:
@@ -78,8 +78,8 @@ def is_study(path: Path) -> bool:
     return not path.is_dir() and path.suffix.lower() not in images.SUFFIXES
 
 
-def _expanded(paths: list[Path]) -> tuple[list[Path], list[Ignored]]:
-    """Folders opened, masks and strangers set apart, each file once."""
+def _expand(paths: list[Path]) -> tuple[list[Path], list[Ignored]]:
+    """List each file once: folders are opened, masks and files of another kind are set apart."""
     files: dict[Path, Path] = {}
     ignored = []
     for given in paths:
@@ -122,7 +122,7 @@ def natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _named(files: list[Path]) -> tuple[Picture, ...]:
+def _name_pictures(files: list[Path]) -> tuple[Picture, ...]:
     """Stems, numbered where two would meet, on disks that do not tell upper from lower case too."""
     taken: set[str] = set()
     pictures = []

@@ -1,4 +1,4 @@
-"""A study in, its result out: the whole way in one call, or in its steps."""
+"""Segment a study: from what was read to its result, in one call or step by step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from bleedmap.inference.outline import outline_slices
 from bleedmap.inference.weights import MeasuredOn, WeightsFile, locate
 from bleedmap.postprocess import to_mask
 from bleedmap.study.gate.check import Check
-from bleedmap.study.gate.gate import check_input, refused
+from bleedmap.study.gate.gate import check_input, find_refusal
 from bleedmap.study.read import Advance, Study, ignore_progress, read_study
 from bleedmap.study.result import Result, summarise_volume
 from bleedmap.volume import Mask, ProbabilityMap, Volume
@@ -110,8 +110,8 @@ class Segmenter:
         Raises:
             InputError: an input check refuses it.
         """
-        checks = checked(study, accept)
-        doubts = (*doubtful(checks), *_unlike_trained_slices(study.volume.grid, self.weights.measured_on))
+        checks = check_study(study, accept)
+        doubts = (*list_doubts(checks), *_doubt_spacing(study.volume.grid, self.weights.measured_on))
         outline = outline_slices(
             study.volume.hu, self.weights, self.backend, grid=study.volume.grid, threshold=self.threshold,
             doubts=doubts, advance=advance,
@@ -121,22 +121,22 @@ class Segmenter:
         )
 
 
-def checked(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]:
-    """The input checks of a study.
+def check_study(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]:
+    """Make the input checks of a study.
 
     Raises:
         InputError: one refuses it, and is not among `accept`.
         SettingsError: `accept` names no check.
     """
     checks = check_input(study.volume, study.acquisition)
-    refusal = refused(study.source, checks, accept)
+    refusal = find_refusal(study.source, checks, accept)
     if refusal is not None:
         raise refusal
     return checks
 
 
-def doubtful(checks: tuple[Check, ...]) -> tuple[str, ...]:
-    """Sentences that say which checks leave the network on ground where it was not measured."""
+def list_doubts(checks: tuple[Check, ...]) -> tuple[str, ...]:
+    """List, as sentences, the checks that leave the network where it was not measured."""
     return tuple(
         f"The input check '{one.name}' did not pass: {one.found}."
         for one in checks
@@ -144,8 +144,8 @@ def doubtful(checks: tuple[Check, ...]) -> tuple[str, ...]:
     )
 
 
-def _unlike_trained_slices(grid: SliceGrid, measured: MeasuredOn) -> tuple[str, ...]:
-    """Neighbours much nearer or farther than in training are other anatomy, and more slices are more chances to err."""
+def _doubt_spacing(grid: SliceGrid, measured: MeasuredOn) -> tuple[str, ...]:
+    """Say whether slices lie nearer or farther than in training: neighbours show other anatomy then."""
     low, high = measured.spacing_mm
     apart = grid.spacing_mm[0]
     if len(grid) < 2 or low <= apart <= high:
@@ -163,7 +163,7 @@ def conclude(
     threshold: float,
     certainty: Certainty | None = None,
 ) -> Result:
-    """Probability -> mask, lesions and their measures.
+    """Make a result of a study's probability: mask, lesions and their measures.
 
     Args:
         study: what was read.

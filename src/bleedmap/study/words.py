@@ -7,8 +7,8 @@ from bleedmap.inference.certainty import Certainty
 from bleedmap.study.result import Findings
 
 Verdict = Literal["bleed marked", "no bleed marked", "no verdict"]
-OUTLINE_ALL_THE_SAME = "The program abstains: outline and figures are given all the same, not to be relied on."
-TYPES_ARE = "Types are of the whole study, learned from labels of whole slices: no lesion has a type."
+DO_NOT_RELY = "The program gives no verdict. The outline and the figures are shown, but do not rely on them."
+TYPES_ARE = "Types are of the whole study: the program does not tell which lesion has which type."
 _LEAST_ML, _LEAST_PROBABILITY = 0.01, 0.01
 
 
@@ -66,7 +66,7 @@ def interval(volume_ml: tuple[float, float], coverage: float) -> str:
 def interval_is(coverage: float) -> str:
     """What an interval of the volume means, as a sentence."""
     return (
-        f"Such an interval held the volume of {percent(coverage)} of bleeding patients that the network had not seen."
+        f"In {percent(coverage)} of bleeding patients that the network had not seen, such an interval held the volume."
     )
 
 
@@ -74,7 +74,7 @@ def certainty_sentences(certainty: Certainty | None) -> list[str]:
     """What the figures alone do not say, for a report: abstention with its reasons, the interval, types."""
     if certainty is None:
         return []
-    said = [OUTLINE_ALL_THE_SAME, *certainty.abstained] if certainty.abstained else []
+    said = [DO_NOT_RELY, *certainty.abstained] if certainty.abstained else []
     if certainty.volume_ml is not None:
         said.append(
             f"Volume: {interval(certainty.volume_ml, certainty.coverage)} mL. {interval_is(certainty.coverage)}"

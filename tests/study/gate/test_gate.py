@@ -17,7 +17,7 @@ from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.study.gate.anatomy import measure
 from bleedmap.study.gate.check import Check
-from bleedmap.study.gate.gate import CHECKS, accepted_names, check_input, refused
+from bleedmap.study.gate.gate import CHECKS, check_input, find_refusal, read_accepted
 from bleedmap.volume import Volume
 from ct_ich_gate import SPACING_MM, read_acquisition, volume_of
 
@@ -51,7 +51,7 @@ def test_a_phantom_passes_every_check_in_the_fixed_order(head):
     assert tuple(one.name for one in checks) == CHECKS
     assert {one.name: one.verdict for one in checks if one.verdict != "pass"} == {}
     assert all(one.found and one.limit and not one.meaning for one in checks)
-    assert refused("head", checks) is None
+    assert find_refusal("head", checks) is None
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -319,22 +319,22 @@ def test_field_of_view(head, pixel_mm, verdict):
 
 def test_a_refusal_lists_figures_and_the_flags_that_overrule_it(head):
     checks = check_input(volume(np.clip(head.hu, -20, 100)), replace(GOOD, modality="MR"))
-    error = refused("scan.nii.gz", checks)
+    error = find_refusal("scan.nii.gz", checks)
     assert error is not None
     assert "modality: MR" in error.found
     assert "highest 100 HU" in error.found
     flags = re.findall(r"--accept ([\w-]+)", error.remedy)
     assert {"modality", "air", "bone"} <= set(flags)
-    left = refused("scan.nii.gz", checks, accept=("air", "bone"))
+    left = find_refusal("scan.nii.gz", checks, accept=("air", "bone"))
     assert left is not None
     assert "--accept air" not in left.remedy
-    assert refused("scan.nii.gz", checks, accept=flags) is None  # the flags of the message suffice
+    assert find_refusal("scan.nii.gz", checks, accept=flags) is None  # the flags of the message suffice
 
 
-def test_accepted_names():
-    assert accepted_names(("Slice-Count", "brain_density", "AIR")) == {"slice count", "brain density", "air"}
+def test_names_of_accepted_checks():
+    assert read_accepted(("Slice-Count", "brain_density", "AIR")) == {"slice count", "brain density", "air"}
     with pytest.raises(SettingsError) as caught:
-        accepted_names(("air", "everything"))
+        read_accepted(("air", "everything"))
     assert "'everything'" in caught.value.found
     assert "slice-count" in caught.value.needed
 
@@ -351,7 +351,7 @@ def test_no_volume_breaks_the_gate(shape, seed, scale, spacing):
     checks = check_input(volume(hu, (spacing, spacing, spacing)))
     assert tuple(one.name for one in checks) == CHECKS
     assert all(one.found and one.limit for one in checks)
-    assert refused("noise", checks) is not None
+    assert find_refusal("noise", checks) is not None
 
 
 # Real heads: 6 of CT-ICH's 82, among them the newborn (85), an infant of 7 months (50), small and large ones. The

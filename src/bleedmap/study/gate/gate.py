@@ -22,7 +22,7 @@ CHECKS = (
 
 
 def check_input(volume: Volume, acquisition: Acquisition | None = None) -> tuple[Check, ...]:
-    """All checks of a study, in the order of `CHECKS`; it raises nothing.
+    """Make all checks of a study, in the order of `CHECKS`; it raises nothing.
 
     Args:
         volume: in HU, in the standard view: slices feet to head, rows front to back, columns right to left.
@@ -34,8 +34,8 @@ def check_input(volume: Volume, acquisition: Acquisition | None = None) -> tuple
     )
 
 
-def accepted_names(accept: Iterable[str]) -> frozenset[str]:
-    """The checks that a user names, in any case, words joined by blanks, hyphens or underscores.
+def read_accepted(accept: Iterable[str]) -> frozenset[str]:
+    """Read the checks that a user names, in any case, words joined by blanks, hyphens or underscores.
 
     Raises:
         SettingsError: a name that no check has.
@@ -53,8 +53,8 @@ def accepted_names(accept: Iterable[str]) -> frozenset[str]:
     return frozenset(names.values())
 
 
-def refused(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ()) -> InputError | None:
-    """The error that stops a study; None where no check refuses it, or the user has accepted each that does.
+def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ()) -> InputError | None:
+    """Find the error that stops a study; None where no check refuses it, or the user has accepted each that does.
 
     Args:
         subject: the study, as the user named it.
@@ -64,14 +64,14 @@ def refused(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ())
     Raises:
         SettingsError: a name that no check has.
     """
-    accepted = accepted_names(accept)
+    accepted = read_accepted(accept)
     refusals = [one for one in checks if one.verdict == "refusal" and one.name not in accepted]
     if not refusals:
         return None
     flags = " ".join(f"--accept {one.name.replace(' ', '-')}" for one in refusals)
     return InputError(
         subject,
-        found="refused by the input checks:"
+        found="find_refusal by the input checks:"
         + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in refusals),
         needed="".join(f"\n    {one.name}: {one.limit}" for one in refusals),
         remedy=f"give a plain CT of a head, in HU; or go on all the same, on your own responsibility, with {flags}",
