@@ -342,7 +342,7 @@ def studies_of(counts: Sequence[tuple[str, float, float]], silent: tuple[str, ..
         reference[0].flat[: int(10 * reference_ml)] = marked[0].flat[: int(10 * marked_ml)] = True
         probability = np.where(marked, 0.9, 0.1).astype(np.float32)
         verdict = Verdict(probability.max(axis=(1, 2)), float(probability.max()), abstained=silent * (name == "d1"))
-        record = external._record(reference, marked, probability, verdict)
+        record = external._count_record(reference, marked, probability, verdict)
         sizes = (reference_ml,) if reference_ml else ()
         surface = SurfaceDistance(2.0, 1.0) if reference_ml and marked_ml else None
         size = external.Size(reference_ml, marked_ml, sizes, surface)
@@ -361,8 +361,8 @@ def scored(patients: Patients, silent: tuple[str, ...] = ()):
 
 def test_intervals_are_over_patients_of_several_studies():
     names = [name for name, _, _ in STUDIES]
-    each, _ = scored(Patients({name: name for name in names}, None, told=False))
-    whose, _ = scored(Patients({name: name[0] for name in names}, None, told=True))
+    each, _ = scored(Patients({name: name for name in names}, None, from_table=False))
+    whose, _ = scored(Patients({name: name[0] for name in names}, None, from_table=True))
     alone, by_patient = ({one.key: one for one in found.measures} for found in (each, whose))
     dice = 2 * 5 / 15
     assert alone["volume_dice"].value == by_patient["volume_dice"].value == pytest.approx((3 * dice + 1) / 4)
@@ -382,7 +382,7 @@ def test_intervals_are_over_patients_of_several_studies():
 
 def test_a_study_without_a_verdict_is_told_beside_all():
     names = [name for name, _, _ in STUDIES]
-    found, _ = scored(Patients({name: name[0] for name in names}, None, told=True), silent=("too near to even",))
+    found, _ = scored(Patients({name: name[0] for name in names}, None, from_table=True), silent=("too near to even",))
     by_key = {one.key: one for one in found.measures}
     assert (by_key["abstained"].value, by_key["abstained"].patients) == (pytest.approx(1 / 6), 4)
     assert by_key["study_specificity"].value == 0.5  # d1 is marked
@@ -394,7 +394,7 @@ def test_a_study_without_a_verdict_is_told_beside_all():
 def test_types_of_a_table_count_under_the_study():
     names = [name for name, _, _ in STUDIES]
     types = {name: frozenset({"EDH"} if name == "b1" else {"SAH", "IVH"} if name == "a1" else ()) for name in names}
-    found, records = scored(Patients({name: name for name in names}, types, told=True))
+    found, records = scored(Patients({name: name for name in names}, types, from_table=True))
     by_key = {one.key: one for one in found.measures}
     assert by_key["lesion_sensitivity_touched_EDH"].cases == 1
     assert by_key["lesion_sensitivity_overlapped_IVH"].value == 1.0
@@ -404,7 +404,7 @@ def test_types_of_a_table_count_under_the_study():
 
 def test_numbers_keep_clear_of_the_patient_that_a_measure_leaves_out():
     names = [f"{number:03d}" for number in range(49, 131)]
-    numbers = Patients({name: name for name in names}, None, told=False).numbers()
+    numbers = Patients({name: name for name in names}, None, from_table=False).numbers()
     assert 70 not in numbers.values()
     assert len(set(numbers.values())) == len(names)
 
@@ -415,7 +415,7 @@ def test_a_table_of_patients(tmp_path: Path):
         "\ufeffstudy,patient,EDH,SAH\nx/1,anna,1,0\nx/2,anna,,yes\ny,bob,0,\nspare,eve,0,0\n", encoding="utf-8"
     )
     found = read_patients(tmp_path, ["x/1", "x/2", "y"])
-    assert found.told
+    assert found.from_table
     assert found.of == {"x/1": "anna", "x/2": "anna", "y": "bob"}
     assert found.types == {"x/1": {"EDH"}, "x/2": {"SAH"}, "y": set()}
     assert len(set(found.numbers().values())) == 2

@@ -34,7 +34,7 @@ class Source:
         path: the NIfTI file, the zip, the DICOM file, or the folder that holds all its DICOM files.
         place: `path` below the folder that was searched, as text that every file can hold.
         uid: Study Instance UID; None for NIfTI, and where no header could be read.
-        files: all of them; damaged DICOM files beside them too.
+        files: all of them, damaged DICOM files in the same folder among them.
         digest: of the files' names, sizes and times.
     """
 
@@ -74,7 +74,7 @@ def find_studies(folder: Path, leave_out: Path, seen: Seen = lambda files: None)
     Args:
         folder: to be searched.
         leave_out: the place of the results, which may lie inside.
-        seen: called with the number of files looked at so far.
+        seen: called with the number of files found so far.
 
     Raises:
         InputError: no such folder, or no study in it.
@@ -99,13 +99,13 @@ def find_studies(folder: Path, leave_out: Path, seen: Seen = lambda files: None)
 
 
 def plain_files(folder: Path, leave_out: Path) -> tuple[tuple[Path, ...], tuple[Passed, ...]]:
-    """Every file in a folder and all below it, as `find_studies` goes through it, and what it does not enter."""
+    """List every file in a folder and all below it, as `find_studies` goes through it, and what it does not enter."""
     search = _Search(folder)
     return tuple(search.files(leave_out.resolve())), search.passed()
 
 
 class _Search:
-    """What was seen so far, as paths and UIDs alone: no header outlives its file's turn."""
+    """What was found so far, as paths and UIDs alone: no header is kept after its file was looked at."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._root = folder, folder.resolve()
@@ -127,7 +127,7 @@ class _Search:
         return display_path(path.relative_to(self.folder))
 
     def files(self, leave_out: Path) -> Iterator[Path]:
-        """Plain files, each once, in the order of their names."""
+        """Yield plain files, each once, in the order of their names."""
         seen: set[Path] = set()
         failed = lambda error: self.pass_by(Path(error.filename), "cannot be opened")  # noqa: E731
         for top, folders, names in os.walk(self.folder, onerror=failed):
@@ -199,22 +199,22 @@ class _Search:
     def sources(self) -> Iterator[Source]:
         for name, uid in self._single:
             yield self._source(Path(name), uid, [name])
-        beside: set[str] = set()
+        with_studies: set[str] = set()
         for uid, names in self._by_uid.items():
             folders = {str(Path(name).parent) for name in names}
-            beside |= folders
+            with_studies |= folders
             damaged = [one for folder in folders for one in self._damaged.get(folder, ())]
             path = Path(names[0] if len(names) == 1 else os.path.commonpath(folders))
             yield self._source(path, uid, names + damaged)
         for folder, names in self._damaged.items():
-            if folder not in beside:
+            if folder not in with_studies:
                 yield self._source(Path(folder), None, names)
 
     def _source(self, path: Path, uid: str | None, names: list[str]) -> Source:
         return Source(path, self._place(path), uid, tuple(sorted(names)), self._digest(names))
 
     def _digest(self, names: Iterable[str]) -> str:
-        """Times change when a file is written again, so that contents need not be read."""
+        """Digest names, sizes and times: a file that is written again has another time; contents need not be read."""
         digest = hashlib.sha256()
         for path in map(Path, sorted(names)):
             try:
@@ -230,11 +230,11 @@ def _studies_in_zip(path: Path) -> tuple[str | None, ...]:
     try:
         return scan(path).studies
     except InputError:
-        return (None,)  # a study that cannot be read: said in its turn
+        return (None,)  # a study that cannot be read: its row says so
 
 
 def _study_uid(path: Path) -> str | None:
-    """Study Instance UID; None where the file is no DICOM.
+    """Read the Study Instance UID; None where the file is no DICOM.
 
     Raises:
         DamagedError: it begins as DICOM, and cannot be read.
@@ -255,7 +255,7 @@ def _study_uid(path: Path) -> str | None:
 
 
 def name_studies(places: Mapping[str, str], known: Mapping[str, str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """A name for each study's folder of results: from its place, unique on every disk, the same from run to run.
+    """Name each study's folder of results: from its place, unique on every disk, the same from run to run.
 
     Args:
         places: each study's key -> its place, in a fixed order; a name that would come twice ends with the key's hash.
@@ -279,7 +279,7 @@ def name_studies(places: Mapping[str, str], known: Mapping[str, str], taken: Ite
 
 
 def _fit(place: str) -> str:
-    """In letters, digits and a few signs, of a length that every disk takes, and no device's name on Windows."""
+    """Spell a place in letters, digits and few signs, as long as every disk takes; never as a Windows device's name."""
     *above, last = Path(place).parts or ("",)
     name = unicodedata.normalize("NFC", "_".join([*above, stem(last)]))
     name = re.sub(r"[^\w.+-]+", "_", name).strip("._-+")
@@ -291,11 +291,11 @@ def _fit(place: str) -> str:
 
 
 def stem(name: str) -> str:
-    """A file's name without the ending of a study's."""
+    """Return a file's name without the ending that a study's file has."""
     ending = next((one for one in _ENDINGS if name.lower().endswith(one)), "")
     return name[: len(name) - len(ending)]
 
 
 def display_path(path: Path) -> str:
-    """A path as text with '/' between its parts: bytes that are no characters are spelled out."""
+    """Return a path as text with '/' between its parts: bytes that are no characters are spelled out."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

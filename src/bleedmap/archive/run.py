@@ -43,14 +43,14 @@ from bleedmap.study.segment import Segmenter
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a batch does beside segmenting.
+    """What a batch does besides segmenting.
 
     Attributes:
         accept: names of input checks whose refusal is overruled.
         dicom: for studies that came as DICOM, write DICOM results too.
         fractional: and among them the probability as a FRACTIONAL segmentation.
         retry: studies that were refused or failed have another turn.
-        overwrite: results of other settings are made anew.
+        overwrite: results of other settings are made again.
     """
 
     accept: tuple[str, ...] = ()
@@ -145,7 +145,7 @@ def run_batch(
     settings, ledger = _settings(found, segmenter, options), batch_ledger(out)
     ledger.open(
         settings, overwrite=options.overwrite,
-        remedy="give another folder with -o, or --overwrite to make all results anew",
+        remedy="give another folder with -o, or --overwrite to make all results again",
         hints={"precision": "for several machines give --precision fp32 from the start: auto depends on the processor"},
     )  # fmt: skip
     before = {one.job.key: one for one in ledger.read_all()}
@@ -371,7 +371,7 @@ def _put_in_place(results: Path, place: Path, earlier: Path) -> None:
 
 
 def _read(source: Source) -> Study:
-    """Only the study's own files, wherever in the folder they lie and whatever lies beside them."""
+    """Read only the study's own files, wherever in the folder they lie and whatever else lies there."""
     if len(source.files) == 1 and source.path == Path(source.files[0]):
         return read_study(source.path, study=None if nifti.is_nifti(source.path) else source.uid)
     return read_study(scan_files(source.path, map(Path, source.files)), study=source.uid)

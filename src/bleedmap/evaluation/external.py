@@ -171,8 +171,8 @@ def external_ledger(out: Path) -> Ledger:
     return Ledger(out, STATE)
 
 
-def choices_of(segmenter: Segmenter) -> Choices:
-    """The network's own thresholds, of pixels, slices and studies: nothing is chosen on the user's folder."""
+def read_choices(segmenter: Segmenter) -> Choices:
+    """Read the network's own thresholds, of pixels, slices and studies: nothing is chosen on the user's folder."""
     pixel, settings = segmenter.threshold, segmenter.weights.certainty
     if settings is None:
         return Choices(FOLD, 0, pixel, pixel, pixel)
@@ -205,7 +205,7 @@ def _measure_or_refuse(case: Case, segmenter: Segmenter, options: ExternalOption
         return _measure(case, read_case(case, options.window), segmenter, options, started)
     except InputError as error:
         why = f"{error.subject}: {error.found} (needed: {error.needed}; remedy: {error.remedy})"
-        return ExternalStudy(case.name, "refused", why, (), None, None, _since(started))
+        return ExternalStudy(case.name, "refused", why, (), None, None, _seconds_since(started))
 
 
 def _measure(
@@ -218,15 +218,15 @@ def _measure(
     else:
         result = segmenter.segment(read.study, accept=options.accept)
         probability, marked, certainty = result.probability.array, result.mask.array, result.certainty
-    verdict = _verdict(probability, certainty, read.grid)
+    verdict = _read_verdict(probability, certainty, read.grid)
     return ExternalStudy(
-        case.name, "measured", None, read.notes, _record(read.mask, marked, probability, verdict),
-        None if read.grid is None else _size(read.mask, marked, read.grid), _since(started),
+        case.name, "measured", None, read.notes, _count_record(read.mask, marked, probability, verdict),
+        None if read.grid is None else _measure_size(read.mask, marked, read.grid), _seconds_since(started),
     )  # fmt: skip
 
 
-def _verdict(probability: FloatArray, certainty: Certainty | None, grid: SliceGrid | None) -> Verdict:
-    """What the program says; without words of its own, the highest pixel speaks for slice and study."""
+def _read_verdict(probability: FloatArray, certainty: Certainty | None, grid: SliceGrid | None) -> Verdict:
+    """Read the program's verdict; for a network that gives none, the highest pixel stands for slice and study."""
     if certainty is None:
         presence = probability.max(axis=(1, 2)).astype(np.float64)
         return Verdict(presence, float(presence.max()))
@@ -237,8 +237,8 @@ def _verdict(probability: FloatArray, certainty: Certainty | None, grid: SliceGr
     return Verdict(np.array(certainty.slices), certainty.study, None, between, certainty.abstained)
 
 
-def _record(reference: BoolArray, marked: BoolArray, probability: FloatArray, verdict: Verdict) -> StudyRecord:
-    """Counts, as of every patient of the protocol."""
+def _count_record(reference: BoolArray, marked: BoolArray, probability: FloatArray, verdict: Verdict) -> StudyRecord:
+    """Count a study as the protocol counts every patient."""
     slices = [
         SliceRecord(0, number, frozenset(), fracture=False, has_lesion=bool(one.any()), has_bone=False)
         for number, one in enumerate(reference, start=1)
@@ -246,7 +246,7 @@ def _record(reference: BoolArray, marked: BoolArray, probability: FloatArray, ve
     return record_study(slices, FOLD, reference, marked, probability, verdict)
 
 
-def _size(reference: BoolArray, marked: BoolArray, grid: SliceGrid) -> Size:
+def _measure_size(reference: BoolArray, marked: BoolArray, grid: SliceGrid) -> Size:
     flat = np.zeros(reference.shape, np.float32)
     each = [
         float(np.array(one.voxels_by_slice) @ grid.voxel_ml[one.first[0] : one.last[0] + 1])
@@ -260,5 +260,5 @@ def _size(reference: BoolArray, marked: BoolArray, grid: SliceGrid) -> Size:
     return Size(round(total, _DIGITS), round(found, _DIGITS), tuple(round(one, _DIGITS) for one in each), distance)
 
 
-def _since(started: float) -> float:
+def _seconds_since(started: float) -> float:
     return round(time.monotonic() - started, 2)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, choices_of
+from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, read_choices
 from bleedmap.evaluation.external_scores import ExternalScores, Patients, external_scores, to_records
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
@@ -51,16 +51,16 @@ def write_report(
     Raises:
         OutputError: the folder cannot be written.
     """
-    about = _about(found, segmenter, options)
-    records = to_records(studies, patients, segmenter.weights.name, choices_of(segmenter), about)
+    about = _describe(found, segmenter, options)
+    records = to_records(studies, patients, segmenter.weights.name, read_choices(segmenter), about)
     scores = external_scores(records, studies, patients) if records.studies else None
     rows, lesions = tuple(_study_rows(studies, patients)), tuple(_lesion_rows(studies))
     content = {
         "format": _FORMAT, "research_only": RESEARCH_ONLY, "program": {"name": "bleedmap", "version": __version__},
-        **about, "counts": _counts(found, studies, patients, rows), "patients_told": patients.told,
-        "left_out": _grouped((one.reason, one.what) for one in found.left_out),
+        **about, "counts": _counts(found, studies, patients, rows), "patients_told": patients.from_table,
+        "left_out": _group((one.reason, one.what) for one in found.left_out),
         "refused": [{"study": one.name, "error": one.error} for one in studies if one.status == "refused"],
-        "notes": _grouped((note, one.name) for one in studies for note in one.notes),
+        "notes": _group((note, one.name) for one in studies for note in one.notes),
         "scores": None if scores is None else scores.to_dict(), "studies": rows,
     }  # fmt: skip
     report = ExternalReport(content, scores, rows, lesions)
@@ -82,7 +82,7 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_csv(path, rows[0], [list(row.values()) for row in rows])
 
 
-def _about(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> dict[str, Any]:
+def _describe(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> dict[str, Any]:
     weights, backend = segmenter.weights, segmenter.backend.record
     return {
         "weights": {"name": weights.name, "sha256": weights.sha256, "trained_on": weights.trained_on},
@@ -108,7 +108,7 @@ def _counts(
     }
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+def _group(pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
     """(reason, what) -> each reason with its count and some examples, most frequent first."""
     held: dict[str, list[str]] = {}
     for reason, what in pairs:

@@ -1,5 +1,8 @@
-"""Scores of an external validation: the protocol's measures where they apply, and volumes, lesions and surfaces in mL
-and mm where the pixels have a size. Intervals are over patients, of whom one may have several studies."""
+"""Scores of an external validation, and whose studies they are.
+
+The protocol's measures where they apply; volumes, lesions and surfaces in mL and mm where the pixels have a size.
+Intervals are over patients: `patients.csv` in the folder says who has several studies, else each study is a patient.
+"""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -22,7 +25,7 @@ LESION_ML = {"below 1 mL": (0.0, 1.0), "1 to 10 mL": (1.0, 10.0), "10 mL or more
 _OWN_DICE = "Dice of each lesion slice, mean over a study's, mean over studies; nothing marked scores 0"
 _AT_OWN = "called from the network's own threshold on, of its probability, or of its highest pixel if it has none"
 _RANKED = "by the network's probability, or its highest pixel if it has none; ties half"
-# Said for five folds and patient 70 in the protocol: here there is one network, and nobody is left out.
+# The protocol's words are for five folds and patient 70: here there is one network, and nobody is left out.
 _WORDS = {
     "patient_mean_dice": ("Dice, mean of a patient's lesion slices", "patients with a lesion", _OWN_DICE),
     "slice_auc": ("ROC AUC", "all slices", _RANKED),
@@ -46,22 +49,22 @@ class Patients:
 
     Attributes:
         of: study -> the patient's name.
-        types: study -> the types of hemorrhage that it has, of `TYPE_NAMES`; None where no table tells types.
-        told: whether a table says who the patients are.
+        types: study -> the types of hemorrhage that it has, of `TYPE_NAMES`; None where no table has types.
+        from_table: whether a table says who the patients are.
     """
 
     of: Mapping[str, str]
     types: Mapping[str, frozenset[str]] | None
-    told: bool
+    from_table: bool
 
     def numbers(self) -> dict[str, int]:
-        """Study -> its patient's number in records."""
+        """Number the patients: study -> its patient's number in records."""
         names = {name: FIRST_NUMBER + row for row, name in enumerate(sorted(set(self.of.values())))}
         return {study: names[patient] for study, patient in self.of.items()}
 
 
 def read_patients(folder: Path, studies: Sequence[str]) -> Patients:
-    """Who the patients of some studies are.
+    """Read who the patients of some studies are.
 
     Args:
         folder: may hold `patients.csv` with the columns study, patient and, optionally, the types, 1 or 0 each.
@@ -72,45 +75,49 @@ def read_patients(folder: Path, studies: Sequence[str]) -> Patients:
     """
     path = folder / TABLE
     if not path.is_file():
-        return Patients({name: name for name in studies}, None, told=False)
-    rows = _rows(path)
+        return Patients({name: name for name in studies}, None, from_table=False)
+    rows = _read_table(path)
     found: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):
         study, patient = row["study"].strip(), row["patient"].strip()
         if not study or not patient or study in found:
             why = f"names study '{study}' twice" if study in found else "lacks a study or patient"
-            raise _unfit(path, f"line {line} {why}", "a line for each study, with its patient")
+            raise _table_error(path, f"line {line} {why}", "a line for each study, with its patient")
         found[study] = row
     missing = [name for name in studies if name not in found]
     if missing:
         more = ", …" if len(missing) > 3 else ""
-        said = f"no line for {len(missing)} of {len(studies)} studies ({', '.join(missing[:3])}{more})"
-        raise _unfit(path, said, "a line for each study that has a mask, by the names that stand here")
+        lacking = f"no line for {len(missing)} of {len(studies)} studies ({', '.join(missing[:3])}{more})"
+        raise _table_error(path, lacking, "a line for each study that has a mask, by the names that stand here")
     columns = [name for name in TYPE_NAMES if name in rows[0]]
-    types = {name: frozenset(one for one in columns if _flag(path, found[name], one)) for name in studies}
-    return Patients({name: found[name]["patient"].strip() for name in studies}, types if columns else None, told=True)
+    types = {name: frozenset(one for one in columns if _read_flag(path, found[name], one)) for name in studies}
+    return Patients(
+        {name: found[name]["patient"].strip() for name in studies}, types if columns else None, from_table=True
+    )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _read_table(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = [{str(key).strip(): value or "" for key, value in row.items()} for row in csv.DictReader(stream)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unfit(path, f"cannot be read ({error})", "a table in UTF-8, its columns separated by commas") from error
+        raise _table_error(
+            path, f"cannot be read ({error})", "a table in UTF-8, its columns separated by commas"
+        ) from error
     if not rows or not {"study", "patient"} <= set(rows[0]):
         columns = ", ".join(rows[0]) if rows else "none, or no lines"
-        raise _unfit(path, f"columns {columns}", f"study, patient, and optionally {', '.join(TYPE_NAMES)}")
+        raise _table_error(path, f"columns {columns}", f"study, patient, and optionally {', '.join(TYPE_NAMES)}")
     return rows
 
 
-def _flag(path: Path, row: Mapping[str, str], column: str) -> bool:
+def _read_flag(path: Path, row: Mapping[str, str], column: str) -> bool:
     value = row[column].strip().casefold()
     if value not in (*_YES, *_NO):
-        raise _unfit(path, f"'{row[column]}' in column {column} of study '{row['study']}'", "1 or 0")
+        raise _table_error(path, f"'{row[column]}' in column {column} of study '{row['study']}'", "1 or 0")
     return value in _YES
 
 
-def _unfit(path: Path, found: str, needed: str) -> DataError:
+def _table_error(path: Path, found: str, needed: str) -> DataError:
     return DataError(path, found=found, needed=needed, remedy="correct the table, or take it out of the folder")
 
 
@@ -168,21 +175,21 @@ class ExternalScores:
 def to_records(
     studies: Sequence[ExternalStudy], patients: Patients, method: str, choices: Choices, made: Mapping[str, Any]
 ) -> OutOfFold:
-    """The measured studies as one fold's records, with their patients' numbers and the types that a table tells.
+    """Make one fold's records of the measured studies, with their patients' numbers and the types that a table has.
 
-    A table tells types of a study, not of its slices: each of its lesion slices and lesions counts under all of them.
+    A table has types of a study, not of its slices: each of its lesion slices and lesions counts under all of them.
     """
     numbers = patients.numbers()
     records = []
     for one in studies:
         if one.record is not None:
-            told = patients.types[one.name] if patients.types is not None else frozenset()
-            records.append(_completed(one.record, numbers[one.name], told))
+            types = patients.types[one.name] if patients.types is not None else frozenset()
+            records.append(_complete(one.record, numbers[one.name], types))
     return OutOfFold(method, "", (choices,), tuple(records), made)
 
 
-def _completed(record: StudyRecord, number: int, told: frozenset[str]) -> StudyRecord:
-    flags = np.array([name in told for name in TYPE_NAMES], np.bool_)
+def _complete(record: StudyRecord, number: int, of_study: frozenset[str]) -> StudyRecord:
+    flags = np.array([name in of_study for name in TYPE_NAMES], np.bool_)
     lesion = record.counts.reference > 0
     types, of_lesions = lesion[:, None] & flags, np.tile(flags, (len(record.lesions), 1))
     return replace(record, patient=number, types=types, lesion_types=of_lesions)
@@ -201,12 +208,12 @@ def external_scores(
         resamples, seed: of the bootstrap over patients.
     """
     table = cross_validation(records, resamples=resamples, seed=seed)
-    told = (*table.scores, *table.abstained, *table.answered) if table.answered else table.scores
-    kept = [_own_words(one) for one in told if _applies(one, patients)]
+    scores = (*table.scores, *table.abstained, *table.answered) if table.answered else table.scores
+    kept = [_reword(one) for one in scores if _applies(one, patients)]
     measured = [one for one in studies if one.record is not None]
     return ExternalScores(
-        table, tuple(kept), _volumes(measured, patients, resamples, seed), _lesions(measured),
-        _surfaces(measured),
+        table, tuple(kept), _compare_volumes(measured, patients, resamples, seed), _count_lesions(measured),
+        _summarise_surfaces(measured),
     )  # fmt: skip
 
 
@@ -218,14 +225,16 @@ def _applies(score: Score, patients: Patients) -> bool:
     return patients.types is not None or not score.key.endswith(TYPE_NAMES)
 
 
-def _own_words(score: Score) -> Score:
+def _reword(score: Score) -> Score:
     key = score.key.removesuffix(ANSWERED)
     title, over, convention = _WORDS.get(key, (score.title, score.over, score.convention))
     over += ", with a verdict" if key != score.key and key in _WORDS else ""
     return replace(score, title=title, over=over, convention=convention, target=None, met=None)
 
 
-def _volumes(studies: Sequence[ExternalStudy], patients: Patients, resamples: int, seed: int) -> dict[str, Agreement]:
+def _compare_volumes(
+    studies: Sequence[ExternalStudy], patients: Patients, resamples: int, seed: int
+) -> dict[str, Agreement]:
     sized = [one for one in studies if one.size is not None]
     reference = np.array([one.size.reference_ml for one in sized if one.size is not None])
     marked = np.array([one.size.marked_ml for one in sized if one.size is not None])
@@ -239,8 +248,8 @@ def _volumes(studies: Sequence[ExternalStudy], patients: Patients, resamples: in
     return found
 
 
-def _lesions(studies: Sequence[ExternalStudy]) -> tuple[LesionsBySize, ...]:
-    """Pieces of a few voxels are no lesions, as in the protocol."""
+def _count_lesions(studies: Sequence[ExternalStudy]) -> tuple[LesionsBySize, ...]:
+    """Count the reference's lesions by size; pieces of a few voxels are no lesions, as in the protocol."""
     rows = [
         (ml, touched, overlapped)
         for one in studies if one.record is not None and one.size is not None
@@ -259,7 +268,7 @@ def _lesions(studies: Sequence[ExternalStudy]) -> tuple[LesionsBySize, ...]:
     return tuple(found)
 
 
-def _surfaces(studies: Sequence[ExternalStudy]) -> Surfaces | None:
+def _summarise_surfaces(studies: Sequence[ExternalStudy]) -> Surfaces | None:
     known = [one.size.surface for one in studies if one.size is not None and one.size.surface is not None]
     if not known:
         return None

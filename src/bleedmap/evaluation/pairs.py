@@ -1,4 +1,4 @@
-"""Images and their reference masks, paired by their files' names alone, in the layouts that people use.
+"""Pair images with their reference masks by their files' names alone, in the layouts that people use.
 
 Beside each other: `14.jpg` and `14_HGE_Seg.jpg`, `x.nii.gz` and `x_seg.nii.gz`. In parallel folders of equal names:
 `images/a/1.png` and `masks/a/1.png`; nnU-Net's `imagesTr/x_0000.nii.gz` and `labelsTr/x.nii.gz`. In BIDS the mask ends
@@ -52,7 +52,7 @@ class Pairing:
 
 
 def stem(path: Path) -> str:
-    """A file's name without its ending; '.nii.gz' is one."""
+    """Return a file's name without its ending; '.nii.gz' is one ending."""
     name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
     return name.rsplit(".", 1)[0] if "." in name[1:] else name
 
@@ -63,7 +63,7 @@ def pair_by_name(
     """Pair files of one kind.
 
     Args:
-        images: files below the images' folder; where `masks` is None, the masks are among them, told by their names.
+        images: files below the images' folder; where `masks` is None, the masks are among them, known by their names.
         masks: files below the masks' folder, all of them masks.
         folders: of the images and of the masks, whose inner folders are alike.
         kind: 'pictures', where a number at the end of a name is a slice's, or 'nifti', where it may be a channel's.
@@ -73,15 +73,15 @@ def pair_by_name(
     if masks is None:
         masks = [path for path in images if _MASK.search(stem(path))]
         images = [path for path in images if not _MASK.search(stem(path))]
-    left = [LeftOut(_shown(path, folders[0]), "a probability map, by its name") for path in images if _is_map(path)]
+    left = [LeftOut(_display(path, folders[0]), "a probability map, by its name") for path in images if _is_map(path)]
     images = [path for path in images if not _is_map(path)]
     if kind == "nifti":
         first = {stem(path)[:-5] for path in images if stem(path).endswith("_0000")}
         other = [one for one in images if _CHANNEL.search(stem(one)) and not stem(one).endswith("_0000")]
         other = [one for one in other if stem(one)[:-5] in first]
-        left += [LeftOut(_shown(path, folders[0]), "another channel of an image") for path in other]
+        left += [LeftOut(_display(path, folders[0]), "another channel of an image") for path in other]
         images = [path for path in images if path not in other]
-    return _matched(images, _Masks(masks, folders[1], beside=beside), folders[0], kind, left)
+    return _match(images, _Masks(masks, folders[1], beside=beside), folders[0], kind, left)
 
 
 class _Masks:
@@ -99,6 +99,7 @@ class _Masks:
                 self._by_subject[_BIDS_OF_MASK.sub("", bare)].append(path)
 
     def of(self, image: Path, root: Path, kind: Kind) -> list[Path]:
+        """Find the masks of an image."""
         names = [stem(image)]
         if kind == "nifti":
             names.append(_VOLUME.sub("", stem(image)))
@@ -110,12 +111,12 @@ class _Masks:
             return next((self._by_subject[name] for name in names if name in self._by_subject), [])
         return []
 
-    def shown(self, path: Path) -> str:
-        return _shown(path, self._folder)
+    def display(self, path: Path) -> str:
+        return _display(path, self._folder)
 
 
-def _matched(images: Sequence[Path], masks: _Masks, root: Path, kind: Kind, left: list[LeftOut]) -> Pairing:
-    """Each image with its one mask; what is claimed twice or by nobody is left out."""
+def _match(images: Sequence[Path], masks: _Masks, root: Path, kind: Kind, left: list[LeftOut]) -> Pairing:
+    """Give each image its one mask; images and masks that are claimed twice or by nobody are left out."""
     found = {image: masks.of(image, root, kind) for image in images}
     claims: dict[Path, int] = defaultdict(int)
     for several in found.values():
@@ -131,13 +132,13 @@ def _matched(images: Sequence[Path], masks: _Masks, root: Path, kind: Kind, left
         else:
             pairs.append(Pair(_name(image, root, kind), image, several[0] if several else None))
             continue
-        left.append(LeftOut(f"{_shown(image, root)} ({', '.join(masks.shown(one) for one in several)})", reason))
-    left += [LeftOut(masks.shown(mask), "a mask without its image") for mask in masks.all if not claims[mask]]
+        left.append(LeftOut(f"{_display(image, root)} ({', '.join(masks.display(one) for one in several)})", reason))
+    left += [LeftOut(masks.display(mask), "a mask without its image") for mask in masks.all if not claims[mask]]
     return Pairing(tuple(pairs), tuple(left))
 
 
 def parallel_folders(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """The pairs of an images' and a masks' folder that lie directly in `folder`, by their names."""
+    """Find the folders of images and of masks that lie side by side in `folder`, by their names."""
     inside = {path.name.casefold(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     for images, masks in PARALLEL:
         if images.casefold() in inside and masks.casefold() in inside:
@@ -153,5 +154,5 @@ def _name(image: Path, root: Path, kind: Kind) -> str:
     return (image.relative_to(root).parent / bare).as_posix()
 
 
-def _shown(path: Path, root: Path) -> str:
+def _display(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()

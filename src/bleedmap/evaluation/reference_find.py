@@ -1,6 +1,6 @@
-"""The studies of a folder that have a reference mask: pictures, NIfTI, DICOM with a SEG object; and what has none.
+"""Find the studies of a folder that have a reference mask: pictures, NIfTI, DICOM with a SEG object; and what has none.
 
-A folder that holds DICOM or NIfTI is of studies; pictures beside these are previews and are passed by.
+If a folder holds DICOM or NIfTI, its pictures are taken for previews and left out.
 """
 
 import hashlib
@@ -46,13 +46,13 @@ class Case:
 
     @property
     def digest(self) -> str:
-        """Of the files' names, sizes and times: another after a file was changed."""
-        state = hashlib.sha256()
+        """Digest of the files' names, sizes and times: another after a file was changed."""
+        digest = hashlib.sha256()
         for path in (*self.images, *(one for one in self.masks if one is not None)):
             now = path.stat() if path.exists() else None
-            told = "gone" if now is None else f"{now.st_size} {now.st_mtime_ns}"
-            state.update(f"{path}\0{told}\0".encode("utf-8", "backslashreplace"))
-        return state.hexdigest()
+            state = "gone" if now is None else f"{now.st_size} {now.st_mtime_ns}"
+            digest.update(f"{path}\0{state}\0".encode("utf-8", "backslashreplace"))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
         seen: called with the number of DICOM files looked at so far.
 
     Raises:
-        InputError: no such folder, or nothing in it that can be measured; the reasons are said.
+        InputError: no such folder, or nothing in it that can be measured, with the reasons.
     """
     for folder in filter(None, (places.studies, places.masks)):
         if not folder.is_dir():
@@ -105,43 +105,45 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
             raise InputError(folder, found=found, needed="a folder", remedy="check the path")
     left: list[LeftOut] = []
     notes: list[str] = []
-    cases = _of_kind(places, "nifti", left, notes)
+    cases = _find_pairs(places, "nifti", left, notes)
     if holds_dicom(places.studies):
         cases += _find_dicom(places, left, seen)
     if not cases and not left:
-        cases = _of_kind(places, "pictures", left, notes)
+        cases = _find_pairs(places, "pictures", left, notes)
     if places.no_mask == "lesion-free":
         notes.append("A slice or study without a mask file counts as free of lesions: --no-mask-means lesion-free.")
     if not cases:
-        raise _nothing(places, left)
-    return Cases(places.studies, tuple(sorted(cases, key=lambda one: _in_order(one.name))), tuple(left), tuple(notes))
+        raise _explain_nothing(places, left)
+    return Cases(places.studies, tuple(sorted(cases, key=lambda one: _sort_key(one.name))), tuple(left), tuple(notes))
 
 
-def _of_kind(places: Places, kind: Literal["pictures", "nifti"], left: list[LeftOut], notes: list[str]) -> list[Case]:
-    """The studies of one kind of file; what is left out and how the folder was understood go to the lists."""
+def _find_pairs(
+    places: Places, kind: Literal["pictures", "nifti"], left: list[LeftOut], notes: list[str]
+) -> list[Case]:
+    """Find the studies of one kind of file; what is left out and how the folder was understood go to the lists."""
     pairs: list[Pair] = []
-    for images_at, masks_at in _folders(places):
-        found = _paired(images_at, masks_at, places, kind)
+    for images_at, masks_at in _list_folders(places):
+        found = _pair_folder(images_at, masks_at, places, kind)
         left += found.left_out
         pairs += found.pairs
     if not pairs:
         return []
     if kind == "pictures":
-        return _patients(pairs, places.no_mask, left, notes)
+        return _group_slices(pairs, places.no_mask, left, notes)
     if places.no_mask == "unknown":
         left += [LeftOut(one.name, "no mask") for one in pairs if one.mask is None]
         pairs = [one for one in pairs if one.mask is not None]
     return [Case(one.name, "NIfTI", (one.image,), (one.mask,) if one.mask else ()) for one in pairs]
 
 
-def _folders(places: Places) -> list[tuple[Path, Path | None]]:
-    """Each folder of images with its folder of masks; None where the masks lie beside the images."""
+def _list_folders(places: Places) -> list[tuple[Path, Path | None]]:
+    """List each folder of images with its folder of masks; None where the masks lie beside the images."""
     if places.masks is not None and places.masks.resolve() != places.studies.resolve():
         return [(places.studies, places.masks)]
     return list(parallel_folders(places.studies)) or [(places.studies, None)]
 
 
-def _paired(images_at: Path, masks_at: Path | None, places: Places, kind: Literal["pictures", "nifti"]) -> Pairing:
+def _pair_folder(images_at: Path, masks_at: Path | None, places: Places, kind: Literal["pictures", "nifti"]) -> Pairing:
     files, _ = plain_files(images_at, places.results)
     chosen = [path for path in files if _is_kind(path, kind)]
     bones = [path for path in chosen if path.parent.name.casefold() == "bone"] if kind == "pictures" else []
@@ -161,10 +163,10 @@ def _is_kind(path: Path, kind: Literal["pictures", "nifti"]) -> bool:
     return nifti.is_nifti(path) if kind == "nifti" else path.suffix.lower() in images.SUFFIXES
 
 
-def _patients(pairs: Sequence[Pair], no_mask: NoMask, left: list[LeftOut], notes: list[str]) -> list[Case]:
-    """Pictures by patient; a patient with a slice of which nothing is known is left out whole."""
+def _group_slices(pairs: Sequence[Pair], no_mask: NoMask, left: list[LeftOut], notes: list[str]) -> list[Case]:
+    """Group pictures by patient; a patient with a slice of which nothing is known is left out whole."""
     cases = []
-    for name, slices in _by_patient(pairs, notes).items():
+    for name, slices in _sort_by_patient(pairs, notes).items():
         ordered = sorted(slices, key=lambda one: natural(one.image))
         without = sum(one.mask is None for one in ordered)
         if without and no_mask == "unknown":
@@ -177,20 +179,20 @@ def _patients(pairs: Sequence[Pair], no_mask: NoMask, left: list[LeftOut], notes
     return cases
 
 
-def _by_patient(pairs: Sequence[Pair], notes: list[str]) -> dict[str, list[Pair]]:
-    """A folder is a patient; in a single folder the names' common beginnings are, where they are told by them."""
+def _sort_by_patient(pairs: Sequence[Pair], notes: list[str]) -> dict[str, list[Pair]]:
+    """Take each folder for a patient; in a single folder, files whose names begin alike are one, if all names fit."""
     groups: dict[str, list[Pair]] = defaultdict(list)
     for one in pairs:
-        groups[_folder_of(one)].append(one)
+        groups[_name_patient_folder(one)].append(one)
     if len(groups) > 1:
         notes.append(f"Pictures: each of {len(groups)} folders is taken for one patient.")
         return groups
-    begun = {one.name: _NUMBERED.match(stem(one.image)) for one in pairs}
-    beginnings = Counter(match[1] for match in begun.values() if match)
-    if all(begun.values()) and len(beginnings) > 1:
+    matches = {one.name: _NUMBERED.match(stem(one.image)) for one in pairs}
+    beginnings = Counter(match[1] for match in matches.values() if match)
+    if all(matches.values()) and len(beginnings) > 1:
         groups.clear()
         for one in pairs:
-            match = begun[one.name]
+            match = matches[one.name]
             groups[match[1] if match else one.name].append(one)
         notes.append(f"Pictures in one folder: {len(groups)} patients by what their names begin with.")
         return groups
@@ -198,7 +200,7 @@ def _by_patient(pairs: Sequence[Pair], notes: list[str]) -> dict[str, list[Pair]
     return {one.name: [one] for one in pairs}
 
 
-def _folder_of(one: Pair) -> str:
+def _name_patient_folder(one: Pair) -> str:
     parts = Path(one.name).parts[:-1]
     parts = parts[:-1] if parts and parts[-1].casefold() in _WINDOWS else parts
     return "/".join(parts) or "."
@@ -214,7 +216,7 @@ def _find_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]
             if nifti.is_nifti(source.path):
                 continue
             if source.uid is None or source.path.suffix.lower() == ".zip":
-                left.append(_leave_unread(source))
+                left.append(_explain_unread(source))
                 continue
             of_images, of_masks = _sort_files(source)
             if of_images:
@@ -237,7 +239,7 @@ def _find_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]
     return cases
 
 
-def _leave_unread(source: Source) -> LeftOut:
+def _explain_unread(source: Source) -> LeftOut:
     zipped = source.path.suffix.lower() == ".zip"
     return LeftOut(source.place, "a zip: unpack it" if zipped else "DICOM that cannot be read")
 
@@ -255,11 +257,11 @@ def _sort_files(source: Source) -> tuple[list[Path], list[Path]]:
     return image_files, seg_files
 
 
-def _in_order(name: str) -> list[list[tuple[int, str]]]:
+def _sort_key(name: str) -> list[list[tuple[int, str]]]:
     return [natural(Path(part)) for part in name.split("/")]
 
 
-def _nothing(places: Places, left: Sequence[LeftOut]) -> InputError:
+def _explain_nothing(places: Places, left: Sequence[LeftOut]) -> InputError:
     reasons = Counter(one.reason for one in left)
     first = {one.reason: one.what for one in reversed(left)}
     found = "; ".join(
