@@ -26,7 +26,7 @@ from bleedmap.io.dicom.files import DicomFound
 from bleedmap.io.dicom.header import integer, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, read_planes, sop_class
 from bleedmap.io.dicom.series import SeriesChoice
-from bleedmap.io.dicom.stack import AXIAL_WITHIN_DEG, Stack, check_plane, heights_mm, split
+from bleedmap.io.dicom.stack import AXIAL_WITHIN_DEG, Stack, check_plane, heights_mm, split_into_stacks
 
 WANTED_MM = 5.0
 _WHOLE_HEAD_MM = 100.0  # a stack of this height counts as complete, whatever else there is (a neck, a spine)
@@ -99,7 +99,7 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def choose(found: DicomFound, *, study: str | None, series: int | None) -> Chosen:
+def choose_series(found: DicomFound, *, study: str | None, series: int | None) -> Chosen:
     """Choose a stack of slices.
 
     Args:
@@ -182,7 +182,9 @@ def _list_candidates(found: DicomFound, study: str) -> list[Candidate]:
                 by_series.setdefault(file.series, []).extend(read_planes(file))
             except InputError as error:
                 broken.append(error)
-    candidates = [_make_candidate(stack) for planes in by_series.values() if planes for stack in split(planes)]
+    candidates = [
+        _make_candidate(stack) for planes in by_series.values() if planes for stack in split_into_stacks(planes)
+    ]
     if not candidates:
         raise broken[0]
     return candidates

@@ -55,6 +55,17 @@ class FrameShape:
         return self.rows * self.columns * self.bits_allocated // 8
 
 
+@dataclass(frozen=True)
+class _Codestream:
+    """Size and depth of a compressed frame, by its own header, and whether its end is there."""
+
+    rows: int
+    columns: int
+    components: int
+    precision: int
+    ended: bool
+
+
 class FrameDecoder:
     """Decodes frames. Use it in a `with` block, which ends the child process that it starts when first needed."""
 
@@ -191,17 +202,6 @@ def _split_compressed(header: Dataset, data: bytes, frames: int, name: str) -> I
 
 def _refusal(name: str, found: str, needed: str) -> InputError:
     return InputError(name, found=found, needed=needed, remedy="send or copy the series again")
-
-
-@dataclass(frozen=True)
-class _Codestream:
-    """Size and depth of a compressed frame, by its own header, and whether its end is there."""
-
-    rows: int
-    columns: int
-    components: int
-    precision: int
-    ended: bool
 
 
 def _read_jpeg_header(data: bytes) -> _Codestream | None:

@@ -9,7 +9,7 @@ from bleedmap.arrays import FloatArray
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import read_acquisition, read_stated_tilt_deg
-from bleedmap.io.dicom.choose import choose
+from bleedmap.io.dicom.choose import choose_series
 from bleedmap.io.dicom.decode import FrameDecoder
 from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_pixels, scan
 from bleedmap.io.dicom.header import settle, text
@@ -49,7 +49,7 @@ def read_series(
         InputError: nothing fits, or what was chosen cannot be read or placed exactly; with figures.
     """
     with open_source(found.path) as read, FrameDecoder() as decoder:
-        chosen = choose(found, study=study, series=series)
+        chosen = choose_series(found, study=study, series=series)
         _check_patient(found, chosen.planes)
         places = order_planes(chosen.planes)
         _check_size(found, places)

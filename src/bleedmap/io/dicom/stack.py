@@ -32,6 +32,123 @@ _TILT_AGREES_DEG = 1.0
 _STACK = 4  # slices: fewer are no pass over the head
 
 
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Planes of one series that agree in kind, size, angle and pass.
+
+    Attributes:
+        planes: in the order of the files.
+        part, parts: its number from 1 among those of its series.
+        differs: in what the parts differ, in words; '' for an only part.
+        kind: what all its planes share but their angle; stacks of equal kind differ by angle or pass.
+    """
+
+    planes: tuple[Plane, ...]
+    part: int
+    parts: int
+    differs: str
+    kind: Hashable
+
+    def turned_against(self, other: "Stack") -> float | None:
+        """Return the angle in degrees to another stack of the same kind; None for others, and parallel ones."""
+        if self.kind != other.kind or not (self.planes[0].has_place and other.planes[0].has_place):
+            return None
+        angle = angle_deg(self.planes[0], other.planes[0])
+        return angle if angle > PARALLEL_WITHIN_DEG else None
+
+
+def split_into_stacks(planes: Sequence[Plane]) -> list[Stack]:
+    """Split the planes of one series into stacks, the largest first."""
+    reasons: list[str] = []
+    parts = [(_find_kind(group[0]), group) for group in _group_planes(planes, _find_kind, reasons, "kind or size")]
+    parts = [(kind, part) for kind, group in parts for part in _split_by_angle(group, reasons)]
+    parts = [(kind, part) for kind, group in parts for part in _split_by_pass(group, reasons)]
+    parts.sort(key=lambda one: -len(one[1]))
+    differs = ", ".join(dict.fromkeys(reasons))
+    return [Stack(tuple(part), number, len(parts), differs, kind) for number, (kind, part) in enumerate(parts, start=1)]
+
+
+def _group_planes(
+    planes: Iterable[Plane], key: Callable[[Plane], Hashable], reasons: list[str], reason: str
+) -> list[list[Plane]]:
+    groups: dict[Hashable, list[Plane]] = {}
+    for plane in planes:
+        groups.setdefault(key(plane), []).append(plane)
+    if len(groups) > 1:
+        reasons.append(reason)
+    return list(groups.values())
+
+
+def _find_kind(plane: Plane) -> Hashable:
+    """Tell planes apart by image type (ORIGINAL, AXIAL …), size, pixel spacing, frame of reference and class."""
+    spacing = tuple(round(one, 3) for one in plane.spacing_mm)
+    frame = text(plane.file.header, "FrameOfReferenceUID")
+    kind = (plane.image_type[:1], plane.image_type[2:3])
+    one_file = plane.file if plane.frame is not None else None  # results refer to one multi-frame instance
+    return sop_class(plane.file), one_file, kind, plane.rows, plane.columns, spacing, frame, plane.has_place
+
+
+def _split_by_angle(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
+    if not planes[0].has_place:
+        return [list(planes)]
+    groups: list[list[Plane]] = []
+    for plane in planes:
+        near = (group for group in groups if angle_deg(group[0], plane) <= PARALLEL_WITHIN_DEG)
+        group = next(near, None)
+        if group is None:
+            groups.append([plane])
+        else:
+            group.append(plane)
+    if len(groups) > 1:
+        reasons.append("angle")
+    return groups
+
+
+def _split_by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
+    """Split planes that take places twice by acquisition number or time, if that leaves whole stacks without doubles.
+
+    A number or time for each slice, as in a sequential scan, sets none apart.
+    """
+    if not planes[0].has_place:
+        return [list(planes)]
+    places = _count_places(planes)
+    if places == len(planes):
+        apart = _group_planes(planes, lambda plane: plane.moments[0], [], "")
+        if not _are_interleaved(apart):
+            return [list(planes)]
+        reasons.append("pass over the head")
+        return apart
+    for column in range(len(planes[0].moments)):
+        apart = _group_planes(planes, lambda plane: plane.moments[column], [], "")  # noqa: B023 - called at once
+        if (
+            len(apart) > 1
+            and all(_count_places(group) == len(group) for group in apart)
+            and (max(map(len, apart)) > places / 2)
+        ):
+            reasons.append("pass over the head")
+            return apart
+    return [list(planes)]
+
+
+def _are_interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
+    """Whether two acquisitions of several slices cover the same heights, as two passes do.
+
+    Skull base and vertex scanned one after the other do not, nor do slices with a number each.
+    """
+    if len(apart) < 2 or min(map(len, apart)) < _STACK:
+        return False
+    spans = sorted((float(np.min(heights)), float(np.max(heights))) for heights in map(heights_mm, apart))
+    return any(
+        min(high, next_high) - next_low > (next_high - next_low) / 2
+        for (_, high), (next_low, next_high) in itertools.pairwise(spans)
+    )
+
+
+def _count_places(planes: Sequence[Plane]) -> int:
+    heights = np.sort(heights_mm(planes))
+    return 1 + int((np.diff(heights) > SAME_PLACE_MM).sum())
+
+
 def angle_deg(one: Plane, other: Plane) -> float:
     """Return the largest angle between the rows, or the columns, of two planes."""
     mine, theirs = np.reshape(one.orientation, (2, 3)), np.reshape(other.orientation, (2, 3))
@@ -266,120 +383,3 @@ def _is_multiple(gap: float, usual: float) -> bool:
 
 def _refusal(subject: object, found: str, needed: str) -> InputError:
     return InputError(str(subject), found=found, needed=needed, remedy="export the original axial series again")
-
-
-@dataclass(frozen=True, eq=False)
-class Stack:
-    """Planes of one series that agree in kind, size, angle and pass.
-
-    Attributes:
-        planes: in the order of the files.
-        part, parts: its number from 1 among those of its series.
-        differs: in what the parts differ, in words; '' for an only part.
-        kind: what all its planes share but their angle; stacks of equal kind differ by angle or pass.
-    """
-
-    planes: tuple[Plane, ...]
-    part: int
-    parts: int
-    differs: str
-    kind: Hashable
-
-    def turned_against(self, other: "Stack") -> float | None:
-        """Return the angle in degrees to another stack of the same kind; None for others, and parallel ones."""
-        if self.kind != other.kind or not (self.planes[0].has_place and other.planes[0].has_place):
-            return None
-        angle = angle_deg(self.planes[0], other.planes[0])
-        return angle if angle > PARALLEL_WITHIN_DEG else None
-
-
-def split(planes: Sequence[Plane]) -> list[Stack]:
-    """Split the planes of one series into stacks, the largest first."""
-    reasons: list[str] = []
-    parts = [(_kind(group[0]), group) for group in _group_planes(planes, _kind, reasons, "kind or size")]
-    parts = [(kind, part) for kind, group in parts for part in _split_by_angle(group, reasons)]
-    parts = [(kind, part) for kind, group in parts for part in _split_by_pass(group, reasons)]
-    parts.sort(key=lambda one: -len(one[1]))
-    differs = ", ".join(dict.fromkeys(reasons))
-    return [Stack(tuple(part), number, len(parts), differs, kind) for number, (kind, part) in enumerate(parts, start=1)]
-
-
-def _group_planes(
-    planes: Iterable[Plane], key: Callable[[Plane], Hashable], reasons: list[str], reason: str
-) -> list[list[Plane]]:
-    groups: dict[Hashable, list[Plane]] = {}
-    for plane in planes:
-        groups.setdefault(key(plane), []).append(plane)
-    if len(groups) > 1:
-        reasons.append(reason)
-    return list(groups.values())
-
-
-def _kind(plane: Plane) -> Hashable:
-    """Tell planes apart by image type (ORIGINAL, AXIAL …), size, pixel spacing, frame of reference and class."""
-    spacing = tuple(round(one, 3) for one in plane.spacing_mm)
-    frame = text(plane.file.header, "FrameOfReferenceUID")
-    kind = (plane.image_type[:1], plane.image_type[2:3])
-    one_file = plane.file if plane.frame is not None else None  # results refer to one multi-frame instance
-    return sop_class(plane.file), one_file, kind, plane.rows, plane.columns, spacing, frame, plane.has_place
-
-
-def _split_by_angle(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
-    if not planes[0].has_place:
-        return [list(planes)]
-    groups: list[list[Plane]] = []
-    for plane in planes:
-        near = (group for group in groups if angle_deg(group[0], plane) <= PARALLEL_WITHIN_DEG)
-        group = next(near, None)
-        if group is None:
-            groups.append([plane])
-        else:
-            group.append(plane)
-    if len(groups) > 1:
-        reasons.append("angle")
-    return groups
-
-
-def _split_by_pass(planes: Sequence[Plane], reasons: list[str]) -> list[list[Plane]]:
-    """Split planes that take places twice by acquisition number or time, if that leaves whole stacks without doubles.
-
-    A number or time for each slice, as in a sequential scan, sets none apart.
-    """
-    if not planes[0].has_place:
-        return [list(planes)]
-    places = _count_places(planes)
-    if places == len(planes):
-        apart = _group_planes(planes, lambda plane: plane.moments[0], [], "")
-        if not _are_interleaved(apart):
-            return [list(planes)]
-        reasons.append("pass over the head")
-        return apart
-    for column in range(len(planes[0].moments)):
-        apart = _group_planes(planes, lambda plane: plane.moments[column], [], "")  # noqa: B023 - called at once
-        if (
-            len(apart) > 1
-            and all(_count_places(group) == len(group) for group in apart)
-            and (max(map(len, apart)) > places / 2)
-        ):
-            reasons.append("pass over the head")
-            return apart
-    return [list(planes)]
-
-
-def _are_interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
-    """Whether two acquisitions of several slices cover the same heights, as two passes do.
-
-    Skull base and vertex scanned one after the other do not, nor do slices with a number each.
-    """
-    if len(apart) < 2 or min(map(len, apart)) < _STACK:
-        return False
-    spans = sorted((float(np.min(heights)), float(np.max(heights))) for heights in map(heights_mm, apart))
-    return any(
-        min(high, next_high) - next_low > (next_high - next_low) / 2
-        for (_, high), (next_low, next_high) in itertools.pairwise(spans)
-    )
-
-
-def _count_places(planes: Sequence[Plane]) -> int:
-    heights = np.sort(heights_mm(planes))
-    return 1 + int((np.diff(heights) > SAME_PLACE_MM).sum())
