@@ -164,6 +164,24 @@ def test_a_result_that_no_longer_holds_is_taken_away(three: Path, weights: str, 
     assert not (out / "a_head").exists()
 
 
+def test_a_half_finished_batch_of_the_version_before_is_resumed(three: Path, weights: str, tmp_path: Path) -> None:
+    """Its records were indented JSON in this order of keys."""
+    out = tmp_path / "out"
+    assert run("batch", three, "-o", out, "--weights", weights) == 0
+    first, masks = rows_of(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
+    for path in (out / ".batch/done").glob("*.json"):
+        content = json.loads(path.read_text("utf-8"))
+        before = {name: content[name] for name in ("key", "digest", "settings", "row", "turn")}
+        path.write_text(json.dumps(before, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        if content["key"] == "b/head.nii":
+            path.unlink()  # its turn had not come
+    assert run("batch", three, "-o", out, "--weights", weights) == 0
+    after = rows_of(out)
+    assert lasting(after) == lasting(first)
+    assert after["a_head"] == first["a_head"]  # with the seconds
+    assert {name for name in masks if name.stat().st_mtime_ns == masks[name]} == set((out / "a_head").glob("*.nii.gz"))
+
+
 def test_retry_gives_refused_studies_another_turn(weights: str, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
