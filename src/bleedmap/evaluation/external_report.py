@@ -13,8 +13,8 @@ from bleedmap.evaluation.external_scores import ExternalScores, Patients, extern
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap
-from bleedmap.page.section import Section, Table, Value
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import Section, Table
+from bleedmap.page.table import or_dash
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.segment import Segmenter
 
@@ -166,7 +166,7 @@ def _measures(scores: ExternalScores) -> Section:
     tables = []
     for group in dict.fromkeys(one.group for one in scores.measures):
         rows = [
-            (one.title, one.over, _dash(one.value), one.low, one.high, one.cases, one.patients, one.convention)
+            (one.title, one.over, or_dash(one.value), one.low, one.high, one.cases, one.patients, one.convention)
             for one in scores.measures
             if one.group == group
         ]
@@ -186,7 +186,7 @@ def _volumes(scores: ExternalScores) -> Iterator[Section]:
     if not scores.volumes:
         return
     rows = [
-        (group, one.studies, one.bias, *one.bias_interval, _dash(one.low), _dash(one.high), one.mean_absolute,
+        (group, one.studies, one.bias, *one.bias_interval, or_dash(one.low), or_dash(one.high), one.mean_absolute,
          one.median_absolute)
         for group, one in scores.volumes.items()
     ]  # fmt: skip
@@ -229,12 +229,8 @@ def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
         "HD95, mm": "hd95_mm",
     }  # fmt: skip
     digits = {"highest probability": 2, "reference, mL": 2, "marked, mL": 2, "HD95, mm": 1}
-    shown = tuple(tuple(_dash(row[name]) for name in columns.values()) for row in rows)
+    shown = tuple(tuple(or_dash(row[name]) for name in columns.values()) for row in rows)
     return Section("studies", "Studies", (), (Table("each-study", "Each study", "", tuple(columns), shown, digits),))
-
-
-def _dash(value: Value) -> Value:
-    return DOES_NOT_APPLY if value is None else value
 
 
 def _plot(report: ExternalReport) -> dict[str, Any] | None:

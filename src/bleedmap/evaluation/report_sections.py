@@ -13,7 +13,7 @@ from bleedmap.evaluation.records import OutOfFold
 from bleedmap.evaluation.scores import NO_DIFFERENCE, Comparison, CrossValidation, Difference, Score
 from bleedmap.evaluation.tables import Tables
 from bleedmap.page.section import Section, Table, Value
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.table import DOES_NOT_APPLY, or_dash
 
 _INTERVALS = (
     "In brackets 95 % intervals: percentile bootstrap over patients, {resamples:,} draws; a share of 0 or 1 has "
@@ -71,7 +71,7 @@ def by_fold(methods: Sequence[Method]) -> Section:
     tables = [Tables.of(method.records) for method in methods]
     parts = [[one.drawn(np.flatnonzero(one.studies.fold == fold)) for fold in folds] for one in tables]
     rows = [
-        (_label(every[key]), method.name, *(_dash(every[key].compute(part).value) for part in own))
+        (_label(every[key]), method.name, *(or_dash(every[key].compute(part).value) for part in own))
         for key in HEADLINE
         for method, own in zip(methods, parts, strict=True)
     ]
@@ -107,7 +107,7 @@ def differences(comparisons: Sequence[Comparison]) -> Section | None:
     tables, words = [], []
     for number, one in enumerate(comparisons, 1):
         rows = tuple(
-            (_label(each), _dash(each.first), _dash(each.second), _dash(each.difference), each.low, each.high,
+            (_label(each), or_dash(each.first), or_dash(each.second), or_dash(each.difference), each.low, each.high,
              each.better or DOES_NOT_APPLY)
             for each in one.differences
         )  # fmt: skip
@@ -209,11 +209,7 @@ def _three(name: str) -> tuple[str, str, str]:
 
 
 def _ends(score: Score) -> tuple[Value, Value, Value]:
-    return _dash(score.value), score.low, score.high
-
-
-def _dash(value: float | None) -> Value:
-    return DOES_NOT_APPLY if value is None or np.isnan(value) else value
+    return or_dash(score.value), score.low, score.high
 
 
 def _label(of: Score | Measure | Difference) -> str:

@@ -1,4 +1,4 @@
-"""Measure a network on slices of CT-ICH: the thesis' measures under a stated convention, the strict ones beside."""
+"""Measures of a network on slices of CT-ICH: the thesis' own under a stated convention, and the strict ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _CHUNK = 16  # slices in memory at a time
 
 @dataclass(frozen=True, eq=False)
 class SliceResults:
-    """What was counted, a row a slice.
+    """What was counted, a row for each slice.
 
     Attributes:
         ids: slice ids.

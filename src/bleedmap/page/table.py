@@ -53,6 +53,11 @@ def _with_interval(text: str, low: Value, high: Value, digits: int) -> str:
     return f"{text} ({_text(low, digits)} to {_text(high, digits)})"
 
 
+def or_dash(value: Value) -> Value:
+    """The value, or a dash where it cannot be had (None or NaN)."""
+    return DOES_NOT_APPLY if to_plain(value) is None else value
+
+
 def to_plain(value: Any) -> Any:
     """The value itself, or None for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not isfinite(value) else value
