@@ -1,23 +1,31 @@
 """`bleedmap data`: download, verify and count CT-ICH."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
+from rich.table import Table
 
-from bleedmap.cli.console import print_json, progress_bar
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
 from bleedmap.cli.options import data_option, json_option
 
+if TYPE_CHECKING:
+    from bleedmap.datasets.ct_ich_summary import Oddity, Spread, Summary
+
+_BAR_CELLS = 24
 _LISTED = 20  # damaged files that are named; the rest is counted
 
 
 @click.group(short_help="The CT-ICH data set: download, verify, summary, nnU-Net's layout.")
 def command() -> None:
-    """The CT-ICH data set: download, verify, summary, nnU-Net's layout.
+    """Download the CT-ICH data set, verify it, count it, or write it in nnU-Net's layout.
 
-    CT-ICH is 82 head CTs, 36 of them with an intracranial hemorrhage that two radiologists outlined (Hssayeni et
-    al., Data 2020, 5(1), 14; doi 10.13026/w8q8-ky94). Two releases can be read: 1.0.0, open, brain-window JPEGs;
-    and 1.3.1, restricted, NIfTI in HU.
+    CT-ICH holds 82 head CTs. In 36 of them two radiologists outlined an intracranial hemorrhage (Hssayeni et al., Data
+    2020, 5(1), 14; doi 10.13026/w8q8-ky94). Two releases can be read: 1.0.0, which is open, as JPEGs in the brain
+    window; and 1.3.1, which is restricted, as NIfTI in HU.
 
     \b
     bleedmap data download -o ct-ich
@@ -31,16 +39,15 @@ def command() -> None:
 @data_option
 @json_option
 def summary(data: Path | None, as_json: bool) -> None:
-    """Count patients, slices, lesions and types, and name what is odd.
+    """Count patients, slices, lesions and types, and list what is odd in the files.
 
-    In: the data set's folder. Out: tables, or JSON that holds every count and oddity. All masks are read, which
-    takes a few seconds.
+    In: the data set's folder. Out: tables, or with --json every count and oddity. Reading all masks takes a
+    few seconds.
 
     \b
     bleedmap data summary --data ct-ich
     bleedmap data summary --data ct-ich --json > counts.json
     """
-    from bleedmap.cli.data_tables import print_summary
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.ct_ich_summary import find_oddities, summarise
 
@@ -57,7 +64,7 @@ def summary(data: Path | None, as_json: bool) -> None:
         }
         print_json(content)
     else:
-        print_summary(counts, oddities, dataset.root)
+        _print_summary(counts, oddities, dataset.root)
 
 
 @command.command()
@@ -67,7 +74,7 @@ def verify(data: Path | None, as_json: bool) -> None:
     """Check every file against the publisher's SHA-256 sums.
 
     In: the data set's folder with the publisher's list, SHA256SUMS or SHA256SUMS.txt. Out: the files that are
-    missing or changed; exit code 2 where there are any.
+    missing or changed; exit code 2 if there are any.
 
     \b
     bleedmap data verify --data ct-ich
@@ -108,9 +115,15 @@ def verify(data: Path | None, as_json: bool) -> None:
     required=True,
     help="Folder for the files: a new one, or that of an earlier run, to resume it.",
 )
-@click.option("--url", help="Folder at the publisher, or a mirror of it; PhysioNet's release 1.0.0 by default.")
 @click.option(
-    "--connections", type=click.IntRange(1, 16), default=4, show_default=True, help="Files fetched at a time."
+    "--url", help="Address of the folder at the publisher or on a mirror. Not given: release 1.0.0 at PhysioNet."
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 16),
+    default=4,
+    show_default=True,
+    help="Number of files to fetch at the same time.",
 )
 @json_option
 def download(out: Path, url: str | None, connections: int, as_json: bool) -> None:
@@ -124,8 +137,8 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
     bleedmap data download -o ct-ich
     export BLEEDMAP_DATA=ct-ich
 
-    The data are by Hssayeni et al., under Creative Commons Attribution 4.0: name the authors where you use them.
-    Where the publisher asks for a login, download by hand and give the folder with --data.
+    The data are by Hssayeni et al., under Creative Commons Attribution 4.0: name the authors if you use them.
+    If the publisher asks for a login, download by hand and give the folder with --data.
     """
     from bleedmap.datasets.download import URL
     from bleedmap.datasets.download import download as fetch_files
@@ -163,3 +176,83 @@ def nnunet(out: Path, data: Path | None) -> None:
     with progress_bar("Writing patients") as report:
         export_nnunet(dataset, protocol_folds(), out, report)
     click.echo(f"{out}: {len(dataset.patients)} patients, {len(protocol_folds().folds)} folds")
+
+
+def _print_summary(counts: "Summary", oddities: "Sequence[Oddity]", folder: Path) -> None:
+    """Print counts, types and oddities on standard output."""
+    print_line(f"[bold]CT-ICH, release {counts.release}[/bold]   {escape(str(folder))}\n")
+    for table in (_facts(counts), _types(counts), _oddities(oddities)):
+        print_table(table)
+        print_line()
+    if counts.patients_ticked_otherwise == 0:
+        print_line(
+            f"The type and fracture ticks of the demographics agree with the slice labels in all "
+            f"{counts.patients} patients; only their diagnosis text does not, where listed above."
+        )
+
+
+def _facts(counts: "Summary") -> Table:
+    table = make_table()
+    table.add_column(style="bold")
+    table.add_column(justify="right", style="cyan")
+    table.add_column(overflow="fold")
+    table.add_row("Patients", f"{counts.patients:,}", f"{counts.male} male, {counts.female} female")
+    table.add_row("  with a hemorrhage", f"{counts.lesion_patients:,}", _masks(counts))
+    table.add_row("  with several types", f"{counts.patients_of_several_types:,}", "")
+    table.add_row("  with a fracture", f"{counts.fracture_patients:,}", "")
+    if (age := counts.age_years) is not None:
+        words = f"mean; median {age.median:g}, from {_age(age.smallest)} to {_age(age.largest)}"
+        table.add_row("Age in years", f"{age.mean:.1f}", words)
+    each = counts.slices_a_patient
+    table.add_row("Slices", f"{counts.slices:,}", f"{each.smallest:.0f} to {each.largest:.0f} a patient")
+    table.add_row("  with bone values", f"{counts.bone_slices:,}", "")
+    table.add_row("  of the bleeding patients", f"{counts.slices_of_lesion_patients:,}", "lesion or not")
+    table.add_row("  with a lesion mask", f"{counts.lesion_slices:,}", _share(counts))
+    table.add_row("  with several types", f"{counts.slices_of_several_types:,}", "")
+    table.add_row("  with a fracture", f"{counts.fracture_slices:,}", "")
+    if counts.lesion_pixels is not None and counts.lesion_percent_of_image is not None:
+        sizes = ", ".join(f"{rows}×{columns}" for rows, columns in counts.lesion_image_sizes)
+        area = counts.lesion_pixels
+        table.add_row("Lesion area in pixels", f"{area.median:,.0f}", f"{_spread(area, ',.0f')}; of {sizes}")
+        percent = counts.lesion_percent_of_image
+        table.add_row("  in % of the image", f"{percent.median:.2f}", _spread(percent, ".2g"))
+    return table
+
+
+def _types(counts: "Summary") -> Table:
+    caption = "A slice or patient with several types counts in each."
+    table = make_table("Type", "", ">Slices", ">Patients", "", title="Types", caption=caption)
+    table.columns[2].style = table.columns[3].style = "cyan"
+    most = max(count.slices for count in counts.types)
+    for count in counts.types:
+        bar = "█" * round(_BAR_CELLS * count.slices / max(most, 1))
+        table.add_row(count.name, count.short_name, f"{count.slices:,}", f"{count.patients:,}", f"[red]{bar}[/red]")
+    return table
+
+
+def _oddities(oddities: "Sequence[Oddity]") -> Table:
+    table = make_table(title=f"Oddities ({len(oddities)})")
+    table.show_header = True
+    table.add_column("Place", overflow="fold", style="yellow")
+    table.add_column("Found", overflow="fold")
+    table.add_column("What bleedmap does", max_width=24)
+    for oddity in oddities:
+        table.add_row(escape(oddity.place), escape(oddity.found), escape(oddity.treatment))
+    return table
+
+
+def _masks(counts: "Summary") -> str:
+    each = counts.lesion_slices_a_lesion_patient
+    return f"{each.smallest:.0f} to {each.largest:.0f} lesion slices each" if each else ""
+
+
+def _share(counts: "Summary") -> str:
+    return f"{100 * counts.lesion_slices / counts.slices:.1f} % of all slices"
+
+
+def _spread(spread: "Spread", form: str) -> str:
+    return f"median; mean {spread.mean:{form}}, from {spread.smallest:{form}} to {spread.largest:{form}}"
+
+
+def _age(years: float) -> str:
+    return f"{years:g}" if years >= 1 else f"{round(years * 365.25)} day{'s' if years * 365.25 >= 1.5 else ''}"

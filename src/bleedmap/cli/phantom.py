@@ -34,35 +34,51 @@ class _Form:
 @click.command(short_help="Write a synthetic head CT with known bleeds as NIfTI or DICOM.")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True,
-    help="The CT: a new .nii or .nii.gz file; with --dicom a new folder.",
+    help="The CT to write: a new .nii or .nii.gz file; with --dicom, a new folder.",
 )  # fmt: skip
-@click.option("--mask", type=click.Path(path_type=Path), help="The true mask of all bleeds, another NIfTI file.")
+@click.option(
+    "--mask", type=click.Path(path_type=Path), help="Also write the true mask of all bleeds to this NIfTI file."
+)
 @click.option(
     "--bleed", "bleeds", multiple=True, metavar="TYPE:ML[:SIDE[:HU]]",
-    help="A bleed, its volume in mL, the patient's side and the blood's HU; repeat for several. None: a healthy head.",
+    help="A bleed: type, volume in mL, the patient's side, HU of the blood. Repeat for several. Not given: none.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same head, at every spacing.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same head, at every spacing."
+)
 @click.option(
     "--spacing", type=float, nargs=3, default=(5.0, 0.45, 0.45), show_default=True,
     help="Distance between slices, rows and columns, in mm.",
 )  # fmt: skip
-@click.option("--shape", type=int, nargs=3, default=(28, 512, 512), show_default=True, help="Slices, rows and columns.")
+@click.option(
+    "--shape", type=int, nargs=3, default=(28, 512, 512), show_default=True, help="Number of slices, rows and columns."
+)
 @click.option("--noise", type=float, default=3.5, show_default=True, help="Standard deviation of the noise, in HU.")
-@click.option("--streaks/--no-streaks", default=True, help="Dark bands between the petrous bones.")
-@click.option("--beam-hardening/--no-beam-hardening", default=True, help="The bright rim under the skull.")
-@click.option("--headrest/--no-headrest", default=True, help="The holder's arc behind the head.")
-@click.option("--tilt", type=float, default=0.0, metavar="DEG", help="Tilt of the gantry: sheared slices, -45 to 45.")
-@click.option("--dicom", is_flag=True, help="Write a DICOM series into a folder, one file a slice, instead of NIfTI.")
-@click.option("--multi-frame", is_flag=True, help="DICOM: all slices in one Enhanced CT file.")
+@click.option("--streaks/--no-streaks", default=True, help="Dark bands between the petrous bones, on by default.")
+@click.option(
+    "--beam-hardening/--no-beam-hardening", default=True, help="The bright rim under the skull, on by default."
+)
+@click.option("--headrest/--no-headrest", default=True, help="The arc of the headrest behind the head, on by default.")
+@click.option(
+    "--tilt",
+    type=float,
+    default=0.0,
+    metavar="DEG",
+    help="Tilt of the gantry in degrees, -45 to 45; it shears the slices.",
+)
+@click.option(
+    "--dicom", is_flag=True, help="Write a DICOM series into a folder, one file for each slice, instead of NIfTI."
+)
+@click.option("--multi-frame", is_flag=True, help="With --dicom: write all slices into one Enhanced CT file.")
 @click.option(
     "--transfer-syntax", type=click.Choice(_SYNTAXES),
-    help="DICOM: how the pixels are stored, always without loss. Not given: explicit, little-endian, uncompressed.",
+    help="With --dicom: how the pixels are stored, always lossless. Not given: explicit, uncompressed.",
 )  # fmt: skip
 @click.option(
     "--gap", "gaps", type=int, multiple=True, metavar="INDEX",
-    help="DICOM: leave this slice out, counted from 0 at the feet; repeat for several.",
+    help="With --dicom: leave this slice out, counted from 0 at the feet. Repeat for several.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace the files.")
+@click.option("--overwrite", is_flag=True, help="Replace the files if they exist.")
 @json_option
 def command(
     out: Path, mask: Path | None, bleeds: tuple[str, ...], seed: int, spacing: tuple[float, float, float],
@@ -72,9 +88,9 @@ def command(
 ) -> None:  # fmt: skip
     """Write a phantom: a synthetic head CT in HU, with bleeds of known volume.
 
-    In: nothing. Out: a NIfTI volume or, with --dicom, a CT series as a scanner sends it; with --mask the truth as
-    NIfTI; and a table of each bleed's true volume, which is within 3 % of the volume asked for where the anatomy has
-    room. No patient's data is in it.
+    In: nothing. Out: a NIfTI volume or, with --dicom, a CT series as a scanner sends it; with --mask the true mask as
+    NIfTI; and a table of the true volume of each bleed, within 3 % of the volume asked for if the anatomy has room for
+    it. It holds no patient's data.
 
     \b
     bleedmap phantom -o head.nii.gz                                      a healthy head
@@ -82,10 +98,10 @@ def command(
     bleedmap phantom -o thin.nii.gz --spacing 1 0.9 0.9 --shape 140 256 256 --seed 7
     bleedmap phantom -o study --dicom --mask truth.nii.gz --bleed IPH:12 --tilt 20 --transfer-syntax jpeg-ls
 
-    Types: EDH, SDH, SAH, IPH, IVH. Where two bleeds meet, the one named first keeps the voxels.
+    Types: EDH, SDH, SAH, IPH, IVH. Where two bleeds meet, the voxels belong to the one named first.
 
-    With --tilt or --gap the same head is scanned another way: the true volumes are the head's, and the mask holds what
-    these slices show of them. A gap leaves the NIfTI mask empty at that place.
+    With --tilt or --gap the same head is scanned in another way. The true volumes are those of the head; the mask shows
+    what these slices show of them. At a gap, the NIfTI mask is empty.
     """
     from bleedmap.phantom.head import PhantomSettings
 

@@ -22,20 +22,32 @@ if TYPE_CHECKING:
     type=click.Choice(["patient", "slice"]),
     default="patient",
     show_default=True,
-    help="What stays whole. By slice, as in the thesis, neighbouring slices of a patient leak into the test.",
+    help="What stays together. By slice, as in the thesis, the test side holds neighbours of training slices.",
 )
 @click.option(
     "--balanced/--all-slices",
     default=True,
     show_default=True,
-    help="All lesion slices and as many without, as in the thesis; or every slice, as in a clinic.",
+    help="All lesion slices and equally many without a lesion, as in the thesis; or all slices, as in a clinic.",
 )
-@click.option("--folds", type=click.IntRange(min=2), help="Cross-validation: one file a fold, into a folder.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same split.")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Split file, or a folder with --folds."
+    "--folds", type=click.IntRange(min=2), help="Cross-validation: write one file for each fold into a folder."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the file or folder.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the random split: the same seed gives the same split.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The split file to write; with --folds, a folder.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the file or folder if it exists.")
 @json_option
 def command(
     data: Path | None, kind: "Kind", balanced: bool, folds: int | None, seed: int, out: Path, overwrite: bool,
@@ -43,19 +55,18 @@ def command(
 ) -> None:  # fmt: skip
     """Write a split file: train, validation and test, by patient or by slice.
 
-    In: the data set. Out: a JSON file that names the slices of each side (80, 10 and 10 % of the patients, or of the
-    slices) and the checksum of the data, which `train` and `evaluate` hold it to. Every side gets bleeding and
-    bleed-free patients in proportion. With --folds N: a folder of N files; each patient of whom a slice was taken is
-    tested in exactly one of them.
+    In: the data set. Out: a JSON file with the slices of each side (80, 10 and 10 % of the patients, or of the slices)
+    and the checksum of the data, which `train` and `evaluate` check. Every side gets bleeding and bleed-free patients
+    in proportion. With --folds N: a folder of N files, in which each patient is tested exactly once.
 
     \b
     bleedmap split --data ct-ich -o split.json                    patients stay whole
     bleedmap split --data ct-ich --kind slice -o thesis.json      as the thesis split
     bleedmap split --data ct-ich --folds 5 -o folds/              cross-validation
 
-    Balanced takes all lesion slices (318) and as many without. It is the default so that results compare with
-    the thesis' and training sees lesions often. Only one slice in eight bleeds: for the rate of false alarms in
-    practice, test on --all-slices.
+    A balanced split takes all lesion slices (318) and equally many without. It is the default because results then
+    compare with the thesis, and training sees lesions often. Only one slice in eight bleeds: to measure the rate of
+    false alarms in practice, test on --all-slices.
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import make_folds, make_split
@@ -126,5 +137,5 @@ def _print(data: "CtIch", splits: "Sequence[Split]", out: Path) -> None:
             table.add_row(*fold, side, *(f"{number:,}" for number in [*counted[side].values(), *types]))
     print_table(table)
     if splits[0].kind == "slice":
-        print_line("Slices of one patient are on several sides: scores on this split flatter.", style="yellow")
+        print_line("Slices of one patient are on several sides: scores on this split are too good.", style="yellow")
     print_line(f"Written: {escape(str(out))}")
