@@ -151,6 +151,32 @@ def test_a_range_of_padding(tmp_path):
     np.testing.assert_array_equal(found.volume.hu[:, 3:], EXPECTED.hu[:, 3:])
 
 
+def test_padding_beyond_the_stored_bits(tmp_path):
+    instances = series(EXPECTED)  # 12 bits stored
+    for one in instances:
+        pixels = stored(one)
+        pixels[:3] = 63536
+        store(one, pixels)
+        one.add_new("PixelPaddingValue", "US", 63536)
+    found = read(write(tmp_path, instances))
+    assert (found.volume.hu[:, :3] == -1024).all()
+    np.testing.assert_array_equal(found.volume.hu[:, 3:], EXPECTED.hu[:, 3:])
+
+
+def test_padding_in_words_without_their_sign(tmp_path):
+    """Twelve signed bits, the four above left 0: -2000 stands as 2096 in the file."""
+    hu = np.abs(EXPECTED.hu) % 100
+    instances = series(Volume(hu, EXPECTED.grid), signed=True, intercept=1000.0)
+    for one in instances:
+        pixels = stored(one)
+        pixels[:3] = 65536 - 2000
+        store(one, pixels & 0x0FFF)
+        one.add_new("PixelPaddingValue", "SS", -2000)  # -1,000 HU, were it no padding
+    found = read(write(tmp_path, instances))
+    assert (found.volume.hu[:, :3] == -1024).all()
+    np.testing.assert_array_equal(found.volume.hu[:, 3:], hu[:, 3:])
+
+
 def test_values_below_air_without_padding_are_air(tmp_path):
     instances = series(EXPECTED, **SIGNED)
     for one in instances:
