@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bleedmap.evaluation.report import evaluate_records
 from bleedmap.models.networks import NETWORKS
 from bleedmap.page.section import Table
 from bleedmap.page.table import format_table
-from bleedmap.training.config import PRESETS, TrainConfig
+from bleedmap.training.config import PRESETS, LiteConfig, Recipe, TrainConfig
 from bleedmap_thesis.report import Sources, make_scale_chapters
 from bleedmap_thesis.runner import read_results
 
@@ -58,17 +59,19 @@ def _add_help(parts: list[str], command: click.Command, context: click.Context, 
 
 def settings() -> str:
     """The training settings, the presets and the networks as tables."""
-    names = list(PRESETS)
+    passes = {name: config for name, (_, config) in PRESETS.items() if isinstance(config, TrainConfig)}
+    stages = {name: dict(config.stages) for name, (_, config) in PRESETS.items() if isinstance(config, LiteConfig)}
     parts = [NOTE, "# Training settings\n"]
-    parts.append("One frozen dataclass, `bleedmap.training.config.TrainConfig`, is the config file of a run, the flags")
-    parts.append("of `bleedmap train`, the checkpoint's record and this table. Without a preset, `thesis` holds;")
+    parts.append("The dataclasses of `bleedmap.training.config` are the config file of a run, the flags of")
+    parts.append("`bleedmap train`, the checkpoint's record and these tables. Without a preset, `thesis` holds;")
     parts.append("where the thesis is silent, the value is ours.\n")
     parts += [f"- **{name}**: {text}." for name, (text, _) in PRESETS.items()]
-    parts.append("\n| setting | what it is | " + " | ".join(names) + " |")
-    parts.append("| --- | --- |" + " --- |" * len(names))
-    for setting in fields(TrainConfig):
-        values = " | ".join(str(getattr(PRESETS[name][1], setting.name)) for name in names)
-        parts.append(f"| `{setting.name}` | {setting.metadata['help']} | {values} |")
+    parts += _settings_table(TrainConfig, passes)
+    for name, recipes in stages.items():
+        parts.append(f"\n# The stages of {name}\n")
+        parts.append("Each begins with the weights of the one before, the first one with ImageNet's encoder.")
+        parts.append("Of these settings `--seed` and `--steps` are flags, for all stages alike.")
+        parts += _settings_table(Recipe, recipes)
     parts.append("\n# Networks\n\n| name | filters | batch norm | dropout | at the bottom | parameters |")
     parts.append("| --- | --- | --- | --- | --- | --- |")
     for name, network in NETWORKS.items():
@@ -79,6 +82,15 @@ def settings() -> str:
             f"| {network.parameter_count():,} |"
         )
     return "\n".join(parts) + "\n"
+
+
+def _settings_table(settings: type, columns: Mapping[str, Any]) -> list[str]:
+    """A row for each field of a dataclass."""
+    lines = ["\n| setting | what it is | " + " | ".join(columns) + " |", "| --- | --- |" + " --- |" * len(columns)]
+    for setting in fields(settings):
+        values = " | ".join(str(getattr(config, setting.name)) for config in columns.values())
+        lines.append(f"| `{setting.name}` | {setting.metadata['help']} | {values} |")
+    return lines
 
 
 def thesis_results() -> str:

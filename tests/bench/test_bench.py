@@ -28,19 +28,22 @@ from bleedmap.bench.network import (  # noqa: E402
     phantom_slices,
 )
 from bleedmap.bench.study import Load, measure_study  # noqa: E402
-from bleedmap.bench.training import measure_training, plain_network  # noqa: E402
+from bleedmap.bench.training import measure_recipe, plain_network  # noqa: E402
 from bleedmap.cli.bench import command, print_tables  # noqa: E402
 from bleedmap.errors import OutputError, SettingsError, WeightsError  # noqa: E402
 from bleedmap.inference.openvino_backend import OpenVinoBackend  # noqa: E402
 from bleedmap.inference.torch_backend import TorchBackend  # noqa: E402
 from bleedmap.inference.weights import WeightsFile, locate  # noqa: E402
 from bleedmap.models.export import Answering, export_onnx, load_onnx  # noqa: E402
-from bleedmap.models.imagenet import load_encoder  # noqa: E402
-from bleedmap.models.lite_unet import Depthwise, build_lite  # noqa: E402
+from bleedmap.models.lite_unet import (  # noqa: E402
+    Depthwise,
+    build_lite,
+    load_encoder,
+)
 from bleedmap.models.networks import LiteUNetSettings, UNetSettings, network_settings  # noqa: E402
 from bleedmap.models.unet import build  # noqa: E402
+from bleedmap.training.config import Recipe  # noqa: E402
 from bleedmap.training.device import Machine  # noqa: E402
-from bleedmap.training.recipe import Recipe  # noqa: E402
 from plain_install import without_training_packages  # noqa: E402
 
 SMALL = Recipe(size=32, lesion=1, lesion_free=1, phantom=0)
@@ -196,7 +199,7 @@ def test_the_plain_loop_trains_the_same_network_with_learning_depthwise_filters(
 
 
 def test_training_is_measured_in_turn():
-    told = in_fresh_process(measure_training, SMALL, 1, 2)
+    told = in_fresh_process(measure_recipe, SMALL, 1, 2)
     assert len(told["ours_turns"]) == len(told["plain_turns"]) == 2
     assert told["ratio"] == pytest.approx(told["ours_slices_per_s"] / told["plain_slices_per_s"], rel=0.01)
 

@@ -13,17 +13,17 @@ from bleedmap.folds.choices import (
     VOXEL_ML,
     best_threshold,
     choose,
-    choose_together,
+    choose_for_all,
     conformal,
     familiar_of,
 )
-from bleedmap.folds.evidence import Said, evidence_of, read_evidence, write_evidence
+from bleedmap.folds.evidence import StudyPrediction, extract_evidence, read_evidence, write_evidence
 from bleedmap.inference import certainty
 from bleedmap.inference.backends import Segmented
 from bleedmap.inference.outline import outline_prediction
 
 
-def patient(seed: int, bleeds: bool, *, alarm: float = 0.0) -> Said:
+def patient(seed: int, bleeds: bool, *, alarm: float = 0.0) -> StudyPrediction:
     """Six slices of 20×20; two bleed: the network marks a square of 8×8 at 0.65 where the reference has 6×6 at 0.9."""
     random = np.random.default_rng(seed)
     reference = np.zeros((6, 20, 20), np.bool_)
@@ -40,23 +40,23 @@ def patient(seed: int, bleeds: bool, *, alarm: float = 0.0) -> Said:
         pixels[5, :4, :4] = 0.95
         labels[5, 0] = alarm
     features = random.normal(0, 1, (6, 320)).astype(np.float32)
-    return Said(Segmented(pixels, pixels.mean(axis=(1, 2)), labels, features), reference, types)
+    return StudyPrediction(Segmented(pixels, pixels.mean(axis=(1, 2)), labels, features), reference, types)
 
 
 @pytest.fixture(scope="module")
-def validation() -> list[Said]:
+def validation() -> list[StudyPrediction]:
     return [patient(seed, seed % 2 == 0, alarm=-1.5 if seed in (1, 3) else 0.0) for seed in range(10)]
 
 
 TRAINING = np.random.default_rng(99).normal(0, 1, (400, 320)).astype(np.float32)
 
 
-def test_the_threshold_that_outlines_best_is_chosen(validation: list[Said]) -> None:
+def test_the_threshold_that_outlines_best_is_chosen(validation: list[StudyPrediction]) -> None:
     chosen = choose(validation, TRAINING)
     assert chosen.pixel_threshold == 0.7  # the reference's own square, not the wide one
 
 
-def test_the_gate_closes_false_alarms_and_no_bleed(validation: list[Said]) -> None:
+def test_the_gate_closes_false_alarms_and_no_bleed(validation: list[StudyPrediction]) -> None:
     settings = choose(validation, TRAINING).settings
     marked = [outline_prediction(one.segmented, settings, 0.7, None).mask.any(axis=(1, 2)) for one in validation]
     free = np.concatenate([one for one, said in zip(marked, validation, strict=True) if not said.reference.any()])
@@ -66,7 +66,7 @@ def test_the_gate_closes_false_alarms_and_no_bleed(validation: list[Said]) -> No
     assert bleeding.all()
 
 
-def test_probabilities_order_and_thresholds_part_the_sides(validation: list[Said]) -> None:
+def test_probabilities_order_and_thresholds_part_the_sides(validation: list[StudyPrediction]) -> None:
     settings = choose(validation, TRAINING).settings
     told = [certainty.estimate_certainty(one.segmented, None, True, settings) for one in validation]
     bleeds = np.array([one.reference.any() for one in validation])
@@ -75,7 +75,7 @@ def test_probabilities_order_and_thresholds_part_the_sides(validation: list[Said
     assert all(one.types[0][1] > 0.5 for one, bleeding in zip(told, bleeds, strict=True) if bleeding)
 
 
-def test_the_interval_covers_what_it_was_fitted_on(validation: list[Said]) -> None:
+def test_the_interval_covers_what_it_was_fitted_on(validation: list[StudyPrediction]) -> None:
     """The network marks nothing wrong at its threshold: the interval is as narrow as that."""
     assert choose(validation, TRAINING).settings.spread == pytest.approx(0, abs=1e-9)
     assert conformal([0.1, 0.2, 0.3, 0.4]) == 0.4  # four of five: the next stays below the highest of four
@@ -87,17 +87,17 @@ def test_best_threshold_lies_between_the_sides() -> None:
     assert best_threshold(truth, np.array([0.1, 0.2, 0.6, 0.9])) == pytest.approx(0.4)
 
 
-def test_strangers_are_far(validation: list[Said]) -> None:
+def test_strangers_are_far(validation: list[StudyPrediction]) -> None:
     features = [one.segmented.features for one in validation]
     familiar = familiar_of(TRAINING, features)
     assert all(familiar.distance(one) <= familiar.farthest for one in features)
     assert familiar.distance(np.full((6, 320), 3, np.float32) + features[0]) > familiar.farthest
 
 
-def test_all_patients_together_take_the_folds_medians(validation: list[Said]) -> None:
+def test_all_patients_together_take_the_folds_medians(validation: list[StudyPrediction]) -> None:
     folds = [choose(validation[first:], TRAINING) for first in (0, 1, 2)]
     volumes = [(100, 150), (200, 200), (50, 10)]
-    together = choose_together([evidence_of(one) for one in validation], volumes, folds, TRAINING)
+    together = choose_for_all([extract_evidence(one) for one in validation], volumes, folds, TRAINING)
     assert together.pixel_threshold == 0.7
     assert together.settings.gate == np.median([one.settings.gate for one in folds])
     assert together.settings.familiar is not None
@@ -105,9 +105,9 @@ def test_all_patients_together_take_the_folds_medians(validation: list[Said]) ->
     assert together.settings.spread == pytest.approx(np.log(150 / 110))  # the worst of three, below 80 % of four
 
 
-def test_evidence_comes_back(validation: list[Said], tmp_path) -> None:
+def test_evidence_comes_back(validation: list[StudyPrediction], tmp_path) -> None:
     write_evidence(tmp_path, 7, validation[0])
-    stored, made = read_evidence(tmp_path, 7), evidence_of(validation[0])
+    stored, made = read_evidence(tmp_path, 7), extract_evidence(validation[0])
     for name in ("slices", "types", "has_lesion", "has_type"):
         assert np.array_equal(getattr(stored, name), getattr(made, name))
     (tmp_path / "008.npz").write_bytes(b"PK\x03\x04")
@@ -116,7 +116,7 @@ def test_evidence_comes_back(validation: list[Said], tmp_path) -> None:
             read_evidence(tmp_path, missing)
 
 
-def test_small_false_alarms_go_where_that_costs_no_bleed(validation: list[Said]) -> None:
+def test_small_false_alarms_go_where_that_costs_no_bleed(validation: list[StudyPrediction]) -> None:
     """A speck of 40 voxels in every patient's lowest slice."""
     specked = []
     for one in validation:
@@ -131,7 +131,7 @@ def test_small_false_alarms_go_where_that_costs_no_bleed(validation: list[Said])
         assert np.array_equal(marked, one.reference)
 
 
-def test_fewer_false_alarms_for_a_little_dice(validation: list[Said]) -> None:
+def test_fewer_false_alarms_for_a_little_dice(validation: list[StudyPrediction]) -> None:
     """Half of a bleed's last row is only found at 0.3, where a bleed-free patient's slice is marked, too."""
     others = []
     for number, one in enumerate(validation):
@@ -150,6 +150,6 @@ def test_fewer_false_alarms_for_a_little_dice(validation: list[Said]) -> None:
     assert fewer.pixel_threshold == 0.5
 
 
-def test_a_bleed_smaller_than_that_is_worth_more(validation: list[Said]) -> None:
+def test_a_bleed_smaller_than_that_is_worth_more(validation: list[StudyPrediction]) -> None:
     largest = max(int(one.reference.sum()) for one in validation)
     assert choose(validation, TRAINING, smallest_ml=(0.0, 2 * largest * VOXEL_ML)).settings.smallest_ml == 0

@@ -11,8 +11,7 @@ from bleedmap.cli.reproduce_precisions import command
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.folds import Fold, ProtocolFolds
 from bleedmap.errors import InputError, OutputError, WeightsError
-from bleedmap.folds.precision_files import LARGEST_FALL, FoldAnswers, read_answers, summarise
-from bleedmap.folds.precisions import RECORD_FILE, compare_fold
+from bleedmap.folds.precisions import LARGEST_FALL, RECORD_FILE, FoldResults, compare_fold, read_results, summarise
 from bleedmap.inference.weights import locate
 from bleedmap.metrics.overlap import Counts
 from shipped_network import copy_shipped
@@ -62,7 +61,7 @@ def test_a_fold_is_compared_once_and_kept(fold, monkeypatch):
     assert "1 test patients, 1 bleeding" in printed
 
 
-def made(told: str, hit: int, form: str, base: FoldAnswers, dice: float | None = 1.0):
+def made(told: str, hit: int, form: str, base: FoldResults, dice: float | None = 1.0):
     """Patient 49 with 100 lesion pixels, `hit` of them found."""
     counts = Counts(*(np.array([value, 0, 0]) for value in (hit, 0, 100 - hit, 668)))
     first = base.answers[0]
@@ -103,15 +102,14 @@ def test_nothing_marked_on_a_bleeding_patient_counts_nought(fold):
     assert row["slices_marked"] == 0
 
 
-def compare_only_fp32(data, folder) -> FoldAnswers:
+def compare_only_fp32(data, folder) -> FoldResults:
     """A fold's answers in fp32 alone."""
     from bleedmap.folds import precisions
     from bleedmap.inference.openvino_backend import OpenVinoBackend
 
     weights = locate(folder / "fold-1/network.onnx")
-    form = precisions._Format("fp32", weights, OpenVinoBackend(weights))
-    answers = precisions._answers(data, data.patients[0], 1, [form])
-    return FoldAnswers(precisions._choices(weights, 1), weights.sha256, {}, tuple(answers))
+    answers = precisions._compare(data, data.patients[0], 1, weights, weights.certainty, [OpenVinoBackend(weights)])
+    return FoldResults(precisions._read_choices(weights, 1), weights.sha256, {}, tuple(answers))
 
 
 def test_what_cannot_be_compared_is_refused(fold, tmp_path):
@@ -123,4 +121,4 @@ def test_what_cannot_be_compared_is_refused(fold, tmp_path):
         compare_fold(data, FOLDS, folder, 2, silent)
     (folder / "fold-1" / RECORD_FILE).write_text('{"format": "another"}')
     with pytest.raises(InputError):
-        read_answers(folder / "fold-1" / RECORD_FILE)
+        read_results(folder / "fold-1" / RECORD_FILE)

@@ -14,8 +14,15 @@ from bleedmap.inference.openvino_backend import OpenVinoBackend  # noqa: E402
 from bleedmap.inference.torch_backend import TorchBackend  # noqa: E402
 from bleedmap.inference.weights import locate  # noqa: E402
 from bleedmap.models.export import Answering, export_onnx, load_onnx  # noqa: E402
-from bleedmap.models.imagenet import ENCODER_FILE, folded, load_encoder  # noqa: E402
-from bleedmap.models.lite_unet import STAGES, Depthwise, LiteUNet, build_lite  # noqa: E402
+from bleedmap.models.lite_unet import (  # noqa: E402  # noqa: E402
+    ENCODER_FILE,
+    STAGES,
+    Depthwise,
+    LiteUNet,
+    build_lite,
+    fold_batch_norm,
+    load_encoder,
+)
 from bleedmap.models.networks import LABELS, LiteUNetSettings, UNetSettings, settings_from_dict  # noqa: E402
 
 SETTINGS = LiteUNetSettings()
@@ -77,7 +84,7 @@ def test_folding_equals_batch_norm() -> None:
         published[f"{conv}.weight"] = torch.randn(shape, generator=random)
         for part in ("weight", "bias", "running_mean", "running_var"):
             published[f"{norms[conv]}.{part}"] = torch.rand(shape[0], generator=random) + 0.5
-    ours = folded(published)
+    ours = fold_batch_norm(published)
     assert set(ours) == {name for name, _ in build_lite(SETTINGS, 0).named_parameters() if name.startswith("st")}
     x = torch.randn(1, 3, 9, 9, generator=random)
     plain = functional.batch_norm(

@@ -9,10 +9,11 @@ import torch
 
 from bleedmap.datasets.splits import Split
 from bleedmap.training.config import TrainConfig
-from bleedmap.training.data import Side
 from bleedmap.training.device import choose_machine
-from bleedmap.training.loop import start_together, train
+from bleedmap.training.loop import start_together
+from bleedmap.training.passes import train_passes
 from bleedmap.training.run import Run
+from bleedmap.training.samples import Side
 
 CONFIG = {
     "network": "model-2", "width": 1 / 16, "size": 32, "epochs": 6, "batch_size": 4, "learning_rate": 3e-3,
@@ -43,7 +44,7 @@ def main(folder: Path, changes: dict) -> None:
     if machine.rank == 0 and not run.config_file.exists():
         run.begin(config, SPLIT, machine)
     start_together(machine)
-    network = train(run, config, make_side(18, 0), make_side(6, 1), machine, save_every_s=0)
+    network = train_passes(run, config, make_side(18, 0), make_side(6, 1), machine, save_every_s=0)
     if machine.processes > 1:  # what each process ended with
         weights = torch.cat([value.flatten() for value in network.parameters()])
         torch.distributed.barrier()

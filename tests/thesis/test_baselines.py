@@ -11,8 +11,8 @@ from bleedmap.errors import SplitError
 from bleedmap.metrics.overlap import count, dice
 from bleedmap.metrics.roc import roc_auc
 from bleedmap.preprocess import Preprocessing
-from bleedmap.training.data import Side, load_side
 from bleedmap.training.device import Machine
+from bleedmap.training.samples import Side, load_side
 from bleedmap_thesis.baselines import BASELINES, Prediction
 from bleedmap_thesis.baselines.copy_nearest import copy_nearest
 from bleedmap_thesis.baselines.fuzzy_c_means import intracranial
@@ -228,7 +228,7 @@ def test_classifiers_learn(name):
 @pytest.mark.parametrize("name", ["sift", "cnn-13"])
 def test_one_sided_training_is_refused(name):
     side = heads(4, 0)
-    bleeding = side.chosen([one for one, bleeds in zip(side.ids, side.has_lesion, strict=True) if bleeds])
+    bleeding = side.select([one for one, bleeds in zip(side.ids, side.has_lesion, strict=True) if bleeds])
     with pytest.raises(SplitError, match="4 of 4"):
         run(name, bleeding, side)
 

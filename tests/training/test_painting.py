@@ -13,17 +13,15 @@ from hypothesis import strategies as st  # noqa: E402
 
 from bleedmap.arrays import ByteArray  # noqa: E402
 from bleedmap.datasets.ct_ich import open_ct_ich  # noqa: E402
-from bleedmap.datasets.folds import ProtocolFolds  # noqa: E402
 from bleedmap.errors import SettingsError  # noqa: E402
-from bleedmap.folds.run import Experiment, painted, pools_of  # noqa: E402
 from bleedmap.models.networks import LABELS  # noqa: E402
 from bleedmap.preprocess import Preprocessing  # noqa: E402
 from bleedmap.training import painting  # noqa: E402
-from bleedmap.training.device import choose_machine  # noqa: E402
+from bleedmap.training.augment import apply_step, draw_step  # noqa: E402
+from bleedmap.training.config import PAINTED, Recipe  # noqa: E402
 from bleedmap.training.painting import head_of, load_paintings, paint  # noqa: E402
-from bleedmap.training.recipe import PAINTED, Recipe  # noqa: E402
-from bleedmap.training.samples import Samples, load_patients  # noqa: E402
-from bleedmap.training.sampling import Pools, apply, draw_step  # noqa: E402
+from bleedmap.training.samples import Pools, Samples, load_patients  # noqa: E402
+from bleedmap.training.steps import PoolSource  # noqa: E402
 
 SIDE, SLICES = 144, 12
 BRAIN, FLUID, SKULL = 110, 60, 255  # grey
@@ -160,12 +158,12 @@ def test_a_batch_has_paintings_after_patients() -> None:
     pools = Pools(patients, None, load_paintings(patients, RECIPE.paintings))
     draw = draw_step(RECIPE, pools, 0)
     assert (len(draw.patient_rows), len(draw.phantom_rows), len(draw.painting_rows)) == (2, 0, 2)
-    slices, masks, labels = apply(draw, pools, RECIPE)
+    slices, masks, labels = apply_step(draw, pools, RECIPE)
     assert slices.shape == (4, 3, 96, 96)
     assert pools.paintings is not None
     assert (labels[2:].numpy() == pools.paintings.labels[draw.painting_rows]).all()
     assert ((masks[2:].amax(dim=(1, 2, 3)) > 0) <= (labels[2:, 0] > 0)).all()
-    again = apply(draw_step(RECIPE, pools, 0), pools, RECIPE)
+    again = apply_step(draw_step(RECIPE, pools, 0), pools, RECIPE)
     assert torch.equal(slices, again[0])
     for wrong in ({"paintings": 0}, {"painted": 0}, {"painted": -1}):
         with pytest.raises(SettingsError, match="paintings"):
@@ -174,19 +172,17 @@ def test_a_batch_has_paintings_after_patients() -> None:
 
 def test_only_training_patients_are_painted_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of three patients 7 bleeds, 8 is trained on, 9 is not."""
-    monkeypatch.setattr(Experiment, "patients", property(lambda self: studies(3, bleeding=1)))
-    nothing = ProtocolFolds("1.0.0", "0", 0, ())
-    first = Experiment(None, nothing, tmp_path, choose_machine("cpu", "fp32"), RECIPE)  # type: ignore[arg-type]
-    experiment = replace(painted(first), recipe=RECIPE)
-    pools = pools_of(experiment, (7, 8))
+    monkeypatch.setattr(PoolSource, "read_patients", lambda self, recipe: studies(3, bleeding=1))
+    source = PoolSource(None, tmp_path, lambda what, done, of, words: None)  # type: ignore[arg-type]
+    pools = source.pools(RECIPE, (7, 8))
     assert pools.paintings is not None
     assert len(np.unique(pools.paintings.study)) == RECIPE.paintings
     assert np.unique(pools.patients.study).tolist() == [7, 8]
-    both = pools_of(experiment, (7, 8, 9)).paintings
+    both = source.pools(RECIPE, (7, 8, 9)).paintings
     assert both is not None
     assert len(np.unique(both.study)) == 2 * RECIPE.paintings
     with pytest.raises(SettingsError, match="no study without a lesion"):
-        pools_of(experiment, (7,))
+        source.pools(RECIPE, (7,))
 
 
 def test_most_real_heads_take_blood(ct_ich_root: Path) -> None:

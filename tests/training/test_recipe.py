@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,39 +14,25 @@ from bleedmap.errors import OutputError, SettingsError  # noqa: E402
 from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
 from bleedmap.models.lite_unet import build_lite  # noqa: E402
 from bleedmap.models.networks import LABELS  # noqa: E402
-from bleedmap.training import fit as fitting  # noqa: E402
+from bleedmap.training import steps as training_steps  # noqa: E402
+from bleedmap.training.augment import apply_step, draw_step  # noqa: E402
+from bleedmap.training.config import PRETRAINING, RECIPE, Recipe  # noqa: E402
 from bleedmap.training.device import choose_machine  # noqa: E402
-from bleedmap.training.fit import fit, load_fitted, rate  # noqa: E402
-from bleedmap.training.recipe import PRETRAINING, RECIPE, Recipe  # noqa: E402
-from bleedmap.training.samples import Samples, load_patients, load_phantoms  # noqa: E402
-from bleedmap.training.sampling import Pools, apply, draw_step  # noqa: E402
+from bleedmap.training.run import Run  # noqa: E402
+from bleedmap.training.samples import Pools, Samples, load_patients, load_phantoms  # noqa: E402
+from bleedmap.training.steps import find_rate, load_recipe_network, train_recipe  # noqa: E402
+from tiny_lite import make_samples  # noqa: E402
 
 TINY = Recipe(size=64, steps=6, lesion=2, lesion_free=1, phantom=1, phantoms=2, learning_rate=3e-3)
 
 
-def made(studies: int, seed: int, side: int = 82) -> Samples:
-    """Grey studies of four slices; every other slice has a bright disc, a lesion."""
-    random = np.random.default_rng(seed)
-    slices = random.normal(90, 8, (4 * studies, side, side)).clip(0, 255)
-    rows, columns = np.mgrid[:side, :side]
-    masks = np.zeros(slices.shape, np.uint8)
-    labels = np.zeros((len(slices), len(LABELS)), np.float32)
-    for index in range(0, len(slices), 2):
-        row, column = random.integers(20, side - 20, 2)
-        masks[index][(rows - row) ** 2 + (columns - column) ** 2 < 64] = 255
-        labels[index, [0, 2]] = 1
-    return Samples(
-        (slices + masks * 0.3).clip(0, 255).astype(np.uint8), masks, labels, np.repeat(np.arange(studies), 4)
-    )
-
-
 @pytest.fixture(scope="module")
 def pools() -> Pools:
-    return Pools(made(5, 0), made(2, 1))
+    return Pools(make_samples(5, 0), make_samples(2, 1))
 
 
 def test_neighbours_stay_within_their_study() -> None:
-    samples = made(3, 0)
+    samples = make_samples(3, 0)
     rows = samples.neighbours(np.array([0, 3, 4, 6]), 1)
     assert rows.tolist() == [[0, 0, 1], [2, 3, 3], [4, 4, 5], [5, 6, 7]]
 
@@ -53,7 +40,7 @@ def test_neighbours_stay_within_their_study() -> None:
 def test_a_batch_holds_what_the_recipe_says(pools: Pools) -> None:
     recipe = replace(TINY, warp=0.0, intensity=0.0)
     for step in range(20):
-        slices, cover, labels = apply(draw_step(recipe, pools, step), pools, recipe)
+        slices, cover, labels = apply_step(draw_step(recipe, pools, step), pools, recipe)
         assert slices.shape == (4, 3, 64, 64)
         assert cover.shape == (4, 1, 32, 32)
         assert labels.shape == (4, 6)
@@ -66,19 +53,19 @@ def test_a_batch_holds_what_the_recipe_says(pools: Pools) -> None:
 
 
 def test_draws_are_pure(pools: Pools) -> None:
-    first, second = (apply(draw_step(TINY, pools, 7), pools, TINY) for _ in range(2))
-    other = apply(draw_step(TINY, pools, 8), pools, TINY)
+    first, second = (apply_step(draw_step(TINY, pools, 7), pools, TINY) for _ in range(2))
+    other = apply_step(draw_step(TINY, pools, 8), pools, TINY)
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
     assert not torch.equal(first[0], other[0])
 
 
 def test_mask_and_slice_move_together() -> None:
     """A lesion that is the only bright thing: after warp and mirror the bright pixels are the covered ones."""
-    samples = made(4, 3)
+    samples = make_samples(4, 3)
     bright = replace(samples, slices=(samples.masks // 2 + 60).astype(np.uint8))
     pools, recipe = Pools(bright, None), replace(TINY, phantom=0, lesion=4, lesion_free=0, intensity=0.0, alone=1.0)
     for step in range(10):
-        slices, cover, _ = apply(draw_step(recipe, pools, step), pools, recipe)
+        slices, cover, _ = apply_step(draw_step(recipe, pools, step), pools, recipe)
         middle = torch.nn.functional.avg_pool2d(slices[:, 1:2], 2)
         inside = middle > 0.22  # beyond the stored square is black
         torch.testing.assert_close(middle[inside], (60 / 255 + cover * 127 / 255)[inside], atol=0.02, rtol=0)
@@ -88,25 +75,25 @@ def test_alone_and_upside_down_rearrange_the_neighbours(pools: Pools) -> None:
     still = replace(TINY, warp=0.0, intensity=0.0)
     draw = draw_step(still, pools, 0)
     flags = np.ones(4, np.bool_)
-    plain = apply(replace(draw, alone=~flags, upside_down=~flags), pools, still)[0]
-    turned = apply(replace(draw, alone=~flags, upside_down=flags), pools, still)[0]
-    alone = apply(replace(draw, alone=flags, upside_down=~flags), pools, still)[0]
+    plain = apply_step(replace(draw, alone=~flags, upside_down=~flags), pools, still)[0]
+    turned = apply_step(replace(draw, alone=~flags, upside_down=flags), pools, still)[0]
+    alone = apply_step(replace(draw, alone=flags, upside_down=~flags), pools, still)[0]
     assert torch.equal(turned, plain.flip(1))
     assert torch.equal(alone, plain[:, 1:2].expand_as(plain))
 
 
 def test_clipped_pixels_stay_clipped(pools: Pools) -> None:
-    extremes = made(2, 5)
+    extremes = make_samples(2, 5)
     extremes.slices[:, :41] = 0
     extremes.slices[:, 41:] = 255
     recipe = replace(TINY, warp=0.0, phantom=0)
-    slices, _, _ = apply(draw_step(recipe, Pools(extremes, None), 0), Pools(extremes, None), recipe)
+    slices, _, _ = apply_step(draw_step(recipe, Pools(extremes, None), 0), Pools(extremes, None), recipe)
     assert set(np.unique(slices[..., 10:20, :])) == {0.0}
     assert set(np.unique(slices[..., 45:60, :])) == {1.0}
 
 
 def test_patients_with_many_lesion_slices_do_not_drown_the_others() -> None:
-    samples = made(2, 0)
+    samples = make_samples(2, 0)
     kept = np.array([0, 1, 2, 3, 4, 5, 7])  # two lesion slices of one study, one of the other
     few = Samples(samples.slices[kept], samples.masks[kept], samples.labels[kept], samples.study[kept])
     weights = Pools(few, None).lesion_weights
@@ -115,7 +102,7 @@ def test_patients_with_many_lesion_slices_do_not_drown_the_others() -> None:
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
-    rates = [rate(RECIPE, step) for step in range(RECIPE.steps)]
+    rates = [find_rate(RECIPE, step) for step in range(RECIPE.steps)]
     top = int(np.argmax(rates))
     assert max(rates) == 1
     assert top == pytest.approx(RECIPE.warm_up * RECIPE.steps, abs=1)
@@ -127,38 +114,44 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(
     pools: Pools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = choose_machine("cpu", "fp32")
-    monkeypatch.setattr(fitting, "SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(fitting, "_REPORT_EVERY", 1)
+    monkeypatch.setattr(training_steps, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(training_steps, "ROUND", 1)
 
     class StopError(Exception):
         pass
 
-    def stop_at_4(step: int, losses: dict[str, float]) -> None:
+    def stop_at_4(step: float, entry: dict[str, Any]) -> None:
         if step == 4:
             raise StopError
 
-    whole = fit(TINY, pools, machine, tmp_path / "whole")
+    whole = train_recipe(TINY, lambda: pools, machine, tmp_path / "whole")
     with pytest.raises(StopError):
-        fit(TINY, pools, machine, tmp_path / "stopped", report=stop_at_4)
-    assert read_checkpoint(tmp_path / "stopped/checkpoint.safetensors").record["step"] == 3
-    resumed = fit(TINY, pools, machine, tmp_path / "stopped")
+        train_recipe(TINY, lambda: pools, machine, tmp_path / "stopped", report=stop_at_4)
+    assert read_checkpoint(tmp_path / "stopped/checkpoint.safetensors").record["step"] == 4
+    resumed = train_recipe(TINY, lambda: pools, machine, tmp_path / "stopped")
     for (name, one), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
-    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == ["network.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
+        "curves",
+        "metrics.jsonl",
+        "network.safetensors",
+    ]
 
 
 def test_it_learns_the_discs(pools: Pools, tmp_path: Path) -> None:
     recipe = replace(TINY, steps=40, lesion=4, lesion_free=3, average=0.8)
-    told: list[float] = []
-    fit(recipe, pools, choose_machine("cpu", "fp32"), tmp_path, report=lambda step, losses: told.append(losses["dice"]))
-    assert told[-1] < 0.4
+    train_recipe(recipe, lambda: pools, choose_machine("cpu", "fp32"), tmp_path)
+    metrics = Run(tmp_path).metrics()
+    assert [one["step"] for one in metrics] == [20, 40]
+    assert metrics[1]["dice"] < metrics[0]["dice"]
+    assert metrics[1]["dice"] < 0.45
 
 
 def test_another_recipe_is_refused(pools: Pools, tmp_path: Path) -> None:
     machine, short = choose_machine("cpu", "fp32"), replace(TINY, steps=1)
-    fit(short, pools, machine, tmp_path)
+    train_recipe(short, lambda: pools, machine, tmp_path)
     with pytest.raises(OutputError, match="another recipe"):
-        fit(replace(short, seed=1), pools, machine, tmp_path)
+        train_recipe(replace(short, seed=1), lambda: pools, machine, tmp_path)
 
 
 def test_networks_trained_before_a_setting_came_or_went_still_load(tmp_path: Path) -> None:
@@ -170,10 +163,10 @@ def test_networks_trained_before_a_setting_came_or_went_still_load(tmp_path: Pat
     path = tmp_path / "network.safetensors"
     for record in (now, now | {"pasted": 0.0}, first):
         write_checkpoint(path, Checkpoint(tensors, {"recipe": record, "step": 1}))
-        load_fitted(path, RECIPE)
+        load_recipe_network(path, RECIPE)
     write_checkpoint(path, Checkpoint(tensors, {"recipe": now | {"pasted": 0.5}, "step": 1}))
     with pytest.raises(OutputError, match="another recipe"):
-        load_fitted(path, RECIPE)
+        load_recipe_network(path, RECIPE)
 
 
 @pytest.mark.parametrize("wrong", [{"size": 100}, {"steps": 0}, {"phantoms": 0}, {"lesion": -1}])

@@ -18,13 +18,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tiny_training
 from bleedmap.errors import OutputError, SettingsError, WeightsError
 from bleedmap.models.checkpoint import read_checkpoint
-from bleedmap.training.augment import apply, draw_epoch
-from bleedmap.training.config import PRESETS, TrainConfig
-from bleedmap.training.data import load_phantoms
+from bleedmap.training.augment import apply_epoch, draw_epoch
+from bleedmap.training.config import PRESETS, TrainConfig, read_config
 from bleedmap.training.device import choose_machine
-from bleedmap.training.loop import learning_rate, restore, steps_per_epoch, train
+from bleedmap.training.loop import resume
 from bleedmap.training.losses import batch_loss, soft_dice
+from bleedmap.training.passes import Passes, learning_rate, steps_per_epoch, train_passes
 from bleedmap.training.run import Run, open_run
+from bleedmap.training.samples import load_phantom_side
 from tiny_training import CONFIG, SPLIT, make_side
 
 SCRIPT = Path(tiny_training.__file__)
@@ -49,7 +50,9 @@ def same_weights(first: Run, second: Run) -> bool:
 
 def test_a_resumed_optimiser_has_the_memory_layout_of_a_fresh_one(undisturbed):
     """The fused Adam of CUDA wants moments laid out as their parameters are."""
-    state = restore(undisturbed, undisturbed.config(), FP32)
+    task = Passes(undisturbed, undisturbed.config(), make_side(18, 0), make_side(6, 1), FP32)
+    resume(task, undisturbed)
+    state = task.state
     for parameter, moments in state.optimiser.state.items():
         assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()
     assert any(not parameter.is_contiguous() for parameter in state.optimiser.state)
@@ -58,7 +61,7 @@ def test_a_resumed_optimiser_has_the_memory_layout_of_a_fresh_one(undisturbed):
 def test_it_learns(tmp_path):
     run, config = Run(tmp_path / "run"), TrainConfig(**(CONFIG | {"epochs": 40, "warp": 0, "learning_rate": 1e-2}))
     run.begin(config, SPLIT, FP32)
-    train(run, config, make_side(18, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
+    train_passes(run, config, make_side(18, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
     metrics = run.metrics()
     assert [entry["epoch"] for entry in metrics] == list(range(1, 41))
     assert metrics[-1]["loss"] < metrics[0]["loss"] - 0.5
@@ -127,13 +130,13 @@ def test_a_damaged_checkpoint_is_named(undisturbed, tmp_path):
     run.begin(TrainConfig(**CONFIG), SPLIT, FP32)
     run.checkpoint_file.write_bytes(undisturbed.checkpoint_file.read_bytes()[:1000])
     with pytest.raises(WeightsError, match=r"checkpoint\.safetensors"):
-        train(run, run.config(), make_side(6, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
+        train_passes(run, run.config(), make_side(6, 0), make_side(6, 1), choose_machine("cpu", "fp32"))
 
 
 def test_bf16_autocast_trains(tmp_path):
     run, config = Run(tmp_path / "run"), TrainConfig(**(CONFIG | {"epochs": 4}))
     run.begin(config, SPLIT, FP32)
-    train(run, config, make_side(9, 0), make_side(6, 1), choose_machine("cpu", "bf16"))
+    train_passes(run, config, make_side(9, 0), make_side(6, 1), choose_machine("cpu", "bf16"))
     assert run.metrics()[-1]["loss"] < run.metrics()[0]["loss"]
 
 
@@ -149,7 +152,7 @@ def test_draws_depend_on_seed_and_epoch_only():
 def test_the_offline_variant_shows_the_original_and_both_mirrors():
     side = make_side(5, 0)
     draw = draw_epoch(TrainConfig(mirrors="offline"), side.has_lesion, 1)
-    slices, reference = apply(draw.on(side.inputs.device), slice(None), side.inputs, side.masks)
+    slices, reference = apply_epoch(draw.on(side.inputs.device), slice(None), side.inputs, side.masks)
     assert len(draw) == 15
     for index in range(5):
         shown = {tuple(one.flatten().tolist()) for one in slices[draw.order == index]}
@@ -168,7 +171,7 @@ def test_matched_draws_as_many_lesion_free_slices():
 def test_a_warp_moves_slice_and_mask_together():
     side = make_side(12, 0)
     config = replace(TrainConfig(**CONFIG), warp=1.0, intensity=0.0)
-    slices, reference = apply(
+    slices, reference = apply_epoch(
         draw_epoch(config, side.has_lesion, 1).on(side.inputs.device), slice(12), side.inputs, side.masks
     )
     marked = reference > 0
@@ -203,7 +206,7 @@ def test_every_process_gets_a_slice_at_every_step():
 
 def test_settings_are_checked_and_come_back_from_json():
     for _, config in PRESETS.values():
-        assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+        assert read_config(json.loads(json.dumps(config.to_dict()))) == config
     for wrong in ({"epochs": 0}, {"loss": "hinge"}, {"network": "model-3"}, {"size": 8}, {"learning_rate": -1.0}):
         with pytest.raises(SettingsError):
             TrainConfig(**wrong)
@@ -212,7 +215,7 @@ def test_settings_are_checked_and_come_back_from_json():
 
 
 def test_phantoms_are_training_slices_too():
-    side = load_phantoms(1, TrainConfig(size=64, frame="head").preprocessing(), seed=0)
+    side = load_phantom_side(1, TrainConfig(size=64, frame="head").preprocessing(), seed=0)
     assert side.inputs.shape == side.masks.shape == (len(side.ids), 1, 64, 64)
     assert 0.1 < side.inputs.mean() < 0.6
 

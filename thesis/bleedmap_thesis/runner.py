@@ -19,10 +19,10 @@ from bleedmap.metrics import overlap
 from bleedmap.models.unet import UNet
 from bleedmap.preprocess import Preprocessing
 from bleedmap.training.config import TrainConfig
-from bleedmap.training.data import Side, load_side
 from bleedmap.training.device import Machine
-from bleedmap.training.loop import predict, train
+from bleedmap.training.passes import predict, train_passes
 from bleedmap.training.run import Run, code_version
+from bleedmap.training.samples import Side, load_side
 from bleedmap_thesis.baselines import BASELINES, Prediction
 from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, UNET, Cell, SplitPair, cells, split_pair, split_pairs
 from bleedmap_thesis.record import CellResult, Evaluation, count_sides, evaluation, read_result
@@ -77,11 +77,11 @@ class CellRunner:
         assert config is not None
         slices, split = self._load_slices(config.preprocessing(), report), pair.of(cell.kind)
         run, machine = self._open_run(cell, config, split)
-        network = train(
-            run, config, slices.chosen(split.train), slices.chosen(split.validation), machine,
-            lambda epoch, step, entry: report("training", epoch, config.epochs) if entry else None,
+        network = train_passes(
+            run, config, slices.select(split.train), slices.select(split.validation), machine,
+            lambda done, entry: report("training", int(done), config.epochs) if entry else None,
         )  # fmt: skip
-        trained, test, rest = time.monotonic(), slices.chosen(split.test), slices.chosen(pair.rest)
+        trained, test, rest = time.monotonic(), slices.select(split.test), slices.select(pair.rest)
         evaluations = []
         for epoch in range(config.keep_every, config.epochs + 1, config.keep_every):
             kept = run.kept(epoch)[0].to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,9 +112,9 @@ class CellRunner:
     def _run_baseline(self, cell: Cell, report: Report) -> CellResult:
         pair, begun = self.pair(cell), time.monotonic()
         slices, split = self._load_slices(Preprocessing(size=SCALES[cell.scale].size), report), pair.of(cell.kind)
-        test = slices.chosen(split.test)
+        test = slices.select(split.test)
         found = BASELINES[cell.method](
-            slices.chosen(split.train), test, self.machine, cell.seed, lambda done, of: report(cell.method, done, of)
+            slices.select(split.train), test, self.machine, cell.seed, lambda done, of: report(cell.method, done, of)
         )
         seconds = time.monotonic() - begun
         return CellResult(

@@ -169,10 +169,10 @@ def _training(record: dict[str, Any], threads: int | None, repeats: int) -> None
         record["left_out"]["training"] = _NEEDS_TRAIN
         return
     from bleedmap.bench.machine import in_fresh_process
-    from bleedmap.bench.training import measure_training
-    from bleedmap.training.recipe import RECIPE
+    from bleedmap.bench.training import measure_recipe
+    from bleedmap.training.config import RECIPE
 
-    record["training"] = in_fresh_process(measure_training, RECIPE, threads, repeats)
+    record["training"] = in_fresh_process(measure_recipe, RECIPE, threads, repeats)
 
 
 def _write(record: dict[str, Any], out: Path, overwrite: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bleedmap.evaluation.reference_find import NoMask
     from bleedmap.evaluation.report import ScoredMethods
     from bleedmap.evaluation.subject import Subject
+    from bleedmap.training.run import Run
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
 _OF_STUDIES = ("masks", "weights", "no_mask_means", "window", "accept")
@@ -188,16 +190,19 @@ def _evaluate_side(
 
 
 def _load_run(folder: Path, device: str, precision: str) -> "Subject":
-    """The best network of a run, measured in torch."""
+    """The best network of a run, measured in torch; of a run in stages, as it is exported, in OpenVINO."""
     import torch
 
     from bleedmap.evaluation.subject import Subject
+    from bleedmap.training.config import TrainConfig
     from bleedmap.training.device import choose_machine, keep_memory
-    from bleedmap.training.loop import predict
+    from bleedmap.training.passes import predict
     from bleedmap.training.run import open_run
 
     keep_memory()
     run = open_run(folder)
+    if not isinstance(config := run.settings(), TrainConfig):
+        return _load_lite_run(run)
     machine = replace(choose_machine(device, precision), rank=0, processes=1)  # type: ignore[arg-type]
     network, checkpoint = run.best()
     network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -208,8 +213,33 @@ def _load_run(folder: Path, device: str, precision: str) -> "Subject":
         return answer
 
     return Subject(
-        f"{folder}, epoch {checkpoint.record['epoch']}", probability, run.config().preprocessing(), 0.5,
+        f"{folder}, epoch {checkpoint.record['epoch']}", probability, config.preprocessing(), 0.5,
         run.split().patients("train"), run.split().patients("validation"), run.split(), machine.describe(),
+    )  # fmt: skip
+
+
+def _load_lite_run(run: "Run") -> "Subject":
+    from bleedmap.evaluation.subject import Subject
+    from bleedmap.folds.choices import VOXEL_ML
+    from bleedmap.inference.openvino_backend import OpenVinoBackend
+    from bleedmap.inference.outline import outline_prediction, segment_slices
+    from bleedmap.inference.weights import locate
+    from bleedmap.training.export import export_run
+
+    with TemporaryDirectory(prefix="bleedmap-evaluate-") as folder:
+        export_run(run, run.folder.name, Path(folder) / "network.onnx")
+        weights = locate(Path(folder) / "network.onnx")
+    backend = OpenVinoBackend(weights)
+
+    def outline(hu: "FloatArray") -> "FloatArray":
+        segmented = segment_slices(hu, weights.preprocessing, backend)
+        return outline_prediction(segmented, weights.certainty, weights.threshold, VOXEL_ML).probability
+
+    split, record = run.split(), backend.record
+    return Subject(
+        f"{run.folder}, step {weights.record['step']:,}", outline, weights.preprocessing, weights.threshold,
+        split.patients("train"), split.patients("validation"), split,
+        f"{record.name}, {record.device}, {record.precision}", of_studies=True,
     )  # fmt: skip
 
 
@@ -238,8 +268,8 @@ def _print_side(report: dict[str, Any]) -> None:
         )
     if report["patients_that_chose_the_epoch"]:
         print_line(
-            f"\n[bold red]{report['patients_that_chose_the_epoch']} of these patients decided which epoch was kept[/]: "
-            "these figures are not of unseen patients."
+            f"\n[bold red]{report['patients_that_chose_the_epoch']} of these patients chose the epoch or the thresholds"
+            "[/]: these figures are not of unseen patients."
         )
     print_line(f"\nIntervals: {report['intervals']['convention']}.")
     print_line(f"Threshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")

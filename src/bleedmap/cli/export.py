@@ -23,14 +23,14 @@ def command(source: Path, out: Path, name: str | None, as_json: bool) -> None:
     bleedmap export runs/quick -o quick.onnx
     bleedmap segment slices/ --weights quick.onnx -o result/
     """
+    from bleedmap.training.export import export_run
     from bleedmap.training.run import open_run
-    from bleedmap.training.ship import ship
 
     if out.suffix.lower() != ".onnx":
         raise click.BadParameter(f"'{out}' must end in .onnx", param_hint="--out")
-    record = ship(open_run(source), name or out.stem, out)
+    record = export_run(open_run(source), name or out.stem, out)
     if as_json:
         print_json(record)
     else:
-        size, epoch, sha256 = record["bytes"] / 1e6, record["epoch"], record["sha256"]
-        click.echo(f"{out}: {size:.1f} MB, epoch {epoch}, SHA-256 {sha256}")
+        moment = f"epoch {record['epoch']}" if "epoch" in record else f"step {record['step']:,}"
+        click.echo(f"{out}: {record['bytes'] / 1e6:.1f} MB, {moment}, SHA-256 {record['sha256']}")

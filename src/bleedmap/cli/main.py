@@ -31,7 +31,7 @@ _EXTRAS = {
     "pooch": "data", "requests": "data",
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
     "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce",
-    "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "reproduce", "statsmodels": "reproduce",
+    "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "train", "statsmodels": "reproduce",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from bleedmap.cli.options import data_option, device_option, json_option, precis
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
     from bleedmap.datasets.folds import ProtocolFolds
-    from bleedmap.folds.run import Experiment
+    from bleedmap.folds.recipes import CrossValidation
 
 ALL = "all"
 _LINE_EVERY_S = 30.0
@@ -67,29 +67,29 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT; each takes up to 10 GB of memory.
     """
-    from bleedmap.folds.run import Experiment, mixed, painted
+    from bleedmap.folds.recipes import CrossValidation, mixed, painted
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     dataset, folds = open_with_folds(data)
     with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
-        first = Experiment(dataset, folds, out, machine, report=bar.report)
+        first = CrossValidation(dataset, folds, out, machine, report=bar.report)
         experiment = {"first": first, "painted": painted(first), "mixed": mixed(first)}[recipe]
         with explain_interrupt("give the same command again to continue"):
             _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
 
 
-def _run(wanted: tuple[str, ...], experiment: "Experiment") -> None:
+def _run(wanted: tuple[str, ...], validation: "CrossValidation") -> None:
     """What was asked for, folds first: the network of all patients takes its thresholds from them."""
-    from bleedmap.folds.run import run_all, run_fold, together
+    from bleedmap.folds.run import merge_folds, run_all, run_fold
 
     for number in sorted(set(wanted) - {ALL}):
-        run_fold(experiment, int(number))
-    if together(experiment) is not None:
-        click.echo(f"{experiment.record_file}: all folds")
+        run_fold(validation, int(number))
+    if merge_folds(validation) is not None:
+        click.echo(f"{validation.record_file}: all folds")
     if ALL in wanted:
-        click.echo(f"{run_all(experiment)}: trained on all patients")
+        click.echo(f"{run_all(validation)}: trained on all patients")
 
 
 @click.command(short_help="What each part of our recipe is worth, on inner patients.")
@@ -112,7 +112,7 @@ def ablations(
     bleedmap reproduce ablations -o folds --data ct-ich --only no-phantoms
     """
     from bleedmap.folds.ablations import VARIANTS, run_variant
-    from bleedmap.folds.run import Experiment
+    from bleedmap.folds.recipes import CrossValidation
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
@@ -122,7 +122,7 @@ def ablations(
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     dataset, folds = open_with_folds(data)
     with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
-        experiment = Experiment(dataset, folds, out, machine, report=bar.report)
+        experiment = CrossValidation(dataset, folds, out, machine, report=bar.report)
         found = [run_variant(experiment, one) for one in VARIANTS if one.name in (wanted or names)]
     if as_json:
         print_json(found)
@@ -154,13 +154,15 @@ def strangers(out: Path, data: Path | None, as_json: bool) -> None:
     \b
     bleedmap reproduce strangers -o folds/mixed --data ct-ich
     """
-    from bleedmap.folds.out_of_distribution import strangers as put_to
-    from bleedmap.folds.run import Experiment
+    from bleedmap.folds.out_of_distribution import measure_out_of_distribution
+    from bleedmap.folds.recipes import CrossValidation
     from bleedmap.training.device import choose_machine
 
     dataset, folds = open_with_folds(data)
     with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
-        found = put_to(Experiment(dataset, folds, out, choose_machine("cpu"), report=bar.report))
+        found = measure_out_of_distribution(
+            CrossValidation(dataset, folds, out, choose_machine("cpu"), report=bar.report)
+        )
     if as_json:
         print_json(found)
         return

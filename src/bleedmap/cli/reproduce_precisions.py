@@ -52,8 +52,7 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
     bleedmap reproduce precisions -o folds/mixed --data ct-ich --fold 1 --patients 4
     """
     from bleedmap.cli.reproduce_folds import open_with_folds
-    from bleedmap.folds.precision_files import summarise
-    from bleedmap.folds.precisions import compare_fold
+    from bleedmap.folds.precisions import compare_fold, summarise
 
     dataset, folds = open_with_folds(data)
     found = []

@@ -38,21 +38,21 @@ def command(
     bleedmap reproduce speed                                       on a GPU: the thesis' own size
     bleedmap reproduce speed --width 0.125 --size 128 --slices 128   on two CPU cores: about a minute
     """
-    from bleedmap.bench.speed import measure_speed
+    from bleedmap.bench.training import measure_passes
     from bleedmap.training.config import TrainConfig
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
     config = TrainConfig(network=network, width=width, size=size, batch_size=batch_size)
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
-    found = measure_speed(config, machine, slices, epochs, workers).to_dict()
+    found = measure_passes(config, machine, slices, epochs, workers)
     settings = {"network": network, "width": width, "size": size, "batch_size": batch_size, "slices": slices,
                 "plain_workers": workers}  # fmt: skip
     found = {"machine": machine.describe(), **settings, **found}
-    print_json(found) if as_json else click.echo(_told(found))
+    print_json(found) if as_json else click.echo(_describe(found))
 
 
-def _told(found: dict[str, Any]) -> str:
+def _describe(found: dict[str, Any]) -> str:
     plain, ours = found["plain_slices_per_s"], found["ours_slices_per_s"]
     return (
         f"{found['network']}, width {found['width']:g}, {found['size']}×{found['size']}, batch {found['batch_size']}\n"

@@ -13,14 +13,17 @@ from bleedmap.cli.options import (
     precision_option,
     settings_options,
 )
-from bleedmap.training.config import PRESETS, TrainConfig
+from bleedmap.training.config import PRESETS, LiteConfig, TrainConfig
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
     from bleedmap.datasets.splits import Split
-    from bleedmap.training.data import Side
     from bleedmap.training.device import Machine
+    from bleedmap.training.loop import Report
     from bleedmap.training.run import Run
+    from bleedmap.training.samples import Side
+
+LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 
 
 @click.command(
@@ -34,25 +37,32 @@ if TYPE_CHECKING:
 @data_option
 @device_option
 @precision_option
+@click.option("--steps", type=click.IntRange(min=1), help="Preset lite: steps of each stage, in place of its own.")
 @settings_options(TrainConfig)
 def command(
     out: Path | None, split_file: Path | None, preset: str | None, resume: Path | None, data: Path | None,
-    device: str, precision: str, **settings: Any,
+    device: str, precision: str, steps: int | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Train a network on CT-ICH.
 
     In: the data set and a split file. Out: a run folder with config, split, metrics.jsonl, TensorBoard curves,
     checkpoint.safetensors (to resume) and best.safetensors (best on the validation side).
 
+    The preset lite trains the network that ships, on whole studies of the split's patients, in stages: phantoms,
+    patients, patients with painted bleeds, and these with phantoms again. Each stage has a folder below the run's.
+    Thresholds and calibration are then chosen on the validation side. Of the settings below it takes --seed alone.
+
     \b
     bleedmap split --data ct-ich -o split.json
     bleedmap train --data ct-ich --split split.json --preset quick -o runs/quick
+    bleedmap train --data ct-ich --split split.json --preset lite -o runs/lite     hours on a CPU
     bleedmap train --data ct-ich --resume runs/quick        continue after a stop
     tensorboard --logdir runs                               look at the curves
     torchrun --nproc-per-node 2 -m bleedmap.cli.main train …   on several GPUs
 
-    Stop it at any moment: at most the last ten seconds and the epoch under way are lost, and the resumed run
-    ends with the same weights.
+    Stop it at any moment: at most the last ten seconds (lite: the last minute) and the epoch under way are lost, and
+    the resumed run ends with the same weights. Under torchrun each process takes its share of every batch, with batch
+    norm of its share: the weights depend on the number of processes.
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split
@@ -62,10 +72,10 @@ def command(
     keep_memory()
     given = {name: value for name, value in settings.items() if value is not None}
     if resume is not None:
-        if given or preset or out or split_file or device != "auto" or precision != "auto":
+        if given or steps or preset or out or split_file or device != "auto" or precision != "auto":
             raise click.UsageError("--resume takes its settings, split and device from the run: leave the others out.")
         run = open_run(resume)
-        config, split, machine = run.config(), run.split(), run.machine()
+        config, split, machine = run.settings(), run.split(), run.machine()
     else:
         if out is None or split_file is None:
             raise click.UsageError("a new run needs --split FILE and --out FOLDER.")
@@ -73,18 +83,70 @@ def command(
         run = Run(out)
         if machine.rank == 0:  # the others come when it may have begun the run already
             run.refuse_occupied()
-        config, split = replace(PRESETS[preset or "thesis"][1], **given), read_split(split_file)
+        config, split = _change(PRESETS[preset or "thesis"][1], steps, given), read_split(split_file)
     dataset = open_ct_ich(data_root(data))
     split.check_against(dataset)
+    if isinstance(config, LiteConfig):
+        _train_lite(run, config, split, dataset, machine, begins=resume is None)
+        return
     sides = _sides(config, split, dataset, quiet=machine.rank > 0)  # before the run begins: they may be damaged
     if resume is None and machine.rank == 0:
         run.begin(config, split, machine)
     _train(run, config, sides, machine)
 
 
+def _change(config: TrainConfig | LiteConfig, steps: int | None, given: dict[str, Any]) -> TrainConfig | LiteConfig:
+    """A preset with the settings that were given.
+
+    Raises:
+        UsageError: settings of the other kind of training.
+    """
+    if isinstance(config, LiteConfig):
+        if others := [f"--{name.replace('_', '-')}" for name in given if name != "seed"]:
+            raise click.UsageError(f"--preset lite takes --seed and --steps, not {', '.join(others)}.")
+        return config.change(seed=given.get("seed"), steps=steps)
+    if steps is not None:
+        raise click.UsageError("--steps is for --preset lite; the others count --epochs.")
+    return replace(config, **given)
+
+
+def _train_lite(
+    run: "Run", config: LiteConfig, split: "Split", dataset: "CtIch", machine: "Machine", *, begins: bool
+) -> None:  # fmt: skip
+    from bleedmap.folds.run import check_choices, choose_for_run
+    from bleedmap.io.files import output_error
+    from bleedmap.training.loop import start_together
+    from bleedmap.training.steps import PoolSource, train_stages
+
+    leads, patients = machine.rank == 0, tuple(int(one) for one in split.patients("train"))
+    check_choices(dataset, split)
+    with (
+        explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
+        ProgressBar(quiet=not leads, line_every_s=LINE_EVERY_S) as bar,
+    ):
+        source = PoolSource(dataset, None, bar.report)
+        if begins:
+            source.read_patients(next(recipe for _, recipe in config.stages if recipe.lesion))  # may be damaged
+            if leads:
+                run.begin(config, split, machine)
+        start_together(machine)
+        if leads:
+            click.echo(f"lite, whole studies of {len(patients)} patients, {machine.describe()}", err=True)
+        try:
+            network = train_stages(run, config, source, patients, machine)
+            if leads and not run.best_file.is_file():
+                choose_for_run(run, config, dataset, network, bar.report)
+        except OSError as error:  # a full disk, met by TensorBoard
+            raise output_error(run.folder, error) from error
+    if leads:
+        threshold = run.best()[1].record["export"]["threshold"]
+        click.echo(f"{run.folder}: all {len(config.stages)} stages; pixels are marked from {threshold:g} on")
+
+
 def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine: "Machine") -> None:
     from bleedmap.io.files import output_error
-    from bleedmap.training.loop import start_together, train
+    from bleedmap.training.loop import start_together
+    from bleedmap.training.passes import train_passes
 
     leads = machine.rank == 0
     start_together(machine)
@@ -94,9 +156,9 @@ def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine:
     try:
         with (
             explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
-            _TrainingBar(config, quiet=not leads) as bar,
+            ProgressBar(quiet=not leads) as bar,
         ):
-            train(run, config, *sides, machine, bar.report)
+            train_passes(run, config, *sides, machine, _report_epochs(bar, config.epochs))
     except OSError as error:  # a full disk, met by TensorBoard
         raise output_error(run.folder, error) from error
     if leads and (entries := run.metrics()):
@@ -106,41 +168,29 @@ def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine:
 
 
 def _sides(config: TrainConfig, split: "Split", dataset: "CtIch", *, quiet: bool) -> "tuple[Side, Side]":
-    from bleedmap.training.data import joined, load_phantoms, load_side
+    from bleedmap.training.samples import join_sides, load_phantom_side, load_side
 
     settings = config.preprocessing()
     with progress_bar("reading slices", quiet=quiet) as report:
         loaded = load_side(dataset, [*split.train, *split.validation], settings, report)
-    training, validation = loaded.parted(len(split.train))
+    training, validation = loaded.split_at(len(split.train))
     if config.phantoms:
         with progress_bar("making phantoms", quiet=quiet) as report:
-            training = joined(training, load_phantoms(config.phantoms, settings, config.seed, report))
+            training = join_sides(training, load_phantom_side(config.phantoms, settings, config.seed, report))
     return training, validation
 
 
-class _TrainingBar:
-    """Epochs on a bar, the last metrics behind it; where standard error is no terminal, a line for each epoch."""
+def _report_epochs(bar: ProgressBar, epochs: int) -> "Report":
+    """Epochs on the bar, the last metrics behind it; where standard error is no terminal, a line for each epoch."""
+    last = ""
 
-    def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
-        self.epochs, self.steps, self.last = config.epochs, 0, ""
-        self.bar = ProgressBar(quiet=quiet)
-
-    def __enter__(self) -> "_TrainingBar":
-        self.bar.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.__exit__(*exception)
-
-    def report(self, epoch: int, step: int, entry: dict[str, Any]) -> None:
-        """Show an epoch's steps; `entry` holds its metrics once it has ended."""
-        done = float(epoch)
+    def report(done: float, entry: dict[str, Any]) -> None:
+        nonlocal last
         if entry:
-            self.last = f"loss {entry['loss']:.3f}"
+            last = f"loss {entry['loss']:.3f}"
             if "validation_dice" in entry:
-                self.last += f"  validation Dice {entry['validation_dice']:.3f}"
-            self.bar.log(f"epoch {epoch}/{self.epochs}  {self.last}  {entry['seconds']:.1f} s")
-        else:
-            self.steps = max(self.steps, step)
-            done += step / (self.steps + 1) - 1
-        self.bar.report("epochs", done, self.epochs, self.last)
+                last += f"  validation Dice {entry['validation_dice']:.3f}"
+            bar.log(f"epoch {done:.0f}/{epochs}  {last}  {entry['seconds']:.1f} s")
+        bar.report("epochs", done, epochs, last)
+
+    return report

@@ -1,6 +1,6 @@
 """Measures of a network on slices of CT-ICH: the thesis' own under a stated convention, and the strict ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,22 +62,60 @@ def measure(
         threshold: lesion from this probability on.
         progress: called with (slices done, of).
     """
+
+    def predict_slices() -> Iterator[tuple[BoolArray, FloatArray]]:
+        for begin in range(0, len(ids), _CHUNK):
+            records = [data.slice(name) for name in ids[begin : begin + _CHUNK]]
+            read = [data.read_hu(record) for record in records]
+            prepared = [network_input(hu[None], settings) for hu in read]
+            probabilities = predict(np.concatenate([inputs for inputs, _ in prepared]))
+            for record, hu, (_, frames), small in zip(records, read, prepared, probabilities, strict=True):
+                mask, probability = data.read_mask(record), small
+                if grid == "network":
+                    mask = resize_into(mask, frames[0], settings.size) >= 0.5
+                else:
+                    probability = resize_back(small, frames[0], (hu.shape[0], hu.shape[1]))
+                yield mask, probability
+            progress(min(begin + _CHUNK, len(ids)), len(ids))
+
+    return _count(ids, predict_slices(), threshold)
+
+
+def measure_studies(
+    data: CtIch, ids: Sequence[str], outline: Predictor, *, threshold: float,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> SliceResults:  # fmt: skip
+    """The same for a network that sees whole studies; their slices of `ids` are counted, on their own grid.
+
+    Args:
+        data: the data set.
+        ids: which slices.
+        outline: (slice, row, column) in HU of a whole study -> probability of that shape.
+        threshold: lesion from this probability on.
+        progress: called with (studies done, of).
+    """
+    wanted = set(ids)
+    studies = [one for one in data.patients if any(record.id in wanted for record in one.slices)]
+
+    def predict_studies() -> Iterator[tuple[BoolArray, FloatArray]]:
+        for done, study in enumerate(studies, start=1):
+            probability = outline(np.stack([data.read_hu(record) for record in study.slices]))
+            for record, one in zip(study.slices, probability, strict=True):
+                if record.id in wanted:
+                    yield data.read_mask(record), one
+            progress(done, len(studies))
+
+    ordered = [record.id for study in studies for record in study.slices if record.id in wanted]
+    return _count(ordered, predict_studies(), threshold)
+
+
+def _count(ids: Sequence[str], pairs: Iterable[tuple[BoolArray, FloatArray]], threshold: float) -> SliceResults:
+    """Counts of (reference, probability), both (row, column), slice by slice."""
     highest, counts, roc = [], [], PixelRoc()
-    for begin in range(0, len(ids), _CHUNK):
-        records = [data.slice(name) for name in ids[begin : begin + _CHUNK]]
-        read = [data.read_hu(record) for record in records]
-        prepared = [network_input(hu[None], settings) for hu in read]
-        probabilities = predict(np.concatenate([inputs for inputs, _ in prepared]))
-        for record, hu, (_, frames), small in zip(records, read, prepared, probabilities, strict=True):
-            mask, probability = data.read_mask(record), small
-            if grid == "network":
-                mask = resize_into(mask, frames[0], settings.size) >= 0.5
-            else:
-                probability = resize_back(small, frames[0], (hu.shape[0], hu.shape[1]))
-            counts.append(overlap.count(mask[None], probability[None] >= threshold))
-            highest.append(probability.max())
-            roc.add(mask, probability)
-        progress(min(begin + _CHUNK, len(ids)), len(ids))
+    for mask, probability in pairs:
+        counts.append(overlap.count(mask[None], probability[None] >= threshold))
+        highest.append(probability.max())
+        roc.add(mask, probability)
     pixels = overlap.concatenate(counts)
     patients = np.array([name.split("/")[0] for name in ids])
     return SliceResults(tuple(ids), patients, pixels.reference > 0, np.array(highest, np.float32), pixels, roc.area())

@@ -8,7 +8,7 @@ from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split, read_split
 from bleedmap.errors import SettingsError, SplitError
-from bleedmap.evaluation.slices import Grid, Predictor, intervals, measure, score
+from bleedmap.evaluation.slices import Grid, Predictor, intervals, measure, measure_studies, score
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.weights import locate
 from bleedmap.models.networks import LiteUNetSettings
@@ -21,13 +21,14 @@ class Subject:
 
     Attributes:
         name: for the report.
-        predict: the network with its sigmoid.
+        predict: the network with its sigmoid; or what outlines a whole study, in HU.
         settings: its preprocessing.
         threshold: a pixel is lesion from this probability on.
         trained_patients: patients that it was trained on.
-        chosen_on_patients: the validation side, which decided which epoch was kept.
+        chosen_on_patients: the validation side, which chose the epoch or the thresholds.
         split: the network's own split, if it is known.
         ran_on: library, device and number format.
+        of_studies: whether `predict` takes whole studies.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Subject:
     chosen_on_patients: tuple[str, ...]
     split: Split | None
     ran_on: str
+    of_studies: bool = False
 
 
 def load_weights_subject(name: str | None) -> Subject:
@@ -88,6 +90,7 @@ def measure_side(
 
     Raises:
         SplitError: the split is of other data, or cannot give all slices of its patients.
+        SettingsError: the network's grid, of a network that sees whole studies.
     """
     split.check_against(dataset)
     if slices == "all" and split.kind == "slice":
@@ -97,13 +100,21 @@ def measure_side(
             needed="a split by patient for --slices all",
             remedy="leave --slices all out, or train on a split by patient",
         )
+    if subject.of_studies and grid == "network":
+        raise SettingsError(
+            "--grid", found="network, for a network that sees whole studies", needed="the slices' own grid",
+            remedy="leave --grid out",
+        )  # fmt: skip
     ids = split.side(side)
     if slices == "all":
         patients = set(split.patients(side))
         ids = tuple(record.id for record in dataset.slices if record.id.split("/")[0] in patients)
-    results = measure(
-        dataset, ids, subject.predict, subject.settings, grid=grid, threshold=subject.threshold, progress=progress
-    )
+    if subject.of_studies:
+        results = measure_studies(dataset, ids, subject.predict, threshold=subject.threshold, progress=progress)
+    else:
+        results = measure(
+            dataset, ids, subject.predict, subject.settings, grid=grid, threshold=subject.threshold, progress=progress
+        )
     measured = set(results.patients.tolist())
     return {
         "network": subject.name,

@@ -51,9 +51,10 @@ def read_curve(folder: Path) -> TrainingCurve:
 
     Raises:
         InputError: not a run, or no epoch has finished yet.
+        SettingsError: a run in stages over whole studies.
     """
     run = open_run(folder)
-    entries = run.metrics()
+    config, entries = run.config(), run.metrics()
     if not entries:
         raise InputError(
             run.metrics_file,
@@ -61,7 +62,7 @@ def read_curve(folder: Path) -> TrainingCurve:
             needed="a line of JSON an epoch, as `bleedmap train` writes them",
             remedy="wait for the first epoch, or give another run",
         )
-    config, split = run.config(), run.split()
+    split = run.split()
     width = f" × {config.width:g} filters" if config.width != 1 else ""
     setting = (
         f"{config.network}{width}, {config.size} × {config.size}, loss {config.loss}, batch {config.batch_size}, "

@@ -13,15 +13,16 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from bleedmap.folds.evidence import Said
-from bleedmap.folds.run import Experiment, Predictor, network_record, pools_of, pretrained
+from bleedmap.folds.evidence import StudyPrediction
+from bleedmap.folds.recipes import CrossValidation
+from bleedmap.folds.run import Predictor, network_record, train_pretrained
 from bleedmap.inference.certainty import slice_evidence
 from bleedmap.io.files import write_json
 from bleedmap.metrics.roc import roc_auc
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
-from bleedmap.training.fit import fit, load_fitted
-from bleedmap.training.recipe import MIXED, PAINTED, RECIPE, Recipe
+from bleedmap.training.config import MIXED, PAINTED, RECIPE, Recipe
+from bleedmap.training.steps import load_recipe_network, report_steps, train_recipe
 
 FOLD = 1
 STEPS = 600
@@ -38,7 +39,7 @@ class Variant:
         words: what it leaves out or adds.
         recipe: its settings.
         start: the training that it begins with: 'phantoms', 'imagenet' (the encoder alone) or another variant.
-        trained: the folder of its training below the experiment's; None: its own.
+        trained: the folder of its training below the cross-validation's; None: its own.
         mirrored: whether slice and mirror image are both asked, and their answers meaned.
     """
 
@@ -89,38 +90,38 @@ VARIANTS = (
 )  # fmt: skip
 
 
-def run_variant(experiment: Experiment, variant: Variant) -> dict[str, Any]:
+def run_variant(validation: CrossValidation, variant: Variant) -> dict[str, Any]:
     """Train and judge one; from its file where it is there.
 
     Args:
-        experiment: data, folds, folder and machine; its own recipe is not used.
+        validation: data, folds, folder and machine; its own recipe is not used.
         variant: of `VARIANTS`.
     """
-    folder = experiment.folder / "ablations" / variant.name
+    folder = validation.folder / "ablations" / variant.name
     stored = folder / "result.json"
     if stored.is_file():
         result: dict[str, Any] = json.loads(stored.read_text("utf-8"))
         return result | {"words": variant.words}
-    within, sides = replace(experiment, recipe=variant.recipe), experiment.folds.sides(FOLD)
-    network, weights_file = _trained(experiment, variant), folder / "network.onnx"
+    within, sides = replace(validation, recipe=variant.recipe), validation.folds.sides(FOLD)
+    network, weights_file = _trained(validation, variant), folder / "network.onnx"
     export_onnx(network, variant.recipe.size, network_record(within, variant.name, sides["train"], None), weights_file)
-    predictor = Predictor(within, weights_file, mirrored=variant.mirrored)
-    said = [predictor.said(one) for one in predictor.told(sides["validation"], f"judging {variant.name}")]
-    result = judged(said) | {"name": variant.name, "words": variant.words, "steps": _steps(variant)}
+    predictor = Predictor(validation.data, weights_file, validation.report, mirrored=variant.mirrored)
+    predictions = predictor.predict_all(sides["validation"], f"judging {variant.name}")
+    result = judge(predictions) | {"name": variant.name, "words": variant.words, "steps": _steps(variant)}
     write_json(stored, result)
     return result
 
 
-def _trained(experiment: Experiment, variant: Variant) -> LiteUNet:
+def _trained(validation: CrossValidation, variant: Variant) -> LiteUNet:
     """The network after its last step; from its file where it is there."""
-    folder = experiment.folder / (variant.trained or f"ablations/{variant.name}")
+    folder = validation.folder / (variant.trained or f"ablations/{variant.name}")
     if (folder / "network.safetensors").is_file():
-        return load_fitted(folder / "network.safetensors", variant.recipe)
-    within, steps = replace(experiment, recipe=variant.recipe), variant.recipe.steps
-    pools = pools_of(within, experiment.folds.sides(FOLD)["train"])
-    return fit(
-        variant.recipe, pools, experiment.machine, folder, _start(experiment, variant),
-        lambda step, losses: experiment.report(f"training {variant.name}", step, steps, f"dice {losses['dice']:.3f}"),
+        return load_recipe_network(folder / "network.safetensors", variant.recipe)
+    train = validation.folds.sides(FOLD)["train"]
+    return train_recipe(
+        variant.recipe, lambda: validation.source.pools(variant.recipe, train), validation.machine, folder,
+        _start(validation, variant),
+        report_steps(validation.report, f"training {variant.name}", variant.recipe.steps),
     )  # fmt: skip
 
 
@@ -130,14 +131,14 @@ def _steps(variant: Variant) -> int:
     return variant.recipe.steps + sum(map(_steps, before))
 
 
-def _start(experiment: Experiment, variant: Variant) -> dict[str, Tensor] | None:
+def _start(validation: CrossValidation, variant: Variant) -> dict[str, Tensor] | None:
     """The weights to begin with; None: ImageNet's encoder."""
     if variant.start == "imagenet":
         return None
     if variant.start == "phantoms":
-        return _for_neighbours(pretrained(experiment), variant.recipe.neighbours)
+        return _for_neighbours(train_pretrained(validation), variant.recipe.neighbours)
     before = next(one for one in VARIANTS if one.name == variant.start)
-    return dict(_trained(experiment, before).state_dict())
+    return dict(_trained(validation, before).state_dict())
 
 
 def _for_neighbours(weights: Mapping[str, Tensor], neighbours: int) -> dict[str, Tensor]:
@@ -151,20 +152,20 @@ def _for_neighbours(weights: Mapping[str, Tensor], neighbours: int) -> dict[str,
     return start
 
 
-def judged(validation: list[Said]) -> dict[str, Any]:
+def judge(predictions: list[StudyPrediction]) -> dict[str, Any]:
     """The protocol's two measures of a recipe's part, without any calibration: Dice of volumes at `THRESHOLD`, mean
     over bleeding patients (nothing marked: 0), and slice ROC AUC by the expected share of the view."""
     dices = []
-    for one in validation:
+    for one in predictions:
         if one.reference.any():
             marked = one.segmented.probability >= THRESHOLD
             dices.append(float(2 * (marked & one.reference).sum() / (marked.sum() + one.reference.sum())))
-    lesion = np.concatenate([one.reference.any(axis=(1, 2)) for one in validation])
-    evidence = np.concatenate([slice_evidence(one.segmented) for one in validation])
+    lesion = np.concatenate([one.reference.any(axis=(1, 2)) for one in predictions])
+    evidence = np.concatenate([slice_evidence(one.segmented) for one in predictions])
     by_extent, by_presence = (roc_auc(lesion, evidence[:, column]) for column in (2, 0))
     assert by_extent is not None  # the validation side holds both kinds
     dice = float(np.mean(dices))
     return {
         "volume_dice": dice, "slice_auc": by_extent, "slice_auc_presence": by_presence,
-        "mean": (dice + by_extent) / 2, "patients": len(validation), "bleeding": len(dices), "slices": len(lesion),
+        "mean": (dice + by_extent) / 2, "patients": len(predictions), "bleeding": len(dices), "slices": len(lesion),
     }  # fmt: skip

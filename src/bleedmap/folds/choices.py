@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
-from bleedmap.folds.evidence import Evidence, Said, evidence_of
+from bleedmap.folds.evidence import Evidence, StudyPrediction, extract_evidence
 from bleedmap.inference import certainty
 from bleedmap.inference.certainty import CertaintySettings, Familiar
 from bleedmap.postprocess import without_small
@@ -41,8 +41,8 @@ class Chosen:
 
 
 def choose(
-    validation: Sequence[Said], training_features: FloatArray, thresholds: Sequence[float] = PIXEL_THRESHOLDS,
-    smallest_ml: Sequence[float] = (0.0,), dice_for_fewer: float = 0.0,
+    validation: Sequence[StudyPrediction], training_features: FloatArray,
+    thresholds: Sequence[float] = PIXEL_THRESHOLDS, smallest_ml: Sequence[float] = (0.0,), dice_for_fewer: float = 0.0,
 ) -> Chosen:  # fmt: skip
     """Fit and choose on patients that the network has not been trained on.
 
@@ -54,7 +54,7 @@ def choose(
         dice_for_fewer: volume Dice that a threshold and gate may lie below the best, if they mark fewer bleed-free
             slices.
     """
-    evidence = [evidence_of(one) for one in validation]
+    evidence = [extract_evidence(one) for one in validation]
     weights, study, types = _calibration(evidence)
     odds = [one.slices @ np.array(weights[:-1]) + weights[-1] for one in evidence]
     slice_probability = [certainty.probability(one) for one in odds]
@@ -96,7 +96,7 @@ def _pair(weights: DoubleArray) -> tuple[float, float]:
     return float(weights[0]), float(weights[1])
 
 
-def _features(one: Said) -> FloatArray:
+def _features(one: StudyPrediction) -> FloatArray:
     assert one.segmented.features is not None
     return one.segmented.features
 
@@ -110,7 +110,10 @@ def best_threshold(truth: BoolArray, probability: DoubleArray) -> float:
 
 
 def _pixels_and_gate(
-    validation: Sequence[Said], slice_probability: Sequence[DoubleArray], thresholds: Sequence[float], less: float
+    validation: Sequence[StudyPrediction],
+    slice_probability: Sequence[DoubleArray],
+    thresholds: Sequence[float],
+    less: float,
 ) -> tuple[float, float]:
     """Of the pairs that mark few enough bleed-free patients' slices, the one with the best mean volume Dice; or, of
     those at most `less` below it, the one that marks the fewest. Small regions, dropped later, count here."""
@@ -133,7 +136,7 @@ def _pixels_and_gate(
     return max((one for one in allowed if one[1] >= enough and one[0] <= fewest), key=lambda one: one[1])[2:]
 
 
-def _slice_counts(one: Said, threshold: float) -> tuple[AnyArray, AnyArray, AnyArray]:
+def _slice_counts(one: StudyPrediction, threshold: float) -> tuple[AnyArray, AnyArray, AnyArray]:
     """(slices,) pixels shared, marked, of the reference."""
     marked = one.segmented.probability >= threshold
     return (
@@ -142,7 +145,7 @@ def _slice_counts(one: Said, threshold: float) -> tuple[AnyArray, AnyArray, AnyA
 
 
 def _smallest(
-    validation: Sequence[Said], slice_probability: Sequence[DoubleArray], threshold: float, gate: float,
+    validation: Sequence[StudyPrediction], slice_probability: Sequence[DoubleArray], threshold: float, gate: float,
     smallest_ml: Sequence[float],
 ) -> tuple[float, list[tuple[int, int]]]:  # fmt: skip
     """The largest of `smallest_ml` that costs little Dice: small false alarms go, small bleeds with them. And the
@@ -187,7 +190,7 @@ def _rounded(values: AnyArray) -> tuple[float, ...]:
     return tuple(float(f"{one:.5g}") for one in values)
 
 
-def choose_together(
+def choose_for_all(
     evidence: Sequence[Evidence], volumes: Sequence[tuple[int, int]], folds: Sequence[Chosen], features: FloatArray
 ) -> Chosen:
     """For a network trained on all patients: calibration on what the folds' networks said of their test patients,

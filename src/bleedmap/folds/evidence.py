@@ -14,7 +14,7 @@ from bleedmap.io.files import written_whole
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class StudyPrediction:
     """A patient with a reference, and what a network that has not seen it says.
 
     Attributes:
@@ -45,20 +45,20 @@ class Evidence:
     has_type: BoolArray
 
 
-def evidence_of(said: Said) -> Evidence:
+def extract_evidence(prediction: StudyPrediction) -> Evidence:
     """The part of it that calibration needs."""
-    assert said.segmented.labels is not None
+    assert prediction.segmented.labels is not None
     return Evidence(
-        slice_evidence(said.segmented),
-        said.segmented.labels[:, 1:],
-        np.asarray(said.reference.any(axis=(1, 2))),
-        said.types,
+        slice_evidence(prediction.segmented),
+        prediction.segmented.labels[:, 1:],
+        np.asarray(prediction.reference.any(axis=(1, 2))),
+        prediction.types,
     )
 
 
-def write_evidence(folder: Path, patient: int, said: Said) -> None:
+def write_evidence(folder: Path, patient: int, prediction: StudyPrediction) -> None:
     """Write `folder`/007.npz whole or not at all."""
-    one = evidence_of(said)
+    one = extract_evidence(prediction)
     with written_whole(_path(folder, patient)) as beside, beside.open("wb") as file:
         np.savez(file, slices=one.slices, types=one.types, has_lesion=one.has_lesion, has_type=one.has_type)
 

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import OutputError
-from bleedmap.folds.run import Experiment, Predictor
+from bleedmap.folds.recipes import CrossValidation
+from bleedmap.folds.run import Predictor
 from bleedmap.inference.weights import locate
 from bleedmap.phantom.head import make_phantom, random_settings
 
@@ -65,7 +66,7 @@ def _alone(shape: tuple[int, ...], random: np.random.Generator) -> FloatArray:
     return random.normal(40, 20, shape).astype(np.float32)
 
 
-def strangers(experiment: Experiment) -> list[dict[str, Any]]:
+def measure_out_of_distribution(validation: CrossValidation) -> list[dict[str, Any]]:
     """A row a change, phantoms last: studies, how many are called unlike the training data, and their median distance.
 
     Raises:
@@ -73,25 +74,28 @@ def strangers(experiment: Experiment) -> list[dict[str, Any]]:
         OutputError: a fold is not finished.
     """
     far: dict[str, list[tuple[float, bool]]] = {}
-    for fold in experiment.folds.folds:
-        weights_file = experiment.fold(fold.fold) / "network.onnx"
-        predictor, settings = Predictor(experiment, weights_file), locate(weights_file).certainty
+    for fold in validation.folds.folds:
+        weights_file = validation.fold(fold.fold) / "network.onnx"
+        predictor, settings = (
+            Predictor(validation.data, weights_file, validation.report),
+            locate(weights_file).certainty,
+        )
         if settings is None or settings.familiar is None:
             raise OutputError(
                 weights_file, found="a fold that was stopped before it had chosen", needed="a finished fold",
                 remedy=f"run `bleedmap reproduce folds --fold {fold.fold}` again",
             )  # fmt: skip
         familiar = settings.familiar
-        chosen = [one for one in experiment.data.patients if one.number in fold.test and not one.has_lesion][:PATIENTS]
-        studies = [(change.words, change, predictor.hu(one), one.number) for one in chosen for change in CHANGES]
+        chosen = [one for one in validation.data.patients if one.number in fold.test and not one.has_lesion][:PATIENTS]
+        studies = [(change.words, change, predictor.read_hu(one), one.number) for one in chosen for change in CHANGES]
         for done, (words, change, hu, number) in enumerate(studies):
-            experiment.report(f"fold {fold.fold}: strangers", done, len(studies), change.name)
-            features = predictor.of(change.apply(hu, np.random.default_rng(number))).features
+            validation.report(f"fold {fold.fold}: strangers", done, len(studies), change.name)
+            features = predictor.segment(change.apply(hu, np.random.default_rng(number))).features
             assert features is not None
             distance = familiar.distance(features)
             far.setdefault(words, []).append((distance, distance > familiar.farthest))
         phantom = make_phantom(random_settings(PHANTOM_SEED + fold.fold, bleeding_share=0.0))
-        features = predictor.of(phantom.volume.hu).features
+        features = predictor.segment(phantom.volume.hu).features
         assert features is not None
         distance = familiar.distance(features)
         far.setdefault("a phantom, none of those trained on", []).append((distance, distance > familiar.farthest))

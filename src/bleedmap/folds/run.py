@@ -1,10 +1,10 @@
 """The protocol's cross-validation of our own recipe: train each fold, choose on its validation side, predict its test
 side once. Every step leaves a file and is not done again."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,236 +12,110 @@ from torch import Tensor
 
 from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
-from bleedmap.datasets.folds import ProtocolFolds
-from bleedmap.errors import OutputError
+from bleedmap.datasets.splits import Split
+from bleedmap.errors import OutputError, SplitError
 from bleedmap.evaluation.predictions import write_prediction
 from bleedmap.evaluation.records import Choices, OutOfFold, StudyRecord, Verdict, read_out_of_fold, record_study
 from bleedmap.folds.choices import (
     DICE_FOR_FEWER,
-    FIRST_THRESHOLDS,
     OFFSET_VOXELS,
     PIXEL_THRESHOLDS,
     SMALLEST_ML,
     VOXEL_ML,
     Chosen,
     choose,
-    choose_together,
+    choose_for_all,
 )
-from bleedmap.folds.evidence import Said, read_evidence, write_evidence
+from bleedmap.folds.evidence import StudyPrediction, read_evidence, write_evidence
+from bleedmap.folds.recipes import CrossValidation
 from bleedmap.inference import certainty
 from bleedmap.inference.backends import Segmented
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.outline import outline_prediction, segment_slices
+from bleedmap.inference.outline import Outline, outline_prediction, segment_slices
 from bleedmap.inference.weights import WeightsFile, locate
-from bleedmap.models.checkpoint import read_checkpoint
+from bleedmap.models.checkpoint import Checkpoint, write_checkpoint
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
-from bleedmap.training.device import Machine
-from bleedmap.training.fit import fit, load_fitted
-from bleedmap.training.painting import load_paintings
-from bleedmap.training.recipe import MIXED, PAINTED, PRETRAINING, RECIPE, Recipe
-from bleedmap.training.run import code_version
-from bleedmap.training.samples import Samples, load_patients, load_phantoms
-from bleedmap.training.sampling import Pools
-from bleedmap.training.ship import DATA
+from bleedmap.training.config import LiteConfig
+from bleedmap.training.export import describe_lite
+from bleedmap.training.loop import network_tensors
+from bleedmap.training.run import Run, code_version
+from bleedmap.training.steps import Work, load_recipe_network, report_steps, train_recipe
 
-_PAINTED_LEVEL = (
-    "Late: written when the first recipe's figures and pictures of test patients had been seen, fold 1's among them; "
-    "its mixture was then chosen on fold 1's validation patients; and predicted once more, with a smallest bleed for "
-    "each fold to choose, when many small false alarms had been seen. Weights, thresholds and calibration never met "
-    "their test patients."
-)
-_MIXED_LEVEL = (
-    "Late: written when the figures and pictures of test patients by both earlier recipes had been seen, fold 1's "
-    "among them; that half of the earlier weights are kept was chosen on the validation patients of folds 1 and 2, all "
-    "of whom another fold tests: no fold's test side is untouched by the recipe, and the rules for thresholds came "
-    "after those figures too. Weights, thresholds and calibration never met their test patients."
-)
-FIRST_METHOD = "bleedmap, first recipe"
-PAINTED_METHOD = "bleedmap, painted bleeds"
-MIXED_METHOD = "bleedmap, painted bleeds and phantoms"
 SHIPPED = "ct-ich-lite"
-Report = Callable[[str, int, int, str], None]  # what is being done, done, of, last words
 
 
-def _silent(what: str, done: int, of: int, words: str) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Where and on what everything runs.
-
-    Attributes:
-        data: CT-ICH.
-        folds: the protocol's.
-        folder: of all files.
-        machine: device and precision of training; predictions run in OpenVINO, fp32.
-        recipe: of the folds.
-        pretraining: of the network that all of them begin with.
-        report: called as work goes on.
-        method: its name in tables.
-        thresholds: of pixels, that a fold chooses among.
-        smallest_ml: regions of less are not marked; a fold chooses among these.
-        dice_for_fewer: validation Dice that a threshold and gate with fewer false alarms may cost.
-        level: how the recipe was chosen, by docs/protocol.md.
-        before: the experiment whose networks of the same patients these go on from; None: from the phantoms'.
-    """
-
-    data: CtIch
-    folds: ProtocolFolds
-    folder: Path
-    machine: Machine
-    recipe: Recipe = RECIPE
-    pretraining: Recipe = PRETRAINING
-    report: Report = _silent
-    method: str = FIRST_METHOD
-    thresholds: tuple[float, ...] = FIRST_THRESHOLDS
-    smallest_ml: tuple[float, ...] = (0.0,)
-    dice_for_fewer: float = 0.0
-    level: str = "fixed beforehand: the recipe that the program had before any ablation was run"
-    before: "Experiment | None" = None
-
-    @cached_property
-    def patients(self) -> Samples:
-        """All patients' slices, as stored for training."""
-        if self.before is not None and self.before.recipe.stored() == self.recipe.stored():
-            return self.before.patients  # once in memory
-        return load_patients(
-            self.data, self.recipe.stored(), self.first.folder / "cache",
-            lambda done, of: self.report("reading patients", done, of, ""),
-        )  # fmt: skip
-
-    @cached_property
-    def phantoms(self) -> Samples:
-        """The phantoms' slices."""
-        return load_phantoms(
-            self.recipe.phantoms, self.recipe.stored(), self.recipe.seed,
-            lambda done, of: self.report("making phantoms", done, of, ""),
-        )  # fmt: skip
-
-    @property
-    def first(self) -> "Experiment":
-        """The one that none came before: its folder holds what all share."""
-        return self if self.before is None else self.before.first
-
-    def fold(self, number: int) -> Path:
-        """The folder of a fold."""
-        return self.folder / f"fold-{number}"
-
-    @property
-    def predictions(self) -> Path:
-        """The folder of all patients' predictions out of fold."""
-        return self.folder / "predictions"
-
-    @property
-    def record_file(self) -> Path:
-        """All folds' records together."""
-        return self.folder / "records.json"
-
-
-def painted(first: Experiment) -> Experiment:
-    """The first recipe's networks, trained on with `PAINTED`; files below the first's folder."""
-    return replace(
-        first, folder=first.folder / "painted", recipe=PAINTED, method=PAINTED_METHOD, thresholds=PIXEL_THRESHOLDS,
-        smallest_ml=SMALLEST_ML, level=_PAINTED_LEVEL, before=first,
-    )  # fmt: skip
-
-
-def mixed(first: Experiment) -> Experiment:
-    """What ships: those networks, trained on with `MIXED`; files below the first's folder."""
-    before = painted(first)
-    return replace(
-        before, folder=first.folder / "mixed", recipe=MIXED, method=MIXED_METHOD, dice_for_fewer=DICE_FOR_FEWER,
-        level=_MIXED_LEVEL, before=before,
-    )  # fmt: skip
-
-
-def pretrained(experiment: Experiment) -> dict[str, Tensor]:
+def train_pretrained(validation: CrossValidation) -> dict[str, Tensor]:
     """The weights that phantoms taught, trained where they are not there yet."""
-    folder = experiment.folder / "phantoms"
-    if not (folder / "network.safetensors").is_file():
-        pools = Pools(experiment.phantoms, experiment.phantoms)
-        fit(experiment.pretraining, pools, experiment.machine, folder, None, _told(experiment, "phantoms", True))
-    load_fitted(folder / "network.safetensors", experiment.pretraining)  # refuses another recipe's
-    return read_checkpoint(folder / "network.safetensors").part("network")
+    recipe = validation.pretraining
+    network = train_recipe(
+        recipe, lambda: validation.source.pools(recipe, ()), validation.machine, validation.folder / "phantoms", None,
+        report_steps(validation.report, "training phantoms", recipe.steps),
+    )  # fmt: skip
+    return dict(network.state_dict())
 
 
-def train(experiment: Experiment, name: str, patients: tuple[int, ...]) -> LiteUNet:
+def train_network(validation: CrossValidation, name: str, patients: tuple[int, ...]) -> LiteUNet:
     """Train on some patients, after what comes before; `name` is the folder."""
-    folder = experiment.folder / name
-    if (folder / "network.safetensors").is_file():
-        return load_fitted(folder / "network.safetensors", experiment.recipe)
-    if experiment.before is None:
-        start = pretrained(experiment)
+    recipe, run = validation.recipe, Run(validation.folder / name)
+    if run.network_file.is_file():
+        return load_recipe_network(run.network_file, recipe)
+    if validation.before is None:
+        start = train_pretrained(validation)
     else:
-        start = dict(train(experiment.before, name, patients).state_dict())
-    pools = pools_of(experiment, patients)
-    return fit(experiment.recipe, pools, experiment.machine, folder, start, _told(experiment, name, False))
-
-
-def pools_of(experiment: Experiment, patients: tuple[int, ...]) -> Pools:
-    """What a batch is drawn from: those patients and, where the recipe has them, phantoms and paintings."""
-    recipe, samples = experiment.recipe, experiment.patients.of(patients)
-    return Pools(
-        samples,
-        experiment.phantoms if recipe.phantom else None,
-        load_paintings(
-            samples, recipe.paintings, recipe.seed,
-            lambda done, of: experiment.report("painting bleeds", done, of, ""),
-        ) if recipe.painted else None,
+        start = dict(train_network(validation.before, name, patients).state_dict())
+    return train_recipe(
+        recipe, lambda: validation.source.pools(recipe, patients), validation.machine, run.folder, start,
+        report_steps(validation.report, f"training {name}", recipe.steps),
     )  # fmt: skip
 
 
-def _told(experiment: Experiment, name: str, before: bool) -> Callable[[int, dict[str, float]], None]:
-    steps = (experiment.pretraining if before else experiment.recipe).steps
-
-    def told(step: int, losses: dict[str, float]) -> None:
-        words = "  ".join(f"{part} {value:.3f}" for part, value in losses.items())
-        experiment.report(f"training {name}", step, steps, words)
-
-    return told
-
-
-def run_fold(experiment: Experiment, number: int) -> OutOfFold:
+def run_fold(validation: CrossValidation, number: int) -> OutOfFold:
     """Train a fold, choose, then predict its test side; from its files where they are there."""
-    folder, stored = experiment.fold(number), experiment.fold(number) / "records.json"
+    folder, stored = validation.fold(number), validation.fold(number) / "records.json"
     if stored.is_file():
         return read_out_of_fold(stored)
-    sides = experiment.folds.sides(number)
-    network = train(experiment, folder.name, sides["train"])
+    sides = validation.folds.sides(number)
+    network = train_network(validation, folder.name, sides["train"])
     weights_file, name = folder / "network.onnx", f"ct-ich-fold-{number}"
-    predictor = _exported(experiment, name, network, sides["train"], None, weights_file)
+    predictor = _export(validation, name, network, sides["train"], None, weights_file)
     familiar = predictor.features(sides["train"], f"fold {number}: what is familiar")
-    validation = [predictor.said(one) for one in predictor.told(sides["validation"], f"fold {number}: choosing")]
+    predictions = predictor.predict_all(sides["validation"], f"fold {number}: choosing")
     chosen = choose(
-        validation, familiar, experiment.thresholds, experiment.smallest_ml, experiment.dice_for_fewer
+        predictions, familiar, validation.thresholds, validation.smallest_ml, validation.dice_for_fewer
     )  # fmt: skip
-    del validation
-    predictor = _exported(experiment, name, network, sides["train"], chosen, weights_file)
+    del predictions
+    predictor = _export(validation, name, network, sides["train"], chosen, weights_file)
     studies = tuple(
-        predictor.record(one, number, folder / "said")
-        for one in predictor.told(sides["test"], f"fold {number}: testing")
+        predictor.record(one, number, folder / "said", validation.predictions)
+        for one in predictor.patients(sides["test"], f"fold {number}: testing")
     )
     choices = Choices(
-        number, experiment.recipe.steps, chosen.pixel_threshold, chosen.settings.slice_threshold,
+        number, validation.recipe.steps, chosen.pixel_threshold, chosen.settings.slice_threshold,
         chosen.settings.study_threshold,
     )  # fmt: skip
-    records = OutOfFold(experiment.method, experiment.folds.data_sha256, (choices,), studies, made_of(experiment))
+    records = OutOfFold(
+        validation.method, validation.folds.data_sha256, (choices,), studies, describe_records(validation)
+    )
     records.write(stored)
     return records
 
 
-def _exported(
-    experiment: Experiment, name: str, network: LiteUNet, patients: tuple[int, ...], chosen: Chosen | None, path: Path
+def _export(
+    validation: CrossValidation,
+    name: str,
+    network: LiteUNet,
+    patients: tuple[int, ...],
+    chosen: Chosen | None,
+    path: Path,
 ) -> "Predictor":
-    export_onnx(network, experiment.recipe.size, network_record(experiment, name, patients, chosen), path)
-    return Predictor(experiment, path)
+    export_onnx(network, validation.recipe.size, network_record(validation, name, patients, chosen), path)
+    return Predictor(validation.data, path, validation.report)
 
 
-def together(experiment: Experiment) -> OutOfFold | None:
+def merge_folds(validation: CrossValidation) -> OutOfFold | None:
     """All folds' records as one file; None while a fold is missing."""
-    found = [experiment.fold(one.fold) / "records.json" for one in experiment.folds.folds]
+    found = [validation.fold(one.fold) / "records.json" for one in validation.folds.folds]
     if not all(path.is_file() for path in found):
         return None
     parts = [read_out_of_fold(path) for path in found]
@@ -250,41 +124,41 @@ def together(experiment: Experiment) -> OutOfFold | None:
         choices=tuple(choice for one in parts for choice in one.choices),
         studies=tuple(sorted((study for one in parts for study in one.studies), key=lambda study: study.patient)),
     )
-    records.check_against(experiment.folds)
-    records.write(experiment.record_file)
+    records.check_against(validation.folds)
+    records.write(validation.record_file)
     return records
 
 
-def run_all(experiment: Experiment) -> Path:
+def run_all(validation: CrossValidation) -> Path:
     """Train on all patients, with what the folds chose, and export: the network that ships.
 
     Raises:
         OutputError: a fold is not finished.
     """
-    records = together(experiment)
+    records = merge_folds(validation)
     if records is None:
         raise OutputError(
-            experiment.folder, found="folds without records",
+            validation.folder, found="folds without records",
             needed="all five folds finished: they choose its thresholds",
             remedy="run the command without --fold",
         )  # fmt: skip
-    weights_file = experiment.folder / "all" / f"{SHIPPED}.onnx"
-    draft = experiment.folder / "all" / "draft.onnx"  # without thresholds: never under the name that ships
-    patients = experiment.folds.patients
-    network = train(experiment, "all", patients)
-    predictor = _exported(experiment, SHIPPED, network, patients, None, draft)
-    chosen = chosen_out_of_fold(experiment, records, predictor.features(patients, "what is familiar"))
-    _exported(experiment, SHIPPED, network, patients, chosen, weights_file)
+    weights_file = validation.folder / "all" / f"{SHIPPED}.onnx"
+    draft = validation.folder / "all" / "draft.onnx"  # without thresholds: never under the name that ships
+    patients = validation.folds.patients
+    network = train_network(validation, "all", patients)
+    predictor = _export(validation, SHIPPED, network, patients, None, draft)
+    chosen = choose_out_of_fold(validation, records, predictor.features(patients, "what is familiar"))
+    _export(validation, SHIPPED, network, patients, chosen, weights_file)
     draft.unlink()
     return weights_file
 
 
-def chosen_out_of_fold(experiment: Experiment, records: OutOfFold, features: FloatArray) -> Chosen:
+def choose_out_of_fold(validation: CrossValidation, records: OutOfFold, features: FloatArray) -> Chosen:
     """Calibration and interval from all patients out of fold; thresholds and limits are the folds' medians."""
     evidence, folds = [], []
-    for fold in experiment.folds.folds:
-        evidence += [read_evidence(experiment.fold(fold.fold) / "said", patient) for patient in fold.test]
-        weights = locate(experiment.fold(fold.fold) / "network.onnx")
+    for fold in validation.folds.folds:
+        evidence += [read_evidence(validation.fold(fold.fold) / "said", patient) for patient in fold.test]
+        weights = locate(validation.fold(fold.fold) / "network.onnx")
         settings = weights.certainty
         assert settings is not None
         folds.append(Chosen(settings, weights.threshold))
@@ -292,117 +166,153 @@ def chosen_out_of_fold(experiment: Experiment, records: OutOfFold, features: Flo
         (int(one.counts.predicted.sum()), int(one.counts.reference.sum())) for one in records.studies
         if one.counts.reference.any()
     ]  # fmt: skip
-    return choose_together(evidence, volumes, folds, features)
+    return choose_for_all(evidence, volumes, folds, features)
 
 
-def made_of(experiment: Experiment) -> dict[str, Any]:
+def describe_records(validation: CrossValidation) -> dict[str, Any]:
     """What a reader of the records should know."""
     return {
-        **_training(experiment),
-        "trained_on": experiment.machine.describe(), "predicted_on": "OpenVINO, fp32, from the exported fp16 weights",
-        "recipe_level": experiment.level,
-        "retrained_with_validation": False, "seed": experiment.recipe.seed, "code": code_version(),
+        **_training(validation),
+        "trained_on": validation.machine.describe(), "predicted_on": "OpenVINO, fp32, from the exported fp16 weights",
+        "recipe_level": validation.level,
+        "retrained_with_validation": False, "seed": validation.recipe.seed, "code": code_version(),
     }  # fmt: skip
 
 
-def _training(experiment: Experiment) -> dict[str, Any]:
+def _training(validation: CrossValidation) -> dict[str, Any]:
     """All recipes, last first."""
-    before, one = [], experiment.before
+    before, one = [], validation.before
     while one is not None:
         before.append(one.recipe.to_dict())
         one = one.before
     return {
-        "recipe": experiment.recipe.to_dict(), **({"before": before} if before else {}),
-        "pretraining": experiment.pretraining.to_dict(),
+        "recipe": validation.recipe.to_dict(), **({"before": before} if before else {}),
+        "pretraining": validation.pretraining.to_dict(),
     }  # fmt: skip
 
 
 def network_record(
-    experiment: Experiment, name: str, patients: tuple[int, ...], chosen: Chosen | None
+    validation: CrossValidation, name: str, patients: tuple[int, ...], chosen: Chosen | None
 ) -> dict[str, Any]:
     """What the exported file says of itself."""
-    settings = experiment.recipe.preprocessing()
-    slices = sum(len(one.slices) for one in experiment.data.patients if one.number in patients)
-    each = experiment.recipe.paintings
-    painted_words = f", {each} synthetic bleeds painted into each patient without one" if each else ""
-    return {
-        "name": name,
-        "network": experiment.recipe.network().to_dict(),
-        "preprocessing": asdict(settings),
-        "threshold": 0.5 if chosen is None else chosen.pixel_threshold,
-        "certainty": None if chosen is None else chosen.settings.to_dict(),
-        "trained_on": f"{DATA[experiment.data.release]}: {slices:,} slices of {len(patients)} patients"
-        f"{painted_words}"
-        f"; before and among them {experiment.first.recipe.phantoms} phantoms (synthetic heads); first of all ImageNet",
-        "trained_patients": [f"{one:03d}" for one in patients],
-        "code": code_version(),
-        "training": _training(experiment),
-        "data_sha256": experiment.folds.data_sha256,
-        "purpose": "research software, not a medical device",
-    }
+    record = describe_lite(
+        validation.recipe, validation.first.recipe.phantoms, validation.data, patients, _training(validation),
+        validation.folds.data_sha256,
+    )  # fmt: skip
+    return {"name": name, **record, **_choice_record(chosen)}
+
+
+def _choice_record(chosen: Chosen | None) -> dict[str, Any]:
+    if chosen is None:
+        return {"threshold": 0.5, "certainty": None}
+    return {"threshold": chosen.pixel_threshold, "certainty": chosen.settings.to_dict()}
+
+
+def choose_for_run(run: Run, config: LiteConfig, data: CtIch, network: LiteUNet, report: Work) -> None:
+    """Choose thresholds and calibration of a run's last network on its split's validation patients; write the network
+    with them to `best.safetensors`."""
+    split = run.split()
+    sides = {side: tuple(int(one) for one in split.patients(side)) for side in ("train", "validation")}
+    training = {"stages": config.to_dict()["stages"]}
+    phantoms = max(recipe.phantoms for _, recipe in config.stages)
+    record = describe_lite(config.recipe, phantoms, data, sides["train"], training, split.data_sha256)
+    with TemporaryDirectory(prefix="bleedmap-train-") as folder:
+        draft = Path(folder) / "network.onnx"
+        export_onnx(network, config.recipe.size, {"name": "draft", **record, **_choice_record(None)}, draft)
+        predictor = Predictor(data, draft, report)
+        familiar = predictor.features(sides["train"], "what is familiar")
+        predictions = predictor.predict_all(sides["validation"], "choosing thresholds")
+    chosen = choose(predictions, familiar, PIXEL_THRESHOLDS, SMALLEST_ML, DICE_FOR_FEWER)
+    record |= _choice_record(chosen) | {"code": run.record()["code"]}
+    content = {"config": config.to_dict(), "step": config.recipe.steps, "export": record}
+    write_checkpoint(run.best_file, Checkpoint(network_tensors(network.state_dict()), content))
+
+
+def check_choices(data: CtIch, split: Split) -> None:
+    """Refuse a split whose validation side cannot choose thresholds: to be asked before long work begins.
+
+    Raises:
+        SplitError: a split by slice, or a validation side without bleeding or without bleed-free patients.
+    """
+    numbers = {int(one) for one in split.patients("validation")}
+    bleeds = [one.has_lesion for one in data.patients if one.number in numbers]
+    if split.kind != "patient":
+        found, needed = "a split by slice", "a split by patient: this network sees whole studies"
+    elif all(bleeds) or not any(bleeds):
+        found = f"a validation side with {sum(bleeds)} bleeding of {len(bleeds)} patients"
+        needed = "patients of both kinds, which choose thresholds and calibration"
+    else:
+        return
+    raise SplitError("split", found=found, needed=needed, remedy="make another with `bleedmap split`")
 
 
 class Predictor:
     """An exported network on patients of CT-ICH, as `bleedmap segment --precision fp32` runs it."""
 
-    def __init__(self, experiment: Experiment, weights_file: Path, *, mirrored: bool = False) -> None:
-        self._experiment, self._mirrored = experiment, mirrored
+    def __init__(self, data: CtIch, weights_file: Path, report: Work, *, mirrored: bool = False) -> None:
+        self._data, self._report, self._mirrored = data, report, mirrored
         self._weights: WeightsFile = locate(weights_file)
         self._backend = OpenVinoBackend(self._weights)
         self._settings = self._weights.certainty
 
-    def told(self, patients: tuple[int, ...], what: str) -> "list[Patient]":
-        """Patients of those numbers; the report is told of each as it is asked for."""
-        chosen = [one for one in self._experiment.data.patients if one.number in patients]
-        self._experiment.report(what, 0, len(chosen), "")
-        return chosen
+    def patients(self, numbers: tuple[int, ...], what: str) -> Iterator[Patient]:
+        """Patients of those numbers, one after the other, with progress reported."""
+        chosen = [one for one in self._data.patients if one.number in numbers]
+        for done, patient in enumerate(chosen):
+            self._report(what, done, len(chosen), "")
+            yield patient
+        self._report(what, len(chosen), len(chosen), "")
 
-    def hu(self, patient: Patient) -> FloatArray:
+    def read_hu(self, patient: Patient) -> FloatArray:
         """(slice, row, column)."""
-        return np.stack([self._experiment.data.read_hu(one) for one in patient.slices])
+        return np.stack([self._data.read_hu(one) for one in patient.slices])
 
-    def of(self, hu: FloatArray) -> Segmented:
-        """What the network says of (slice, row, column) in HU."""
-        return segment_slices(hu, self._weights.preprocessing, self._backend)
-
-    def segmented(self, patient: Patient) -> Segmented:
-        """What the network says; mirrored: the mean of that and of what it says of the mirror image."""
-        hu = self.hu(patient)
-        said = self.of(hu)
+    def segment(self, hu: FloatArray) -> Segmented:
+        """What the network says of (slice, row, column) in HU; mirrored: its mean with that of the mirror image."""
+        found = segment_slices(hu, self._weights.preprocessing, self._backend)
         if not self._mirrored:
-            return said
-        other = self.of(np.ascontiguousarray(hu[:, :, ::-1]))
-        assert said.labels is not None
+            return found
+        other = segment_slices(np.ascontiguousarray(hu[:, :, ::-1]), self._weights.preprocessing, self._backend)
+        assert found.labels is not None
         assert other.labels is not None
         return Segmented(
-            np.float32(0.5) * (said.probability + other.probability[:, :, ::-1]),
-            np.float32(0.5) * (said.extent + other.extent),
-            np.float32(0.5) * (said.labels + other.labels), said.features,
+            np.float32(0.5) * (found.probability + other.probability[:, :, ::-1]),
+            np.float32(0.5) * (found.extent + other.extent),
+            np.float32(0.5) * (found.labels + other.labels), found.features,
         )  # fmt: skip
 
-    def features(self, patients: tuple[int, ...], what: str) -> FloatArray:
+    def features(self, numbers: tuple[int, ...], what: str) -> FloatArray:
         """(slices, features) of those patients."""
-        found = [self.segmented(one).features for one in self.told(patients, what)]
+        found = [self.segment(self.read_hu(one)).features for one in self.patients(numbers, what)]
         return np.concatenate([one for one in found if one is not None])
 
-    def said(self, patient: Patient) -> Said:
-        """The same beside the reference."""
-        reference = np.stack([self._experiment.data.read_mask(one) for one in patient.slices])
+    def predict(self, patient: Patient) -> StudyPrediction:
+        """What the network says of a patient, with the reference."""
+        reference = np.stack([self._data.read_mask(one) for one in patient.slices])
         types = np.array([[name in one.types for name in TYPES] for one in patient.slices], np.bool_)
-        return Said(self.segmented(patient), reference, types)
+        return StudyPrediction(self.segment(self.read_hu(patient)), reference, types)
 
-    def record(self, patient: Patient, fold: int, evidence: Path) -> StudyRecord:
-        """Counts of a test patient; its prediction is kept for pictures, what calibration needs in `evidence`."""
+    def predict_all(self, numbers: tuple[int, ...], what: str) -> list[StudyPrediction]:
+        """The same of all those patients."""
+        return [self.predict(one) for one in self.patients(numbers, what)]
+
+    def record(self, patient: Patient, fold: int, evidence: Path, predictions: Path) -> StudyRecord:
+        """Count a test patient; keep its prediction for pictures, and in `evidence` what calibration needs."""
         assert self._settings is not None
-        said = self.said(patient)
-        outline = outline_prediction(said.segmented, self._settings, self._weights.threshold, VOXEL_ML)
-        mask, told, voxels = outline.mask, outline.certainty, int(outline.mask.sum())
-        assert told is not None
-        low, high = certainty.volume_interval(voxels, self._settings, OFFSET_VOXELS)
-        verdict = Verdict(
-            np.array(told.slices), told.study, certainty.type_probabilities(said.segmented, self._settings),
-            (low, high), told.abstained,
-        )  # fmt: skip
-        write_prediction(self._experiment.predictions, patient.number, outline.probability, mask)
-        write_evidence(evidence, patient.number, said)
-        return record_study(patient.slices, fold, said.reference, mask, outline.probability, verdict)
+        prediction = self.predict(patient)
+        outline, verdict = outline_study(prediction.segmented, self._settings, self._weights.threshold)
+        write_prediction(predictions, patient.number, outline.probability, outline.mask)
+        write_evidence(evidence, patient.number, prediction)
+        return record_study(patient.slices, fold, prediction.reference, outline.mask, outline.probability, verdict)
+
+
+def outline_study(
+    segmented: Segmented, settings: certainty.CertaintySettings, threshold: float
+) -> tuple[Outline, Verdict]:
+    """What is marked on a patient of CT-ICH, and the verdict for its record."""
+    outline = outline_prediction(segmented, settings, threshold, VOXEL_ML)
+    found = outline.certainty
+    assert found is not None
+    interval = certainty.volume_interval(int(outline.mask.sum()), settings, OFFSET_VOXELS)
+    types = certainty.type_probabilities(segmented, settings)
+    return outline, Verdict(np.array(found.slices), found.study, types, interval, found.abstained)

@@ -1,4 +1,8 @@
-"""Augmentation: everything random of an epoch is drawn first, from the seed, then applied on the device."""
+"""Augmentation: everything random is drawn first, from the seed, then applied.
+
+Of single slices an epoch is drawn and applied on the device (`EpochDraw`); of whole studies a step, with neighbours,
+applied on the CPU (`StepDraw`).
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +13,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
-from bleedmap.training.config import TrainConfig
+from bleedmap.training.config import Recipe, TrainConfig
+from bleedmap.training.samples import Pools, Samples
 from bleedmap.window import BRAIN
 
-LARGEST_ROTATION = math.radians(20)
-LARGEST_SCALING = 0.2
-LARGEST_SHIFT = 0.08  # of the side
+ROTATION = math.radians(20)
+SCALING = 0.2
+SHIFT = 0.08  # of the side
+# Of single slices:
 LARGEST_LEVEL_SHIFT_HU = 6.0
 LARGEST_GAIN = 0.1
 LARGEST_NOISE_HU = 4.0
+# Of whole studies:
+STRETCH = 0.08
+LEVEL_HU, GAIN, NOISE_HU, SHADING_HU = 8.0, 0.15, 6.0, 4.0
+BLUR, SHARPEN = 1.0, 0.6  # part of the way to, or away from, a 3×3 binomial mean
+_SHADING_CELLS = 4
+_NONE: AnyArray = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +90,20 @@ def draw_epoch(config: TrainConfig, has_lesion: BoolArray, epoch: int) -> EpochD
         order[turn],
         columns[turn],
         rows[turn],
-        _draw_affine(random, len(order), config.warp) if config.warp else None,
+        _draw_affine(random, len(order), config.warp, (0.3, SCALING)) if config.warp else None,
         _draw_intensity(random, len(order), config.intensity) if config.intensity else None,
     )
 
 
-def _draw_affine(random: np.random.Generator, count: int, strength: float) -> DoubleArray:
-    angle = random.uniform(-1, 1, count) * LARGEST_ROTATION * strength
-    scale = np.exp(random.uniform(-1, 1, count) * LARGEST_SCALING * strength)
-    stretch = np.exp(random.uniform(-0.3, 0.3, count) * LARGEST_SCALING * strength)
-    shift = random.uniform(-2, 2, (count, 2)) * LARGEST_SHIFT * strength
+def _draw_affine(
+    random: np.random.Generator, count: int, strength: float, stretch_range: tuple[float, float]
+) -> DoubleArray:
+    """(count, 2, 3): rotation, scaling, stretching (within the product of `stretch_range`) and shift."""
+    angle = random.uniform(-1, 1, count) * ROTATION * strength
+    scale = np.exp(random.uniform(-1, 1, count) * SCALING * strength)
+    reach, most = stretch_range
+    stretch = np.exp(random.uniform(-reach, reach, count) * most * strength)
+    shift = random.uniform(-2, 2, (count, 2)) * SHIFT * strength
     cosine, sine = np.cos(angle), np.sin(angle)
     affine = np.empty((count, 2, 3))
     affine[:, 0] = np.stack([scale * stretch * cosine, -scale * sine, shift[:, 0]], axis=1)
@@ -108,7 +124,7 @@ def _draw_intensity(random: np.random.Generator, count: int, strength: float) ->
     )
 
 
-def apply(draw: PlacedDraw, part: slice, inputs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def apply_epoch(draw: PlacedDraw, part: slice, inputs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Gather and transform some of an epoch's samples on the device that holds the data.
 
     Args:
@@ -141,3 +157,115 @@ def _change_intensity(slices: Tensor, drawn: DoubleArray) -> Tensor:
     speckle = torch.randn(slices.shape, generator=random, device=slices.device, dtype=slices.dtype)
     tissue = (slices > 0.02) & (slices < 0.98)  # what the window clips stays clipped: air black, bone white
     return torch.where(tissue, (slices * gain + level + noise * speckle).clamp(0, 1), slices)
+
+
+@dataclass(frozen=True, eq=False)
+class StepDraw:
+    """One step's slices and changes, a row a sample: first lesion, then lesion-free slices, then phantoms', then
+    paintings.
+
+    Attributes:
+        patient_rows, phantom_rows, painting_rows: rows in the three pools.
+        mirror, upside_down, alone: (k,) left and right exchanged; neighbours exchanged; or replaced by the slice.
+        affine: (k, 2, 3) output → input, in units of half the side.
+        level, gain, noise, blur: (k,) in units of the window; blur above 0, sharpening below.
+        shading: (k, 4, 4) in units of the window.
+        noise_seed: of the noise itself.
+    """
+
+    patient_rows: AnyArray
+    phantom_rows: AnyArray
+    painting_rows: AnyArray
+    mirror: BoolArray
+    upside_down: BoolArray
+    alone: BoolArray
+    affine: DoubleArray
+    level: DoubleArray
+    gain: DoubleArray
+    noise: DoubleArray
+    blur: DoubleArray
+    shading: DoubleArray
+    noise_seed: int
+
+
+def draw_step(recipe: Recipe, pools: Pools, step: int) -> StepDraw:
+    """Draw step number `step`; the same for the same recipe, pools and step."""
+    random = np.random.default_rng([recipe.seed, step])
+    patients = pools.patients
+    lesion = free = phantom = painting = _NONE
+    if recipe.lesion:
+        lesion = random.choice(len(patients.study), recipe.lesion, p=pools.lesion_weights)
+    if recipe.lesion_free:
+        free = random.choice(np.flatnonzero(~patients.has_lesion), recipe.lesion_free)
+    if pools.phantoms is not None:
+        phantom = random.integers(0, len(pools.phantoms.study), recipe.phantom)
+    if pools.paintings is not None:
+        painting = random.choice(pools.painting_rows, recipe.painted)
+    count, window = recipe.batch, BRAIN.width_hu
+    strength = recipe.intensity
+    blur = random.uniform(-SHARPEN, BLUR, count) * (random.random(count) < 0.5) * strength
+    return StepDraw(
+        np.concatenate([lesion, free]), phantom, painting,
+        random.random(count) < 0.5, random.random(count) < 0.5, random.random(count) < recipe.alone,
+        _draw_affine(random, count, recipe.warp, (1.0, STRETCH)),
+        random.uniform(-1, 1, count) * LEVEL_HU / window * strength,
+        1 + random.uniform(-1, 1, count) * GAIN * strength,
+        random.uniform(0, 1, count) ** 2 * NOISE_HU / window * strength,
+        blur,
+        random.uniform(-1, 1, (count, _SHADING_CELLS, _SHADING_CELLS)) * SHADING_HU / window * strength,
+        int(random.integers(0, 2**31)),
+    )  # fmt: skip
+
+
+def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
+    """The batch that a draw describes.
+
+    Returns:
+        Slices (k, channels, size, size) float32 in 0 to 1; the lesion's share of each pixel of half the rows and
+        columns, (k, 1, size/2, size/2); labels (k, 6).
+    """
+    parts = [_gather(pools.patients, draw.patient_rows, recipe.neighbours)]
+    if pools.phantoms is not None:
+        parts.append(_gather(pools.phantoms, draw.phantom_rows, recipe.neighbours))
+    if pools.paintings is not None:
+        parts.append(_gather(pools.paintings, draw.painting_rows, recipe.neighbours))
+    slices, masks, labels = (
+        torch.cat([torch.from_numpy(one) for one in column]) for column in zip(*parts, strict=True)
+    )
+    both = torch.cat([slices, masks[:, None]], dim=1).float().div_(255)
+    both = torch.cat([_rearranged(both[:, :-1], draw), both[:, -1:]], dim=1)
+    affine = torch.from_numpy(draw.affine).float()
+    affine[:, :, 0] *= torch.from_numpy(np.where(draw.mirror, -1.0, 1.0)).float()[:, None]
+    grid = functional.affine_grid(affine, [len(both), 1, recipe.size, recipe.size], align_corners=False)
+    both = functional.grid_sample(both, grid, align_corners=False)
+    return _changed(both[:, :-1], draw), functional.avg_pool2d(both[:, -1:], 2), labels
+
+
+def _gather(samples: Samples, rows: AnyArray, reach: int) -> tuple[AnyArray, AnyArray, AnyArray]:
+    return samples.slices[samples.neighbours(rows, reach)], samples.masks[rows], samples.labels[rows]
+
+
+def _rearranged(slices: Tensor, draw: StepDraw) -> Tensor:
+    """Neighbours exchanged or replaced, as drawn."""
+    turned, middle = torch.from_numpy(draw.upside_down), slices.shape[1] // 2
+    slices = torch.where(turned[:, None, None, None], slices.flip(1), slices)
+    alone = torch.from_numpy(draw.alone)[:, None, None, None]
+    return torch.where(alone, slices[:, middle : middle + 1].expand_as(slices), slices)
+
+
+def _changed(slices: Tensor, draw: StepDraw) -> Tensor:
+    """Kernel, gain, level, shading and noise; what the window clips stays clipped: air black, bone white."""
+    level, gain, noise, blur = (
+        torch.from_numpy(one).float()[:, None, None, None] for one in (draw.level, draw.gain, draw.noise, draw.blur)
+    )
+    weights = torch.tensor([1.0, 2.0, 1.0])
+    kernel = (weights[:, None] * weights / 16).expand(slices.shape[1], 1, 3, 3)
+    changed = slices + blur * (functional.conv2d(slices, kernel, padding=1, groups=slices.shape[1]) - slices)
+    shading = functional.interpolate(
+        torch.from_numpy(draw.shading).float()[:, None], slices.shape[2:], mode="bilinear", align_corners=True
+    )
+    random = torch.Generator().manual_seed(draw.noise_seed)
+    speckle = torch.randn(slices.shape, generator=random)
+    changed = changed * gain + level + shading + noise * speckle
+    tissue = (slices > 0.02) & (slices < 0.98)
+    return torch.where(tissue, changed, slices).clamp_(0, 1)

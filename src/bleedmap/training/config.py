@@ -1,13 +1,20 @@
-"""One frozen dataclass: the config file, the flags, the checkpoint's record and the table in the docs."""
+"""The settings of a training run: its config file, the flags, the checkpoint's record and the tables in the docs.
+
+A network of the thesis is trained by passes over single slices (`TrainConfig`); the network that ships by steps over
+whole studies, in stages, each by a `Recipe` (`LiteConfig`).
+"""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from bleedmap.errors import SettingsError
-from bleedmap.models.networks import UNetSettings, network_settings
+from bleedmap.models.networks import LiteUNetSettings, UNetSettings, network_settings
 from bleedmap.preprocess import Preprocessing
 
 LARGEST = 2**31  # of any number here; torch and NumPy take such seeds
+STORED = 9 / 7  # side of a stored slice over the input's: warping takes from more pixels than it gives
+
+LITE = "lite"  # stands for the network in the config file of a run in stages
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -16,7 +23,7 @@ def _setting(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run but the data and the machine."""
+    """All that decides how a network of the thesis is trained, but the data and the machine."""
 
     network: str = _setting("model-2", "model-1, model-2 or original")
     width: float = _setting(1.0, "filters of every level, times this")
@@ -88,22 +95,7 @@ class TrainConfig:
         Raises:
             SettingsError: an unknown or impossible setting.
         """
-        known: dict[str, tuple[type, ...]] = {setting.name: (type(setting.default),) for setting in fields(cls)}
-        for name, types in known.items():
-            known[name] = {float: (int, float), type(None): (int, float, type(None))}.get(types[0], types)
-        wrong = [
-            f"{name} = {value!r}"
-            for name, value in content.items()
-            if name not in known or not isinstance(value, known[name])
-        ]
-        if wrong:
-            raise SettingsError(
-                "training settings",
-                found=f"unknown, or of another type: {', '.join(sorted(wrong))}",
-                needed="the settings of this version",
-                remedy="resume with the version that began the run, or begin a new one",
-            )
-        return cls(**content)
+        return cls(**_check_types(cls, content))
 
 
 _CHOICES = {
@@ -116,7 +108,181 @@ _CHOICES = {
     "lesion_free": ("all", "matched"),
 }
 
-PRESETS: dict[str, tuple[str, TrainConfig]] = {
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a stage of the training of the network that ships, but data, start and machine.
+
+    `start_share`: Wortsman et al., CVPR 2022, arXiv:2109.01903: what was known is not forgotten. Painted blood:
+    `bleedmap.training.painting`.
+    """
+
+    size: int = _setting(224, "rows and columns of the input, a multiple of 32")
+    neighbours: int = _setting(1, "slices on each side, as channels")
+    steps: int = _setting(4500, "of the optimiser")
+    lesion: int = _setting(4, "slices of a batch that bear a lesion")
+    lesion_free: int = _setting(3, "slices of a batch that bear none")
+    phantom: int = _setting(1, "slices of a batch from phantoms, lesion or not as they come")
+    phantoms: int = _setting(80, "heads that these are taken from")
+    learning_rate: float = _setting(1e-3, "of decoder and heads, at its highest")
+    encoder_rate: float = _setting(0.3, "the encoder's, over that")
+    weight_decay: float = _setting(0.02, "AdamW's")
+    warm_up: float = _setting(0.05, "part of the steps in which the rate rises; then it falls to 0 by a cosine")
+    labels_weight: float = _setting(0.2, "of the presence and type loss, added to the pixels' (Dice + cross-entropy)")
+    average: float = _setting(0.998, "decay of the weights' moving average, which is what is kept")
+    warp: float = _setting(1.0, "strength of rotation (20°), scaling (20 %), stretching and shift (8 %)")
+    intensity: float = _setting(
+        1.0, "strength of window shift (8 HU), gain (15 %), noise (6 HU), slow shading (4 HU), blur and sharpening"
+    )
+    alone: float = _setting(
+        0.1, "part of the samples whose neighbours are replaced by the slice itself, as for a single picture"
+    )
+    seed: int = _setting(0, "of everything random")
+    painted: int = _setting(
+        0, "slices of a batch with blood drawn into bleed-free patients' heads; a third lie just above or below it"
+    )
+    paintings: int = _setting(0, "bleeds drawn into each of these patients")
+    start_share: float = _setting(0.0, "share of the weights that it began with, in those that are kept")
+
+    def __post_init__(self) -> None:
+        counts = (self.lesion, self.lesion_free, self.phantom, self.painted)
+        if (
+            self.size % 32
+            or self.steps < 1
+            or min(counts) < 0
+            or sum(counts) < 1
+            or (self.phantom and not self.phantoms)
+            or (self.painted > 0) != (self.paintings > 0)
+            or not 0 <= self.start_share < 1
+        ):
+            raise SettingsError(
+                "recipe",
+                found=f"size {self.size}, steps {self.steps}, slices of a batch {counts}, phantoms {self.phantoms}, "
+                f"paintings {self.paintings}, start_share {self.start_share}",
+                needed="a size that 32 divides, a step and a slice a batch at least, phantoms and paintings where a "
+                "batch has some, a start_share from 0 and below 1",
+                remedy="start from a stage of the preset lite (docs/training-settings.md)",
+            )
+
+    @property
+    def batch(self) -> int:
+        """Slices a step."""
+        return self.lesion + self.lesion_free + self.phantom + self.painted
+
+    def preprocessing(self) -> Preprocessing:
+        """What makes the network's input of a study."""
+        return Preprocessing(size=self.size, frame="study", neighbours=self.neighbours)
+
+    def stored(self) -> Preprocessing:
+        """The same, as slices are stored for warping."""
+        return Preprocessing(size=round(self.size * STORED), frame="study", neighbours=self.neighbours)
+
+    def network(self) -> LiteUNetSettings:
+        """The network's definition."""
+        return LiteUNetSettings(channels=2 * self.neighbours + 1)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Recipe":
+        """From `to_dict`.
+
+        Raises:
+            SettingsError: an unknown or impossible setting.
+        """
+        return cls(**_check_types(cls, content))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+
+RECIPE = Recipe()  # of the first networks that were judged on all folds, and of what the shipped ones begin with
+# Before any patient: phantoms alone, from ImageNet's weights. One network for all folds, since no patient is in it.
+PRETRAINING = Recipe(lesion=0, lesion_free=0, phantom=8, steps=1200)
+# After RECIPE, on the same patients: larger, and with blood painted into those who have none.
+PAINTED = Recipe(
+    size=288, steps=1500, lesion=3, lesion_free=3, phantom=0, painted=2, paintings=12, learning_rate=5e-4, warm_up=0.1
+)
+# After PAINTED: more paintings, and phantoms again; half-way to what came of it. What ships.
+MIXED = replace(PAINTED, steps=1600, lesion=2, lesion_free=3, phantom=1, painted=2, paintings=24, start_share=0.5)
+
+
+@dataclass(frozen=True)
+class LiteConfig:
+    """How the network that ships is trained: its stages by name, one after the other, each from the weights before.
+
+    The first stage begins with ImageNet's encoder; one without patients (`lesion` and `lesion_free` 0) sees phantoms.
+    """
+
+    stages: tuple[tuple[str, Recipe], ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The last stage's, whose network is kept."""
+        return self.stages[-1][1]
+
+    def preprocessing(self) -> Preprocessing:
+        """What makes the network's input of a study."""
+        return self.recipe.preprocessing()
+
+    def change(self, *, seed: int | None = None, steps: int | None = None) -> "LiteConfig":
+        """The same with another seed, or with `steps` of the optimiser in each stage."""
+        given = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
+        return LiteConfig(tuple((name, replace(recipe, **given)) for name, recipe in self.stages))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"network": LITE, "stages": {name: recipe.to_dict() for name, recipe in self.stages}}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "LiteConfig":
+        """From `to_dict`.
+
+        Raises:
+            SettingsError: an unknown or impossible setting.
+        """
+        stages = content.get("stages")
+        if not isinstance(stages, dict) or not stages or not all(isinstance(one, dict) for one in stages.values()):
+            raise SettingsError(
+                "training settings", found="no stages", needed="the stages that `bleedmap train --preset lite` wrote",
+                remedy="restore the run's config.json, or begin a new run",
+            )  # fmt: skip
+        return cls(tuple((name, Recipe.from_dict(one)) for name, one in stages.items()))
+
+
+def read_config(content: dict[str, Any]) -> TrainConfig | LiteConfig:
+    """The settings of either kind of run, from their `to_dict`.
+
+    Raises:
+        SettingsError: an unknown or impossible setting.
+    """
+    return LiteConfig.from_dict(content) if content.get("network") == LITE else TrainConfig.from_dict(content)
+
+
+def _check_types(settings: type, content: dict[str, Any]) -> dict[str, Any]:
+    """`content`, whose names and types are those of the dataclass.
+
+    Raises:
+        SettingsError: an unknown setting, or one of another type.
+    """
+    known: dict[str, tuple[type, ...]] = {setting.name: (type(setting.default),) for setting in fields(settings)}
+    for name, types in known.items():
+        known[name] = {float: (int, float), type(None): (int, float, type(None))}.get(types[0], types)
+    wrong = [
+        f"{name} = {value!r}"
+        for name, value in content.items()
+        if name not in known or not isinstance(value, known[name])
+    ]
+    if wrong:
+        raise SettingsError(
+            "training settings",
+            found=f"unknown, or of another type: {', '.join(sorted(wrong))}",
+            needed="the settings of this version",
+            remedy="resume with the version that began the run, or begin a new one",
+        )
+    return content
+
+
+PRESETS: dict[str, tuple[str, TrainConfig | LiteConfig]] = {
     "thesis": ("the thesis' Model 2, batch 32, 1,000 epochs: for a GPU", TrainConfig()),
     "quick": (
         "the thesis' Model 2 on 2 CPU cores in 20 minutes: a small square around the head, a fast schedule",
@@ -125,11 +291,15 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         ),
     ),
     "first-weights": (
-        "the recipe of the installed weights: Model 1 at half width, head frame, strong augmentation, phantoms",
+        "the recipe of the weights ct-ich-first: Model 1 at half width, head frame, strong augmentation, phantoms",
         TrainConfig(
             network="model-1", width=0.5, size=192, frame="head", epochs=50, batch_size=16, learning_rate=1e-3,
             schedule="cosine", loss="dice+bce", warp=1.0, intensity=1.0, lesion_free="matched", phantoms=12,
             validate_every=2,
         ),
+    ),
+    "lite": (
+        "the network that ships, trained on whole studies in four stages: hours on a CPU",
+        LiteConfig((("phantoms", PRETRAINING), ("patients", RECIPE), ("painted", PAINTED), ("mixed", MIXED))),
     ),
 }  # fmt: skip

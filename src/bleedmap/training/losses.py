@@ -4,6 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bleedmap.models.lite_unet import Answer
+from bleedmap.training.config import Recipe
+
 SMOOTH = 1.0  # pixels; added above and below, so that empty against empty is 1 and costs nothing
 
 
@@ -27,3 +30,13 @@ def batch_loss(name: str, logits: Tensor, reference: Tensor) -> Tensor:
     if name == "dice+bce":
         loss = loss + functional.binary_cross_entropy_with_logits(logits.float(), reference.float())
     return loss
+
+
+def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -> dict[str, Tensor]:
+    """The weighted parts of a recipe's loss; `cover` (n, 1, size/2, size/2) in 0 to 1."""
+    logits = answer.logits.float()
+    return {
+        "dice": 1 - soft_dice(logits, cover),
+        "pixels": functional.binary_cross_entropy_with_logits(logits, cover),
+        "labels": recipe.labels_weight * functional.binary_cross_entropy_with_logits(answer.labels.float(), labels),
+    }

@@ -1,4 +1,7 @@
-"""A run folder: config, split, code version, metrics, checkpoint, best weights."""
+"""A run folder: config, split, code version, metrics, curves, checkpoint, weights.
+
+A run of `LiteConfig` has a folder of metrics, curves, checkpoint and weights for each stage below its own.
+"""
 
 import json
 import platform
@@ -14,8 +17,9 @@ from bleedmap.datasets.splits import Split, read_split
 from bleedmap.errors import InputError, OutputError, SettingsError
 from bleedmap.io.files import write_json, written_whole
 from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint
+from bleedmap.models.lite_unet import LiteUNet, build_lite
 from bleedmap.models.unet import UNet, build
-from bleedmap.training.config import TrainConfig
+from bleedmap.training.config import LiteConfig, TrainConfig, read_config
 from bleedmap.training.device import Machine, choose_machine
 
 
@@ -42,7 +46,7 @@ class Run:
 
     @property
     def metrics_file(self) -> Path:
-        """One JSON object an epoch."""
+        """One JSON object an epoch, or every twenty steps."""
         return self.folder / "metrics.jsonl"
 
     @property
@@ -51,8 +55,19 @@ class Run:
         return self.folder / "checkpoint.safetensors"
 
     @property
+    def curves_folder(self) -> Path:
+        """What TensorBoard shows."""
+        return self.folder / "curves"
+
+    @property
+    def network_file(self) -> Path:
+        """The weights that a recipe's training ended with."""
+        return self.folder / "network.safetensors"
+
+    @property
     def best_file(self) -> Path:
-        """The network of the epoch with the best validation Dice."""
+        """The network to export: of the epoch with the best validation Dice, or of the last stage with what was chosen
+        for it on the validation side."""
         return self.folder / "best.safetensors"
 
     def kept_file(self, epoch: int) -> Path:
@@ -73,7 +88,7 @@ class Run:
                 remedy="give another folder, or continue this run with `bleedmap train --resume`",
             )
 
-    def begin(self, config: TrainConfig, split: Split, machine: Machine) -> None:
+    def begin(self, config: TrainConfig | LiteConfig, split: Split, machine: Machine) -> None:
         """Write what the run is.
 
         Raises:
@@ -115,23 +130,37 @@ class Run:
             torch.set_num_threads(int(threads))  # sums in another order differ in the last digit
         return machine
 
+    def settings(self) -> TrainConfig | LiteConfig:
+        """The run's settings, of either kind."""
+        return read_config(_read_json(self.config_file))
+
     def config(self) -> TrainConfig:
-        """The run's settings."""
-        return TrainConfig.from_dict(_read_json(self.config_file))
+        """The settings of a run by passes over slices.
+
+        Raises:
+            SettingsError: the run trains in stages.
+        """
+        config = self.settings()
+        if isinstance(config, LiteConfig):
+            raise SettingsError(
+                self.folder, found="a run in stages over whole studies", needed="a run of a network of the thesis",
+                remedy="look at the run's curves with TensorBoard, or measure it with `bleedmap evaluate`",
+            )  # fmt: skip
+        return config
 
     def split(self) -> Split:
         """The run's split."""
         return read_split(self.split_file)
 
-    def best(self) -> tuple[UNet, Checkpoint]:
-        """The network with the best validation Dice, ready to predict, and its checkpoint.
+    def best(self) -> tuple[UNet | LiteUNet, Checkpoint]:
+        """The network of `best_file`, ready to predict, and its checkpoint.
 
         Raises:
-            WeightsError: no validation has finished yet, or the file is damaged.
+            WeightsError: the run has not come so far, or the file is damaged.
         """
         return self._network(self.best_file)
 
-    def kept(self, epoch: int) -> tuple[UNet, Checkpoint]:
+    def kept(self, epoch: int) -> tuple[UNet | LiteUNet, Checkpoint]:
         """The network as it stood after a kept epoch, ready to predict, and its checkpoint.
 
         Raises:
@@ -139,19 +168,23 @@ class Run:
         """
         return self._network(self.kept_file(epoch))
 
-    def _network(self, file: Path) -> tuple[UNet, Checkpoint]:
-        checkpoint = read_checkpoint(file)
-        network = build(self.config().network_settings(), seed=0)
+    def _network(self, file: Path) -> tuple[UNet | LiteUNet, Checkpoint]:
+        checkpoint, config = read_checkpoint(file), self.settings()
+        network: UNet | LiteUNet
+        if isinstance(config, LiteConfig):
+            network = build_lite(config.recipe.network(), seed=0)
+        else:
+            network = build(config.network_settings(), seed=0)
         load_network(network, checkpoint, file)
         return network.eval(), checkpoint
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One entry an epoch, in order; empty before the first."""
+        """One entry a round, in order; empty before the first."""
         if not self.metrics_file.exists():
             return []
         try:
             entries = [json.loads(line) for line in self.metrics_file.read_text("utf-8").splitlines()]
-            return sorted(entries, key=lambda entry: int(entry["epoch"]))
+            return sorted(entries, key=lambda entry: int(entry["epoch"] if "epoch" in entry else entry["step"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(self.metrics_file, str(error)) from error
 

@@ -1,14 +1,17 @@
-"""Whole studies as training samples: slices in bytes, each with its neighbours, mask and labels."""
+"""Training data in memory: whole studies with neighbours and labels (`Samples`), or single slices (`Side`)."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
 from bleedmap.io.files import written_whole
 from bleedmap.models.networks import LABELS
@@ -17,7 +20,8 @@ from bleedmap.phantom.head import make_phantom, random_settings
 from bleedmap.preprocess import Preprocessing, network_input, resize_into
 
 Progress = Callable[[int, int], None]
-PHANTOM_SEED = 2_000_000  # these phantoms' seeds begin here; the demo's, the tests' and the thesis recipe's are below
+# Seeds of training phantoms begin here, for single slices and for whole studies; those of demo and tests are below.
+SIDE_PHANTOM_SEED, PHANTOM_SEED = 1_000_000, 2_000_000
 BLEEDING_SHARE = 0.85  # of the phantoms; slices without a bleed are plenty
 
 
@@ -56,6 +60,33 @@ class Samples:
         return rows
 
 
+@dataclass(frozen=True, eq=False)
+class Pools:
+    """Where a batch's slices come from: training patients, phantoms, and blood painted into those patients."""
+
+    patients: Samples
+    phantoms: Samples | None
+    paintings: Samples | None = None
+
+    @cached_property
+    def lesion_weights(self) -> DoubleArray:
+        """(n,) chance of each slice among those with a lesion: a patient's share grows with the root of its slices."""
+        has = self.patients.has_lesion
+        _, inverse, counts = np.unique(self.patients.study[has], return_inverse=True, return_counts=True)
+        weights = np.zeros(len(has))
+        weights[has] = 1 / np.sqrt(counts[inverse])
+        normed: DoubleArray = weights / weights.sum()
+        return normed
+
+    @cached_property
+    def painting_rows(self) -> AnyArray:
+        """Rows of the paintings that a batch takes: an outermost slice, cut from its study, has no neighbour."""
+        assert self.paintings is not None
+        study = self.paintings.study
+        inner: AnyArray = np.flatnonzero((study[1:-1] == study[:-2]) & (study[1:-1] == study[2:])) + 1
+        return inner
+
+
 def load_patients(
     data: CtIch, settings: Preprocessing, cache: Path | None = None, progress: Progress = lambda done, of: None
 ) -> Samples:
@@ -77,7 +108,7 @@ def load_patients(
         for done, part in enumerate(pool.map(lambda one: _patient(data, one, settings), data.patients), start=1):
             parts.append(part)
             progress(done, len(data.patients))
-    samples = _joined(parts)
+    samples = _concatenate(parts)
     if stored is not None:
         with written_whole(stored) as beside, beside.open("wb") as file:
             np.savez(file, slices=samples.slices, masks=samples.masks, labels=samples.labels, study=samples.study)
@@ -95,7 +126,7 @@ def load_phantoms(
         labels = np.stack([one.any(axis=(1, 2)) for one in told], axis=1).astype(np.float32)
         parts.append(_study(number, phantom.volume.hu, phantom.mask.array, labels, settings))
         progress(number + 1, count)
-    return _joined(parts)
+    return _concatenate(parts)
 
 
 def _patient(data: CtIch, patient: Patient, settings: Preprocessing) -> Samples:
@@ -115,6 +146,95 @@ def _bytes(unit: FloatArray) -> ByteArray:
     return np.asarray(np.rint(np.clip(unit, 0, 1) * 255), np.uint8)
 
 
-def _joined(parts: Sequence[Samples]) -> Samples:
+def _concatenate(parts: Sequence[Samples]) -> Samples:
     columns = zip(*((one.slices, one.masks, one.labels, one.study) for one in parts), strict=True)
     return Samples(*(np.concatenate(column) for column in columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Slices ready to train on: `inputs` (n, 1, size, size) float32, `masks` the same in uint8, a row an id."""
+
+    ids: tuple[str, ...]
+    inputs: Tensor
+    masks: Tensor
+
+    @property
+    def has_lesion(self) -> BoolArray:
+        """(n,) whether the mask at the network's size marks anything."""
+        return np.asarray(self.masks.flatten(1).amax(dim=1).cpu().numpy() > 0)
+
+    def split_at(self, count: int) -> "tuple[Side, Side]":
+        """The first `count` slices, and the rest."""
+        return (
+            Side(self.ids[:count], self.inputs[:count], self.masks[:count]),
+            Side(self.ids[count:], self.inputs[count:], self.masks[count:]),
+        )
+
+    def select(self, ids: Sequence[str]) -> "Side":
+        """The slices called `ids`, in that order.
+
+        Raises:
+            KeyError: one of them is not here.
+        """
+        row_of = {name: row for row, name in enumerate(self.ids)}
+        rows = torch.tensor([row_of[name] for name in ids], dtype=torch.int64, device=self.inputs.device)
+        return Side(tuple(ids), self.inputs[rows], self.masks[rows])
+
+    def to(self, device: torch.device) -> "Side":
+        """The same on another device."""
+        return Side(self.ids, self.inputs.to(device), self.masks.to(device))
+
+
+def prepare(hu: FloatArray, mask: BoolArray, settings: Preprocessing) -> tuple[FloatArray, ByteArray]:
+    """One slice and its mask (rows, columns) -> both (size, size); the mask thresholded after resizing."""
+    inputs, frames = network_input(hu[None], settings)
+    if not mask.any():
+        return inputs[0], np.zeros((settings.size, settings.size), np.uint8)
+    return inputs[0], (resize_into(mask, frames[0], settings.size) >= 0.5).astype(np.uint8)
+
+
+def load_side(
+    data: CtIch, ids: Sequence[str], settings: Preprocessing, progress: Progress = lambda done, of: None
+) -> Side:
+    """Read and prepare the slices called `ids`, in that order."""
+
+    def one(name: str) -> tuple[FloatArray, ByteArray]:
+        record = data.slice(name)
+        return prepare(data.read_hu(record), data.read_mask(record), settings)
+
+    pairs = []
+    with ThreadPoolExecutor(4) as pool:
+        for done, pair in enumerate(pool.map(one, ids), start=1):
+            pairs.append(pair)
+            progress(done, len(ids))
+    return _stack(ids, pairs)
+
+
+def load_phantom_side(
+    count: int, settings: Preprocessing, seed: int, progress: Progress = lambda done, of: None
+) -> Side:
+    """Draw `count` phantom heads; all their slices, as of a side."""
+    ids: list[str] = []
+    pairs: list[tuple[FloatArray, ByteArray]] = []
+    for number in range(count):
+        phantom = make_phantom(random_settings(SIDE_PHANTOM_SEED + 10_000 * seed + number))
+        for index, (hu, mask) in enumerate(zip(phantom.volume.hu, phantom.mask.array, strict=True)):
+            ids.append(f"phantom-{number}/{index + 1}")
+            pairs.append(prepare(hu, mask, settings))
+        progress(number + 1, count)
+    return _stack(ids, pairs)
+
+
+def join_sides(first: Side, second: Side) -> Side:
+    """Both sides as one."""
+    return Side(
+        first.ids + second.ids,
+        torch.cat([first.inputs, second.inputs]),
+        torch.cat([first.masks, second.masks]),
+    )
+
+
+def _stack(ids: Sequence[str], pairs: list[tuple[FloatArray, ByteArray]]) -> Side:
+    inputs, masks = (np.stack(part)[:, None] for part in zip(*pairs, strict=True))
+    return Side(tuple(ids), torch.from_numpy(inputs), torch.from_numpy(masks))

@@ -8,8 +8,8 @@ import numpy as np
 
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import SplitError
-from bleedmap.training.data import Progress, Side
 from bleedmap.training.device import Machine
+from bleedmap.training.samples import Progress, Side
 
 
 @dataclass(frozen=True, eq=False)

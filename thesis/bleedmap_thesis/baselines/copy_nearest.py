@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bleedmap.training.data import Progress, Side
 from bleedmap.training.device import Machine
+from bleedmap.training.samples import Progress, Side
 from bleedmap_thesis.baselines.base import Prediction
 
 # Axes of (n, size, size) to mirror: as the networks saw the training slices.

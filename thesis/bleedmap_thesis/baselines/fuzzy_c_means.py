@@ -13,8 +13,8 @@ import skfuzzy
 from scipy import ndimage
 
 from bleedmap.arrays import AnyArray, BoolArray, FloatArray
-from bleedmap.training.data import Progress, Side
 from bleedmap.training.device import Machine
+from bleedmap.training.samples import Progress, Side
 from bleedmap.window import BRAIN
 from bleedmap_thesis.baselines.base import Prediction, grey
 

@@ -19,8 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
-from bleedmap.training.data import Progress, Side
 from bleedmap.training.device import Machine
+from bleedmap.training.samples import Progress, Side
 from bleedmap_thesis.baselines.base import Prediction, bleeds_to_learn, grey
 
 WORDS = 200  # of the visual vocabulary

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bleedmap.arrays import FloatArray
-from bleedmap.training.data import Progress, Side
 from bleedmap.training.device import Machine
+from bleedmap.training.samples import Progress, Side
 from bleedmap_thesis.baselines.base import Baseline, Prediction, bleeds_to_learn
 
 SMALLEST_SIDE = 63  # rows and columns: what AlexNet's last pooling needs

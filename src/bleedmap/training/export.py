@@ -1,0 +1,115 @@
+"""A run's best network as one ONNX file, with all that `segment` and a reader need to know of it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.datasets.splits import Split
+from bleedmap.io.files import written_whole
+from bleedmap.models.checkpoint import Checkpoint
+from bleedmap.models.export import export_onnx
+from bleedmap.models.lite_unet import LiteUNet
+from bleedmap.models.unet import UNet
+from bleedmap.postprocess import THRESHOLD
+from bleedmap.training.config import LiteConfig, Recipe, TrainConfig
+from bleedmap.training.run import Run, code_version
+
+PURPOSE = "research software, not a medical device"
+DATA = {  # by release, with its licence
+    "1.0.0 JPEG": "CT-ICH 1.0.0 (Hssayeni et al., doi 10.13026/w8q8-ky94, CC BY 4.0)",
+    "1.3.1 NIfTI": "CT-ICH 1.3.1 (Hssayeni et al., PhysioNet, restricted licence)",
+}
+
+
+def export_run(run: Run, name: str, path: Path) -> dict[str, Any]:
+    """Export `run`'s best network to `path`, its SHA-256 to `path`.sha256.
+
+    Returns:
+        The record in the file, with its own 'sha256' and 'bytes' added.
+    """
+    network, checkpoint = run.best()
+    config = run.settings()
+    if isinstance(config, LiteConfig):
+        record, size = _describe_lite_run(run, checkpoint), config.recipe.size
+    else:
+        record, size = _describe_passes(run, config, network, checkpoint), config.size
+    record = {"name": name, **record}
+    sha256 = export_onnx(network, size, record, path)
+    with written_whole(path.with_name(f"{path.name}.sha256")) as temporary:
+        temporary.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
+    return record | {"sha256": sha256, "bytes": path.stat().st_size}
+
+
+def describe_lite(
+    recipe: Recipe, phantoms: int, data: CtIch, patients: tuple[int, ...], training: dict[str, Any], data_sha256: str
+) -> dict[str, Any]:
+    """What the file of a network says of itself that was trained by recipes; name, threshold and certainty are left.
+
+    Args:
+        recipe: the last one.
+        phantoms: heads that were trained on.
+        data: CT-ICH.
+        patients: trained on.
+        training: all recipes, as JSON can hold them.
+        data_sha256: of the data set.
+    """
+    slices = sum(len(one.slices) for one in data.patients if one.number in patients)
+    each = recipe.paintings
+    painted = f", {each} synthetic bleeds painted into each patient without one" if each else ""
+    return {
+        "network": recipe.network().to_dict(),
+        "preprocessing": asdict(recipe.preprocessing()),
+        "trained_on": f"{DATA[data.release]}: {slices:,} slices of {len(patients)} patients{painted}"
+        f"; before and among them {phantoms} phantoms (synthetic heads); first of all ImageNet",
+        "trained_patients": [f"{one:03d}" for one in patients],
+        "code": code_version(),
+        "training": training,
+        "data_sha256": data_sha256,
+        "purpose": PURPOSE,
+    }
+
+
+def _describe_lite_run(run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
+    split = run.split()
+    return {
+        **checkpoint.record["export"], "chosen_on_patients": list(split.patients("validation")),
+        "split": _describe_split(split), "step": checkpoint.record["step"],
+    }  # fmt: skip
+
+
+def _describe_split(split: Split) -> dict[str, Any]:
+    return {
+        "kind": split.kind, "seed": split.seed, "fold": split.fold, "folds": split.folds, "balanced": split.balanced,
+        "data_sha256": split.data_sha256,
+    }  # fmt: skip
+
+
+def _describe_passes(
+    run: Run, config: TrainConfig, network: UNet | LiteUNet, checkpoint: Checkpoint
+) -> dict[str, Any]:  # fmt: skip
+    split, settings = run.split(), config.preprocessing()
+    patients = split.patients("train")
+    trained_on = (
+        f"{DATA[split.release]}: {len(split.train):,} slices of {len(patients)} patients, split by {split.kind}"
+    )
+    if config.phantoms:
+        trained_on += f"; and {config.phantoms} phantoms (synthetic heads)"
+    return {
+        "network": network.settings.to_dict(),
+        "preprocessing": {
+            "size": settings.size,
+            "frame": settings.frame,
+            "clahe": settings.clahe,
+            "window": {"level_hu": settings.window.level_hu, "width_hu": settings.window.width_hu},
+        },
+        "threshold": THRESHOLD,
+        "trained_on": trained_on,
+        "trained_patients": list(patients),
+        "chosen_on_patients": list(split.patients("validation")),
+        "code": run.record()["code"],
+        "training": config.to_dict(),
+        "split": _describe_split(split),
+        "epoch": checkpoint.record["epoch"],
+        "purpose": PURPOSE,
+    }
