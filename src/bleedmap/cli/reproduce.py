@@ -16,14 +16,14 @@ from bleedmap.cli.reproduce_thesis import load_thesis
 
 @click.group(short_help="The 2021 thesis and our own network: their experiments, run again.")
 def command() -> None:
-    """Experiments run again: the 2021 thesis that this project grew from (Erazo, USFQ), and our own network's.
+    """Repeat experiments: those of the 2021 thesis that this project grew from (Erazo, USFQ), and those of our network.
 
     \b
-    bleedmap reproduce thesis -o thesis --data ct-ich             the experiment and its report
+    bleedmap reproduce thesis -o thesis --data ct-ich             the thesis' experiment and its report
     bleedmap reproduce conventions                                what the numbers of its Table 1 can mean
-    bleedmap reproduce speed                                      training speed beside a plain loop
-    bleedmap reproduce folds -o folds --data ct-ich               our own, judged on patients that it has not seen
-    bleedmap reproduce ablations -o folds --data ct-ich           what each part of it is worth
+    bleedmap reproduce speed                                      training speed compared with a plain loop
+    bleedmap reproduce folds -o folds --data ct-ich               our network, tested on patients it has not seen
+    bleedmap reproduce ablations -o folds --data ct-ich           what each part of its recipe is worth
     bleedmap reproduce strangers -o folds/mixed --data ct-ich     does it notice images unlike its training data?
     bleedmap reproduce precisions -o folds/mixed --data ct-ich    what bf16 costs against fp32
     """
@@ -40,10 +40,10 @@ command.add_command(precisions, "precisions")
 @command.command()
 @json_option
 def conventions(as_json: bool) -> None:
-    """Which ways of scoring can yield Table 1's pairs of Dice and IoU, and which cannot.
+    """Find which ways of scoring can produce the pairs of Dice and IoU in the thesis' Table 1.
 
-    In: nothing; the table's 20 cells are in the program. Out: for each convention, how many of them it allows. A
-    convention that forbids a pair, rounding granted, is not how that pair was scored.
+    In: nothing; the 20 cells of the table come with the program. Out: for each convention, how many cells it allows. If
+    a convention forbids a pair even with rounding, that pair was not scored in this way.
 
     \b
     bleedmap reproduce conventions

@@ -35,15 +35,27 @@ STATES = ("done", "running", "begun", "open")
 @click.option(
     "--scale", "scale_name", type=click.Choice(["auto", "full", "medium", "small", "trial"]), default="auto",
     show_default=True,
-    help="full is the thesis' own, for a GPU; medium and small are for CPU and kept apart; trial shows the command at "
-    "work in minutes; auto takes full or small, by what the machine has.",
+    help="Size of the experiment. full: the thesis' own, for a GPU. medium, small: for a CPU, reported separately. "
+    "trial: only shows in minutes how the command works. auto: full if there is a GPU, else small.",
 )  # fmt: skip
-@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, help="Only this part; may be repeated.")
-@click.option("--method", "methods", multiple=True, metavar="NAME", help="Only cells of this label; may be repeated.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Repetitions, seeds from 0.")
-@click.option("--each-alone", is_flag=True, help="Train every cell of Table 1 by its own run, not one run a curve.")
-@click.option("--status", "only_status", is_flag=True, help="Say which cells are done, and stop.")
-@click.option("--report-only", is_flag=True, help="Write the report from the results that are there, and stop.")
+@click.option(
+    "--part", "parts", type=click.Choice(PARTS), multiple=True, help="Run only this part. Repeat for several."
+)
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME", help="Run only cells with this label. Repeat for several."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Number of repetitions, with seeds from 0.",
+)
+@click.option(
+    "--each-alone", is_flag=True, help="Train each cell of Table 1 in its own run, not one run for each curve."
+)
+@click.option("--status", "only_status", is_flag=True, help="Only show which cells are done.")
+@click.option("--report-only", is_flag=True, help="Only write the report from the finished cells.")
 @data_option
 @device_option
 @precision_option
@@ -54,8 +66,8 @@ def command(
 ) -> None:  # fmt: skip
     """Run the thesis' experiment on the real data and write its report.
 
-    In: CT-ICH. Out: OUT/report/report.html (stands alone), report.json and tables as CSV; OUT/results holds a small
-    file for each finished cell, from which the report is made; OUT/runs the networks.
+    In: CT-ICH. Out: OUT/report with report.html (complete in one file), report.json and tables as CSV; OUT/results with
+    a small file for each finished cell, from which the report is made; and OUT/runs with the networks.
 
     \b
     bleedmap reproduce thesis -o thesis --status          which cells are done
@@ -63,10 +75,10 @@ def command(
     bleedmap reproduce thesis -o thesis --part grid --seeds 3
     bleedmap reproduce thesis -o thesis --report-only
 
-    Stop it at any moment and start it again: finished cells stay, and the one under way continues to the same result
-    (on CPU exactly, on a GPU up to rounding). Several such commands may share OUT: each takes cells that no other is
-    at; on CPU two with OMP_NUM_THREADS=1 are faster than one with two threads. On CPU the small scale takes some hours;
-    its figures are not the thesis' own and share no table with them.
+    You can stop at any moment and give the same command again: finished cells stay, and the current one continues to
+    the same result (exactly on a CPU, up to rounding on a GPU). Several commands may share OUT and divide the cells
+    between them; on a CPU, two with OMP_NUM_THREADS=1 are faster than one with two threads. On a CPU the small scale
+    takes some hours; its figures are not those of the thesis and are never in one table with them.
     """
     plan = load_thesis("plan")
     scale = plan.SCALES[_choose_scale(device) if scale_name == "auto" else scale_name]
