@@ -71,7 +71,7 @@ def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] 
     flags = " ".join(f"--accept {one.name.replace(' ', '-')}" for one in refusals)
     return InputError(
         subject,
-        found="find_refusal by the input checks:"
+        found="refused by the input checks:"
         + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in refusals),
         needed="".join(f"\n    {one.name}: {one.limit}" for one in refusals),
         remedy=f"give a plain CT of a head, in HU; or go on all the same, on your own responsibility, with {flags}",
