@@ -13,8 +13,9 @@ help: ## list the targets
 demo: $(VENV)/base.stamp ## make a phantom head CT, segment it, leave the picture in demo/
 	$(BIN)/bleedmap demo -o demo --overwrite
 
-# One file's tests stay in one process, so that what they share is made once.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# One file's tests stay in one process, so that what they share is made once; files come in their own order, because
+# those with the fewest tests, which would come last, take longest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev.stamp ## run the tests, less the exhaustive ones
 	$(PYTEST) -m "not exhaustive"

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bleedmap.inference.weights import WeightsFile, locate
 from ct_ich_tables import PEOPLE, SMALL, label_rows
+from tiny_network import write_tiny_network
 
 os.environ["BLEEDMAP_CACHE"] = "off"  # tests leave nothing in the user's home
 
@@ -73,3 +75,15 @@ def nifti_release(tmp_path: Path) -> Path:
     people = PEOPLE.replace('"Age\n(years)"', '" Age\r\n(years) "').replace('"Condition on file","Note"', '"Note1",""')
     (root / "Patient_demographics.csv").write_text(people, encoding="utf-8", newline="")
     return root
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    """The path of the tiny network, in the test's own folder."""
+    write_tiny_network(tmp_path / "tiny.onnx")
+    return str(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
+def tiny(weights: str) -> WeightsFile:
+    return locate(weights)

@@ -1,12 +1,10 @@
 """Two heads and a tiny network, made once for all tests of batches."""
 
-import onnx
 import pytest
-from onnx import helper
 
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.volume import Volume
-from tiny_network import write_tiny_network
+from tiny_network import write_spot_network
 
 
 @pytest.fixture(scope="session")
@@ -22,17 +20,6 @@ def heads() -> tuple[Volume, Volume]:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The tiny network, its marks made smaller by a pixel all around: the skull's edge is no bleed."""
     path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
-    write_tiny_network(path)
-    model = onnx.load(path)
-    model.graph.node[-1].output[0] = "whole"
-    model.graph.node.extend(
-        [
-            helper.make_node("Neg", ["whole"], ["turned"]),
-            helper.make_node("MaxPool", ["turned"], ["eroded"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-            helper.make_node("Neg", ["eroded"], ["probability"]),
-        ]
-    )
-    onnx.save(model, path)
+    write_spot_network(path)
     return str(path)

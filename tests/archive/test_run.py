@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_runs import Rows, begun, files_of, lasting, rows_of, run, summary_of, until
+from batch_runs import Rows, begun, files_of, lasting, rows_of, summary_of, until
 from bleedmap.archive import run as batch
 from bleedmap.archive.find import Found, find_studies, name_studies
 from bleedmap.archive.ledger import Ledger, locked, short_hash
@@ -32,6 +32,7 @@ from bleedmap.io import nifti
 from bleedmap.phantom.dicom import CtOptions, ct_instances, scout, write_series
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
+from command_line import run
 
 
 @pytest.fixture

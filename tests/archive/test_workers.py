@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from batch_runs import begun, files_of, lasting, rows_of, run, summary_of, until
+from batch_runs import begun, files_of, lasting, rows_of, summary_of, until
 from bleedmap.archive.find import find_studies
 from bleedmap.archive.run import NO_WORKERS, BatchOptions, Step, Workers, count_open, run_batch
 from bleedmap.archive.workers import count_processes, run_in_parallel
@@ -23,6 +23,7 @@ from bleedmap.inference.backends import Backend, Prediction, available_threads
 from bleedmap.io import nifti
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
+from command_line import run
 
 STUDIES = 7
 

@@ -1,4 +1,4 @@
-"""`bleedmap bench`: what it counts, what it tells, what it refuses; speeds are held against each other in one run."""
+"""`bleedmap bench`: what it counts, what it tells and what it refuses. How fast things are, the command itself says."""
 
 import json
 import math
@@ -47,7 +47,6 @@ from bleedmap.training.device import Machine  # noqa: E402
 from plain_install import without_training_packages  # noqa: E402
 
 SMALL = Recipe(size=32, lesion=1, lesion_free=1, phantom=0)
-LOWEST_RATIO = 0.8  # OpenVINO's slices/s over torch's: it was 1.5 when this was written, under load
 
 
 @pytest.fixture
@@ -71,7 +70,8 @@ def exported(folder: Path, settings: UNetSettings | LiteUNetSettings) -> Weights
     return locate(folder / "small.onnx")
 
 
-def test_openvino_keeps_up_with_torch_on_the_installed_network(own_threads):
+@pytest.mark.exhaustive
+def test_openvino_is_held_against_torch_on_the_installed_network(own_threads):
     weights = locate()
     ours, plain = OpenVinoBackend(weights, "fp32", 1), TorchBackend(weights, "cpu", 1)
     runners = [
@@ -87,7 +87,7 @@ def test_openvino_keeps_up_with_torch_on_the_installed_network(own_threads):
     assert reference["largest_difference"] == 0
     assert first["largest_difference"] < 1e-4
     assert len(first["turns"]) == 5
-    assert first["ratio"] >= LOWEST_RATIO, told
+    assert first["ratio"] == pytest.approx(first["slices_per_s"] / reference["slices_per_s"], rel=0.02)
 
 
 @pytest.mark.parametrize("settings", [LiteUNetSettings(), UNetSettings((4, 8), channels=1)])
@@ -99,6 +99,7 @@ def test_operations_are_counted_as_torch_counts_them(tmp_path, settings):
     assert flop_per_slice(weights) == counter.get_total_flops()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("lacking", ["compiler", "bf16"])
 def test_torch_measures_what_the_machine_can_and_says_what_not(tmp_path, monkeypatch, own_threads, lacking):
     """On a machine with both, either is taken away: compiling twice over takes long."""
@@ -119,6 +120,7 @@ def test_torch_measures_what_the_machine_can_and_says_what_not(tmp_path, monkeyp
         assert one["slices_per_s"] == pytest.approx(1e3 / one["ms_per_slice"], rel=0.05)
 
 
+@pytest.mark.exhaustive
 def test_several_slices_at_a_time_are_answered_as_one_at_a_time(tmp_path, own_threads, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # no compiler: compiling takes long, and is another test's
     weights = exported(tmp_path, LiteUNetSettings())
@@ -134,6 +136,7 @@ def test_several_slices_at_a_time_are_answered_as_one_at_a_time(tmp_path, own_th
     np.testing.assert_allclose(runners[0].predict(some[:4]), one.predict(some[:4]).probability, rtol=0, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_network_of_the_thesis_is_measured_untrained(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # as above
     monkeypatch.setattr(bench_network, "SLICES", 2)  # each takes long
@@ -173,13 +176,13 @@ def test_a_plain_install_measures_openvino_alone_and_says_so(tmp_path):
     assert json.loads((out / "bench.json").read_text("utf-8")) == told
 
 
+@pytest.mark.exhaustive
 def test_a_study_is_measured_cold_and_warm():
     told = measure_study(Load(None, 1), 1, (10, 128, 128))
     warm = told["warm"]
     assert list(warm["parts_s"]) == ["read", "network", "rest_of_segmenting", "save"]
     assert all(value > 0 for value in warm["parts_s"].values())
     assert math.isclose(sum(warm["shares"].values()), 1, abs_tol=0.01)
-    assert warm["seconds"] < told["cold"]["seconds"]  # which also starts Python and loads the network
     if sys.platform == "linux":
         assert 50 < told["cold"]["peak_mib"] < 2000
         assert 50 < warm["peak_mib"] < 2000
@@ -198,6 +201,7 @@ def test_the_plain_loop_trains_the_same_network_with_learning_depthwise_filters(
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in filters)
 
 
+@pytest.mark.exhaustive
 def test_training_is_measured_in_turn():
     told = in_fresh_process(measure_recipe, SMALL, 1, 2)
     assert len(told["ours_turns"]) == len(told["plain_turns"]) == 2

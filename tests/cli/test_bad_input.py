@@ -19,12 +19,6 @@ from bleedmap.window import BRAIN
 from tiny_network import head_hu, write_tiny_network
 
 
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    write_tiny_network(tmp_path / "tiny.onnx")
-    return tmp_path / "tiny.onnx"
-
-
 def grey() -> np.ndarray[Any, Any]:
     return np.rint(BRAIN.to_unit(head_hu()) * 255).astype(np.uint8)
 
@@ -50,7 +44,7 @@ def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, *arguments: obje
     return said.err
 
 
-def segment_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: Path, *inputs: Path) -> str:
+def segment_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str, *inputs: Path) -> str:
     out = tmp_path / "out"
     message = refused(capsys, tmp_path, "segment", *inputs, "-o", out, "--weights", weights)
     assert not out.exists()
@@ -58,7 +52,7 @@ def segment_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, weights:
 
 
 @pytest.mark.parametrize("part", [0.3, 0.9])
-def test_a_truncated_jpeg(part: float, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_jpeg(part: float, tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (1, 2, 3):
         (tmp_path / "s").mkdir(exist_ok=True)
         Image.fromarray(grey()).save(tmp_path / f"s/{number}.jpg")
@@ -69,12 +63,12 @@ def test_a_truncated_jpeg(part: float, tmp_path: Path, weights: Path, capsys: py
     assert "cannot be read as JPEG" in message
 
 
-def test_an_empty_folder(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s").mkdir()
     assert "is empty" in segment_refused(capsys, tmp_path, weights, tmp_path / "s")
 
 
-def test_a_folder_without_slices(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_slices(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s/brain").mkdir(parents=True)
     (tmp_path / "s/notes.txt").write_text("x", encoding="utf-8")
     message = segment_refused(capsys, tmp_path, weights, tmp_path / "s")
@@ -82,12 +76,12 @@ def test_a_folder_without_slices(tmp_path: Path, weights: Path, capsys: pytest.C
     assert "JPEG or PNG" in message
 
 
-def test_no_such_input(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_such_input(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("absent.jpg", "absent.nii.gz", "absent"):
         assert "no such file" in segment_refused(capsys, tmp_path, weights, tmp_path / name)
 
 
-def test_a_colour_photograph(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_colour_photograph(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     row, column = np.mgrid[:90, :120]
     photograph = np.stack([row * 2, column * 2, 200 - row], axis=2).astype(np.uint8)
     Image.fromarray(photograph).save(tmp_path / "holiday.jpg")
@@ -95,7 +89,7 @@ def test_a_colour_photograph(tmp_path: Path, weights: Path, capsys: pytest.Captu
     assert "holiday.jpg: a colour picture" in message
 
 
-def test_nan_in_a_volume(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nan_in_a_volume(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     hu = np.stack([head_hu(64, 64)] * 3, axis=2)
     hu[5, 6, 1] = np.nan
     nib.save(nib.Nifti1Image(hu, np.eye(4)), tmp_path / "head.nii.gz")
@@ -103,15 +97,16 @@ def test_nan_in_a_volume(tmp_path: Path, weights: Path, capsys: pytest.CaptureFi
     assert "head.nii.gz: 1 of 12,288 voxels are not finite" in message
 
 
-def test_corrupted_weights(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sha256 = write_tiny_network(weights)
-    weights.with_name("tiny.onnx.sha256").write_text(f"{sha256}  tiny.onnx\n", encoding="utf-8")
-    damaged = bytearray(weights.read_bytes())
+def test_corrupted_weights(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(weights)
+    sha256 = write_tiny_network(path)
+    path.with_name("tiny.onnx.sha256").write_text(f"{sha256}  tiny.onnx\n", encoding="utf-8")
+    damaged = bytearray(path.read_bytes())
     damaged[100] ^= 1
-    weights.write_bytes(damaged)
+    path.write_bytes(damaged)
     images.write_png(tmp_path / "1.png", grey())
     message = segment_refused(capsys, tmp_path, weights, tmp_path / "1.png")
-    assert str(weights) in message
+    assert weights in message
     assert sha256 in message
 
 
@@ -131,7 +126,7 @@ main(sys.argv[1:])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX file size limits")
-def test_a_disk_that_fills_up_midway(tmp_path: Path, weights: Path) -> None:
+def test_a_disk_that_fills_up_midway(tmp_path: Path, weights: str) -> None:
     for number in (1, 2):
         images.write_png(tmp_path / f"s/{number}.png", grey())
     before = tree(tmp_path)
@@ -166,7 +161,7 @@ def test_each_disk_error_has_its_remedy(code: int, remedy: str) -> None:
     assert remedy in output_error(Path("x"), OSError(code, "why")).remedy
 
 
-def test_the_output_is_a_file(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_is_a_file(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     images.write_png(tmp_path / "1.png", grey())
     (tmp_path / "out").write_text("mine", encoding="utf-8")
     for flags in ((), ("--overwrite",)):

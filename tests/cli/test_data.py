@@ -6,15 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bleedmap.cli.main import main
 from bleedmap.datasets.splits import read_split
-
-
-def run(*arguments: object) -> int:
-    """The exit code of `bleedmap ARGUMENTS`."""
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    return int(caught.value.code or 0)
+from command_line import run
 
 
 @pytest.fixture(autouse=True)

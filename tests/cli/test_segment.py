@@ -10,28 +10,14 @@ import pytest
 from PIL import Image
 
 from bleedmap import RESEARCH_ONLY
-from bleedmap.cli.main import main
 from bleedmap.io import images
 from bleedmap.window import BRAIN, Window
+from command_line import run
 from tiny_network import head_hu, write_tiny_network
 
 AFFINE = np.array([[-3.9, 0, 0, 120], [0, 3.9, 0, -120], [0, 0, 5, 0], [0, 0, 0, 1.0]])
 
 NO_SKULL = ("--accept", "bone", "--accept", "anatomy")  # what the test's heads lack
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> str:
-    write_tiny_network(tmp_path / "tiny.onnx")
-    return str(tmp_path / "tiny.onnx")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(one) for one in arguments])
-    code = left.value.code
-    assert code is None or isinstance(code, int)
-    return code or 0
 
 
 def picture(path: Path, hu: np.ndarray[Any, Any], window: Window = BRAIN) -> Path:

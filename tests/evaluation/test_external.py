@@ -15,9 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
 from PIL import Image
 
 from batch_runs import until
@@ -39,7 +37,7 @@ from bleedmap.phantom.head import Bleed, Phantom, PhantomSettings, make_phantom
 from bleedmap.postprocess import label_lesions, to_mask
 from bleedmap.study.segment import Segmenter
 from dicom_result_studies import producer
-from tiny_network import head_hu, write_tiny_network
+from tiny_network import head_hu, write_spot_network
 
 
 @pytest.fixture(autouse=True)
@@ -50,15 +48,8 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The tiny network, its marks made smaller by a pixel all around: the skull's edge is no bleed."""
     path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
-    write_tiny_network(path)
-    model = onnx.load(path)
-    model.graph.node[-1].output[0] = "whole"
-    turns = [("Neg", "whole", "turned", {}), ("MaxPool", "turned", "eroded", {"kernel_shape": [3, 3], "pads": [1] * 4})]
-    for kind, before, after, options in (*turns, ("Neg", "eroded", "probability", {})):
-        model.graph.node.append(helper.make_node(kind, [before], [after], **options))
-    onnx.save(model, path)
+    write_spot_network(path)
     return str(path)
 
 

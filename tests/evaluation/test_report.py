@@ -4,7 +4,6 @@ import csv
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -21,44 +20,20 @@ from bleedmap.evaluation.records import Choices, OutOfFold, Verdict, committed_r
 from bleedmap.evaluation.report import evaluate_records, write_report
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.figures import prediction as outlines
+from html_page import Page
 from synthetic_records import all_patients, three_patients
 
 HOSTILE = "<script>alert(1)</script>"
-VOID = {"meta", "img", "br"}
 FEW = 60
-
-
-class Page(HTMLParser):
-    """Tags that are closed in order, and what they are."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = path.read_text("utf-8")
-        self.feed(self.text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [found for name, found in self.tags if name == tag]
 
 
 def stands_alone(page: Page) -> None:
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
-    assert all((image["src"] or "").startswith("data:image/") for image in page.of("img"))
-    assert all((link["href"] or "").startswith("#") for link in page.of("a"))
+    assert all((image["src"] or "").startswith("data:image/") for image in page.all("img"))
+    assert all((link["href"] or "").startswith("#") for link in page.all("a"))
     assert "url(" not in page.text
     anchors = {found.get("id") for _, found in page.tags}
-    assert {(link["href"] or "")[1:] for link in page.of("a")} <= anchors
+    assert {(link["href"] or "")[1:] for link in page.all("a")} <= anchors
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +60,14 @@ def few_draws(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_stands_alone_and_says_what_it_is(report: Path) -> None:
-    page = Page(report / "report.html")
+    page = Page.read(report / "report.html")
     stands_alone(page)
     assert HOSTILE not in page.text
     for words in ("not a medical device", "cross-validation 2", "Level B", "pictures are left out", "too few slices",
                   "Hssayeni", "Chosen by the protocol", "mirrored yes"):  # fmt: skip
         assert words in page.text, words
-    assert len(page.of("img")) == 4  # the figures; no slices without pixels
-    assert all(image.get("alt") for image in page.of("img"))
+    assert len(page.all("img")) == 4  # the figures; no slices without pixels
+    assert all(image.get("alt") for image in page.all("img"))
     assert {path.name for path in (report / "figures").iterdir()} == {
         "dice.png", "roc.png", "reliability.png", "sensitivity.png"
     }  # fmt: skip
@@ -143,7 +118,7 @@ def test_studies_of_one_kind_have_a_page_too(tmp_path: Path) -> None:
         evaluate_records([replace(records, studies=records.studies[1:2])], resamples=5),
         replace(CT_ICH_WORDS, peers=()), tmp_path / "out",
     )  # fmt: skip
-    stands_alone(Page(page))
+    stands_alone(Page.read(page))
     assert "Published figures" not in page.read_text("utf-8")
     assert "No patient has a lesion." in page.read_text("utf-8")
     assert [path.name for path in (tmp_path / "out/figures").iterdir()] == ["reliability.png"]
@@ -253,9 +228,9 @@ class TestPictures:
         path = write_report(
             scored, CT_ICH_WORDS, tmp_path / "out", pixels=ct_ich_pixels(data, tmp_path / "predictions")
         )  # fmt: skip
-        page = Page(path)
+        page = Page.read(path)
         stands_alone(page)
-        assert sum((one["src"] or "").startswith("data:image/jpeg") for one in page.of("img")) == 3 + 1 + 3
+        assert sum((one["src"] or "").startswith("data:image/jpeg") for one in page.all("img")) == 3 + 1 + 3
         assert "pictures are left out" not in page.text
 
     def test_other_predictions_are_refused(self, data: CtIch, records: OutOfFold, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from bleedmap.cli.main import main
 from bleedmap.datasets.ct_ich import TYPES, SliceRecord, open_ct_ich
 from bleedmap.datasets.splits import Split
 from bleedmap.errors import OutputError
@@ -22,6 +21,7 @@ from bleedmap.models.unet import Block, build
 from bleedmap.training.config import TrainConfig
 from bleedmap.training.device import choose_machine
 from bleedmap.training.run import Run
+from command_line import run
 
 SPLIT = Split("patient", 0, True, "0" * 64, "1.0.0 JPEG", None, None, ("049/1",), ("050/1",), ("051/1",))
 METRICS = [
@@ -30,13 +30,6 @@ METRICS = [
     {"epoch": 3, "loss": 0.2},
     {"epoch": 4, "loss": 0.1, "validation_loss": 0.35, "validation_dice": 0.5, "validation_mean_iou": 0.65},
 ]
-
-
-def run(*arguments: object) -> int:
-    """Run the command line in process; its exit code."""
-    with pytest.raises(SystemExit) as ended:
-        main(["figure", *map(str, arguments)])
-    return int(ended.value.code or 0)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -77,18 +70,18 @@ def make_run(folder: Path, entries: list[dict]) -> Path:
 
 
 def test_samples_of_the_small_data_set(jpeg_release, tmp_path, capsys):
-    assert run("samples", "--data", jpeg_release, "-o", tmp_path / "a.png") == 0
+    assert run("figure", "samples", "--data", jpeg_release, "-o", tmp_path / "a.png") == 0
     pixels(tmp_path / "a.png")
     told = capsys.readouterr().out
     assert all(name in told for name in ("049/2", "049/3", "051/2"))
-    assert run("samples", "--data", jpeg_release, "--slices", "050/1", "-o", tmp_path / "b.png") == 0
+    assert run("figure", "samples", "--data", jpeg_release, "--slices", "050/1", "-o", tmp_path / "b.png") == 0
     assert "050/1" in capsys.readouterr().out
 
 
 def test_data_without_a_lesion_are_refused(jpeg_release, tmp_path, capsys):
     for mask in jpeg_release.glob("Patients_CT/*/brain/*_HGE_Seg.jpg"):
         mask.unlink()
-    assert run("samples", "--data", jpeg_release, "-o", tmp_path / "a.png") == 2
+    assert run("figure", "samples", "--data", jpeg_release, "-o", tmp_path / "a.png") == 2
     assert "no slice has a lesion's mask" in capsys.readouterr().err
 
 
@@ -120,7 +113,7 @@ def test_slices_are_drawn_type_by_type_and_by_seed():
 @pytest.mark.parametrize(("suffix", "begins"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
 def test_the_suffix_is_the_format_and_the_same_figure_the_same_file(suffix, begins, tmp_path):
     for name in ("first", "second"):
-        assert run("architecture", "--network", "model-1", "-o", tmp_path / f"{name}{suffix}") == 0
+        assert run("figure", "architecture", "--network", "model-1", "-o", tmp_path / f"{name}{suffix}") == 0
     content = (tmp_path / f"first{suffix}").read_bytes()
     assert content.startswith(begins)
     assert content == (tmp_path / f"second{suffix}").read_bytes()
@@ -185,7 +178,7 @@ def test_an_operation_without_a_drawing_stops_it():
 
 def test_curves_draw_the_metrics(tmp_path):
     folders = [make_run(tmp_path / name, METRICS[:count]) for name, count in (("one", 4), ("two$", 1))]
-    assert run("curves", *folders, "-o", tmp_path / "curves.png") == 0
+    assert run("figure", "curves", *folders, "-o", tmp_path / "curves.png") == 0
     pixels(tmp_path / "curves.png")
     curve = TrainingCurve("one", "model-2", METRICS)
     figure = curves([curve, TrainingCurve("two", "model-2", METRICS[:1])])
@@ -205,25 +198,25 @@ def test_curves_draw_the_metrics(tmp_path):
 def test_a_run_without_metrics_is_refused(content, complaint, tmp_path, capsys):
     folder = make_run(tmp_path / "run", [])
     (folder / "metrics.jsonl").write_text(content)
-    assert run("curves", folder, "-o", tmp_path / "curves.png") == 2
+    assert run("figure", "curves", folder, "-o", tmp_path / "curves.png") == 2
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "curves.png").exists()
 
 
 def test_prediction_says_which_patient_was_trained_on(weights, jpeg_release, tmp_path, capsys):
     common = ("prediction", "--data", jpeg_release, "--weights", weights)
-    assert run(*common, "--slices", "049/2,051/2,050/1", "-o", tmp_path / "a.png") == 0
+    assert run("figure", *common, "--slices", "049/2,051/2,050/1", "-o", tmp_path / "a.png") == 0
     pixels(tmp_path / "a.png")
     told = capsys.readouterr().out
     assert "049/2 (patient trained on)" in told
     assert "051/2 (unseen patient)" in told
-    assert run(*common, "-o", tmp_path / "b.png") == 0
+    assert run("figure", *common, "-o", tmp_path / "b.png") == 0
     assert "049" not in capsys.readouterr().out  # drawn from unseen patients
     data = open_ct_ich(jpeg_release)
     sides = [("051/2",), ("050/1",), ("049/2",)]
     split = Split("patient", 0, False, data.content_sha256([s[0] for s in sides]), data.release, None, None, *sides)
     split.write(tmp_path / "split.json")
-    assert run(*common, "--split", tmp_path / "split.json", "-o", tmp_path / "c.png") == 0
+    assert run("figure", *common, "--split", tmp_path / "split.json", "-o", tmp_path / "c.png") == 0
     told = capsys.readouterr().out
     assert "049/3 (test side, patient trained on)" in told
     assert "051" not in told
@@ -286,7 +279,7 @@ def test_bad_input_is_refused(arguments, complaint, jpeg_release, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BLEEDMAP_DATA", str(jpeg_release))
     before = sorted(tmp_path.iterdir())
-    assert run(*arguments) == 2
+    assert run("figure", *arguments) == 2
     assert complaint in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
 
@@ -309,7 +302,7 @@ def test_captions_stay_on_the_page():
 
 
 def test_real_slices_are_drawn_one_of_each_type(ct_ich_root, tmp_path):
-    assert run("samples", "--data", ct_ich_root, "-o", tmp_path / "a.png") == 0
+    assert run("figure", "samples", "--data", ct_ich_root, "-o", tmp_path / "a.png") == 0
     pixels(tmp_path / "a.png")
     drawn = draw_slices(open_ct_ich(ct_ich_root).slices, 5, seed=0)
     assert [record.types for record in drawn] == [frozenset({name}) for name in TYPES]

@@ -84,6 +84,7 @@ def test_what_is_finished_is_not_done_again(finished: CrossValidation) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.exhaustive
 def test_a_further_recipe_goes_on_from_the_first_ones_network_of_the_same_patients(finished: CrossValidation) -> None:
     recipe = replace(RECIPE, steps=2, learning_rate=1e-5, average=0.0)
     further = replace(painted(finished), recipe=recipe)
@@ -128,6 +129,7 @@ def test_a_share_of_the_weights_before_is_kept(finished: CrossValidation) -> Non
         )
 
 
+@pytest.mark.exhaustive
 def test_the_last_recipe_lets_a_fold_take_fewer_false_alarms(
     finished: CrossValidation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +158,7 @@ def test_the_network_of_all_patients_segments(finished: CrossValidation) -> None
     assert Segmenter.load(weights.path).threshold == weights.threshold
 
 
+@pytest.mark.exhaustive
 def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: CrossValidation) -> None:
     whole = run_variant(finished, Variant("recipe", "whole", RECIPE))
     alone = run_variant(finished, Variant("alone", "no neighbours", replace(RECIPE, neighbours=0)))

@@ -33,12 +33,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> WeightsFile:
-    write_tiny_network(tmp_path / "tiny.onnx")
-    return locate(tmp_path / "tiny.onnx")
-
-
 def answer(weights: WeightsFile) -> FloatArray:
     return OpenVinoBackend(weights, threads=1).predict(SLICES).probability
 

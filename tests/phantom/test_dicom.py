@@ -1,9 +1,6 @@
 """The phantom as DICOM: each pixel and each position comes back, and the standard's validator has no complaint."""
 
 import json
-import os
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from bleedmap.phantom.dicom import (
 from bleedmap.phantom.head import Bleed, PhantomSettings
 from bleedmap.phantom.scan import ScanGeometry, scan
 from bleedmap.volume import Volume
+from debian_programs import complaints
 
 TURNS = [PlaneTurn(*(bool(number & bit) for bit in (1, 2, 4))) for number in range(8)]
 GE_LIKE = CtOptions(signed=True, bits_stored=16, padding=-2000, kernel="SOFT", kvp=140.0, contrast="Iohexol")
@@ -48,15 +46,6 @@ def hu_of(one: pydicom.Dataset) -> np.ndarray:
     return one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept)
 
 
-def complaints(path: Path) -> list[str]:
-    """The validator's errors on one file: dicom3tools' dciodvfy."""
-    if shutil.which("dciodvfy") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs dciodvfy: install the Debian package dicom3tools")
-    said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False).stderr
-    assert "CTImage" in said, "the validator did not know the object"
-    return [line for line in said.splitlines() if "Error" in line]
-
-
 def places_of(one: pydicom.Dataset, index: tuple[int, int]) -> np.ndarray:
     """LPS mm of a stored pixel (row, column), as PS3.3 C.7.6.2.1.1 has it."""
     along_row, along_column = np.reshape(np.array(one.ImageOrientationPatient, float), (2, 3))
@@ -75,7 +64,7 @@ def test_every_transfer_syntax_keeps_every_pixel(tmp_path, name, options):
         assert one.file_meta.TransferSyntaxUID == TRANSFER_SYNTAXES[name]
         np.testing.assert_array_equal(one.pixel_array, expected.pixel_array)
         if name != "deflated":  # the validator cannot inflate
-            assert complaints(path) == []
+            assert not [one for one in complaints(path) if one.startswith("Error")]
 
 
 @pytest.mark.parametrize("turn", TURNS, ids=str)
@@ -146,7 +135,7 @@ def test_uids_follow_the_seed():
 def test_an_enhanced_ct_holds_the_same(tmp_path, options):
     turn = PlaneTurn(flip_columns=True)
     (path,) = write_series(tmp_path / "series", [enhanced_ct(head(), turn=turn, options=options)])
-    assert complaints(path) == []
+    assert not [one for one in complaints(path) if one.startswith("Error")]
     one = pydicom.dcmread(path)
     order = [3, 2, 1, 0] if options.reverse_numbers else [0, 1, 2, 3]
     classic = ct_instances(head(), turn=turn, options=options)
@@ -164,7 +153,7 @@ def test_a_scout_is_another_series_of_the_same_study(tmp_path):
     picture = scout(head())
     paths = write_series(tmp_path / "study", [picture, *series], names="uid")
     assert [path.name for path in paths] == [one.SOPInstanceUID for one in (picture, *series)]
-    assert complaints(paths[0]) == []
+    assert not [one for one in complaints(paths[0]) if one.startswith("Error")]
     one = pydicom.dcmread(paths[0])
     assert one.ImageType[2] == "LOCALIZER"
     assert one.StudyInstanceUID == series[0].StudyInstanceUID

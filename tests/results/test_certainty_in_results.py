@@ -33,7 +33,7 @@ from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result
 from bleedmap.study.segment import Segmenter, conclude
 from bleedmap.study.words import chance, headline, interval, likelihood, slice_line, span_ml, verdict
-from dicom_result_studies import complaints
+from debian_programs import complaints
 from tiny_network import write_tiny_network
 
 SLICES = 14

@@ -26,13 +26,13 @@ from bleedmap.results.dicom import OWN_SEGMENTS, lesion_measures, write_dicom_re
 from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result, summarise_volume
 from bleedmap.volume import Mask, ProbabilityMap
+from debian_programs import complaints
 from dicom_result_studies import (
     GRIDS,
     LESIONS,
     SHAPE,
     SPACING_MM,
     TURNS,
-    complaints,
     grid_of,
     labels_of,
     producer,

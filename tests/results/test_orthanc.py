@@ -17,7 +17,8 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 
 from bleedmap.io.dicom.producer import write_dicom
-from dicom_result_studies import grid_of, labels_of, producer, program, results_of, series_of
+from debian_programs import program
+from dicom_result_studies import grid_of, labels_of, producer, results_of, series_of
 
 _OPEN = build_opener(ProxyHandler({})).open  # loopback never goes through a proxy
 

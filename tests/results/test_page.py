@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result, summarise_volume, to_json
 from bleedmap.study.words import millilitres, spans
 from bleedmap.volume import Mask, ProbabilityMap, Volume
+from html_page import Page
 from tiny_network import write_tiny_network
 
 FILES = {"mask": "head_dseg.nii.gz", "lesion table": "head_lesions.csv"}
@@ -98,42 +98,9 @@ def from_dicom(result: Result, text: str) -> Result:
     return replace(result, name=text, dicom=series, acquisition=scan, notes=(text,), checks=checks)
 
 
-class Page(HTMLParser):
-    """What a page holds, read as a browser would; unclosed or misplaced tags fail."""
-
-    VOID = frozenset({"meta", "img", "br", "line", "rect", "stop"})
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words, self.open = "", list[str]()
-        self.feed(path.read_text("utf-8"))
-        assert not self.open
-        self.words = " ".join(self.words.split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
 def page_of(result: Result, folder: Path, files: dict[str, str] = FILES) -> Page:
     write_report(folder / "head_report.html", result, files)
-    return Page(folder / "head_report.html")
+    return Page.read(folder / "head_report.html")
 
 
 # The lesion table

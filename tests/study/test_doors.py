@@ -13,19 +13,12 @@ import pytest
 
 import bleedmap
 from bleedmap.arrays import AnyArray
-from bleedmap.cli.main import main
 from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, run_external
 from bleedmap.evaluation.reference_find import Places, find_cases
 from bleedmap.study.segment import Segmenter
+from command_line import run
 
 HEADS: dict[str, list[str]] = {"even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"]}
-
-
-def run(*words: object) -> None:
-    """A verb of the command line, in this process."""
-    with pytest.raises(SystemExit) as left:
-        main([str(word) for word in words])
-    assert left.value.code in (None, 0)
 
 
 @dataclass(frozen=True)
@@ -49,12 +42,12 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Doors:
     folder = tmp_path_factory.mktemp("doors")
     for name, geometry in HEADS.items():
         head = ("--shape", 24, 128, 128, "--spacing", 6, 1.8, 1.8, "--seed", 1, "--bleed", "IPH:30:left")
-        run("phantom", "-o", folder / "ct" / name, "--dicom", *head, *geometry)
-        run("segment", folder / "ct" / name, "-o", folder / "segment" / name)
+        assert run("phantom", "-o", folder / "ct" / name, "--dicom", *head, *geometry) == 0
+        assert run("segment", folder / "ct" / name, "-o", folder / "segment" / name) == 0
         (folder / "masks").mkdir(exist_ok=True)
         made = folder / "segment" / name / "dicom" / "segmentation.dcm"
         (folder / "masks" / f"{name}.dcm").write_bytes(made.read_bytes())
-    run("batch", folder / "ct", "-o", folder / "batch")
+    assert run("batch", folder / "ct", "-o", folder / "batch") == 0
     found = find_cases(Places(folder / "ct", folder / "masks", folder / "evaluate", "unknown"))
     measured = run_external(found, folder / "evaluate", Segmenter.load(), ExternalOptions())
     return Doors(folder, {one.name: one for one in measured})

@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -28,7 +27,6 @@ from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result
 from bleedmap.study.segment import Segmenter, conclude
 from bleedmap.volume import Volume
-from tiny_network import write_tiny_network
 
 SETTINGS = PhantomSettings(
     seed=3, spacing_mm=(5.0, 1.8, 1.8), shape=(28, 128, 128), bleeds=(Bleed("IPH", 20.0, "left"),)
@@ -38,12 +36,6 @@ SETTINGS = PhantomSettings(
 @pytest.fixture(scope="module")
 def phantom():
     return make_phantom(SETTINGS)
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> str:
-    write_tiny_network(tmp_path / "tiny.onnx")
-    return str(tmp_path / "tiny.onnx")
 
 
 def with_true_mask(study: Study, mask: np.ndarray) -> Result:

@@ -1,4 +1,4 @@
-"""Runs `bleedmap` in this process or in another, and reads what a batch left in its folder."""
+"""Begins a batch in a process of its own, and reads what it left in its folder."""
 
 import json
 import subprocess
@@ -8,19 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from bleedmap.cli.main import main
-
 Rows = dict[str, dict[str, Any]]
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(one) for one in arguments])
-    code = left.value.code
-    assert code is None or isinstance(code, int)
-    return code or 0
 
 
 def summary_of(out: Path) -> dict[str, Any]:

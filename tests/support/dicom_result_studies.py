@@ -1,15 +1,10 @@
-"""Small CT series with known lesions, their DICOM results, and the programs that judge these."""
+"""Small CT series with known lesions, and their DICOM results."""
 
 import itertools
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
-import pytest
 from pydicom import Dataset
 
 from bleedmap.arrays import AnyArray, FloatArray
@@ -109,23 +104,3 @@ def results_of(series: DicomSeries, labels: AnyArray, made_by: Producer | None =
     pictures = np.random.default_rng(1).integers(0, 256, (2, *SHAPE[1:], 3), np.uint8)
     captures = [Capture(pictures[0], 0, SPACING_MM[1:]), Capture(pictures[1], len(labels) - 1)]
     return Results(mask, fractional, report, list(make_captures(series, captures, made_by)))
-
-
-def program(name: str, package: str) -> str:
-    """A program's path; without it tests are skipped, but fail where CI is set."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        reason = f"needs the program {name} of the Debian package {package}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
-def complaints(path: Path) -> list[str]:
-    """What dicom3tools' dciodvfy holds against a file, errors and warnings, a line each."""
-    command = [program("dciodvfy", "dicom3tools"), str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, check=False)
-    lines = (ended.stdout + ended.stderr).splitlines()
-    assert lines, f"dciodvfy says nothing about {path}"  # it names the IOD at least
-    return [line for line in lines if line.startswith(("Error", "Warning"))]

@@ -4,7 +4,6 @@ import csv
 import json
 from dataclasses import replace
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -28,48 +27,11 @@ from bleedmap_thesis.plan import SCALES, cells
 from bleedmap_thesis.progress import find_collapsed, list_planned, trainings_section
 from bleedmap_thesis.record import Evaluation
 from bleedmap_thesis.report import ANALYSES, NOT_MEASURED, Chapter, Sources, write_chapters, write_report
+from html_page import Page
 from synthetic_cells import synthetic_cells
 
 SMALL, FULL = SCALES["small"], SCALES["full"]
 HOSTILE = "<script>alert(1)</script>"
-VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Tags that are closed in order, images, and each table's cells by its anchor."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self._anchor = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.tags.append((tag, found))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "div" and found.get("id"):
-            self._anchor = found["id"]
-            self.tables[self._anchor] = []
-        if tag == "tr":
-            self.tables[self._anchor].append([])
-        if tag in ("td", "th"):
-            self.tables[self._anchor][-1].append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in ("td", "th"):
-            self.tables[self._anchor][-1][-1] += data
-
-    def having(self, tag: str) -> list[dict[str, str | None]]:
-        return [found for name, found in self.tags if name == tag]
 
 
 def plain_figure() -> Figure:
@@ -103,8 +65,8 @@ def content(report) -> dict:
 
 def test_the_page_parses_and_needs_nothing_else(text):
     page = Page(text)
-    assert page.having("script") == page.having("link") == page.having("iframe") == []
-    images = page.having("img")
+    assert page.all("script") == page.all("link") == page.all("iframe") == []
+    images = page.all("img")
     assert len(images) >= 4
     for image in images:
         assert (image["src"] or "").startswith("data:image/png;base64,iVBOR")
@@ -119,7 +81,7 @@ def test_the_page_parses_and_needs_nothing_else(text):
 def test_anchors_of_the_contents_exist(text):
     page = Page(text)
     anchors = {found["id"] for _, found in page.tags if found.get("id")}
-    links = [(found["href"] or "")[1:] for found in page.having("a")]
+    links = [(found["href"] or "")[1:] for found in page.all("a")]
     assert len(links) > 8
     assert set(links) <= anchors
 
@@ -289,7 +251,7 @@ def test_a_hostile_label_is_escaped(tmp_path):
         "data_sha256": None, "split_sha256": [],
     }, out)  # fmt: skip
     text = (out / "report.html").read_text("utf-8")
-    assert Page(text).having("script") == []
+    assert Page(text).all("script") == []
     assert "&lt;script&gt;" in text
 
 

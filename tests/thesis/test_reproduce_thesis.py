@@ -7,19 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import command_line
 from bleedmap.cli.main import main
 from bleedmap_thesis.plan import SCALES, cells
 from bleedmap_thesis.runner import cell_ledger, make_job
 from ct_ich_tables import PEOPLE, label_rows
+from written_files import wait_for_changes
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-KILLS = 5
 TIMES = ("code", "device", "threads", "torch", "training_s", "seconds", "bf16")
 
 
@@ -51,27 +54,23 @@ def release(tmp_path_factory) -> Path:
     return root
 
 
-def command(out: Path, data: Path, *more: object) -> list[str]:
+def words_of(out: Path, data: Path, *more: object) -> list[str]:
     words = ("reproduce", "thesis", "-o", out, "--data", data, "--scale", "trial", "--device", "cpu", *more)
-    return [sys.executable, "-m", "bleedmap.cli.main", *map(str, words)]
+    return [str(word) for word in words]
 
 
 def run(*arguments: object) -> str:
-    done = subprocess.run(
-        command(*arguments), check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What the command prints in this process."""
+    with redirect_stdout(StringIO()) as shown:
+        assert command_line.run(*words_of(*arguments)) == 0
+    return shown.getvalue()
 
 
 def refused(*arguments: object) -> str:
     """What the command says when it refuses."""
-    done = subprocess.run(
-        command(*arguments), check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    with redirect_stderr(StringIO()) as said:
+        assert command_line.run(*words_of(*arguments)) == 2
+    return said.getvalue()
 
 
 def results_of(out: Path) -> dict[str, dict]:
@@ -91,39 +90,50 @@ def undisturbed(release, tmp_path_factory) -> Path:
     return out
 
 
-def test_killed_five_times_it_ends_with_the_same_results(release, undisturbed, tmp_path):
-    out, chance, kills, wait = tmp_path / "killed", random.Random(1), 0, 8.0
-    while kills < KILLS:
-        process = subprocess.Popen(
-            command(out, release, "--part", "grid"), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(chance.uniform(0.5, wait))
+def of_one_network(results: dict[str, dict]) -> dict[str, dict]:
+    return {name: result for name, result in results.items() if "/model-2-b32/" in name}
+
+
+def begin(out: Path, data: Path) -> "subprocess.Popen[bytes]":
+    """The two cells of one network, in a process that writes what it says to a file beside its folder."""
+    with out.with_name(f"{out.name}-{len(list(out.parent.iterdir()))}.log").open("wb") as log:
+        words = words_of(out, data, "--part", "grid", "--method", "model-2-b32")
+        command = [sys.executable, "-m", "bleedmap.cli.main", *words]
+        return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=log)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.exhaustive)])
+def test_killed_again_and_again_it_ends_with_the_same_results(release, undisturbed, tmp_path, kills):
+    """Each time a few written files after the command began."""
+    out, chance = tmp_path / "killed", random.Random(1)
+    while kills:
+        process = begin(out, release)
+        wait_for_changes(out, chance.randint(1, 12), process)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-            kills += 1
-        elif len(results_of(out)) == 6:  # faster than the kills: begin again, and kill sooner
+            kills -= 1
+        else:  # it ended first: begin again
+            assert process.returncode == 0
             for path in (out / "results").rglob("*.json"):
                 path.unlink()
-            wait /= 2
         process.wait()
-    run(out, release, "--part", "grid")
-    assert results_of(out) == results_of(undisturbed)
-    assert len(results_of(out)) == 6
+    run(out, release, "--part", "grid", "--method", "model-2-b32")
+    assert results_of(out) == of_one_network(results_of(undisturbed))
+    assert len(results_of(out)) == 2
 
 
 def test_two_commands_share_the_work(release, undisturbed, tmp_path):
-    out = tmp_path / "shared"
-    both = [
-        subprocess.Popen(
-            command(out, release, "--part", "grid"), env=ENVIRONMENT, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
-        ) for _ in range(2)
-    ]  # fmt: skip
-    told = [process.communicate(timeout=600)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert results_of(out) == results_of(undisturbed)
-    assert any("waiting for another command" in one for one in told), "they met at one cell at least"
+    out, cell = tmp_path / "shared", next(one for one in cells(SCALES["trial"], ("grid",)) if "model-2-b32" in one.key)
+    with cell_ledger(out).claim(make_job(cell), wait=False) as ours:  # as a third command that is at it
+        assert ours
+        both = [begin(out, release) for _ in range(2)]
+        logs = sorted(tmp_path.glob("shared-*.log"))
+        while not all(b"waiting for another command" in log.read_bytes() for log in logs):
+            assert [process.poll() for process in both] == [None, None], [log.read_text() for log in logs]
+            time.sleep(0.01)
+    assert [process.wait() for process in both] == [0, 0], [log.read_text() for log in logs]
+    assert len(logs) == 2
+    assert results_of(out) == of_one_network(results_of(undisturbed))
 
 
 def test_a_cell_at_work_is_running(release, undisturbed):

@@ -3,9 +3,9 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ from bleedmap.training.passes import Passes, learning_rate, steps_per_epoch, tra
 from bleedmap.training.run import Run, open_run
 from bleedmap.training.samples import load_phantom_side
 from tiny_training import CONFIG, SPLIT, make_side
+from written_files import wait_for_changes
 
 SCRIPT = Path(tiny_training.__file__)
 FP32 = choose_machine("cpu", "fp32")
@@ -69,21 +70,18 @@ def test_it_learns(tmp_path):
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_weights(undisturbed, tmp_path):
-    """SIGKILL, two to five times, each a random moment after an epoch ended; then to the end."""
-    run, draw = Run(tmp_path / "killed"), random.Random(0)
-    kills = 0
+    """SIGKILL, two to five times, each a few written files after the run went on; then to the end."""
+    run, draw, kills = Run(tmp_path / "killed"), random.Random(0), 0
     while kills < 5:
         process = subprocess.Popen([sys.executable, SCRIPT, run.folder], env=ENVIRONMENT)
-        deadline, begun = time.monotonic() + 60, len(run.metrics())
-        # Importing torch takes most of the time: wait for an epoch to end, so that the kill meets the loop.
-        while len(run.metrics()) == begun and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(draw.uniform(0, 0.15))
+        wait_for_changes(run.folder, draw.randint(1, 4), process)
         process.kill()
         kills += process.wait() != 0
         if len(run.metrics()) >= CONFIG["epochs"]:
-            break
-    assert kills >= 2, "the run ended before it could be killed twice"
+            if kills >= 2:
+                break
+            shutil.rmtree(run.folder)  # it ended before it could be killed twice: begin again
+            kills = 0
     subprocess.run([sys.executable, SCRIPT, run.folder], check=True, env=ENVIRONMENT, timeout=600)
     assert same_weights(undisturbed, run)
     without_time = [[{k: v for k, v in e.items() if k != "seconds"} for e in r.metrics()] for r in (undisturbed, run)]
