@@ -110,8 +110,8 @@ def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: 
     request = core().compile_model(model, "CPU", config).create_infer_request()
 
     def predict(some: FloatArray) -> FloatArray:
-        said: FloatArray = request.infer({"slices": some}, share_outputs=True)["probability"][:, 0].copy()
-        return said
+        probability: FloatArray = request.infer({"slices": some}, share_outputs=True)["probability"][:, 0].copy()
+        return probability
 
     return Runner("openvino", backend.record.precision, predict)
 
@@ -151,14 +151,14 @@ def measure_network(
         matrix_side: of the matrix product.
         batch: slices that compute as one: 1, 2, 4 or 8, which divide a turn.
     """
-    slices, said = phantom_slices(weights), {}
+    slices, answers = phantom_slices(weights), {}
     rates: dict[str, list[float]] = {one.title: [] for one in runners}
     forms = sorted({matrix_form(one.precision) for one in runners})
     products = {form: matrix_product(form, threads, matrix_side) for form in forms}
     matrix = dict.fromkeys(products, 0.0)
     for turn in range(repeats):
         for index, one in enumerate(runners):
-            rate, said[one.title] = _turn(one, slices, batch)
+            rate, answers[one.title] = _turn(one, slices, batch)
             rates[one.title].append(rate)
             progress(turn * len(runners) + index + 1, repeats * len(runners))
         matrix = {form: max(matrix[form], multiply()) for form, multiply in products.items()}
@@ -166,7 +166,7 @@ def measure_network(
     speeds = {
         one.title: NetworkSpeed(
             one.name, one.precision, tuple(rates[one.title]),
-            float(np.abs(said[one.title] - said[reference.title]).max()),
+            float(np.abs(answers[one.title] - answers[reference.title]).max()),
         )
         for one in runners
     }  # fmt: skip
@@ -196,12 +196,12 @@ def phantom_slices(weights: WeightsFile) -> FloatArray:
 
 
 def _turn(runner: Runner, slices: FloatArray, batch: int) -> tuple[float, FloatArray]:
-    """Slices/s, and what it said (slices, size, size)."""
+    """Slices/s, and the probabilities (slices, size, size)."""
     takes = runner.takes or batch
     runner.predict(slices[:takes])
     begun = time.perf_counter()
-    said = [runner.predict(slices[index : index + takes]) for index in range(0, len(slices), takes)]
-    return len(slices) / (time.perf_counter() - begun), np.concatenate(said)
+    parts = [runner.predict(slices[index : index + takes]) for index in range(0, len(slices), takes)]
+    return len(slices) / (time.perf_counter() - begun), np.concatenate(parts)
 
 
 def flop_per_slice(weights: WeightsFile) -> float:

@@ -105,9 +105,9 @@ class _Timed:
 
     def predict(self, slices: FloatArray) -> Prediction:
         begun = time.perf_counter()
-        told = self._backend.predict(slices)
+        prediction = self._backend.predict(slices)
         self.seconds += time.perf_counter() - begun
-        return told
+        return prediction
 
 
 def measure_study(
@@ -158,8 +158,8 @@ def measure_growth(
     for number, size in enumerate([*by_slices, *by_pixels], start=1):
         with TemporaryDirectory(prefix="bleedmap-bench-") as place:
             warm = in_fresh_process(run_warm, write_phantom(Path(place) / "series", size), load, repeats)
-        told = warm.to_dict()
-        found.append({"shape": list(size)} | {key: told[key] for key in ("seconds", "parts_s", "peak_mib", "times")})
+        figures = warm.to_dict()
+        found.append({"shape": list(size)} | {key: figures[key] for key in ("seconds", "parts_s", "peak_mib", "times")})
         progress(number, of)
     done = []
     for number, count in enumerate(batches, start=len(found) + 1):

@@ -102,7 +102,7 @@ def command(
         "threads": threads, "repeats": repeats, "left_out": {},
     }  # fmt: skip
     if "training" in parts:
-        import torch  # noqa: F401 - asked for by name: its absence is told at once
+        import torch  # noqa: F401 - asked for by name: it fails at once where it is missing
     for part in parts or PARTS:
         with progress_bar(_LABELS[part], quiet=as_json) as progress:
             if part == "network":

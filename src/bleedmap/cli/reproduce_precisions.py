@@ -59,26 +59,26 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
     for number in sorted(map(int, set(wanted or FOLDS))):
         with progress_bar(f"fold {number}", quiet=as_json) as progress:
             found.append(compare_fold(dataset, folds, out, number, progress, patients))
-    told = summarise(found)
+    summary = summarise(found)
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
-        _print(told)
+        _print_summary(summary)
 
 
-def _print(told: dict[str, Any]) -> None:
-    forms = told["formats"]
+def _print_summary(summary: dict[str, Any]) -> None:
+    forms = summary["formats"]
     table = make_table("", *(f">{one['format']}" for one in forms))
     for words, key, form in _ROWS:
         table.add_row(words, *("–" if one[key] is None else form.format(one[key]) for one in forms))
     table.add_row("verdicts changed", *(str(len(one["verdicts_changed"])) for one in forms))
     table.add_row("could be a default", *("passes" if one["passes"] else "fails" for one in forms))
     print_table(table)
-    folds = ", ".join(map(str, told["folds"]))
-    print_line(f"Folds {folds}: {told['patients']} test patients, {told['bleeding']} bleeding.")
-    for one in told["formats"]:
+    folds = ", ".join(map(str, summary["folds"]))
+    print_line(f"Folds {folds}: {summary['patients']} test patients, {summary['bleeding']} bleeding.")
+    for one in summary["formats"]:
         if one["verdicts_changed"]:
             names = ", ".join(f"{patient:03d}" for patient in one["verdicts_changed"])
             print_line(f"{one['format']}: other verdicts than in fp32: patients {names}")
-    for name, why in told["left_out"].items():
+    for name, why in summary["left_out"].items():
         print_line(f"left out: {escape(name)}: {escape(why)}")

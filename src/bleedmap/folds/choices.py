@@ -80,8 +80,8 @@ def _calibration(
     weights = _logistic(np.concatenate([one.slices for one in evidence]), lesion)
     highest = np.array([(one.slices @ weights[:-1] + weights[-1]).max() for one in evidence])
     study = _logistic(highest[:, None], np.array([one.has_lesion.any() for one in evidence]))
-    told = np.concatenate([one.types.max(axis=0) for one in evidence])
-    types = _logistic(told[:, None], np.concatenate([one.has_type.any(axis=0) for one in evidence]))
+    highest_logits = np.concatenate([one.types.max(axis=0) for one in evidence])
+    types = _logistic(highest_logits[:, None], np.concatenate([one.has_type.any(axis=0) for one in evidence]))
     return tuple(weights.tolist()), _pair(study), _pair(types)
 
 

@@ -1,4 +1,4 @@
-"""What a network said of patients that it had not seen: enough of it for calibration, on disk."""
+"""Predictions for patients that a network has not seen, and the part of them that calibration needs, on disk."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ def extract_evidence(prediction: StudyPrediction) -> Evidence:
 def write_evidence(folder: Path, patient: int, prediction: StudyPrediction) -> None:
     """Write `folder`/007.npz whole or not at all."""
     one = extract_evidence(prediction)
-    with written_whole(_path(folder, patient)) as beside, beside.open("wb") as file:
+    with written_whole(_path(folder, patient)) as temporary, temporary.open("wb") as file:
         np.savez(file, slices=one.slices, types=one.types, has_lesion=one.has_lesion, has_type=one.has_type)
 
 

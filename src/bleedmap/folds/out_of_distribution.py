@@ -89,7 +89,7 @@ def measure_out_of_distribution(validation: CrossValidation) -> list[dict[str, A
         chosen = [one for one in validation.data.patients if one.number in fold.test and not one.has_lesion][:PATIENTS]
         studies = [(change.words, change, predictor.read_hu(one), one.number) for one in chosen for change in CHANGES]
         for done, (words, change, hu, number) in enumerate(studies):
-            validation.report(f"fold {fold.fold}: strangers", done, len(studies), change.name)
+            validation.report(f"fold {fold.fold}: unlike images", done, len(studies), change.name)
             features = predictor.segment(change.apply(hu, np.random.default_rng(number))).features
             assert features is not None
             distance = familiar.distance(features)

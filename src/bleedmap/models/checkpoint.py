@@ -46,10 +46,10 @@ def load_network(network: nn.Module, checkpoint: Checkpoint, path: Path) -> None
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write beside, then rename: a kill at any moment leaves the old file or the new one."""
+    """Write a checkpoint; a kill at any moment leaves the old file or the new one."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    with written_whole(path) as beside:
-        beside.write_bytes(save(tensors, metadata={_KEY: json.dumps(checkpoint.record, sort_keys=True)}))
+    with written_whole(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={_KEY: json.dumps(checkpoint.record, sort_keys=True)}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -74,8 +74,8 @@ def export_onnx(network: Network, size: int, record: dict[str, Any], path: Path)
     model.producer_name, model.doc_string = "bleedmap", "Research software, not a medical device."
     onnx.checker.check_model(model)
     content = model.SerializeToString(deterministic=True)
-    with written_whole(path) as beside:
-        beside.write_bytes(content)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -121,7 +121,7 @@ class Inverted(nn.Module):
 
 
 class Merge(nn.Module):
-    """Twice as many rows and columns, the skip beside, then two times convolution, batch norm and ReLU."""
+    """Doubles rows and columns, joins the skip, then two times convolution, batch norm and ReLU."""
 
     def __init__(self, below: int, skip: int, outward: int) -> None:
         super().__init__()

@@ -36,8 +36,8 @@ class Machine:
     def describe(self) -> str:
         """For the run's record."""
         form = "bf16 autocast" if self.bf16 else "fp32"
-        together = f", {self.processes} processes" if self.processes > 1 else ""
-        return f"{self.device}, {form}, channels_last{', compiled' if self.compiled else ''}{together}"
+        several = f", {self.processes} processes" if self.processes > 1 else ""
+        return f"{self.device}, {form}, channels_last{', compiled' if self.compiled else ''}{several}"
 
 
 def choose_machine(device: str = "auto", precision: Precision = "auto", *, compiled: bool | None = None) -> Machine:

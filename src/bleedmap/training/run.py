@@ -190,8 +190,8 @@ class Run:
 
     def write_metrics(self, entries: list[dict[str, Any]]) -> None:
         """Replace the whole file, so that it never holds half a line."""
-        with written_whole(self.metrics_file) as beside:
-            beside.write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
+        with written_whole(self.metrics_file) as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), "utf-8")
 
 
 def open_run(folder: Path) -> Run:
@@ -234,13 +234,13 @@ def code_version() -> str:
     """The package's version, and the commit where the code is run from a git checkout."""
     here = Path(__file__).parent
     try:
-        told = subprocess.run(
+        found = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True, text=True, timeout=5, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return __version__
-    return f"{__version__}+{told.stdout.strip()}"
+    return f"{__version__}+{found.stdout.strip()}"
 
 
 def _versions() -> dict[str, str]:

@@ -110,7 +110,7 @@ def load_patients(
             progress(done, len(data.patients))
     samples = _concatenate(parts)
     if stored is not None:
-        with written_whole(stored) as beside, beside.open("wb") as file:
+        with written_whole(stored) as temporary, temporary.open("wb") as file:
             np.savez(file, slices=samples.slices, masks=samples.masks, labels=samples.labels, study=samples.study)
     return samples
 
@@ -122,8 +122,8 @@ def load_phantoms(
     parts, order = [], list[str](PHANTOM_TYPES)
     for number in range(count):
         phantom = make_phantom(random_settings(PHANTOM_SEED + 10_000 * seed + number, bleeding_share=BLEEDING_SHARE))
-        told = [phantom.mask.array, *(phantom.labels == 1 + order.index(name) for name in LABELS[1:])]
-        labels = np.stack([one.any(axis=(1, 2)) for one in told], axis=1).astype(np.float32)
+        masks = [phantom.mask.array, *(phantom.labels == 1 + order.index(name) for name in LABELS[1:])]
+        labels = np.stack([one.any(axis=(1, 2)) for one in masks], axis=1).astype(np.float32)
         parts.append(_study(number, phantom.volume.hu, phantom.mask.array, labels, settings))
         progress(number + 1, count)
     return _concatenate(parts)
