@@ -121,8 +121,10 @@ def test_what_cannot_train_in_stages_is_refused(data, capsys):
     (data / "split.json").write_text(json.dumps(content | {"kind": "slice"}))
     assert run(*new, "--preset", "lite") == 2
     assert "by patient" in capsys.readouterr().err
-    validation = [one for one in content["validation"] if int(one[:3]) % 2]
-    (data / "split.json").write_text(json.dumps(content | {"validation": validation}))
+    bleeding = [one for one in content["validation"] if int(one[:3]) % 2]
+    free = [one for one in content["validation"] if one not in bleeding]
+    moved = {"train": content["train"] + free, "validation": bleeding}
+    (data / "split.json").write_text(json.dumps(content | moved))
     assert run(*new, "--preset", "lite") == 2
     assert "both kinds" in capsys.readouterr().err
     assert not (data / "run").exists()
