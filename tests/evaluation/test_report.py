@@ -14,9 +14,8 @@ from bleedmap.cli.main import main
 from bleedmap.datasets.ct_ich import CtIch, open_ct_ich
 from bleedmap.errors import InputError, OutputError
 from bleedmap.evaluation.gallery import Pixels, ct_ich_pixels, galleries
-from bleedmap.evaluation.predictions import write_prediction
 from bleedmap.evaluation.protocol import CT_ICH_WORDS
-from bleedmap.evaluation.records import Choices, OutOfFold, Verdict, committed_records, record_study
+from bleedmap.evaluation.records import Choices, OutOfFold, Verdict, committed_records, record_study, write_prediction
 from bleedmap.evaluation.report import evaluate_records, write_report
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.figures import prediction as outlines

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from bleedmap.datasets.folds import Fold, ProtocolFolds
 from bleedmap.errors import OutputError, SettingsError
-from bleedmap.evaluation.predictions import read_prediction
+from bleedmap.evaluation.records import read_prediction
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.folds import choices as fold_choices
 from bleedmap.folds import run as folds

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bleedmap.cli.reproduce_precisions import command
+from bleedmap.cli.reproduce.precisions import command
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.folds import Fold, ProtocolFolds
 from bleedmap.errors import InputError, OutputError, WeightsError

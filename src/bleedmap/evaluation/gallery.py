@@ -13,8 +13,7 @@ from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.ct_ich_tables import slice_id
 from bleedmap.errors import InputError
-from bleedmap.evaluation.predictions import read_prediction
-from bleedmap.evaluation.records import TYPE_NAMES, OutOfFold, StudyRecord
+from bleedmap.evaluation.records import TYPE_NAMES, OutOfFold, StudyRecord, read_prediction
 from bleedmap.figures.prediction import outlined_pair
 from bleedmap.metrics import overlap
 from bleedmap.page.writer import embed_jpeg

@@ -14,8 +14,15 @@ from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
 from bleedmap.datasets.splits import Split
 from bleedmap.errors import OutputError, SplitError
-from bleedmap.evaluation.predictions import write_prediction
-from bleedmap.evaluation.records import Choices, OutOfFold, StudyRecord, Verdict, read_out_of_fold, record_study
+from bleedmap.evaluation.records import (
+    Choices,
+    OutOfFold,
+    StudyRecord,
+    Verdict,
+    read_out_of_fold,
+    record_study,
+    write_prediction,
+)
 from bleedmap.folds.choices import (
     DICE_FOR_FEWER,
     OFFSET_VOXELS,

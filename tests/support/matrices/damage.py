@@ -1,6 +1,6 @@
 """Damaged inputs through the real command line, in a process of its own that is watched.
 
-    python tests/support/damage.py --count 500 --seed 0
+    python tests/support/matrices/damage.py --count 500 --seed 0
 
 prints what became of them: refused, accepted, crashed, too slow, too large; and names every seed that broke a rule.
 """

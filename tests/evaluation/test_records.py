@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bleedmap.errors import InputError, OutputError
-from bleedmap.evaluation.predictions import read_prediction, write_prediction
+from bleedmap.evaluation.records import read_prediction, write_prediction
 
 
 @given(shape=st.tuples(*[st.integers(1, 6)] * 3), seed=st.integers(0, 2**31))

@@ -6,12 +6,12 @@ import click
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
 from bleedmap.cli.options import json_option
-from bleedmap.cli.reproduce_folds import ablations, strangers
-from bleedmap.cli.reproduce_folds import command as folds
-from bleedmap.cli.reproduce_precisions import command as precisions
-from bleedmap.cli.reproduce_speed import command as speed
-from bleedmap.cli.reproduce_thesis import command as thesis
-from bleedmap.cli.reproduce_thesis import load_thesis
+from bleedmap.cli.reproduce.folds import ablations, strangers
+from bleedmap.cli.reproduce.folds import command as folds
+from bleedmap.cli.reproduce.precisions import command as precisions
+from bleedmap.cli.reproduce.speed import command as speed
+from bleedmap.cli.reproduce.thesis import command as thesis
+from bleedmap.cli.reproduce.thesis import load_thesis
 
 
 @click.group(short_help="The 2021 thesis and our own network: their experiments, run again.")

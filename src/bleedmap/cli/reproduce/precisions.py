@@ -51,7 +51,7 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
     bleedmap reproduce precisions -o folds/mixed --data ct-ich
     bleedmap reproduce precisions -o folds/mixed --data ct-ich --fold 1 --patients 4
     """
-    from bleedmap.cli.reproduce_folds import open_with_folds
+    from bleedmap.cli.reproduce.folds import open_with_folds
     from bleedmap.folds.precisions import compare_fold, summarise
 
     dataset, folds = open_with_folds(data)

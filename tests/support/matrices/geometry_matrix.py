@@ -1,6 +1,6 @@
 """One bleeding head in many scans, each through files to results: where the blood lies, and how much it is.
 
-Run as a script it prints the whole matrix in Markdown: `python tests/support/geometry_matrix.py`.
+Run as a script it prints the whole matrix in Markdown: `python tests/support/matrices/geometry_matrix.py`.
 
 The network is replaced by the truth, and nothing on the way is told which voxel is which: every voxel of blood has
 `BLOOD_HU` in the files, and what was read is marked where it is that bright. So order, flips, places and volumes in the
