@@ -13,7 +13,7 @@ from shipped_network import copy_shipped
 
 GOOD = Acquisition(
     modality="CT", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), body_part="HEAD", contrast="", kvp=120.0,
-    kernel="J40s", age_years=54.0, thickness_mm=5.0,
+    kernel="J40s", age_years=54.0, thickness_mm=5.0, unread="",
 )  # fmt: skip
 
 

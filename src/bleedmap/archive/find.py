@@ -12,12 +12,13 @@ from pathlib import Path
 from bleedmap.archive.ledger import short_hash
 from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
-from bleedmap.io.dicom.files import Place, open_source, scan
+from bleedmap.io.dicom.files import Place, explain_absence, open_source, scan, shape_name
 from bleedmap.io.dicom.header import DamagedError, looks_like_dicom, parse, text
 
 _DERIVED = ("_dseg", "_probseg")  # BIDS names of masks and probability maps, ours among them
 _OUR_RESULTS = (".bleedmap.json", "summary.json")  # together in each folder that `segment` wrote
 _START_BYTES, _HEADER_BYTES = 140, 1 << 14  # to tell DICOM, and where its UIDs are in nearly every file
+_FOREIGN = "neither DICOM, NIfTI nor a .zip"
 _EXAMPLES = 5
 _ENDINGS = (".nii.gz", ".nii", ".zip", ".dcm")
 _MOST_CHARACTERS, _MOST_BYTES = 80, 160  # a disk takes 255 bytes, and endings follow
@@ -111,6 +112,7 @@ class _Search:
         self.folder, self._root = folder, folder.resolve()
         self._by_uid: dict[str, list[str]] = defaultdict(list)
         self._damaged: dict[str, list[str]] = defaultdict(list)  # folder -> DICOM files there that cannot be read
+        self._absent: dict[str, list[str]] = defaultdict(list)  # folder -> files of 0 bytes, and pointers
         self._single: list[tuple[str, str | None]] = []  # NIfTI; zip and a study's UID in it
         self._passed: dict[str, list[str]] = defaultdict(list)
 
@@ -191,10 +193,12 @@ class _Search:
         except DamagedError:
             self._damaged[str(path.parent)].append(str(path))
             return
-        if uid is None:
-            self.pass_by(path, "neither DICOM, NIfTI nor a .zip")
-        else:
+        if uid is not None:
             self._by_uid[uid].append(str(path))
+        elif _holds_nothing(path):
+            self._absent[str(path.parent)].append(str(path))
+        else:
+            self.pass_by(path, _FOREIGN)
 
     def sources(self) -> Iterator[Source]:
         for name, uid in self._single:
@@ -203,12 +207,25 @@ class _Search:
         for uid, names in self._by_uid.items():
             folders = {str(Path(name).parent) for name in names}
             with_studies |= folders
-            damaged = [one for folder in folders for one in self._damaged.get(folder, ())]
+            damaged = [
+                one for folder in folders for one in (*self._damaged.get(folder, ()), *self._absent_of(folder, names))
+            ]
             path = Path(names[0] if len(names) == 1 else os.path.commonpath(folders))
             yield self._source(path, uid, names + damaged)
         for folder, names in self._damaged.items():
             if folder not in with_studies:
                 yield self._source(Path(folder), None, names)
+        for names in self._absent.values():
+            for name in names:
+                self.pass_by(Path(name), _FOREIGN)
+
+    def _absent_of(self, folder: str, names: list[str]) -> list[str]:
+        """Take the folder's files of 0 bytes, and pointers, that are named like these."""
+        shapes = {shape_name(Place(Path(one))) for one in names}
+        absent = self._absent.get(folder, [])
+        taken = [one for one in absent if shape_name(Place(Path(one))) in shapes]
+        self._absent[folder] = [one for one in absent if one not in taken]
+        return taken
 
     def _source(self, path: Path, uid: str | None, names: list[str]) -> Source:
         return Source(path, self._place(path), uid, tuple(sorted(names)), self._digest(names))
@@ -231,6 +248,11 @@ def _studies_in_zip(path: Path) -> tuple[str | None, ...]:
         return scan(path).studies
     except InputError:
         return (None,)  # a study that cannot be read: its row says so
+
+
+def _holds_nothing(path: Path) -> bool:
+    with open_source(path.parent) as read:
+        return explain_absence(read(Place(path), _START_BYTES)) is not None
 
 
 def _study_uid(path: Path) -> str | None:

@@ -23,7 +23,7 @@ from ct_ich_gate import SPACING_MM, read_acquisition, volume_of
 
 GOOD = Acquisition(
     modality="CT", image_type=("ORIGINAL", "PRIMARY", "AXIAL"), body_part="HEAD", contrast="", kvp=120.0,
-    kernel="J40s", age_years=54.0, thickness_mm=5.0,
+    kernel="J40s", age_years=54.0, thickness_mm=5.0, unread="",
 )  # fmt: skip
 SMALL = (5.0, 1.8, 1.8)
 
@@ -69,7 +69,7 @@ def test_phantoms_of_other_heads_and_geometries_are_not_refused(seed):
 
 def test_what_nifti_does_not_say_is_not_known(head):
     assert {one.name for one in check_input(head) if one.verdict == "not known"} == {
-        "modality", "image type", "body part", "age", "contrast", "kvp", "kernel",
+        "modality", "image type", "body part", "age", "contrast", "kvp", "kernel", "completeness",
     }  # fmt: skip
 
 

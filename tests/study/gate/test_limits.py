@@ -80,7 +80,7 @@ def test_beyond_a_warning_lies_a_refusal(check, measure, warned, refused):
 
 GOOD = Acquisition(
     modality="CT", image_type=("ORIGINAL",), body_part="HEAD", contrast="", kvp=120.0, kernel="J40s", age_years=54.0,
-    thickness_mm=5.0,
+    thickness_mm=5.0, unread="",
 )  # fmt: skip
 
 

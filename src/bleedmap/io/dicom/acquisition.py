@@ -95,6 +95,8 @@ class Acquisition:
         thickness_mm: nominal slice thickness, (0018,0050).
         gantry_tilt_deg: as the files state it, (0018,1120); geometry is taken from positions, not from here.
         scanner: manufacturer and model.
+        unread: what seems to belong to the series and was not read, in a clause; '' where all was; None where there is
+            no series of files.
     """
 
     modality: str | None = None
@@ -108,6 +110,7 @@ class Acquisition:
     thickness_mm: float | None = None
     gantry_tilt_deg: float | None = None
     scanner: str | None = None
+    unread: str | None = None
 
 
 def read_acquisition(plane: Plane) -> Acquisition:

@@ -10,6 +10,7 @@ input checks judge it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from bleedmap.io.dicom.acquisition import (
     read_contrast,
     read_kernel,
 )
-from bleedmap.io.dicom.files import DicomFound
+from bleedmap.io.dicom.files import DicomFound, lies_beside
 from bleedmap.io.dicom.header import integer, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, read_planes, sop_class
 from bleedmap.io.dicom.series import SeriesChoice
@@ -92,11 +93,16 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The stack to read, every series found (the chosen one first), and what the choice had to decide."""
+    """The stack to read, every series found (the chosen one first), and what the choice had to decide.
+
+    Attributes:
+        unread: what seems to belong to the chosen series and is not among its planes, in a clause; '' for nothing.
+    """
 
     planes: tuple[Plane, ...]
     choice: tuple[SeriesChoice, ...]
     notes: tuple[str, ...]
+    unread: str = ""
 
 
 def choose_series(found: DicomFound, *, study: str | None, series: int | None) -> Chosen:
@@ -148,7 +154,8 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
                 one.fault or (_say_what_is_worse(one, best, ranks) if one in fit else "another was asked for"),
             )
         )
-    return Chosen(best.stack.planes, tuple(choice), tuple(_write_notes(best, others, found)))
+    notes = tuple(_write_notes(best, others, found))
+    return Chosen(best.stack.planes, tuple(choice), notes, _find_unread(best, others, found))
 
 
 def _choose_study(found: DicomFound, study: str | None) -> str:
@@ -309,6 +316,37 @@ def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound
             f"{found.zips} zip{'s' if found.zips > 1 else ''} inside {'were' if found.zips > 1 else 'was'} not opened."
         )
     return notes
+
+
+def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> str:
+    """What seems to belong to the chosen series and is not read: files beside it, and slices at places of their own."""
+    planes, clauses = best.stack.planes, []
+    files = list({id(plane.file): plane.file for plane in planes}.values())
+    if beside := [one for one in found.unreadable if lies_beside(one, files)]:
+        names = ", ".join(f"{Path(one.name).name}: {one.reason}" for one in beside[:3])
+        more = f", and {len(beside) - 3} more" if len(beside) > 3 else ""
+        clauses.append(f"{_count(len(beside), 'file')} beside the series could not be read ({names}{more})")
+    if planes[0].has_place:
+        at = np.array([plane.position_mm @ planes[0].normal for plane in planes])
+        for one in others:
+            if one.first.file.series != best.first.file.series or one.fault is not None:
+                continue
+            own = np.array([plane.position_mm @ planes[0].normal for plane in one.stack.planes])
+            apart_mm = np.abs(own[:, None] - at).min(axis=1)
+            if added := int((apart_mm > max(1.0, best.thickness_mm / 2)).sum()):
+                clauses.append(f"{_count(added, 'slice')} of the series at other places differ ({best.stack.differs})")
+    stated = {integer(file.header, "ImagesInAcquisition") for file in files}
+    of_series = sum(len(one.stack.planes) for one in (best, *others) if one.first.file.series == best.first.file.series)
+    expected = next(iter(stated)) if len(stated) == 1 else None
+    if expected is not None and best.first.frame is None and expected > of_series and not clauses:
+        clauses.append(
+            f"the files state {_count(expected, 'image')} in the acquisition (0020,1002), {of_series} are here"
+        )
+    return "; ".join(clauses)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _refusal(found: DicomFound, what: str, needed: str, remedy: str) -> InputError:

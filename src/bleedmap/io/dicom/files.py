@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydicom import Dataset
 
@@ -96,6 +96,8 @@ class DicomFound:
 
 
 Read = Callable[[Place, int], bytes]
+_POINTERS = (b"version https://git-lfs", b"annex/objects/")  # begin what stands for a file that was not fetched
+_DICOM_ENDINGS = ("", ".dcm", ".dicom", ".ima")
 
 
 @contextmanager
@@ -179,6 +181,7 @@ def scan(path: Path) -> DicomFound:
         raise _refusal(path, "no such file or folder", "a folder, zip or file of DICOM", "check the path")
     files: list[DicomFile] = []
     unreadable: list[Unreadable] = []
+    absent: list[tuple[Place, str]] = []
     foreign_files = zips = 0
     with open_source(path) as read:
         for place in _list_places(path):
@@ -190,14 +193,46 @@ def scan(path: Path) -> DicomFound:
                         foreign_files += 1
                     else:
                         files.append(file)
+                elif why := explain_absence(start):
+                    absent.append((place, why))
                 else:
                     foreign_files += 1
                     zips += start[:4] in _ZIP_MARKS
             except DamagedError as error:
                 unreadable.append(Unreadable(place.name, str(error)))
+    shapes = {shape_name(one.place) for one in files}
+    for place, why in absent:
+        if shape_name(place) in shapes:
+            unreadable.append(Unreadable(place.name, why))
+        else:
+            foreign_files += 1
     if not files:
+        unreadable += [Unreadable(place.name, why) for place, why in absent if shape_name(place)[1] in _DICOM_ENDINGS]
         raise _no_dicom(path, unreadable, foreign_files, zips)
     return DicomFound(path, tuple(files), tuple(unreadable), foreign_files, zips)
+
+
+def explain_absence(start: bytes) -> str | None:
+    """Why a file that begins so holds nothing of what its name promises; None where it is a file of another kind."""
+    if not start:
+        return "a file of 0 bytes"
+    if any(start.startswith(one) or one in start for one in _POINTERS):
+        return "a pointer of Git LFS or git-annex, whose file was not fetched"
+    return None
+
+
+def shape_name(place: Place) -> tuple[str, str, bool]:
+    """What slices of one series share: their folder, the names' ending, and whether digits number them."""
+    name = PurePosixPath(place.member.filename) if place.member else PurePosixPath(place.path.as_posix())
+    ending = name.suffix.lower()
+    if name.name.startswith("."):  # hidden: of a system, not of a series
+        ending = "hidden"
+    return str(name.parent), "" if ending[1:].isdigit() else ending, any(one.isdigit() for one in name.name)
+
+
+def lies_beside(one: Unreadable, files: Iterable[DicomFile]) -> bool:
+    """Whether an unreadable file lies in the folder of one of the files."""
+    return any(Path(one.name).parent == Path(file.place.name).parent for file in files)
 
 
 def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:

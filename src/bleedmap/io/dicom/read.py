@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def read_series(
             turn=turn,
             headers=tuple(file.header for file in headers),
             frames=None if first.frame is None else tuple(plane.frame or 0 for plane in planes),
-            acquisition=read_acquisition(first),
+            acquisition=replace(read_acquisition(first), unread=chosen.unread),
             notes=tuple(notes),
             choice=chosen.choice,
         )

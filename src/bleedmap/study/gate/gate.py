@@ -15,9 +15,9 @@ from bleedmap.study.gate.voxels import voxel_checks
 from bleedmap.volume import Volume
 
 CHECKS = (
-    "modality", "image type", "body part", "age", "contrast", "kvp", "kernel", "slice count", "slice spacing", "gaps",
-    "orientation", "field of view", "air", "bone", "brain density", "noise", "anatomy", "coverage", "blank slices",
-    "border", "padding", "metal",
+    "modality", "image type", "body part", "age", "contrast", "kvp", "kernel", "completeness", "slice count",
+    "slice spacing", "gaps", "orientation", "field of view", "air", "bone", "brain density", "noise", "anatomy",
+    "coverage", "blank slices", "border", "padding", "metal",
 )  # fmt: skip
 
 

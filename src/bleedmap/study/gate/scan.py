@@ -31,8 +31,8 @@ MATRIX = Limits(128, 4096, refused_below=64)  # 64 pixels over a head are 3.5 mm
 
 
 def scan_checks(grid: SliceGrid, shape: tuple[int, ...], scan: Acquisition) -> tuple[Check, ...]:
-    """Modality, image type, body part, age, contrast, kvp, kernel, slice count, slice spacing, gaps, orientation,
-    field of view.
+    """Modality, image type, body part, age, contrast, kvp, kernel, completeness, slice count, slice spacing, gaps,
+    orientation, field of view.
 
     Args:
         grid: in the standard view.
@@ -41,7 +41,8 @@ def scan_checks(grid: SliceGrid, shape: tuple[int, ...], scan: Acquisition) -> t
     """
     return (
         _modality(scan), _image_type(scan), _body_part(scan), _age(scan), _contrast(scan), _kvp(scan), _kernel(scan),
-        _slice_count(grid), _slice_spacing(grid, scan), _gaps(grid), _orientation(grid), _view(grid, shape),
+        _completeness(scan), _slice_count(grid), _slice_spacing(grid, scan), _gaps(grid), _orientation(grid),
+        _view(grid, shape),
     )  # fmt: skip
 
 
@@ -120,6 +121,15 @@ def _kernel(scan: Acquisition) -> Check:
         return Check("kernel", "not known", NOT_STATED, limit, "the noise is measured below")
     meaning = "a sharp kernel's noise hides blood and looks like it; take the soft-tissue series" if sharp else ""
     return Check("kernel", "warning" if sharp else "pass", scan.kernel or "", limit, meaning)
+
+
+def _completeness(scan: Acquisition) -> Check:
+    limit = "every slice of the series"
+    if scan.unread is None:
+        return Check("completeness", "not known", NOT_STATED, limit)
+    if not scan.unread:
+        return Check("completeness", "pass", "all that belongs to the series was read", limit)
+    return Check("completeness", "warning", scan.unread, limit, "a bleed on a slice that was not read is not found")
 
 
 def _slice_count(grid: SliceGrid) -> Check:

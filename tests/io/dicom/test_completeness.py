@@ -1,0 +1,104 @@
+"""What belongs to a series and was not read is told; nothing foreign is taken for it."""
+
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from bleedmap.archive.find import find_studies
+from bleedmap.errors import InputError
+from bleedmap.study.gate.gate import check_input
+from dicom_studies import read, series
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 524288\n"
+
+
+def write_numbered(folder: Path, instances: list[Dataset], ending: str = ".dcm") -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"IM{number:04d}{ending}" for number in range(1, len(instances) + 1)]
+    for path, one in zip(paths, instances, strict=True):
+        one.save_as(path, enforce_file_format=True)
+    return paths
+
+
+def verdict(folder: Path) -> tuple[str, str]:
+    found = read(folder)
+    check = next(one for one in check_input(found.volume, found.acquisition) if one.name == "completeness")
+    return check.verdict, check.found
+
+
+def test_a_whole_series_passes(tmp_path):
+    write_numbered(tmp_path, series())
+    assert verdict(tmp_path)[0] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "0 bytes"), (POINTER, "Git LFS"), (b"/annex/objects/SHA256E-s524288--4d7a.dcm", "git-annex"),
+        (None, "cut"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("ending", [".dcm", "", ".IMA"])
+def test_files_that_hold_nothing_of_their_slice(tmp_path, content, words, ending):
+    paths = write_numbered(tmp_path, series(), ending)
+    for path in paths[-3:]:
+        path.write_bytes(path.read_bytes()[:400] if content is None else content)
+    told, found = verdict(tmp_path)
+    assert told == "warning"
+    assert "3 files beside the series could not be read" in found
+    assert content is None or words in found
+    assert len(read(tmp_path).volume.hu) == 9
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "readme.txt", "Thumbs.db", "NOTES", "._IM0001.dcm", "viewer.exe"])
+def test_an_empty_foreign_file_is_no_slice(tmp_path, name):
+    write_numbered(tmp_path, series())
+    (tmp_path / name).write_bytes(b"")
+    assert verdict(tmp_path)[0] == "pass"
+
+
+def test_an_empty_file_in_another_folder_is_none_of_this_series(tmp_path):
+    write_numbered(tmp_path / "head", series())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/IM0001.dcm").write_bytes(b"")
+    assert verdict(tmp_path)[0] == "pass"
+
+
+def test_slices_of_the_series_that_differ_lie_at_other_places(tmp_path):
+    instances = series()
+    for one in instances[8:]:
+        one.Rows, one.Columns = one.Columns, one.Rows
+    write_numbered(tmp_path, instances)
+    told, found = verdict(tmp_path)
+    assert told == "warning"
+    assert "4 slices of the series at other places differ" in found
+
+
+def test_fewer_images_than_the_files_state(tmp_path):
+    instances = series()
+    for one in instances:
+        one.ImagesInAcquisition = 12
+    write_numbered(tmp_path / "whole", instances)
+    write_numbered(tmp_path / "part", instances[:9])
+    assert verdict(tmp_path / "whole")[0] == "pass"
+    told, found = verdict(tmp_path / "part")
+    assert told == "warning"
+    assert "12 images in the acquisition (0020,1002), 9 are here" in found
+
+
+def test_nothing_but_empty_files_is_refused_by_that_reason(tmp_path):
+    for path in write_numbered(tmp_path, series()):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="0 bytes"):
+        read(tmp_path)
+
+
+def test_a_batch_counts_them_to_their_study_and_passes_foreign_ones_by(tmp_path):
+    paths = write_numbered(tmp_path / "archive/one", series())
+    paths[-1].write_bytes(b"")
+    (tmp_path / "archive/one/readme.txt").write_bytes(b"")
+    (tmp_path / "archive/lone.dcm").write_bytes(b"")
+    found = find_studies(tmp_path / "archive", tmp_path / "out")
+    assert [len(one.files) for one in found.sources] == [12]
+    assert [(one.reason, one.count) for one in found.passed] == [("neither DICOM, NIfTI nor a .zip", 2)]
