@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from bleedmap.inference.weights import WeightsFile, locate
@@ -13,6 +14,9 @@ from ct_ich_tables import PEOPLE, SMALL, label_rows
 from tiny_network import write_tiny_network
 
 os.environ["BLEEDMAP_CACHE"] = "off"  # tests leave nothing in the user's home
+if "MUTANT_UNDER_TEST" in os.environ:  # mutmut runs each test once more in the same process, which hypothesis notices
+    settings.register_profile("mutants", suppress_health_check=[HealthCheck.differing_executors])
+    settings.load_profile("mutants")
 
 
 @pytest.fixture(scope="session")
