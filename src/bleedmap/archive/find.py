@@ -14,13 +14,14 @@ from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import Place, explain_absence, open_source, scan, shape_name
 from bleedmap.io.dicom.header import DamagedError, looks_like_dicom, parse, text
+from bleedmap.io.kinds import identify
 
 _DERIVED = ("_dseg", "_probseg")  # BIDS names of masks and probability maps, ours among them
 _OUR_RESULTS = (".bleedmap.json", "summary.json")  # together in each folder that `segment` wrote
 _START_BYTES, _HEADER_BYTES = 140, 1 << 14  # to tell DICOM, and where its UIDs are in nearly every file
 _FOREIGN = "neither DICOM, NIfTI nor a .zip"
 _EXAMPLES = 5
-_ENDINGS = (".nii.gz", ".nii", ".zip", ".dcm")
+_ENDINGS = (".nii.gz", ".nii", ".zip", ".dcm.gz", ".dcm")
 _MOST_CHARACTERS, _MOST_BYTES = 80, 160  # a disk takes 255 bytes, and endings follow
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 
@@ -173,7 +174,8 @@ class _Search:
 
     def take(self, path: Path) -> None:
         """Sort one file in."""
-        if nifti.is_nifti(path):
+        named = path.name.lower().endswith(nifti.SUFFIXES)
+        if named and nifti.is_nifti(path):
             if stem(path.name).endswith(_DERIVED):
                 self.pass_by(path, "a mask or probability map, by its name")
             else:
@@ -197,8 +199,10 @@ class _Search:
             self._by_uid[uid].append(str(path))
         elif _holds_nothing(path):
             self._absent[str(path.parent)].append(str(path))
+        elif (kind := identify(path)) and kind.nifti and not stem(path.name).endswith(_DERIVED):
+            self._single.append((str(path), None))
         else:
-            self.pass_by(path, _FOREIGN)
+            self.pass_by(path, f"{kind.words}, not read" if kind else _FOREIGN)
 
     def sources(self) -> Iterator[Source]:
         for name, uid in self._single:
@@ -217,7 +221,8 @@ class _Search:
                 yield self._source(Path(folder), None, names)
         for names in self._absent.values():
             for name in names:
-                self.pass_by(Path(name), _FOREIGN)
+                kind = identify(Path(name))
+                self.pass_by(Path(name), f"{kind.words}, not read" if kind else _FOREIGN)
 
     def _absent_of(self, folder: str, names: list[str]) -> list[str]:
         """Take the folder's files of 0 bytes, and pointers, that are named like these."""

@@ -101,7 +101,8 @@ def _read_nifti(case: Case) -> Referenced:
     mask = np.zeros(study.volume.hu.shape, np.bool_)
     notes = list(study.notes)
     for path in filter(None, case.masks):
-        drawn, _ = nifti.read_volume(path)
+        drawn, grid = nifti.read_volume(path)
+        notes += [f"Mask: {one}" for one in grid.notes]
         _check_labels(path, drawn)
         _check_grid(path, drawn, study.volume)
         mask = np.asarray(drawn.hu > 0, np.bool_)

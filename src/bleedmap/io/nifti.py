@@ -1,9 +1,11 @@
 """Read and write NIfTI in HU, in the index order (slice, row, column) with LPS mm."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import bleedmap.io.dicom  # noqa: F401 - first: pydicom, which nibabel loads, would load requests
 
@@ -13,26 +15,46 @@ import numpy as np
 from isal import igzip, igzip_lib
 from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import SliceGrid, swap_lps_ras
+from bleedmap.io.dicom.header import looks_like_dicom
 from bleedmap.io.files import written_whole
+from bleedmap.io.kinds import identify, unpack_start
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 _ISAL_ERROR: Any = igzip_lib.IsalError  # an exception's class, which isal's stubs take for an instance
+_HEADER_BYTES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+_UNITS = {1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("micrometres", 0.001)}  # xyzt_units, lowest three bits
+_TEMPLATE = 3  # from this sform code on the sform leads to an atlas (3 Talairach, 4 MNI, 5 another), not to the scanner
+# How far two statements of one grid may differ: rounding stays a hundred times below.
+SAME_SIZE = 0.01  # of a voxel's side
+SAME_DEG, SAME_CORNER_MM = 1.0, 1.0
+MOST_DEG = 35.0  # a tilted gantry's slices: up to 30°; a qform cannot hold the shear that an sform holds
+VOXEL_MM, LONGEST_MM = (0.02, 50.0), 3000.0
+_WRAPPED = 60_000  # stored in 16 bits without sign; no CT value, but -1000 HU that lost its sign
 _OURS = orientations.axcodes2ornt(("S", "P", "L"))  # slices feet to head, rows front to back, columns right to left
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiGrid:
-    """The file's own grid, so that results return to it: axes, flips and affine unchanged."""
+    """The file's own grid, so that results return to it: axes, flips, units and both affines unchanged.
+
+    Attributes:
+        affine_ras: to RAS mm, whatever units the file has.
+        shape: of its three axes.
+        header: as nibabel read it.
+        notes: what reading had to decide, in sentences.
+    """
 
     affine_ras: DoubleArray
     shape: tuple[int, int, int]
     header: Any
+    notes: tuple[str, ...] = ()
 
     @property
     def states_orientation(self) -> bool:
@@ -56,17 +78,36 @@ class NiftiGrid:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether the name ends as a NIfTI file's does."""
-    return path.name.lower().endswith(SUFFIXES)
+    """Whether a file is to be read as NIfTI: by its content, and by its name where it is not there or tells nothing."""
+    named = path.name.lower().endswith(SUFFIXES)
+    kind = identify(path)
+    if kind is None:
+        return named and not holds_dicom(path)
+    return kind.nifti or (named and not kind.words.startswith("a zip") and not holds_dicom(path))
+
+
+def holds_dicom(path: Path) -> bool:
+    """Whether one file is DICOM by its content, gzipped or not."""
+    if not path.is_file():
+        return False  # a pipe would wait for ever
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(1 << 12)
+    except OSError:
+        return False
+    inside = unpack_start(start)
+    return looks_like_dicom(start if inside is None else inside)
 
 
 def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:
     """Read a CT volume in HU, and the grid to write results back to.
 
     Raises:
-        InputError: unreadable, not three-dimensional, NaN or infinity, no usable affine.
+        InputError: unreadable, not three-dimensional, NaN or infinity, no usable affine, or statements of one grid
+            that contradict each other.
     """
     array, affine, grid = _read(path)
+    _check_sign(path, array)
     try:
         return Volume(np.ascontiguousarray(array, dtype=np.float32), SliceGrid.from_affine(affine, len(array))), grid
     except BleedmapError as error:
@@ -84,11 +125,17 @@ def read_mask(path: Path) -> Mask:
 
 
 def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
+    kind = identify(path)
+    if kind is not None and not kind.nifti:
+        raise InputError(
+            path, found=f"cannot be read as NIfTI: it is {kind.words}", needed="a .nii or .nii.gz file",
+            remedy=kind.remedy,
+        )  # fmt: skip
     try:
-        if path.name.lower().endswith(".gz"):
-            _check_gzip(path)
-        image = nib.load(path)
-        array = np.asanyarray(image.dataobj)
+        packed = kind is not None and kind.packed
+        with _open(path, packed) as stream:
+            raw, header, image = _load(path, stream, packed)
+            array = np.asanyarray(image.dataobj)
     except FileNotFoundError:
         raise InputError(path, found="no such file", needed="a NIfTI file", remedy="check the path") from None
     except (
@@ -101,39 +148,229 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
             needed="a whole .nii or .nii.gz file",
             remedy="copy or convert the file again",
         ) from error
-    if array.ndim == 4 and array.shape[3] == 1:
+    while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.ndim != 3 or 0 in array.shape or array.dtype.fields is not None or image.affine is None:
+    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
+        colour = "colour of several values a voxel" if array.dtype.fields else f"type {array.dtype}"
         raise InputError(
             path,
-            found=f"an array of shape {array.shape}, type {array.dtype}",
+            found=f"an array of shape {array.shape}, {colour}",
             needed="one three-dimensional volume of HU",
-            remedy="extract a single volume (no time series, no colour)",
+            remedy="extract a single volume (no time series, no colour): fslroi FILE head.nii.gz 0 1",
         )
-    affine_ras = np.asarray(image.affine, dtype=np.float64)
-    if not _maps_to_a_volume(affine_ras):
-        raise InputError(
-            path,
-            found="an affine that maps the grid to no volume",
-            needed="a finite, invertible affine (sform or qform)",
-            remedy="convert the study again from its DICOM files",
+    affine_ras, notes = _find_affine(path, raw, header, array.shape)
+    if packed != path.name.lower().endswith(".gz"):
+        notes.append(
+            f"The file is {'gzipped' if packed else 'not gzipped'}, unlike its name says; it was read as it is."
         )
-    grid = NiftiGrid(affine_ras, array.shape, image.header)
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    if not (np.isfinite(slope) and slope) and np.isfinite(intercept) and intercept:
+        notes.append(
+            f"The NIfTI file states a slope of {slope:g} with an intercept of {intercept:g}: by the standard neither "
+            "counts, and the stored values are taken for HU."
+        )
+    grid = NiftiGrid(affine_ras, array.shape, header, tuple(notes))
     turned, affine = grid.inward(array)
     return turned, affine, grid
 
 
+@contextmanager
+def _open(path: Path, packed: bool) -> Iterator[BinaryIO]:
+    if packed:
+        with igzip.open(path) as stream:
+            yield stream
+    else:
+        with path.open("rb") as plain:
+            yield plain
+
+
+def _load(path: Path, stream: BinaryIO, packed: bool) -> tuple[Any, Any, Any]:
+    """Load the header as it is stored, as nibabel mends it, and the image, once the file proves to be whole.
+
+    A gzipped file is decompressed to the end, where the checksum is; nibabel stops before it and would take damaged
+    HU for true.
+    """
+    length = _count(stream) if packed else path.stat().st_size
+    stream.seek(0)
+    start = stream.read(max(_HEADER_BYTES))
+    sizes = [int.from_bytes(start[:4], order, signed=True) for order in ("little", "big")]
+    kind: Any = next((_HEADER_BYTES[size] for size in sizes if size in _HEADER_BYTES and len(start) >= size), None)
+    if kind is None:
+        raise ImageFileError("no NIfTI header" if len(start) >= 348 else f"ends after {length:,} bytes, in its header")
+    raw = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+    stream.seek(0)
+    image = kind.from_file_map({"image": FileHolder(fileobj=stream)}, mmap=not packed)
+    needed = image.dataobj.offset + image.header.get_data_dtype().itemsize * int(np.prod(image.shape, dtype=object))
+    if length < needed:
+        raise ImageFileError(f"ends after {length:,} of {needed:,} bytes")
+    return raw, image.header, image
+
+
+def _count(stream: BinaryIO) -> int:
+    length = 0
+    while data := stream.read(1 << 20):
+        length += len(data)
+    return length
+
+
+def _check_sign(path: Path, array: AnyArray) -> None:
+    """Refuse HU whose negative values were stored without their sign: -1000 becomes 64,536."""
+    if array.dtype == np.uint16 and array.max() >= _WRAPPED and (array >= _WRAPPED).mean() > 0.01:
+        raise InputError(
+            path, found=f"values up to {array.max():,} in 16 bits without sign: negative HU that lost their sign",
+            needed="HU, air near -1000", remedy="take the values modulo 65,536 as int16, or convert the study again",
+        )  # fmt: skip
+
+
+def _find_affine(path: Path, raw: Any, header: Any, shape: tuple[int, ...]) -> tuple[DoubleArray, list[str]]:
+    """Find the affine to RAS mm, once all that the file states of its grid agrees; what was decided, in sentences.
+
+    Args:
+        path: for messages.
+        raw: the header as it is stored.
+        header: the same, mended by nibabel, whose sform and qform count.
+        shape: of the three axes.
+
+    Raises:
+        InputError: sform, qform, pixdim and units leave the size or the sides of the head in doubt.
+    """
+    by_sform, by_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    pixdim = np.abs(np.asarray(raw["pixdim"][1:4], np.float64))
+    stated = bool((np.isfinite(pixdim) & (pixdim > 0)).all())
+    notes: list[str] = []
+    affine = np.asarray(header.get_sform() if by_sform else header.get_best_affine(), np.float64)
+    if not _maps_to_a_volume(affine):
+        raise _contradiction(
+            path, "an affine that maps the grid to no volume", "a finite, invertible affine (sform or qform)",
+            "convert the study again from its DICOM files",
+        )  # fmt: skip
+    if not by_sform and not stated:
+        raise _contradiction(
+            path, f"voxels of {_times(pixdim)} (pixdim)", "three sizes above 0", "convert the study again from DICOM"
+        )
+    if not by_sform and by_qform and float(raw["pixdim"][0]) not in (-1.0, 0.0, 1.0):
+        raise _contradiction(
+            path, f"a qform with {float(raw['pixdim'][0]):g} in pixdim[0]: right and left are not told",
+            "1 or -1 there", "convert the study again from DICOM",
+        )  # fmt: skip
+    scale, unit_note = _find_unit(raw)
+    if by_sform:
+        if by_qform:
+            affine, told = _reconcile(path, header, affine, shape, scale)
+            notes += told
+        elif stated and not _same_sizes(affine, pixdim):
+            raise _contradiction(
+                path, f"voxels of {_times(_sizes(affine))} by the sform and {_times(pixdim)} by pixdim", "one size",
+                f"{_keep('the sform is right', 'qform', 'sform')}; if pixdim is right, convert the DICOM files again",
+            )  # fmt: skip
+    affine = affine.copy()
+    affine[:3] *= scale
+    _check_size(path, affine, shape, unit_note)
+    return affine, [*([unit_note] if scale != 1 else []), *notes]
+
+
+def _find_unit(raw: Any) -> tuple[float, str]:
+    """Find mm per unit of length, and a sentence on the unit."""
+    code = int(raw["xyzt_units"]) & 7
+    name, scale = _UNITS.get(code, ("", 1.0))
+    if not name:
+        return 1.0, f"The NIfTI file states no unit of length (xyzt_units {int(raw['xyzt_units'])}); mm were taken."
+    return scale, f"The NIfTI file states its lengths in {name} (xyzt_units); they were converted to mm."
+
+
+def _reconcile(
+    path: Path, header: Any, sform: DoubleArray, shape: tuple[int, ...], scale: float
+) -> tuple[DoubleArray, list[str]]:
+    """Choose between sform and qform, both stated: the sform, but the qform where the sform leads to an atlas."""
+    remedy = f"{_keep('the sform is right', 'qform', 'sform')}; {_keep('the qform is right', 'sform', 'qform')}"
+    try:
+        qform = np.asarray(header.get_qform(), np.float64)
+    except HeaderDataError:
+        qform = np.full((4, 4), np.nan)
+    if not _maps_to_a_volume(qform):
+        raise _contradiction(
+            path, "a qform that maps the grid to no volume, beside an sform", "two that agree, or one of code 0",
+            _keep("the sform is right", "qform", "sform"),
+        )  # fmt: skip
+    atlas = int(header["sform_code"]) >= _TEMPLATE
+    chosen = "qform, for the sform leads to an atlas" if atlas else "sform"
+    axes = ["".join(nib.aff2axcodes(one)) for one in (sform, qform)]
+    mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+    turned = _angle(sform, qform)
+    if mirrored or axes[0] != axes[1] or turned > MOST_DEG:
+        how = (
+            "mirror images of each other (right and left)"
+            if mirrored
+            else f"turned against each other by {turned:.0f}°"
+        )
+        raise _contradiction(
+            path, f"sform and qform are {how}: the axes run {axes[0]} by the sform and {axes[1]} by the qform",
+            "two that agree, or one of code 0", remedy,
+        )  # fmt: skip
+    if not atlas and not _same_sizes(sform, _sizes(qform)):
+        raise _contradiction(
+            path,
+            f"voxels of {_times(_sizes(sform))} by the sform and {_times(_sizes(qform))} by qform and pixdim",
+            "one size", remedy,
+        )  # fmt: skip
+    ends = np.array(np.meshgrid(*[(0, count - 1) for count in shape[:3]])).reshape(3, -1)
+    apart_mm = scale * float(np.linalg.norm((sform - qform)[:3, :3] @ ends + (sform - qform)[:3, 3:], axis=0).max())
+    if turned <= SAME_DEG and apart_mm <= SAME_CORNER_MM and _same_sizes(sform, _sizes(qform)):
+        return sform, []
+    said = (
+        f"sform and qform of the NIfTI file differ by {turned:.1f}° and up to {apart_mm:.1f} mm: places in mm are by "
+        f"the {chosen}. Sides agree"
+    )
+    return (qform if atlas else sform), [f"{said}{'.' if atlas else ', and sizes too.'}"]
+
+
+def _angle(one: DoubleArray, other: DoubleArray) -> float:
+    """The widest angle in degrees between the same axis of two grids."""
+    first, second = one[:3, :3] / _sizes(one), other[:3, :3] / _sizes(other)
+    return float(np.degrees(np.arccos(np.clip((first * second).sum(axis=0), -1, 1))).max())
+
+
+def _sizes(affine: DoubleArray) -> DoubleArray:
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def _same_sizes(affine: DoubleArray, sizes: DoubleArray) -> bool:
+    """Whether a grid's steps have these lengths; for slices of a tilted gantry some programs state their distance."""
+    steps = _sizes(affine)
+    distances = 1 / np.linalg.norm(np.linalg.inv(affine[:3, :3]), axis=1)
+    near = [np.abs(one - sizes) <= SAME_SIZE * np.maximum(one, sizes) for one in (steps, distances)]
+    return bool((near[0] | near[1]).all())
+
+
+def _check_size(path: Path, affine: DoubleArray, shape: tuple[int, ...], unit_note: str) -> None:
+    sizes = _sizes(affine)
+    lengths = sizes * shape[:3]
+    if sizes.min() >= VOXEL_MM[0] and sizes.max() <= VOXEL_MM[1] and lengths.max() <= LONGEST_MM:
+        return
+    raise _contradiction(
+        path, f"voxels of {_times(sizes)} mm, {_times(lengths)} mm in all. {unit_note}",
+        f"voxels of {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, at most {LONGEST_MM:,.0f} mm in all",
+        "state the true unit (in nibabel image.header.set_xyzt_units: 'mm', 'meter', 'micron'), or convert it again",
+    )  # fmt: skip
+
+
+def _times(sizes: DoubleArray) -> str:
+    return " × ".join(f"{one:.4g}" for one in sizes)
+
+
+def _keep(when: str, changed: str, kept: str) -> str:
+    """Say how one of the two affines is brought in line with the other."""
+    return f"if {when}, make the {changed} like it (in nibabel: image.set_{changed}(image.get_{kept}(), 1))"
+
+
+def _contradiction(path: Path, found: str, needed: str, remedy: str) -> InputError:
+    return InputError(path, found=found, needed=needed, remedy=remedy)
+
+
 def _maps_to_a_volume(affine: DoubleArray) -> bool:
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-15 * max(1.0, np.abs(affine).max()):
         return False
     return not np.isnan(orientations.io_orientation(affine)).any()  # NaN where two axes run nearly the same way
-
-
-def _check_gzip(path: Path) -> None:
-    """Decompress to the end, where the checksum is; nibabel stops before it and would take damaged HU for true."""
-    with igzip.open(path) as stream:
-        while stream.read(1 << 20):
-            pass
 
 
 def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> None:
@@ -153,7 +390,8 @@ def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | 
         image = nib.Nifti1Image(array.transpose(2, 1, 0), affine_ras)
         image.header.set_xyzt_units("mm")
     else:
-        image = nib.Nifti1Image(grid.outward(array), grid.affine_ras, grid.header)
+        # The header's own affine, in its own units: both forms stay as the file has them.
+        image = nib.Nifti1Image(grid.outward(array), grid.header.get_best_affine(), grid.header)
         image.header.set_data_dtype(array.dtype)
         image.header.set_slope_inter(1, 0)
         image.header["cal_min"], image.header["cal_max"] = 0, 0

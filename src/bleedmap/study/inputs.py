@@ -7,6 +7,7 @@ from pathlib import Path
 from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom
+from bleedmap.io.kinds import identify
 
 CT_ICH_MASK_ENDING = "_hge_seg"  # of CT-ICH's reference masks, beside their slices
 
@@ -75,7 +76,9 @@ def _not_alone(study: Path, others: int) -> InputError:
 
 def is_study(path: Path) -> bool:
     """Whether a file that the user named is for the readers of studies: anything but a picture."""
-    return not path.is_dir() and path.suffix.lower() not in images.SUFFIXES
+    if path.is_dir():
+        return False
+    return path.suffix.lower() not in images.SUFFIXES or nifti.is_nifti(path) or nifti.holds_dicom(path)
 
 
 def _expand(paths: list[Path]) -> tuple[list[Path], list[Ignored]]:
@@ -102,7 +105,10 @@ def _why_ignored(path: Path, in_folder: bool) -> str | None:
         return "a folder"
     if nifti.is_nifti(path):
         return "a NIfTI volume; name the file itself to segment it"
-    return None if path.suffix.lower() in images.SUFFIXES else "not a JPEG or PNG picture"
+    if path.suffix.lower() in images.SUFFIXES:
+        return None
+    kind = identify(path)
+    return f"{kind.words}, not a JPEG or PNG picture by its name" if kind else "not a JPEG or PNG picture"
 
 
 def _nothing(paths: list[Path], ignored: list[Ignored]) -> InputError:

@@ -3,8 +3,10 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from bleedmap.errors import InputError
 from bleedmap.geometry import SliceGrid
@@ -13,12 +15,15 @@ from bleedmap.io.dicom.files import DicomFound, scan
 from bleedmap.io.dicom.read import read_series
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
+from bleedmap.study.words import spans
 from bleedmap.volume import Volume
 
 _NO_ORIENTATION = (
     "The NIfTI file does not say where its axes point (sform and qform code 0): right and left, front and back, "
     "and the order of slices are guesses."
 )
+_FILLED_HU = -300.0  # a slice of one value above this would count as body
+_AIR_HU = -1000.0
 _MEMORY = "volume"  # the source and name of a volume that came from no file
 Advance = Callable[[int], None]
 
@@ -70,15 +75,48 @@ def read_study(
         )  # fmt: skip
     path = Path(source)
     if not is_nifti(path):
-        return _read_dicom(scan(path), study, series, advance)
+        found = scan(path)
+        read = _read_dicom(found, study, series, advance)
+        return read if found.path == path else replace(read, notes=(*read.notes, _note_directory(path, found)))
     if study is not None or series is not None:
         raise InputError(
             path, found="a study or series chosen for a NIfTI volume", needed="DICOM, which holds series",
             remedy="leave the choice out",
         )  # fmt: skip
     volume, grid = read_volume(path)
-    notes = () if grid.states_orientation else (_NO_ORIENTATION,)
+    volume, filled = _empty_filled_ends(volume)
+    notes = (*(() if grid.states_orientation else (_NO_ORIENTATION,)), *grid.notes, *filled)
     return Study(_name(path), _printable(path), volume, Acquisition(), nifti=grid, notes=notes)
+
+
+def _note_directory(path: Path, found: DicomFound) -> str:
+    return (
+        f"{path.name} is a DICOMDIR, a table of contents: the files that it lists were read from its folder, "
+        f"{_printable(found.path)}."
+    )
+
+
+def _empty_filled_ends(volume: Volume) -> tuple[Volume, tuple[str, ...]]:
+    """Make air of slices at either end that hold one value of the body's, as padding to a size leaves; tell it."""
+    tops, bottoms = volume.hu.max(axis=(1, 2)), volume.hu.min(axis=(1, 2))
+    one_value = tops == bottoms
+    scanned = np.flatnonzero(~one_value)
+    if not scanned.size or bottoms.min() > _FILLED_HU:  # a picture of brain alone has no air to tell it from
+        return volume, ()
+    at_end = np.ones(len(tops), np.bool_)
+    at_end[scanned[0] : scanned[-1] + 1] = False
+    filled = np.flatnonzero(at_end & (bottoms > _FILLED_HU))
+    if not filled.size:
+        return volume, ()
+    values = ", ".join(f"{one:g}" for one in np.unique(bottoms[filled])[:3])
+    hu = volume.hu.copy()
+    hu[filled] = _AIR_HU
+    where = spans(int(one) + 1 for one in filled)
+    note = (
+        f"Slice {where} of {len(tops)} (from the feet), at the end of the volume, holds the single value {values} HU: "
+        "filled in, not scanned. It was taken for air and is no part of the head."
+    )
+    return replace(volume, hu=hu), (note,)
 
 
 def _read_dicom(found: DicomFound, study: str | None, series: int | None, advance: Advance) -> Study:
@@ -105,6 +143,6 @@ def _printable(path: Path) -> str:
 def _name(path: Path) -> str:
     """The path's last part without its ending, in characters that every disk takes."""
     name = Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its own name, not its target's
-    for ending in (".nii.gz", ".nii", ".zip", ".dcm"):
+    for ending in (".gz", ".nii", ".zip", ".dcm"):
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "study"

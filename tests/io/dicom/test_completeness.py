@@ -101,4 +101,4 @@ def test_a_batch_counts_them_to_their_study_and_passes_foreign_ones_by(tmp_path)
     (tmp_path / "archive/lone.dcm").write_bytes(b"")
     found = find_studies(tmp_path / "archive", tmp_path / "out")
     assert [len(one.files) for one in found.sources] == [12]
-    assert [(one.reason, one.count) for one in found.passed] == [("neither DICOM, NIfTI nor a .zip", 2)]
+    assert [(one.reason, one.count) for one in found.passed] == [("an empty file (0 bytes), not read", 2)]

@@ -4,15 +4,19 @@ import os
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from isal import igzip, igzip_lib
 from pydicom import Dataset
 
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.header import DamagedError, Parsed, add_pixels, is_directory, looks_like_dicom, parse, text
+from bleedmap.io.kinds import identify, identify_bytes, unpack_start
 
 MOST_FILES = 20_000
 MOST_FILE_BYTES = 700 << 20  # a multi-frame scan of 1,300 slices of 512 × 512
@@ -21,6 +25,9 @@ MOST_RATIO = 250  # inflated to packed; scans reach 10, a flat picture 1,000, bu
 _LARGE_MEMBER, _LARGE_ZIP = 16 << 20, 256 << 20
 _HEADER_BYTES = (1 << 18, 1 << 26)  # read at first, and where the header is longer
 _START_BYTES = 140
+_KIND_BYTES = 1 << 12
+_ISAL_ERROR: Any = igzip_lib.IsalError  # an exception's class, which isal's stubs take for an instance
+_GZIP_MARK = b"\x1f\x8b"
 _ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for gigabytes of dictionary
 
@@ -96,7 +103,6 @@ class DicomFound:
 
 
 Read = Callable[[Place, int], bytes]
-_POINTERS = (b"version https://git-lfs", b"annex/objects/")  # begin what stands for a file that was not fetched
 _DICOM_ENDINGS = ("", ".dcm", ".dicom", ".ima")
 
 
@@ -116,9 +122,25 @@ def open_source(path: Path) -> Iterator[Read]:
 def _read_file(place: Place, most: int) -> bytes:
     try:
         with place.path.open("rb") as stream:
+            start = stream.read(len(_GZIP_MARK))
+            stream.seek(0)
+            if start == _GZIP_MARK:
+                return _read_packed(place.path, most)
             return stream.read(min(most, os.fstat(stream.fileno()).st_size))
     except OSError as error:
         raise DamagedError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _read_packed(path: Path, most: int) -> bytes:
+    """Read the first bytes of what a gzipped file holds, as single DICOM files are kept in some archives."""
+    try:
+        if most <= _KIND_BYTES:  # enough to tell DICOM, of a file that is cut too
+            with path.open("rb") as stream:
+                return (unpack_start(stream.read(_KIND_BYTES)) or _GZIP_MARK)[:most]
+        with igzip.open(path) as packed:
+            return bytes(packed.read(most))
+    except (OSError, EOFError, ValueError, zlib.error, _ISAL_ERROR) as error:
+        raise DamagedError("is gzipped and damaged or cut") from error
 
 
 def _read_member(archive: zipfile.ZipFile, place: Place, most: int) -> bytes:
@@ -175,7 +197,8 @@ def scan(path: Path) -> DicomFound:
     """Read the headers of a folder (with those below it), a zip, or one file.
 
     Raises:
-        InputError: no such path, no DICOM in it, too many files, or a zip that inflates beyond measure.
+        InputError: no such path, no DICOM in it, too many files, a zip that inflates beyond measure, or a DICOMDIR
+            whose files are not in its folder. Of a DICOMDIR the files that it lists are read.
     """
     if not path.exists():
         raise _refusal(path, "no such file or folder", "a folder, zip or file of DICOM", "check the path")
@@ -183,6 +206,7 @@ def scan(path: Path) -> DicomFound:
     unreadable: list[Unreadable] = []
     absent: list[tuple[Place, str]] = []
     foreign_files = zips = 0
+    kinds: Counter[str] = Counter()
     with open_source(path) as read:
         for place in _list_places(path):
             try:
@@ -190,6 +214,8 @@ def scan(path: Path) -> DicomFound:
                 if looks_like_dicom(start):
                     file = DicomFile(place, _read_header(place, read))
                     if is_directory(file.header):
+                        if place.path == path and place.member is None:
+                            return _scan_directory(path)
                         foreign_files += 1
                     else:
                         files.append(file)
@@ -198,27 +224,22 @@ def scan(path: Path) -> DicomFound:
                 else:
                     foreign_files += 1
                     zips += start[:4] in _ZIP_MARKS
+                    if place.member is None and (kind := identify(place.path)):
+                        kinds[kind.words] += 1
             except DamagedError as error:
                 unreadable.append(Unreadable(place.name, str(error)))
-    shapes = {shape_name(one.place) for one in files}
-    for place, why in absent:
-        if shape_name(place) in shapes:
-            unreadable.append(Unreadable(place.name, why))
-        else:
-            foreign_files += 1
+    missing = _keep_named_alike(absent, files)
+    unreadable += missing
+    foreign_files += len(absent) - len(missing)
     if not files:
-        unreadable += [Unreadable(place.name, why) for place, why in absent if shape_name(place)[1] in _DICOM_ENDINGS]
-        raise _no_dicom(path, unreadable, foreign_files, zips)
+        raise _no_dicom(path, unreadable, foreign_files, zips, kinds)
     return DicomFound(path, tuple(files), tuple(unreadable), foreign_files, zips)
 
 
 def explain_absence(start: bytes) -> str | None:
     """Why a file that begins so holds nothing of what its name promises; None where it is a file of another kind."""
-    if not start:
-        return "a file of 0 bytes"
-    if any(start.startswith(one) or one in start for one in _POINTERS):
-        return "a pointer of Git LFS or git-annex, whose file was not fetched"
-    return None
+    kind = identify_bytes(start, "")
+    return kind.words if kind is not None and (not start or "pointer" in kind.words) else None
 
 
 def shape_name(place: Place) -> tuple[str, str, bool]:
@@ -230,9 +251,54 @@ def shape_name(place: Place) -> tuple[str, str, bool]:
     return str(name.parent), "" if ending[1:].isdigit() else ending, any(one.isdigit() for one in name.name)
 
 
+def _keep_named_alike(absent: list[tuple[Place, str]], files: list[DicomFile]) -> list[Unreadable]:
+    """Of what holds nothing keep what is named like the files; where there are none, what is named as DICOM is."""
+    shapes = {shape_name(one.place) for one in files}
+    return [
+        Unreadable(place.name, why)
+        for place, why in absent
+        if (shape_name(place) in shapes if files else shape_name(place)[1] in _DICOM_ENDINGS)
+    ]
+
+
 def lies_beside(one: Unreadable, files: Iterable[DicomFile]) -> bool:
     """Whether an unreadable file lies in the folder of one of the files."""
     return any(Path(one.name).parent == Path(file.place.name).parent for file in files)
+
+
+def _scan_directory(path: Path) -> DicomFound:
+    """Read the headers of the studies that a DICOMDIR lists, from its folder; files that it lists must be there."""
+    folder = path.parent
+    try:
+        with path.open("rb") as stream:
+            directory = parse(stream.read(_HEADER_BYTES[-1]), pixels=False, most=_HEADER_BYTES[-1]).header
+        records = directory.get("DirectoryRecordSequence") or ()
+        studies = {text(one, "StudyInstanceUID") for one in records} - {None}
+        listed = {text(one, "ReferencedSOPInstanceUIDInFile"): one.get("ReferencedFileID") for one in records}
+        listed.pop(None, None)
+        found = scan(folder)
+    except (DamagedError, InputError) as error:
+        why = str(error) if isinstance(error, DamagedError) else f"its folder {error.found}"
+        raise _no_directory(path, why) from error
+    files = tuple(one for one in found.files if one.study in studies)
+    if not files:
+        raise _no_directory(path, f"none of the {len(listed):,} files that it lists lies in its folder")
+    there = {text(one.header, "SOPInstanceUID") for one in found.files}
+    missing = tuple(
+        Unreadable(str(folder.joinpath(*([name] if isinstance(name, str) else name or ["?"]))), "is listed, not there")
+        for uid, name in listed.items()
+        if uid not in there
+    )
+    named = {one.name for one in found.unreadable}
+    unreadable = (*found.unreadable, *(one for one in missing if one.name not in named))
+    return DicomFound(folder, files, unreadable, found.foreign_files, found.zips)
+
+
+def _no_directory(path: Path, why: str) -> InputError:
+    return _refusal(
+        path, f"is a DICOMDIR, a table of contents without images; {why}", "the folder with the files that it lists",
+        f"copy the whole CD, and give its folder ({path.parent}) in place of the DICOMDIR",
+    )  # fmt: skip
 
 
 def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
@@ -316,8 +382,8 @@ def holds_dicom(folder: Path) -> bool:
             file = Path(inside, name)
             if _resolve_plain_file(file) is None:
                 continue
-            with suppress(OSError), file.open("rb") as stream:
-                if looks_like_dicom(stream.read(_START_BYTES)):
+            with suppress(DamagedError):
+                if looks_like_dicom(_read_file(Place(file), _START_BYTES)):
                     return True
     return False
 
@@ -354,7 +420,9 @@ def _resolve_plain_file(path: Path) -> Path | None:
         return None
 
 
-def _no_dicom(path: Path, unreadable: list[Unreadable], foreign_files: int, zips: int) -> InputError:
+def _no_dicom(
+    path: Path, unreadable: list[Unreadable], foreign_files: int, zips: int, kinds: Counter[str]
+) -> InputError:
     needed = "DICOM files of a head CT"
     if unreadable:
         others = f", as are {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
@@ -362,13 +430,18 @@ def _no_dicom(path: Path, unreadable: list[Unreadable], foreign_files: int, zips
         return _refusal(where, f"{why}{others}", needed, "send or copy the study again")
     inside = f"; {zips} zip inside is not opened" if zips else ""
     if path.is_dir() or _is_zip(path):
-        found = f"holds no DICOM file ({foreign_files:,} of another kind){inside}" if foreign_files else "is empty"
+        named = "; ".join(f"{count:,} × {words}" for words, count in kinds.most_common(4))
+        found = f"holds no DICOM file ({foreign_files:,} of another kind{f': {named}' if named else ''}){inside}"
+        found = found if foreign_files else "is empty"
         return _refusal(
             path,
             found,
             needed,
             "give the folder that holds the study, or JPEG or PNG slices" if not zips else "give that zip",
         )
+    kind = identify(path)
+    if kind is not None:
+        return _refusal(path, f"is {kind.words}, not a DICOM file", "a DICOM study, or NIfTI in HU", kind.remedy)
     return _refusal(path, "is not a DICOM file", needed, "give a DICOM file, a folder or zip of them, or NIfTI")
 
 

@@ -41,9 +41,10 @@ class Anatomy:
         cavity: first and last slice of the cranial cavity; None where no slice shows one.
         cavity_ml: soft tissue in it.
         largest_cm2: its area on the slice where that is largest.
-        lowest_share: what bone closes in all around on the volume's first slice, over the largest area: small at the
-            foramen magnum and below.
-        highest_share: the cavity's area on the last slice, over the largest; 0 where it does not reach there.
+        lowest_share: what bone closes in all around on the first slice that is not blank, over the largest area:
+            small at the foramen magnum and below.
+        highest_share: the cavity's area on the last slice that is not blank, over the largest; 0 where it does not
+            reach there.
         brain_hu: median in the cavity; None without one.
         spread_hu: 1.4826 times the median distance from it: grey, white and CSF apart, and the noise.
         outline_mm: (length, width) of the largest body on any slice with cavity, or on any slice; 0 without one.
@@ -91,13 +92,15 @@ def measure(volume: Volume) -> Anatomy:
     found = np.flatnonzero(shown)
     outline_mm, at_border_mm = _outline(coarse, found if found.size else np.arange(len(shown)))
     largest = float(area_cm2[shown].max()) if found.size else 0.0
+    lit = np.flatnonzero(_lit(coarse.hu))
+    ends = (int(lit[0]), int(lit[-1])) if lit.size else (0, -1)  # blank slices beyond hide no cut
     span = (int(coarse.numbers[found[0]]), int(coarse.numbers[found[-1]])) if found.size else None
     return Anatomy(
         cavity=span,
         cavity_ml=float((area_cm2 * shown) @ coarse.slice_ml_per_cm2),
         largest_cm2=largest,
-        lowest_share=_closed_cm2(coarse, 0) / largest if largest else 0.0,
-        highest_share=float(area_cm2[-1] / largest) if shown[-1] else 0.0,
+        lowest_share=_closed_cm2(coarse, ends[0]) / largest if largest else 0.0,
+        highest_share=float(area_cm2[ends[1]] / largest) if shown[ends[1]] else 0.0,
         brain_hu=median,
         spread_hu=None if median is None else float(1.4826 * np.median(np.abs(inside - median))),
         outline_mm=outline_mm,
@@ -150,8 +153,7 @@ def _surrounded(bone: BoolArray) -> BoolArray:
 
 def _cranial(coarse: _Coarse, area_cm2: DoubleArray) -> BoolArray:
     """(slice,) which slices show the cranial cavity: the run of most volume, with short breaks."""
-    lit = coarse.hu.max(axis=(1, 2)) > BODY_HU  # blank slices break no run
-    order = np.cumsum(lit)
+    order = np.cumsum(_lit(coarse.hu))  # blank slices break no run
     found = np.flatnonzero(area_cm2 >= LEAST_CAVITY_CM2)
     if not found.size:
         return np.zeros(len(area_cm2), np.bool_)
@@ -161,6 +163,12 @@ def _cranial(coarse: _Coarse, area_cm2: DoubleArray) -> BoolArray:
     shown = np.zeros(len(area_cm2), np.bool_)
     shown[chosen] = True
     return shown
+
+
+def _lit(hu: FloatArray) -> BoolArray:
+    """(slice,) whether slices show more than air, or one value that was filled in."""
+    tops, bottoms = hu.max(axis=(1, 2)), hu.min(axis=(1, 2))
+    return np.asarray((tops >= BODY_HU) & (tops - bottoms >= _CONSTANT_HU))
 
 
 def _closed_cm2(coarse: _Coarse, index: int) -> float:
@@ -248,8 +256,6 @@ def measure_values(volume: Volume) -> Values:
     highest = float(volume.hu.max())
     real = hu[hu >= PADDING_HU]
     air = real[real < AIR_HU]
-    tops, bottoms = hu.max(axis=(1, 2)), hu.min(axis=(1, 2))
-    blank = (tops < BODY_HU) | (tops - bottoms < _CONSTANT_HU)
     dense = (volume.hu > METAL_HU).sum(axis=(1, 2)) if highest > METAL_HU else np.zeros(len(hu))
     return Values(
         lowest=float(volume.hu.min()),
@@ -259,5 +265,5 @@ def measure_values(volume: Volume) -> Values:
         bone_share=int((real > DENSE_BONE_HU).sum()) / max(1, real.size),
         padding_share=1 - real.size / hu.size,
         metal_ml=float(dense @ volume.grid.voxel_ml),
-        blank=tuple(int(index) for index in np.flatnonzero(blank)),
+        blank=tuple(int(index) for index in np.flatnonzero(~_lit(hu))),
     )

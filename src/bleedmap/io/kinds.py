@@ -1,0 +1,139 @@
+"""Say what a file is by its first bytes, whatever its name says, so that a refusal can name it and its way out."""
+
+import stat
+import struct
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_START_BYTES = 4096
+_GZIP = b"\x1f\x8b"
+_BY_SIMPLE_ITK = (
+    "convert it: pip install SimpleITK; "
+    "python -c \"import SimpleITK as s; s.WriteImage(s.ReadImage('{name}'), 'head.nii.gz')\""
+)
+_PAIR = (
+    "join the two files into one: fslchfiletype NIFTI_GZ {name}, or "
+    "python -c \"import nibabel as n; n.save(n.Nifti1Image.from_image(n.load('{name}')), 'head.nii.gz')\""
+)
+_UNPACK = "unpack it, and give the folder (a .zip is read as it is)"
+_RENAME = "name it .png or .jpg, and give it as a picture"
+_EXPORT = "export the original DICOM series, or NIfTI in HU; a picture of one slice as 8-bit grey PNG"
+_AGAIN = "fetch the file itself: git lfs pull, or datalad get / git annex get"
+_MARKS: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"NRRD0", "an NRRD volume", _BY_SIMPLE_ITK),
+    (0, b"II*\0", "a TIFF picture", _EXPORT),
+    (0, b"MM\0*", "a TIFF picture", _EXPORT),
+    (0, b"II+\0", "a TIFF picture", _EXPORT),
+    (0, b"MM\0+", "a TIFF picture", _EXPORT),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG picture", _RENAME),
+    (0, b"\xff\xd8\xff", "a JPEG picture", _RENAME),
+    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture", _EXPORT),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture", _EXPORT),
+    (0, b"GIF8", "a GIF picture", _EXPORT),
+    (0, b"%PDF", "a PDF document", _EXPORT),
+    (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (0, b"PK\x03\x04", "a zip archive", "name it .zip, or give it to `bleedmap segment` alone"),
+    (0, b"BZh", "a file packed by bzip2", "unpack it with bunzip2"),
+    (0, b"\xfd7zXZ\0", "a file packed by xz", "unpack it with unxz"),
+    (0, b"(\xb5/\xfd", "a file packed by zstd", "unpack it with unzstd"),
+    (257, b"ustar", "a tar archive", _UNPACK),
+    (0, b"\x93NUMPY", "a NumPy array", "wrap it in Python: bleedmap.Volume(hu, grid)"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (MINC 2, MATLAB 7.3 or another)", "convert it to NIfTI (mnc2nii for MINC)"),
+    (0, b"CDF\x01", "a netCDF file (MINC 1)", "convert it to NIfTI: mnc2nii {name} head.nii"),
+    (0, b"MATLAB 5.0", "a MATLAB file", "export the volume as NIfTI in HU: niftiwrite"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", _AGAIN),
+    (0, b"/annex/objects/", "a git-annex pointer, not the file itself", _AGAIN),
+    (0, b"<!DOCTYPE", "a web page", "download the file itself; its server may have asked for a login"),
+    (0, b"<!doctype", "a web page", "download the file itself; its server may have asked for a login"),
+    (0, b"<html", "a web page", "download the file itself; its server may have asked for a login"),
+)  # fmt: skip
+_ENDINGS = {
+    ".nhdr": ("an NRRD header", _BY_SIMPLE_ITK), ".mgz": ("a FreeSurfer volume", "mri_convert {name} head.nii.gz"),
+    ".mgh": ("a FreeSurfer volume", "mri_convert {name} head.nii.gz"), ".iso": ("an image of a CD", _UNPACK),
+    ".raw": ("bare voxels without a header", "give the header's file (.mhd, .nhdr) to a converter"),
+    ".img": ("a file of voxels whose header is apart (.hdr)", _PAIR.replace("{name}", "{stem}.hdr")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is.
+
+    Attributes:
+        words: with an article, for messages: 'an NRRD volume'.
+        remedy: how to come from it to something that is read; '' where it is read.
+        nifti: whether it is NIfTI in one file.
+        packed: whether by gzip.
+    """
+
+    words: str
+    remedy: str = ""
+    nifti: bool = False
+    packed: bool = False
+
+
+def identify(path: Path) -> Kind | None:
+    """Say what a plain file is, by its content, else by its ending; None where neither tells, or it is no plain file.
+
+    DICOM is not known here: `bleedmap.io.dicom.header.looks_like_dicom` knows it.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever
+            return None
+        with path.open("rb") as stream:
+            start = stream.read(_START_BYTES)
+    except (OSError, ValueError):
+        return None
+    return identify_bytes(start, path.name)
+
+
+def identify_bytes(start: bytes, name: str) -> Kind | None:
+    """Say what a file of this name is that begins with these bytes; fewer than 352 tell less."""
+    if not start:
+        return Kind("an empty file (0 bytes)", "copy or fetch it again")
+    inside = unpack_start(start)
+    ending = name.lower().removesuffix(".gz")
+    known = _by_content(start if inside is None else inside, name) or next(
+        (Kind(words, _fill(remedy, name)) for end, (words, remedy) in _ENDINGS.items() if ending.endswith(end)), None
+    )
+    if inside is None or known is None:
+        return Kind("a file packed by gzip", f"unpack it: gunzip {name}") if inside is not None else known
+    if known.nifti:
+        return Kind(known.words, nifti=True, packed=True)
+    words = known.words if "FreeSurfer" in known.words else f"{known.words}, packed by gzip"
+    return Kind(words, known.remedy, packed=True)
+
+
+def unpack_start(start: bytes) -> bytes | None:
+    """Unpack the beginning of a gzipped file, as far as it goes; None where it is not gzipped."""
+    if start[:2] != _GZIP:
+        return None
+    with suppress(zlib.error):
+        return zlib.decompressobj(wbits=31).decompress(start, _START_BYTES)
+    return b""
+
+
+def _by_content(start: bytes, name: str) -> Kind | None:
+    size = {struct.unpack(order + "i", start[:4])[0]: order for order in "<>"} if len(start) >= 4 else {}
+    if 348 in size and start[344:348] == b"n+1\0":
+        return Kind("a NIfTI volume", nifti=True)
+    if 540 in size and start[4:7] == b"n+2":
+        return Kind("a NIfTI volume", nifti=True)
+    if (348 in size and len(start) >= 348) or (540 in size and start[4:7] == b"ni2"):
+        words = "a NIfTI header whose voxels are in another file" if start[344:347] == b"ni1" or 540 in size else (
+            "an Analyze 7.5 header, which does not tell right from left"
+        )  # fmt: skip
+        return Kind(words, _fill(_PAIR, name))
+    for offset, mark, words, remedy in _MARKS:
+        if start[offset : offset + len(mark)] == mark:
+            return Kind(words, _fill(remedy, name))
+    if b"NDims" in start[:1024] and b"ElementType" in start:
+        return Kind("a MetaImage volume", _fill(_BY_SIMPLE_ITK, name))
+    return None
+
+
+def _fill(remedy: str, name: str) -> str:
+    return remedy.replace("{name}", name).replace("{stem}", name.rsplit(".", 1)[0])
