@@ -10,13 +10,19 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 import bleedmap
 from bleedmap.arrays import AnyArray
+from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, run_external
 from bleedmap.evaluation.reference_find import Places, find_cases
+from bleedmap.figures.choose import predict_slices
+from bleedmap.inference.weights import locate
 from bleedmap.study.segment import Segmenter
+from bleedmap.window import BRAIN
 from command_line import run
+from tiny_network import head_hu, write_tiny_network
 
 HEADS: dict[str, list[str]] = {"even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"]}
 
@@ -111,3 +117,19 @@ def test_two_processes_at_once_give_what_one_gave_in_turn(doors: Doors) -> None:
 def test_every_door_notes_uneven_slices(doors: Doors) -> None:
     for notes in (doors.results("batch", "uneven")[0]["notes"], doors.external["uneven"].notes):
         assert any("The NIfTI files are on an even grid" in one for one in notes)
+
+
+def test_a_figure_draws_what_segment_marks(jpeg_release: Path, tmp_path: Path) -> None:
+    """The same picture of a bleeding head, as a slice of the data set and as a file of the user's."""
+    picture = jpeg_release / "Patients_CT/051/brain/2.jpg"
+    grey = np.round(255 * BRAIN.to_unit(head_hu(24, 32))).astype(np.uint8)
+    Image.fromarray(grey).save(picture, quality=95)
+    write_tiny_network(tmp_path / "tiny.onnx")
+    run("segment", picture, "--weights", tmp_path / "tiny.onnx", "-o", tmp_path / "out")
+    with Image.open(tmp_path / "out" / "2_mask.png") as stored:
+        mask = np.asarray(stored) > 0
+    dataset, weights = open_ct_ich(jpeg_release), locate(tmp_path / "tiny.onnx")
+    record = next(one for one in dataset.slices if one.id == "051/2")
+    (drawn,) = predict_slices(dataset, [record], weights, None)
+    assert mask.any()
+    assert np.array_equal(drawn.probability >= weights.threshold, mask)

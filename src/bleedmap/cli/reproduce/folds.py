@@ -45,8 +45,8 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
 )  # fmt: skip
 @click.option(
     "--recipe", type=click.Choice(["mixed", "painted", "first"]), default="mixed", show_default=True,
-    help="'mixed' ships: it trains the networks of 'painted' further, and that those of 'first'; what is not there is "
-    "trained before.",
+    help="'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
+    "what is missing is trained first.",
 )  # fmt: skip
 @data_option
 @device_option
@@ -102,7 +102,7 @@ def _run(wanted: tuple[str, ...], validation: "CrossValidation") -> None:
 def ablations(
     out: Path, wanted: tuple[str, ...], data: Path | None, device: str, precision: str, as_json: bool
 ) -> None:
-    """What each part of our recipe is worth: trainings without it, judged on fold 1's validation patients.
+    """Train our recipe without one of its parts, and judge each training on fold 1's validation patients.
 
     In: the data set. Out: a folder for each training below OUT/ablations, and a table. Most are shorter than the
     recipe's own training; compare those of the same number of steps. No test patient is seen.
@@ -146,10 +146,10 @@ def ablations(
 @data_option
 @json_option
 def strangers(out: Path, data: Path | None, as_json: bool) -> None:
-    """Does the program notice images unlike those that it was trained on?
+    """Find out whether the program notices images unlike those that it was trained on.
 
-    In: the data set and the folds' networks. Out: a table of changes (noise, wrong slope, wrong plane, no anatomy),
-    and how many of twenty bleed-free test patients, so changed, are called unlike the training data.
+    In: the data set and the folds' networks. Twenty test patients without a bleed are changed on purpose: noise, a
+    wrong slope, a wrong plane, no anatomy. Out: a table that says how many of them are called unlike the training data.
 
     \b
     bleedmap reproduce strangers -o folds/mixed --data ct-ich

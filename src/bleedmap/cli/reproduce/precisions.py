@@ -33,7 +33,7 @@ _ROWS = (  # words, key, how it is printed
 @data_option
 @json_option
 def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path | None, as_json: bool) -> None:
-    """What a number format costs: each fold's network on its test patients in fp32, --precision auto and bf16.
+    """Compare number formats: each fold's network on its test patients in fp32, --precision auto and bf16.
 
     In: the data set and the folds' networks. Out: a table, and precisions.json in each fold's folder. Half a minute of
     a processor a fold; a fold whose precisions.json is there is not computed again.

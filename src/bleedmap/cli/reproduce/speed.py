@@ -28,7 +28,7 @@ def command(
     network: str, width: float, size: int, batch_size: int, slices: int, epochs: int, workers: int, device: str,
     precision: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Training slices per second: this program's loop beside a plain one, in one run.
+    """Measure training slices per second: this program's loop beside a plain one, in one run.
 
     In: nothing; slices of noise are made. Out: slices/s of both, epoch by epoch in turn, their ratio, and the share of
     the machine's own rate in a 4096³ matrix product. The plain loop is the same network in fp32 (on CUDA with TF32
