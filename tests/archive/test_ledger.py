@@ -6,15 +6,19 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bleedmap.archive.ledger import Job, Ledger, locked, short_hash
+from bleedmap.archive import locks
+from bleedmap.archive.ledger import Job, Ledger, short_hash
+from bleedmap.archive.locks import locked
 from bleedmap.archive.workers import run_jobs
 from bleedmap.errors import OutputError, SettingsError
+from refusing_share import EVERYTHING, share
 
 SETTINGS = {"threshold": 0.5, "window": [40, 80]}
 JOBS = [Job(key, f"digest of {key}", SETTINGS) for key in ("a", "b/c", "ä#1", "d", "e")]
@@ -197,3 +201,108 @@ def test_a_lock_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", "utf-8")
     with pytest.raises(OutputError, match="cannot be written"), locked(tmp_path / "file/locks/a.lock"):
         pass
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from bleedmap.archive import locks
+locks._BEAT_S = 0.05
+with locks.locked(Path(sys.argv[1])) as ours:
+    print(ours, flush=True)
+    time.sleep(float(sys.argv[2]) * ours)
+"""
+REFUSED = ["flock=ENOSYS", "flock=ENOLCK", "flock=ENOTSUP", "flock=EINVAL"]
+
+
+def hold(path: Path, seconds: float, refused: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", HOLDER, str(path), str(seconds)]
+    return subprocess.Popen(command, env=share(refused), stdout=subprocess.PIPE, text=True)
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("refused", REFUSED)
+def test_a_share_without_locks_has_one_holder_and_a_killed_one_lets_go(tmp_path: Path, refused: str) -> None:
+    path = tmp_path / "locks/a.lock"
+    first = hold(path, 60, refused)
+    assert said(first) == "True"
+    second = hold(path, 60, refused)
+    assert said(second) == "False"
+    first.kill()
+    first.communicate()
+    third = hold(path, 0, refused)
+    assert said(third) == "True"
+    assert third.wait(60) == 0
+    assert not list(path.parent.glob("*.held"))
+
+
+def test_signs_of_life_from_another_machine_are_respected_and_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_has_locks", lambda path: False)
+    monkeypatch.setattr(locks, "_HOST", "another machine")
+    monkeypatch.setattr(locks, "_DEAD_S", 1.0)
+    path = tmp_path / "a.lock"
+    holder = hold(path, 60, "flock=ENOSYS")
+    assert said(holder) == "True"
+    begun = time.monotonic()
+    with locked(path) as ours:
+        assert not ours
+    took: list[float] = []
+
+    def take() -> None:
+        with locked(path, wait=True) as ours:
+            assert ours
+            took.append(time.monotonic())
+
+    waiting = threading.Thread(target=take)
+    waiting.start()
+    waiting.join(3)
+    assert waiting.is_alive()  # it lives, for longer than one that gives no signs would
+    holder.kill()
+    holder.communicate()
+    waiting.join(30)
+    assert took
+    assert took[0] - begun > 3
+    assert not path.with_suffix(".held").exists()
+
+
+def test_a_lock_that_a_power_cut_left_empty_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "_has_locks", lambda path: False)
+    monkeypatch.setattr(locks, "_DEAD_S", 0.5)
+    (tmp_path / "a.held").touch()
+    with locked(tmp_path / "a.lock") as ours:
+        assert not ours
+    with locked(tmp_path / "a.lock", wait=True) as ours:
+        assert ours
+
+
+def test_of_many_who_find_a_dead_lock_one_takes_it_at_a_time(tmp_path: Path) -> None:
+    first = hold(tmp_path / "a.lock", 60, "flock=ENOSYS")
+    assert said(first) == "True"
+    first.kill()
+    first.communicate()
+    code = HOLDER.replace("locked(Path(sys.argv[1]))", "locked(Path(sys.argv[1]), wait=True)").replace(
+        "print(ours, flush=True)", "place = Path(sys.argv[1] + '.inside'); place.touch(exist_ok=False)"
+    )
+    code += "    place.unlink()\n"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.lock"), "0.1"]
+    several = [
+        subprocess.Popen(command, env=share("flock=ENOSYS"), stderr=subprocess.PIPE, text=True) for _ in range(6)
+    ]
+    assert [one.communicate(timeout=60)[1] for one in several] == [""] * 6
+
+
+def test_two_processes_share_the_jobs_of_a_folder_on_a_share(ledger: Ledger) -> None:
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**share(EVERYTHING), "PYTHONPATH": here}
+    command = [sys.executable, "-c", WORKER, str(ledger.folder), "0.05"]
+    two = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.communicate(timeout=120)[1] for one in two] == ["", ""]
+    assert sorted(turns(ledger)) == sorted(one.key for one in JOBS)
+    assert sorted(one.job.key for one in ledger.read_all()) == sorted(one.key for one in JOBS)
+    assert not list(ledger.state.rglob("*.held"))

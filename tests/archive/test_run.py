@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from batch_runs import Rows, begun, files_of, lasting, rows_of, summary_of, until
 from bleedmap.archive import run as batch
 from bleedmap.archive.find import Found, find_studies, name_studies
-from bleedmap.archive.ledger import Ledger, locked, short_hash
+from bleedmap.archive.ledger import Ledger, short_hash
+from bleedmap.archive.locks import locked
 from bleedmap.archive.run import BatchOptions, Step, run_batch
 from bleedmap.arrays import FloatArray
 from bleedmap.inference.backends import BackendRecord, Prediction
@@ -33,6 +34,7 @@ from bleedmap.phantom.dicom import CtOptions, ct_instances, scout, write_series
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
 from command_line import run
+from refusing_share import EVERYTHING, on_a_share
 
 
 @pytest.fixture
@@ -154,6 +156,25 @@ def test_a_second_run_does_nothing_and_changed_files_are_done_again(
     assert {path.name for path in out.iterdir()} == {
         ".batch", "summary.csv", "summary.json", "a_head", "b_head", "d",
     }  # fmt: skip
+
+
+def test_a_batch_on_a_share_that_refuses_calls_loses_nothing_and_resumes(
+    three: Path, weights: str, tmp_path: Path
+) -> None:
+    calm, out = tmp_path / "calm", tmp_path / "out"
+    command = ("-m", "bleedmap.cli.main", "batch", three, "--weights", weights, "--processes", 2, "-o", out)
+    assert run("batch", three, "-o", calm, "--weights", weights) == 0
+    ended = on_a_share(EVERYTHING, *command)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert (lasting(rows_of(out)), files_of(out)) == (lasting(rows_of(calm)), files_of(calm))
+    first, times = rows_of(out), {path: path.stat().st_mtime_ns for path in out.glob("[ab]_head/*")}
+    assert on_a_share(EVERYTHING, *command).returncode == 0
+    assert rows_of(out) == first  # with the seconds
+    assert {path: path.stat().st_mtime_ns for path in out.glob("[ab]_head/*")} == times
+    shutil.copy(three / "b/head.nii", three / "a/head.nii")
+    assert on_a_share(EVERYTHING, *command).returncode == 0
+    assert rows_of(out)["a_head"]["status"] == "not found"
+    assert not [path for path in out.rglob("*") if path.name.startswith(".part") or path.suffix == ".held"]
 
 
 def test_a_result_that_no_longer_holds_is_taken_away(three: Path, weights: str, tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Folders of results: whole or not at all, and never at the cost of somebody's files."""
 
+import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from bleedmap.errors import OutputError
+from bleedmap.io import files
 from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
+from refusing_share import EVERYTHING, on_a_share
 
 
 def fill(folder: Path, *names: str, overwrite: bool = False) -> None:
@@ -138,3 +142,116 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     write_json(tmp_path / "file.json", {"a": 1})
     beside = next(place for call, place in calls if call == "rename")
     assert calls[:2] == [("sync", beside), ("rename", beside)]
+
+
+TWO_RUNS = """
+import sys
+from pathlib import Path
+from bleedmap.errors import OutputError
+from bleedmap.io.files import folder_written_whole, write_json
+for name in ("first", "second"):
+    with folder_written_whole(Path(sys.argv[1]), overwrite=True) as inside:
+        (inside / "dicom/pictures").mkdir(parents=True)
+        (inside / "dicom/pictures" / name).write_text(name)
+        write_json(inside / "summary.json", {"of": name})
+try:
+    write_json(Path(sys.argv[2]), {"of": "second"})
+except OutputError as error:
+    sys.exit(error.explain())
+"""
+
+
+@pytest.mark.parametrize(
+    "refused",
+    ["chmod=EPERM", "utime=EPERM", "fsync=EINVAL", "fsync=ENOSYS", "fsync=ENOTSUP", "rename=EPERM", "rename=EXDEV",
+     "rename=ENOSYS", EVERYTHING],
+)  # fmt: skip
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_share_that_refuses_calls_gets_all_results(tmp_path, refused, exists):
+    out, single = tmp_path / "out", tmp_path / "single.json"
+    write_json(single, {"of": "first"})
+    if exists:
+        out.mkdir()
+    ended = on_a_share(refused, "-c", TWO_RUNS, out, single)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert held(tmp_path) == {"out/.bleedmap.json", "out/summary.json", "out/dicom/pictures/second", "single.json"}
+    assert '"of": "second"' in (out / "summary.json").read_text("utf-8")
+    assert '"of": "second"' in single.read_text("utf-8")
+    assert sorted(json.loads((out / ".bleedmap.json").read_text("utf-8"))["files"]) == [
+        "dicom/pictures/second", "summary.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("refused", "remedy"),
+    [("fsync=ENOSPC", "free some space"), ("fsync=EDQUOT", "quota"), ("fsync=EIO", "check that disk"),
+     ("rename=EROFS", "not read-only"), ("rename=ENOSPC", "free some space")],
+)  # fmt: skip
+def test_a_disk_that_fails_is_an_error_with_a_remedy(tmp_path, refused, remedy):
+    single = tmp_path / "single.json"
+    write_json(single, {"of": "first"})
+    ended = on_a_share(refused, "-c", TWO_RUNS.replace('("first", "second")', "()"), tmp_path / "out", single)
+    assert ended.returncode == 1
+    assert remedy in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert held(tmp_path) == {"single.json"}
+    assert '"of": "first"' in single.read_text("utf-8")
+
+
+CUT_SHORT = """
+import os, shutil, sys
+from pathlib import Path
+from bleedmap.io import files
+copied, write_copy = [], files._write_copy
+def killed(source, target):
+    copied.append(target)
+    if len(copied) == int(sys.argv[2]):
+        os._exit(9)
+    write_copy(source, target)
+files._write_copy = killed
+with files.folder_written_whole(Path(sys.argv[1]), overwrite=True) as inside:
+    for name in "abc":
+        (inside / name).write_text(name)
+"""
+
+
+@pytest.mark.parametrize("calls", range(2, 7))
+def test_a_kill_while_results_are_copied_locks_nobody_out(tmp_path, calls):
+    out = tmp_path / "out"
+    assert on_a_share("rename=EPERM", "-c", CUT_SHORT, out, calls).returncode == 9
+    fill(out, "d.txt", overwrite=True)
+    assert {name for name in held(out) if not name.startswith(".part-")} == {"d.txt"}
+
+
+def test_a_copy_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    """The disk is full in the middle of a copy to a share that cannot rename."""
+    path, write_copy = tmp_path / "file.json", files._write_copy
+    write_json(path, {"of": "first"})
+
+    def full(source: Path, target: Path) -> None:
+        if target == path and "second" in source.read_text("utf-8"):
+            target.write_text("half", "utf-8")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_copy(source, target)
+
+    def refused(self: Path, target: Path) -> Path:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(files, "_write_copy", full)
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(OutputError, match="No space left"):
+        write_json(path, {"of": "second"})
+    assert '"of": "first"' in path.read_text("utf-8")
+    assert held(tmp_path) == {"file.json"}
+
+
+@pytest.mark.parametrize(("umask", "of_folder", "of_file"), [
+    (0o002, 0o775, 0o664), (0o022, 0o755, 0o644), (0o027, 0o750, 0o640), (0o077, 0o700, 0o600),
+])  # fmt: skip
+@pytest.mark.parametrize("refused", ["", "rename=EPERM"])
+def test_results_have_the_rights_that_the_user_gives_to_new_files(tmp_path, umask, of_folder, of_file, refused):
+    out = tmp_path / "out"
+    code = f"import os; os.umask({umask})\n{TWO_RUNS}"
+    assert on_a_share(refused, "-c", code, out, tmp_path / "single.json").returncode == 0
+    for path in (out, *out.rglob("*"), tmp_path / "single.json"):
+        assert path.stat().st_mode & 0o777 == (of_folder if path.is_dir() else of_file), path

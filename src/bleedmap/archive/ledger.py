@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
+from bleedmap.archive.locks import locked
 from bleedmap.errors import SettingsError
 from bleedmap.io.files import output_error, refuse_foreign_files, write_json
 
@@ -158,34 +157,6 @@ class Ledger:
 
     def _work(self, job: Job) -> Path:
         return self.state / "work" / self._name(job.key)
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Yield whether a lock that all processes respect is ours, and hold it while inside; the file stays, empty.
-
-    A process that is killed lets go of its locks.
-
-    Args:
-        path: of the lock file; its folder is made.
-        wait: until another process lets go of it, instead of yielding False at once.
-
-    Raises:
-        OutputError: the folder cannot be written, or its disk has no locks.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, blocking=wait)
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError) as error:
-        raise output_error(path, error if isinstance(error, OSError) else OSError("no locks on this disk")) from error
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def _parse(path: Path, job: Job | None) -> Finished | None:

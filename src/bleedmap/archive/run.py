@@ -34,7 +34,7 @@ from bleedmap.errors import BleedmapError, InputError, OutputError
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
-from bleedmap.io.files import output_error, refuse_folder
+from bleedmap.io.files import move, output_error, refuse_folder
 from bleedmap.results.save import save
 from bleedmap.study.gate.gate import read_accepted
 from bleedmap.study.read import Study, read_study
@@ -363,9 +363,9 @@ def _put_in_place(results: Path, place: Path, earlier: Path) -> None:
         if place.exists():
             with suppress(OutputError):
                 refuse_folder(place, overwrite=True)
-                place.replace(earlier)
+                move(place, earlier)
         if results.exists():
-            results.replace(place)
+            move(results, place)
     except OSError as error:
         raise output_error(place, error) from error
 

@@ -1,10 +1,14 @@
-"""Files and folders that are written whole or not at all: under a temporary name first, then renamed."""
+"""Files and folders that are written whole or not at all: under a temporary name first, then renamed.
+
+Network shares and mounts of object stores refuse calls that a disk of one's own answers: rename, fsync. There a file
+is copied to its name instead, and the disk is trusted to keep what was written.
+"""
 
 import errno
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,11 +19,17 @@ from bleedmap.errors import BleedmapError, OutputError
 _PART = ".part-"  # begins the names of what is not finished
 _LIST = ".bleedmap.json"  # in each folder of results: its files
 _NEW_FOLDER, _OTHER_FOLDER = "a new or empty folder for the results", "give another folder"
+_NO_SPACE = "free some space on that disk, or write elsewhere"
 _REMEDIES = {
-    errno.ENOSPC: "free some space on that disk, or write elsewhere",
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: f"{_NO_SPACE}: your quota there is used up",
+    errno.EIO: "check that disk, or the connection to it, or write elsewhere",
     errno.EACCES: "write to a folder that you own",
     errno.EROFS: "write to a disk that is not read-only",
 }
+# What a share answers that cannot do a call, in place of having failed at it.
+REFUSALS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EACCES})
+_CANNOT_RENAME = REFUSALS | {errno.EXDEV, errno.EBUSY}
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -43,9 +53,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        _sync(temporary)
+        move(temporary, path)
+        if not any(part.startswith(_PART) for part in path.parts):  # a folder's are written down with the folder
+            _sync_folder(path.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
@@ -69,15 +80,16 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
         # In a folder that exists we work inside it: it may be a mount, a link, or the working directory.
         place = folder if folder.is_dir() else folder.parent
         place.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_PART, dir=place))
-        temporary.chmod(0o755)
+        temporary = place / f"{_PART}{secrets.token_hex(6)}"
+        temporary.mkdir()  # with the rights that the user gives to new folders, and the place to what lies in it
         yield temporary
         names = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*") if path.is_file())
         write_json(temporary / _LIST, {"program": "bleedmap", "files": names})
         if folder.is_dir():
             _replace_results(folder, temporary)
         else:
-            temporary.replace(folder)
+            move(temporary, folder)
+        _sync_folder(place)
     except BleedmapError:
         raise
     except OSError as error:
@@ -147,7 +159,100 @@ def _replace_results(folder: Path, temporary: Path) -> None:
         with suppress(OSError):  # a foreign file came into it meanwhile
             (folder / parent).rmdir()
     for path in sorted(temporary.iterdir(), key=lambda path: path.name == _LIST):
-        path.replace(folder / path.name)
+        move(path, folder / path.name)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, or a folder to a name that is free; where renaming is refused, copy it and remove the source.
+
+    A copy takes longer than a renaming, and may be cut short by a kill: then a file is incomplete under its name, and
+    a folder of results has its list already, so that a later run can replace it. After an error, the target is as it
+    was before.
+
+    Raises:
+        OSError: neither can be done.
+    """
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno not in _CANNOT_RENAME:
+            raise
+        (_copy_folder if source.is_dir() else _copy_file)(source, target)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy to a name that may be taken, whose file is kept beside it until the copy is whole; remove the source."""
+    earlier = None
+    if target.exists():
+        earlier = target.with_name(f"{_PART}{os.getpid()}.earlier")
+        _write_copy(target, earlier)
+    try:
+        _write_copy(source, target)
+    except BaseException:
+        if earlier is None:
+            target.unlink(missing_ok=True)
+        else:
+            _write_copy(earlier, target)
+            earlier.unlink()
+        raise
+    if earlier is not None:
+        earlier.unlink()
+    source.unlink()
+
+
+def _write_copy(source: Path, target: Path) -> None:
+    with source.open("rb") as inside, target.open("wb") as outside:
+        shutil.copyfileobj(inside, outside, 1 << 20)
+    with suppress(OSError):  # the file of a cache is its owner's alone
+        if source.stat().st_mode != target.stat().st_mode:
+            target.chmod(source.stat().st_mode & 0o777)
+    _sync(target)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Copy to a name that is free, the list of files both first, so that a kill leaves no foreign file, and last."""
+    if target.is_dir() and not any(target.iterdir()):  # as renaming allows
+        target.rmdir()
+    target.mkdir()
+    try:
+        if (source / _LIST).is_file():
+            _write_copy(source / _LIST, target / _LIST)
+        for path in sorted(source.rglob("*"), key=lambda path: (path == source / _LIST, path)):
+            place = target / path.relative_to(source)
+            if path.is_dir():
+                place.mkdir()
+            else:
+                _write_copy(path, place)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    shutil.rmtree(source, ignore_errors=True)  # what stays of it has a name that is passed over
+
+
+def _sync(path: Path) -> None:
+    """Have a file written down by the disk, if the disk takes the order."""
+    with path.open("r+b") as stream:
+        _order_sync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder written down, where the system lets a folder be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:  # Windows, a share
+        return
+    try:
+        _order_sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _order_sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
 
 
 def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
