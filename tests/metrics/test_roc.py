@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import stats
+from scipy import special, stats
 from sklearn import metrics as sk
 
-from bleedmap.metrics.roc import PIXEL_BINS, PixelRoc, at_specificity, at_threshold, roc_auc, roc_curve
+from bleedmap.metrics.roc import PixelRoc, at_specificity, at_threshold, roc_auc, roc_curve
 
 truths = hnp.arrays(bool, st.integers(1, 60))
 
@@ -64,14 +64,25 @@ def test_roc_auc_agrees_with_scikit_learn(truth, score):
     assert roc.area() == pytest.approx(expected)  # all scores lie in bins of their own
 
 
-def test_binned_pixel_auc_is_near_the_exact_one():
-    random = np.random.default_rng(0)
+@given(st.integers(0, 2**31), st.floats(-40, 40), st.floats(-5, 5), st.floats(0.1, 20))
+@settings(max_examples=60, deadline=None)
+def test_pixel_auc_is_within_1e_4_of_the_exact_one_wherever_the_probabilities_lie(seed, centre, apart, spread):
+    """Log odds around any centre: nearly all pixels may lie below 1/4096, or above 4095/4096, as a network's do."""
+    random = np.random.default_rng(seed)
     truth = random.random(20_000) < 0.05
-    score = np.clip(random.normal(0.3 + 0.3 * truth, 0.15), 0, 1).astype(np.float32)
+    score = special.expit(random.normal(centre + apart * truth, spread)).astype(np.float32)
     roc = PixelRoc()
     for part in np.array_split(np.arange(len(truth)), 7):
         roc.add(truth[part], score[part])
-    assert roc.area() == pytest.approx(sk.roc_auc_score(truth, score), abs=1 / PIXEL_BINS)
+    assert roc.area() == pytest.approx(sk.roc_auc_score(truth, score), abs=1e-4)
+
+
+def test_pixels_below_any_step_of_probability_are_told_apart() -> None:
+    truth = np.array([[True, False], [False, True]])
+    for score in ([[3e-9, 1e-9], [-0.0, 4e-9]], [[1 - 2e-7, 0.4], [0.5, 1.0]]):
+        roc = PixelRoc()
+        roc.add(truth, np.array(score, np.float32))
+        assert roc.area() == 1
 
 
 def test_the_roc_curve_encloses_the_area_and_passes_its_point() -> None:

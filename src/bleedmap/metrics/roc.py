@@ -6,7 +6,10 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 
-PIXEL_BINS = 4096  # of probability; pixels of one bin count as ties
+_DROPPED_BITS = (
+    10  # of float32's 23 of mantissa: a bin spans at most 1/8192 of its probability, or of what is left to 1
+)
+_HALF = int(np.float32(0.5).view(np.uint32)) >> _DROPPED_BITS
 
 
 def roc_auc(has_lesion: BoolArray, score: AnyArray) -> float | None:
@@ -96,18 +99,26 @@ def share(flags: BoolArray) -> float:
 
 
 class PixelRoc:
-    """ROC AUC over pixels, gathered slice by slice in `PIXEL_BINS` bins of probability."""
+    """ROC AUC over pixels, gathered slice by slice in 2,064,385 bins, about 8,000 for each halving of the odds.
+
+    Most pixels of a confident network lie near 0 or 1, where equal steps of probability would make ties of them.
+    Pixels of one bin count as ties, so the area is off by no more than half the chance that a lesion's pixel and
+    another fall into the same bin without being equal.
+    """
 
     def __init__(self) -> None:
-        self._lesion = np.zeros(PIXEL_BINS, np.int64)
-        self._rest = np.zeros(PIXEL_BINS, np.int64)
+        self._lesion = np.zeros(2 * _HALF + 1, np.int64)
+        self._rest = np.zeros(2 * _HALF + 1, np.int64)
 
     def add(self, reference: BoolArray, probability: FloatArray) -> None:
         """Count pixels of any shape, probability in 0 to 1."""
-        bins = np.minimum((probability * PIXEL_BINS).astype(np.int64), PIXEL_BINS - 1)
-        marked = np.bincount(bins[reference], minlength=PIXEL_BINS)
-        self._lesion += marked
-        self._rest += np.bincount(bins.ravel(), minlength=PIXEL_BINS) - marked
+        probability = np.abs(probability.astype(np.float32, copy=False))  # -0.0 is 0
+        upper = probability > 0.5
+        # A positive float's bits, read as a whole number, grow with it: finely near 0, and by 1 - p near 1.
+        bits = np.where(upper, np.float32(1) - probability, probability).view(np.uint32) >> _DROPPED_BITS
+        bins = np.where(upper, 2 * _HALF - bits.astype(np.int64), bits)
+        np.add.at(self._lesion, bins[reference], 1)
+        np.add.at(self._rest, bins[~reference], 1)
 
     def area(self) -> float | None:
         """0 to 1, or None where there is no lesion pixel or nothing else."""
