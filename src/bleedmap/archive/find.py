@@ -14,6 +14,7 @@ from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import Place, explain_absence, open_source, scan, shape_name
 from bleedmap.io.dicom.header import DamagedError, looks_like_dicom, parse, text
+from bleedmap.io.files import walk
 from bleedmap.io.kinds import identify
 
 _DERIVED = ("_dseg", "_probseg")  # BIDS names of masks and probability maps, ours among them
@@ -110,7 +111,7 @@ class _Search:
     """What was found so far, as paths and UIDs alone: no header is kept after its file was looked at."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._root = folder, folder.resolve()
+        self.folder = folder
         self._by_uid: dict[str, list[str]] = defaultdict(list)
         self._damaged: dict[str, list[str]] = defaultdict(list)  # folder -> DICOM files there that cannot be read
         self._absent: dict[str, list[str]] = defaultdict(list)  # folder -> files of 0 bytes, and pointers
@@ -133,10 +134,8 @@ class _Search:
         """Yield plain files, each once, in the order of their names."""
         seen: set[Path] = set()
         failed = lambda error: self.pass_by(Path(error.filename), "cannot be opened")  # noqa: E731
-        for top, folders, names in os.walk(self.folder, onerror=failed):
-            kept = [name for name in sorted(folders) if self._enters(Path(top, name), leave_out)]
-            folders[:] = kept
-            for path in (Path(top, name) for name in sorted(names)):
+        for top, names in walk(self.folder, enters=lambda inside: self._enters(inside, leave_out), on_error=failed):
+            for path in (top / name for name in names):
                 reason = self._why_no_file(path, seen)
                 if reason:
                     self.pass_by(path, reason)
@@ -146,9 +145,7 @@ class _Search:
 
     def _enters(self, folder: Path, leave_out: Path) -> bool:
         reason = None
-        if folder.is_symlink():
-            reason = "a link to a folder"
-        elif folder.name.startswith("."):
+        if folder.name.startswith("."):
             reason = "hidden"
         elif folder.resolve() == leave_out:
             return False
@@ -168,8 +165,6 @@ class _Search:
             return "hidden"
         if not plain:
             return "not a plain file"
-        if not real.is_relative_to(self._root):
-            return "a link that leads out of the folder"
         return "the same file as another" if real in seen else None
 
     def take(self, path: Path) -> None:

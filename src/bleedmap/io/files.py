@@ -9,13 +9,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bleedmap.errors import BleedmapError, OutputError
 
+_NO_DISK = ("/proc/", "/sys/", "/dev/")  # of Linux: what lies there is no file of anybody's
 _PART = ".part-"  # begins the names of what is not finished
 _LIST = ".bleedmap.json"  # in each folder of results: its files
 _NEW_FOLDER, _OTHER_FOLDER = "a new or empty folder for the results", "give another folder"
@@ -97,6 +98,41 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def walk(
+    folder: Path, *, enters: Callable[[Path], bool] = lambda inside: True,
+    on_error: Callable[[OSError], None] | None = None,
+) -> Iterator[tuple[Path, list[str]]]:  # fmt: skip
+    """Go through a folder and all below it, in the order of names; links to folders are followed.
+
+    A folder is entered once, by whatever names it has, so that links in a circle end. A link to a folder above this one
+    is not followed: it leads to everything else.
+
+    Args:
+        folder: to go through.
+        enters: asked for each folder below; those for which it is False are left out with all that they hold.
+        on_error: told of folders that cannot be opened; None: they are left out.
+
+    Yields:
+        Each folder, as it was reached, with the names of its files.
+    """
+    root = folder.resolve()
+    entered = {root}
+
+    def is_new(inside: Path) -> bool:
+        try:
+            real = inside.resolve()
+        except (OSError, RuntimeError):  # a link to itself
+            return False
+        if real in entered or root.is_relative_to(real) or str(real).startswith(_NO_DISK) or not enters(inside):
+            return False
+        entered.add(real)
+        return True
+
+    for top, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if is_new(Path(top, name))]
+        yield Path(top), sorted(names)
 
 
 def refuse_folder(folder: Path, *, overwrite: bool) -> None:

@@ -75,16 +75,47 @@ def test_slices_of_the_series_that_differ_lie_at_other_places(tmp_path):
     assert "4 slices of the series at other places differ" in found
 
 
-def test_fewer_images_than_the_files_state(tmp_path):
+@pytest.mark.parametrize("keyword", ["ImagesInAcquisition", "NumberOfSeriesRelatedInstances"])
+def test_fewer_images_than_the_files_state(tmp_path, keyword):
     instances = series()
     for one in instances:
-        one.ImagesInAcquisition = 12
+        setattr(one, keyword, 12)
     write_numbered(tmp_path / "whole", instances)
     write_numbered(tmp_path / "part", instances[:9])
     assert verdict(tmp_path / "whole")[0] == "pass"
     told, found = verdict(tmp_path / "part")
     assert told == "warning"
-    assert "12 images in the acquisition (0020,1002), 9 are here" in found
+    assert "the files state 12 images (0020,1" in found
+    assert "9 are here" in found
+
+
+@pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+def test_slices_without_a_place(tmp_path, keyword):
+    instances = series()
+    for one in instances[9:]:
+        delattr(one, keyword)
+    write_numbered(tmp_path, instances)
+    told, found = verdict(tmp_path)
+    assert told == "warning"
+    assert "3 slices of the series cannot be placed" in found
+
+
+def test_a_scout_and_a_capture_under_the_series_uid_are_no_slices_of_it(tmp_path):
+    instances = series()
+    other = series()[0]
+    other.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    other.SeriesInstanceUID, other.StudyInstanceUID = instances[0].SeriesInstanceUID, instances[0].StudyInstanceUID
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    other.ImagePositionPatient = [0, 0, 500]
+    write_numbered(tmp_path, [*instances, other])
+    assert verdict(tmp_path)[0] == "pass"
+
+
+@pytest.mark.parametrize("ending", [".part", ".crdownload", ".filepart"])
+def test_an_unfinished_download_is_a_slice_that_is_not_there(tmp_path, ending):
+    paths = write_numbered(tmp_path, series())
+    paths[-1].rename(paths[-1].with_name(paths[-1].name + ending)).write_bytes(b"")
+    assert verdict(tmp_path)[0] == "warning"
 
 
 def test_nothing_but_empty_files_is_refused_by_that_reason(tmp_path):

@@ -11,7 +11,9 @@ import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
+from bleedmap.archive.find import find_studies
 from bleedmap.errors import InputError
+from bleedmap.io.dicom.files import holds_dicom
 from bleedmap.io.dicom.read import read_series, scan
 from bleedmap.volume import Volume
 from dicom_studies import assert_same, even_grid, read, series, volume_on, write
@@ -68,6 +70,23 @@ def test_links_to_files_are_followed(tmp_path):
     for path in outside.iterdir():
         (inside / f"link-{path.name}").symlink_to(path)
     assert len(scan(inside).files) == 5 + len(EXPECTED.hu)
+
+
+def test_links_to_folders_are_followed_once_and_never_upwards(tmp_path):
+    """As workflow managers and data managers lay studies: each folder, and each part of one, behind a link."""
+    store = write(tmp_path / "store/abc", series(EXPECTED))
+    study = tmp_path / "archive/study"
+    study.mkdir(parents=True)
+    (study / "ct").symlink_to(store)
+    (study / "twice").symlink_to(store)
+    (store / "circle").symlink_to(study)
+    (study / "up").symlink_to(tmp_path)
+    (study / "system").symlink_to("/proc/self")
+    assert holds_dicom(study)
+    assert_same(read_series(scan(study)), EXPECTED)
+    assert len(scan(study).files) == len(EXPECTED.hu)
+    batch = find_studies(tmp_path / "archive", tmp_path / "out")
+    assert [len(one.files) for one in batch.sources] == [len(EXPECTED.hu)]
 
 
 def test_the_old_kind_without_a_mark(tmp_path):

@@ -23,7 +23,7 @@ from bleedmap.io.dicom.acquisition import (
     read_contrast,
     read_kernel,
 )
-from bleedmap.io.dicom.files import DicomFound, lies_beside
+from bleedmap.io.dicom.files import DicomFile, DicomFound, lies_beside
 from bleedmap.io.dicom.header import integer, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, read_planes, sop_class
 from bleedmap.io.dicom.series import SeriesChoice
@@ -44,6 +44,9 @@ _KINDS = {
     "PR": "a presentation state", "KO": "a key object selection", "DOC": "a document",
     "OT": "a secondary capture", "SC": "a secondary capture", "REG": "a registration",
 }  # fmt: skip
+
+
+Broken = tuple[DicomFile, InputError]  # a file whose planes cannot be told, and why
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +120,7 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
         InputError: several studies and none named, no such study or series, or nothing that can be read.
     """
     uid = _choose_study(found, study)
-    candidates = _list_candidates(found, uid)
+    candidates, broken = _list_candidates(found, uid)
     asked = candidates if series is None else [one for one in candidates if one.number == series]
     if not asked:
         numbers = sorted({one.number for one in candidates if one.number is not None})
@@ -155,7 +158,7 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
             )
         )
     notes = tuple(_write_notes(best, others, found))
-    return Chosen(best.stack.planes, tuple(choice), notes, _find_unread(best, others, found))
+    return Chosen(best.stack.planes, tuple(choice), notes, _find_unread(best, others, found, broken))
 
 
 def _choose_study(found: DicomFound, study: str | None) -> str:
@@ -180,21 +183,21 @@ def _choose_study(found: DicomFound, study: str | None) -> str:
     return next(iter(ct), found.studies[0])
 
 
-def _list_candidates(found: DicomFound, study: str) -> list[Candidate]:
+def _list_candidates(found: DicomFound, study: str) -> tuple[list[Candidate], list[Broken]]:
     by_series: dict[str, list[Plane]] = {}
-    broken: list[InputError] = []
+    broken: list[Broken] = []
     for file in found.files:
         if file.study == study:
             try:
                 by_series.setdefault(file.series, []).extend(read_planes(file))
             except InputError as error:
-                broken.append(error)
+                broken.append((file, error))
     candidates = [
         _make_candidate(stack) for planes in by_series.values() if planes for stack in split_into_stacks(planes)
     ]
     if not candidates:
-        raise broken[0]
-    return candidates
+        raise broken[0][1]
+    return candidates, broken
 
 
 def _make_candidate(stack: Stack) -> Candidate:
@@ -205,6 +208,17 @@ def _make_candidate(stack: Stack) -> Candidate:
 
 def _find_fault(stack: Stack) -> str | None:
     """Find why a stack can never be read as slices of a head; None where it can."""
+    if other := _find_other_kind(stack):
+        return other
+    try:
+        check_plane(stack.planes[0])
+    except InputError as error:
+        return error.found
+    return None
+
+
+def _find_other_kind(stack: Stack) -> str | None:
+    """Find what a stack is, if it is no stack of axial CT slices."""
     plane = stack.planes[0]
     kind = sop_class(plane.file)
     if kind not in (CLASSIC_CT, *MULTI_FRAME_CT):
@@ -219,10 +233,6 @@ def _find_fault(stack: Stack) -> str | None:
     if plane.has_place and plane.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
         side = "sagittal" if abs(plane.normal[0]) > abs(plane.normal[1]) else "coronal"
         return f"{side}, {plane.tilt_to_axial_deg:.0f}° from axial"
-    try:
-        check_plane(plane)
-    except InputError as error:
-        return error.found
     return None
 
 
@@ -318,30 +328,33 @@ def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound
     return notes
 
 
-def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> str:
-    """What seems to belong to the chosen series and is not read: files beside it, and slices at places of their own."""
-    planes, clauses = best.stack.planes, []
+def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound, broken: Sequence[Broken]) -> str:
+    """What seems to belong to the chosen series and is not read: files beside it, slices without or at other places."""
+    planes, series, clauses = best.stack.planes, best.first.file.series, []
     files = list({id(plane.file): plane.file for plane in planes}.values())
-    if beside := [one for one in found.unreadable if lies_beside(one, files)]:
-        names = ", ".join(f"{Path(one.name).name}: {one.reason}" for one in beside[:3])
+    beside = [(one.name, one.reason) for one in found.unreadable if lies_beside(one, files)]
+    beside += [(file.place.name, error.found) for file, error in broken if file.series == series]
+    if beside:
+        names = ", ".join(f"{Path(name).name}: {reason}" for name, reason in beside[:3])
         more = f", and {len(beside) - 3} more" if len(beside) > 3 else ""
         clauses.append(f"{_count(len(beside), 'file')} beside the series could not be read ({names}{more})")
-    if planes[0].has_place:
-        at = np.array([plane.position_mm @ planes[0].normal for plane in planes])
-        for one in others:
-            if one.first.file.series != best.first.file.series or one.fault is not None:
-                continue
+    at = np.array([plane.position_mm @ planes[0].normal for plane in planes]) if planes[0].has_place else None
+    for one in others:
+        if one.first.file.series != series or _find_other_kind(one.stack):
+            continue
+        if one.fault is not None:
+            clauses.append(f"{_count(len(one.stack.planes), 'slice')} of the series cannot be placed ({one.fault})")
+        elif at is not None:
             own = np.array([plane.position_mm @ planes[0].normal for plane in one.stack.planes])
             apart_mm = np.abs(own[:, None] - at).min(axis=1)
             if added := int((apart_mm > max(1.0, best.thickness_mm / 2)).sum()):
                 clauses.append(f"{_count(added, 'slice')} of the series at other places differ ({best.stack.differs})")
-    stated = {integer(file.header, "ImagesInAcquisition") for file in files}
-    of_series = sum(len(one.stack.planes) for one in (best, *others) if one.first.file.series == best.first.file.series)
-    expected = next(iter(stated)) if len(stated) == 1 else None
-    if expected is not None and best.first.frame is None and expected > of_series and not clauses:
-        clauses.append(
-            f"the files state {_count(expected, 'image')} in the acquisition (0020,1002), {of_series} are here"
-        )
+    of_series = sum(len(one.stack.planes) for one in (best, *others) if one.first.file.series == series)
+    for keyword, tag in (("ImagesInAcquisition", "0020,1002"), ("NumberOfSeriesRelatedInstances", "0020,1209")):
+        stated = {integer(file.header, keyword) for file in files}
+        expected = next(iter(stated)) if len(stated) == 1 else None
+        if expected is not None and best.first.frame is None and expected > of_series and not clauses:
+            clauses.append(f"the files state {_count(expected, 'image')} ({tag}), {of_series} are here")
     return "; ".join(clauses)
 
 

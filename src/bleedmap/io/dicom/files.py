@@ -16,6 +16,7 @@ from pydicom import Dataset
 
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.header import DamagedError, Parsed, add_pixels, is_directory, looks_like_dicom, parse, text
+from bleedmap.io.files import walk
 from bleedmap.io.kinds import identify, identify_bytes, unpack_start
 
 MOST_FILES = 20_000
@@ -103,6 +104,7 @@ class DicomFound:
 
 
 Read = Callable[[Place, int], bytes]
+_UNFINISHED = (".part", ".crdownload", ".partial", ".filepart", ".download", ".tmp")  # of browsers and copies
 _DICOM_ENDINGS = ("", ".dcm", ".dicom", ".ima")
 
 
@@ -245,6 +247,8 @@ def explain_absence(start: bytes) -> str | None:
 def shape_name(place: Place) -> tuple[str, str, bool]:
     """What slices of one series share: their folder, the names' ending, and whether digits number them."""
     name = PurePosixPath(place.member.filename) if place.member else PurePosixPath(place.path.as_posix())
+    if name.suffix.lower() in _UNFINISHED:
+        name = name.with_suffix("")
     ending = name.suffix.lower()
     if name.name.startswith("."):  # hidden: of a system, not of a series
         ending = "hidden"
@@ -376,10 +380,9 @@ def _with_pixels(place: Place, read: Read, parsed: Parsed | None) -> Dataset:
 
 def holds_dicom(folder: Path) -> bool:
     """Whether a folder has a DICOM file anywhere, by its content; it stops at the first."""
-    for inside, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(inside, name)
+    for inside, names in walk(folder):
+        for name in names:
+            file = inside / name
             if _resolve_plain_file(file) is None:
                 continue
             with suppress(DamagedError):
@@ -389,7 +392,7 @@ def holds_dicom(folder: Path) -> bool:
 
 
 def _list_places(path: Path) -> Iterator[Place]:
-    """List every file once, in the order of the names; links to files are followed, special files left out."""
+    """List every file once, in the order of the names; links are followed, special files left out."""
     if not path.is_dir():
         if _is_zip(path):
             with zipfile.ZipFile(path) as archive:
@@ -398,10 +401,9 @@ def _list_places(path: Path) -> Iterator[Place]:
             yield Place(path)
         return
     seen = set()
-    for folder, folders, names in os.walk(path):  # does not follow links to folders
-        folders.sort()
-        for name in sorted(names):
-            file = Path(folder, name)
+    for folder, names in walk(path):
+        for name in names:
+            file = folder / name
             real = _resolve_plain_file(file)
             if real is None or real in seen:
                 continue
