@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.valuerep import DA
 
-from bleedmap.io.dicom.header import first_item, number, text
+from bleedmap.io.dicom.header import first_item, text
 from bleedmap.io.dicom.planes import FrameGroups, Plane
 
 _DAYS = {"Y": 365.25, "M": 30.4375, "W": 7.0, "D": 1.0}
@@ -125,11 +125,11 @@ def read_acquisition(plane: Plane) -> Acquisition:
         body_part=part.upper() if part else None,
         description=" / ".join(dict.fromkeys(filter(None, described))) or None,
         contrast=read_contrast(plane),
-        kvp=number(header, "KVP") or number(_find_group(plane, "CTXRayDetailsSequence"), "KVP"),
+        kvp=plane.kvp,
         kernel=read_kernel(plane),
         age_years=_read_age_years(header),
         thickness_mm=plane.thickness_mm,
-        gantry_tilt_deg=read_stated_tilt_deg(plane),
+        gantry_tilt_deg=plane.stated_tilt_deg,
         scanner=" ".join(filter(None, scanner)) or None,
     )
 
@@ -146,12 +146,6 @@ def read_contrast(plane: Plane) -> str | None:
     coded = first_item(header, "ContrastBolusAgentSequence")
     agent = text(header, "ContrastBolusAgent") or text(coded, "CodeMeaning")
     return find_contrast_agent(agent, text(header, "SeriesDescription") or "")
-
-
-def read_stated_tilt_deg(plane: Plane) -> float | None:
-    """Read the gantry tilt as the file states it, (0018,1120)."""
-    own = number(plane.file.header, "GantryDetectorTilt")
-    return own if own is not None else number(_find_group(plane, "CTAcquisitionDetailsSequence"), "GantryDetectorTilt")
 
 
 def _read_region(plane: Plane) -> str | None:

@@ -51,12 +51,18 @@ Broken = tuple[DicomFile, InputError]  # a file whose planes cannot be told, and
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One stack of one series; `fault` says why it cannot be read, and is None where it can."""
+    """One stack of one series.
+
+    Attributes:
+        fault: why it cannot be read; None where it can.
+        error: the same for a stack of CT slices whose place or size cannot be used.
+    """
 
     stack: Stack
     number: int | None
     description: str
     fault: str | None
+    error: InputError | None
 
     @cached_property
     def first(self) -> Plane:
@@ -132,12 +138,15 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
         )
     fit = [one for one in asked if one.fault is None]
     if not fit:
+        errors = [one.error for one in asked if one.error is not None]
+        if len(errors) == 1:
+            raise errors[0]
         listed = "".join(f"\n  {_format_title(one)}: {one.fault}" for one in asked)
         raise _refusal(
             found,
             f"holds no series that can be read:{listed}",
             "an axial CT series of the head",
-            "send the original axial series of the head, then name its folder",
+            errors[0].remedy if errors else "send the original axial series of the head, then name its folder",
         )
     tallest = max((one.height_mm for one in fit if not _shows_other_part(one)), default=0.0)
     ranks = {id(one): _rank(one, tallest) for one in fit}
@@ -203,18 +212,13 @@ def _list_candidates(found: DicomFound, study: str) -> tuple[list[Candidate], li
 def _make_candidate(stack: Stack) -> Candidate:
     header = stack.planes[0].file.header
     description = text(header, "SeriesDescription") or text(header, "ProtocolName") or ""
-    return Candidate(stack, integer(header, "SeriesNumber"), description[:100], _find_fault(stack))
-
-
-def _find_fault(stack: Stack) -> str | None:
-    """Find why a stack can never be read as slices of a head; None where it can."""
-    if other := _find_other_kind(stack):
-        return other
-    try:
-        check_plane(stack.planes[0])
-    except InputError as error:
-        return error.found
-    return None
+    fault, error = _find_other_kind(stack), None
+    if fault is None:
+        try:
+            check_plane(stack.planes[0])
+        except InputError as wrong:
+            fault, error = wrong.found, wrong
+    return Candidate(stack, integer(header, "SeriesNumber"), description[:100], fault, error)
 
 
 def _find_other_kind(stack: Stack) -> str | None:

@@ -7,18 +7,22 @@ them off.
 
 import logging
 import math
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
 import pydicom
 from pydicom import DataElement, Dataset, config
+from pydicom.datadict import dictionary_description, dictionary_has_tag
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from pydicom.valuerep import PersonName
 
@@ -27,6 +31,9 @@ _PIXELS = 0x7FE00000  # group of the pixel data; an image's header ends here
 _LOGGERS = [logging.getLogger(name) for name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")]
 _DICOM_MODULES = r"(pydicom|highdicom|bleedmap)(\.|$)"  # where warnings of values are raised
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+Key = str | tuple[int, int]  # an attribute by keyword or by tag
 
 
 class DamagedError(Exception):
@@ -188,7 +195,7 @@ def settle(header: Dataset) -> None:
             del header[tag]
 
 
-def value_of(header: Dataset, key: str | tuple[int, int]) -> Any:
+def value_of(header: Dataset, key: Key) -> Any:
     """Return a value as pydicom gives it, by keyword or tag; None where there is none or it cannot be read."""
     try:
         found = header.get(key)
@@ -197,7 +204,7 @@ def value_of(header: Dataset, key: str | tuple[int, int]) -> Any:
         return None
 
 
-def texts(header: Dataset, keyword: str | tuple[int, int]) -> tuple[str, ...]:
+def texts(header: Dataset, keyword: Key) -> tuple[str, ...]:
     """Return a value of one or several texts, stripped; () where there is none."""
     value = value_of(header, keyword)
     if value is None or isinstance(value, bytes | Dataset):
@@ -215,21 +222,114 @@ def text(header: Dataset, keyword: str) -> str | None:
     return "\\".join(texts(header, keyword)) or None
 
 
-def numbers(header: Dataset, keyword: str | tuple[int, int], count: int) -> tuple[float, ...]:
-    """Return exactly `count` finite numbers, or ()."""
-    try:
-        found = tuple(float(one) for one in texts(header, keyword))
-    except ValueError:
+@dataclass(frozen=True)
+class Reading:
+    """The numbers of one attribute, as a header states them.
+
+    Attributes:
+        name: 'Rescale Intercept (0028,1052)'.
+        numbers: () where there are none that can be used.
+        fault: why, in a clause that shows the value: "'-1024 HU' where a number is needed"; '' where they can be used.
+        with_commas: the value as it stands, where decimal commas were read as points; else ''.
+    """
+
+    name: str
+    numbers: tuple[float, ...]
+    fault: str = ""
+    with_commas: str = ""
+
+    @property
+    def is_stated(self) -> bool:
+        """Whether something stands there, usable or not."""
+        return self.fault not in (_MISSING, _EMPTY)
+
+    @property
+    def found(self) -> str:
+        """What is wrong, with the attribute's name, as an error states it."""
+        return f"no usable {self.name}: {self.fault}"
+
+    @property
+    def remedy(self) -> str:
+        """What helps: a value that stands there can be corrected, one that is missing cannot be guessed."""
+        if not self.is_stated:
+            return "export the original axial series again"
+        tag = self.name[-len("(0000,0000)") :]
+        return f'correct the value with a DICOM editor, such as dcmodify -i "{tag}=VALUE", or export the series again'
+
+
+_MISSING, _EMPTY = "it is missing", "it is empty"
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_WITH_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+_LARGEST = {"RescaleIntercept": 1e5, "ImagePositionPatient": 1e4}  # of others no value reaches 1,000
+_SHOWN = 48  # characters of a value in a message
+_WHOSE = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs")
+
+
+def read_numbers(header: Dataset, keyword: Key, count: int = 1) -> Reading:
+    """Read exactly `count` finite numbers; a comma is read as a decimal point where it can be nothing else."""
+    name, found = name_attribute(keyword), texts(header, keyword)
+    if not found:
+        return Reading(name, (), _EMPTY if keyword in header else _MISSING)
+    plain = found if all(map(_NUMBER.fullmatch, found)) else _replace_commas(found, keyword)
+    values = tuple(map(float, plain))
+    if len(values) == count and all(map(math.isfinite, values)):
+        return Reading(name, values, with_commas="" if plain is found else "\\".join(found))
+    needed = "a number is needed" if count == 1 else f"{count} numbers are needed"
+    return Reading(name, (), f"{_show(header, found)} where {needed}{_explain_comma(found, keyword)}")
+
+
+def _replace_commas(found: tuple[str, ...], keyword: Key) -> tuple[str, ...]:
+    """Replace decimal commas by points; () where the value is no number, or '1,024' may be 1024 as well."""
+    with_comma = [one for one in found if "," in one]
+    written_so = all(_NUMBER.fullmatch(one) or _WITH_COMMA.fullmatch(one) for one in found)
+    if not with_comma or not written_so or any("." in one for one in found) or _may_be_thousands(with_comma, keyword):
         return ()
-    return found if len(found) == count and all(map(math.isfinite, found)) else ()
+    return tuple(one.replace(",", ".") for one in found)
 
 
-def number(header: Dataset, keyword: str | tuple[int, int]) -> float | None:
+def _may_be_thousands(with_comma: Sequence[str], keyword: Key) -> bool:
+    """Whether every comma may part thousands: by its place, and by the size that this makes of the number."""
+    largest = _LARGEST.get(str(keyword), 999.0)
+    return all(_THOUSANDS.fullmatch(one) and abs(float(one.replace(",", ""))) <= largest for one in with_comma)
+
+
+def _explain_comma(found: tuple[str, ...], keyword: Key) -> str:
+    with_comma = [one for one in found if "," in one]
+    if not with_comma or not all(map(_THOUSANDS.fullmatch, with_comma)) or not _may_be_thousands(with_comma, keyword):
+        return ""
+    one = with_comma[0]
+    return f"; it may mean {one.replace(',', '.')} or {one.replace(',', '')}"
+
+
+def _show(header: Dataset, found: tuple[str, ...]) -> str:
+    """Quote a value, unless it is damaged bytes or repeats what names the patient."""
+    value = "\\".join(found)
+    whose = [part for keyword in _WHOSE for part in re.split(r"[\\^ ]", text(header, keyword) or "") if len(part) > 3]
+    if not (value.isascii() and value.isprintable()) or "^" in value or any(one in value for one in whose):
+        return f"{len(value)} characters of something else"
+    return f"'{value[:_SHOWN]}{'…' if len(value) > _SHOWN else ''}'"
+
+
+@lru_cache
+def name_attribute(keyword: Key) -> str:
+    """'Image Position (0020,0032)', as messages name an attribute."""
+    tag = Tag(keyword)
+    name = dictionary_description(tag).removesuffix(" (Patient)") if dictionary_has_tag(tag) else "attribute"
+    return f"{name} ({tag.group:04X},{tag.element:04X})"
+
+
+def numbers(header: Dataset, keyword: Key, count: int) -> tuple[float, ...]:
+    """Return exactly `count` finite numbers, or ()."""
+    return read_numbers(header, keyword, count).numbers
+
+
+def number(header: Dataset, keyword: Key) -> float | None:
     """Return one finite number, or None."""
     return next(iter(numbers(header, keyword, 1)), None)
 
 
-def integer(header: Dataset, keyword: str | tuple[int, int]) -> int | None:
+def integer(header: Dataset, keyword: Key) -> int | None:
     """Return one whole number, or None."""
     found = number(header, keyword)
     return int(found) if found is not None and found == int(found) else None

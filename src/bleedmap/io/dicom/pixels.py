@@ -14,7 +14,7 @@ from scipy import ndimage
 from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.decode import FrameDecoder, FrameShape
-from bleedmap.io.dicom.header import integer, items, text, value_of
+from bleedmap.io.dicom.header import integer, items, read_numbers, text, value_of
 from bleedmap.io.dicom.planes import Plane, Rescale
 
 AIR_HU = -1024.0  # what lies outside the field of view becomes
@@ -77,7 +77,11 @@ def _read_coding(header: Dataset, plane: Plane) -> _Coding:
     name = plane.file.place.name
     samples, kind = integer(header, "SamplesPerPixel") or 1, text(header, "PhotometricInterpretation")
     if samples != 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
+        kind = kind or "no Photometric Interpretation (0028,0004)"
         raise _refusal(name, f"{samples} value(s) a pixel, {kind}", "grey pixels (MONOCHROME2)")
+    for keyword in ("BitsAllocated", "BitsStored", "PixelRepresentation"):
+        if not (reading := read_numbers(header, keyword)).numbers:
+            raise InputError(name, found=reading.found, needed="how pixels are stored", remedy=reading.remedy)
     allocated, stored = integer(header, "BitsAllocated") or 0, integer(header, "BitsStored") or 0
     high, signed = integer(header, "HighBit"), integer(header, "PixelRepresentation")
     if allocated not in (8, 16) or not 1 <= stored <= allocated or high not in (None, stored - 1):
@@ -124,8 +128,11 @@ def _read_rescale(header: Dataset, plane: Plane) -> Rescale:
     needed = "Rescale Slope and Intercept to HU (0028,1053), (0028,1052)"
     if items(header, "ModalityLUTSequence"):
         raise _refusal(plane.name, "values through a Modality LUT (0028,3000)", needed)
-    if plane.rescale is None:
-        raise _refusal(plane.name, "stored values without a rescale", needed)
+    for keyword in ("RescaleIntercept", "RescaleSlope"):
+        if not (reading := plane.readings[keyword]).numbers:
+            found = f"stored values without a rescale; {reading.found}"
+            raise InputError(plane.name, found=found, needed=needed, remedy=reading.remedy)
+    assert plane.rescale is not None
     slope, intercept, unit = plane.rescale.slope, plane.rescale.intercept, plane.rescale.unit
     if unit != "HU":
         raise _refusal(plane.name, f"values in '{unit}' (0028,1054)", "values in HU")

@@ -3,7 +3,7 @@
 Image plane: DICOM PS3.3 C.7.6.2; functional groups of multi-frame images: C.7.6.16.2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,11 +14,25 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 from bleedmap.arrays import DoubleArray
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import DicomFile
-from bleedmap.io.dicom.header import first_item, integer, items, number, numbers, text, texts
+from bleedmap.io.dicom.header import Reading, first_item, items, read_numbers, text, texts
 
 CLASSIC_CT = str(CTImageStorage)
 MULTI_FRAME_CT = (str(EnhancedCTImageStorage), str(LegacyConvertedEnhancedCTImageStorage))
 MOST_SLICES = 2000
+_NUMBERS = {  # keyword -> the functional group where a multi-frame image has it, and how many numbers it takes
+    "ImagePositionPatient": ("PlanePositionSequence", 3),
+    "ImageOrientationPatient": ("PlaneOrientationSequence", 6),
+    "PixelSpacing": ("PixelMeasuresSequence", 2),
+    "SliceThickness": ("PixelMeasuresSequence", 1),
+    "RescaleSlope": ("PixelValueTransformationSequence", 1),
+    "RescaleIntercept": ("PixelValueTransformationSequence", 1),
+    "KVP": ("CTXRayDetailsSequence", 1),
+    "GantryDetectorTilt": ("CTAcquisitionDetailsSequence", 1),
+    "Rows": ("", 1),
+    "Columns": ("", 1),
+}
+_OF_ALL_FRAMES = ("KVP", "GantryDetectorTilt", "Rows", "Columns")
+_ABOVE_ZERO = ("SliceThickness", "KVP")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +73,7 @@ class Plane:
     Attributes:
         file: the instance that holds it.
         frame: its number from 1 in a multi-frame instance; None in a classic one.
-        rows, columns: of the stored image.
-        position_mm: (0020,0032) centre of the first pixel, LPS.
-        orientation: (0020,0037) six cosines: along a row, then down a column.
-        spacing_mm: (0028,0030) between rows, between columns.
-        thickness_mm: (0018,0050).
+        readings: its numbers by keyword, those of `_NUMBERS`, usable or not.
         image_type: (0008,0008) or (0008,9007).
         moments: acquisition number and times, whatever tells one pass over the head from another.
         rescale: None where the file gives none.
@@ -71,12 +81,7 @@ class Plane:
 
     file: DicomFile
     frame: int | None
-    rows: int
-    columns: int
-    position_mm: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing_mm: tuple[float, ...]
-    thickness_mm: float | None
+    readings: Mapping[str, Reading]
     image_type: tuple[str, ...]
     moments: tuple[str, ...]
     rescale: Rescale | None
@@ -86,6 +91,49 @@ class Plane:
         """File and frame, as error messages name it."""
         frame = f", frame {self.frame}" if self.frame is not None else ""
         return f"{self.file.place.name}{frame}"
+
+    @property
+    def rows(self) -> int:
+        """Of the stored image; 0 where the file gives none."""
+        return int(self._number("Rows") or 0)
+
+    @property
+    def columns(self) -> int:
+        """Of the stored image; 0 where the file gives none."""
+        return int(self._number("Columns") or 0)
+
+    @property
+    def position_mm(self) -> tuple[float, ...]:
+        """(0020,0032) centre of the first pixel, LPS."""
+        return self.readings["ImagePositionPatient"].numbers
+
+    @property
+    def orientation(self) -> tuple[float, ...]:
+        """(0020,0037) six cosines: along a row, then down a column."""
+        return self.readings["ImageOrientationPatient"].numbers
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """(0028,0030) between rows, between columns."""
+        return self.readings["PixelSpacing"].numbers
+
+    @property
+    def thickness_mm(self) -> float | None:
+        """(0018,0050)."""
+        return self._number("SliceThickness")
+
+    @property
+    def kvp(self) -> float | None:
+        """(0018,0060) in kV."""
+        return self._number("KVP")
+
+    @property
+    def stated_tilt_deg(self) -> float | None:
+        """(0018,1120), the gantry's tilt as the file states it."""
+        return self._number("GantryDetectorTilt")
+
+    def _number(self, keyword: str) -> float | None:
+        return next(iter(self.readings[keyword].numbers), None)
 
     @property
     def has_place(self) -> bool:
@@ -120,11 +168,14 @@ def read_planes(file: DicomFile) -> tuple[Plane, ...]:
     if sop_class(file) not in MULTI_FRAME_CT:
         return (_read_plane(file, None, lambda group: file.header),)
     per_frame = FrameGroups.of_all(file.header)
-    count = integer(file.header, "NumberOfFrames")
-    if count is None or count != len(per_frame) or not 1 <= count <= MOST_SLICES:
+    frames = read_numbers(file.header, "NumberOfFrames")
+    if not frames.numbers:
+        raise InputError(file.place.name, found=frames.found, needed="a number of frames", remedy=frames.remedy)
+    count = frames.numbers[0]
+    if count != len(per_frame) or not 1 <= count <= MOST_SLICES:
         raise InputError(
             file.place.name,
-            found=f"a multi-frame image of {count} frames that describes {len(per_frame)}",
+            found=f"a multi-frame image of {count:g} frames that describes {len(per_frame)}",
             needed=f"1 to {MOST_SLICES:,} frames, each described",
             remedy="send or copy the series again",
         )
@@ -132,20 +183,18 @@ def read_planes(file: DicomFile) -> tuple[Plane, ...]:
 
 
 def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Dataset]) -> Plane:
-    measures = group("PixelMeasuresSequence")
+    readings = {
+        keyword: _read_reading(file.header if frame is None else group(place), file.header, keyword, count)
+        for keyword, (place, count) in _NUMBERS.items()
+    }
     frame_type = texts(group("CTImageFrameTypeSequence"), "FrameType") if frame is not None else ()
     return Plane(
         file=file,
         frame=frame,
-        rows=integer(file.header, "Rows") or 0,
-        columns=integer(file.header, "Columns") or 0,
-        position_mm=numbers(group("PlanePositionSequence"), "ImagePositionPatient", 3),
-        orientation=numbers(group("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
-        spacing_mm=numbers(measures, "PixelSpacing", 2),
-        thickness_mm=number(measures, "SliceThickness"),
+        readings=readings,
         image_type=tuple(one.upper() for one in frame_type or texts(file.header, "ImageType")),
         moments=_read_moments(file.header if frame is None else group("FrameContentSequence")),
-        rescale=_read_rescale(group("PixelValueTransformationSequence")),
+        rescale=_read_rescale(group("PixelValueTransformationSequence"), readings),
     )
 
 
@@ -158,8 +207,34 @@ def _read_moments(header: Dataset) -> tuple[str, ...]:
     return tuple(text(header, keyword) or "" for keyword in keywords)
 
 
-def _read_rescale(header: Dataset) -> Rescale | None:
-    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
-    if slope is None or intercept is None:
+def _read_reading(group: Dataset, header: Dataset, keyword: str, count: int) -> Reading:
+    """Read numbers from a frame's group, some else from the whole header; of lengths and voltages those above 0."""
+    found = read_numbers(header if keyword in _OF_ALL_FRAMES and keyword not in group else group, keyword, count)
+    if keyword in _ABOVE_ZERO and found.numbers and found.numbers[0] <= 0:
+        return Reading(found.name, (), f"'{found.numbers[0]:g}' where a number above 0 is needed")
+    return found
+
+
+def _read_rescale(header: Dataset, readings: Mapping[str, Reading]) -> Rescale | None:
+    slope, intercept = readings["RescaleSlope"].numbers, readings["RescaleIntercept"].numbers
+    if not slope or not intercept:
         return None
-    return Rescale(slope, intercept, (text(header, "RescaleType") or "HU").upper())
+    return Rescale(slope[0], intercept[0], (text(header, "RescaleType") or "HU").upper())
+
+
+def describe_readings(planes: Sequence[Plane]) -> list[str]:
+    """Note numbers that were written with commas, and those that were left unused because of what stands there."""
+    notes = []
+    for keyword in _NUMBERS:
+        readings = [plane.readings[keyword] for plane in planes]
+        commas = [one for one in readings if one.with_commas]
+        if commas:
+            values = "\\".join(f"{one:g}" for one in commas[0].numbers)
+            notes.append(
+                f"{commas[0].name} has decimal commas in {len(commas)} of {len(planes)} slices, such as "
+                f"'{commas[0].with_commas}', which was read as {values}."
+            )
+        unused = [one for one in readings if one.fault and one.is_stated]
+        if unused:
+            notes.append(f"{unused[0].name} was not used in {len(unused)} of {len(planes)} slices: {unused[0].fault}.")
+    return notes

@@ -9,13 +9,13 @@ import numpy as np
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.acquisition import read_acquisition, read_stated_tilt_deg
+from bleedmap.io.dicom.acquisition import read_acquisition
 from bleedmap.io.dicom.choose import choose_series
 from bleedmap.io.dicom.decode import FrameDecoder
 from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_pixels, scan
 from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
-from bleedmap.io.dicom.planes import Plane
+from bleedmap.io.dicom.planes import Plane, describe_readings
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.dicom.stack import build_stored_grid, describe_geometry, find_standard_turn, order_planes, turn_grid
 from bleedmap.volume import Volume
@@ -59,8 +59,8 @@ def read_series(
         turn = find_standard_turn(grid)
         hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
         first = planes[0]
-        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, read_stated_tilt_deg(first))]
-        notes += [*_describe_rescales(planes), *pixel_note]
+        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, first.stated_tilt_deg)]
+        notes += [*describe_readings(planes), *_describe_rescales(planes), *pixel_note]
         headers = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in headers:
             settle(file.header)

@@ -165,33 +165,33 @@ def check_plane(plane: Plane) -> None:
     rows, down = np.reshape(plane.orientation or (np.nan,) * 6, (2, 3))
     lengths = np.array([np.linalg.norm(rows), np.linalg.norm(down)])
     low, high = _SPACING_MM
-    if not plane.has_place:
-        missing = [
-            name
-            for name, value in (
-                ("Image Position (0020,0032)", plane.position_mm),
-                ("Image Orientation (0020,0037)", plane.orientation),
-                ("Pixel Spacing (0028,0030)", plane.spacing_mm),
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
+        if not (reading := plane.readings[keyword]).numbers:
+            raise InputError(
+                plane.name, found=reading.found, needed="the place and size of every slice", remedy=reading.remedy
             )
-            if not value
-        ]
-        raise _refusal(plane.name, f"gives no usable {', '.join(missing)}", "the place of every slice in the patient")
     if np.abs(lengths - 1).max() > _COSINE_WITHIN or abs(rows @ down) > _COSINE_WITHIN:
         found = (
             f"direction cosines of length {lengths[0]:.4f} and {lengths[1]:.4f}, {rows @ down:+.4f} off right angles"
         )
-        raise _refusal(plane.name, found, "unit vectors at right angles (0020,0037)")
+        raise _refuse_value(plane, "ImageOrientationPatient", found, "unit vectors at right angles")
     if not all(low < one <= high for one in plane.spacing_mm):
         found = f"pixels of {plane.spacing_mm[0]:g} × {plane.spacing_mm[1]:g} mm"
-        raise _refusal(plane.name, found, f"more than {low:g} and at most {high:g} mm (0028,0030)")
+        raise _refuse_value(plane, "PixelSpacing", found, f"more than {low:g} and at most {high:g} mm")
     if max(map(abs, plane.position_mm)) > 1e5:
-        raise _refusal(plane.name, f"a position of {plane.position_mm} mm", "a place within 100 m of the scanner")
+        found = f"a position of {plane.position_mm} mm"
+        raise _refuse_value(plane, "ImagePositionPatient", found, "a place within 100 m of the scanner")
     if not all(_SIDE_PIXELS[0] <= one <= _SIDE_PIXELS[1] for one in (plane.rows, plane.columns)):
         found = f"{plane.rows:,} rows of {plane.columns:,} pixels"
         raise _refusal(plane.name, found, f"{_SIDE_PIXELS[0]} to {_SIDE_PIXELS[1]:,} of either")
     if not plane.tilt_to_axial_deg <= AXIAL_WITHIN_DEG:
         found = f"planes turned {plane.tilt_to_axial_deg:.0f}° from axial"
         raise _refusal(plane.name, found, f"axial slices, or oblique up to {AXIAL_WITHIN_DEG:.0f}°")
+
+
+def _refuse_value(plane: Plane, keyword: str, found: str, needed: str) -> InputError:
+    reading = plane.readings[keyword]
+    return InputError(plane.name, found=f"{found}, by {reading.name}", needed=needed, remedy=reading.remedy)
 
 
 def heights_mm(planes: Sequence[Plane]) -> DoubleArray:
@@ -232,14 +232,14 @@ def build_stored_grid(planes: Sequence[Plane]) -> SliceGrid:
     first = planes[0]
     cosines = np.mean([plane.orientation for plane in planes], axis=0)
     row_mm, column_mm = np.mean([plane.spacing_mm for plane in planes], axis=0)
-    thickness_mm = first.thickness_mm or 0.0
-    if len(planes) == 1 and thickness_mm <= 0:
-        raise _refusal(first.name, "a single slice without thickness (0018,0050)", "a thickness, or several slices")
+    if len(planes) == 1 and first.thickness_mm is None:
+        found = f"a single slice without thickness; {first.readings['SliceThickness'].found}"
+        raise _refusal(first.name, found, "a thickness, or several slices")
     grid = SliceGrid(
         origins_mm=np.array([plane.position_mm for plane in planes], np.float64),
         row_step_mm=np.asarray(cosines[3:] * row_mm, np.float64),
         column_step_mm=np.asarray(cosines[:3] * column_mm, np.float64),
-        thickness_mm=thickness_mm if thickness_mm > 0 else float(np.diff(heights_mm(planes)).min()),
+        thickness_mm=first.thickness_mm or float(np.diff(heights_mm(planes)).min()),
     )
     gaps = np.diff(grid.heights_mm)
     if gaps.max(initial=0) > LARGEST_GAP_MM:
