@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import UID
 
 import bleedmap
 from bleedmap.cli.main import main
@@ -60,6 +61,19 @@ def near() -> list[float]:
     heights = 5.0 * np.arange(28)
     heights[14] = heights[13] + 0.1
     return list(heights)
+
+
+def test_dicom_results_are_left_out_and_told_where_they_could_refer_to_nothing(phantom, tmp_path):
+    instances = ct_instances(phantom.volume)
+    for number, one in enumerate(instances):
+        one.StudyInstanceUID, one.SOPInstanceUID = UID("ID_1"), UID(f"ID_{number}")
+    write_series(tmp_path / "ct", instances)
+    result = with_true_mask(read_study(tmp_path / "ct"), phantom.mask.array)
+    content = save(result, tmp_path / "out", fractional=True)
+    assert not (tmp_path / "out" / "dicom").exists()
+    assert not [name for name in content["files"] if name.startswith("dicom")]
+    assert "DICOM results (segmentation, report, pictures) are left out" in content["notes"][0]
+    assert "are left out, as they could not refer" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("heights", [mixed(), near()], ids=["2.5 then 5 mm", "two slices 0.1 mm apart"])

@@ -13,7 +13,7 @@ from bleedmap.archive.ledger import short_hash
 from bleedmap.errors import InputError
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import Place, explain_absence, open_source, scan, shape_name
-from bleedmap.io.dicom.header import DamagedError, looks_like_dicom, parse, text
+from bleedmap.io.dicom.header import DamagedError, explain_uid, looks_like_dicom, parse, text
 from bleedmap.io.files import walk
 from bleedmap.io.kinds import identify
 
@@ -36,7 +36,7 @@ class Source:
     Attributes:
         path: the NIfTI file, the zip, the DICOM file, or the folder that holds all its DICOM files.
         place: `path` below the folder that was searched, as text that every file can hold.
-        uid: Study Instance UID; None for NIfTI, and where no header could be read.
+        uid: Study Instance UID, '' where DICOM files name none; None for NIfTI, and where no header could be read.
         files: all of them, damaged DICOM files in the same folder among them.
         digest: of the files' names, sizes and times.
     """
@@ -112,7 +112,8 @@ class _Search:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._by_uid: dict[str, list[str]] = defaultdict(list)
+        self._by_uid: dict[tuple[str, str], list[str]] = defaultdict(list)  # without a UID: by their folder
+        self._doubtful: dict[str, list[tuple[str, str]]] = defaultdict(list)  # folder -> UIDs that are none, and files
         self._damaged: dict[str, list[str]] = defaultdict(list)  # folder -> DICOM files there that cannot be read
         self._absent: dict[str, list[str]] = defaultdict(list)  # folder -> files of 0 bytes, and pointers
         self._single: list[tuple[str, str | None]] = []  # NIfTI; zip and a study's UID in it
@@ -190,8 +191,10 @@ class _Search:
         except DamagedError:
             self._damaged[str(path.parent)].append(str(path))
             return
-        if uid is not None:
-            self._by_uid[uid].append(str(path))
+        if uid is not None and not explain_uid(uid):
+            self._by_uid[uid, ""].append(str(path))
+        elif uid is not None:
+            self._doubtful[str(path.parent)].append((uid, str(path)))
         elif _holds_nothing(path):
             self._absent[str(path.parent)].append(str(path))
         elif (kind := identify(path)) and kind.nifti and not stem(path.name).endswith(_DERIVED):
@@ -203,7 +206,8 @@ class _Search:
         for name, uid in self._single:
             yield self._source(Path(name), uid, [name])
         with_studies: set[str] = set()
-        for uid, names in self._by_uid.items():
+        self._sort_doubtful()
+        for (uid, _), names in self._by_uid.items():
             folders = {str(Path(name).parent) for name in names}
             with_studies |= folders
             damaged = [
@@ -218,6 +222,16 @@ class _Search:
             for name in names:
                 kind = identify(Path(name))
                 self.pass_by(Path(name), f"{kind.words}, not read" if kind else _FOREIGN)
+
+    def _sort_doubtful(self) -> None:
+        """Take files without a valid Study Instance UID for damaged where most of their folder have one."""
+        good = Counter(str(Path(name).parent) for names in self._by_uid.values() for name in names)
+        for folder, files in self._doubtful.items():
+            for uid, name in files:
+                if good[folder] > len(files):
+                    self._damaged[folder].append(name)
+                else:
+                    self._by_uid[uid, "" if uid else folder].append(name)
 
     def _absent_of(self, folder: str, names: list[str]) -> list[str]:
         """Take the folder's files of 0 bytes, and pointers, that are named like these."""
@@ -256,7 +270,7 @@ def _holds_nothing(path: Path) -> bool:
 
 
 def _study_uid(path: Path) -> str | None:
-    """Read the Study Instance UID; None where the file is no DICOM.
+    """Read the Study Instance UID, '' where it has none; None where the file is no DICOM.
 
     Raises:
         DamagedError: it begins as DICOM, and cannot be read.
@@ -267,7 +281,7 @@ def _study_uid(path: Path) -> str | None:
             return None
         try:
             parsed = parse(read(Place(path), _HEADER_BYTES), pixels=False, most=_HEADER_BYTES)
-            return text(parsed.header, "StudyInstanceUID")
+            return text(parsed.header, "StudyInstanceUID") or ""
         except DamagedError:
             pass
     try:

@@ -35,7 +35,7 @@ def save(
         result: positive or negative; both give the same files.
         folder: new or empty; of earlier results with `overwrite`.
         overwrite: replace earlier results there.
-        dicom: for a study that came as DICOM, write DICOM results too.
+        dicom: for a study that came as DICOM, write DICOM results too, if they can refer to its images.
         fractional: and among them the probability as a FRACTIONAL segmentation.
 
     Returns:
@@ -64,7 +64,7 @@ def write_results(result: Result, folder: Path, *, dicom: bool = True, fractiona
             beside.submit(_write_overview, folder / files["overlay"], result),
         ]
         write_lesions_csv(folder / files["lesions"], result)
-        if dicom and result.dicom is not None:
+        if dicom and result.dicom is not None and not result.dicom.unreferable:
             from bleedmap.results.dicom import write_dicom_results  # noqa: PLC0415 - highdicom takes 0.2 s to load
 
             (folder / DICOM).mkdir()

@@ -177,12 +177,12 @@ def _choose_study(found: DicomFound, study: str | None) -> str:
             raise _refusal(
                 found,
                 f"holds no study {study}",
-                f"one of {', '.join(found.studies[:10])}",
+                f"one of {', '.join(map(_print_uid, found.studies[:10]))}",
                 "give one of these with --study",
             )
         return study
     if len(ct) > 1:
-        listed = "".join(f"\n  {uid}" for uid in list(ct)[:20])
+        listed = "".join(f"\n  {_print_uid(uid)}" for uid in list(ct)[:20])
         raise _refusal(
             found,
             f"holds {len(ct)} studies with CT images:{listed}",
@@ -190,6 +190,10 @@ def _choose_study(found: DicomFound, study: str | None) -> str:
             "name one with --study, or take them all with `bleedmap batch`",
         )
     return next(iter(ct), found.studies[0])
+
+
+def _print_uid(uid: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in uid[:80]) or "(files without a Study Instance UID)"
 
 
 def _list_candidates(found: DicomFound, study: str) -> tuple[list[Candidate], list[Broken]]:
@@ -226,7 +230,7 @@ def _find_other_kind(stack: Stack) -> str | None:
     plane = stack.planes[0]
     kind = sop_class(plane.file)
     if kind not in (CLASSIC_CT, *MULTI_FRAME_CT):
-        modality = text(plane.file.header, "Modality") or "?"
+        modality = text(plane.file.header, "Modality") or "without modality"
         capture = kind.startswith("1.2.840.10008.5.1.4.1.1.7")  # secondary capture and its multi-frame kinds
         return "a secondary capture" if capture else f"{_KINDS.get(modality, modality)}, not a CT image"
     if "LOCALIZER" in plane.image_type or "SCOUT" in plane.image_type:

@@ -15,7 +15,17 @@ from isal import igzip, igzip_lib
 from pydicom import Dataset
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.header import DamagedError, Parsed, add_pixels, is_directory, looks_like_dicom, parse, text
+from bleedmap.io.dicom.header import (
+    DamagedError,
+    Parsed,
+    add_pixels,
+    find_sop_class,
+    find_uid_fault,
+    is_directory,
+    looks_like_dicom,
+    parse,
+    text,
+)
 from bleedmap.io.files import walk
 from bleedmap.io.kinds import identify, identify_bytes, unpack_start
 
@@ -67,8 +77,12 @@ class DicomFile:
 
     @property
     def series(self) -> str:
-        """The Series Instance UID."""
-        return text(self.header, "SeriesInstanceUID") or ""
+        """The Series Instance UID; where there is none, what else tells series apart: number, description, folder."""
+        others = ("SeriesNumber", "SeriesDescription")
+        folder = str(Path(self.place.name).parent)
+        return text(self.header, "SeriesInstanceUID") or "/".join(
+            [*(text(self.header, one) or "" for one in others), folder]
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,7 @@ class DicomFound:
 
 Read = Callable[[Place, int], bytes]
 _UNFINISHED = (".part", ".crdownload", ".partial", ".filepart", ".download", ".tmp")  # of browsers and copies
+_GROUPED_BY = ("StudyInstanceUID", "SeriesInstanceUID")
 _DICOM_ENDINGS = ("", ".dcm", ".dicom", ".ima")
 
 
@@ -231,7 +246,8 @@ def scan(path: Path) -> DicomFound:
             except DamagedError as error:
                 unreadable.append(Unreadable(place.name, str(error)))
     missing = _keep_named_alike(absent, files)
-    unreadable += missing
+    files, strays = _set_strays_apart(files)
+    unreadable += missing + strays
     foreign_files += len(absent) - len(missing)
     if not files:
         raise _no_dicom(path, unreadable, foreign_files, zips, kinds)
@@ -263,6 +279,34 @@ def _keep_named_alike(absent: list[tuple[Place, str]], files: list[DicomFile]) -
         for place, why in absent
         if (shape_name(place) in shapes if files else shape_name(place)[1] in _DICOM_ENDINGS)
     ]
+
+
+def _set_strays_apart(files: list[DicomFile]) -> tuple[list[DicomFile], list[Unreadable]]:
+    """Set apart files of a damaged study or series UID, where more files like them have good ones.
+
+    Alike are those of one SOP class and the same study or series; of a file that was cut before them, the same folder.
+    Where most have none, or none that is valid, they were written so, and are read.
+    """
+    faults = {id(file): next((one for one in _GROUPED_BY if find_uid_fault(file.header, one)), None) for file in files}
+    if not any(faults.values()):
+        return files, []
+    groups = {id(file): _group(file, faults[id(file)] is not None) for file in files}
+    good = Counter(group for file in files if not faults[id(file)] for group in groups[id(file)])
+    bad = Counter(group for file in files if faults[id(file)] for group in groups[id(file)])
+    kept: list[DicomFile] = []
+    strays: list[Unreadable] = []
+    for file in files:
+        if faults[id(file)] and any(good[one] > bad[one] for one in groups[id(file)]):
+            strays.append(Unreadable(file.place.name, f"no usable {faults[id(file)]}"))
+        else:
+            kept.append(file)
+    return kept, strays
+
+
+def _group(file: DicomFile, faulty: bool) -> set[tuple[str, str]]:
+    kind, missing = find_sop_class(file.header), not all(text(file.header, one) for one in _GROUPED_BY)
+    by = [file.study, file.series, *([str(Path(file.place.name).parent)] if missing or not faulty else [])]
+    return {(kind, one) for one in by}
 
 
 def lies_beside(one: Unreadable, files: Iterable[DicomFile]) -> bool:
@@ -327,7 +371,8 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
             "no DICOM files"
         )  # fmt: skip
         raise _refusal(path, why, "DICOM files of a head CT", "send or copy the study again")
-    return DicomFound(path, tuple(found), tuple(unreadable), 0, 0)
+    found, strays = _set_strays_apart(found)
+    return DicomFound(path, tuple(found), (*unreadable, *strays), 0, 0)
 
 
 def _read_header(place: Place, read: Read) -> Parsed:

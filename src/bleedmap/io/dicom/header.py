@@ -23,14 +23,22 @@ from pydicom.datadict import dictionary_description, dictionary_has_tag
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
-from pydicom.valuerep import PersonName
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+)
+from pydicom.valuerep import VR, PersonName
 
 PREAMBLE = 132  # bytes up to the end of 'DICM': PS3.10 7.1
 _PIXELS = 0x7FE00000  # group of the pixel data; an image's header ends here
 _LOGGERS = [logging.getLogger(name) for name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils")]
 _DICOM_MODULES = r"(pydicom|highdicom|bleedmap)(\.|$)"  # where warnings of values are raised
-_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_LONGEST_FIRST = 1024  # bytes of a file's first value, where nothing else says that the file is DICOM
+UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")  # by which results refer to an image
+_UID = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*", re.ASCII)  # PS3.5 9.1
+_MOST_UID = 64  # characters
 
 
 Key = str | tuple[int, int]  # an attribute by keyword or by tag
@@ -63,15 +71,16 @@ def has_preamble(start: bytes) -> bool:
 
 def looks_like_dicom(start: bytes) -> bool:
     """Whether a file's first 140 bytes may be DICOM: the mark, or the old kind that begins with its first element."""
-    return has_preamble(start) or (len(start) > 8 and start[:4] in _FIRST_ELEMENTS and start[4:8] != b"\0\0\0\0")
+    return has_preamble(start) or any(_begins_with_element(start, order) for order in "<>")
 
 
-# (0002,0000), (0002,0001), (0008,0000), (0008,0001), (0008,0005), (0008,0008), (0008,0016), (0008,0018)
-_FIRST_ELEMENTS = {
-    struct.pack(order + "HH", *tag)
-    for order in "<>"
-    for tag in ((2, 0), (2, 1), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16), (8, 0x18))
-}
+def _begins_with_element(start: bytes, order: str) -> bool:
+    """Whether bytes begin with a known element of group 2 or 8, and with a representation or a sensible length."""
+    if len(start) < 12:
+        return False
+    group, element, length = struct.unpack_from(f"{order}HHI", start)
+    known = group in (0x0002, 0x0008) and (element == 0 or dictionary_has_tag(Tag(group, element)))
+    return known and (start[4:6].decode("latin-1") in set(VR) or 0 < length <= _LONGEST_FIRST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +127,7 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
             header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
         header.buffer = None  # it would hold all the bytes for as long as the header lives
         if not is_directory(header):
-            _check_uids(header)
+            _check_kind(header)
         at, ended = stream.tell(), stream.tell() < len(stream.getbuffer())
         known = ended and not (pixels or deflated)
         return Parsed(header, ended, at if known else None, zlib.crc32(data[:at]) if known else 0)
@@ -176,11 +185,41 @@ def is_directory(header: Dataset) -> bool:
     return text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
-def _check_uids(header: Dataset) -> None:
-    for keyword in _UIDS:
-        value = text(header, keyword)
-        if value is None or len(value) > 64 or not set(value) <= set("0123456789."):
-            raise DamagedError(f"no usable {keyword}")
+def _check_kind(header: Dataset) -> None:
+    if not find_sop_class(header) and text(header, "Modality") is None:
+        raise DamagedError("names neither SOP Class (0008,0016) nor Modality (0008,0060)")
+
+
+def find_sop_class(header: Dataset) -> str:
+    """Find what an instance is: the SOP Class UID that it states; else CT, for an image of modality CT; else ''."""
+    if stated := find_stated_class(header):
+        return stated
+    if text(header, "Modality") != "CT" or integer(header, "Rows") is None:
+        return ""
+    return str(EnhancedCTImageStorage if items(header, "PerFrameFunctionalGroupsSequence") else CTImageStorage)
+
+
+def find_stated_class(header: Dataset) -> str:
+    """Find the SOP Class UID of the data set, else of the meta information; '' where neither is valid."""
+    meta = getattr(header, "file_meta", Dataset())
+    stated = (text(header, "SOPClassUID") or "", text(meta, "MediaStorageSOPClassUID") or "")
+    return next((one for one in stated if not explain_uid(one)), "")
+
+
+def find_uid_fault(header: Dataset, keyword: str) -> str:
+    """Find what is wrong with a UID, in a clause that does not repeat it; '' for nothing."""
+    return explain_uid(text(header, keyword) or "")
+
+
+def explain_uid(value: str) -> str:
+    """Explain in a clause why a text is no UID, without repeating it; '' where it is one. PS3.5 9.1."""
+    if not value:
+        return "is missing"
+    if len(value) > _MOST_UID:
+        return f"has {len(value)} characters, more than {_MOST_UID}"
+    if not set(value) <= set("0123456789."):
+        return "has characters other than digits and points"
+    return "" if _UID.fullmatch(value) else "has an empty part, or one that begins with 0"
 
 
 def settle(header: Dataset) -> None:

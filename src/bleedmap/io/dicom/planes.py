@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 from bleedmap.arrays import DoubleArray
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import DicomFile
-from bleedmap.io.dicom.header import Reading, first_item, items, read_numbers, text, texts
+from bleedmap.io.dicom.header import Reading, find_sop_class, first_item, items, read_numbers, text, texts
 
 CLASSIC_CT = str(CTImageStorage)
 MULTI_FRAME_CT = (str(EnhancedCTImageStorage), str(LegacyConvertedEnhancedCTImageStorage))
@@ -155,8 +155,8 @@ class Plane:
 
 
 def sop_class(file: DicomFile) -> str:
-    """Return the SOP Class UID of a file."""
-    return text(file.header, "SOPClassUID") or ""
+    """Return the SOP Class UID of a file, or of what it looks like; '' where nothing says."""
+    return find_sop_class(file.header)
 
 
 def read_planes(file: DicomFile) -> tuple[Plane, ...]:

@@ -16,7 +16,7 @@ from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, re
 from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
 from bleedmap.io.dicom.planes import Plane, describe_readings
-from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.io.dicom.series import DicomSeries, find_why_unreferable
 from bleedmap.io.dicom.stack import build_stored_grid, describe_geometry, find_standard_turn, order_planes, turn_grid
 from bleedmap.volume import Volume
 
@@ -64,6 +64,12 @@ def read_series(
         headers = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in headers:
             settle(file.header)
+        unreferable = find_why_unreferable([file.header for file in headers])
+        if unreferable:
+            notes.append(
+                f"DICOM results (segmentation, report, pictures) are left out, as they could not refer to the images: "
+                f"{unreferable}. The NIfTI files, tables and the report are whole."
+            )
         return DicomSeries(
             volume=_volume(found, hu, planes, turn),
             turn=turn,
@@ -72,6 +78,7 @@ def read_series(
             acquisition=replace(read_acquisition(first), unread=chosen.unread),
             notes=tuple(notes),
             choice=chosen.choice,
+            unreferable=unreferable,
         )
 
 
@@ -148,6 +155,7 @@ def _leave_out_doubles(
     planes = tuple(place[0] for place in places)
     if planes[0].frame is None:
         uids = [text(plane.file.header, "SOPInstanceUID") for plane in planes]
+        uids = [one for one in uids if one is not None]
         if len(set(uids)) < len(uids):
             raise InputError(
                 planes[0].file.place.path,

@@ -5,6 +5,7 @@ and each value is checked: scanners write headers that no result may repeat.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,15 @@ from bleedmap.arrays import AnyArray
 from bleedmap.errors import InputError
 from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import Acquisition
-from bleedmap.io.dicom.header import set_up_pydicom, text, texts
+from bleedmap.io.dicom.header import (
+    UIDS,
+    find_stated_class,
+    find_uid_fault,
+    name_attribute,
+    set_up_pydicom,
+    text,
+    texts,
+)
 from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.volume import Volume
 
@@ -66,6 +75,7 @@ class DicomSeries:
         acquisition: how it was made.
         notes: what reading had to decide, each a sentence with its figures ('2 doubled slices left out …').
         choice: every series found; the chosen one first.
+        unreferable: why no DICOM result can refer to its instances, in a clause; '' where they can.
     """
 
     volume: Volume
@@ -75,6 +85,7 @@ class DicomSeries:
     acquisition: Acquisition
     notes: tuple[str, ...]
     choice: tuple[SeriesChoice, ...]
+    unreferable: str = ""
 
     def header_of(self, index: int) -> Dataset:
         """Return the header of the instance that holds slice `index` (from 0)."""
@@ -149,7 +160,7 @@ def refer_to_slice(series: DicomSeries, index: int) -> Dataset:
         InputError: its header lacks a UID.
     """
     header, reference = series.header_of(index), Dataset()
-    reference.ReferencedSOPClassUID = _read_uid(header, "SOPClassUID")
+    reference.ReferencedSOPClassUID = find_stated_class(header) or _read_uid(header, "SOPClassUID")
     reference.ReferencedSOPInstanceUID = _read_uid(header, "SOPInstanceUID")
     if series.frames is not None:
         reference.ReferencedFrameNumber = series.frames[index]
@@ -176,6 +187,17 @@ def find_frame_of_reference(series: DicomSeries) -> str:
     if given is not None and UID(given).is_valid:
         return given
     return str(generate_uid(entropy_srcs=["frame of reference", _read_uid(series.headers[0], "SeriesInstanceUID")]))
+
+
+def find_why_unreferable(headers: Sequence[Dataset]) -> str:
+    """Find why no DICOM result can refer to instances, in a clause; '' where it can. PS3.5 9.1, PS3.3 C.12.1."""
+    for keyword in UIDS:
+        faults = [fault for header in headers if (fault := find_uid_fault(header, keyword))]
+        if keyword == "SOPClassUID" and all(map(find_stated_class, headers)):
+            continue
+        if faults:
+            return f"{name_attribute(keyword)} {faults[0]} in {len(faults)} of {len(headers)} files"
+    return ""
 
 
 def is_lossy(series: DicomSeries) -> bool:
@@ -208,13 +230,12 @@ def _is_valid(keyword: str, value: str | list[str]) -> bool:
 
 
 def _read_uid(header: Dataset, keyword: str) -> str:
-    given = text(header, keyword)
-    if given is not None:
-        return given
+    if not (fault := find_uid_fault(header, keyword)):
+        return text(header, keyword) or ""
     raise InputError(
         keyword,
-        found="the series' files have none, so that no result can refer to them",
-        needed="DICOM files that name their study, series and instance",
+        found=f"{name_attribute(keyword)} {fault} in the series' files, so that no DICOM result can refer to them",
+        needed="valid UIDs of study, series and instance",
         remedy="export the study again from its PACS, or ask for NIfTI results alone",
     )
 
