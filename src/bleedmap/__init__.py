@@ -4,15 +4,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bleedmap.errors import BleedmapError, InputError
+    from bleedmap.geometry import SliceGrid
+    from bleedmap.study.read import Study, read_study
     from bleedmap.study.result import Result
-    from bleedmap.study.segment import segment
-    from bleedmap.volume import Volume
+    from bleedmap.study.segment import Outcome, Segmenter, segment, segment_many
+    from bleedmap.volume import Mask, Volume
 
-__all__ = ["Result", "Volume", "__version__", "segment"]
+__all__ = [
+    "BleedmapError", "InputError", "Mask", "Outcome", "Result", "Segmenter", "SliceGrid", "Study", "Volume",
+    "__version__", "read_study", "segment", "segment_many",
+]  # fmt: skip
 __version__ = "0.1.0"
 RESEARCH_ONLY = "Research software, not a medical device: no result may be used to diagnose or treat a patient."
 
-_HOMES = {"Result": "study.result", "Volume": "volume", "segment": "study.segment"}
+_NAMES = {
+    "errors": ("BleedmapError", "InputError"),
+    "geometry": ("SliceGrid",),
+    "study.read": ("Study", "read_study"),
+    "study.result": ("Result",),
+    "study.segment": ("Outcome", "Segmenter", "segment", "segment_many"),
+    "volume": ("Mask", "Volume"),
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,3 +34,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'bleedmap' has no attribute '{name}'")
     return getattr(importlib.import_module(f"bleedmap.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,7 @@
 """What a user can cause, each with its remedy. The command line prints these without a traceback, exit code 2."""
 
 from pathlib import Path
+from typing import Any
 
 
 class BleedmapError(Exception):
@@ -17,11 +18,24 @@ class BleedmapError(Exception):
 
     def __init__(self, subject: str | Path, *, found: str, needed: str, remedy: str) -> None:
         self.subject, self.found, self.needed, self.remedy = str(subject), found, needed, remedy
-        super().__init__(f"{subject}: {found}")
+        super().__init__(subject, found, needed, remedy)
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make it again in another process, whatever its class takes."""
+        return _make_again, (type(self), self.__dict__)
 
     def explain(self) -> str:
         """The whole message, three lines."""
         return f"{self.subject}: {self.found}\n  needed: {self.needed}\n  remedy: {self.remedy}"
+
+
+def _make_again(kind: type[BleedmapError], content: dict[str, Any]) -> BleedmapError:
+    error = kind.__new__(kind)
+    error.__dict__.update(content)
+    return error
 
 
 class InputError(BleedmapError):

@@ -19,7 +19,12 @@ def _check(name: str, array: AnyArray, grid: SliceGrid) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+def _describe(kind: str, array: AnyArray, grid: SliceGrid) -> str:
+    size = " × ".join(map(str, array.shape))
+    return f"{kind}({size}; {' × '.join(f'{one:.3g}' for one in grid.spacing_mm)} mm)"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """A CT volume: `hu` (slice, row, column) float32, feet to head, and where its voxels lie."""
 
@@ -37,8 +42,11 @@ class Volume:
                 remedy="convert the study again, or fill padding with air (-1000 HU)",
             )
 
+    def __repr__(self) -> str:
+        return _describe("Volume", self.hu, self.grid)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Mask:
     """A lesion mask: `array` (slice, row, column) bool, and where its voxels lie."""
 
@@ -48,13 +56,16 @@ class Mask:
     def __post_init__(self) -> None:
         _check("mask", self.array, self.grid)
 
+    def __repr__(self) -> str:
+        return _describe("Mask", self.array, self.grid)
+
     @property
     def volume_ml(self) -> float:
         """Volume of all marked voxels, in mL; each slice counts with what it stands for."""
         return float(self.array.sum(axis=(1, 2)) @ self.grid.voxel_ml)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProbabilityMap:
     """Probability of hemorrhage: `array` (slice, row, column) float32 in 0 to 1, and where its voxels lie."""
 
@@ -63,3 +74,6 @@ class ProbabilityMap:
 
     def __post_init__(self) -> None:
         _check("probability map", self.array, self.grid)
+
+    def __repr__(self) -> str:
+        return _describe("ProbabilityMap", self.array, self.grid)

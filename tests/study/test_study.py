@@ -212,8 +212,8 @@ def test_python_gives_the_same_for_a_path_and_a_volume(phantom, tmp_path, weight
 
 
 def test_python_refuses_what_is_no_study(phantom):
-    with pytest.raises(InputError, match="ndarray"):
-        bleedmap.segment(phantom.volume.hu)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="without an affine"):
+        bleedmap.segment(phantom.volume.hu)
     with pytest.raises(AttributeError):
         bleedmap.nonsense  # noqa: B018
 

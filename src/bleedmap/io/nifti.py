@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,7 +106,32 @@ def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:
         InputError: unreadable, not three-dimensional, NaN or infinity, no usable affine, or statements of one grid
             that contradict each other.
     """
-    array, affine, grid = _read(path)
+    return _to_volume(path, *_read(path))
+
+
+def read_image(image: Any, name: str | Path) -> tuple[Volume, NiftiGrid]:
+    """Read a CT volume in HU from an image of nibabel's in memory, and the grid to give results back on.
+
+    Args:
+        image: a spatial image of any format of nibabel's.
+        name: for messages.
+
+    Raises:
+        InputError: as `read_volume`.
+    """
+    try:
+        if not isinstance(image, nib.Nifti1Pair):
+            image = nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine)
+        array = np.asanyarray(image.dataobj)
+    except (ImageFileError, HeaderDataError, OSError, ValueError, TypeError) as error:
+        raise InputError(
+            name, found=f"cannot be taken as NIfTI ({str(error).splitlines()[0] if str(error) else 'damaged'})",
+            needed="one volume of HU with an affine", remedy="give the array as float32, and its affine",
+        ) from error  # fmt: skip
+    return _to_volume(name, *_interpret(name, image.header, image.header, array))
+
+
+def _to_volume(path: str | Path, array: AnyArray, affine: DoubleArray, grid: NiftiGrid) -> tuple[Volume, NiftiGrid]:
     _check_sign(path, array)
     try:
         return Volume(np.ascontiguousarray(array, dtype=np.float32), SliceGrid.from_affine(affine, len(array))), grid
@@ -148,6 +173,16 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
             needed="a whole .nii or .nii.gz file",
             remedy="copy or convert the file again",
         ) from error
+    turned, affine, grid = _interpret(path, raw, header, array)
+    if packed != path.name.lower().endswith(".gz"):
+        is_gzipped = "gzipped" if packed else "not gzipped"
+        note = f"The file is {is_gzipped}, unlike its name says; it was read as it is."
+        grid = replace(grid, notes=(*grid.notes, note))
+    return turned, affine, grid
+
+
+def _interpret(path: str | Path, raw: Any, header: Any, array: AnyArray) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
+    """Check a file's array and header; return the array as (slice, row, column), its affine and the file's grid."""
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
@@ -159,10 +194,6 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
             remedy="extract a single volume (no time series, no colour): fslroi FILE head.nii.gz 0 1",
         )
     affine_ras, notes = _find_affine(path, raw, header, array.shape)
-    if packed != path.name.lower().endswith(".gz"):
-        notes.append(
-            f"The file is {'gzipped' if packed else 'not gzipped'}, unlike its name says; it was read as it is."
-        )
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
     if not (np.isfinite(slope) and slope) and np.isfinite(intercept) and intercept:
         notes.append(
@@ -213,7 +244,7 @@ def _count(stream: BinaryIO) -> int:
     return length
 
 
-def _check_sign(path: Path, array: AnyArray) -> None:
+def _check_sign(path: str | Path, array: AnyArray) -> None:
     """Refuse HU whose negative values were stored without their sign: -1000 becomes 64,536."""
     if array.dtype == np.uint16 and array.max() >= _WRAPPED and (array >= _WRAPPED).mean() > 0.01:
         raise InputError(
@@ -222,7 +253,7 @@ def _check_sign(path: Path, array: AnyArray) -> None:
         )  # fmt: skip
 
 
-def _find_affine(path: Path, raw: Any, header: Any, shape: tuple[int, ...]) -> tuple[DoubleArray, list[str]]:
+def _find_affine(path: str | Path, raw: Any, header: Any, shape: tuple[int, ...]) -> tuple[DoubleArray, list[str]]:
     """Find the affine to RAS mm, once all that the file states of its grid agrees; what was decided, in sentences.
 
     Args:
@@ -279,7 +310,7 @@ def _find_unit(raw: Any) -> tuple[float, str]:
 
 
 def _reconcile(
-    path: Path, header: Any, sform: DoubleArray, shape: tuple[int, ...], scale: float
+    path: str | Path, header: Any, sform: DoubleArray, shape: tuple[int, ...], scale: float
 ) -> tuple[DoubleArray, list[str]]:
     """Choose between sform and qform, both stated: the sform, but the qform where the sform leads to an atlas."""
     remedy = f"{_keep('the sform is right', 'qform', 'sform')}; {_keep('the qform is right', 'sform', 'qform')}"
@@ -342,7 +373,7 @@ def _same_sizes(affine: DoubleArray, sizes: DoubleArray) -> bool:
     return bool((near[0] | near[1]).all())
 
 
-def _check_size(path: Path, affine: DoubleArray, shape: tuple[int, ...], unit_note: str) -> None:
+def _check_size(path: str | Path, affine: DoubleArray, shape: tuple[int, ...], unit_note: str) -> None:
     sizes = _sizes(affine)
     lengths = sizes * shape[:3]
     if sizes.min() >= VOXEL_MM[0] and sizes.max() <= VOXEL_MM[1] and lengths.max() <= LONGEST_MM:
@@ -363,7 +394,7 @@ def _keep(when: str, changed: str, kept: str) -> str:
     return f"if {when}, make the {changed} like it (in nibabel: image.set_{changed}(image.get_{kept}(), 1))"
 
 
-def _contradiction(path: Path, found: str, needed: str, remedy: str) -> InputError:
+def _contradiction(path: str | Path, found: str, needed: str, remedy: str) -> InputError:
     return InputError(path, found=found, needed=needed, remedy=remedy)
 
 
@@ -373,8 +404,8 @@ def _maps_to_a_volume(affine: DoubleArray) -> bool:
     return not np.isnan(orientations.io_orientation(affine)).any()  # NaN where two axes run nearly the same way
 
 
-def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> None:
-    """Write a volume (float32 HU), mask (uint8) or probability map (float32), on the file grid that it came from.
+def to_image(result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> Any:
+    """Make nibabel's image of a volume (float32 HU), mask (uint8) or probability map (float32), on the file's own grid.
 
     Without `grid` the axes are written as (column, row, slice); uneven slices go to an even grid,
     each place of it taking the nearest slice.
@@ -395,6 +426,16 @@ def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | 
         image.header.set_data_dtype(array.dtype)
         image.header.set_slope_inter(1, 0)
         image.header["cal_min"], image.header["cal_max"] = 0, 0
+    return image
+
+
+def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> None:
+    """Write `to_image` to a file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    image = to_image(result, grid)
     with written_whole(path) as temporary, temporary.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # Slice by slice and by ISA-L: a quarter of zlib's time, no copy of the whole, and the file is no larger.

@@ -3,7 +3,10 @@
 All are drawn in the standard view, rows front to back and columns right to left, with the patient's sides on them.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
+from html import escape
+from io import BytesIO
 from math import ceil
 
 import numpy as np
@@ -37,6 +40,15 @@ def overview(result: Result) -> ByteArray:
     part = f" ({len(chosen)} shown)" if len(chosen) < len(result.findings.slices_with_lesion) else ""
     title = f"{result.name}: {headline(result.findings, result.certainty)}{part}"
     return draw_sheet(slice_views(result, chosen), title=title, footer=RESEARCH_ONLY, threshold=result.threshold)
+
+
+def show_in_notebook(result: Result) -> str:
+    """HTML with the overview as a picture inside, no request to outside."""
+    stream = BytesIO()
+    Image.fromarray(overview(result)).save(stream, "JPEG", quality=85)
+    picture = b64encode(stream.getvalue()).decode()
+    words = escape(f"{result.name}: {headline(result.findings, result.certainty)}. {RESEARCH_ONLY}")
+    return f'<p>{words}</p><img alt="{words}" style="max-width:100%" src="data:image/jpeg;base64,{picture}">'
 
 
 def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:

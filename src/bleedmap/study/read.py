@@ -14,7 +14,8 @@ from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.files import DicomFound, scan
 from bleedmap.io.dicom.read import read_series
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.nifti import NiftiGrid, is_nifti, read_volume
+from bleedmap.io.nifti import NiftiGrid, is_nifti, read_image, read_volume
+from bleedmap.study.sources import KINDS, Source, find_image, gather_dicom, is_array, refuse_affine
 from bleedmap.study.words import spans
 from bleedmap.volume import Volume
 
@@ -46,8 +47,10 @@ class Study:
 
 
 def read_study(
-    source: str | Path | Volume | DicomFound,
+    source: Source,
     *,
+    affine: object = None,
+    name: str | None = None,
     study: str | None = None,
     series: int | None = None,
     advance: Advance = ignore_progress,
@@ -55,8 +58,11 @@ def read_study(
     """Read one study.
 
     Args:
-        source: a folder, zip or file of DICOM, a NIfTI file in HU, a `Volume`, or DICOM files whose headers are read
-            already (`bleedmap.io.dicom.files.scan` and `scan_files`).
+        source: a folder, zip or file of DICOM; a list of such files or folders, or of pydicom data sets with their
+            pixels; a NIfTI file in HU; an image of nibabel or SimpleITK in HU; an array of HU with `affine`; a
+            `Volume`; or DICOM files whose headers are read already (`bleedmap.io.dicom.files.scan`).
+        affine: of an array, 4×4 from its own index to RAS mm, as nibabel has it; its axes may run any way.
+        name: begins the names of the result files; None: taken from the path.
         study: Study Instance UID, where the source holds several.
         series: series number, in place of the one that would be chosen.
         advance: called with the number of slices read since the last call.
@@ -64,29 +70,53 @@ def read_study(
     Raises:
         InputError: not a study that can be read, with the reason.
     """
-    if isinstance(source, Volume):
-        return Study(_MEMORY, _MEMORY, source, Acquisition())
+    read = _read(source, affine, study, series, advance)
+    return read if name is None else replace(read, name=_name(Path(name)))
+
+
+def _read(source: Source, affine: object, study: str | None, series: int | None, advance: Advance) -> Study:
+    if affine is not None and not is_array(source):
+        raise refuse_affine(source)
+    if isinstance(source, list | tuple):
+        source = gather_dicom(source)
     if isinstance(source, DicomFound):
         return _read_dicom(source, study, series, advance)
-    if not isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
+        return _read_path(Path(source), study, series, advance)
+    if study is not None or series is not None:
+        raise _refuse_choice(type(source).__name__)
+    if isinstance(source, Volume):
+        return Study(_MEMORY, _MEMORY, source, Acquisition())
+    image = find_image(source, affine)
+    if image is None:
         raise InputError(
-            "source", found=f"a {type(source).__name__}", needed="a path, or a bleedmap.Volume with its grid",
+            "source", found=f"a {type(source).__name__}", needed=KINDS,
             remedy="wrap an array of HU: Volume(hu, SliceGrid.from_affine(affine, len(hu)))",
         )  # fmt: skip
-    path = Path(source)
+    return _conclude_nifti(image.get_filename() or _MEMORY, *read_image(image, image.get_filename() or _MEMORY))
+
+
+def _read_path(path: Path, study: str | None, series: int | None, advance: Advance) -> Study:
     if not is_nifti(path):
         found = scan(path)
         read = _read_dicom(found, study, series, advance)
         return read if found.path == path else replace(read, notes=(*read.notes, _note_directory(path, found)))
     if study is not None or series is not None:
-        raise InputError(
-            path, found="a study or series chosen for a NIfTI volume", needed="DICOM, which holds series",
-            remedy="leave the choice out",
-        )  # fmt: skip
-    volume, grid = read_volume(path)
+        raise _refuse_choice(path)
+    return _conclude_nifti(path, *read_volume(path))
+
+
+def _refuse_choice(what: Path | str) -> InputError:
+    return InputError(
+        what, found="a study or series chosen for a volume", needed="DICOM, which holds series",
+        remedy="leave the choice out",
+    )  # fmt: skip
+
+
+def _conclude_nifti(path: Path | str, volume: Volume, grid: NiftiGrid) -> Study:
     volume, filled = _empty_filled_ends(volume)
     notes = (*(() if grid.states_orientation else (_NO_ORIENTATION,)), *grid.notes, *filled)
-    return Study(_name(path), _printable(path), volume, Acquisition(), nifti=grid, notes=notes)
+    return Study(_name(Path(path)), _printable(Path(path)), volume, Acquisition(), nifti=grid, notes=notes)
 
 
 def _note_directory(path: Path, found: DicomFound) -> str:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,9 +16,10 @@ from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.nifti import NiftiGrid
+from bleedmap.io.nifti import NiftiGrid, to_image
 from bleedmap.postprocess import Lesion, lesions
 from bleedmap.study.gate.check import Check
+from bleedmap.study.sources import to_simpleitk
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 NO_SPACING = "pictures carry no pixel spacing"
@@ -114,7 +117,7 @@ class Findings:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """One segmented study. An empty mask is a result too.
 
@@ -166,6 +169,38 @@ class Result:
     def warnings(self) -> tuple[Check, ...]:
         """The checks that did not pass, and those whose refusal was overruled."""
         return tuple(one for one in self.checks if one.verdict in ("warning", "refusal"))
+
+    def mask_image(self, library: Literal["nibabel", "SimpleITK"] = "nibabel") -> Any:
+        """Return the mask as an image of nibabel (uint8) or SimpleITK, in the order and on the grid of the input.
+
+        DICOM and `Volume` come as (column, row, slice); uneven slices as in the NIfTI file that `save` writes.
+
+        Raises:
+            InputError: SimpleITK is not installed, or cannot hold a sheared grid.
+        """
+        image = to_image(self.mask, self.nifti)
+        return to_simpleitk(image) if library == "SimpleITK" else image
+
+    # What follows stands on this module, so it is imported late and by name.
+
+    def save(
+        self, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False
+    ) -> dict[str, Any]:
+        """Write all result files into a new folder: `bleedmap.results.save.save`."""
+        home = import_module("bleedmap.results.save")
+        return dict(home.save(self, folder, overwrite=overwrite, dicom=dicom, fractional=fractional))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `summary.json` holds, with no files."""
+        return dict(import_module("bleedmap.results.tables").summary(self, {}))
+
+    def __repr__(self) -> str:
+        words = import_module("bleedmap.study.words")
+        return f"Result({self.name!r}: {words.headline(self.findings, self.certainty)})"
+
+    def _repr_html_(self) -> str:
+        """The overview picture under its headline, for a notebook."""
+        return str(import_module("bleedmap.results.pictures").show_in_notebook(self))
 
 
 def summarise_volume(probability: ProbabilityMap, mask: Mask, hu: FloatArray) -> Findings:

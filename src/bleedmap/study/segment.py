@@ -1,10 +1,11 @@
 """Segment a study: from what was read to its result, in one call or step by step."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bleedmap.arrays import FloatArray
-from bleedmap.errors import SettingsError
+from bleedmap.errors import BleedmapError, InputError, SettingsError
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
 from bleedmap.inference.certainty import Certainty
@@ -16,7 +17,8 @@ from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import check_input, find_refusal
 from bleedmap.study.read import Advance, Study, ignore_progress, read_study
 from bleedmap.study.result import Result, summarise_volume
-from bleedmap.volume import Mask, ProbabilityMap, Volume
+from bleedmap.study.sources import Source
+from bleedmap.volume import Mask, ProbabilityMap
 
 # Their warnings alone are no reason to give no verdict: the entry is often wrong; children are among the patients that
 # the network was trained and measured on.
@@ -24,8 +26,10 @@ _NO_DOUBT = ("body part", "age")
 
 
 def segment(
-    source: str | Path | Volume,
+    source: Source,
     *,
+    affine: object = None,
+    name: str | None = None,
     weights: str | Path | None = None,
     threshold: float | None = None,
     precision: Precision = "auto",
@@ -36,7 +40,7 @@ def segment(
     """Find and outline hemorrhage in one head CT, on the CPU.
 
     Args:
-        source: a folder, zip or file of DICOM, a NIfTI file in HU, or a `Volume`.
+        source, affine, name: as `bleedmap.read_study`.
         weights: installed weights by name, or an .onnx file; None: the installed ones.
         threshold: lesion from this probability on; None: the weights' own.
         precision: as `bleedmap.inference.openvino_backend.OpenVinoBackend`.
@@ -45,15 +49,52 @@ def segment(
         series: series number, in place of the one that would be chosen.
 
     Returns:
-        The result; an empty mask where nothing was found. `bleedmap.results.save.save(result, folder)` writes it.
+        The result; an empty mask where nothing was found. `result.save(folder)` writes it.
 
     Raises:
         InputError: unreadable, or refused by an input check.
         WeightsError: weights that are missing or damaged.
     """
     return Segmenter.load(weights, threshold=threshold, precision=precision).segment(
-        read_study(source, study=study, series=series), accept=accept
+        read_study(source, affine=affine, name=name, study=study, series=series), accept=accept
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of one of many studies: `result`, or the `error` that refused it."""
+
+    source: Source
+    result: Result | None
+    error: BleedmapError | None
+
+
+def segment_many(
+    sources: Iterable[Source],
+    *,
+    weights: str | Path | None = None,
+    threshold: float | None = None,
+    precision: Precision = "auto",
+    accept: tuple[str, ...] = (),
+) -> Iterator[Outcome]:
+    """Segment many studies with one loaded network, one after the other; a study that is refused stops nothing.
+
+    Args:
+        sources: each as `bleedmap.read_study` takes it without an affine.
+        weights, threshold, precision, accept: as `segment`.
+
+    Yields:
+        An outcome for each source, in their order.
+
+    Raises:
+        WeightsError: weights that are missing or damaged.
+    """
+    segmenter = Segmenter.load(weights, threshold=threshold, precision=precision)
+    for source in sources:
+        try:
+            yield Outcome(source, segmenter.segment(read_study(source), accept=accept), None)
+        except InputError as error:
+            yield Outcome(source, None, error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,14 +5,17 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from isal import igzip, igzip_lib
-from pydicom import Dataset
+from pydicom import Dataset, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.header import (
@@ -24,6 +27,7 @@ from bleedmap.io.dicom.header import (
     is_directory,
     looks_like_dicom,
     parse,
+    set_up_pydicom,
     text,
 )
 from bleedmap.io.files import walk
@@ -45,10 +49,11 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file's bytes are: a path, or a member of the zip at that path."""
+    """Where a file's bytes are: a path, or a member of the zip at that path, or in memory (`data`)."""
 
     path: Path
     member: zipfile.ZipInfo | None = None
+    data: bytes | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -129,7 +134,7 @@ def open_source(path: Path) -> Iterator[Read]:
 
     It raises DamagedError where they cannot be read.
     """
-    if _is_zip(path):
+    if is_zip(path):
         with _open_zip(path) as archive:
             yield lambda place, most: _read_member(archive, place, most)
     else:
@@ -137,6 +142,8 @@ def open_source(path: Path) -> Iterator[Read]:
 
 
 def _read_file(place: Place, most: int) -> bytes:
+    if place.data is not None:
+        return place.data[:most]
     try:
         with place.path.open("rb") as stream:
             start = stream.read(len(_GZIP_MARK))
@@ -172,7 +179,8 @@ def _read_member(archive: zipfile.ZipFile, place: Place, most: int) -> bytes:
         raise DamagedError(f"damaged in the zip ({type(error).__name__})") from error
 
 
-def _is_zip(path: Path) -> bool:
+def is_zip(path: Path) -> bool:
+    """Whether a path is a zip file, by its content."""
     if not path.is_file():
         return False
     try:
@@ -354,7 +362,7 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
 
     Args:
         path: what the files belong to, for messages and names.
-        files: plain files, each a DICOM instance.
+        files: DICOM files, or folders of them.
 
     Raises:
         InputError: none of them can be read.
@@ -363,7 +371,9 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
     unreadable: list[Unreadable] = []
     for file in files:
         try:
-            found += scan(file).files
+            scanned = scan(file)
+            found += scanned.files
+            unreadable += scanned.unreadable
         except InputError as error:
             unreadable.append(Unreadable(str(file), error.found))
     if not found:
@@ -373,6 +383,51 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
         raise _refusal(path, why, "DICOM files of a head CT", "send or copy the study again")
     found, strays = _set_strays_apart(found)
     return DicomFound(path, tuple(found), (*unreadable, *strays), 0, 0)
+
+
+def scan_datasets(datasets: Sequence[Dataset]) -> DicomFound:
+    """Take data sets of pydicom's as the files of a study; they stay as they are.
+
+    Args:
+        datasets: each an instance with its pixels.
+
+    Raises:
+        InputError: none of them can be read.
+    """
+    set_up_pydicom()
+    found: list[DicomFile] = []
+    unreadable: list[Unreadable] = []
+    for number, dataset in enumerate(datasets, 1):
+        place = Place(Path(f"data set {number} of {len(datasets)}"))
+        try:
+            place = replace(place, data=_write(dataset))
+            found.append(DicomFile(place, _read_header(place, _read_file)))
+        except DamagedError as error:
+            unreadable.append(Unreadable(place.name, str(error)))
+    source = Path("data sets")
+    if not found:
+        raise _no_dicom(source, unreadable, 0, 0, Counter())
+    return DicomFound(source, tuple(found), tuple(unreadable), 0, 0)
+
+
+def _write(dataset: Dataset) -> bytes:
+    """Write a data set as a file's bytes; where it does not name its transfer syntax, as it was read, or little."""
+    whole, meta = Dataset(), FileMetaDataset()
+    whole.update(dataset)
+    meta.update(getattr(dataset, "file_meta", None) or {})
+    if "TransferSyntaxUID" not in meta:
+        implicit, little = dataset.original_encoding
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else (
+            ExplicitVRBigEndian if little is False else ExplicitVRLittleEndian
+        )  # fmt: skip
+    stream = BytesIO()
+    try:
+        whole.set_original_encoding(*dataset.original_encoding)
+        whole.file_meta, whole.preamble = meta, b"\0" * 128
+        dcmwrite(stream, whole, enforce_file_format=False)
+    except Exception as error:  # pydicom raises nearly anything for a value that its type does not hold
+        raise DamagedError(f"cannot be written ({type(error).__name__})") from error
+    return stream.getvalue()
 
 
 def _read_header(place: Place, read: Read) -> Parsed:
@@ -439,7 +494,7 @@ def holds_dicom(folder: Path) -> bool:
 def _list_places(path: Path) -> Iterator[Place]:
     """List every file once, in the order of the names; links are followed, special files left out."""
     if not path.is_dir():
-        if _is_zip(path):
+        if is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 yield from (Place(path, one) for one in archive.infolist() if not one.is_dir())
         elif path.is_file():
@@ -476,7 +531,7 @@ def _no_dicom(
         where, why = unreadable[0].name, unreadable[0].reason
         return _refusal(where, f"{why}{others}", needed, "send or copy the study again")
     inside = f"; {zips} zip inside is not opened" if zips else ""
-    if path.is_dir() or _is_zip(path):
+    if path.is_dir() or is_zip(path):
         named = "; ".join(f"{count:,} × {words}" for words, count in kinds.most_common(4))
         found = f"holds no DICOM file ({foreign_files:,} of another kind{f': {named}' if named else ''}){inside}"
         found = found if foreign_files else "is empty"
