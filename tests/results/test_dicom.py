@@ -4,6 +4,7 @@ import json
 import logging
 import pkgutil
 from copy import deepcopy
+from dataclasses import replace
 
 import highdicom as hd
 import numpy as np
@@ -19,6 +20,7 @@ from bleedmap.inference.weights import locate
 from bleedmap.io.dicom.capture import Capture, make_captures
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.seg import make_mask_segmentation
+from bleedmap.io.dicom.seg_read import read_segmentation
 from bleedmap.io.dicom.series import DicomSeries, copy_patient_and_study
 from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.io.dicom.standard import LazyObject, parse_on_demand
@@ -114,6 +116,61 @@ def test_every_result_passes_dciodvfy(tmp_path, kind, multi_frame, found):
     for instance in results_of(series, labels_of(len(grid)) * found).all():
         path = written(tmp_path, instance)
         assert unexpected(path) == [], instance.SeriesDescription
+
+
+def several_sources(kind: str) -> tuple[DicomSeries, list[Dataset]]:
+    """One scan whose slices lie in several series, or in several multi-frame instances; and each slice's header."""
+    series, instances = series_of(grid_of("both"), TURNS[3], multi_frame=kind == "enhanced")
+    headers = [deepcopy(one) for one in instances]
+    for number, one in enumerate(headers):
+        part = number // 2 if kind == "enhanced" else number
+        if kind != "one series":
+            one.SeriesInstanceUID = f"1.2.3.{part}"
+        if kind == "enhanced":
+            one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"1.2.4.{part}"
+        if number % 2:
+            del one.FrameOfReferenceUID
+    frames = (2, 1, 2, 1, 2, 1) if kind == "enhanced" else None
+    return replace(series, headers=tuple(headers), frames=frames), headers
+
+
+@pytest.mark.parametrize("kind", ["one series", "series each", "enhanced"])
+def test_results_of_a_joined_scan_refer_to_each_source(tmp_path, kind):
+    series, headers = several_sources(kind)
+    results = results_of(series, labels_of(6))
+    for instance in results.all():
+        assert unexpected(written(tmp_path, instance)) == [], instance.SeriesDescription
+    sources = {(one.SeriesInstanceUID, one.SOPInstanceUID) for one in headers}
+    listed = {
+        (own.SeriesInstanceUID, one.ReferencedSOPInstanceUID)
+        for own in results.mask.ReferencedSeriesSequence
+        for one in own.ReferencedInstanceSequence
+    }
+    assert listed == sources
+    assert len(results.mask.ReferencedSeriesSequence) == len({uid for uid, _ in sources})
+    evidence = {uids[1:3] for uids in results.report.get_evidence()}
+    assert evidence == sources | {(results.mask.SeriesInstanceUID, results.mask.SOPInstanceUID)}
+    assert results.mask.FrameOfReferenceUID == headers[0].FrameOfReferenceUID
+    read = hd.seg.segread(written(tmp_path, results.mask))
+    frames = series.frames or [None] * 6
+    for index, (header, frame) in enumerate(zip(headers, frames, strict=True)):
+        if frame is None:
+            pixels = read.get_pixels_by_source_instance([header.SOPInstanceUID], combine_segments=True,
+                                                        assert_missing_frames_are_empty=True)  # fmt: skip
+        else:
+            pixels = read.get_pixels_by_source_frame(header.SOPInstanceUID, [frame], combine_segments=True,
+                                                     assert_missing_frames_are_empty=True)  # fmt: skip
+        assert np.array_equal(TURNS[3].apply(pixels)[0], labels_of(6)[index])
+    for group in hd.sr.srread(written(tmp_path, results.report)).content.get_volumetric_roi_measurement_groups():
+        named = group.referenced_segment
+        if kind == "one series":
+            assert named.source_series_for_segmentation.value == headers[0].SeriesInstanceUID
+        else:
+            images = {one.referenced_sop_instance_uid for one in named.source_images_for_segmentation}
+            assert images == {uid for _, uid in sources}
+    own = read_segmentation(written(tmp_path, results.mask))
+    assert np.array_equal(own.on(series), labels_of(6) > 0)
+    assert own.series == {uid for uid, _ in sources}
 
 
 def test_positions_are_those_of_the_source_files():

@@ -83,7 +83,8 @@ def study(folder: Path, *, seed: int, found: bool, multi_frame: bool) -> dict[Pa
     """A CT and its results as files."""
     series, instances = series_of(grid_of("both"), multi_frame=multi_frame, seed=seed)
     made = results_of(series, labels_of(6) * found, producer(seed))
-    files = {folder / f"{number}.dcm": one for number, one in enumerate([*instances, *made.all()])}
+    own = {one.SOPInstanceUID: one for one in instances}  # a multi-frame instance once
+    files = {folder / f"{number}.dcm": one for number, one in enumerate([*own.values(), *made.all()])}
     for path, one in files.items():
         write_dicom(path, one)
     return files

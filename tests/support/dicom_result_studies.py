@@ -49,12 +49,12 @@ TURNS = tuple(PlaneTurn(*flags) for flags in itertools.product((False, True), re
 def series_of(
     grid: SliceGrid, turn: PlaneTurn = TURNS[0], *, multi_frame: bool = False, seed: int = 0
 ) -> tuple[DicomSeries, list[Dataset]]:
-    """A CT series on `grid` as reading gives it, and its instances; a multi-frame one has its frames head to feet."""
+    """A CT series on `grid` as reading gives it, and each slice's instance; multi-frame ones run head to feet."""
     shape = (len(grid), *SHAPE[1:])
     volume = Volume(np.random.default_rng(seed).normal(40, 15, shape).astype(np.float32), grid)
     options = CtOptions(seed=seed, reverse_numbers=True)
     if multi_frame:
-        instances = [enhanced_ct(volume, turn=turn, options=options)]
+        instances = [enhanced_ct(volume, turn=turn, options=options)] * len(grid)
         frames = tuple(range(len(grid), 0, -1))
     else:
         instances, frames = ct_instances(volume, turn=turn, options=options), None

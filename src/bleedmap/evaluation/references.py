@@ -11,6 +11,7 @@ from bleedmap.evaluation.reference_find import Case
 from bleedmap.geometry import SliceGrid
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import DicomFound, scan_files
+from bleedmap.io.dicom.header import text
 from bleedmap.io.dicom.seg_read import read_segmentation
 from bleedmap.study.read import Study, read_study
 from bleedmap.volume import Volume
@@ -130,6 +131,12 @@ def _read_dicom(case: Case) -> Referenced:
         found = _keep_series(found, wanted, objects[0])
     study = replace(read_study(found, study=case.uid), name=case.name, source=case.name)
     assert study.dicom is not None
+    unread = wanted - {text(header, "SeriesInstanceUID") or "" for header in study.dicom.headers}
+    if len(wanted) > 1 and unread:
+        raise InputError(
+            objects[0], found=f"the study's SEG objects refer to {len(wanted)} series that are not one scan",
+            needed="one series with its mask", remedy="keep the SEG objects of one series",
+        )  # fmt: skip
     mask = np.zeros(study.volume.hu.shape, np.bool_)
     notes = list(study.notes)
     for one in about:
@@ -141,11 +148,6 @@ def _read_dicom(case: Case) -> Referenced:
 
 
 def _keep_series(found: DicomFound, wanted: set[str], subject: Path) -> DicomFound:
-    if len(wanted) > 1:
-        raise InputError(
-            subject, found=f"the study's SEG objects refer to {len(wanted)} series", needed="one series with its mask",
-            remedy="keep the SEG objects of one series",
-        )  # fmt: skip
     files = tuple(file for file in found.files if file.series in wanted)
     if not files:
         others = len({file.series for file in found.files})

@@ -140,7 +140,8 @@ def test_a_scout_inside_the_series_is_set_aside(tmp_path):
     found = read(write(tmp_path, [inside, *instances]))
     assert_same(found, volume_on(HEAD, seed=2))
     assert found.notes == (
-        "Series 2 holds 25 images of 2 kinds (kind or size); the 24 that belong together were read.",
+        "Series 2 holds 25 images of 2 kinds (1 with Image Type (0008,0008) LOCALIZER); the 24 that belong together "
+        "were read.",
     )
     assert found.choice[1].reason == "a scout of 1 image (part 2 of 2)"
 
@@ -178,7 +179,7 @@ def test_parts_that_are_not_parallel_are_not_read_in_part(tmp_path):
         read(write(tmp_path / "a", instances))
     found = read(write(tmp_path / "b", instances[8:]))  # a single stray one is left out
     assert len(found.volume.hu) == 15
-    assert "16 images of 2 kinds (angle)" in found.notes[0]
+    assert "16 images of 2 kinds (1 with another angle, turned by 12.0°)" in found.notes[0]
 
 
 def test_two_patients_are_never_one_head(tmp_path):

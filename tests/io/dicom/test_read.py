@@ -44,7 +44,7 @@ def test_multi_frame_in_every_transfer_syntax(tmp_path, name):
     options = CtOptions(transfer_syntax=name, reverse_numbers=True, contrast="Iohexol")
     found = read(write(tmp_path, [enhanced_ct(EXPECTED, options=options)]))
     assert_same(found, EXPECTED)
-    assert found.header_of(3) is found.headers[0]
+    assert found.headers[3] is found.headers[0]
     made = found.acquisition
     assert (made.kernel, made.kvp, made.contrast, made.body_part) == ("H31s", 120.0, "Iohexol", "HEAD")
 

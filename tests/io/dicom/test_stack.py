@@ -134,7 +134,7 @@ def test_peer_3_multi_frame_output_is_never_flipped(tmp_path, turn):
     assert_same(found, expected)
     assert found.turn == turn
     assert found.frames == tuple(range(len(expected.hu), 0, -1))
-    assert len(found.headers) == 1
+    assert len(set(map(id, found.headers))) == 1
 
 
 @pytest.mark.parametrize("turn_deg", [(20.0, 0.0, 0.0), (0.0, 25.0, 0.0), (0.0, 0.0, 40.0), (-15.0, 10.0, 5.0)])
@@ -203,7 +203,7 @@ def test_one_image_turned_by_four_degrees_is_left_out(tmp_path):
     turn(instances[5], 4.0)
     found = read(write(tmp_path, instances))
     assert len(found.volume.hu) == 11
-    assert "12 images of 2 kinds (angle)" in noted(found, "kinds")
+    assert "12 images of 2 kinds (1 with another angle, turned by 4.0°)" in noted(found, "kinds")
 
 
 @pytest.mark.parametrize("sideways", [False, True], ids=["tilt", "table"])

@@ -7,6 +7,7 @@ merely not wanted (a bone kernel, contrast). Of the latter the best is read wher
 input checks judge it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,18 +26,20 @@ from bleedmap.io.dicom.acquisition import (
 )
 from bleedmap.io.dicom.files import DicomFile, DicomFound, lies_beside
 from bleedmap.io.dicom.header import integer, text
-from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, Plane, read_planes, sop_class
+from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, SCOUT, Plane, read_planes, sop_class
 from bleedmap.io.dicom.series import SeriesChoice
-from bleedmap.io.dicom.stack import AXIAL_WITHIN_DEG, Stack, check_plane, heights_mm, split_into_stacks
+from bleedmap.io.dicom.stack import (
+    AXIAL_WITHIN_DEG,
+    WHOLE_HEAD_MM,
+    Stack,
+    check_plane,
+    heights_mm,
+    join_series,
+    split_into_stacks,
+)
 
 WANTED_MM = 5.0
-_WHOLE_HEAD_MM = 100.0  # a stack of this height counts as complete, whatever else there is (a neck, a spine)
 _NEARLY_WHOLE = 0.9
-_SPECIAL = (  # of ImageType: values that are no plain HU of the scan, or views that are no slices
-    "MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDERING", "VRT", "3D", "CSA 3D EDITOR",
-    "SCREEN SAVE", "DOSE", "DOSE_INFO", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "SUBTRACTION", "MONO_E",
-    "MONOENERGETIC", "IODINE", "VNC", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MATERIAL_SPECIFIC",
-)  # fmt: skip
 _KINDS = {
     "CR": "a radiograph", "DX": "a radiograph", "MR": "MR", "PT": "PET", "NM": "nuclear medicine", "US": "ultrasound",
     "SR": "a structured report", "SEG": "a segmentation", "RTSTRUCT": "a radiotherapy structure set",
@@ -72,14 +75,13 @@ class Candidate:
     @cached_property
     def height_mm(self) -> float:
         """The height from the first slice to the last, and one slice more."""
-        heights = np.unique(np.round(heights_mm(self.stack.planes), 1))
-        return float(np.ptp(heights) + (np.median(np.diff(heights)) if len(heights) > 1 else 0))
+        return self.stack.height_mm
 
     @cached_property
     def thickness_mm(self) -> float:
         """The nominal thickness, or else the distance between slices."""
         heights = np.unique(np.round(heights_mm(self.stack.planes), 1))
-        return self.first.thickness_mm or (float(np.median(np.diff(heights))) if len(heights) > 1 else 0.0)
+        return self.stack.thickness_mm or (float(np.median(np.diff(heights))) if len(heights) > 1 else 0.0)
 
     @cached_property
     def kernel(self) -> str:
@@ -106,12 +108,14 @@ class Chosen:
 
     Attributes:
         unread: what seems to belong to the chosen series and is not among its planes, in a clause; '' for nothing.
+        thickness_mm: of most of its slices, as stated.
     """
 
     planes: tuple[Plane, ...]
     choice: tuple[SeriesChoice, ...]
     notes: tuple[str, ...]
     unread: str = ""
+    thickness_mm: float | None = None
 
 
 def choose_series(found: DicomFound, *, study: str | None, series: int | None) -> Chosen:
@@ -126,7 +130,7 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
         InputError: several studies and none named, no such study or series, or nothing that can be read.
     """
     uid = _choose_study(found, study)
-    candidates, broken = _list_candidates(found, uid)
+    candidates, broken = _list_candidates(found, uid, series)
     asked = candidates if series is None else [one for one in candidates if one.number == series]
     if not asked:
         numbers = sorted({one.number for one in candidates if one.number is not None})
@@ -167,7 +171,9 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
             )
         )
     notes = tuple(_write_notes(best, others, found))
-    return Chosen(best.stack.planes, tuple(choice), notes, _find_unread(best, others, found, broken))
+    return Chosen(
+        best.stack.planes, tuple(choice), notes, _find_unread(best, others, found, broken), best.stack.thickness_mm
+    )
 
 
 def _choose_study(found: DicomFound, study: str | None) -> str:
@@ -196,7 +202,8 @@ def _print_uid(uid: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in uid[:80]) or "(files without a Study Instance UID)"
 
 
-def _list_candidates(found: DicomFound, study: str) -> tuple[list[Candidate], list[Broken]]:
+def _list_candidates(found: DicomFound, study: str, series: int | None) -> tuple[list[Candidate], list[Broken]]:
+    """List a study's stacks; series that are one scan are joined, where one is asked for those of its number."""
     by_series: dict[str, list[Plane]] = {}
     broken: list[Broken] = []
     for file in found.files:
@@ -205,12 +212,19 @@ def _list_candidates(found: DicomFound, study: str) -> tuple[list[Candidate], li
                 by_series.setdefault(file.series, []).extend(read_planes(file))
             except InputError as error:
                 broken.append((file, error))
-    candidates = [
-        _make_candidate(stack) for planes in by_series.values() if planes for stack in split_into_stacks(planes)
-    ]
-    if not candidates:
+    stacks = [stack for planes in by_series.values() if planes for stack in split_into_stacks(planes)]
+    if not stacks:
         raise broken[0][1]
-    return candidates, broken
+    single = [_make_candidate(stack) for stack in stacks]
+    may_join = [
+        one for one in single
+        if one.fault is None and not _shows_other_part(one) and series in (None, one.number)
+    ]  # fmt: skip
+    known = {one.stack: one for one in single}
+    kept = [one for one in single if one not in may_join]
+    joined = join_series([one.stack for one in may_join])
+    candidates = [*kept, *(known.get(stack) or _make_candidate(stack) for stack in joined)]
+    return sorted(candidates, key=lambda one: (one.number is None, one.number or 0, one.stack.part)), broken
 
 
 def _make_candidate(stack: Stack) -> Candidate:
@@ -233,11 +247,10 @@ def _find_other_kind(stack: Stack) -> str | None:
         modality = text(plane.file.header, "Modality") or "without modality"
         capture = kind.startswith("1.2.840.10008.5.1.4.1.1.7")  # secondary capture and its multi-frame kinds
         return "a secondary capture" if capture else f"{_KINDS.get(modality, modality)}, not a CT image"
-    if "LOCALIZER" in plane.image_type or "SCOUT" in plane.image_type:
+    if any(one in SCOUT for one in plane.special):
         return f"a scout of {len(stack.planes)} image{'s' if len(stack.planes) > 1 else ''}"
-    special = [one for one in plane.image_type if one in _SPECIAL]
-    if special:
-        return f"derived images ({special[0]}), not plain slices in HU"
+    if plane.special:
+        return f"derived images ({plane.special[0]}), not plain slices in HU"
     if plane.has_place and plane.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
         side = "sagittal" if abs(plane.normal[0]) > abs(plane.normal[1]) else "coronal"
         return f"{side}, {plane.tilt_to_axial_deg:.0f}° from axial"
@@ -250,7 +263,7 @@ def _shows_other_part(one: Candidate) -> bool:
 
 def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
     """Rank a stack by these criteria in this order, lower is better, each with the clause that says what is wrong."""
-    whole = one.height_mm >= min(_WHOLE_HEAD_MM, _NEARLY_WHOLE * tallest_mm)
+    whole = one.height_mm >= min(WHOLE_HEAD_MM, _NEARLY_WHOLE * tallest_mm)
     off_mm = round(2 * abs(one.thickness_mm - WANTED_MM)) / 2  # to half a millimetre
     original = "ORIGINAL" in one.first.image_type
     images = len(one.stack.planes)
@@ -315,12 +328,17 @@ def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
 
 def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> list[str]:
     notes = []
-    parts = [one for one in others if one.first.file.series == best.first.file.series]
+    if best.stack.joined_over:
+        notes.append(
+            f"{len(best.stack.planes)} images were read as one scan, as their places continue each other, though they "
+            f"differ in {best.stack.joined_over}."
+        )
+    parts = [one for one in others if one.stack.series & best.stack.series]
     if parts:
         left = sum(len(one.stack.planes) for one in parts)
         notes.append(
             f"Series {best.number} holds {left + len(best.stack.planes)} images of {len(parts) + 1} kinds "
-            f"({best.stack.differs}); the {len(best.stack.planes)} that belong together were read."
+            f"({_list_differences(best, parts)}); the {len(best.stack.planes)} that belong together were read."
         )
     if best.kernel:
         notes.append(f"No better series was found than one with a {best.kernel}.")
@@ -336,19 +354,27 @@ def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound
     return notes
 
 
+def _list_differences(best: Candidate, parts: Sequence[Candidate]) -> str:
+    counts = Counter[str]()
+    for one in parts:
+        counts[best.stack.describe_difference(one.stack)] += len(one.stack.planes)
+    listed = "; ".join(f"{count} with {difference}" for difference, count in counts.most_common(3))
+    return listed + ("; …" if len(counts) > 3 else "")
+
+
 def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound, broken: Sequence[Broken]) -> str:
     """What seems to belong to the chosen series and is not read: files beside it, slices without or at other places."""
-    planes, series, clauses = best.stack.planes, best.first.file.series, []
+    planes, series, clauses = best.stack.planes, best.stack.series, []
     files = list({id(plane.file): plane.file for plane in planes}.values())
     beside = [(one.name, one.reason) for one in found.unreadable if lies_beside(one, files)]
-    beside += [(file.place.name, error.found) for file, error in broken if file.series == series]
+    beside += [(file.place.name, error.found) for file, error in broken if file.series in series]
     if beside:
         names = ", ".join(f"{Path(name).name}: {reason}" for name, reason in beside[:3])
         more = f", and {len(beside) - 3} more" if len(beside) > 3 else ""
         clauses.append(f"{_count(len(beside), 'file')} beside the series could not be read ({names}{more})")
     at = np.array([plane.position_mm @ planes[0].normal for plane in planes]) if planes[0].has_place else None
     for one in others:
-        if one.first.file.series != series or _find_other_kind(one.stack):
+        if not one.stack.series & series or _find_other_kind(one.stack):
             continue
         if one.fault is not None:
             clauses.append(f"{_count(len(one.stack.planes), 'slice')} of the series cannot be placed ({one.fault})")
@@ -356,8 +382,9 @@ def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound
             own = np.array([plane.position_mm @ planes[0].normal for plane in one.stack.planes])
             apart_mm = np.abs(own[:, None] - at).min(axis=1)
             if added := int((apart_mm > max(1.0, best.thickness_mm / 2)).sum()):
-                clauses.append(f"{_count(added, 'slice')} of the series at other places differ ({best.stack.differs})")
-    of_series = sum(len(one.stack.planes) for one in (best, *others) if one.first.file.series == series)
+                difference = best.stack.describe_difference(one.stack)
+                clauses.append(f"{_count(added, 'slice')} of the series at other places differ ({difference})")
+    of_series = sum(len(one.stack.planes) for one in (best, *others) if one.stack.series & series)
     for keyword, tag in (("ImagesInAcquisition", "0020,1002"), ("NumberOfSeriesRelatedInstances", "0020,1209")):
         stated = {integer(file.header, keyword) for file in files}
         expected = next(iter(stated)) if len(stated) == 1 else None

@@ -33,6 +33,12 @@ _NUMBERS = {  # keyword -> the functional group where a multi-frame image has it
 }
 _OF_ALL_FRAMES = ("KVP", "GantryDetectorTilt", "Rows", "Columns")
 _ABOVE_ZERO = ("SliceThickness", "KVP")
+SCOUT = ("LOCALIZER", "SCOUT")  # of ImageType
+_SPECIAL = (  # of ImageType: values that are no plain HU of the scan, or views that are no slices
+    "MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDERING", "VRT", "3D", "CSA 3D EDITOR",
+    "SCREEN SAVE", "DOSE", "DOSE_INFO", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "SUBTRACTION", "MONO_E",
+    "MONOENERGETIC", "IODINE", "VNC", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MATERIAL_SPECIFIC",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +140,11 @@ class Plane:
 
     def _number(self, keyword: str) -> float | None:
         return next(iter(self.readings[keyword].numbers), None)
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The values of the image type by which it is no plain slice in HU: a scout, a projection, a map."""
+        return tuple(one for one in self.image_type if one in SCOUT or one in _SPECIAL)
 
     @property
     def has_place(self) -> bool:

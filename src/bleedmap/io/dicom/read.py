@@ -15,7 +15,7 @@ from bleedmap.io.dicom.decode import FrameDecoder
 from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_pixels, scan
 from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
-from bleedmap.io.dicom.planes import Plane, describe_readings
+from bleedmap.io.dicom.planes import Plane, Rescale, describe_readings
 from bleedmap.io.dicom.series import DicomSeries, find_why_unreferable
 from bleedmap.io.dicom.stack import build_stored_grid, describe_geometry, find_standard_turn, order_planes, turn_grid
 from bleedmap.volume import Volume
@@ -61,10 +61,10 @@ def read_series(
         first = planes[0]
         notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, first.stated_tilt_deg)]
         notes += [*describe_readings(planes), *_describe_rescales(planes), *pixel_note]
-        headers = tuple(dict.fromkeys(plane.file for plane in planes))
-        for file in headers:
+        files = tuple(dict.fromkeys(plane.file for plane in planes))
+        for file in files:
             settle(file.header)
-        unreferable = find_why_unreferable([file.header for file in headers])
+        unreferable = find_why_unreferable([file.header for file in files])
         if unreferable:
             notes.append(
                 f"DICOM results (segmentation, report, pictures) are left out, as they could not refer to the images: "
@@ -73,9 +73,9 @@ def read_series(
         return DicomSeries(
             volume=_volume(found, hu, planes, turn),
             turn=turn,
-            headers=tuple(file.header for file in headers),
+            headers=tuple(plane.file.header for plane in planes),
             frames=None if first.frame is None else tuple(plane.frame or 0 for plane in planes),
-            acquisition=replace(read_acquisition(first), unread=chosen.unread),
+            acquisition=replace(read_acquisition(first), unread=chosen.unread, thickness_mm=chosen.thickness_mm),
             notes=tuple(notes),
             choice=chosen.choice,
             unreferable=unreferable,
@@ -93,14 +93,20 @@ def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
     """Note slices of another rescale: scanners rescale a series alike, so these may be damaged and their HU wrong."""
     counts = Counter(plane.rescale for plane in planes)
     (usual, most), *others = counts.most_common()
-    if not others or usual is None:
+    apart = [one for one, _ in others if one is None or usual is None or _differ_in_hu(one, usual)]
+    if not apart or usual is None:
         return []
-    other = next(one for one, _ in others)
+    other = apart[0]
     was = "none" if other is None else f"slope {other.slope:g}, intercept {other.intercept:g}"
     return [
         f"The rescale to HU differs from slice to slice: slope {usual.slope:g}, intercept {usual.intercept:g} on "
         f"{most} of {len(planes)}, elsewhere {was}; each slice was rescaled by its own, look at them."
     ]
+
+
+def _differ_in_hu(one: Rescale, other: Rescale) -> bool:
+    """Whether two rescales differ by more than the digits that they are written with."""
+    return one.unit != other.unit or abs(one.slope - other.slope) * 4096 + abs(one.intercept - other.intercept) > 0.1
 
 
 def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:

@@ -145,5 +145,9 @@ def _point_to_source(result: Dataset, series: DicomSeries) -> None:
         source.update(refer_to_slice(series, int(plane.ReferencedSOPInstanceUID)))
         derivation.SourceImageSequence = [source]
     instances = refer_to_instances(series)
-    result.SourceImageSequence = instances
-    result.ReferencedSeriesSequence[0].ReferencedInstanceSequence = instances
+    result.SourceImageSequence = [one for own in instances.values() for one in own]
+    result.ReferencedSeriesSequence = []
+    for uid, own in instances.items():
+        referenced = Dataset()
+        referenced.SeriesInstanceUID, referenced.ReferencedInstanceSequence = uid, own
+        result.ReferencedSeriesSequence.append(referenced)

@@ -24,7 +24,7 @@ from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import Place, open_source, read_whole
 from bleedmap.io.dicom.header import first_item, integer, items, numbers, text
 from bleedmap.io.dicom.planes import FrameGroups
-from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.io.dicom.series import DicomSeries, find_frame_of_reference
 from bleedmap.io.dicom.stack import locate_stored_planes
 
 SEGMENTATIONS = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")  # the second: label maps
@@ -89,7 +89,7 @@ class Segmented:
         """
         slices = _Slices(series, self.path)
         frame_of_reference = text(self.header, "FrameOfReferenceUID")
-        if not self.series and frame_of_reference != text(series.headers[0], "FrameOfReferenceUID"):
+        if not self.series and frame_of_reference != find_frame_of_reference(series):
             raise _misfit(self.path, "names no series, and another frame of reference", "the series that it outlines")
         stored = np.zeros((len(series.volume.grid), *slices.shape), np.bool_)
         astray = 0
@@ -133,7 +133,7 @@ class _Slices:
             series.volume.grid, (rows, columns), series.turn
         )
         frames = series.frames or [None] * len(series.volume.grid)
-        uids = [text(series.header_of(index), "SOPInstanceUID") for index in range(len(frames))]
+        uids = [text(header, "SOPInstanceUID") for header in series.headers]
         self._named = {key: index for index, key in enumerate(zip(uids, frames, strict=True))}
 
     def find(self, groups: FrameGroups, shape: tuple[int, ...]) -> int | None:

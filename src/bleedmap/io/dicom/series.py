@@ -5,6 +5,7 @@ and each value is checked: scanners write headers that no result may repeat.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,8 +71,9 @@ class DicomSeries:
     Attributes:
         volume: in HU, in the standard view: slices feet to head, rows front to back, columns right to left.
         turn: from the stored rows and columns to that view.
-        headers: of the instances, without pixels: one a slice in the volume's order, or a single one (multi-frame).
-        frames: each slice's frame number from 1 in the single multi-frame instance; None for single-frame instances.
+        headers: of the instance that holds each slice, without pixels, in the volume's order; slices of one multi-frame
+            instance share theirs.
+        frames: each slice's frame number from 1 in its multi-frame instance; None for single-frame instances.
         acquisition: how it was made.
         notes: what reading had to decide, each a sentence with its figures ('2 doubled slices left out …').
         choice: every series found; the chosen one first.
@@ -86,10 +88,6 @@ class DicomSeries:
     notes: tuple[str, ...]
     choice: tuple[SeriesChoice, ...]
     unreferable: str = ""
-
-    def header_of(self, index: int) -> Dataset:
-        """Return the header of the instance that holds slice `index` (from 0)."""
-        return self.headers[0] if self.frames is not None else self.headers[index]
 
     def as_stored(self, planes: AnyArray) -> AnyArray:
         """Turn (slice, row, column) in the standard view back to rows and columns as stored."""
@@ -159,7 +157,7 @@ def refer_to_slice(series: DicomSeries, index: int) -> Dataset:
     Raises:
         InputError: its header lacks a UID.
     """
-    header, reference = series.header_of(index), Dataset()
+    header, reference = series.headers[index], Dataset()
     reference.ReferencedSOPClassUID = find_stated_class(header) or _read_uid(header, "SOPClassUID")
     reference.ReferencedSOPInstanceUID = _read_uid(header, "SOPInstanceUID")
     if series.frames is not None:
@@ -167,25 +165,27 @@ def refer_to_slice(series: DicomSeries, index: int) -> Dataset:
     return reference
 
 
-def refer_to_instances(series: DicomSeries) -> list[Dataset]:
-    """Make a reference to each whole instance that holds any of the slices.
+def refer_to_instances(series: DicomSeries) -> dict[str, list[Dataset]]:
+    """Make a reference to each whole instance that holds any of the slices, by their Series Instance UID.
 
     Raises:
         InputError: a header lacks a UID.
     """
-    references = {}
-    for index in range(len(series.volume.grid)):
+    references: dict[str, dict[str, Dataset]] = {}
+    for index, header in enumerate(series.headers):
         reference = refer_to_slice(series, index)
         reference.pop("ReferencedFrameNumber", None)
-        references[reference.ReferencedSOPInstanceUID] = reference
-    return list(references.values())
+        own = references.setdefault(_read_uid(header, "SeriesInstanceUID"), {})
+        own[reference.ReferencedSOPInstanceUID] = reference
+    return {uid: list(own.values()) for uid, own in references.items()}
 
 
 def find_frame_of_reference(series: DicomSeries) -> str:
-    """Find the series' frame of reference; else make one from its own UID, so that all results share it."""
-    given = text(series.headers[0], "FrameOfReferenceUID")
-    if given is not None and UID(given).is_valid:
-        return given
+    """Find the frame of reference of most slices; else make one from the series' UID, so that all results share it."""
+    stated = (text(header, "FrameOfReferenceUID") for header in series.headers)
+    counts = Counter(one for one in stated if one is not None and UID(one).is_valid)
+    if counts:
+        return counts.most_common(1)[0][0]
     return str(generate_uid(entropy_srcs=["frame of reference", _read_uid(series.headers[0], "SeriesInstanceUID")]))
 
 
@@ -201,8 +201,8 @@ def find_why_unreferable(headers: Sequence[Dataset]) -> str:
 
 
 def is_lossy(series: DicomSeries) -> bool:
-    """Whether the series says that its pixels were compressed with a loss: (0028,2110)."""
-    return text(series.headers[0], "LossyImageCompression") == "01"
+    """Whether any slice says that its pixels were compressed with a loss: (0028,2110)."""
+    return any(text(header, "LossyImageCompression") == "01" for header in series.headers)
 
 
 def format_decimals(numbers: AnyArray | list[float] | tuple[float, ...], places: int = _GRAIN_MM) -> list[str]:

@@ -4,7 +4,7 @@ The report is built by highdicom; what it says of certainty uses TID 1501 with T
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.seg import Segmentation
@@ -25,6 +25,7 @@ from highdicom.sr import (
     QualitativeEvaluation,
     ReferencedSegment,
     RelationshipTypeValues,
+    SourceImageForSegmentation,
     SourceSeriesForSegmentation,
     TextContentItem,
     TrackingIdentifier,
@@ -162,14 +163,13 @@ def _measure_lesion(
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """Measure a lesion, TID 1411; the tracking identifier is the segment's, the parameters are the whole study's."""
     segment = segmentation.SegmentSequence[number - 1]
-    series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(segment.TrackingUID, segment.TrackingID),
         referenced_segment=ReferencedSegment(
             segmentation.SOPClassUID,
             segmentation.SOPInstanceUID,
             segment_number=number,
-            source_series=SourceSeriesForSegmentation(series),
+            **_find_source(segmentation),
         ),
         finding_category=words.ABNORMAL_STRUCTURE,
         finding_type=words.HEMORRHAGE,
@@ -177,6 +177,16 @@ def _measure_lesion(
         algorithm_id=AlgorithmIdentification(NAME, __version__),
         measurements=list(_list_measurements(lesion)),
     )
+
+
+def _find_source(segmentation: Segmentation) -> dict[str, Any]:
+    """Find what was segmented: the one series, or each image of several; TID 1411, rows 11 and 12."""
+    first, *others = segmentation.ReferencedSeriesSequence
+    if not others:
+        return {"source_series": SourceSeriesForSegmentation(first.SeriesInstanceUID)}
+    references = (one for own in (first, *others) for one in own.ReferencedInstanceSequence)
+    images = [SourceImageForSegmentation(one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID) for one in references]
+    return {"source_images": images}
 
 
 def _list_measurements(lesion: LesionMeasure) -> Iterator[Measurement]:
@@ -204,12 +214,12 @@ def _describe_observer(producer: Producer) -> ObservationContext:
 
 def _list_sources(segmentation: Segmentation) -> Iterator[Dataset]:
     """List the source instances as evidence: PS3.3 C.17.2."""
-    (series,) = segmentation.ReferencedSeriesSequence
-    for reference in series.ReferencedInstanceSequence:
-        source = Dataset()
-        source.StudyInstanceUID, source.SeriesInstanceUID = segmentation.StudyInstanceUID, series.SeriesInstanceUID
-        source.SOPClassUID, source.SOPInstanceUID = reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID
-        yield source
+    for series in segmentation.ReferencedSeriesSequence:
+        for reference in series.ReferencedInstanceSequence:
+            source, uid = Dataset(), reference.ReferencedSOPInstanceUID
+            source.StudyInstanceUID, source.SeriesInstanceUID = segmentation.StudyInstanceUID, series.SeriesInstanceUID
+            source.SOPClassUID, source.SOPInstanceUID = reference.ReferencedSOPClassUID, uid
+            yield source
 
 
 def _convert_to_ascii(text: str) -> str:
