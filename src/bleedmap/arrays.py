@@ -1,5 +1,6 @@
-"""The array types that every module shares. Index order is (slice, row, column) throughout."""
+"""The types that every module shares: arrays, whose index order is (slice, row, column), and reports of progress."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,3 +11,5 @@ DoubleArray = NDArray[np.float64]
 ByteArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
 AnyArray = NDArray[Any]
+
+Progress = Callable[[int, int], None]  # what is told how work goes on: units done, and of how many

@@ -15,27 +15,19 @@ THRESHOLD = 0.5  # a pixel is lesion from here on; the thesis' scale starts at t
 class Lesion:
     """One connected lesion.
 
-    Attributes:
-        voxels: how many voxels it has.
-        voxels_by_slice: the same from its first slice to its last; slices may stand for different volumes.
-        first: lowest (slice, row, column) index that it touches.
-        last: highest, included.
-        centroid: mean (slice, row, column) index.
-        highest_probability: the largest probability in it.
-        mean_probability: over its voxels.
-        mean_hu: over its voxels; None where the slices are pictures, whose window clips.
-        longest_axial_mm: largest distance between the outer corners of two of its pixels within one slice, along the
-            slice's plane; None where pixels have no size.
+    `voxels_by_slice`: its voxels, from its first slice to its last; slices may stand for different volumes.
+    `longest_axial_mm`: largest distance between the outer corners of two of its pixels within one slice, along the
+    slice's plane; None where pixels have no size.
     """
 
-    voxels: int
+    voxels: int  # how many voxels it has
     voxels_by_slice: tuple[int, ...]
-    first: tuple[int, int, int]
-    last: tuple[int, int, int]
-    centroid: tuple[float, float, float]
-    highest_probability: float
-    mean_probability: float
-    mean_hu: float | None
+    first: tuple[int, int, int]  # lowest (slice, row, column) index that it touches
+    last: tuple[int, int, int]  # highest, included
+    centroid: tuple[float, float, float]  # mean (slice, row, column) index
+    highest_probability: float  # the largest probability in it
+    mean_probability: float  # over its voxels
+    mean_hu: float | None  # over its voxels; None where the slices are pictures, whose window clips
     longest_axial_mm: float | None
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bleedmap.datasets.ct_ich import open_ct_ich
-from bleedmap_thesis.plan import BASELINES, FACTORS, FOLDS, SCALES, cells, split_pair, split_pairs
+from bleedmap_thesis.plan import BASELINES, FACTORS, FOLDS, SCALES, cells, name_method, split_pair, split_pairs
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
@@ -94,3 +94,11 @@ def test_the_thesis_own_proportions(ct_ich_root):
     pair = split_pair(open_ct_ich(ct_ich_root), 0)
     assert [len(pair.by_slice.side(side)) for side in ("train", "validation", "test")] == [508, 64, 64]
     assert len(set(pair.by_slice.ids)) == 636
+
+
+def test_names_of_methods_and_what_a_batch_is_at_a_scale():
+    assert name_method("model-2-b32-clahe") == "Model 2, batch 32, CLAHE"
+    assert name_method("model-1-b16-alone-600") == "Model 1, batch 16, trained alone for 600 epochs"
+    assert name_method("run-010101") == "run-010101"
+    assert "'batch 32' is 8 slices here" in SCALES["small"].describe()
+    assert "batch 32" not in SCALES["full"].describe()

@@ -132,14 +132,9 @@ def _picture_prediction(result: CellResult, scale: Scale, data: CtIch, runs: Run
 def predict_slices(
     network: torch.nn.Module, config: TrainConfig, data: CtIch, ids: Sequence[str], trained_on: set[str]
 ) -> list[PredictedSlice]:
-    """Draw some slices of `ids` and predict them on their own grid.
+    """Draw some slices of `ids` and predict them on their own grid by a network on the CPU that gives logits.
 
-    Args:
-        network: ready to predict, (n, 1, size, size) float32 -> logits of that shape, on the CPU.
-        config: what it was trained with.
-        data: the data set.
-        ids: slices to draw from.
-        trained_on: patients whose slices it learned from.
+    `trained_on` are the patients whose slices it learned from.
     """
     records = [data.slice(name) for name in ids]
     free = [one for one in records if not one.has_lesion]

@@ -32,25 +32,15 @@ BASELINES = ("copy-nearest", "fuzzy-c-means", "sift", "kaze", "cnn-13", "alexnet
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of the thesis' experiment a machine can afford. Results of two scales never share a table.
+    """How much of the thesis' experiment a machine can afford. Results of two scales never share a table."""
 
-    Attributes:
-        name: short.
-        text: what differs from the thesis; stands at every chapter and figure.
-        width: filters, times this.
-        size: rows and columns of the input.
-        learning_rate: Adam's.
-        epochs_over: the thesis' epochs are divided by this.
-        batch_over: the thesis' batches are divided by this, so that few epochs still hold many steps.
-    """
-
-    name: str
-    text: str
-    width: float
-    size: int
-    learning_rate: float
-    epochs_over: int
-    batch_over: int
+    name: str  # short
+    text: str  # what differs from the thesis; stands at every chapter and figure
+    width: float  # filters, times this
+    size: int  # rows and columns of the input
+    learning_rate: float  # Adam's
+    epochs_over: int  # the thesis' epochs are divided by this
+    batch_over: int  # the thesis' batches are divided by this, so that few epochs still hold many steps
 
     def epochs(self, thesis_epochs: int) -> int:
         """Convert the thesis' epochs to the epochs here that stand for them."""
@@ -83,29 +73,17 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run, or one baseline, on one split.
+    """One training run, or one baseline, on one split."""
 
-    Attributes:
-        part: which question it serves.
-        scale: name of its Scale.
-        method: 'u-net', or a baseline's name.
-        label: the method in words, the same for all splits and seeds.
-        kind: of the split.
-        seed: of the split, the weights and every draw.
-        fold: of `FOLDS`, from 1; None is 80/10/10.
-        config: the U-Net's settings; None for a baseline.
-        levels: the factors' levels, for the part factors.
-    """
-
-    part: Part
-    scale: str
-    method: str
-    label: str
-    kind: Kind
-    seed: int
-    fold: int | None
-    config: TrainConfig | None
-    levels: tuple[tuple[str, str], ...] = ()
+    part: Part  # which question it serves
+    scale: str  # name of its Scale
+    method: str  # 'u-net', or a baseline's name
+    label: str  # the method in words, the same for all splits and seeds
+    kind: Kind  # of the split
+    seed: int  # of the split, the weights and every draw
+    fold: int | None  # of `FOLDS`, from 1; None is 80/10/10
+    config: TrainConfig | None  # the U-Net's settings; None for a baseline
+    levels: tuple[tuple[str, str], ...] = ()  # the factors' levels, for the part factors
 
     @property
     def key(self) -> str:
@@ -253,14 +231,11 @@ def rank_method(label: str) -> tuple[int, int, str]:
 class SplitPair:
     """Two splits of the same balanced slices.
 
-    Attributes:
-        by_slice: neighbours of its test slices are on the training side.
-        by_patient: no patient is on two sides.
-        rest: lesion-free slices of the by-patient test patients that were not drawn: on no side of either.
+    `rest`: lesion-free slices of the by-patient test patients that were not drawn: on no side of either.
     """
 
-    by_slice: Split
-    by_patient: Split
+    by_slice: Split  # neighbours of its test slices are on the training side
+    by_patient: Split  # no patient is on two sides
     rest: tuple[str, ...]
 
     def of(self, kind: Kind) -> Split:

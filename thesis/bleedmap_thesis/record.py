@@ -24,25 +24,15 @@ _DIGITS = 6  # of probabilities and their sums
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Some slices as one network (or baseline) marked them, at its own size; a row a slice.
+    """Some slices as one network (or baseline) marked them, at its own size; a row a slice."""
 
-    Attributes:
-        epoch: trained epochs, 0 for a baseline.
-        ids: slice ids.
-        score: (n,) how likely a bleed is in the slice; for a U-Net its highest probability.
-        counts: pixels at probability 0.5; None for a method that only classifies slices.
-        soft_hit: (n,) sum of probability over the reference; None where there is no probability.
-        soft_sum: (n,) sum of probability over the slice; likewise.
-        extra: further columns of (n,), of a method's own.
-    """
-
-    epoch: int
-    ids: tuple[str, ...]
-    score: FloatArray
-    counts: Counts | None
-    soft_hit: AnyArray | None = None
-    soft_sum: AnyArray | None = None
-    extra: Mapping[str, list[Any]] = field(default_factory=dict)
+    epoch: int  # trained epochs, 0 for a baseline
+    ids: tuple[str, ...]  # slice ids
+    score: FloatArray  # (n,) how likely a bleed is in the slice; for a U-Net its highest probability
+    counts: Counts | None  # pixels at probability 0.5; None for a method that only classifies slices
+    soft_hit: AnyArray | None = None  # (n,) sum of probability over the reference; None where there is no probability
+    soft_sum: AnyArray | None = None  # (n,) sum of probability over the slice; likewise
+    extra: Mapping[str, list[Any]] = field(default_factory=dict)  # further columns of (n,), of a method's own
 
     @property
     def patients(self) -> AnyArray:
@@ -84,15 +74,7 @@ class Evaluation:
 def evaluation(
     epoch: int, ids: tuple[str, ...], reference: BoolArray, probability: FloatArray, threshold: float = 0.5
 ) -> Evaluation:
-    """Count slices.
-
-    Args:
-        epoch: trained epochs.
-        ids: (n) slice ids.
-        reference: (n, rows, columns) bool.
-        probability: the same shape, 0 to 1.
-        threshold: lesion from this probability on.
-    """
+    """Count slices of a reference and a probability, (n, rows, columns) both, lesion from the threshold on."""
     return Evaluation(
         epoch,
         ids,
@@ -105,25 +87,15 @@ def evaluation(
 
 @dataclass(frozen=True, eq=False)
 class CellResult:
-    """A finished cell.
+    """A finished cell."""
 
-    Attributes:
-        cell: what was run.
-        split: numbers of its split: slices, lesion slices and patients of each side, data_sha256.
-        parameters: of the network, or None.
-        curves: an entry an epoch, as metrics.jsonl holds them, without times.
-        evaluations: the test side, at each kept epoch.
-        rest: lesion-free slices of the by-patient test patients that no side of the split holds.
-        made: code version, machine, seconds: what may differ between two runs of the same cell.
-    """
-
-    cell: Cell
-    split: dict[str, Any]
-    parameters: int | None
-    curves: list[dict[str, Any]]
-    evaluations: tuple[Evaluation, ...]
-    rest: Evaluation | None
-    made: dict[str, Any]
+    cell: Cell  # what was run
+    split: dict[str, Any]  # numbers of its split: slices, lesion slices and patients of each side, data_sha256
+    parameters: int | None  # of the network, or None
+    curves: list[dict[str, Any]]  # an entry an epoch, as metrics.jsonl holds them, without times
+    evaluations: tuple[Evaluation, ...]  # the test side, at each kept epoch
+    rest: Evaluation | None  # lesion-free slices of the by-patient test patients that no side of the split holds
+    made: dict[str, Any]  # code version, machine, seconds: what may differ between two runs of the same cell
 
     @property
     def last(self) -> Evaluation:

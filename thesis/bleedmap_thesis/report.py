@@ -60,19 +60,12 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a report may draw on beside the results.
+    """What a report may draw on beside the results."""
 
-    Attributes:
-        data: the data set, for Figures 1 and 4 and CLAHE; without it the report says that they are missing.
-        runs: a cell's run folder, or None, for Figure 4.
-        progress: called with (what is being done, done, of).
-        resamples: of the bootstrap over patients in Table 1 and CLAHE.
-    """
-
-    data: CtIch | None = None
-    runs: RunOf = lambda cell: None
-    progress: Progress = lambda what, done, of: None
-    resamples: int = RESAMPLES
+    data: CtIch | None = None  # for Figures 1 and 4 and CLAHE, which without it are said to be missing
+    runs: RunOf = lambda cell: None  # a cell's run folder, or None, for Figure 4
+    progress: Progress = lambda what, done, of: None  # called with (what is being done, done, of)
+    resamples: int = RESAMPLES  # of the bootstrap over patients in Table 1 and CLAHE
 
 
 def write_report(results: Sequence[CellResult], planned: Sequence[Cell], out: Path, sources: Sources) -> Path:
@@ -115,13 +108,7 @@ def write_chapters(
     out: Path,
     progress: Progress = lambda what, done, of: None,
 ) -> Path:
-    """Write chapters as a report, whole or not at all.
-
-    Args:
-        chapters: in their order.
-        facts: of `progress.describe_origin`.
-        out: a folder of the report's own.
-        progress: called with (what is being done, done, of).
+    """Write chapters, in their order, as a report, whole or not at all; `facts` are of `progress.describe_origin`.
 
     Raises:
         OutputError: `out` holds files of others, or cannot be written.

@@ -3,8 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -12,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bleedmap.archive.workers import count_processes
-from bleedmap.arrays import FloatArray
+from bleedmap.arrays import FloatArray, Progress
 from bleedmap.bench.machine import in_fresh_process, peak_mib
 from bleedmap.inference.backends import Backend, BackendRecord, Prediction
 from bleedmap.phantom.bleeds import Bleed
@@ -33,7 +32,6 @@ try:
 finally:
     from bleedmap.bench.machine import peak_mib
     print(peak_mib(), file=sys.stderr)"""
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -47,50 +45,6 @@ class Load:
         """As `bleedmap segment` and `bleedmap batch` take them."""
         named = ["--weights", self.weights] if self.weights else []
         return [*named, "--threads", str(self.threads)] if self.threads else named
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Seconds of one study: reading, the network alone, the rest of segmenting, saving."""
-
-    read: float
-    network: float
-    rest_of_segmenting: float
-    save: float
-
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return self.read + self.network + self.rest_of_segmenting + self.save
-
-
-@dataclass(frozen=True)
-class Warm:
-    """One process, one loaded network, the same study several times.
-
-    Attributes:
-        load_s: loading the network.
-        first: the first time, which also fetches code and files from the disk.
-        stages: of the others.
-        peak_mib: the process' most memory.
-    """
-
-    load_s: float
-    first: Stages
-    stages: tuple[Stages, ...]
-    peak_mib: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Medians, and each stage's share of their sum."""
-        parts = {name: median(asdict(one)[name] for one in self.stages) for name in asdict(self.first)}
-        whole = sum(parts.values())
-        return {
-            "load_s": round(self.load_s, 3), "first_s": round(self.first.total, 3),
-            "seconds": round(median(one.total for one in self.stages), 3),
-            "parts_s": {name: round(value, 4) for name, value in parts.items()},
-            "shares": {name: round(value / whole, 3) for name, value in parts.items()},
-            "peak_mib": _rounded(self.peak_mib), "times": [round(one.total, 3) for one in self.stages],
-        }  # fmt: skip
 
 
 class _Timed:
@@ -119,7 +73,6 @@ def measure_study(
         load: what computes.
         repeats: fresh processes, and turns in the warm one after its first.
         shape: (slices, rows, columns) of the phantom.
-        progress: called with measurements done and of how many.
     """
     with TemporaryDirectory(prefix="bleedmap-bench-") as place:
         series, cold = write_phantom(Path(place) / "series", shape), []
@@ -134,7 +87,7 @@ def measure_study(
             "seconds": round(median(one for one, _ in cold), 3), "peak_mib": _highest(cold),
             "times": [round(one, 3) for one, _ in cold],
         },
-        "warm": warm.to_dict(),
+        "warm": warm,
     }  # fmt: skip
 
 
@@ -149,7 +102,6 @@ def measure_growth(
         repeats: turns of each size; of a batch, at most so many studies in all, and one turn at least.
         studies: the most of a batch.
         shape: where one of the three grows, the others stay at this.
-        progress: called with sizes done and of how many.
     """
     by_slices = [(count, *shape[1:]) for count in GROWTH_SLICES]
     by_pixels = [(shape[0], side, side) for side in GROWTH_PIXELS]
@@ -158,8 +110,7 @@ def measure_growth(
     for number, size in enumerate([*by_slices, *by_pixels], start=1):
         with TemporaryDirectory(prefix="bleedmap-bench-") as place:
             warm = in_fresh_process(run_warm, write_phantom(Path(place) / "series", size), load, repeats)
-        figures = warm.to_dict()
-        found.append({"shape": list(size)} | {key: figures[key] for key in ("seconds", "parts_s", "peak_mib", "times")})
+        found.append({"shape": list(size)} | {key: warm[key] for key in ("seconds", "parts_s", "peak_mib", "times")})
         progress(number, of)
     done = []
     for number, count in enumerate(batches, start=len(found) + 1):
@@ -218,16 +169,26 @@ def run_cold(words: list[str]) -> tuple[float, float | None]:
     return seconds, None if peak == "None" else float(peak)
 
 
-def run_warm(series: Path, load: Load, repeats: int) -> Warm:
-    """The steps of `bleedmap segment` in this process, `repeats` times after a first one."""
+def run_warm(series: Path, load: Load, repeats: int) -> dict[str, Any]:
+    """The steps of `bleedmap segment` in this process with one loaded network: medians of `repeats` times after a first
+    one, which also fetches code and files from the disk, and each stage's share of their sum.
+    """
     begun = time.perf_counter()
     segmenter = Segmenter.load(load.weights, threads=load.threads)
     load_s = time.perf_counter() - begun
-    first, *others = (_stages(series, segmenter) for _ in range(repeats + 1))
-    return Warm(load_s, first, tuple(others), peak_mib())
+    first, *others = (_time_stages(series, segmenter) for _ in range(repeats + 1))
+    parts = {name: median(one[name] for one in others) for name in first}
+    whole, totals = sum(parts.values()), [sum(one.values()) for one in others]
+    return {
+        "load_s": round(load_s, 3), "first_s": round(sum(first.values()), 3), "seconds": round(median(totals), 3),
+        "parts_s": {name: round(value, 4) for name, value in parts.items()},
+        "shares": {name: round(value / whole, 3) for name, value in parts.items()},
+        "peak_mib": _rounded(peak_mib()), "times": [round(one, 3) for one in totals],
+    }  # fmt: skip
 
 
-def _stages(series: Path, segmenter: Segmenter) -> Stages:
+def _time_stages(series: Path, segmenter: Segmenter) -> dict[str, float]:
+    """Seconds of one study: reading, the network alone, the rest of segmenting, saving."""
     timed = _Timed(segmenter.backend)
     times = [time.perf_counter()]
     study = read_study(series)
@@ -238,7 +199,9 @@ def _stages(series: Path, segmenter: Segmenter) -> Stages:
         save(result, Path(place) / "result")
         times.append(time.perf_counter())
     read, segmented, saved = (end - begin for begin, end in pairwise(times))
-    return Stages(read, timed.seconds, segmented - timed.seconds, saved)
+    return {
+        "read": read, "network": timed.seconds, "rest_of_segmenting": segmented - timed.seconds, "save": saved,
+    }  # fmt: skip
 
 
 def _highest(runs: list[tuple[float, float | None]]) -> float | None:

@@ -19,9 +19,7 @@ from bleedmap.training.device import choose_machine
 from bleedmap.window import BRAIN
 
 
-def torch_runners(
-    weights: WeightsFile, threads: int | None, batch: int = 1
-) -> tuple[list[Runner], dict[str, str]]:  # fmt: skip
+def torch_runners(weights: WeightsFile, threads: int | None, batch: int = 1) -> tuple[list[Runner], dict[str, str]]:
     """Eager fp32 is this program's own torch backend, which sets the threads; and what does not run here, with why.
     Compiled for `batch` slices at a time."""
     backend = TorchBackend(weights, "cpu", threads)
@@ -44,12 +42,7 @@ def torch_runners(
 
 
 def untrained(name: str, folder: Path) -> Path:
-    """A network of the thesis as it is before training, exported into `folder`: for its speed alone.
-
-    Args:
-        name: one of `bleedmap.models.networks.NETWORKS`.
-        folder: of the .onnx file.
-    """
+    """An untrained network of the thesis, one of `NETWORKS`, exported into `folder`: for its speed alone."""
     settings, preprocessing = network_settings(name), TrainConfig(network=name).preprocessing()
     record = {
         "name": f"{name}, untrained", "network": settings.to_dict(), "threshold": 0.5, "trained_on": "nothing",

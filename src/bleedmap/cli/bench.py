@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import json_option, overwrite_option, threads_option, weights_option
+from bleedmap.cli.options import json_option, out_option, overwrite_option, threads_option, weights_option
 
 if TYPE_CHECKING:
     from bleedmap.inference.weights import WeightsFile
@@ -48,9 +48,7 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
     help="Part growth: the largest batch to measure, of 1, 10 and 100 studies.",
 )  # fmt: skip
 @threads_option
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="A new or empty folder for bench.json.",
-)  # fmt: skip
+@out_option("A new or empty folder for bench.json.", required=False)
 @overwrite_option
 @json_option
 def command(

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import data_option, json_option
+from bleedmap.cli.options import data_option, json_option, out_option
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich_summary import Oddity, Spread, Summary
@@ -108,13 +108,7 @@ def verify(data: Path | None, as_json: bool) -> None:
 
 
 @command.command()
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder for the files: a new one, or that of an earlier run, to resume it.",
-)
+@out_option("Folder for the files: a new one, or that of an earlier run, to resume it.")
 @click.option(
     "--url", help="Address of the folder at the publisher or on a mirror. Not given: release 1.0.0 at PhysioNet."
 )
@@ -155,9 +149,7 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
 
 
 @command.command()
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="A new folder, for example Dataset501_CTICH."
-)
+@out_option("A new folder, for example Dataset501_CTICH.")
 @data_option
 def nnunet(out: Path, data: Path | None) -> None:
     """Write the data set in nnU-Net v2's layout, with the protocol's five folds by patient.
@@ -196,18 +188,21 @@ def _facts(counts: "Summary") -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right", style="cyan")
     table.add_column(overflow="fold")
+    each = counts.lesion_slices_a_lesion_patient
+    masks = f"{each.smallest:.0f} to {each.largest:.0f} lesion slices each" if each else ""
+    share = f"{100 * counts.lesion_slices / counts.slices:.1f} % of all slices"
     table.add_row("Patients", f"{counts.patients:,}", f"{counts.male} male, {counts.female} female")
-    table.add_row("  with a hemorrhage", f"{counts.lesion_patients:,}", _masks(counts))
+    table.add_row("  with a hemorrhage", f"{counts.lesion_patients:,}", masks)
     table.add_row("  with several types", f"{counts.patients_of_several_types:,}", "")
     table.add_row("  with a fracture", f"{counts.fracture_patients:,}", "")
     if (age := counts.age_years) is not None:
         words = f"mean; median {age.median:g}, from {_age(age.smallest)} to {_age(age.largest)}"
         table.add_row("Age in years", f"{age.mean:.1f}", words)
-    each = counts.slices_a_patient
-    table.add_row("Slices", f"{counts.slices:,}", f"{each.smallest:.0f} to {each.largest:.0f} a patient")
+    many = counts.slices_a_patient
+    table.add_row("Slices", f"{counts.slices:,}", f"{many.smallest:.0f} to {many.largest:.0f} a patient")
     table.add_row("  with bone values", f"{counts.bone_slices:,}", "")
     table.add_row("  of the bleeding patients", f"{counts.slices_of_lesion_patients:,}", "lesion or not")
-    table.add_row("  with a lesion mask", f"{counts.lesion_slices:,}", _share(counts))
+    table.add_row("  with a lesion mask", f"{counts.lesion_slices:,}", share)
     table.add_row("  with several types", f"{counts.slices_of_several_types:,}", "")
     table.add_row("  with a fracture", f"{counts.fracture_slices:,}", "")
     if counts.lesion_pixels is not None and counts.lesion_percent_of_image is not None:
@@ -239,15 +234,6 @@ def _oddities(oddities: "Sequence[Oddity]") -> Table:
     for oddity in oddities:
         table.add_row(escape(oddity.place), escape(oddity.found), escape(oddity.treatment))
     return table
-
-
-def _masks(counts: "Summary") -> str:
-    each = counts.lesion_slices_a_lesion_patient
-    return f"{each.smallest:.0f} to {each.largest:.0f} lesion slices each" if each else ""
-
-
-def _share(counts: "Summary") -> str:
-    return f"{100 * counts.lesion_slices / counts.slices:.1f} % of all slices"
 
 
 def _spread(spread: "Spread", form: str) -> str:

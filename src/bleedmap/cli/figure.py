@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bleedmap.cli.options import Verb, data_option
+from bleedmap.cli.options import Verb, data_option, out_option, path_option
 from bleedmap.models.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
     from bleedmap.figures.samples import Sample
 
-out_option = click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True,
-    help="The picture to write. Its ending is the format: .png (300 dpi), .pdf or .svg.",
-)  # fmt: skip
+picture_option = out_option("The picture to write. Its ending is the format: .png (300 dpi), .pdf or .svg.")
 
 
 def _slices_options(most: int, default: int) -> Callable[[Verb], Verb]:
@@ -61,7 +58,7 @@ def command() -> None:
 
 @command.command()
 @_slices_options(18, 5)
-@out_option
+@picture_option
 def samples(data: Path | None, slices: str | None, count: int, seed: int, out: Path) -> None:
     """Show brain slices above their reference masks.
 
@@ -80,7 +77,7 @@ def samples(data: Path | None, slices: str | None, count: int, seed: int, out: P
 
 @command.command()
 @_slices_options(5, 5)
-@out_option
+@picture_option
 def clahe(data: Path | None, slices: str | None, count: int, seed: int, out: Path) -> None:
     """Show slices before and after CLAHE (contrast-limited adaptive histogram equalisation).
 
@@ -117,11 +114,12 @@ def _draw_samples(
     "--weights", "weights_name", metavar="NAME|FILE",
     help="Installed weights by name, or an .onnx file. Not given: the default weights.",
 )  # fmt: skip
-@click.option(
-    "--split", "split_file", type=click.Path(path_type=Path),
-    help="Split file, to say which side each slice is on. Not given: the one that comes with the weights, if any.",
-)  # fmt: skip
-@out_option
+@path_option(
+    "--split",
+    "split_file",
+    text="Split file, to say which side each slice is on. Not given: the one that comes with the weights, if any.",
+)
+@picture_option
 def prediction(
     data: Path | None, slices: str | None, count: int, seed: int, weights_name: str | None, split_file: Path | None,
     out: Path,
@@ -158,7 +156,7 @@ def prediction(
 @click.option(
     "--network", type=click.Choice(list(NETWORKS)), default="model-2", show_default=True, help="The network to draw."
 )
-@out_option
+@picture_option
 def architecture(network: str, out: Path) -> None:
     """Draw a network's architecture from the network itself.
 
@@ -178,7 +176,7 @@ def architecture(network: str, out: Path) -> None:
 
 @command.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_option
+@picture_option
 def curves(runs: tuple[Path, ...], out: Path) -> None:
     """Draw training and validation curves of one or more runs.
 

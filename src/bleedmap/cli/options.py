@@ -1,6 +1,6 @@
 """Flags that several verbs share, and flags made from a dataclass of settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -55,6 +55,21 @@ no_dicom_option = click.option("--no-dicom", is_flag=True, help="Write no DICOM 
 fractional_option = click.option(
     "--fractional", is_flag=True, help="For DICOM studies, also write the probability as a FRACTIONAL segmentation."
 )
+
+
+def out_option(text: str, *, required: bool = True) -> Callable[[Verb], Verb]:
+    """The flag of the file or folder that a verb writes."""
+    return click.option("-o", "--out", type=click.Path(path_type=Path), required=required, help=text)
+
+
+def path_option(*names: str, text: str) -> Callable[[Verb], Verb]:
+    """The flag of a file or folder that may be left out."""
+    return click.option(*names, type=click.Path(path_type=Path), help=text)
+
+
+def choice_option(flag: str, choices: Sequence[str], text: str) -> Callable[[Verb], Verb]:
+    """The flag of one choice among some, the first of which is the default."""
+    return click.option(flag, type=click.Choice(choices), default=choices[0], show_default=True, help=text)
 
 
 def settings_options(settings: type) -> Callable[[Verb], Verb]:

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.options import json_option
+from bleedmap.cli.options import json_option, out_option, path_option
 
 if TYPE_CHECKING:
     from bleedmap.phantom.bleeds import Bleed
@@ -32,13 +32,8 @@ class _Form:
 
 
 @click.command(short_help="Write a synthetic head CT with known bleeds as NIfTI or DICOM.")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True,
-    help="The CT to write: a new .nii or .nii.gz file; with --dicom, a new folder.",
-)  # fmt: skip
-@click.option(
-    "--mask", type=click.Path(path_type=Path), help="Also write the true mask of all bleeds to this NIfTI file."
-)
+@out_option("The CT to write: a new .nii or .nii.gz file; with --dicom, a new folder.")
+@path_option("--mask", text="Also write the true mask of all bleeds to this NIfTI file.")
 @click.option(
     "--bleed", "bleeds", multiple=True, metavar="TYPE:ML[:SIDE[:HU]]",
     help="A bleed: type, volume in mL, the patient's side, HU of the blood. Repeat for several. Not given: none.",

@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.options import data_option, json_option
+from bleedmap.cli.options import data_option, json_option, out_option
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
@@ -40,13 +40,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seed of the random split: the same seed gives the same split.",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The split file to write; with --folds, a folder.",
-)
+@out_option("The split file to write; with --folds, a folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the file or folder if it exists.")
 @json_option
 def command(

@@ -2,17 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from bleedmap.arrays import Progress
 from bleedmap.errors import DataError
 
 SUMS = "SHA256SUMS.txt"
 SUMS_NAMES = ("SHA256SUMS", SUMS)  # as publishers name the list
-
-Progress = Callable[[int, int], None]
 
 _LINE = re.compile(r"([0-9a-fA-F]{64})\s+\*?(.+?)\s*")
 _HASH_THREADS = 4
@@ -28,11 +26,7 @@ class Verification:
 
 
 def verify(folder: Path, progress: Progress = lambda done, of: None) -> Verification:
-    """Check every listed file against its sum.
-
-    Args:
-        folder: holds the list and the files.
-        progress: called with the files read so far and all of them.
+    """Check every file that a folder's list names against its sum.
 
     Raises:
         DataError: no list, or a damaged one.
@@ -69,11 +63,7 @@ def find_sums(folder: Path) -> Path:
 
 
 def parse_sums(text: str, subject: str | Path) -> dict[str, str]:
-    """Parse lines "sum  path"; return path -> sum in lower case.
-
-    Args:
-        text: the list.
-        subject: where it is from, for errors.
+    """Parse lines "sum  path"; return path -> sum in lower case. Errors name `subject`.
 
     Raises:
         DataError: no list of sums, or a path that leads out of the folder.

@@ -1,18 +1,18 @@
 """Count CT-ICH (patients, slices, lesions by type, lesion areas), and find what is odd in the files at hand."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bleedmap.arrays import Progress
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, Patient, SliceRecord
 from bleedmap.datasets.ct_ich_releases import JpegRelease
 from bleedmap.io.images import MASK_THRESHOLD
 from bleedmap.window import BRAIN
 
-Progress = Callable[[int, int], None]
 # Grey outside these is black or white for the eye; between them lie JPEG's rims.
 _BLACK, _WHITE = 20, 235
 
@@ -79,11 +79,7 @@ class Summary:
 
 
 def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summary:
-    """Count everything; every mask is read.
-
-    Args:
-        data: either release.
-        progress: called with the masks read so far and all of them.
+    """Count everything in either release; every mask is read.
 
     Raises:
         InputError: a mask or its slice cannot be read.

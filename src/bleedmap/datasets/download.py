@@ -8,7 +8,6 @@ import http
 import tempfile
 import threading
 import urllib.parse
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pooch
 from requests import Response, exceptions
 
 from bleedmap import __version__
+from bleedmap.arrays import Progress
 from bleedmap.datasets.checksums import SUMS, parse_sums
 from bleedmap.errors import DataError, DownloadError, SettingsError
 from bleedmap.io.files import output_error, written_whole
@@ -31,8 +31,6 @@ _BY_HAND = (
     "log in at the publisher's page, https://physionet.org/content/ct-ich/, sign what it asks, download by hand, "
     "then give that folder with --data"
 )
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,6 @@ def download(
         url: the folder at the publisher that holds SHA256SUMS.txt.
         connections: files fetched at a time.
         tries: for each file, before giving up.
-        progress: called with files done and files in all.
 
     Raises:
         SettingsError: `url` is no web address.

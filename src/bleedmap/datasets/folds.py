@@ -37,20 +37,14 @@ class Fold:
 class ProtocolFolds:
     """Folds by patient: each patient is tested once, and is not validated on where it is tested.
 
-    Attributes:
-        release: of CT-ICH.
-        data_sha256: `CtIch.content_sha256` of all slices.
-        seed: that they were drawn with.
-        folds: fold 1, 2, ….
-
     Raises:
         SplitError: a patient is tested twice or never, or is on two sides of a fold.
     """
 
-    release: str
-    data_sha256: str
-    seed: int
-    folds: tuple[Fold, ...]
+    release: str  # of CT-ICH
+    data_sha256: str  # `CtIch.content_sha256` of all slices
+    seed: int  # that they were drawn with
+    folds: tuple[Fold, ...]  # fold 1, 2, …
 
     def __post_init__(self) -> None:
         tested = [patient for fold in self.folds for patient in fold.test]
@@ -108,6 +102,20 @@ class ProtocolFolds:
             "patient", self.seed, False, self.data_sha256, self.release, number, len(self.folds),
             ids["train"], ids["validation"], ids["test"],
         )  # fmt: skip
+
+    def check_against(self, data: CtIch) -> None:
+        """Refuse data other than those that the folds were drawn from.
+
+        Raises:
+            SplitError: other labels, images or masks.
+        """
+        if data.content_sha256() != self.data_sha256:
+            raise SplitError(
+                data.root,
+                found="other files than the folds were drawn from",
+                needed=f"CT-ICH {self.release}, whole and unchanged",
+                remedy="check it with `bleedmap data verify`",
+            )
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""

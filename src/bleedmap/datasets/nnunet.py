@@ -4,14 +4,13 @@ The layout is imagesTr/NAME_0000.nii.gz, labelsTr/NAME.nii.gz, dataset.json; spl
 its folder of preprocessed data (Isensee et al., Nature Methods 2021; MIC-DKFZ/nnUNet, documentation/dataset_format.md).
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from bleedmap.arrays import Progress
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.folds import ProtocolFolds
-from bleedmap.errors import SplitError
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.io import nifti
 from bleedmap.io.files import folder_written_whole, write_json
@@ -21,9 +20,7 @@ from bleedmap.volume import Mask, Volume
 SLICE_MM = 5.0  # of CT-ICH
 
 
-def export_nnunet(
-    data: CtIch, folds: ProtocolFolds, out: Path, progress: Callable[[int, int], None] = lambda done, of: None
-) -> None:
+def export_nnunet(data: CtIch, folds: ProtocolFolds, out: Path, progress: Progress = lambda done, of: None) -> None:
     """Write the data set and its folds; all or nothing.
 
     Args:
@@ -31,17 +28,12 @@ def export_nnunet(
         folds: the protocol's; a fold's 'val' are its test patients, 'train' all others, its validation patients among
             them: nnU-Net chooses no thresholds on them.
         out: a new folder, such as nnUNet_raw/Dataset501_CTICH.
-        progress: called with patients done and of how many.
 
     Raises:
         SplitError: the data are not those that the folds were drawn from.
         OutputError: `out` holds files, or cannot be written.
     """
-    if data.content_sha256() != folds.data_sha256:
-        raise SplitError(
-            data.root, found="other files than the folds were drawn from", needed=f"CT-ICH {folds.release}, whole",
-            remedy="check it with `bleedmap data verify`",
-        )  # fmt: skip
+    folds.check_against(data)
     with folder_written_whole(out) as folder:
         for part in ("imagesTr", "labelsTr"):
             (folder / part).mkdir(parents=True, exist_ok=True)

@@ -93,7 +93,7 @@ class Split:
 
     def patients(self, side: str) -> tuple[str, ...]:
         """Return the patients of a side, in three digits, in the order of their first slice."""
-        return tuple(dict.fromkeys(_get_patient(name) for name in self.side(side)))
+        return tuple(dict.fromkeys(name.partition("/")[0] for name in self.side(side)))
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -107,25 +107,17 @@ class Split:
         """
         remedy = "give the data set that the split was made from, or make a new split with `bleedmap split`"
         if data.release != self.release:
-            raise SplitError(
-                data.root, found=f"release {data.release}", needed=f"release {self.release}", remedy=remedy
-            )
-        unknown = sorted(set(self.ids) - {record.id for record in data.slices})
-        if unknown:
-            raise SplitError(
-                data.root,
-                found=f"{len(unknown)} of the split's slices are not there, first {', '.join(unknown[:5])}",
-                needed="every slice that the split names",
-                remedy=remedy,
-            )
-        found = data.content_sha256(self.ids)
-        if found != self.data_sha256:
-            raise SplitError(
-                data.root,
-                found=f"labels, images or masks differ from the split's (SHA-256 {found[:12]}…)",
-                needed=f"the same content (SHA-256 {self.data_sha256[:12]}…)",
-                remedy=f"run `bleedmap data verify`; {remedy}",
-            )
+            found, needed = f"release {data.release}", f"release {self.release}"
+        elif unknown := sorted(set(self.ids) - {record.id for record in data.slices}):
+            found = f"{len(unknown)} of the split's slices are not there, first {', '.join(unknown[:5])}"
+            needed = "every slice that the split names"
+        elif (content := data.content_sha256(self.ids)) != self.data_sha256:
+            found = f"labels, images or masks differ from the split's (SHA-256 {content[:12]}…)"
+            needed = f"the same content (SHA-256 {self.data_sha256[:12]}…)"
+            remedy = f"run `bleedmap data verify`; {remedy}"
+        else:
+            return
+        raise SplitError(data.root, found=found, needed=needed, remedy=remedy)
 
     def _refuse_bad_ids(self) -> None:
         for side in SIDES:
@@ -175,10 +167,6 @@ def _list_repeated(names: Sequence[str]) -> str:
     """List the names that occur more than once; empty where none does."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     return ", ".join(repeated[:_LISTED]) + (f" and {len(repeated) - _LISTED} more" if repeated[_LISTED:] else "")
-
-
-def _get_patient(name: str) -> str:
-    return name.partition("/")[0]
 
 
 def _bad_split(found: str, needed: str) -> SplitError:
@@ -373,10 +361,7 @@ def _round_sizes(total: int, shares: Sequence[float] | DoubleArray) -> list[int]
 def _measure_unevenness(counts: DoubleArray, side_of: AnyArray, shares: DoubleArray) -> float:
     """Return 0 where every side has its share of every count; a small side's miss weighs as its own size does.
 
-    Args:
-        counts: (units, counted things).
-        side_of: (units,) index of each unit's side.
-        shares: (sides,) adding up to 1.
+    `counts` is (units, counted things), `side_of` (units,) each unit's side, `shares` (sides,) adding up to 1.
     """
     member = side_of[None, :] == np.arange(len(shares))[:, None]
     total = counts.sum(axis=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray, Progress
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.ct_ich_tables import slice_id
 from bleedmap.errors import InputError
@@ -102,14 +102,11 @@ def ct_ich_pixels(data: CtIch, predictions: Path) -> Pixels:
 
 
 def galleries(
-    records: OutOfFold, pixels: Pixels | None, progress: Callable[[int, int], None] = lambda done, of: None
+    records: OutOfFold, pixels: Pixels | None, progress: Progress = lambda done, of: None
 ) -> tuple[Gallery, ...]:
     """Choose the slices by the protocol's rules and draw them: misses, false alarms, cases by rank.
 
-    Args:
-        records: one method's.
-        pixels: of these records; None leaves the pictures out and keeps their words.
-        progress: called with (slices drawn, of).
+    Without the `pixels` of these records the pictures are left out and their words kept.
 
     Raises:
         InputError: a slice or prediction cannot be read, or is not the one that was counted.
@@ -125,7 +122,7 @@ def galleries(
 
 
 def _draw(
-    chosen: Sequence[ChosenSlice], pixels: Pixels | None, progress: Callable[[int, int], None]
+    chosen: Sequence[ChosenSlice], pixels: Pixels | None, progress: Progress
 ) -> dict[tuple[int, int], SlicePicture]:
     """Draw slices, by (patient, index); patient by patient, so that one mask at a time is held."""
     found: dict[tuple[int, int], SlicePicture] = {}

@@ -10,8 +10,7 @@ from bleedmap.evaluation import measures as compute
 from bleedmap.evaluation.measures import Measured, Rule, Span
 from bleedmap.evaluation.protocol import LESION_VOXELS, SLICE_PIXELS, SLICE_SPECIFICITY, STUDY_SPECIFICITY, TARGETS
 from bleedmap.evaluation.records import TYPE_NAMES
-from bleedmap.evaluation.tables import Tables
-from bleedmap.metrics import calibration
+from bleedmap.evaluation.tables import StudyTable, Tables
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,18 @@ def measures() -> tuple[Measure, ...]:
 def abstention_measures() -> tuple[Measure, ...]:
     """The share of studies without a verdict: of all studies, of those that bleed, of those that do not."""
 
-    def of(chosen: Callable[[Tables], BoolArray]) -> Callable[[Tables], Measured]:
-        return lambda tables: compute.share(tables.studies, tables.studies.abstained, chosen(tables))
+    def of(chosen: Callable[[StudyTable], BoolArray]) -> Callable[[Tables], Measured]:
+        return lambda tables: compute.share(tables.studies, tables.studies.abstained, chosen(tables.studies))
 
-    group, words = "abstained", "the program said that it gives no verdict, and why"
-    return (
-        Measure(group, group, "studies abstained on", "all patients", words, of(lambda one: one.studies.study >= 0)),
-        Measure("abstained_bleeding", group, "of those that bleed", "patients with a lesion", words,
-                of(lambda one: one.studies.bleeds)),
-        Measure("abstained_bleed_free", group, "of those that do not", "bleed-free patients", words,
-                of(lambda one: ~one.studies.bleeds)),
-    )  # fmt: skip
+    words = "the program said that it gives no verdict, and why"
+    return tuple(_rows(
+        "abstained",
+        ("abstained", "studies abstained on", "all patients", words, of(lambda studies: studies.study >= 0)),
+        ("abstained_bleeding", "of those that bleed", "patients with a lesion", words,
+         of(lambda studies: studies.bleeds)),
+        ("abstained_bleed_free", "of those that do not", "bleed-free patients", words,
+         of(lambda studies: ~studies.bleeds)),
+    ))  # fmt: skip
 
 
 def answered_measures() -> tuple[Measure, ...]:
@@ -87,25 +87,26 @@ def answered_measures() -> tuple[Measure, ...]:
     return tuple(answered(every[key]) for key in HEADLINE)
 
 
+Row = tuple[str, str, str, str, Callable[..., Measured]]  # key, title, over, convention, compute
+
+
+def _rows(group: str, *rows: Row) -> Iterator[Measure]:
+    return (Measure(key, group, title, over, how, function) for key, title, over, how, function in rows)
+
+
 def _overlap() -> Iterator[Measure]:
-    group, bleeding = "overlap", "patients with a lesion"
-    yield Measure(
-        "authors_dice", group, "Dice, the data set authors' measure", f"{bleeding} but patient 70",
-        f"Dice of each lesion slice, mean over a patient's, mean over patients; {_MISSED}", compute.authors_dice,
-    )  # fmt: skip
-    yield Measure(
-        "patient_mean_dice", group, "the same with patient 70", bleeding, f"as above; {_MISSED}",
-        compute.patient_mean_dice,
-    )  # fmt: skip
-    yield Measure(
-        "volume_dice", group, "Dice of the patient's volume", bleeding,
-        f"all of a patient's slices stacked, false alarms on lesion-free slices counted; mean over patients; {_MISSED}",
-        compute.volume_dice,
-    )  # fmt: skip
-    yield Measure("volume_dice_median", group, "the same, median", bleeding, "as above, median", compute.median_dice)
-    yield Measure(
-        "lesion_slice_dice", group, "Dice of a lesion slice", "lesion slices", f"mean over slices; {_MISSED}",
-        lambda tables: compute.mean(tables.slices, tables.slices.dice, tables.slices.has_lesion),
+    bleeding = "patients with a lesion"
+    return _rows(
+        "overlap",
+        ("authors_dice", "Dice, the data set authors' measure", f"{bleeding} but patient 70",
+         f"Dice of each lesion slice, mean over a patient's, mean over patients; {_MISSED}", compute.authors_dice),
+        ("patient_mean_dice", "the same with patient 70", bleeding, f"as above; {_MISSED}", compute.patient_mean_dice),
+        ("volume_dice", "Dice of the patient's volume", bleeding,
+         "all of a patient's slices stacked, false alarms on lesion-free slices counted; mean over patients; "
+         + _MISSED, compute.volume_dice),
+        ("volume_dice_median", "the same, median", bleeding, "as above, median", compute.median_dice),
+        ("lesion_slice_dice", "Dice of a lesion slice", "lesion slices", f"mean over slices; {_MISSED}",
+         lambda of: compute.mean(of.slices, of.slices.dice, of.slices.has_lesion)),
     )  # fmt: skip
 
 
@@ -125,88 +126,74 @@ def _lesions() -> Iterator[Measure]:
 
 
 def _marked() -> Iterator[Measure]:
-    group = "marked without a lesion"
-    yield Measure(
-        "lesion_free_slices_marked", group, "lesion-free slices marked", "lesion-free slices", _MARKED,
-        lambda tables: compute.share(tables.slices, tables.slices.marked, ~tables.slices.has_lesion),
-    )  # fmt: skip
-    yield Measure(
-        "bleed_free_patients_slices_marked", group, "slices of bleed-free patients marked",
-        "slices of bleed-free patients", _MARKED,
-        lambda tables: compute.share(tables.slices, tables.slices.marked, ~tables.slices.study_bleeds),
-    )  # fmt: skip
-    yield Measure(
-        "bleed_free_patients_marked", group, "bleed-free patients marked anywhere", "bleed-free patients", _MARKED,
-        lambda tables: compute.share(tables.studies, tables.studies.marked, ~tables.studies.bleeds),
+    return _rows(
+        "marked without a lesion",
+        ("lesion_free_slices_marked", "lesion-free slices marked", "lesion-free slices", _MARKED,
+         lambda of: compute.share(of.slices, of.slices.marked, ~of.slices.has_lesion)),
+        ("bleed_free_patients_slices_marked", "slices of bleed-free patients marked", "slices of bleed-free patients",
+         _MARKED, lambda of: compute.share(of.slices, of.slices.marked, ~of.slices.study_bleeds)),
+        ("bleed_free_patients_marked", "bleed-free patients marked anywhere", "bleed-free patients", _MARKED,
+         lambda of: compute.share(of.studies, of.studies.marked, ~of.studies.bleeds)),
     )  # fmt: skip
 
 
 def _slices() -> Iterator[Measure]:
     group, fixed = "slices", f"sensitivity at specificity {SLICE_SPECIFICITY}"
-    yield Measure(
-        "slice_auc", group, "ROC AUC", "all slices", _RANKED,
-        lambda tables: compute.auc(tables.slices, tables.slices.has_lesion, tables.slices.presence),
-    )  # fmt: skip
-    yield Measure(
-        "slice_auc_within_folds", group, "ROC AUC within folds", "all slices", _BY_FOLD,
-        lambda tables: compute.auc_within_folds(tables.slices, tables.slices.has_lesion, tables.slices.presence),
+    yield from _rows(
+        group,
+        ("slice_auc", "ROC AUC", "all slices", _RANKED,
+         lambda of: compute.auc(of.slices, of.slices.has_lesion, of.slices.presence)),
+        ("slice_auc_within_folds", "ROC AUC within folds", "all slices", _BY_FOLD,
+         lambda of: compute.auc_within_folds(of.slices, of.slices.has_lesion, of.slices.presence)),
     )  # fmt: skip
     yield from _by_size_and_type(
         Measure("slice_sensitivity_fixed", group, fixed, "lesion slices", _SAME_CASES, compute.slice_sensitivity),
         f"{fixed}, {{}}", SLICE_PIXELS,
         "lesion slices with {} lesion pixels", "slices labelled {}, which may bear another type too",
     )  # fmt: skip
-    yield Measure(
-        "slice_sensitivity", group, "sensitivity", "lesion slices", _CHOSEN,
-        lambda tables: compute.share(tables.slices, tables.slices.called, tables.slices.has_lesion),
-    )  # fmt: skip
-    yield Measure(
-        "slice_specificity", group, "specificity", "lesion-free slices", _CHOSEN,
-        lambda tables: compute.share(tables.slices, ~tables.slices.called, ~tables.slices.has_lesion),
+    yield from _rows(
+        group,
+        ("slice_sensitivity", "sensitivity", "lesion slices", _CHOSEN,
+         lambda of: compute.share(of.slices, of.slices.called, of.slices.has_lesion)),
+        ("slice_specificity", "specificity", "lesion-free slices", _CHOSEN,
+         lambda of: compute.share(of.slices, ~of.slices.called, ~of.slices.has_lesion)),
     )  # fmt: skip
 
 
 def _studies() -> Iterator[Measure]:
-    group, fixed = "studies", f"sensitivity at specificity {STUDY_SPECIFICITY}"
-    yield Measure(
-        "study_auc", group, "ROC AUC", "all patients", _RANKED,
-        lambda tables: compute.auc(tables.studies, tables.studies.bleeds, tables.studies.probability),
-    )  # fmt: skip
-    yield Measure(
-        "study_auc_within_folds", group, "ROC AUC within folds", "all patients", _BY_FOLD,
-        lambda tables: compute.auc_within_folds(tables.studies, tables.studies.bleeds, tables.studies.probability),
+    group, fixed, bleeding = "studies", f"sensitivity at specificity {STUDY_SPECIFICITY}", "patients with a lesion"
+    yield from _rows(
+        group,
+        ("study_auc", "ROC AUC", "all patients", _RANKED,
+         lambda of: compute.auc(of.studies, of.studies.bleeds, of.studies.probability)),
+        ("study_auc_within_folds", "ROC AUC within folds", "all patients", _BY_FOLD,
+         lambda of: compute.auc_within_folds(of.studies, of.studies.bleeds, of.studies.probability)),
     )  # fmt: skip
     yield from _by_size_and_type(
-        Measure("study_sensitivity_fixed", group, fixed, "patients with a lesion", _SAME_CASES,
-                compute.study_sensitivity),
+        Measure("study_sensitivity_fixed", group, fixed, bleeding, _SAME_CASES, compute.study_sensitivity),
         f"{fixed}, {{}}", LOADS,
         "patients with {} lesion voxels", "patients with {}, who may have another type too",
     )  # fmt: skip
-    yield Measure(
-        "study_sensitivity", group, "sensitivity", "patients with a lesion", _CHOSEN,
-        lambda tables: compute.share(tables.studies, tables.studies.called, tables.studies.bleeds),
-    )  # fmt: skip
-    yield Measure(
-        "study_specificity", group, "specificity", "bleed-free patients", _CHOSEN,
-        lambda tables: compute.share(tables.studies, ~tables.studies.called, ~tables.studies.bleeds),
+    yield from _rows(
+        group,
+        ("study_sensitivity", "sensitivity", bleeding, _CHOSEN,
+         lambda of: compute.share(of.studies, of.studies.called, of.studies.bleeds)),
+        ("study_specificity", "specificity", "bleed-free patients", _CHOSEN,
+         lambda of: compute.share(of.studies, ~of.studies.called, ~of.studies.bleeds)),
     )  # fmt: skip
 
 
 def _calibration() -> Iterator[Measure]:
-    group, ece = "calibration", "ECE of the slice probability"
-    binnings: tuple[tuple[str, calibration.Binning, str], ...] = (
-        ("slice_ece", "width", "10 bins of equal width"), ("slice_ece_equal_count", "count", "10 bins of equal counts")
-    )  # fmt: skip
-    for key, binning, words in binnings:
-        yield Measure(key, group, ece, "all slices", words, partial(compute.slice_ece, binning))
-    for whose, over, function in (
-        ("slice", "all slices", compute.slice_brier), ("study", "all patients", compute.study_brier)
-    ):  # fmt: skip
-        yield Measure(f"{whose}_brier", group, f"Brier score of the {whose} probability", over, _BRIER, function)
-    yield Measure(
-        "volume_interval_coverage", group, "patients whose lesion voxels lie within the interval given",
-        "patients with a lesion and an interval", "ends included; to be read beside the coverage that was promised",
-        compute.interval_coverage,
+    ece, brier = "ECE of the slice probability", "Brier score of the {} probability"
+    return _rows(
+        "calibration",
+        ("slice_ece", ece, "all slices", "10 bins of equal width", partial(compute.slice_ece, "width")),
+        ("slice_ece_equal_count", ece, "all slices", "10 bins of equal counts", partial(compute.slice_ece, "count")),
+        ("slice_brier", brier.format("slice"), "all slices", _BRIER, compute.slice_brier),
+        ("study_brier", brier.format("study"), "all patients", _BRIER, compute.study_brier),
+        ("volume_interval_coverage", "patients whose lesion voxels lie within the interval given",
+         "patients with a lesion and an interval", "ends included; to be read beside the coverage that was promised",
+         compute.interval_coverage),
     )  # fmt: skip
 
 

@@ -17,19 +17,12 @@ Span = tuple[int, int | None]  # from, up to but not including
 
 @dataclass(frozen=True)
 class Measured:
-    """The value of a measure on some patients.
+    """The value of a measure on some patients."""
 
-    Attributes:
-        value: NaN where it cannot be had.
-        cases: how many it rests on (slices, lesions or studies).
-        patients: how many patients these belong to.
-        is_share: whether it is a share of the cases.
-    """
-
-    value: float
-    cases: int
-    patients: int
-    is_share: bool = False
+    value: float  # NaN where it cannot be had
+    cases: int  # how many it rests on (slices, lesions or studies)
+    patients: int  # how many patients these belong to
+    is_share: bool = False  # whether it is a share of the cases
 
 
 def mean(table: SliceTable | LesionTable | StudyTable, values: AnyArray, chosen: BoolArray) -> Measured:

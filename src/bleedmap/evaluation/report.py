@@ -12,19 +12,9 @@ from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import AnyArray, BoolArray
 from bleedmap.datasets.folds import LOADS
 from bleedmap.errors import InputError
+from bleedmap.evaluation import protocol
 from bleedmap.evaluation import report_sections as parts
 from bleedmap.evaluation.gallery import Pixels, galleries
-from bleedmap.evaluation.protocol import (
-    LESION_VOXELS,
-    LEVELS,
-    NO_LEVEL,
-    PROTOCOL,
-    SEED,
-    SLICE_PIXELS,
-    SLICE_SPECIFICITY,
-    STUDY_SPECIFICITY,
-    ReportWords,
-)
 from bleedmap.evaluation.records import TYPE_NAMES, OutOfFold
 from bleedmap.evaluation.report_sections import Method
 from bleedmap.evaluation.scores import Comparison, Score, compare_methods, cross_validation
@@ -51,8 +41,8 @@ class ScoredMethods:
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: what scores.json holds."""
         content = {
-            "format": _FORMAT, "program": f"bleedmap {__version__}", "protocol": PROTOCOL, "seed": SEED,
-            "note": RESEARCH_ONLY,
+            "format": _FORMAT, "program": f"bleedmap {__version__}", "protocol": protocol.PROTOCOL,
+            "seed": protocol.SEED, "note": RESEARCH_ONLY,
             "methods": [
                 one.scores.to_dict() | {"choices": [asdict(fold) for fold in one.records.choices]}
                 for one in self.methods
@@ -69,12 +59,7 @@ def evaluate_records(
     resamples: int = RESAMPLES,
     progress: Progress = lambda what, done, of: None,
 ) -> ScoredMethods:
-    """Score every method, and compare the first with each other one.
-
-    Args:
-        records: one or more methods, on the same patients in the same folds.
-        resamples: draws of patients, of every interval.
-        progress: called with (what is being done, done, of).
+    """Score every method, and compare the first with each other one, on the same patients in the same folds.
 
     Raises:
         InputError: two methods of one name, or not on the same patients.
@@ -100,7 +85,7 @@ def evaluate_records(
 
 def write_report(
     scored: ScoredMethods,
-    words: ReportWords,
+    words: protocol.ReportWords,
     out: Path,
     *,
     pixels: Pixels | None = None,
@@ -108,12 +93,7 @@ def write_report(
 ) -> Path:
     """Write `out`/report.html, scores.json, scores.csv and figures/, whole or not at all; an earlier one is replaced.
 
-    Args:
-        scored: one or more methods.
-        words: on the protocol and its data.
-        out: a folder of the report's own.
-        pixels: of the first method, for the pictures of slices; without them the report says how to have them.
-        progress: called with (what is being done, done, of).
+    Without `pixels`, of the first method, the report says how to have the pictures of slices.
 
     Returns:
         The page.
@@ -149,7 +129,7 @@ def _write_scores(path: Path, scored: ScoredMethods) -> None:
     write_csv(path, ["method", *(one.name for one in fields(Score))], rows)
 
 
-def _sections(scored: ScoredMethods, words: ReportWords) -> list[Section]:
+def _sections(scored: ScoredMethods, words: protocol.ReportWords) -> list[Section]:
     methods = scored.methods
     made = (
         parts.headline(methods), parts.published(methods, words.peers, words.peers_caution),
@@ -163,10 +143,10 @@ def _sections(scored: ScoredMethods, words: ReportWords) -> list[Section]:
 def _describe(method: Method) -> dict[str, Any]:
     """A method's name, how its recipe was chosen, and what its records say of themselves."""
     made = method.records.made
-    level = str(made.get("recipe_level", NO_LEVEL))
+    level = str(made.get("recipe_level", protocol.NO_LEVEL))
     facts = [("Patients", f"{len(method.records.studies):,}"), ("Data, SHA-256", method.records.data_sha256)]
     facts += [(name.replace("_", " "), _in_words(value)) for name, value in made.items()]
-    return {"name": method.name, "level": LEVELS.get(level, level), "facts": facts}
+    return {"name": method.name, "level": protocol.LEVELS.get(level, level), "facts": facts}
 
 
 def _in_words(value: Any) -> str:
@@ -208,13 +188,13 @@ def _draw_roc(methods: Sequence[Method]) -> Figure:
     for method in methods:
         tables = Tables.of(method.records)
         of = tables.slices
-        slices.append(curve(method, "slice_auc", of.has_lesion, of.presence, SLICE_SPECIFICITY))
+        slices.append(curve(method, "slice_auc", of.has_lesion, of.presence, protocol.SLICE_SPECIFICITY))
         whole = tables.studies
-        studies.append(curve(method, "study_auc", whole.bleeds, whole.probability, STUDY_SPECIFICITY))
+        studies.append(curve(method, "study_auc", whole.bleeds, whole.probability, protocol.STUDY_SPECIFICITY))
     words = (
-        f"ROC curves out of fold, all folds' probabilities in one ranking. Circles: specificity {SLICE_SPECIFICITY} "
-        f"for slices, {STUDY_SPECIFICITY} for studies, at the lowest threshold that reaches it, read off these same "
-        "cases: points of the curve, not promises."
+        "ROC curves out of fold, all folds' probabilities in one ranking. Circles: specificity "
+        f"{protocol.SLICE_SPECIFICITY} for slices, {protocol.STUDY_SPECIFICITY} for studies, at the lowest threshold "
+        "that reaches it, read off these same cases: points of the curve, not promises."
     )
     return scores.roc((("Slices", slices), ("Studies", studies)), words)
 
@@ -249,9 +229,9 @@ def _draw_sensitivity(methods: Sequence[Method]) -> Figure:
         return [scores.Sensitivity(part, one.value, one.low, one.high, one.cases) for part, one in found]
 
     kinds = (
-        ("Lesions touched", "lesion_sensitivity_touched", LESION_VOXELS),
-        (f"Slices, specificity {SLICE_SPECIFICITY}", "slice_sensitivity_fixed", SLICE_PIXELS),
-        (f"Studies, specificity {STUDY_SPECIFICITY}", "study_sensitivity_fixed", LOADS),
+        ("Lesions touched", "lesion_sensitivity_touched", protocol.LESION_VOXELS),
+        (f"Slices, specificity {protocol.SLICE_SPECIFICITY}", "slice_sensitivity_fixed", protocol.SLICE_PIXELS),
+        (f"Studies, specificity {protocol.STUDY_SPECIFICITY}", "study_sensitivity_fixed", LOADS),
     )
     panels = [
         (title, [(one.name, rows(one, key, (*sizes, *TYPE_NAMES))) for one in methods]) for title, key, sizes in kinds

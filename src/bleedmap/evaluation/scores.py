@@ -24,36 +24,23 @@ NO_DIFFERENCE = "none"
 class Score:
     """One row of the table; None where a number cannot be had.
 
-    Attributes:
-        key: the measure's name for programs.
-        group: heading.
-        title: the measure's name for people.
-        value: the measure.
-        low: end of its 95 % interval.
-        high: the other end.
-        interval: how it was had: percentile bootstrap over patients; Wilson's over patients for a share of 0 or 1,
-            which a bootstrap could only repeat.
-        cases: how many it rests on.
-        patients: whom these belong to.
-        over: what the cases are.
-        convention: how it counts.
-        target: what the protocol promised to reach, in words.
-        met: whether the value did.
+    `interval`: how it was had: percentile bootstrap over patients; Wilson's over patients for a share of 0 or 1,
+    which a bootstrap could only repeat.
     """
 
-    key: str
-    group: str
-    title: str
-    value: float | None
-    low: float | None
-    high: float | None
+    key: str  # the measure's name for programs
+    group: str  # heading
+    title: str  # the measure's name for people
+    value: float | None  # the measure
+    low: float | None  # end of its 95 % interval
+    high: float | None  # the other end
     interval: Interval | None
-    cases: int
-    patients: int
-    over: str
-    convention: str
-    target: str | None
-    met: bool | None
+    cases: int  # how many it rests on
+    patients: int  # whom these belong to
+    over: str  # what the cases are
+    convention: str  # how it counts
+    target: str | None  # what the protocol promised to reach, in words
+    met: bool | None  # whether the value did
 
     def to_dict(self) -> dict[str, Any]:
         """As a JSON row."""
@@ -62,28 +49,16 @@ class Score:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """One method's results.
+    """One method's results."""
 
-    Attributes:
-        method: its name.
-        scores: the table, of all studies.
-        abstained: share of the studies on which no verdict was given: of all, of those that bleed, of those that do
-            not.
-        answered: the headline measures without these studies; None where a verdict was given on each.
-        slice_reliability: the slice probability against the share that bleeds, bin by bin.
-        study_reliability: likewise of the study probability.
-        resamples: of the bootstrap.
-        made: how the records came about.
-    """
-
-    method: str
-    scores: tuple[Score, ...]
-    abstained: tuple[Score, ...]
-    answered: tuple[Score, ...] | None
-    slice_reliability: tuple[Bin, ...]
-    study_reliability: tuple[Bin, ...]
-    resamples: int
-    made: Mapping[str, Any]
+    method: str  # its name
+    scores: tuple[Score, ...]  # the table, of all studies
+    abstained: tuple[Score, ...]  # share without a verdict: of all studies, of bleeding, of bleed-free ones
+    answered: tuple[Score, ...] | None  # HEADLINE without these; None: a verdict was given on each
+    slice_reliability: tuple[Bin, ...]  # the slice probability against the share that bleeds, bin by bin
+    study_reliability: tuple[Bin, ...]  # likewise of the study probability
+    resamples: int  # of the bootstrap
+    made: Mapping[str, Any]  # how the records came about
 
     def score(self, key: str) -> Score:
         """The row of a measure.
@@ -107,29 +82,17 @@ class CrossValidation:
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two methods in one measure; None where a number cannot be had.
+    """The difference of two methods in one measure; None where a number cannot be had."""
 
-    Attributes:
-        key: of the measure.
-        title: of the measure.
-        over: what its cases are.
-        first: value of the first method.
-        second: value of the second.
-        difference: first - second.
-        low: end of its 95 % interval, by percentile bootstrap over patients, both methods on the same draws.
-        high: the other end.
-        better: the better method's name; `NO_DIFFERENCE` where the interval holds 0.
-    """
-
-    key: str
-    title: str
-    over: str
-    first: float | None
-    second: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    better: str | None
+    key: str  # of the measure
+    title: str  # of the measure
+    over: str  # what its cases are
+    first: float | None  # value of the first method
+    second: float | None  # value of the second
+    difference: float | None  # first - second
+    low: float | None  # end of its 95 % interval, by percentile bootstrap over patients, both methods on the same draws
+    high: float | None  # the other end
+    better: str | None  # the better method's name; `NO_DIFFERENCE` where the interval holds 0
 
 
 @dataclass(frozen=True)
@@ -189,13 +152,7 @@ def _score(measure: Measure, measured: Measured, ends: Sequence[float]) -> Score
 
 
 def compare_methods(first: OutOfFold, second: OutOfFold, *, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
-    """Compare the headline measures of two methods, on the same draws of patients.
-
-    Args:
-        first: records of one method.
-        second: of another, on the same patients, each in the same fold.
-        resamples: draws of patients.
-        seed: of the draws.
+    """Compare the headline measures of two methods, on the same draws of patients, each in the same fold.
 
     Raises:
         InputError: the records are not of the same patients, folds and references.

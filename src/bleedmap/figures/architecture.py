@@ -32,19 +32,12 @@ _UPWARDS: dict[str, Any] = {"rotation": 90, "rotation_mode": "anchor", "ha": "ce
 
 @dataclass(frozen=True)
 class Stage:
-    """The tensor after a step of the network.
+    """The tensor after a step of the network."""
 
-    Attributes:
-        shape: (filters, rows, columns).
-        operations: in words, since the stage before; none for the input.
-        direction: where the step leads in the drawing.
-        joined: for 'join', the index of the stage that is concatenated to the one before.
-    """
-
-    shape: Shape
-    operations: tuple[str, ...] = ()
-    direction: Literal["start", "across", "down", "up", "join"] = "start"
-    joined: int = -1
+    shape: Shape  # (filters, rows, columns)
+    operations: tuple[str, ...] = ()  # in words, since the stage before; none for the input
+    direction: Literal["start", "across", "down", "up", "join"] = "start"  # where the step leads in the drawing
+    joined: int = -1  # for 'join', the index of the stage that is concatenated to the one before
 
 
 class _Recorder(TorchFunctionMode):
@@ -179,12 +172,7 @@ def layout(stages: tuple[Stage, ...]) -> list[Box]:
 
 
 def architecture(name: str, settings: UNetSettings) -> Figure:
-    """The network as a U: a box for what each step leaves, an arrow for what it does.
-
-    Args:
-        name: for the caption.
-        settings: the network's definition.
-    """
+    """The network as a U: a box for what each step leaves, an arrow for what it does."""
     stages, parameters = trace(settings)
     boxes = layout(stages)
     height_mm = max(box.bottom_mm for box in boxes) + 3

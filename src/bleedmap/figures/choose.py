@@ -19,15 +19,7 @@ from bleedmap.window import BRAIN
 def choose_slices(
     dataset: CtIch, ids: str | None, most: int, count: int, seed: int, among: Sequence[SliceRecord] | None = None
 ) -> list[SliceRecord]:
-    """The slices that are named, or `count` lesion slices drawn at random.
-
-    Args:
-        dataset: CT-ICH.
-        ids: "049/14,051/20"; None: draw.
-        most: slices that one page holds.
-        count: how many to draw.
-        seed: the same seed draws the same slices.
-        among: slices to draw from; None: all.
+    """The slices that `ids` names ("049/14,051/20"), at most `most`; or `count` lesion slices drawn at random.
 
     Raises:
         SettingsError: none or too many are named.

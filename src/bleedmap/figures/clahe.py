@@ -29,41 +29,26 @@ _PLOT_MM, _BELOW_MM = 38.0, 5.5
 class Contrast:
     """Grey of lesion, tissue around it and bone in one slice.
 
-    Attributes:
-        lesion: median grey, 0 to 1.
-        tissue: likewise, of what is neither lesion, bone, air nor fat within `_NEARBY` pixels of a lesion.
-        bone: likewise.
-        lesion_over_tissue: share of pairs of a lesion and a tissue pixel in which the lesion's is brighter, ties half:
-            1 tells them apart by grey alone, 0.5 not at all.
-        bone_over_lesion: the same of a bone and a lesion pixel.
+    `lesion_over_tissue`: share of pairs of a lesion and a tissue pixel in which the lesion's is brighter, ties
+    half: 1 tells them apart by grey alone, 0.5 not at all.
     """
 
-    lesion: float
-    tissue: float
-    bone: float
+    lesion: float  # median grey, 0 to 1
+    tissue: float  # likewise, of what is neither lesion, bone, air nor fat within `_NEARBY` pixels of a lesion
+    bone: float  # likewise
     lesion_over_tissue: float
-    bone_over_lesion: float
+    bone_over_lesion: float  # `lesion_over_tissue`, of a bone and a lesion pixel
 
 
 def tissues(unit: FloatArray, reference: BoolArray) -> tuple[BoolArray, BoolArray, BoolArray]:
-    """Where lesion, tissue around it and bone are, by the slice before CLAHE; (row, column) each.
-
-    Args:
-        unit: (row, column), 0 to 1 in the brain window.
-        reference: (row, column), the lesion.
-    """
+    """Where lesion, tissue around it and bone are, by the slice before CLAHE, 0 to 1; (row, column) each."""
     bone = (unit >= BONE) & ~reference
     near = ndimage.maximum_filter(reference.astype(np.uint8), size=2 * _NEARBY + 1) > 0
     return reference, near & ~reference & ~bone & (unit > _AIR_AND_FAT), bone
 
 
 def contrast(shown: FloatArray, where: tuple[BoolArray, BoolArray, BoolArray]) -> Contrast | None:
-    """Measure one slice, with or without CLAHE; None where it lacks one of the three.
-
-    Args:
-        shown: (row, column), 0 to 1.
-        where: of `tissues`.
-    """
+    """Measure one slice (row, column), with or without CLAHE; None where it lacks one of the three `tissues`."""
     histograms = [_histogram(shown, mask) for mask in where]
     if not all(counts.sum() for counts in histograms):
         return None
@@ -84,11 +69,7 @@ def _brighter(first: DoubleArray, second: DoubleArray) -> float:
 
 
 def clahe(shown: Sequence[Sample], release: str) -> Figure:
-    """A row a slice: as the network sees it, the same after CLAHE, and both histograms by tissue.
-
-    Args:
-        shown: 1 to `MOST` slices with a lesion.
-        release: of CT-ICH, for the caption.
+    """A row a slice, 1 to `MOST` of them: as the network sees it, the same after CLAHE, and both histograms by tissue.
 
     Raises:
         MissingExtraError: OpenCV is not installed.

@@ -72,11 +72,7 @@ def read_curve(folder: Path) -> TrainingCurve:
 
 
 def curves(runs: Sequence[TrainingCurve]) -> Figure:
-    """Panels of loss, mean IoU and Dice; a colour a run.
-
-    Args:
-        runs: 1 to `MOST`, each with one epoch or more.
-    """
+    """Panels of loss, mean IoU and Dice; a colour a run, of 1 to `MOST` with one epoch or more."""
     legend_mm = sum(len(_entry(run)) for run in runs) * style.CAPTION_LINE_MM
     words = (
         "a: loss on the training side (dashed) and on the validation side. b, c: validation side at the network’s "

@@ -31,23 +31,14 @@ _BETWEEN = 6  # pixels between the two halves
 
 @dataclass(frozen=True, eq=False)
 class PredictedSlice:
-    """One row of the figure, all arrays (row, column) on the slice's own grid.
+    """One row of the figure, all arrays (row, column) on the slice's own grid."""
 
-    Attributes:
-        record: which slice.
-        unit: the slice, 0 to 1 in the brain window.
-        reference: the radiologists' mask.
-        probability: the network's, float32 in 0 to 1.
-        standing: what the slice was to the network: "test side", "unseen patient".
-        trained_on: whether the network learned from this patient.
-    """
-
-    record: SliceRecord
-    unit: FloatArray
-    reference: BoolArray
-    probability: FloatArray
-    standing: str
-    trained_on: bool
+    record: SliceRecord  # which slice
+    unit: FloatArray  # the slice, 0 to 1 in the brain window
+    reference: BoolArray  # the radiologists' mask
+    probability: FloatArray  # the network's, float32 in 0 to 1
+    standing: str  # what the slice was to the network: "test side", "unseen patient"
+    trained_on: bool  # whether the network learned from this patient
 
 
 def score_in_words(reference: BoolArray, prediction: BoolArray) -> str:
@@ -58,13 +49,7 @@ def score_in_words(reference: BoolArray, prediction: BoolArray) -> str:
 
 
 def prediction(shown: Sequence[PredictedSlice], network: str, threshold: float) -> Figure:
-    """A row for each slice.
-
-    Args:
-        shown: 1 to `MOST` slices.
-        network: the weights' name and hash, for the caption.
-        threshold: lesion from this probability on.
-    """
+    """A row for each of 1 to `MOST` slices; the caption names the weights, `network`, and the threshold."""
     height_mm = _HEAD_MM + len(shown) * (_SIDE_MM + _GAP_MM)
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(height_mm, _caption(shown, network, threshold))

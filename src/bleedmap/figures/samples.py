@@ -58,12 +58,7 @@ def types_spelled_out(records: Sequence[SliceRecord]) -> str:
 
 
 def samples(shown: Sequence[Sample], release: str) -> Figure:
-    """Pairs of slice and mask, side by side, at most six across.
-
-    Args:
-        shown: 1 to `MOST` slices.
-        release: of CT-ICH, for the caption.
-    """
+    """Pairs of slice and mask, side by side, at most six across, of 1 to `MOST` slices."""
     blocks = ceil(len(shown) / _ACROSS)
     across = ceil(len(shown) / blocks)
     side_mm = min(42.0, (style.WIDTH_MM - (across - 1) * _GAP_MM) / across)

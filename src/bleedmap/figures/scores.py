@@ -22,19 +22,12 @@ _DIAGONAL: dict[str, Any] = {"color": style.RULE, "linewidth": 0.6, "linestyle":
 
 @dataclass(frozen=True, eq=False)
 class RocCurve:
-    """The ROC curve of one method.
+    """The ROC curve of one method."""
 
-    Attributes:
-        name: for the legend.
-        false_positive_rate: (n,) from 0 to 1.
-        sensitivity: (n,) at each.
-        point: (false-positive rate, sensitivity) at the fixed specificity; None where there is none.
-    """
-
-    name: str
-    false_positive_rate: DoubleArray
-    sensitivity: DoubleArray
-    point: tuple[float, float] | None
+    name: str  # for the legend
+    false_positive_rate: DoubleArray  # (n,) from 0 to 1
+    sensitivity: DoubleArray  # (n,) at each
+    point: tuple[float, float] | None  # (false-positive rate, sensitivity) at the fixed specificity, or None
 
 
 @dataclass(frozen=True)
@@ -66,12 +59,7 @@ class Sensitivity:
 
 
 def roc(panels: Sequence[tuple[str, Sequence[RocCurve]]], words: str) -> Figure:
-    """ROC curves: a panel for slices, one for studies.
-
-    Args:
-        panels: (title, curves); at most two.
-        words: the caption.
-    """
+    """ROC curves, a panel for slices and one for studies, as (title, curves); `words` is the caption."""
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(_ABOVE_MM + _SIDE_MM + _BELOW_MM, words)
         for place, (title, curves) in enumerate(panels):
@@ -86,12 +74,7 @@ def roc(panels: Sequence[tuple[str, Sequence[RocCurve]]], words: str) -> Figure:
 
 
 def reliability_diagram(panels: Sequence[tuple[str, Sequence[Reliability]]], words: str) -> Figure:
-    """Reliability diagrams: a panel for slices, one for studies; beneath each the cases of each bin.
-
-    Args:
-        panels: (title, methods); at most two.
-        words: the caption.
-    """
+    """Reliability diagrams, a panel for slices and one for studies: (title, methods); beneath each the bins' cases."""
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(_ABOVE_MM + _SIDE_MM + _GAP_MM + _COUNTS_MM + _BELOW_MM, words)
         for place, (title, methods) in enumerate(panels):
@@ -120,9 +103,7 @@ def _bins(axes: Axes, beneath: Axes, method: Reliability, colour: str) -> None:
 def dice_by_patient(methods: Sequence[PatientDice], words: str) -> Figure:
     """Panel a: patients from lowest to highest Dice, ranked by the first method; panel b: Dice against voxels.
 
-    Args:
-        methods: all on the same patients in the same order.
-        words: the caption.
+    All methods are on the same patients in the same order.
     """
     order = methods[0].dice.argsort(kind="stable")
     with mpl.rc_context(style.SETTINGS):
@@ -142,11 +123,9 @@ def dice_by_patient(methods: Sequence[PatientDice], words: str) -> Figure:
 def sensitivity_panels(
     panels: Sequence[tuple[str, Sequence[tuple[str, Sequence[Sensitivity]]]]], words: str
 ) -> Figure:  # fmt: skip
-    """A panel for each kind of case; a row for each size or type, methods beneath each other within it.
+    """A panel for each kind of case, at most three; a row for each size or type, methods beneath each other within it.
 
-    Args:
-        panels: (title, methods as (name, rows)); at most three, every method with the same rows.
-        words: the caption.
+    The panels are (title, methods as (name, rows)), every method with the same rows.
     """
     pitch_mm = style.WIDTH_MM / 3
     with mpl.rc_context(style.SETTINGS):

@@ -1,4 +1,7 @@
-"""Calibration: reliability bins, expected calibration error, Brier score. Of cases given 0.7, seven in ten bleed."""
+"""Calibration: reliability bins, expected calibration error, Brier score. Of cases given 0.7, seven in ten bleed.
+
+`has_lesion` is (n,) bool; `probability` is (n,), 0 to 1.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,30 +16,17 @@ Binning = Literal["width", "count"]
 
 @dataclass(frozen=True)
 class Bin:
-    """One bin of a reliability table: cases of like probability.
+    """One bin of a reliability table: cases of like probability."""
 
-    Attributes:
-        low: where the bin begins, included.
-        high: where it ends; included in the last bin only.
-        cases: how many; empty bins are kept in a table, and weigh nothing.
-        mean_probability: of the cases; None without any.
-        share: of the cases that bleed; None without any.
-    """
-
-    low: float
-    high: float
-    cases: int
-    mean_probability: float | None
-    share: float | None
+    low: float  # where the bin begins, included
+    high: float  # where it ends; included in the last bin only
+    cases: int  # how many; empty bins are kept in a table, and weigh nothing
+    mean_probability: float | None  # of the cases; None without any
+    share: float | None  # of the cases that bleed; None without any
 
 
 def reliability(has_lesion: BoolArray, probability: AnyArray, bins: int = BINS) -> list[Bin]:
     """Sort cases into bins of equal width from 0 to 1: the reliability table.
-
-    Args:
-        has_lesion: (n,) bool.
-        probability: (n,) 0 to 1.
-        bins: how many.
 
     Raises:
         ValueError: a probability is below 0, above 1 or NaN.
@@ -58,12 +48,6 @@ def expected_calibration_error(
 
     Where most cases lie in one bin near 0, bins of equal width hide what happens there; bins of equal counts (ties
     kept together) do not. Few cases a bin make it too high: it is no measure for some dozen cases.
-
-    Args:
-        has_lesion: (n,) bool.
-        probability: (n,) 0 to 1.
-        bins: how many.
-        binning: of equal "width", or of equal "count".
 
     Returns:
         0 to 1; NaN without cases.

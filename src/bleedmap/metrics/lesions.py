@@ -22,17 +22,11 @@ FOUND_IOU = 0.1  # low on purpose: to point at a bleed is to find it, and lesion
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """The lesions of a reference, or the regions of a prediction: a row for each connected piece.
+    """The lesions of a reference, or the regions of a prediction: a row for each connected piece."""
 
-    Attributes:
-        voxels: (n,) voxels of the piece.
-        shared: (n,) how many of these the other mask has too.
-        best_iou: (n,) highest IoU with one piece of the other mask; 0 where none touches it.
-    """
-
-    voxels: AnyArray
-    shared: AnyArray
-    best_iou: DoubleArray
+    voxels: AnyArray  # (n,) voxels of the piece
+    shared: AnyArray  # (n,) how many of these the other mask has too
+    best_iou: DoubleArray  # (n,) highest IoU with one piece of the other mask; 0 where none touches it
 
     def __len__(self) -> int:
         return len(self.voxels)

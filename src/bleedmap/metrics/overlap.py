@@ -66,11 +66,7 @@ class Counts:
 
 
 def count(reference: BoolArray, prediction: BoolArray) -> Counts:
-    """Count pixels of each slice.
-
-    Args:
-        reference: (slice, row, column) bool.
-        prediction: the same shape.
+    """Count pixels of each slice of two masks, (slice, row, column) bool each.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,4 +1,7 @@
-"""Detection: the ROC curve, its area for slices and for pixels, and the point that a threshold or specificity gives."""
+"""Detection: the ROC curve, its area for slices and for pixels, and the point that a threshold or specificity gives.
+
+`has_lesion` is (n,) bool; `score` is (n,), and higher means more likely.
+"""
 
 from dataclasses import dataclass
 
@@ -16,10 +19,6 @@ def roc_auc(has_lesion: BoolArray, score: AnyArray) -> float | None:
     """Area under the ROC curve, ties counted half (Mann–Whitney's U over n₁·n₂), without U's p-value: a bootstrap
     asks for thousands.
 
-    Args:
-        has_lesion: (n,) bool.
-        score: (n,), higher means more likely.
-
     Returns:
         0 to 1, or None where one of the two groups is empty; NaN where a score is.
     """
@@ -34,10 +33,6 @@ def roc_auc(has_lesion: BoolArray, score: AnyArray) -> float | None:
 
 def roc_curve(has_lesion: BoolArray, score: AnyArray) -> tuple[DoubleArray, DoubleArray]:
     """The ROC curve at every threshold, from nothing called to everything called; ties are one step.
-
-    Args:
-        has_lesion: (n,) bool.
-        score: (n,), higher means more likely.
 
     Returns:
         False-positive rates and sensitivities, (thresholds,) each.
@@ -60,13 +55,7 @@ class OperatingPoint:
 
 
 def at_threshold(has_lesion: BoolArray, score: AnyArray, threshold: float) -> OperatingPoint:
-    """Compute sensitivity and specificity of a threshold.
-
-    Args:
-        has_lesion: (n,) bool.
-        score: (n,), higher means more likely.
-        threshold: a case is called bleeding from this score on.
-    """
+    """Compute sensitivity and specificity of a threshold, from which on a case is called bleeding."""
     called = score >= threshold
     return OperatingPoint(float(threshold), share(called[has_lesion]), share(~called[~has_lesion]))
 
@@ -76,11 +65,6 @@ def at_specificity(has_lesion: BoolArray, score: AnyArray, specificity: float) -
 
     Thresholds are the scores themselves and infinity (nothing called), so ties are never cut and the specificity
     may be higher than asked. Read off the same cases, it describes the ROC curve; it is no promise for others.
-
-    Args:
-        has_lesion: (n,) bool.
-        score: (n,), higher means more likely.
-        specificity: 0 to 1.
 
     Returns:
         None where there is no bleeding or no bleed-free case.

@@ -17,22 +17,16 @@ Downsample = Literal["pool", "stride"]
 class UNetSettings:
     """One definition for every U-Net here.
 
-    Attributes:
-        filters: filters of each level, top to bottom; each next level has half the rows and columns.
-        channels: input channels.
-        batch_norm: batch normalisation between a block's second convolution and its ReLU.
-        dropout: rate between the two convolutions of every block.
-        bottom_dropout: rate after the blocks of the two lowest levels of the way down.
-        kernel: rows and columns of a block's convolutions, odd.
-        downsample: between levels 'pool', a 2×2 maximum, or 'stride', the next convolution takes steps of 2.
+    `filters`: filters of each level, top to bottom; each next level has half the rows and columns.
+    `downsample`: between levels 'pool', a 2×2 maximum, or 'stride', the next convolution takes steps of 2.
     """
 
     filters: tuple[int, ...] = (64, 128, 256, 512)
-    channels: int = 1
-    batch_norm: bool = True
-    dropout: float = 0.0
-    bottom_dropout: float = 0.0
-    kernel: int = 3
+    channels: int = 1  # input channels
+    batch_norm: bool = True  # batch normalisation between a block's second convolution and its ReLU
+    dropout: float = 0.0  # rate between the two convolutions of every block
+    bottom_dropout: float = 0.0  # rate after the blocks of the two lowest levels of the way down
+    kernel: int = 3  # rows and columns of a block's convolutions, odd
     downsample: Downsample = "pool"
 
     def __post_init__(self) -> None:
@@ -94,17 +88,11 @@ LABELS = ("presence", "EDH", "IPH", "SDH", "IVH", "SAH")
 
 @dataclass(frozen=True)
 class LiteUNetSettings:
-    """A U-Net on EfficientNet-Lite0 (`bleedmap.models.lite_unet`).
+    """A U-Net on EfficientNet-Lite0 (`bleedmap.models.lite_unet`)."""
 
-    Attributes:
-        channels: neighbouring slices, the middle one is outlined.
-        decoder: filters at a sixteenth, an eighth, a fourth and a half of the input.
-        dropout: before the head of presence and types.
-    """
-
-    channels: int = 3
-    decoder: tuple[int, int, int, int] = (128, 64, 48, 32)
-    dropout: float = 0.2
+    channels: int = 3  # neighbouring slices, the middle one is outlined
+    decoder: tuple[int, int, int, int] = (128, 64, 48, 32)  # filters at 1/16, 1/8, 1/4 and 1/2 of the input
+    dropout: float = 0.2  # before the head of presence and types
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""

@@ -14,54 +14,33 @@ Value = str | int | float | None  # None prints as 'not measured'
 class Table:
     """A table of a report: rows under columns.
 
-    Attributes:
-        key: name of its CSV file.
-        title: one line.
-        note: what every number here shares: n, kind of split, convention, interval, scale.
-        columns: one name each; units in the name.
-        rows: a value a column. In CSV and JSON numbers stay numbers; in HTML they have the column's `digits`.
-        digits: decimals of a column's floats in HTML, where not 3.
+    `rows`: a value a column. In CSV and JSON numbers stay numbers; in HTML they have the column's `digits`.
     """
 
-    key: str
-    title: str
-    note: str
-    columns: tuple[str, ...]
+    key: str  # name of its CSV file
+    title: str  # one line
+    note: str  # what every number here shares: n, kind of split, convention, interval, scale
+    columns: tuple[str, ...]  # one name each; units in the name
     rows: tuple[tuple[Value, ...], ...]
-    digits: dict[str, int] = field(default_factory=dict)
+    digits: dict[str, int] = field(default_factory=dict)  # decimals of a column's floats in HTML, where not 3
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a report, drawn when the report is written.
+    """A figure of a report, drawn when the report is written."""
 
-    Attributes:
-        key: name of its file.
-        alt: what it shows, for a reader who cannot see it.
-        draw: draws it; its caption is part of it.
-    """
-
-    key: str
-    alt: str
-    draw: "Callable[[], Figure]"
+    key: str  # name of its file
+    alt: str  # what it shows, for a reader who cannot see it
+    draw: "Callable[[], Figure]"  # draws it; its caption is part of it
 
 
 @dataclass(frozen=True)
 class Section:
-    """One question and its answer.
+    """One question and its answer."""
 
-    Attributes:
-        key: short name, an anchor in the page.
-        title: the question.
-        words: paragraphs; the answer comes first.
-        tables: its tables.
-        pictures: its figures.
-        data: everything else that report.json should hold.
-    """
-
-    key: str
-    title: str
-    words: tuple[str, ...]
-    tables: tuple[Table, ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    data: dict[str, Any] = field(default_factory=dict)
+    key: str  # short name, an anchor in the page
+    title: str  # the question
+    words: tuple[str, ...]  # paragraphs; the answer comes first
+    tables: tuple[Table, ...] = ()  # its tables
+    pictures: tuple[Picture, ...] = ()  # its figures
+    data: dict[str, Any] = field(default_factory=dict)  # everything else that report.json should hold

@@ -24,29 +24,17 @@ _TEMPORAL_HORN = [((24.0, 33.0, 5.0), 5.0), ((31.0, 18.0, -13.0), 2.6), ((30.0, 
 
 @dataclass(frozen=True)
 class HeadShape:
-    """What differs from head to head; every value is drawn once, before anything is computed.
+    """What differs from head to head; every value is drawn once, before anything is computed."""
 
-    Attributes:
-        angles_deg: rotation about (x, y, z): nod, tilt, turn.
-        scale: size along (x, y, z), 1 for the atlas.
-        shift_mm: the head's origin in the scan, (x, y, z).
-        bone_mm: thickness of the vault.
-        gap_mm: CSF between skull and brain.
-        sulcus_mm: half the width of an open sulcus.
-        ventricles: size of the ventricles, 1 for the atlas.
-        fat_mm: thickness of the scalp's fat.
-        calcified: whether pineal gland and choroid plexus hold lime.
-    """
-
-    angles_deg: tuple[float, float, float]
-    scale: tuple[float, float, float]
-    shift_mm: tuple[float, float, float]
-    bone_mm: float
-    gap_mm: float
-    sulcus_mm: float
-    ventricles: float
-    fat_mm: float
-    calcified: bool
+    angles_deg: tuple[float, float, float]  # rotation about (x, y, z): nod, tilt, turn
+    scale: tuple[float, float, float]  # size along (x, y, z), 1 for the atlas
+    shift_mm: tuple[float, float, float]  # the head's origin in the scan, (x, y, z)
+    bone_mm: float  # thickness of the vault
+    gap_mm: float  # CSF between skull and brain
+    sulcus_mm: float  # half the width of an open sulcus
+    ventricles: float  # size of the ventricles, 1 for the atlas
+    fat_mm: float  # thickness of the scalp's fat
+    calcified: bool  # whether pineal gland and choroid plexus hold lime
 
 
 def draw_head(generator: np.random.Generator) -> HeadShape:

@@ -31,19 +31,12 @@ Level = Callable[[float], FloatArray]  # size -> signed field (z, y, x); larger 
 
 @dataclass(frozen=True)
 class Bleed:
-    """A bleed to put into a phantom.
+    """A bleed to put into a phantom."""
 
-    Attributes:
-        type: EDH, SDH, SAH, IPH or IVH.
-        volume_ml: its volume, in mL.
-        side: the patient's side.
-        hu: mean HU of the blood; None draws 55 to 72.
-    """
-
-    type: BleedType
-    volume_ml: float
-    side: Side = "left"
-    hu: float | None = None
+    type: BleedType  # EDH, SDH, SAH, IPH or IVH
+    volume_ml: float  # its volume, in mL
+    side: Side = "left"  # the patient's side
+    hu: float | None = None  # mean HU of the blood; None draws 55 to 72
 
     def __post_init__(self) -> None:
         if self.type not in TYPES or self.side not in ("left", "right"):

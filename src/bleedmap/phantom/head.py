@@ -37,27 +37,16 @@ _SMALLEST_VIEW_MM = (200.0, 170.0)  # rows, columns: the head must fit
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """One phantom: the same settings give the same voxels.
+    """One phantom: the same settings give the same voxels."""
 
-    Attributes:
-        seed: of the head, the bleeds' places and the noise.
-        spacing_mm: (slice, row, column).
-        shape: (slices, rows, columns).
-        bleeds: what bleeds, how much, on which side.
-        noise_hu: standard deviation of the noise in the brain.
-        streaks: dark bands and streaks between the petrous bones.
-        beam_hardening: the bright rim under the skull.
-        headrest: the holder's arc behind the head.
-    """
-
-    seed: int = 0
-    spacing_mm: tuple[float, float, float] = (5.0, 0.45, 0.45)
-    shape: tuple[int, int, int] = (28, 512, 512)
-    bleeds: tuple[Bleed, ...] = field(default=())
-    noise_hu: float = 3.5
-    streaks: bool = True
-    beam_hardening: bool = True
-    headrest: bool = True
+    seed: int = 0  # of the head, the bleeds' places and the noise
+    spacing_mm: tuple[float, float, float] = (5.0, 0.45, 0.45)  # (slice, row, column)
+    shape: tuple[int, int, int] = (28, 512, 512)  # (slices, rows, columns)
+    bleeds: tuple[Bleed, ...] = field(default=())  # what bleeds, how much, on which side
+    noise_hu: float = 3.5  # standard deviation of the noise in the brain
+    streaks: bool = True  # dark bands and streaks between the petrous bones
+    beam_hardening: bool = True  # the bright rim under the skull
+    headrest: bool = True  # the holder's arc behind the head
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -93,19 +82,12 @@ class TrueBleed:
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """A phantom and its truth.
+    """A phantom and its truth."""
 
-    Attributes:
-        volume: the CT, in HU.
-        mask: every bleed's voxels.
-        labels: (slice, row, column) uint8; 0, or 1 + the index of the bleed's type in TYPES.
-        bleeds: in the order asked for.
-    """
-
-    volume: Volume
-    mask: Mask
-    labels: ByteArray
-    bleeds: tuple[TrueBleed, ...]
+    volume: Volume  # the CT, in HU
+    mask: Mask  # every bleed's voxels
+    labels: ByteArray  # (slice, row, column) uint8; 0, or 1 + the index of the bleed's type in TYPES
+    bleeds: tuple[TrueBleed, ...]  # in the order asked for
 
 
 @dataclass(frozen=True, eq=False)

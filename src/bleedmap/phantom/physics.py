@@ -30,17 +30,11 @@ class Streak:
 
 @dataclass(frozen=True)
 class ScanPhysics:
-    """What was drawn for the scan.
+    """What was drawn for the scan."""
 
-    Attributes:
-        cupping_hu: brightness of the rim under the skull, 0 for none.
-        streaks: the dark bar and the fine streaks between the petrous bones.
-        headrest: centre (x, y) and radius of its arc in mm; None for none.
-    """
-
-    cupping_hu: float
-    streaks: tuple[Streak, ...]
-    headrest: tuple[float, float, float] | None
+    cupping_hu: float  # brightness of the rim under the skull, 0 for none
+    streaks: tuple[Streak, ...]  # the dark bar and the fine streaks between the petrous bones
+    headrest: tuple[float, float, float] | None  # centre (x, y) and radius of its arc in mm; None for none
 
 
 def draw_physics(

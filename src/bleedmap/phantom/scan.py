@@ -116,21 +116,13 @@ def _make_rotation(angles_deg: tuple[float, float, float]) -> DoubleArray:
 
 @dataclass(frozen=True, eq=False)
 class PhantomScan:
-    """A scanned phantom and its truth.
+    """A scanned phantom and its truth."""
 
-    Attributes:
-        volume: the CT, in HU.
-        mask: every bleed's voxels, as many as the blood in these slices fills. Its `volume_ml` is the scan's own truth.
-        bleeds: in the order asked for, with the volumes of the fine phantom.
-        true_volume_ml: of all blood in the fine phantom, whatever the scan sees of it.
-        true_centroid_mm: (3,) centre of that blood, LPS; NaN in a healthy head.
-    """
-
-    volume: Volume
-    mask: Mask
-    bleeds: tuple[TrueBleed, ...]
-    true_volume_ml: float
-    true_centroid_mm: DoubleArray
+    volume: Volume  # the CT, in HU
+    mask: Mask  # every bleed's voxels, as many as the blood in these slices fills: the scan's own truth
+    bleeds: tuple[TrueBleed, ...]  # in the order asked for, with the volumes of the fine phantom
+    true_volume_ml: float  # of all blood in the fine phantom, whatever the scan sees of it
+    true_centroid_mm: DoubleArray  # (3,) centre of that blood, LPS; NaN in a healthy head
 
 
 def scan(settings: PhantomSettings, geometry: ScanGeometry) -> PhantomScan:

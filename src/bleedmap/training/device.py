@@ -18,20 +18,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how the network runs.
+    """Where and how the network runs."""
 
-    Attributes:
-        device: cpu, cuda:N or mps.
-        bf16: whether the network runs under bf16 autocast.
-        rank: this process' number, of `processes` that train together.
-        compiled: whether training runs the network through torch.compile.
-    """
-
-    device: torch.device
-    bf16: bool
-    rank: int = 0
+    device: torch.device  # cpu, cuda:N or mps
+    bf16: bool  # whether the network runs under bf16 autocast
+    rank: int = 0  # this process' number, of `processes` that train together
     processes: int = 1
-    compiled: bool = False
+    compiled: bool = False  # whether training runs the network through torch.compile
 
     def describe(self) -> str:
         """For the run's record."""

@@ -44,15 +44,8 @@ def export_run(run: Run, name: str, path: Path) -> dict[str, Any]:
 def describe_lite(
     recipe: Recipe, phantoms: int, data: CtIch, patients: tuple[int, ...], training: dict[str, Any], data_sha256: str
 ) -> dict[str, Any]:
-    """What the file of a network says of itself that was trained by recipes; name, threshold and certainty are left.
-
-    Args:
-        recipe: the last one.
-        phantoms: heads that were trained on.
-        data: CT-ICH.
-        patients: trained on.
-        training: all recipes, as JSON can hold them.
-        data_sha256: of the data set.
+    """What the file of a network says of itself that was trained by recipes, `recipe` the last and `training` all of
+    them; name, threshold and certainty are left.
     """
     slices = sum(len(one.slices) for one in data.patients if one.number in patients)
     each = recipe.paintings

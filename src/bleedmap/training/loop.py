@@ -25,37 +25,22 @@ Report = Callable[[float, dict[str, Any]], None]  # units done, and the metrics 
 
 @dataclass
 class State:
-    """What a checkpoint holds.
+    """What a checkpoint holds."""
 
-    Attributes:
-        network: being trained.
-        optimiser: of its parameters.
-        average: moving average of the weights; empty where none is kept.
-        done: epochs, or steps.
-        best_dice: the highest validation Dice so far, where one is measured.
-    """
-
-    network: nn.Module
-    optimiser: torch.optim.Optimizer
-    average: dict[str, Tensor] = field(default_factory=dict)
-    done: int = 0
-    best_dice: float = -1.0
+    network: nn.Module  # being trained
+    optimiser: torch.optim.Optimizer  # of its parameters
+    average: dict[str, Tensor] = field(default_factory=dict)  # moving average of the weights; empty where none is kept
+    done: int = 0  # epochs, or steps
+    best_dice: float = -1.0  # the highest validation Dice so far, where one is measured
 
 
 class Task(Protocol):
-    """What is trained.
+    """What is trained."""
 
-    Attributes:
-        state: network, optimiser and progress.
-        unit: what `state.done` counts, 'epoch' or 'step': its name in metrics and records.
-        end: the number of them.
-        save_every_s: least seconds between checkpoints; what came after the last one is computed again on resuming.
-    """
-
-    state: State
-    unit: str
-    end: int
-    save_every_s: float
+    state: State  # network, optimiser and progress
+    unit: str  # what `state.done` counts, 'epoch' or 'step': its name in metrics and records
+    end: int  # the number of them
+    save_every_s: float  # least seconds between checkpoints; what came after the last one is computed again on resuming
 
     def train_round(self, report: Report) -> dict[str, Any]:
         """Train some units, move `state.done` on, and return the metrics."""
@@ -133,6 +118,13 @@ def prepare_network(network: nn.Module, machine: Machine) -> nn.Module:
         torch._dynamo.reset()  # what earlier runs of this process compiled counts against a limit of eight
     # Two shapes, whole batches and an epoch's last: each is compiled for itself.
     return torch.compile(whole, dynamic=False) if machine.compiled else whole  # type: ignore[return-value]
+
+
+def rise_and_fall(highest: float, step: int, steps: int, rise: int) -> float:
+    """A learning rate at `step` of `steps`: a linear rise of `rise` steps to the highest, then a cosine to 0."""
+    if step < rise:
+        return highest * (step + 1) / rise
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
 def autocast(machine: Machine) -> torch.autocast:

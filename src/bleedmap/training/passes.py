@@ -1,6 +1,5 @@
 """Training by passes over single slices, as the thesis does: an epoch shows each slice of the training side once."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,16 @@ from bleedmap.models.unet import UNet, build
 from bleedmap.training.augment import EpochDraw, apply_epoch, draw_epoch
 from bleedmap.training.config import TrainConfig
 from bleedmap.training.device import Machine
-from bleedmap.training.loop import Report, State, autocast, network_tensors, prepare_network, resume, train
+from bleedmap.training.loop import (
+    Report,
+    State,
+    autocast,
+    network_tensors,
+    prepare_network,
+    resume,
+    rise_and_fall,
+    train,
+)
 from bleedmap.training.losses import batch_loss, soft_dice
 from bleedmap.training.run import Run
 from bleedmap.training.samples import Side
@@ -110,10 +118,7 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """The rate at `step` of `steps`, a pure function of the two."""
     if config.schedule == "constant":
         return config.learning_rate
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return config.learning_rate * (step + 1) / warm
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    return rise_and_fall(config.learning_rate, step, steps, max(1, round(WARM_UP * steps)))
 
 
 def train_epoch(

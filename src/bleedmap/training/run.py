@@ -6,7 +6,6 @@ A run of `LiteConfig` has a folder of metrics, curves, checkpoint and weights fo
 import json
 import platform
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,52 +22,32 @@ from bleedmap.training.config import LiteConfig, TrainConfig, read_config
 from bleedmap.training.device import Machine, choose_machine
 
 
-@dataclass(frozen=True)
 class Run:
-    """The files of one training run."""
+    """The files of one training run.
 
-    folder: Path
+    Attributes:
+        folder: of the run.
+        config_file: the settings as JSON.
+        split_file: the split that was trained on.
+        record_file: code version and machine.
+        metrics_file: one JSON object an epoch, or every twenty steps.
+        checkpoint_file: network and optimiser after one of the last epochs: what `--resume` continues.
+        curves_folder: what TensorBoard shows.
+        network_file: the weights that a recipe's training ended with.
+        best_file: the network to export: of the epoch with the best validation Dice, or of the last stage with what was
+            chosen for it on the validation side.
+    """
 
-    @property
-    def config_file(self) -> Path:
-        """The TrainConfig as JSON."""
-        return self.folder / "config.json"
-
-    @property
-    def split_file(self) -> Path:
-        """The split that was trained on."""
-        return self.folder / "split.json"
-
-    @property
-    def record_file(self) -> Path:
-        """Code version, machine and progress."""
-        return self.folder / "run.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """One JSON object an epoch, or every twenty steps."""
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def checkpoint_file(self) -> Path:
-        """Network and optimiser after one of the last epochs: what `--resume` continues."""
-        return self.folder / "checkpoint.safetensors"
-
-    @property
-    def curves_folder(self) -> Path:
-        """What TensorBoard shows."""
-        return self.folder / "curves"
-
-    @property
-    def network_file(self) -> Path:
-        """The weights that a recipe's training ended with."""
-        return self.folder / "network.safetensors"
-
-    @property
-    def best_file(self) -> Path:
-        """The network to export: of the epoch with the best validation Dice, or of the last stage with what was chosen
-        for it on the validation side."""
-        return self.folder / "best.safetensors"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config_file = folder / "config.json"
+        self.split_file = folder / "split.json"
+        self.record_file = folder / "run.json"
+        self.metrics_file = folder / "metrics.jsonl"
+        self.checkpoint_file = folder / "checkpoint.safetensors"
+        self.curves_folder = folder / "curves"
+        self.network_file = folder / "network.safetensors"
+        self.best_file = folder / "best.safetensors"
 
     def kept_file(self, epoch: int) -> Path:
         """The network as it stood after that epoch, where `keep_every` asked for it."""
@@ -101,7 +80,8 @@ class Run:
             "device": machine.device.type, "bf16": machine.bf16, "compiled": machine.compiled,
             "processes": machine.processes, "threads": torch.get_num_threads(),
         }  # fmt: skip
-        write_json(self.record_file, {"code": code_version(), **where, **_versions()})
+        versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+        write_json(self.record_file, {"code": code_version(), **where, **versions})
 
     def record(self) -> dict[str, Any]:
         """Code version, and how the run computes: device, bf16, compiled, processes, threads."""
@@ -241,7 +221,3 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return __version__
     return f"{__version__}+{found.stdout.strip()}"
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": str(torch.__version__)}

@@ -18,43 +18,28 @@ _ALIKE = 1e-9  # values that differ by less are the same: no F, no test
 class Effect:
     """One line of the table.
 
-    Attributes:
-        name: of the factor, or 'a:b' of an interaction.
-        sum_of_squares: of type II, which in a balanced design is the only one.
-        df: degrees of freedom.
-        f: F, or None where there is no error to hold it against; then so are the rest.
-        p: of F with `df` and the table's error.
-        partial_eta2: SS / (SS + SS of the error); biased upward when the error has few degrees of freedom.
-        partial_omega2: df·(F - 1) / (df·(F - 1) + n), less biased (Olejnik and Algina 2003); may be below 0. The
-            formula is of independent observations: None for what is measured again within runs.
+    `partial_omega2`: df·(F - 1) / (df·(F - 1) + n), less biased (Olejnik and Algina 2003); may be below 0. The
+    formula is of independent observations: None for what is measured again within runs.
     """
 
-    name: str
-    sum_of_squares: float
-    df: int
-    f: float | None
-    p: float | None
-    partial_eta2: float | None
+    name: str  # of the factor, or 'a:b' of an interaction
+    sum_of_squares: float  # of type II, which in a balanced design is the only one
+    df: int  # degrees of freedom
+    f: float | None  # F, or None where there is no error to hold it against; then so are the rest
+    p: float | None  # of F with `df` and the table's error
+    partial_eta2: float | None  # SS / (SS + SS of the error); biased upward when the error has few degrees of freedom
     partial_omega2: float | None
 
 
 @dataclass(frozen=True, eq=False)
 class Anova:
-    """A table of one stratum.
+    """A table of one stratum."""
 
-    Attributes:
-        effects: in the order of the terms.
-        error_sum_of_squares: what the terms leave.
-        error_df: its degrees of freedom.
-        n: observations.
-        residuals: (n,).
-    """
-
-    effects: tuple[Effect, ...]
-    error_sum_of_squares: float
-    error_df: int
-    n: int
-    residuals: DoubleArray
+    effects: tuple[Effect, ...]  # in the order of the terms
+    error_sum_of_squares: float  # what the terms leave
+    error_df: int  # its degrees of freedom
+    n: int  # observations
+    residuals: DoubleArray  # (n,)
 
     def effect(self, name: str) -> Effect:
         """By name."""
@@ -85,23 +70,14 @@ def anova(values: DoubleArray, factors: Mapping[str, Sequence[object]], terms: S
     residuals, error_df = np.asarray(fitted.resid, np.float64), round(float(fitted.df_resid))
     left = error_df and np.ptp(values) > _ALIKE
     error = float(residuals @ residuals) if left else 0.0
-    table = anova_lm(fitted, typ=2) if left else _sequential(frame, list(coded.values()))
+    with np.errstate(divide="ignore", invalid="ignore"):  # without an error: sums of squares term after term, no F
+        table = anova_lm(fitted, typ=2 if left else 1)
     squares, df = table["sum_sq"], table["df"]
     effects = tuple(
         _effect(term, float(squares[code]), round(float(df[code])), error, error_df, len(values))
         for term, code in coded.items()
     )
     return Anova(effects, error, error_df, len(values), residuals)
-
-
-def _sequential(frame: pd.DataFrame, coded: list[str]) -> pd.DataFrame:
-    """Sums of squares of a model that leaves no error, term after term."""
-    rows, before, used = {}, float(((frame["response"] - frame["response"].mean()) ** 2).sum()), 0
-    for count, code in enumerate(coded, start=1):
-        fitted = smf.ols("response ~ " + " + ".join(coded[:count]), frame).fit()
-        rows[code] = {"sum_sq": before - float(fitted.ssr), "df": float(fitted.df_model) - used}
-        before, used = float(fitted.ssr), int(fitted.df_model)
-    return pd.DataFrame(rows).T
 
 
 def _effect(name: str, squares: float, df: int, error: float, error_df: int, n: int) -> Effect:

@@ -67,14 +67,11 @@ def compute_iou(dice: float) -> float:
 class Convention:
     """A way of scoring, and the IoU that it allows.
 
-    Attributes:
-        key: short name.
-        text: in words.
-        interval: (Dice, accuracy) -> lowest and highest IoU; lowest above highest where that Dice cannot be.
+    `interval`: (Dice, accuracy) -> lowest and highest IoU; lowest above highest where that Dice cannot be.
     """
 
-    key: str
-    text: str
+    key: str  # short name
+    text: str  # in words
     interval: Callable[[float, float], tuple[float, float]]
 
     def allows(self, row: TableRow) -> bool:
@@ -171,44 +168,30 @@ CONVENTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """How many cells of Table 1 a convention allows, and the pairs that it forbids."""
-
-    convention: str
-    cells: int
-    allows: int
-    forbids: tuple[TableRow, ...]
-
-    @property
-    def example(self) -> str:
-        """A pair that it forbids, in print; empty where it allows all."""
-        return f"{self.forbids[-1].dice:.2f}, {self.forbids[-1].mean_iou:.2f}" if self.forbids else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        pairs = [{"dice": row.dice, "mean_iou": row.mean_iou} for row in self.forbids]
-        return {"convention": self.convention, "cells": self.cells, "allows": self.allows, "forbids": pairs}
-
-
-def judge_conventions() -> list[Judgement]:
-    """Hold every convention against Table 1."""
+def judge_conventions() -> list[dict[str, Any]]:
+    """Hold every convention against Table 1: how many cells it allows, and the pairs that it forbids."""
     found = []
     for one in CONVENTIONS:
-        forbidden = tuple(row for row in TABLE_1 if not one.allows(row))
-        found.append(Judgement(one.text, len(TABLE_1), len(TABLE_1) - len(forbidden), forbidden))
+        forbids = [{"dice": row.dice, "mean_iou": row.mean_iou} for row in TABLE_1 if not one.allows(row)]
+        allows = len(TABLE_1) - len(forbids)
+        found.append({"convention": one.text, "cells": len(TABLE_1), "allows": allows, "forbids": forbids})
     return found
+
+
+def give_example(judged: dict[str, Any]) -> str:
+    """Print a pair that a convention forbids; empty where it allows all."""
+    return "{dice:.2f}, {mean_iou:.2f}".format(**judged["forbids"][-1]) if judged["forbids"] else ""
 
 
 def section() -> Section:
     """Tabulate what the pairs that the thesis prints can mean, whatever is measured."""
-    found = sorted(judge_conventions(), key=lambda one: -one.allows)
+    found = sorted(judge_conventions(), key=lambda one: -one["allows"])
     table = tabulate(
         "conventions", "Ways of scoring, and how many cells of Table 1 each allows",
         "From the thesis' printed figures alone, split by slice; rounding granted.",
         [
-            {"scored by": one.convention, "cells allowed": one.allows, "cells": one.cells,
-             "a pair that it forbids (Dice, IoU)": one.example}
+            {"scored by": one["convention"], "cells allowed": one["allows"], "cells": one["cells"],
+             "a pair that it forbids (Dice, IoU)": give_example(one)}
             for one in found
         ],
     )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from bleedmap.arrays import DoubleArray
 from bleedmap.figures import style
@@ -128,16 +129,8 @@ def _estimate_effects(table: Anova, design: DoubleArray, response: DoubleArray) 
     return [Estimate(one, one - margin, one + margin) for one, margin in zip(2 * coefficients, half, strict=True)]
 
 
-def _adjust_by_holm(p: Sequence[float]) -> list[float]:
-    order, highest, adjusted = np.argsort(p), 0.0, [0.0] * len(p)
-    for rank, index in enumerate(order.tolist()):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[index]))
-        adjusted[index] = highest
-    return adjusted
-
-
 def _tabulate_effects(effects: Sequence[Estimate], table: Anova) -> Table:
-    adjusted = _adjust_by_holm([1.0 if one.p is None else one.p for one in table.effects])
+    adjusted = multipletests([1.0 if one.p is None else one.p for one in table.effects], method="holm")[1]
     return tabulate(
         "factors", "Main effects on Dice",
         f"{table.n} of {RUNS} runs. Effect: mean Dice at the second level less at the first (the thesis'). Intervals: "

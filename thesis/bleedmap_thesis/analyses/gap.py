@@ -91,21 +91,13 @@ def _tabulate_gaps(found: Sequence[paired.Pair]) -> Table:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Dice of the paired lesion slices at every epoch that all folds kept; a column a slice of one seed.
+    """Dice of the paired lesion slices at every epoch that all folds kept; a column a slice of one seed."""
 
-    Attributes:
-        pair: the method's slices after all epochs.
-        epochs: the thesis' epochs that the kept ones stand for, rising.
-        by_slice: (epochs, n) Dice.
-        by_patient: (epochs, n) Dice.
-        patients: (n,) of the slices.
-    """
-
-    pair: paired.Pair
-    epochs: tuple[int, ...]
-    by_slice: DoubleArray
-    by_patient: DoubleArray
-    patients: AnyArray
+    pair: paired.Pair  # the method's slices after all epochs
+    epochs: tuple[int, ...]  # the thesis' epochs that the kept ones stand for, rising
+    by_slice: DoubleArray  # (epochs, n) Dice
+    by_patient: DoubleArray  # (epochs, n) Dice
+    patients: AnyArray  # (n,) of the slices
 
     def estimate(self, chosen: AnyArray | int) -> dict[str, Estimate]:
         """Estimate Dice by slice, by patient and gap at an epoch, or over the epochs chosen by bool (epochs,)."""

@@ -22,23 +22,14 @@ _RANK_RESAMPLES = 1000  # of rank correlations
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """The nearest training slice of each lesion slice of a `Pair`, and the Dice of copying its mask.
+    """The nearest training slice of each lesion slice of a `Pair`, and the Dice of copying its mask."""
 
-    Attributes:
-        ids: (n,) slice ids.
-        patients: (n,) of the slices.
-        dice: kind -> (n,) Dice of the pair's network.
-        distance: kind -> (n,) distance.
-        same_patient: kind -> (n,) bool.
-        copied: kind -> (n,) Dice of the copied mask.
-    """
-
-    ids: AnyArray
-    patients: AnyArray
-    dice: dict[str, DoubleArray]
-    distance: dict[str, DoubleArray]
-    same_patient: dict[str, AnyArray]
-    copied: dict[str, DoubleArray]
+    ids: AnyArray  # (n,) slice ids
+    patients: AnyArray  # (n,) of the slices
+    dice: dict[str, DoubleArray]  # kind -> (n,) Dice of the pair's network
+    distance: dict[str, DoubleArray]  # kind -> (n,) distance
+    same_patient: dict[str, AnyArray]  # kind -> (n,) bool
+    copied: dict[str, DoubleArray]  # kind -> (n,) Dice of the copied mask
 
 
 def find_nearest(

@@ -33,25 +33,15 @@ _SEED = 0  # of bootstraps and sign flips
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """Test slices of several cells, one cell after another: a row a slice of one seed.
+    """Test slices of several cells, one cell after another: a row a slice of one seed."""
 
-    Attributes:
-        ids: (n,) slice ids.
-        patients: (n,) of the slices.
-        seeds: (n,) of the cells.
-        folds: (n,) of the cells, 0 without folds.
-        score: (n,) how likely a bleed is in the slice.
-        lesion: (n,) bool, whether the reference marks any pixel at the network's size.
-        counts: pixels, or None for a method that only classifies.
-    """
-
-    ids: AnyArray
-    patients: AnyArray
-    seeds: AnyArray
-    folds: AnyArray
-    score: DoubleArray
-    lesion: BoolArray
-    counts: Counts | None
+    ids: AnyArray  # (n,) slice ids
+    patients: AnyArray  # (n,) of the slices
+    seeds: AnyArray  # (n,) of the cells
+    folds: AnyArray  # (n,) of the cells, 0 without folds
+    score: DoubleArray  # (n,) how likely a bleed is in the slice
+    lesion: BoolArray  # (n,) bool, whether the reference marks any pixel at the network's size
+    counts: Counts | None  # pixels, or None for a method that only classifies
 
     @property
     def dice(self) -> DoubleArray:

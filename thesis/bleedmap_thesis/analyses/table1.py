@@ -2,20 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.datasets.splits import Kind
 from bleedmap.evaluation.slices import RESAMPLES, score
+from bleedmap.figures import style
 from bleedmap.metrics import overlap
 from bleedmap.metrics.bootstrap import patient_bootstrap
 from bleedmap.page.section import Picture, Section, Table, Value
 from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, TABLE_1, TableRow
+from bleedmap_thesis.analyses.gap_figures import letter_panels
 from bleedmap_thesis.analyses.lesion_free import estimate_share
 from bleedmap_thesis.analyses.paired_slices import RESAMPLES as STRICT_RESAMPLES
 from bleedmap_thesis.analyses.paired_slices import Tested, bootstrap_sums, draw_auc, estimate_from_draws
-from bleedmap_thesis.analyses.table1_figure import draw_dice
 from bleedmap_thesis.analyses.trained_conventions import score_as_compared
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
@@ -23,6 +28,9 @@ from bleedmap_thesis.tables import Estimate, name_interval
 
 BOOTSTRAP_SEED = 0
 MODELS, BATCHES = (1, 2), (16, 32)
+_WIDE_MM, _HIGH_MM, _LEFT_MM, _ABOVE_MM, _BELOW_MM = 74.0, 58.0, 12.0, 6.0, 11.0
+_PITCH_MM = 90.0
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markersize": 4.0, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}
 BY_PATIENT = ((1, 16), (2, 32))  # model, batch
 CONVENTION = (
     "Balanced test slices of 80/10/10: by slice they are of patients that were trained on, by patient they are not. "
@@ -37,18 +45,13 @@ CONVENTION = (
 class Measure:
     """A measure of Table 1's cells.
 
-    Attributes:
-        key: its name among the scores.
-        name: of its column.
-        factor: from a share to the column's unit.
-        digits: decimals in print.
-        printed: the figure of Table 1 that it is held against (field of `TableRow`, name of the column).
+    `printed`: the figure of Table 1 that it is held against (field of `TableRow`, name of the column).
     """
 
-    key: str
-    name: str
-    factor: int = 1
-    digits: int = 3
+    key: str  # its name among the scores
+    name: str  # of its column
+    factor: int = 1  # from a share to the column's unit
+    digits: int = 3  # decimals in print
     printed: tuple[str, str] | None = None
 
 
@@ -107,13 +110,7 @@ class MeasuredCell:
 
 
 def section(results: Sequence[CellResult], scale: Scale, *, resamples: int = RESAMPLES) -> Section:
-    """Tabulate Table 1 at a scale; it stands with 'not measured' where `results` has nothing.
-
-    Args:
-        results: of any scale; those of `scale` are taken.
-        scale: which.
-        resamples: of the bootstrap over patients.
-    """
+    """Tabulate Table 1 at a scale; it stands with 'not measured' where the scale has no results."""
     grid = [one for one in results if one.cell.scale == scale.name and one.cell.part == "grid"]
     networks = [(model, batch) for model in MODELS for batch in BATCHES]
     by_slice = _measure_cells(grid, scale, "slice", networks, resamples)
@@ -208,13 +205,10 @@ def _tabulate(
 
 
 def measure(evaluations: Sequence[Evaluation], resamples: int = RESAMPLES) -> dict[str, Measured]:
-    """Compute every measure, averaged over seeds, with an interval by bootstrap over patients.
+    """Compute every measure, averaged over seeds (one evaluation each), with an interval by bootstrap over patients.
 
-    A patient that is drawn brings its test slices of every seed.
-
-    Args:
-        evaluations: one a seed, 1 or more.
-        resamples: of the bootstrap of the compared measures; the strict ones have `paired_slices.RESAMPLES`.
+    A patient that is drawn brings its test slices of every seed. `resamples` are of the compared measures; the strict
+    ones have `paired_slices.RESAMPLES`.
     """
     single = np.array([_score(one) for one in evaluations])
     ends = _estimate_compared(evaluations, resamples) | _estimate_strict(evaluations)
@@ -302,3 +296,37 @@ def _estimate_over_seeds(patients: AnyArray, seeds: AnyArray, values: DoubleArra
 def _average_seeds(values: DoubleArray, axis: int = 0) -> DoubleArray:
     """Average, leaving out what a seed cannot score."""
     return np.asarray(np.ma.masked_invalid(values).mean(axis=axis).filled(np.nan), np.float64)
+
+
+def draw_dice(cells: Sequence[MeasuredCell], caption: str) -> Figure:
+    """Draw a panel for each model, two at most: the thesis' Dice and ours with intervals, a colour for each batch."""
+    with mpl.rc_context(style.SETTINGS):
+        figure = style.page(_ABOVE_MM + _HIGH_MM + _BELOW_MM, caption)
+        models = sorted({one.model for one in cells})
+        for index, model in enumerate(models):
+            axes = style.panel(figure, _LEFT_MM + index * _PITCH_MM, _ABOVE_MM, _WIDE_MM, _HIGH_MM)
+            for colour, batch in enumerate(sorted({one.batch for one in cells})):
+                own = [one for one in cells if (one.model, one.batch) == (model, batch)]
+                _draw_lines(axes, own, batch, style.PALETTE[colour], 16 * colour - 8)
+            axes.set(xlabel="epochs of the thesis' schedule", ylabel="Dice", xlim=(120, 1480), ylim=(0, 1))
+            axes.set_xticks(range(200, 1401, 200))
+            axes.grid(axis="y", color=style.RULE, linewidth=0.4)
+            axes.set_axisbelow(True)
+            axes.legend(frameon=False, fontsize=style.SMALL_PT, loc="lower right", borderaxespad=0.2)
+            style.write(figure, index * _PITCH_MM + 4, 2.6, f"Model {model}", weight="bold")
+        letter_panels(figure, [index * _PITCH_MM + 0.5 for index in range(len(models))])
+    return figure
+
+
+def _draw_lines(axes: Axes, own: Sequence[MeasuredCell], batch: int, colour: str, shift: int) -> None:
+    """Draw one model and batch; `shift` sets lines apart by a few epochs, so that bars do not hide each other."""
+    printed = [(one.thesis_epochs, one.thesis.dice) for one in own if one.thesis]
+    axes.plot(*zip(*printed, strict=True), "s", color=colour, label=f"thesis, batch {batch}", **_HOLLOW)
+    scored = [(one.thesis_epochs + shift, one.scores["dice"]) for one in own if one.scores]
+    ours = [(at, dice.value, dice.low, dice.high) for at, dice in scored if dice.value is not None]
+    if ours:
+        axes.plot([one[0] for one in ours], [one[1] for one in ours], "o-", color=colour,
+                  label=f"ours, batch {batch}", markersize=3.2)  # fmt: skip
+    for at, _, low, high in ours:
+        if low is not None and high is not None:
+            axes.plot((at, at), (low, high), color=colour, linewidth=0.8, alpha=0.7)

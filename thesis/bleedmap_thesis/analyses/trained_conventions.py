@@ -28,21 +28,13 @@ CONVENTION = (
 
 @dataclass(frozen=True, eq=False)
 class Masses:
-    """What a score is made of, a row a slice: pixels, or sums of probability.
+    """What a score is made of, a row a slice: pixels, or sums of probability."""
 
-    Attributes:
-        hit: (n,) over the reference.
-        predicted: (n,) over the slice.
-        reference: (n,) pixels of the reference.
-        pixels: (n,) of the slice.
-        batch: slices that a batch pools.
-    """
-
-    hit: DoubleArray
-    predicted: DoubleArray
-    reference: DoubleArray
-    pixels: DoubleArray
-    batch: int = BATCH
+    hit: DoubleArray  # (n,) over the reference
+    predicted: DoubleArray  # (n,) over the slice
+    reference: DoubleArray  # (n,) pixels of the reference
+    pixels: DoubleArray  # (n,) of the slice
+    batch: int = BATCH  # slices that a batch pools
 
     def pooled(self) -> "Masses":
         """Pool all slices as one."""

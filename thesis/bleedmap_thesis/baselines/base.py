@@ -6,27 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.arrays import BoolArray, FloatArray, Progress
 from bleedmap.errors import SplitError
 from bleedmap.training.device import Machine
-from bleedmap.training.samples import Progress, Side
+from bleedmap.training.samples import Side
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a baseline says of the n test slices, in their order.
+    """What a baseline says of the n test slices, in their order."""
 
-    Attributes:
-        score: (n,) how likely a bleed is in each, higher is likelier; comparable within a method.
-        mask: (n, size, size) bool, None for a method that only classifies slices.
-        extra: columns of (n,) of the method's own.
-        parameters: trained numbers, None where the method has no such count.
-    """
-
-    score: FloatArray
-    mask: BoolArray | None
-    extra: dict[str, list[Any]]
-    parameters: int | None
+    score: FloatArray  # (n,) how likely a bleed is in each, higher is likelier; comparable within a method
+    mask: BoolArray | None  # (n, size, size) bool, None for a method that only classifies slices
+    extra: dict[str, list[Any]]  # columns of (n,) of the method's own
+    parameters: int | None  # trained numbers, None where the method has no such count
 
 
 # (training side, test side, machine, seed, progress(done, of)) -> what it says of the test side.

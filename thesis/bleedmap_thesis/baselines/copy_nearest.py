@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bleedmap.arrays import Progress
 from bleedmap.training.device import Machine
-from bleedmap.training.samples import Progress, Side
+from bleedmap.training.samples import Side
 from bleedmap_thesis.baselines.base import Prediction
 
 # Axes of (n, size, size) to mirror: as the networks saw the training slices.

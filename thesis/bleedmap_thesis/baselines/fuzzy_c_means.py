@@ -12,9 +12,9 @@ import numpy as np
 import skfuzzy
 from scipy import ndimage
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray, Progress
 from bleedmap.training.device import Machine
-from bleedmap.training.samples import Progress, Side
+from bleedmap.training.samples import Side
 from bleedmap.window import BRAIN
 from bleedmap_thesis.baselines.base import Prediction, grey
 
@@ -49,11 +49,7 @@ def fuzzy_c_means(training: Side, test: Side, machine: Machine, seed: int, progr
 
 
 def intracranial(unit: FloatArray) -> BoolArray:
-    """The largest region that bone encloses, less the skull's blurred edge; empty where there is none.
-
-    Args:
-        unit: (row, column), 0 to 1 in the brain window.
-    """
+    """The largest region that bone encloses in a slice, less the skull's blurred edge; empty without one."""
     side = len(unit)
     bone = unit >= BRAIN.to_unit(np.array([BONE_HU]))
     for gap in (GAP, 4 * GAP):

@@ -18,9 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
+from bleedmap.arrays import AnyArray, DoubleArray, FloatArray, Progress
 from bleedmap.training.device import Machine
-from bleedmap.training.samples import Progress, Side
+from bleedmap.training.samples import Side
 from bleedmap_thesis.baselines.base import Prediction, bleeds_to_learn, grey
 
 WORDS = 200  # of the visual vocabulary

@@ -13,60 +13,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bleedmap.arrays import FloatArray
+from bleedmap.arrays import FloatArray, Progress
 from bleedmap.training.device import Machine
-from bleedmap.training.samples import Progress, Side
+from bleedmap.training.samples import Side
 from bleedmap_thesis.baselines.base import Baseline, Prediction, bleeds_to_learn
 
 SMALLEST_SIDE = 63  # rows and columns: what AlexNet's last pooling needs
 
 
-class Cnn13(nn.Module):
+def cnn_13() -> nn.Module:
     """Thirteen layers: three times convolution, batch norm, ReLU and pooling; then one fully connected.
 
     Of the paper we know the abstract: 13 layers, for three classes, after multi-focus image fusion. Which layers,
     how they are counted and their sizes are ours; the fusion is left out, for the abstract does not say how.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 16, 5, padding=2), nn.BatchNorm2d(16), nn.ReLU(inplace=True), nn.MaxPool2d(4),
-            nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.AdaptiveMaxPool2d(4),
-        )  # fmt: skip
-        self.full = nn.Linear(64 * 4 * 4, 1)
-
-    def forward(self, slices: Tensor) -> Tensor:
-        logits: Tensor = self.full(self.layers(slices).flatten(1))
-        return logits[:, 0]
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, padding=2), nn.BatchNorm2d(16), nn.ReLU(inplace=True), nn.MaxPool2d(4),
+        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.AdaptiveMaxPool2d(4),
+        nn.Flatten(1), nn.Linear(64 * 4 * 4, 1), nn.Flatten(0),
+    )  # fmt: skip
 
 
-class AlexNet(nn.Module):
+def alexnet() -> nn.Module:
     """The 2012 paper's five convolutions (three of them in two groups) and three fully connected layers.
 
     Ours: one channel, one logit, pooling to 6×6 whatever the slice's size.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 96, 11, stride=4, padding=2), nn.ReLU(inplace=True), _local_norm(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(inplace=True), _local_norm(), nn.MaxPool2d(3, 2),
-            nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
-            nn.AdaptiveAvgPool2d(6),
-        )  # fmt: skip
-        self.full = nn.Sequential(
-            nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5),
-            nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5),
-            nn.Linear(4096, 1),
-        )  # fmt: skip
-
-    def forward(self, slices: Tensor) -> Tensor:
-        logits: Tensor = self.full(self.layers(slices).flatten(1))
-        return logits[:, 0]
+    return nn.Sequential(
+        nn.Conv2d(1, 96, 11, stride=4, padding=2), nn.ReLU(inplace=True), _local_norm(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(inplace=True), _local_norm(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(6), nn.Flatten(1),
+        nn.Linear(256 * 6 * 6, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5),
+        nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5),
+        nn.Linear(4096, 1), nn.Flatten(0),
+    )  # fmt: skip
 
 
 class Bottleneck(nn.Module):
@@ -112,7 +96,7 @@ class ResNet50(nn.Module):
         return logits[:, 0]
 
 
-CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {"cnn-13": Cnn13, "alexnet": AlexNet, "resnet-50": ResNet50}
+CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {"cnn-13": cnn_13, "alexnet": alexnet, "resnet-50": ResNet50}
 
 
 def build_classifier(name: str, seed: int) -> nn.Module:

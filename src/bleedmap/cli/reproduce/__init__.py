@@ -1,7 +1,5 @@
 """`bleedmap reproduce`."""
 
-from typing import Any
-
 import click
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
@@ -49,20 +47,17 @@ def conventions(as_json: bool) -> None:
     bleedmap reproduce conventions
     bleedmap reproduce conventions --json
     """
-    found = load_thesis("analyses.conventions").judge_conventions()
+    thesis = load_thesis("analyses.conventions")
+    found = thesis.judge_conventions()
     if as_json:
-        print_json([one.to_dict() for one in found])
-    else:
-        _print(found)
-
-
-def _print(found: list[Any]) -> None:
+        print_json(found)
+        return
     table = make_table()
     table.show_header, table.padding = True, (0, 2, 1, 0)
     table.add_column("Scored by", ratio=1)
     table.add_column("Allows", justify="right", no_wrap=True)
     table.add_column("A cell that it forbids (Dice, IoU)", no_wrap=True)
-    for one in sorted(found, key=lambda one: -one.allows):
-        table.add_row(one.convention, f"{one.allows} of {one.cells}", one.example)
+    for one in sorted(found, key=lambda one: -one["allows"]):
+        table.add_row(one["convention"], f"{one['allows']} of {one['cells']}", thesis.give_example(one))
     print_table(table)
     print_line("By slice: the thesis' test slices are of patients that were trained on. Rounding is granted.")

@@ -18,7 +18,7 @@ from bleedmap.cli.console import (
     print_table,
     progress_bar,
 )
-from bleedmap.cli.options import data_option, device_option, json_option, precision_option
+from bleedmap.cli.options import data_option, device_option, json_option, out_option, precision_option
 from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ STATES = ("done", "running", "begun", "open")
 
 
 @click.command()
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of results, runs and report.")
+@out_option("Folder of results, runs and report.")
 @click.option(
     "--scale", "scale_name", type=click.Choice(["auto", "full", "medium", "small", "trial"]), default="auto",
     show_default=True,
