@@ -42,6 +42,14 @@ class InputError(BleedmapError):
     """An input file or folder that cannot be used."""
 
 
+class CheckRefusalError(InputError):
+    """An input that the checks refuse; `checks` names those that do."""
+
+    def __init__(self, subject: str | Path, checks: tuple[str, ...], *, found: str, needed: str, remedy: str) -> None:
+        super().__init__(subject, found=found, needed=needed, remedy=remedy)
+        self.checks = checks
+
+
 class DataError(BleedmapError):
     """A data set whose files or tables do not fit together."""
 

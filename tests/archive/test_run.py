@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from batch_runs import Rows, begun, files_of, lasting, rows_of, summary_of, until
 from bleedmap.archive import run as batch
-from bleedmap.archive.find import Found, find_studies, name_studies
-from bleedmap.archive.ledger import Ledger, short_hash
+from bleedmap.archive.find import find_studies, name_studies
+from bleedmap.archive.ledger import short_hash
 from bleedmap.archive.locks import locked
 from bleedmap.archive.run import BatchOptions, Step, run_batch
 from bleedmap.arrays import FloatArray
@@ -35,6 +35,8 @@ from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
 from command_line import run
 from refusing_share import EVERYTHING, on_a_share
+
+FILES = ("summary.csv", "summary.json", "lesions.csv", "data-dictionary.csv", "index.html", "thumbnails")
 
 
 @pytest.fixture
@@ -111,10 +113,11 @@ def test_every_study_has_a_row_and_what_is_none_is_named(
         name = f"patient_{kind}.nii.gz"
         assert (out / "patient" / name).read_bytes() == (single / name).read_bytes()
     assert len(list((out / "patient/dicom").glob("*.dcm"))) == 1 + len(list((single / "dicom").glob("*.dcm")))
-    with (out / "summary.csv").open(encoding="utf-8", newline="") as stream:
+    with (out / "summary.csv").open(encoding="utf-8-sig", newline="") as stream:
         lines = list(csv.DictReader(stream))
     for line, row in zip(lines, summary["studies"], strict=True):
-        shown = {name: "; ".join(one) if isinstance(one, list) else one for name, one in row.items()}
+        shown = {name: "; ".join(one) if isinstance(one, list) else one for name, one in row.items() if name != "types"}
+        shown |= {f"type_{name}": one for name, one in row["types"].items()}
         assert line == {name: "" if one is None else str(one) for name, one in shown.items()}
 
 
@@ -154,7 +157,7 @@ def test_a_second_run_does_nothing_and_changed_files_are_done_again(
     assert lasting(after)["a_head"] == lasting(first)["a_head"]
     assert after["bad"] == first["bad"]
     assert {path.name for path in out.iterdir()} == {
-        ".batch", "summary.csv", "summary.json", "a_head", "b_head", "d",
+        ".batch", *FILES, "a_head", "b_head", "d",
     }  # fmt: skip
 
 
@@ -262,7 +265,7 @@ def test_a_kill_at_any_moment_leaves_nothing_half_written_and_the_next_run_goes_
         until(moment)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        for folder in (path for path in out.glob("*") if path.is_dir() and path.name != ".batch"):
+        for folder in (path for path in out.glob("*") if path.is_dir() and path.name not in (".batch", "thumbnails")):
             listed = json.loads((folder / ".bleedmap.json").read_text("utf-8"))["files"]
             assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
                 *listed, ".bleedmap.json",
@@ -355,8 +358,8 @@ def test_a_table_that_takes_long_is_not_written_after_every_study(
     """It grows with the studies, so that a batch's time would with their square."""
     written, write = [], batch.write_summary
 
-    def counted(ledger: Ledger, settings: dict[str, Any], found: Found) -> dict[str, Any]:
-        content = write(ledger, settings, found)
+    def counted(*arguments: Any) -> dict[str, Any]:
+        content = write(*arguments)
         written.append(len(content["studies"]))
         return content
 
@@ -435,10 +438,10 @@ def test_hostile_names_become_names_for_every_disk(
     rows = rows_of(out)
     assert len({name.casefold() for name in rows}) == len(HOSTILE)
     assert sum(row["status"] == "found" for row in rows.values()) == 5
-    assert {path.name for path in out.iterdir()} - {".batch", "summary.csv", "summary.json"} == {
+    assert {path.name for path in out.iterdir()} - {".batch", *FILES} == {
         name for name, row in rows.items() if row["status"] == "found"
     }
-    with (out / "summary.csv").open(encoding="utf-8", newline="") as stream:
+    with (out / "summary.csv").open(encoding="utf-8-sig", newline="") as stream:
         cells = [cell for line in csv.reader(stream) for cell in line]
     assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
     assert "'=cmd|' C calc'!A0.nii" in cells

@@ -364,7 +364,7 @@ def test_a_batch_counts_abstentions_apart(three, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     batch(three, tmp_path / "out")
     said = " ".join(capsys.readouterr().out.split())
-    assert "Study probability mL 80 % interval" in said
+    assert "Study Status Probability mL 80 % interval" in said
     assert "14 to 32" in said
     assert f"no verdict b: {' '.join(REASONS)}" in said
     assert ", 1 no verdict," in said
@@ -383,7 +383,7 @@ def test_a_batch_counts_abstentions_apart(three, tmp_path, monkeypatch, capsys):
     assert content["counts"]["no verdict"] == 1
     assert sum(content["counts"].values()) == 3
     assert (tmp_path / "out/b/report.html").is_file()
-    with (tmp_path / "out/summary.csv").open(encoding="utf-8", newline="") as stream:
+    with (tmp_path / "out/summary.csv").open(encoding="utf-8-sig", newline="") as stream:
         lines = {line["name"]: line for line in csv.DictReader(stream)}
     assert lines["b"]["abstained"] == "; ".join(REASONS)
     assert lines["a"]["study_probability"] == "0.972"
@@ -397,5 +397,5 @@ def test_a_batch_of_other_weights_reads_as_without(three, tmp_path, monkeypatch,
     monkeypatch.setenv("COLUMNS", "200")
     batch(three, tmp_path / "out")
     said = " ".join(capsys.readouterr().out.split())
-    assert "Study mL Lesions Slices Highest probability Seconds Warnings" in said
+    assert "Study Status mL Lesions Slices Highest pixel Seconds Warnings" in said
     assert "verdict" not in said

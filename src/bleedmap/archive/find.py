@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -255,6 +256,25 @@ class _Search:
                 state = "gone"
             digest.update(os.fsencode(path.relative_to(self.folder)) + f"\0{state}\0".encode())
         return digest.hexdigest()
+
+
+def read_identity(source: Source) -> dict[str, str | None]:
+    """Read patient_id, study_date (YYYY-MM-DD) and accession_number of a DICOM study; None for what is not there."""
+    known: dict[str, str | None] = dict.fromkeys(("patient_id", "study_date", "accession_number"))
+    if source.uid is None:
+        return known
+    for name in source.files:
+        with suppress(InputError, StopIteration):
+            file = next(one for one in scan(Path(name)).files if one.study == source.uid)
+            date = text(file.header, "StudyDate") or None
+            if date is not None and len(date) == 8 and date.isdigit():
+                date = f"{date[:4]}-{date[4:6]}-{date[6:]}"
+            return {
+                "patient_id": text(file.header, "PatientID") or None,
+                "study_date": date,
+                "accession_number": text(file.header, "AccessionNumber") or None,
+            }
+    return known
 
 
 def _studies_in_zip(path: Path) -> tuple[str | None, ...]:

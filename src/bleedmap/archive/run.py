@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from bleedmap import __version__
-from bleedmap.archive.find import Found, Source, display_path, name_studies
+from bleedmap.archive.find import Found, Source, display_path, name_studies, read_identity
 from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.memory import collect_seldom
 from bleedmap.archive.summary import (
+    DICTIONARY_CSV,
+    INDEX,
+    LESIONS_CSV,
     SUMMARY_CSV,
     SUMMARY_JSON,
+    THUMBNAILS,
     Row,
     describe_error,
     describe_fault,
     describe_result,
+    name_reason,
     read_row,
     write_summary,
 )
@@ -35,7 +40,9 @@ from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
 from bleedmap.io.files import move, output_error, refuse_folder
+from bleedmap.results.pictures import write_thumbnail
 from bleedmap.results.save import save
+from bleedmap.results.tables import lesion_table
 from bleedmap.study.gate.gate import read_accepted
 from bleedmap.study.read import Study, read_study
 from bleedmap.study.segment import Segmenter
@@ -51,6 +58,7 @@ class BatchOptions:
         fractional: and among them the probability as a FRACTIONAL segmentation.
         retry: studies that were refused or failed have another turn.
         overwrite: results of other settings are made again.
+        identify: the summary tells patient, date and accession number of each DICOM study.
     """
 
     accept: tuple[str, ...] = ()
@@ -58,6 +66,7 @@ class BatchOptions:
     fractional: bool = False
     retry: bool = False
     overwrite: bool = False
+    identify: bool = False
 
 
 PLAIN = BatchOptions()
@@ -159,7 +168,8 @@ def run_batch(
         with suppress(Exception):  # the first error says it
             write_summary(ledger, settings, found)
         raise
-    return write_summary(ledger, settings, found)
+    identities = {one.key: read_identity(one) for one in found.sources} if options.identify else {}
+    return write_summary(ledger, settings, found, identities)
 
 
 def batch_ledger(out: Path) -> Ledger:
@@ -218,7 +228,7 @@ def _name_studies(found: Found, before: dict[str, Finished]) -> dict[str, str]:
     """Name each study's folder by its key; names of earlier runs stay."""
     known = {key: row.name for key, one in before.items() if (row := read_row(one)) is not None}
     places = {one.key: one.place if one.place != "." else found.folder.resolve().name for one in found.sources}
-    return name_studies(places, known, (SUMMARY_JSON, SUMMARY_CSV))
+    return name_studies(places, known, (SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, DICTIONARY_CSV, INDEX, THUMBNAILS))
 
 
 def _work_in_parallel(work: _Work, workers: Workers, send: Callable[[_Message], None]) -> None:
@@ -304,20 +314,22 @@ class _Batch:
         self._tell(name)
         folder = self._ledger.begin(job)
         place, results = self._ledger.folder / name, folder / "results"
+        lesions: list[list[Any]] = []
         try:
             refuse_folder(place, overwrite=True)
-            row = self._row(source, **self._segment(source, name, results))
+            known, lesions = self._segment(source, name, results)
+            row = self._row(source, **known)
         except InputError as error:
-            row = self._row(source, status="refused", error=describe_error(error))
+            row = self._row(source, status="refused", reason_code=name_reason(error), error=describe_error(error))
         except BleedmapError as error:
             if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
                 raise  # the disk's: it would be every study's
-            row = self._row(source, status="failed", error=describe_error(error))
+            row = self._row(source, status="failed", reason_code=name_reason(error), error=describe_error(error))
         except Exception as error:
-            row = self._row(source, status="failed", error=describe_fault(error))
+            row = self._row(source, status="failed", reason_code="program", error=describe_fault(error))
         row = replace(row, seconds=round(time.monotonic() - started, 2))
         _put_in_place(results, place, folder / "earlier")
-        self._ledger.finish(job, {"row": asdict(row)})
+        self._ledger.finish(job, {"row": asdict(row), "lesions": lesions})
         self._table_is_behind = True
         if time.monotonic() >= self._table_due:
             self._write_table()
@@ -330,8 +342,8 @@ class _Batch:
         self._table_due = ended + min(_TABLE_PAUSE * (ended - started), _TABLE_PAUSE_S)
         self._table_is_behind = False
 
-    def _segment(self, source: Source, name: str, folder: Path) -> dict[str, Any]:
-        """Read, segment, write; return what the row says of it. Nothing else of the study outlives this call."""
+    def _segment(self, source: Source, name: str, folder: Path) -> tuple[dict[str, Any], list[list[Any]]]:
+        """Read, segment, write; return what the row says of it, and its lesions. Nothing else outlives this call."""
         study, options = replace(_read(source), name=name, source=display_path(source.path)), self._work.options
         finished = 0
 
@@ -342,7 +354,8 @@ class _Batch:
 
         result = self._segmenter.segment(study, accept=options.accept, advance=advance)
         save(result, folder, dicom=options.dicom, fractional=options.fractional)
-        return describe_result(result)
+        write_thumbnail(self._ledger.folder / THUMBNAILS / f"{name}.jpg", result)
+        return describe_result(result), lesion_table(result)
 
     def _row(self, source: Source, **rest: Any) -> Row:
         return Row(self._work.names[source.key], source.place, source.uid, **rest)

@@ -1,62 +1,88 @@
 """The summary of a batch: a row for each study, from its result or its error, and the table of all rows.
 
 OUT/summary.csv, .json     a row for each study that has had its turn
+OUT/lesions.csv            a row for each lesion of all studies
+OUT/data-dictionary.csv    what the columns mean
+OUT/index.html             the table to look at, with thumbnails
 OUT/.batch/done/KEY.json   the ledger's record of a study, which holds its row
 """
 
 import traceback
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.archive.find import Found
 from bleedmap.archive.ledger import Finished, Ledger
-from bleedmap.errors import BleedmapError
+from bleedmap.errors import BleedmapError, CheckRefusalError, InputError
 from bleedmap.io.files import write_json
-from bleedmap.page.writer import write_csv
+from bleedmap.page.writer import write_csv, write_page
+from bleedmap.results.tables import COLUMNS
 from bleedmap.study.result import Result
-from bleedmap.study.words import Verdict, verdict
+from bleedmap.study.segment import find_doubtful
+from bleedmap.study.words import Verdict, chance, verdict
 
 Status = Literal["found", "not found", "no verdict", "refused", "failed"]
-SUMMARY_JSON, SUMMARY_CSV = "summary.json", "summary.csv"
+SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, INDEX = "summary.json", "summary.csv", "lesions.csv", "index.html"
+DICTIONARY_CSV, THUMBNAILS = "data-dictionary.csv", "thumbnails"
+IDENTITY = ("patient_id", "study_date", "accession_number")
 _STATUS: dict[Verdict, Status] = {"bleed marked": "found", "no bleed marked": "not found", "no verdict": "no verdict"}
+
+
+# Field of a row -> unit and meaning. `types` is a column for each type in the table.
+MEANINGS = {
+    "name": ("", "name of the study's folder of results"),
+    "source": ("", "the study's place below the folder that was searched"),
+    "study_uid": ("", "Study Instance UID, for DICOM"),
+    "status": ("", "found, not found, no verdict (do not rely on what is outlined), refused (it cannot be read, or an "
+        "input check refuses it) or failed (a fault of the program)"),
+    "reason_code": ("", "why there is no verdict or no result: names of input checks, 'certainty' (the probability is "
+        "near to even, disagrees with the outline, or the "
+        "images are unlike the training data), 'unreadable' or 'program'"),
+    "study_probability": ("0 to 1", "probability that the study bleeds, calibrated"),
+    "types": ("0 to 1", "probability that the study holds a bleed of this type"),
+    "volume_ml": ("mL", "volume of all lesions"),
+    "volume_low_ml": ("mL", "lower end of the volume's interval"),
+    "volume_high_ml": ("mL", "upper end of the volume's interval"),
+    "interval_coverage": ("0 to 1", "share of unseen bleeding patients whose volume such an interval held"),
+    "lesions": ("", "number of lesions"),
+    "largest_lesion_ml": ("mL", "volume of the largest lesion"),
+    "slices": ("", "number of slices, with and without lesions"),
+    "slice_distance_mm": ("mm", "median distance from slice to slice"),
+    "slice_thickness_mm": ("mm", "slice thickness as the DICOM files state it"),
+    "highest_probability": ("0 to 1", "highest probability of a pixel anywhere in the study"),
+    "abstained": ("", "why there is no verdict, in sentences"),
+    "warnings": ("", "names of the input checks that did not pass"),
+    "seconds": ("s", "time from reading to writing"),
+    "error": ("", "why there is no result"),
+    "patient_id": ("", "with --identify: Patient ID of the DICOM files"),
+    "study_date": ("", "with --identify: Study Date, as YYYY-MM-DD"),
+    "accession_number": ("", "with --identify: Accession Number"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One study in the summary; what is not known is None.
-
-    Attributes:
-        name: of its folder of results.
-        source: its place below the folder that was searched.
-        study_uid: Study Instance UID, for DICOM.
-        status: 'no verdict' where the program abstains, whatever it outlined; 'refused' by reading or an input check,
-            'failed' by a fault of the program.
-        study_probability: that the study bleeds, calibrated.
-        volume_ml: of all lesions.
-        volume_low_ml, volume_high_ml: the volume's interval.
-        interval_coverage: share of unseen bleeding patients whose volume such an interval held.
-        lesions: how many.
-        slices: how many, with and without lesions.
-        highest_probability: anywhere in the study.
-        abstained: why there is no verdict.
-        warnings: names of the input checks that did not pass.
-        seconds: from reading to writing.
-        error: why there is no result.
-    """
+    """One study in the summary; `MEANINGS` says what each field is. What is not known is None."""
 
     name: str
     source: str
     study_uid: str | None
     status: Status
+    reason_code: str | None = None
     study_probability: float | None = None
+    types: Mapping[str, float] = field(default_factory=dict)
     volume_ml: float | None = None
     volume_low_ml: float | None = None
     volume_high_ml: float | None = None
     interval_coverage: float | None = None
     lesions: int | None = None
+    largest_lesion_ml: float | None = None
     slices: int | None = None
+    slice_distance_mm: float | None = None
+    slice_thickness_mm: float | None = None
     highest_probability: float | None = None
     abstained: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -87,19 +113,34 @@ def describe_result(result: Result) -> dict[str, Any]:
         "lesions": len(findings.lesions),
         "slices": len(findings.slices),
         "highest_probability": findings.highest_probability,
+        "largest_lesion_ml": findings.lesion_ml(findings.lesions[0]) if findings.lesions else None,
+        "slice_distance_mm": round(result.volume.grid.spacing_mm[0], 4) if len(result.volume.grid) > 1 else None,
+        "slice_thickness_mm": result.acquisition.thickness_mm,
         "warnings": tuple(one.name for one in result.warnings),
     }
     if certainty is not None:
         known |= {"study_probability": round(certainty.study, 6), "abstained": certainty.abstained}
+        known["types"] = {name: round(probability, 6) for name, probability in certainty.types}
+        if certainty.abstained:
+            doubtful = [one.name.replace(" ", "-") for one in find_doubtful(result.checks)]
+            rest = ["certainty"] if len(certainty.abstained) > len(doubtful) else []
+            known["reason_code"] = ", ".join([*doubtful, *rest])
         if certainty.volume_ml is not None:
             low_ml, high_ml = (round(end, 4) for end in certainty.volume_ml)
             known |= {"volume_low_ml": low_ml, "volume_high_ml": high_ml, "interval_coverage": certainty.coverage}
     return known
 
 
+def name_reason(error: BleedmapError) -> str:
+    """Name, for a program, why there is no result."""
+    if isinstance(error, CheckRefusalError):
+        return ", ".join(one.replace(" ", "-") for one in error.checks)
+    return "unreadable" if isinstance(error, InputError) else "program"
+
+
 def describe_error(error: BleedmapError) -> str:
-    """Say what was found, is needed and can be done, in text that every file can hold."""
-    words = f"{error.found} (needed: {error.needed}; remedy: {error.remedy})"
+    """Say in one line what was found, is needed and can be done, in text that every file can hold."""
+    words = " ".join(f"{error.found} (needed: {error.needed}; remedy: {error.remedy})".split())
     return words.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -110,26 +151,77 @@ def describe_fault(error: Exception) -> str:
     return f"unexpected {type(error).__name__}{place}: a fault of the program, please report it"
 
 
-def write_summary(ledger: Ledger, settings: dict[str, Any], found: Found) -> dict[str, Any]:
-    """Write the table of all studies that were done with these settings, as JSON and CSV; return what the JSON holds.
+def write_summary(
+    ledger: Ledger, settings: dict[str, Any], found: Found, identities: Mapping[str, Mapping[str, str | None]] = {}
+) -> dict[str, Any]:
+    """Write the tables of all studies that were done with these settings, and the page; return what the JSON holds.
 
     Rows of studies that are no longer in the folder stay. Under a lock: the last process to write has seen all.
+
+    Args:
+        ledger: of the batch.
+        settings: of the batch.
+        found: the studies of the folder.
+        identities: a study's key -> patient_id, study_date and accession_number, to be told in the tables.
     """
     with ledger.lock("summary", wait=True):
         done = {
-            one.job.key: row for one in ledger.read_all() if one.job.settings == settings and (row := read_row(one))
+            one.job.key: (row, one.content.get("lesions", ()))
+            for one in ledger.read_all()
+            if one.job.settings == settings and (row := read_row(one))
         }
-        rows = sorted(done.values(), key=lambda row: row.source)
+        ordered = sorted(done.items(), key=lambda one: one[1][0].source)
+        nobody = dict.fromkeys(IDENTITY) if identities else {}
+        rows = [asdict(row) | nobody | dict(identities.get(key, {})) for key, (row, _) in ordered]
         content = {
             "research_only": RESEARCH_ONLY,
             "program": {"name": "bleedmap", "version": __version__},
             "settings": settings,
-            "counts": {status: sum(row.status == status for row in rows) for status in get_args(Status)},
+            "counts": {status: sum(row["status"] == status for row in rows) for status in get_args(Status)},
             "open": sum(one.key not in done for one in found.sources),
-            "studies": [asdict(row) for row in rows],
+            "studies": rows,
             "passed_by": [asdict(one) for one in found.passed],
         }
-        write_json(ledger.folder / SUMMARY_JSON, content)
-        columns = [one.name for one in fields(Row)]
-        write_csv(ledger.folder / SUMMARY_CSV, columns, [list(asdict(row).values()) for row in rows])
+        folder = ledger.folder
+        write_json(folder / SUMMARY_JSON, content)
+        columns = _write_table(folder / SUMMARY_CSV, rows)
+        lesions = [[row.name, *lesion] for _, (row, given) in ordered for lesion in given]
+        write_csv(folder / LESIONS_CSV, ["name", *COLUMNS], lesions, for_excel=True)
+        _write_dictionary(folder / DICTIONARY_CSV, columns)
+        write_page(folder / INDEX, "batch.html", content=content, thumbnails=THUMBNAILS, rows=_shown(folder, rows))
     return content
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """Write a line a study, a column for each type; return the columns."""
+    names = list(dict.fromkeys(name for row in rows for name in row["types"]))
+    flat = []
+    for row in rows:
+        at = list(row).index("types")
+        types = {f"type_{name}": row["types"].get(name) for name in names}
+        items = list(row.items())
+        flat.append(dict(items[:at]) | types | dict(items[at + 1 :]))
+    columns = list(flat[0]) if flat else [one.name for one in fields(Row) if one.name != "types"]
+    write_csv(path, columns, [list(row.values()) for row in flat], for_excel=True)
+    return columns
+
+
+def _shown(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with what the page shows besides: the probability in words, and whether there is a picture."""
+    pictured = {path.stem for path in (folder / THUMBNAILS).glob("*.jpg")}
+    return [
+        row
+        | {
+            "probability": "–" if row["study_probability"] is None else chance(row["study_probability"]),
+            "picture": row["name"] in pictured and row["status"] in _STATUS.values(),
+        }
+        for row in rows
+    ]
+
+
+def _write_dictionary(path: Path, columns: list[str]) -> None:
+    """Write what each column of the two tables means."""
+    rows = [(SUMMARY_CSV, one, *MEANINGS["types" if one.startswith("type_") else one]) for one in columns] + [
+        (LESIONS_CSV, name, unit, meaning) for name, (unit, meaning) in ({"name": MEANINGS["name"]} | COLUMNS).items()
+    ]
+    write_csv(path, ("file", "column", "unit", "meaning"), rows)

@@ -1,5 +1,6 @@
 """`bleedmap batch`."""
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from bleedmap.inference.backends import Precision
 
 _TABLE_ROWS, _REASONS, _NAME_WIDTH = 50, 10, 40
+_WIDE = 120  # columns of a terminal that takes the whole table
+_WORDS = ("Study", "Status", "Warnings")
 _STYLES = {
     "found": "bold red",
     "not found": "green",
@@ -67,13 +70,18 @@ _STYLES = {
 @accept_option
 @no_dicom_option
 @fractional_option
+@click.option(
+    "--identify",
+    is_flag=True,
+    help="Tell Patient ID, Study Date and Accession Number of DICOM studies in the tables. Keep these files safe.",
+)
 @click.option("--retry", is_flag=True, help="Try again those studies that were refused or failed.")
 @click.option("--overwrite", is_flag=True, help="Replace results that were made with other settings.")
 @json_option
 def command(
     folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
-    threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, retry: bool, overwrite: bool,
-    as_json: bool,
+    threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, identify: bool, retry: bool,
+    overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on all head CTs in a folder.
 
@@ -84,12 +92,16 @@ def command(
 
     \b
     Out:
-      summary.csv     one row for each study: found, not found, no verdict, refused or failed; study probability,
-                      volume in mL with its interval, lesions, slices, highest probability, why no verdict, warnings
-                      of the input checks, seconds, error. It is complete when the batch ends or is interrupted;
-                      before that, it is at most one minute and one study behind.
-      summary.json    the same for programs, with the settings and the files that are no study
-      NAME/           what `bleedmap segment` writes for a study; NAME comes from its path
+      index.html           the table to look at, with a picture of each study: sort by a column, filter by status
+      summary.csv          one row for each study: found, not found, no verdict, refused or failed, and why;
+                           probabilities, volume in mL with its interval, lesions, slices, warnings, seconds
+      lesions.csv          one row for each lesion of all studies
+      data-dictionary.csv  what the columns of both mean, with units
+      summary.json         the same for programs, with the settings and the files that are no study
+      NAME/                what `bleedmap segment` writes for a study; NAME comes from its path
+
+    The tables are complete when the batch ends or is interrupted; before that they are at most one minute and one
+    study behind. They hold no patient's name, number or date, but with --identify.
 
     A study that cannot be read or fails an input check is refused, with the reason in its row; the others continue.
     "No verdict" means that the program cannot judge a study, and the row says why: do not rely on what is outlined.
@@ -131,7 +143,7 @@ def command(
     threads = threads or max(1, available_threads() // processes)
     workers = Workers(processes - 1, weights, threshold, precision, threads)
     segmenter = workers.load()
-    options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite)
+    options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify)
     with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
         summary = run_batch(found, out, segmenter, options, _Report(bar), workers)
     if as_json:
@@ -179,42 +191,52 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     total = f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}"
     counted = [f"{count:,} {status}" for status, count in counts.items() if count or status != "no verdict"]
     print_line(f"[bold]{total}[/]: {', '.join(counted)}")
-    print_line(f"Summary: {escape(str(out / 'summary.csv'))}")
+    print_line(f"Look at: {escape(str(out / 'index.html'))}")
+    print_line(f"Summary: {escape(str(out / 'summary.csv'))}, lesions.csv, data-dictionary.csv")
     print_line(summary["research_only"], style="yellow")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    """Columns of certainty only where a row has it: not all weights say how sure they are."""
-    columns = _columns(rows)
-    table = make_table("Study", "", *(f">{name}" for name in columns), "Warnings")
+    """As many columns as the terminal is wide; name and status are never cut."""
+    columns = _columns(rows, shutil.get_terminal_size().columns)
+    table = make_table(*(f"{'' if name in _WORDS else '>'}{name}" for name in columns))
+    for column in table.columns:
+        column.overflow, column.no_wrap = "fold", column.header not in _WORDS or column.header == "Status"
     for row in rows[:_TABLE_ROWS]:
-        table.add_row(
-            Text(row["name"]),
-            Text(row["status"], _STYLES[row["status"]]),
-            *("–" if row[key] is None else form(row) for key, form in columns.values()),
-            Text(", ".join(row["warnings"])),
-        )
+        table.add_row(*(Text(form(row), _STYLES[row["status"]] if name == "Status" else "")
+            for name, form in columns.items()))  # fmt: skip
     if len(rows) > _TABLE_ROWS:
         table.caption = f"and {len(rows) - _TABLE_ROWS:,} more, see summary.csv"
     return table
 
 
-def _columns(rows: list[dict[str, Any]]) -> "dict[str, tuple[str, Callable[[dict[str, Any]], str]]]":
-    """Column -> the key that must be known, and what is shown of the row."""
+def _columns(rows: list[dict[str, Any]], width: int) -> "dict[str, Callable[[dict[str, Any]], str]]":
+    """Column -> what is shown of a row. Those of certainty only where a row has it: not all weights say how sure they
+    are."""
     from bleedmap.study.words import chance, percent, span_ml
+
+    def show(key: str, form: str) -> "Callable[[dict[str, Any]], str]":
+        return lambda row: "–" if row[key] is None else format(row[key], form)
 
     coverage = next((row["interval_coverage"] for row in rows if row["interval_coverage"] is not None), None)
     sure = any(row["study_probability"] is not None for row in rows)
-    columns: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {}
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "Study": lambda row: row["name"], "Status": lambda row: row["status"],
+    }  # fmt: skip
     if sure:
-        columns["Study probability"] = "study_probability", lambda row: chance(row["study_probability"])
-    columns["mL"] = "volume_ml", lambda row: f"{row['volume_ml']:,.2f}"
-    if coverage is not None:
-        ends = ("volume_low_ml", "volume_high_ml")
-        columns[f"{percent(coverage)} interval"] = ends[0], lambda row: span_ml((row[ends[0]], row[ends[1]]))
-    columns["Lesions"] = "lesions", lambda row: f"{row['lesions']:,}"
-    columns["Slices"] = "slices", lambda row: f"{row['slices']:,}"
-    highest = "Highest pixel" if sure else "Highest probability"
-    columns[highest] = "highest_probability", lambda row: f"{row['highest_probability']:.2f}"
-    columns["Seconds"] = "seconds", lambda row: f"{row['seconds']:,.1f}"
+        columns["Probability"] = lambda row: (
+            "–" if row["study_probability"] is None else chance(row["study_probability"])
+        )
+    columns["mL"] = show("volume_ml", ",.2f")
+    if coverage is not None and width >= _WIDE:
+        columns[f"{percent(coverage)} interval"] = lambda row: (
+            "–" if row["volume_low_ml"] is None else span_ml((row["volume_low_ml"], row["volume_high_ml"]))
+        )
+    columns["Lesions"] = show("lesions", ",")
+    if width >= _WIDE:
+        columns["Slices"] = show("slices", ",")
+        columns["Highest pixel"] = show("highest_probability", ".2f")
+    columns["Seconds"] = show("seconds", ",.1f")
+    if width >= _WIDE:
+        columns["Warnings"] = lambda row: ", ".join(row["warnings"])
     return columns

@@ -1,10 +1,11 @@
-"""Writes a report: an HTML page that stands alone, tables as CSV. No page runs a script or loads anything."""
+"""Writes a report: an HTML page, tables as CSV. A page loads nothing from elsewhere, and runs only its own script."""
 
 import base64
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cache
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,13 @@ def environment() -> Environment:
         "research_only": RESEARCH_ONLY, "version": __version__, "format_table": format_table,
         "not_measured": NOT_MEASURED,
     }  # fmt: skip
+    made.filters["csp_hash"] = csp_hash
     return made
+
+
+def csp_hash(script: str) -> str:
+    """The source of a Content-Security-Policy that lets a page run this inline script and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
@@ -62,16 +69,25 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Sequence[Any]], *, for_excel: bool = False) -> None:
     """Write rows under a line of column names; what is None or NaN is an empty field.
+
+    Args:
+        path: the file.
+        columns: their names.
+        rows: a value a column.
+        for_excel: where a letter is not ASCII, begin with a byte order mark: without it Excel takes another encoding.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
-        lines = csv.writer(stream, lineterminator="\n")
-        lines.writerow(columns)
-        lines.writerows([spreadsheet_cell(value) for value in row] for row in rows)
+    text = StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(columns)
+    lines.writerows([spreadsheet_cell(value) for value in row] for row in rows)
+    marked = for_excel and not text.getvalue().isascii()
+    with written_whole(path) as part:
+        part.write_text(text.getvalue(), "utf-8-sig" if marked else "utf-8", newline="")
 
 
 def spreadsheet_cell(value: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from io import BytesIO
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import ByteArray
 from bleedmap.geometry import SliceGrid
+from bleedmap.io.files import output_error, written_whole
 from bleedmap.preprocess import head_frame_of
 from bleedmap.results.overlay import SliceView, draw_sheet, draw_slice, font
 from bleedmap.study.result import Result
@@ -23,6 +25,7 @@ from bleedmap.study.words import headline, slice_line, verdict
 SHEET_SLICES = 24  # at most, on an overview
 NEGATIVE_SLICES = 8  # evenly spaced, where nothing was found
 BURNED_IN = f"Research only, not a medical device · bleedmap {__version__}"
+_THUMBNAIL_SIDE = 128  # pixels
 _CAPTURE_SIDE = 512  # pixels: smaller slices are enlarged by a whole number, so that words on them can be read
 _INK, _PAPER = (214, 216, 220), (0, 0, 0)
 _SIDES = (("R", "L"), ("A", "P"), ("F", "H"))  # along x, y, z of LPS, as viewers letter them
@@ -49,6 +52,27 @@ def show_in_notebook(result: Result) -> str:
     picture = b64encode(stream.getvalue()).decode()
     words = escape(f"{result.name}: {headline(result.findings, result.certainty)}. {RESEARCH_ONLY}")
     return f'<p>{words}</p><img alt="{words}" style="max-width:100%" src="data:image/jpeg;base64,{picture}">'
+
+
+def write_thumbnail(path: Path, result: Result) -> None:
+    """Write a small JPEG of the slice with the most marked pixels, or of one through the middle of the brain.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    findings, chosen = result.findings, choose_slices_to_show(result)
+    index = (
+        max(chosen, key=lambda one: findings.slices[one].lesion_pixels) if findings.found else chosen[len(chosen) // 2]
+    )
+    (view,) = slice_views(result, [index])
+    stream = BytesIO()
+    draw_slice(view, side=_THUMBNAIL_SIDE, threshold=result.threshold).save(stream, "JPEG", quality=80)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    with written_whole(path) as part:
+        part.write_bytes(stream.getvalue())
 
 
 def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:

@@ -13,12 +13,25 @@ from bleedmap.study.result import Result, to_json
 from bleedmap.study.words import verdict
 
 FORMAT = "bleedmap study 1"  # of `summary`, described in study.schema.json
-COLUMNS = (
-    "lesion", "volume_ml", "longest_axial_diameter_mm",
-    "extent_slices_mm", "extent_rows_mm", "extent_columns_mm",
-    "centroid_l_mm", "centroid_p_mm", "centroid_s_mm",
-    "mean_hu", "first_slice", "last_slice", "slice_count", "pixels", "highest_probability", "mean_probability",
-)  # fmt: skip
+# Column of the lesions' table -> unit and meaning.
+COLUMNS = {
+    "lesion": ("", "number of the lesion in its study, the largest is 1"),
+    "volume_ml": ("mL", "each slice counts with what it stands for"),
+    "longest_axial_diameter_mm": ("mm", "largest distance between two corners of its pixels within one slice"),
+    "extent_slices_mm": ("mm", "extent of its box across the slices"),
+    "extent_rows_mm": ("mm", "extent of its box from the first row to the last"),
+    "extent_columns_mm": ("mm", "extent of its box from the first column to the last"),
+    "centroid_l_mm": ("mm", "its centre, towards the patient's left"),
+    "centroid_p_mm": ("mm", "its centre, towards the patient's back"),
+    "centroid_s_mm": ("mm", "its centre, towards the patient's head"),
+    "mean_hu": ("HU", "mean density of its voxels"),
+    "first_slice": ("", "its lowest slice, counted from the feet, from 1"),
+    "last_slice": ("", "its highest slice"),
+    "slice_count": ("", "number of slices from its lowest to its highest"),
+    "pixels": ("", "number of its pixels on all slices"),
+    "highest_probability": ("0 to 1", "highest probability of a pixel"),
+    "mean_probability": ("0 to 1", "mean probability of its pixels"),
+}
 
 
 def lesion_rows(result: Result) -> list[dict[str, Any]]:
@@ -41,11 +54,16 @@ def write_lesions_csv(path: Path, result: Result) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    write_csv(path, COLUMNS, lesion_table(result))
+
+
+def lesion_table(result: Result) -> list[list[Any]]:
+    """The lesions as rows of `COLUMNS`, largest first."""
     rows = []
     for row in lesion_rows(result):
-        along = dict(zip(COLUMNS[3:9], (*row["extent_mm"], *row["centroid_lps_mm"]), strict=True))
+        along = dict(zip(list(COLUMNS)[3:9], (*row["extent_mm"], *row["centroid_lps_mm"]), strict=True))
         rows.append([(row | along)[name] for name in COLUMNS])
-    write_csv(path, COLUMNS, rows)
+    return rows
 
 
 def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:

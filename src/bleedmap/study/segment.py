@@ -178,10 +178,13 @@ def check_study(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]
 
 def list_doubts(checks: tuple[Check, ...]) -> tuple[str, ...]:
     """List, as sentences, the checks that leave the network where it was not measured."""
+    return tuple(f"The input check '{one.name}' did not pass: {one.found}." for one in find_doubtful(checks))
+
+
+def find_doubtful(checks: tuple[Check, ...]) -> tuple[Check, ...]:
+    """Return the checks whose outcome leaves no verdict."""
     return tuple(
-        f"The input check '{one.name}' did not pass: {one.found}."
-        for one in checks
-        if one.verdict == "refusal" or (one.verdict == "warning" and one.name not in _NO_DOUBT)
+        one for one in checks if one.verdict == "refusal" or (one.verdict == "warning" and one.name not in _NO_DOUBT)
     )
 
 

@@ -6,7 +6,7 @@ by name: it stands for input where a result would be meaningless or dangerous. T
 
 from collections.abc import Iterable
 
-from bleedmap.errors import InputError, SettingsError
+from bleedmap.errors import CheckRefusalError, SettingsError
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.study.gate.anatomy import measure, measure_values
 from bleedmap.study.gate.check import Check
@@ -53,7 +53,7 @@ def read_accepted(accept: Iterable[str]) -> frozenset[str]:
     return frozenset(names.values())
 
 
-def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ()) -> InputError | None:
+def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ()) -> CheckRefusalError | None:
     """Find the error that stops a study; None where no check refuses it, or the user has accepted each that does.
 
     Args:
@@ -69,8 +69,9 @@ def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] 
     if not refusals:
         return None
     flags = " ".join(f"--accept {one.name.replace(' ', '-')}" for one in refusals)
-    return InputError(
+    return CheckRefusalError(
         subject,
+        tuple(one.name for one in refusals),
         found="refused by the input checks:"
         + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in refusals),
         needed="".join(f"\n    {one.name}: {one.limit}" for one in refusals),

@@ -1,0 +1,33 @@
+"""A real browser, Debian's Chromium, without a screen: what a page does when a person uses it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+
+
+@contextmanager
+def open_browser(width: int = 1200, height: int = 900) -> Iterator[Page]:
+    """Yield an empty page; whatever it asks of another host, or complains of in its console, fails the test."""
+    program = shutil.which("chromium")
+    if program is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Chromium: apt-get install chromium")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", *QUIET])
+        page = browser.new_page(viewport={"width": width, "height": height})
+        complaints: list[str] = []
+        page.on("console", lambda one: complaints.append(one.text) if one.type in ("error", "warning") else None)
+        page.on("pageerror", lambda one: complaints.append(str(one)))
+        page.on("request", lambda one: complaints.append(one.url) if _leaves(one.url) else None)
+        yield page
+        browser.close()
+        assert complaints == []
+
+
+def _leaves(url: str) -> bool:
+    return not url.startswith(("file:", "data:", "blob:", "http://127.0.0.1", "http://localhost"))
