@@ -261,3 +261,151 @@ def test_age(tmp_path, age, birth, years):
     assert found.age_years == (None if years is None else pytest.approx(years, abs=0.01))
     assert (found.modality, found.body_part, found.kvp, found.kernel) == ("CT", "HEAD", 120.0, "H31s")
     assert found.description == "Phantom head CT / Head 5.0 H31s"
+
+
+def under_one_uid(*kinds: list[Dataset]) -> list[Dataset]:
+    """Bring several reconstructions under the series UID of the first, each instance with a UID of its own."""
+    first = kinds[0][0]
+    for one in [one for kind in kinds[1:] for one in kind]:
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.SeriesInstanceUID, one.SeriesNumber = first.SeriesInstanceUID, first.SeriesNumber
+        one.SeriesDescription = first.SeriesDescription
+    return [one for kind in kinds for one in kind]
+
+
+def test_two_kernels_under_one_uid_are_refused_or_read_by_name(tmp_path):
+    """At the same places: which one is meant is not sure, so that the series must be asked for."""
+    bone = head(3, kernel="H70h")
+    folder = write(tmp_path, under_one_uid(head(2), bone))
+    with pytest.raises(InputError, match="24 of kernel H31s, 24 of kernel H70h") as refused:
+        read(folder)
+    assert "give --series 2 to read the 24 of kernel H31s" in refused.value.remedy
+    found = read(folder, series=2)
+    assert_same(found, volume_on(HEAD, seed=2))
+    assert "24 with kernel (0018,1210) H70h, not H31s" in found.notes[0]
+    assert reasons(found)[2].startswith("bone or lung kernel (H70h)")
+
+
+def test_a_series_of_one_kernel_is_read_rather_than_one_of_two(tmp_path):
+    found = read(write(tmp_path, [*under_one_uid(head(2), head(3, kernel="H70h")), *head(4)]))
+    assert found.choice[0].number == 4
+    assert "of a series that holds slices of another kernel too" in [line.reason[:54] for line in found.choice][1]
+
+
+def test_two_kernels_at_interleaved_places_are_two_stacks(tmp_path):
+    shifted = replace(HEAD, origins_mm=HEAD.origins_mm + np.array([0, 0, 2.5]))
+    folder = write(tmp_path, under_one_uid(head(2), head(3, grid=shifted, kernel="H70h")))
+    assert_same(read(folder, series=2), volume_on(HEAD, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "told"),
+    [
+        ("ContrastBolusAgent", (None, "Iohexol"), "contrast agent (0018,0010) Iohexol"),
+        ("KVP", ("120", "80"), "KVP (0018,0060) 80 kV, not 120 kV"),
+        (
+            "ImageType",
+            (["ORIGINAL", "PRIMARY", "AXIAL", "A"], ["ORIGINAL", "PRIMARY", "AXIAL", "B"]),
+            "Image Type (0008,0008) from value 3 AXIAL\\",
+        ),
+        ("ReconstructionDiameter", ("250", "180"), "Reconstruction Diameter (0018,1100) "),
+        ("FilterType", ("HEAD", "FLAT"), "Filter Type (0018,1160) "),
+        ("TriggerTime", ("0", "1500"), "another pass over the head: another Trigger Time (0018,1060)"),
+        ("AcquisitionNumber", (1, 2), "another pass over the head: Acquisition Number (0020,0012) 2, not 1"),
+    ],
+)
+def test_reconstructions_and_passes_under_one_uid_are_told_apart(tmp_path, keyword, values, told):
+    """At the same places, with as many images each: the plain, first one is read, and what was set aside is told."""
+    kinds = head(2), head(3)
+    for kind, value in zip(kinds, values, strict=True):
+        for one in kind:
+            if value is not None:
+                setattr(one, keyword, value)
+    found = read(write(tmp_path, under_one_uid(*kinds)))
+    assert len(found.volume.hu) == 24
+    if keyword in ("ContrastBolusAgent", "KVP"):
+        assert_same(found, volume_on(HEAD, seed=2))
+    assert "48 images of 2 kinds" in found.notes[0]
+    assert told in found.notes[0]
+
+
+def test_four_reconstructions_under_one_uid(tmp_path):
+    """Two kernels, each plain and enhanced: none alone leaves a place taken once."""
+    kinds = [
+        head(number, kernel=kernel, contrast=agent)
+        for number, (kernel, agent) in enumerate(
+            [("H70h", None), ("H31s", "Iohexol"), ("H31s", None), ("H70h", "Iohexol")], start=2
+        )
+    ]
+    found = read(write(tmp_path, under_one_uid(*kinds)), series=2)
+    assert_same(found, volume_on(HEAD, seed=4))
+    assert "96 images of 4 kinds" in found.notes[0]
+
+
+def energies(*words: str, **kv: float) -> list[Dataset]:
+    return [
+        one
+        for number, description in enumerate(words, start=3)
+        for one in head(number, series_description=description, kvp=kv.get(f"kv{number}", 120.0))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        (("DE HeadNCCT A_80kV", "DE HeadNCCT B_Sn140kV", "DE HeadNCCT F_0.5"), 5),
+        (("DE_Head_M_0.6", "DE_Head_(A)100kV", "DE_Head_(B)Sn150kV"), 3),
+        (("Head 80kV", "Head 120kV"), 4),
+        (("MonoE 40 keV", "Conventional", "MonoE 70 keV"), 4),
+        (("GSI Head 50 keV", "GSI Head 70 keV", "GSI Head 65 keV"), 4),
+        (("Iodine(Water)", "GSI 70 keV", "Z Effective"), 4),
+        (("Iodine no water", "VNC Head", "Head 5.0", "Monoenergetic Plus 70 keV"), 5),
+    ],
+)
+def test_of_several_energies_the_mixed_one_is_read_and_the_others_are_told(tmp_path, words, chosen):
+    found = read(write(tmp_path, energies(*words)))
+    assert found.choice[0].number == chosen
+    (note,) = [note for note in found.notes if "X-ray energies" in note]
+    for number, one in enumerate(words, start=3):
+        assert f"series {number} '{one}'" in note
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("Iodine(Water)", "iodine map, computed"), ("DE Head Iodine", "iodine map"), ("IOD MAP", "iodine map"),
+        ("DE_VNC", "virtual non-contrast images"), ("Virtual Non Contrast", "virtual non-contrast images"),
+        ("VNCa", "virtual non-calcium images"), ("Z effective", "map of atomic numbers"),
+        ("Electron Density", "map of electron density"), ("Water(Iodine)", "map of a material"),
+        ("MonoE 40[keV]", "monoenergetic, 40 keV: HU unlike"), ("Mono+ 190 keV", "monoenergetic, 190 keV"),
+        ("VMI", "monoenergetic, energy not stated"),
+    ],
+)  # fmt: skip
+def test_maps_and_far_energies_are_never_read(tmp_path, words, fault):
+    with pytest.raises(InputError, match="no series that can be read") as refused:
+        read(write(tmp_path, energies(words)))
+    assert fault in refused.value.found
+
+
+@pytest.mark.parametrize(
+    "words", ["CT HEAD WITHOUT IODINE", "CRANE VUE AXIALE", "Head 120kV", "TC DE CRANEO M", "AVG 5.0"]
+)
+def test_plain_words_are_no_dual_energy(tmp_path, words):
+    found = read(write(tmp_path, energies(words, "Head 5.0")))
+    assert not [note for note in found.notes if "energies" in note]
+
+
+def test_a_head_sized_field_is_read_rather_than_a_magnified_one(tmp_path):
+    wide, near = even_grid(24, (5.0, 5.0, 4.5)), even_grid(24, (5.0, 2.4, 2.0))
+    found = read(write(tmp_path, [*head(2, grid=near), *head(3, grid=wide)]))
+    assert found.choice[0].number == 3
+    assert reasons(found)[2] == "a field of view of 96 mm, less than a head takes"
+
+
+def test_contrast_that_some_slices_state_is_not_overlooked(tmp_path):
+    instances = head(2)
+    for one in instances[5:]:
+        one.ContrastBolusAgent = "Iohexol"
+    found = read(write(tmp_path, instances))
+    assert found.acquisition.contrast == "Iohexol"
+    assert len(found.volume.hu) == 24

@@ -5,14 +5,18 @@ Scanners name kernels, and people name series, in words of their own; what these
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 from pydicom import Dataset
 from pydicom.valuerep import DA
 
-from bleedmap.io.dicom.header import first_item, text
+from bleedmap.io.dicom.header import first_item, number, text, texts
 from bleedmap.io.dicom.planes import FrameGroups, Plane
 
+_STATED_KV = (60.0, 160.0)  # kV that words may name
 _DAYS = {"Y": 365.25, "M": 30.4375, "W": 7.0, "D": 1.0}
 # Siemens writes its kernels as a letter or two and a number that grows with sharpness: H31s, J40s, Hr68h, Br40d.
 _SIEMENS = re.compile(r"^[A-Z][a-z]?(\d\d)[a-z]?$")
@@ -72,11 +76,74 @@ _NO_AGENT = frozenset((
     "NEI", "BRAK", "NIE", "BEZ", "YOK", "TIDAK", "KHONG", "НЕТ", "БЕЗ", "なし", "无", "無", "없음",
 ))  # fmt: skip
 _UNKNOWN_AGENT = frozenset(("?", "??", "UNKNOWN", "UNK", "UNSPECIFIED", "NOT SPECIFIED", "NOT STATED", "UNBEKANNT"))
+# Dual energy, in the words of GE (GSI), Siemens (mixed images are named by their weight, 'F_0.5'), Philips, Canon.
+_MAP = (
+    (r"\bIOD(?:INE?|E|O|IO)?[ -]?(?:MAP|MAPPE|KARTE|\(|/|NO ?WATER|WATER|DENSITY|OVERLAY|CONC\w*|ONLY|IMAGES?|CALCIUM)"
+     r"|\bMAPA DE [YI]ODO|\bCARTE (?:D.)?IODE|\bJOD ?(?:KARTE|MAP|BILD)|^IODINE\b(?! CONTRAST)|\bPBV\b|\bMD ?IODINE"
+     r"|(?<!WITH )(?<!WITHOUT )(?<!NO )\bIODINE$", "iodine map"),
+    (r"\bVNCA\b|VIRTUAL NON[- ]?CALCIUM|CALCIUM SUPPR\w*", "virtual non-calcium images"),
+    (r"\bVNC\b|\bGSI\b.*\bVUE\b|\bVUE\b.*\bGSI\b|VIRTUAL (?:NON|UN)[- ]?(?:CON\w*|ENH\w*)|VIRTUELL NATIV",
+     "virtual non-contrast images"),
+    (r"\bZ ?-?EFF\w*|\bEFFECTIVE ?(?:Z|ATOMIC)|\bEFF ATOMIC", "map of atomic numbers"),
+    (r"ELECTRON DENS|\bRHO\b", "map of electron density"),
+    (r"\bWATER ?(?:\(|-? ?IOD|-? ?CALC|-? ?HAP)|\bHAP ?\(|\bMD ?(?:WATER|CALC\w*|HAP)|MATERIAL DENS|MAT SPECIFIC"
+     r"|MATERIAL SPECIFIC|URIC ACID", "map of a material"),
+)  # fmt: skip
+_MONO = re.compile(r"\bMONO ?E?\b|\bMONOE?\d|\bMONO ?ENERG\w*|\bMONO ?\+|\bVMI\w*|\d ?\[?KEV\b")
+_KEV = re.compile(r"(\d{2,3})(?:[.,]\d+)? ?\[?KEV\b|\bMONO ?E? ?\+? ?(\d{2,3})\b")
+_MIXED = re.compile(
+    r"\bMIX(?:ED)?\b|\b[FM] ?0[.,]\d|\bDE\b.*\bM\b|\bCONVENTIONAL\b|\bCOMPOSITE\b|\bBLEND\w*|\bWEIGHTED\b|\bAVG\b"
+)
+_KV = re.compile(r"\b(?:[AB]_?)?(?:SN)?(\d{2,3}) ?KVP?\b")
 _HEAD = re.compile(r"HEAD|BRAIN|SKULL|CRANI|CRANE|CEREBR|NEURO|KOPF|SCH(Ä|AE|A)DEL|TESTA|CABEZA|TETE|TÊTE|STROKE|NCCT")
 _ELSEWHERE = re.compile(
     r"NECK|SPINE|CHEST|THORAX|ABDOM|PELVIS|SINUS|\bPNS\b|FACIAL|FACE\b|ORBIT|TEMPORAL|PETROUS|HALS|\bHWS\b|\bLWS\b"
     r"|DENTAL|MANDIB|MAXILL|LARYN|CAROTID|\bKNEE|SHOULDER|\bHIP\b|ANKLE|WRIST"
 )
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What X-ray energy images are of, as far as a dual-energy scan makes several of them.
+
+    Attributes:
+        kind: 'tube' for those of one voltage; 'mixed' for those of both; 'monoenergetic', computed for one energy.
+        level: kV of the tube, keV of monoenergetic images; None where nothing says.
+        map: what else was computed from the scan, whose values are no plain HU: 'iodine map'; '' for images in HU.
+    """
+
+    kind: Literal["tube", "mixed", "monoenergetic"]
+    level: float | None
+    map: str = ""
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the images were computed from two energies for another one, or as a map."""
+        return self.kind == "monoenergetic" or bool(self.map)
+
+    @property
+    def words(self) -> str:
+        """'80 kV', 'mixed, 120 kV', 'monoenergetic, 70 keV', 'iodine map'."""
+        unit = "keV" if self.kind == "monoenergetic" else "kV"
+        level = f"{self.level:g} {unit}" if self.level is not None else "energy not stated"
+        return self.map or (level if self.kind == "tube" else f"{self.kind}, {level}")
+
+
+def read_energy(plane: Plane) -> Energy:
+    """Read the energy of images from their description, image type and voltage."""
+    header = plane.file.header
+    described = _fold(text(header, "SeriesDescription") or text(header, "ProtocolName") or "")
+    words = f"{described} {_fold(' '.join(plane.image_type[2:]))}".strip()
+    computed = next((name for pattern, name in _MAP for one in (described, words) if re.search(pattern, one)), "")
+    if _MONO.search(words) and not _MIXED.search(described):
+        stated = number(header, "MonoenergeticEnergyEquivalent")
+        found = _KEV.search(words)
+        kev = float(found[1] or found[2]) if found else stated
+        return Energy("monoenergetic", kev, computed)
+    named = _KV.search(described)
+    kv = float(named[1]) if named and _STATED_KV[0] <= float(named[1]) <= _STATED_KV[1] else plane.kvp
+    tubes = len(texts(header, "KVP"))
+    return Energy("mixed" if _MIXED.search(described) or tubes > 1 else "tube", kv, computed)
 
 
 @dataclass(frozen=True)
@@ -113,8 +180,12 @@ class Acquisition:
     unread: str | None = None
 
 
-def read_acquisition(plane: Plane) -> Acquisition:
-    """Read what the input checks need to know of a series; nothing in it identifies a patient."""
+def read_acquisition(planes: Sequence[Plane]) -> Acquisition:
+    """Read what the input checks need to know of a series; nothing in it identifies a patient.
+
+    Contrast and a sharp kernel count where any slice states them, the rest as the first one states it.
+    """
+    plane = planes[0]
     header = plane.file.header
     described = (text(header, keyword) for keyword in ("StudyDescription", "SeriesDescription", "ProtocolName"))
     scanner = (text(header, keyword) for keyword in ("Manufacturer", "ManufacturerModelName"))
@@ -124,9 +195,9 @@ def read_acquisition(plane: Plane) -> Acquisition:
         image_type=plane.image_type,
         body_part=part.upper() if part else None,
         description=" / ".join(dict.fromkeys(filter(None, described))) or None,
-        contrast=read_contrast(plane),
+        contrast=next(filter(None, map(read_contrast, planes)), read_contrast(plane)),
         kvp=plane.kvp,
-        kernel=read_kernel(plane),
+        kernel=find_sharpest(planes) or None,
         age_years=_read_age_years(header),
         thickness_mm=plane.thickness_mm,
         gantry_tilt_deg=plane.stated_tilt_deg,
@@ -134,10 +205,10 @@ def read_acquisition(plane: Plane) -> Acquisition:
     )
 
 
-def read_kernel(plane: Plane) -> str | None:
-    """Read the convolution kernel, (0018,1210)."""
-    own = text(plane.file.header, "ConvolutionKernel")
-    return own or text(_find_group(plane, "CTReconstructionSequence"), "ConvolutionKernel")
+def find_sharpest(planes: Sequence[Plane]) -> str:
+    """Find a kernel for bone or lung among those that slices state, else the first slice's; '' for none stated."""
+    kernels = dict.fromkeys(plane.kernel for plane in planes)
+    return next(filter(is_sharp_kernel, kernels), planes[0].kernel)
 
 
 def read_contrast(plane: Plane) -> str | None:
@@ -191,6 +262,7 @@ def is_bone_series(description: str) -> bool:
     return _BONE_SERIES.search(_fold(description)) is not None
 
 
+@lru_cache(maxsize=256)  # it is asked for every slice
 def find_contrast_agent(agent: str | None, description: str) -> str | None:
     """Find the contrast agent in the blood; '' where none was given, None where nothing says or the sense is unclear.
 

@@ -12,17 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.acquisition import (
+    Energy,
+    find_sharpest,
     is_bone_series,
     is_elsewhere,
     is_sharp_kernel,
     mentions_contrast,
     read_contrast,
-    read_kernel,
+    read_energy,
 )
 from bleedmap.io.dicom.files import DicomFile, DicomFound, lies_beside
 from bleedmap.io.dicom.header import integer, text
@@ -30,6 +33,7 @@ from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, SCOUT, Plane, r
 from bleedmap.io.dicom.series import SeriesChoice
 from bleedmap.io.dicom.stack import (
     AXIAL_WITHIN_DEG,
+    SAME_PLACE_MM,
     WHOLE_HEAD_MM,
     Stack,
     check_plane,
@@ -39,6 +43,9 @@ from bleedmap.io.dicom.stack import (
 )
 
 WANTED_MM = 5.0
+_WANTED_KV, _WANTED_KEV = 120.0, 70.0  # the network's training data; the energy whose HU are nearest to theirs
+_KEV = (60.0, 80.0)  # of monoenergetic images that are read, where there are no others
+_HEAD_VIEW_MM = (150.0, 350.0)  # of a field of view in which a head is whole and fills it
 _NEARLY_WHOLE = 0.9
 _KINDS = {
     "CR": "a radiograph", "DX": "a radiograph", "MR": "MR", "PT": "PET", "NM": "nuclear medicine", "US": "ultrasound",
@@ -86,15 +93,26 @@ class Candidate:
     @cached_property
     def kernel(self) -> str:
         """What is wrong with the kernel, by its name, else by the series' description; '' where nothing is."""
-        named = read_kernel(self.first)
+        named = find_sharpest(self.stack.planes)
         sharp = is_sharp_kernel(named)
         bone = is_bone_series(self.description) if not sharp else True
         return f"bone or lung kernel ({named or self.description})" if sharp or bone else ""
 
     @cached_property
     def contrast(self) -> str:
-        """The contrast agent; '' for none or unknown."""
-        return read_contrast(self.first) or ""
+        """The contrast agent that any of its slices names; '' for none or unknown."""
+        return next(filter(None, map(read_contrast, self.stack.planes)), "")
+
+    @cached_property
+    def energy(self) -> Energy:
+        """The X-ray energy that its images are of."""
+        return read_energy(self.first)
+
+    @cached_property
+    def view_mm(self) -> tuple[float, float]:
+        """The field of view: the shorter side, the longer one."""
+        sides = np.multiply(self.first.spacing_mm or (0.0, 0.0), (self.first.rows, self.first.columns))
+        return float(sides.min()), float(sides.max())
 
     @cached_property
     def may_be_enhanced(self) -> bool:
@@ -153,10 +171,12 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
             errors[0].remedy if errors else "send the original axial series of the head, then name its folder",
         )
     tallest = max((one.height_mm for one in fit if not _shows_other_part(one)), default=0.0)
-    ranks = {id(one): _rank(one, tallest) for one in fit}
+    ranks = {id(one): _rank(one, tallest, candidates) for one in fit}
     fit.sort(key=lambda one: [rank for rank, _ in ranks[id(one)]])
     best = fit[0]
     _refuse_turned_part(best, fit)
+    if series is None:
+        _refuse_other_kernel(best, fit)
     others = sorted(
         (one for one in candidates if one is not best), key=lambda one: (one.number is None, one.number or 0)
     )
@@ -170,7 +190,7 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
                 one.fault or (_say_what_is_worse(one, best, ranks) if one in fit else "another was asked for"),
             )
         )
-    notes = tuple(_write_notes(best, others, found))
+    notes = (*_write_notes(best, others, found), *_describe_energies(best, others))
     return Chosen(
         best.stack.planes, tuple(choice), notes, _find_unread(best, others, found, broken), best.stack.thickness_mm
     )
@@ -251,9 +271,20 @@ def _find_other_kind(stack: Stack) -> str | None:
         return f"a scout of {len(stack.planes)} image{'s' if len(stack.planes) > 1 else ''}"
     if plane.special:
         return f"derived images ({plane.special[0]}), not plain slices in HU"
+    if computed := _find_computed(read_energy(plane)):
+        return computed
     if plane.has_place and plane.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
         side = "sagittal" if abs(plane.normal[0]) > abs(plane.normal[1]) else "coronal"
         return f"{side}, {plane.tilt_to_axial_deg:.0f}° from axial"
+    return None
+
+
+def _find_computed(energy: Energy) -> str | None:
+    """Find what was computed from a dual-energy scan, if its values are not near those of a plain one."""
+    if energy.map:
+        return f"{energy.map}, computed from a dual-energy scan, not plain slices in HU"
+    if energy.kind == "monoenergetic" and not (energy.level and _KEV[0] <= energy.level <= _KEV[1]):
+        return f"{energy.words}: HU unlike those of 120 kV, which {_KEV[0]:g} to {_KEV[1]:g} keV are near"
     return None
 
 
@@ -261,7 +292,54 @@ def _shows_other_part(one: Candidate) -> bool:
     return is_elsewhere(one.description, text(one.first.file.header, "BodyPartExamined"))
 
 
-def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
+def _share_heights(one: Candidate, other: Candidate) -> bool:
+    """Whether two stacks lie at the same heights for more than half of the taller one."""
+    if not (one.first.has_place and other.first.has_place):
+        return False
+    own, theirs = heights_mm(one.stack.planes), heights_mm(other.stack.planes)
+    overlap = min(own.max(), theirs.max()) - max(own.min(), theirs.min())
+    return bool(overlap > max(np.ptp(own), np.ptp(theirs)) / 2)
+
+
+def _share_places(one: Candidate, other: Candidate) -> bool:
+    """Whether slices of one stack lie at the places of more than half of the other's, the one of fewer slices."""
+    few, many = sorted((heights_mm(one.stack.planes), heights_mm(other.stack.planes)), key=len)
+    return bool((np.abs(few[:, None] - many).min(axis=1) <= SAME_PLACE_MM).mean() > 1 / 2)
+
+
+def _find_other_energies(one: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
+    """Find the stacks of the same heights and contrast whose images are of another energy, maps too."""
+    alike = [
+        other
+        for other in others
+        if other is not one
+        and (other.fault is None or other.energy.is_computed)
+        and bool(other.contrast) == bool(one.contrast)
+        and _share_heights(one, other)
+    ]
+    kinds = {(other.energy.level, other.energy.is_computed) for other in (one, *alike)}
+    return [other for other in alike if other.energy != one.energy] if len(kinds) > 1 else []
+
+
+def _rate_energy(one: Candidate, others: Sequence[Candidate]) -> tuple[float, str]:
+    """Rate the energy of a stack's images, lower is better, with the clause that says what is wrong with it."""
+    energy, level = one.energy, one.energy.level
+    if energy.kind == "monoenergetic":
+        return 2 + abs((level or 0) - _WANTED_KEV) / 100, f"{energy.words}, computed from a dual-energy scan"
+    tubes = [other for other in _find_other_energies(one, others) if other.energy.kind != "monoenergetic"]
+    tubes = [other for other in tubes if not other.energy.map]
+    if energy.kind == "mixed" or not tubes or level is None:
+        return 0, ""
+    return 1 + abs(level - _WANTED_KV) / 1000, f"{energy.words}, one of several energies at the same places"
+
+
+def _find_start(one: Candidate) -> tuple[float, tuple[str, ...]]:
+    """Find what puts passes of one series in the order of time: acquisition number, then times."""
+    number, *times = one.first.moments
+    return float(number) if number.isdecimal() else 0.0, tuple(times)
+
+
+def _rank(one: Candidate, tallest_mm: float, others: Sequence[Candidate]) -> list[tuple[Any, str]]:
     """Rank a stack by these criteria in this order, lower is better, each with the clause that says what is wrong."""
     whole = one.height_mm >= min(WHOLE_HEAD_MM, _NEARLY_WHOLE * tallest_mm)
     off_mm = round(2 * abs(one.thickness_mm - WANTED_MM)) / 2  # to half a millimetre
@@ -272,22 +350,27 @@ def _rank(one: Candidate, tallest_mm: float) -> list[tuple[float, str]]:
         (bool(one.kernel), one.kernel),
         (bool(one.contrast), f"with contrast ({one.contrast})"),
         (one.may_be_enhanced, "with a word of contrast in its description, in what sense is not known"),
+        (one.view_mm[0] < _HEAD_VIEW_MM[0], f"a field of view of {one.view_mm[0]:.0f} mm, less than a head takes"),
         (not whole, f"covers {one.height_mm:.0f} mm of {tallest_mm:.0f} mm"),
+        _rate_energy(one, others),
         (off_mm, f"slices of {one.thickness_mm:g} mm, further from {WANTED_MM:g} mm"),
+        (one.view_mm[1] > _HEAD_VIEW_MM[1], f"a field of view of {one.view_mm[1]:.0f} mm, more than a head takes"),
+        (_holds_other_kernel(one, others), "of a series that holds slices of another kernel too"),
         (not original, "derived rather than original"),
         (-images, f"fewer images ({images})"),
         (one.number if one.number is not None else 1e9, "equal to the one chosen, with a later number"),
+        (_find_start(one), "a later pass over the head"),
         (0, "equal to the one chosen"),
     ]
 
 
-def _say_what_is_worse(one: Candidate, best: Candidate, ranks: dict[int, list[tuple[float, str]]]) -> str:
+def _say_what_is_worse(one: Candidate, best: Candidate, ranks: dict[int, list[tuple[Any, str]]]) -> str:
     pairs = zip(ranks[id(one)], ranks[id(best)], strict=True)
     return next((clause for (mine, clause), (theirs, _) in pairs if mine > theirs), "equal to the one chosen")
 
 
 def _describe(one: Candidate) -> str:
-    kernel = read_kernel(one.first)
+    kernel = one.first.kernel
     sharpness = one.kernel or (f"soft kernel ({kernel})" if kernel else "kernel not stated")
     contrast = f"with contrast ({one.contrast})" if one.contrast else "no contrast named"
     return (
@@ -324,6 +407,55 @@ def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
                 needed="parallel slices, within 1°",
                 remedy="export the two parts as two series",
             )
+
+
+def _list_other_kernels(best: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
+    """List the parts of the same series, at the same places, of another kernel: more than a stray image or two."""
+    return [
+        one
+        for one in others
+        if one is not best
+        and one.fault is None
+        and one.stack.series & best.stack.series
+        and one.first.kernel != best.first.kernel
+        and len(one.stack.planes) > max(2, len(best.stack.planes) // 5)
+        and _share_places(one, best)
+    ]
+
+
+def _holds_other_kernel(one: Candidate, others: Sequence[Candidate]) -> bool:
+    return bool(_list_other_kernels(one, others))
+
+
+def _refuse_other_kernel(best: Candidate, fit: Sequence[Candidate]) -> None:
+    """Refuse to take one of two reconstructions under one UID unasked: which one a reader means is not sure.
+
+    Raises:
+        InputError: a series that holds slices of two kernels at the same places.
+    """
+    others = _list_other_kernels(best, fit)
+    if others:
+        kernels = [(len(one.stack.planes), one.first.kernel or "not stated") for one in (best, *others)]
+        of = ", ".join(f"{count} of kernel {kernel}" for count, kernel in kernels)
+        raise InputError(
+            str(best.first.file.place.path),
+            found=f"series {best.number} holds slices of several kernels (0018,1210) at the same places: {of}",
+            needed="one reconstruction in a series",
+            remedy=f"give --series {best.number} to read the {kernels[0][0]} of kernel {kernels[0][1]}, or export each "
+            "kernel as a series of its own",
+        )
+
+
+def _describe_energies(best: Candidate, others: Sequence[Candidate]) -> list[str]:
+    """Say which energy was read, where there are several or it is a computed one."""
+    found = _find_other_energies(best, others)
+    if not found and not best.energy.is_computed:
+        return []
+    listed = "; ".join(f"series {one.number} '{one.description}' ({one.energy.words})" for one in found)
+    also = f" At the same places lie also: {listed}." if found else ""
+    return [
+        f"Of several X-ray energies, series {best.number} '{best.description}' ({best.energy.words}) was read.{also}"
+    ]
 
 
 def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound) -> list[str]:

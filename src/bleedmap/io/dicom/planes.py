@@ -27,17 +27,23 @@ _NUMBERS = {  # keyword -> the functional group where a multi-frame image has it
     "RescaleSlope": ("PixelValueTransformationSequence", 1),
     "RescaleIntercept": ("PixelValueTransformationSequence", 1),
     "KVP": ("CTXRayDetailsSequence", 1),
+    "ReconstructionDiameter": ("CTReconstructionSequence", 1),
     "GantryDetectorTilt": ("CTAcquisitionDetailsSequence", 1),
     "Rows": ("", 1),
     "Columns": ("", 1),
 }
+_MOMENTS = (
+    "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime", "AcquisitionDateTime", "TriggerTime",
+    "SeriesTime", "ContentTime",
+)  # fmt: skip
 _OF_ALL_FRAMES = ("KVP", "GantryDetectorTilt", "Rows", "Columns")
 _ABOVE_ZERO = ("SliceThickness", "KVP")
 SCOUT = ("LOCALIZER", "SCOUT")  # of ImageType
 _SPECIAL = (  # of ImageType: values that are no plain HU of the scan, or views that are no slices
     "MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDERING", "VRT", "3D", "CSA 3D EDITOR",
-    "SCREEN SAVE", "DOSE", "DOSE_INFO", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "SUBTRACTION", "MONO_E",
-    "MONOENERGETIC", "IODINE", "VNC", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MATERIAL_SPECIFIC",
+    "SCREEN SAVE", "DOSE", "DOSE_INFO", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "SUBTRACTION",
+    "IODINE", "VNC", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MATERIAL_SPECIFIC", "MAT_SPECIFIC", "MAT_FRACTIONAL",
+    "MAT_REMOVED", "MAT_MODIFIED", "MAT_VALUE_BASED",
 )  # fmt: skip
 
 
@@ -81,6 +87,7 @@ class Plane:
         frame: its number from 1 in a multi-frame instance; None in a classic one.
         readings: its numbers by keyword, those of `_NUMBERS`, usable or not.
         image_type: (0008,0008) or (0008,9007).
+        kernel: (0018,1210); '' where the file does not say.
         moments: acquisition number and times, whatever tells one pass over the head from another.
         rescale: None where the file gives none.
     """
@@ -89,6 +96,7 @@ class Plane:
     frame: int | None
     readings: Mapping[str, Reading]
     image_type: tuple[str, ...]
+    kernel: str
     moments: tuple[str, ...]
     rescale: Rescale | None
 
@@ -204,6 +212,9 @@ def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Datas
         frame=frame,
         readings=readings,
         image_type=tuple(one.upper() for one in frame_type or texts(file.header, "ImageType")),
+        kernel=text(group("CTReconstructionSequence"), "ConvolutionKernel")
+        or text(file.header, "ConvolutionKernel")
+        or "",
         moments=_read_moments(file.header if frame is None else group("FrameContentSequence")),
         rescale=_read_rescale(group("PixelValueTransformationSequence"), readings),
     )
@@ -211,7 +222,7 @@ def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Datas
 
 def _read_moments(header: Dataset) -> tuple[str, ...]:
     keywords = (
-        ("AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime", "AcquisitionDateTime", "ContentTime")
+        _MOMENTS
         if "FrameAcquisitionNumber" not in header
         else ("FrameAcquisitionNumber", "TemporalPositionIndex", "FrameAcquisitionDateTime")
     )

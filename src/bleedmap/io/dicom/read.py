@@ -75,7 +75,7 @@ def read_series(
             turn=turn,
             headers=tuple(plane.file.header for plane in planes),
             frames=None if first.frame is None else tuple(plane.frame or 0 for plane in planes),
-            acquisition=replace(read_acquisition(first), unread=chosen.unread, thickness_mm=chosen.thickness_mm),
+            acquisition=replace(read_acquisition(planes), unread=chosen.unread, thickness_mm=chosen.thickness_mm),
             notes=tuple(notes),
             choice=chosen.choice,
             unreferable=unreferable,

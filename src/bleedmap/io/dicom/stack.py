@@ -19,7 +19,7 @@ from pydicom.uid import UID
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import InputError
 from bleedmap.geometry import EVEN_WITHIN_MM, PlaneTurn, SliceGrid
-from bleedmap.io.dicom.acquisition import read_contrast, read_kernel
+from bleedmap.io.dicom.acquisition import read_contrast
 from bleedmap.io.dicom.header import text
 from bleedmap.io.dicom.planes import MOST_SLICES, Plane, sop_class
 
@@ -64,6 +64,14 @@ def _read_instance(plane: Plane) -> str:
     return "" if plane.frame is None else text(plane.file.header, "SOPInstanceUID") or ""
 
 
+def _read_header(plane: Plane, keyword: str) -> str:
+    return text(plane.file.header, keyword) or ""
+
+
+def _format(plane: Plane, keyword: str) -> str:
+    return " × ".join(f"{one:g}" for one in plane.readings[keyword].numbers)
+
+
 _KIND = (  # what the slices of one stack always share, beside spacing and angle
     _Attribute("SOP Class UID (0008,0016)", lambda plane: UID(sop_class(plane.file)).name),
     _Attribute("Image Type (0008,0008)", lambda plane: ", ".join(plane.special)),
@@ -83,16 +91,32 @@ _TYPES = tuple(
 _INSTANCE = _Attribute("SOP Instance UID (0008,0018) of multi-frame images", _read_instance, False)
 _SERIES = _Attribute("Series Instance UID (0020,000E)", lambda plane: plane.file.series, False)
 _WEAK = (_FRAME, *_TYPES, _INSTANCE)  # what divides a series only where its places say so too
-_KERNEL = _Attribute("kernel (0018,1210)", lambda plane: read_kernel(plane) or "")
+_KERNEL = _Attribute("kernel (0018,1210)", lambda plane: plane.kernel)
 _CONTRAST = _Attribute("contrast agent (0018,0010)", lambda plane: read_contrast(plane) or "")
 _KVP = _Attribute("KVP (0018,0060)", lambda plane: f"{plane.kvp or 0:g} kV")
 _THICKNESS = _Attribute("Slice Thickness (0018,0050)", lambda plane: f"{plane.thickness_mm or 0:.2f} mm")
-_NUMBER = _Attribute("Series Number (0020,0011)", lambda plane: text(plane.file.header, "SeriesNumber") or "")
+_NUMBER = _Attribute("Series Number (0020,0011)", lambda plane: _read_header(plane, "SeriesNumber"))
 _DESCRIPTION = _Attribute(
     "Series Description (0008,103E)", lambda plane: text(plane.file.header, "SeriesDescription") or ""
 )
-_PATIENT = _Attribute("Patient ID (0010,0020)", lambda plane: text(plane.file.header, "PatientID") or "", False)
-_TOLD = (*_KIND, _SPACING, *_WEAK, _SERIES, _KERNEL, _CONTRAST, _KVP, _THICKNESS)
+_PATIENT = _Attribute("Patient ID (0010,0020)", lambda plane: _read_header(plane, "PatientID"), False)
+_MADE = (  # what tells apart reconstructions at the same places under one series UID
+    _KERNEL, _CONTRAST, _KVP,
+    _Attribute("Image Type (0008,0008) from value 3", lambda plane: "\\".join(plane.image_type[2:])),
+    _Attribute("Reconstruction Diameter (0018,1100)", lambda plane: _format(plane, "ReconstructionDiameter")),
+    _THICKNESS,
+    _Attribute("Filter Type (0018,1160)", lambda plane: _read_header(plane, "FilterType")),
+    _DESCRIPTION, _NUMBER,
+)  # fmt: skip
+_PASSES = tuple(  # what tells passes over the head apart
+    _Attribute(name, lambda plane, at=at: "".join(plane.moments[at : at + 1]), shown=at < 2)  # type: ignore[misc]
+    for at, name in enumerate((
+        "Acquisition Number (0020,0012)", "Temporal Position (0020,0100)", "Acquisition Time (0008,0032)",
+        "Acquisition DateTime (0008,002A)", "Trigger Time (0018,1060)", "Series Time (0008,0031)",
+        "Content Time (0008,0033)",
+    ))
+)  # fmt: skip
+_TOLD = (*_KIND, _SPACING, *_WEAK, _SERIES, *_MADE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +177,8 @@ class Stack:
             told.insert(0, f"another angle, turned by {angle:.1f}°")
         elif first.has_place and _have_same_pixels(first, second):
             told = [*told[:1], explain_misfit([self.planes, other.planes], loose=False) if told else ""]
-        return ", ".join(filter(None, told[:2])) or "another pass over the head"
+        passes = (clause for one in _PASSES if (clause := _compare(one, self.planes, other.planes)))
+        return ", ".join(filter(None, told[:2])) or ": ".join(("another pass over the head", *list(passes)[:1]))
 
 
 def _list_values(attribute: _Attribute, planes: Sequence[Plane]) -> str:
@@ -456,25 +481,30 @@ def _have_same_pixels(one: Plane, other: Plane) -> bool:
 
 
 def _split_by_pass(planes: Sequence[Plane]) -> list[list[Plane]]:
-    """Split planes that take places twice by acquisition number or time, if that leaves whole stacks without doubles.
+    """Split planes that take places twice by what tells reconstructions and passes apart: kernel, voltage, times …
 
     A number or time for each slice, as in a sequential scan, sets none apart.
     """
     if not planes[0].has_place:
         return [list(planes)]
-    places = _count_places(planes)
-    if places == len(planes):
-        apart = _group_planes(planes, lambda plane: plane.moments[0])
-        return apart if _are_interleaved(apart) else [list(planes)]
-    for column in range(len(planes[0].moments)):
-        apart = _group_planes(planes, lambda plane: plane.moments[column])  # noqa: B023 - called at once
-        if (
-            len(apart) > 1
-            and all(_count_places(group) == len(group) for group in apart)
-            and (max(map(len, apart)) > places / 2)
+    doubled = _count_places(planes) < len(planes)
+    for attribute in (*_MADE, *_PASSES) if doubled else (_KERNEL, _KVP, _PASSES[0]):
+        apart = _group_planes(planes, attribute.read)
+        if len(apart) == 1 or not (
+            _leave_fewer_doubles(apart, planes, none=attribute in _PASSES)
+            if doubled
+            else _are_interleaved(apart) and (attribute in _PASSES or all(map(attribute.read, planes)))
         ):
-            return apart
+            continue
+        return [one for part in apart for one in _split_by_pass(part)]
     return [list(planes)]
+
+
+def _leave_fewer_doubles(apart: Sequence[Sequence[Plane]], planes: Sequence[Plane], *, none: bool) -> bool:
+    """Whether groups, of which one is most of a stack, take fewer places twice than all planes do; or `none`."""
+    places, counts = _count_places(planes), [_count_places(group) for group in apart]
+    doubles = sum(map(len, apart)) - sum(counts)
+    return max(counts) > places / 2 and (doubles == 0 if none else doubles < len(planes) - places)
 
 
 def _are_interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
