@@ -80,7 +80,7 @@ def command(
 
     \b
     Out, for a study:
-      report.html              a page to read: pictures, lesions, checks, limits
+      report.html              a page to scroll through all slices: lesions, checks, limits
       NAME_dseg.nii.gz         mask: 0 or 1
       NAME_probseg.nii.gz      probability: 0 to 1
       NAME_overlay.png         the slices with lesions on one sheet

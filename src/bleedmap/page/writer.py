@@ -55,17 +55,18 @@ def write_page(path: Path, template: str, **content: Any) -> None:
 
 def embed_png(path: Path) -> str:
     """A PNG file as a URI that an <img> holds."""
-    return _data_uri("png", path.read_bytes())
+    return embed_picture("png", path.read_bytes())
 
 
 def embed_jpeg(picture: Image.Image, quality: int) -> str:
     """A picture as JPEG, as a URI that an <img> holds; colour is kept whole, which thin lines need."""
     stream = BytesIO()
     picture.save(stream, format="JPEG", quality=quality, subsampling=0)
-    return _data_uri("jpeg", stream.getvalue())
+    return embed_picture("jpeg", stream.getvalue())
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def embed_picture(kind: str, content: bytes) -> str:
+    """A file's bytes, of the kind 'png' or 'jpeg', as a URI that an <img> holds."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

@@ -48,13 +48,13 @@ def colours(probability: AnyArray) -> FloatArray:
 def blend(grey: AnyArray, probability: FloatArray, threshold: float) -> ByteArray:
     """(row, column) grey 0 to 255 and probability -> RGB (row, column, 3) uint8, with the mask's thin contour."""
     picture = np.repeat(np.rint(np.asarray(grey, np.float32)).astype(np.uint8)[..., None], 3, axis=-1)
-    part = _drawn_part(probability >= _lowest_drawn(threshold))
+    part = _drawn_part(probability >= lowest_drawn(threshold))
     if part is not None:
         _draw(picture[part], grey[part], probability[part], threshold)
     return picture
 
 
-def _lowest_drawn(threshold: float) -> float:
+def lowest_drawn(threshold: float) -> float:
     """The probability from which on a pixel may be part of the line, or beside it."""
     return _FAINT_PART * min(threshold, SCALE_START)
 
@@ -187,7 +187,7 @@ def draw_slice(view: SliceView, *, side: int, threshold: float) -> Image.Image:
 
 def _coloured_box(probability: FloatArray, size: tuple[int, int], threshold: float) -> tuple[int, int, int, int] | None:
     """(left, upper, right, lower) in a picture of `size` (width, height) that holds all that `blend` would colour."""
-    part = _drawn_part(probability >= _lowest_drawn(threshold))
+    part = _drawn_part(probability >= lowest_drawn(threshold))
     if part is None:
         return None
     spans = []

@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from bleedmap.inference.weights import WeightsFile
+from bleedmap.io.dicom.header import text
 from bleedmap.page.writer import embed_jpeg, environment, write_page
 from bleedmap.results.overlay import SCALE_START, draw_slice
 from bleedmap.results.pictures import choose_slices_to_show, letter_sides, slice_views
 from bleedmap.results.tables import geometry, lesion_rows
+from bleedmap.results.viewer import describe_slices
 from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result
 from bleedmap.study.words import (
@@ -120,7 +122,7 @@ def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
         marked_slices=spans(index + 1 for index in result.findings.slices_with_lesion), lesions=lesion_rows(result),
         attention=[one for one in _by_weight(result.checks) if one in result.warnings],
         checks=_by_weight(result.checks), verdict_words=_VERDICTS,
-        pictures=_pictures(result),
+        pictures=_pictures(result), slices=describe_slices(result),
         volume_chart=_volume_chart(result), probability_chart=_probability_chart(result),
         acquisition=_acquisition(result), geometry=geometry(result.volume.hu.shape, result.volume.grid),
         settings=result.weights.preprocessing, scale_start=SCALE_START, card=model_card(result.weights),
@@ -189,6 +191,7 @@ def _acquisition(result: Result) -> list[tuple[str, str]]:
     scan = result.acquisition
     contrast = "none given" if scan.contrast == "" else scan.contrast
     facts: list[tuple[str, Any, str]] = [
+        ("Study date", _study_date(result), ""),
         ("Modality", scan.modality, ""), ("Description", scan.description, ""), ("Body part", scan.body_part, ""),
         ("Image type", ", ".join(scan.image_type) or None, ""), ("Scanner", scan.scanner, ""),
         ("Contrast agent", contrast, ""), ("Peak voltage", scan.kvp, " kV"), ("Kernel", scan.kernel, ""),
@@ -200,6 +203,12 @@ def _acquisition(result: Result) -> list[tuple[str, str]]:
         for what, value, unit in facts
         if value is not None
     ]
+
+
+def _study_date(result: Result) -> str | None:
+    """The date of a DICOM study, as YYYY-MM-DD."""
+    date = None if result.dicom is None else text(result.dicom.headers[0], "StudyDate")
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date and len(date) == 8 and date.isdigit() else date
 
 
 def model_card(weights: WeightsFile) -> tuple[str, ...]:

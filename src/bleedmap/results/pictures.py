@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.arrays import ByteArray
+from bleedmap.arrays import ByteArray, DoubleArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.files import output_error, written_whole
 from bleedmap.preprocess import head_frame_of
@@ -133,9 +133,20 @@ def letter_sides(picture: Image.Image, sides: tuple[str, str]) -> Image.Image:
 
 def patient_sides(grid: SliceGrid) -> tuple[str, str]:
     """Letters for a slice's left and right edge: ('R', 'L') in the standard view."""
-    axis = int(np.abs(grid.column_step_mm).argmax())
+    return _letters(grid.column_step_mm)
+
+
+def edge_letters(grid: SliceGrid) -> dict[str, str]:
+    """Letters for the edges of a slice (left, right, front, back) and of the stack (top, bottom)."""
+    left, right = patient_sides(grid)
+    (front, back), (bottom, top) = (_letters(one) for one in (grid.row_step_mm, grid.normal))
+    return {"left": left, "right": right, "front": front, "back": back, "top": top, "bottom": bottom}
+
+
+def _letters(step: DoubleArray) -> tuple[str, str]:
+    axis = int(np.abs(step).argmax())
     first, last = _SIDES[axis]
-    return (first, last) if grid.column_step_mm[axis] > 0 else (last, first)
+    return (first, last) if step[axis] > 0 else (last, first)
 
 
 def _views(result: Result, chosen: Sequence[int], box: tuple[slice, slice]) -> list[SliceView]:
