@@ -33,7 +33,7 @@ class Volume:
 
     def __post_init__(self) -> None:
         _check("volume", self.hu, self.grid)
-        bad = int(self.hu.size - np.isfinite(self.hu).sum())
+        bad = sum(plane.size - int(np.isfinite(plane).sum()) for plane in self.hu)
         if bad:
             raise InputError(
                 "volume",

@@ -24,12 +24,15 @@ from bleedmap.window import BRAIN
 from command_line import run
 from tiny_network import head_hu, write_tiny_network
 
-HEADS: dict[str, list[str]] = {"even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"]}
+HEADS: dict[str, list[str]] = {
+    "even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"],
+    "thin": ["--shape", "60", "128", "128", "--spacing", "2.4", "1.8", "1.8", "--tilt", "15"],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Doors:
-    """A folder with the three heads in `ct`, and what the verbs wrote of them."""
+    """A folder with the heads in `ct`, and what the verbs wrote of them."""
 
     folder: Path
     external: dict[str, ExternalStudy]
@@ -112,6 +115,11 @@ def test_two_processes_at_once_give_what_one_gave_in_turn(doors: Doors) -> None:
         (once, *mine), (again, *theirs) = doors.results("segment", name), doors.results("at-once", name)
         assert once == again
         assert all(map(np.array_equal, mine, theirs))
+
+
+def test_every_door_says_that_thin_slices_were_outlined_on_slabs(doors: Doors) -> None:
+    for notes in (doors.results("batch", "thin")[0]["notes"], doors.external["thin"].notes):
+        assert any("outlined on 28 slabs of 5.0 mm" in one for one in notes)
 
 
 def test_every_door_notes_uneven_slices(doors: Doors) -> None:

@@ -212,15 +212,17 @@ def _measure(
     case: Case, read: Referenced, segmenter: Segmenter, options: ExternalOptions, started: float
 ) -> ExternalStudy:
     """Segment as `bleedmap segment` does, and count."""
+    notes = read.notes
     if read.study is None:
         outline = outline_slices(read.hu, segmenter.weights, segmenter.backend, threshold=segmenter.threshold)
         probability, marked, certainty = outline.probability, outline.mask, outline.certainty
     else:
         result = segmenter.segment(read.study, accept=options.accept)
         probability, marked, certainty = result.probability.array, result.mask.array, result.certainty
+        notes = (*result.notes, *(one for one in notes if one not in result.notes))
     verdict = _read_verdict(probability, certainty, read.grid)
     return ExternalStudy(
-        case.name, "measured", None, read.notes, _count_record(read.mask, marked, probability, verdict),
+        case.name, "measured", None, notes, _count_record(read.mask, marked, probability, verdict),
         None if read.grid is None else _measure_size(read.mask, marked, read.grid), _seconds_since(started),
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """HU slices -> what the program marks, and how sure it is: one outline step for studies, pictures and experiments."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -10,6 +10,7 @@ from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, Segmented
 from bleedmap.inference.certainty import Certainty, CertaintySettings, estimate_certainty, gate_slices
+from bleedmap.inference.slabs import Slabs
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.postprocess import clear_small, to_mask
 from bleedmap.preprocess import Preprocessing, neighbour_rows, network_input, resize_back
@@ -40,6 +41,7 @@ def outline_slices(
     *,
     grid: SliceGrid | None = None,
     threshold: float | None = None,
+    slabs: Slabs | None = None,
     doubts: tuple[str, ...] = (),
     advance: Callable[[int], None] = lambda slices: None,
 ) -> Outline:
@@ -52,6 +54,7 @@ def outline_slices(
         grid: where the voxels lie; None for pictures, whose pixels have no size: then no region is too small to be
             marked, and the volume has no interval.
         threshold: a pixel is lesion from this probability on; None: the weights' own.
+        slabs: where `hu` and `grid` are those of slabs: the outline is given on the slices that they were averaged of.
         doubts: further reasons to give no verdict, as those of the input gate.
         advance: called with the number of slices that the network is done with since the last call.
     """
@@ -61,7 +64,7 @@ def outline_slices(
         None if settings is None else partial(gate_slices, settings=settings),
     )  # fmt: skip
     at, voxel_ml = weights.threshold if threshold is None else threshold, None if grid is None else grid.voxel_ml
-    return _outline(segmented.probability, segmented, settings, at, voxel_ml, at == weights.threshold, doubts)
+    return _outline(segmented.probability, segmented, settings, at, voxel_ml, at == weights.threshold, doubts, slabs)
 
 
 def outline_prediction(
@@ -83,17 +86,24 @@ def outline_prediction(
 
 def _outline(
     gated: FloatArray, segmented: Segmented, settings: CertaintySettings | None, threshold: float,
-    voxel_ml: float | DoubleArray | None, fitted: bool, doubts: tuple[str, ...],
+    voxel_ml: float | DoubleArray | None, fitted: bool, doubts: tuple[str, ...], slabs: Slabs | None = None,
 ) -> Outline:  # fmt: skip
     """Clear what is too small, in place in `gated`, and say how sure the rest is; `fitted`: for this threshold."""
+    smallest_ml = 0.0 if settings is None else settings.smallest_ml
+    if voxel_ml is not None:
+        clear_small(gated, threshold, voxel_ml, smallest_ml)
+    if slabs is not None:
+        gated, voxel_ml = slabs.give_back(gated, threshold), slabs.slices.voxel_ml
+        clear_small(gated, threshold, voxel_ml, smallest_ml)  # an end of a lesion may lie apart from it now
     if settings is None:
         return Outline(gated, to_mask(gated, threshold), None)
-    if voxel_ml is not None:
-        clear_small(gated, threshold, voxel_ml, settings.smallest_ml)
     mask, volume_ml = to_mask(gated, threshold), None
     if voxel_ml is not None and fitted:
         volume_ml = float(mask.sum(axis=(1, 2)) @ np.broadcast_to(voxel_ml, len(mask)))
-    return Outline(gated, mask, estimate_certainty(segmented, volume_ml, bool(mask.any()), settings, doubts))
+    certainty = estimate_certainty(segmented, volume_ml, bool(mask.any()), settings, doubts)
+    if slabs is not None:
+        certainty = replace(certainty, slices=tuple(certainty.slices[slab] for slab in slabs.home))
+    return Outline(gated, mask, certainty)
 
 
 def segment_slices(

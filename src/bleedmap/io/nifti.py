@@ -404,11 +404,11 @@ def _maps_to_a_volume(affine: DoubleArray) -> bool:
     return not np.isnan(orientations.io_orientation(affine)).any()  # NaN where two axes run nearly the same way
 
 
-def to_image(result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> Any:
+def to_image(result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None, description: str = "") -> Any:
     """Make nibabel's image of a volume (float32 HU), mask (uint8) or probability map (float32), on the file's own grid.
 
     Without `grid` the axes are written as (column, row, slice); uneven slices go to an even grid,
-    each place of it taking the nearest slice.
+    each place of it taking the nearest slice. A `description` goes into the header, up to 79 characters of it.
     """
     if isinstance(result, Volume):
         array: AnyArray = result.hu.astype(np.float32, copy=False)
@@ -426,16 +426,20 @@ def to_image(result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = No
         image.header.set_data_dtype(array.dtype)
         image.header.set_slope_inter(1, 0)
         image.header["cal_min"], image.header["cal_max"] = 0, 0
+    if description:
+        image.header["descrip"] = description.encode("ascii", "replace")[:79]
     return image
 
 
-def write(path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None) -> None:
+def write(
+    path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None, description: str = ""
+) -> None:
     """Write `to_image` to a file.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    image = to_image(result, grid)
+    image = to_image(result, grid, description)
     with written_whole(path) as temporary, temporary.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # Slice by slice and by ISA-L: a quarter of zlib's time, no copy of the whole, and the file is no larger.

@@ -107,7 +107,8 @@ def dicom_results(
         InputError: the series' headers lack the UIDs that a reference needs.
     """
     parse_on_demand()
-    producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid)
+    shown = "" if result.slabs is None else result.slabs.words
+    producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid, shown)
     measures = lesion_measures(lesion_rows(result))
     labels = label_lesions(result.mask.array, max(len(measures), 1))
     mask = make_mask_segmentation(series, labels, measures, producer)

@@ -42,7 +42,13 @@ def overview(result: Result) -> ByteArray:
     chosen = choose_slices_to_show(result)
     part = f" ({len(chosen)} shown)" if len(chosen) < len(result.findings.slices_with_lesion) else ""
     title = f"{result.name}: {headline(result.findings, result.certainty)}{part}"
-    return draw_sheet(slice_views(result, chosen), title=title, footer=RESEARCH_ONLY, threshold=result.threshold)
+    footer = f"{RESEARCH_ONLY}{_slabs_word(result, ' Thin slices: ', '.')}"
+    return draw_sheet(slice_views(result, chosen), title=title, footer=footer, threshold=result.threshold)
+
+
+def _slabs_word(result: Result, before: str, after: str = "") -> str:
+    """What a picture of thin slices says of the slabs that the network was shown; '' for other slices."""
+    return "" if result.slabs is None else f"{before}{result.slabs.words}{after}"
 
 
 def show_in_notebook(result: Result) -> str:
@@ -78,6 +84,8 @@ def write_thumbnail(path: Path, result: Result) -> None:
 def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
     """Pictures for a secondary-capture series: every slice with lesions, or a few evenly spaced where there are none.
 
+    Of thin slices, the middle one of those that have lesions in each slab: the others would show the same again.
+
     Each slice is whole, on its own pixels (slices under 512 pixels enlarged by a whole number, oblong pixels made
     square), between two lines of words: which slice and what is marked, 'no verdict' where there is none, and that this
     is research.
@@ -86,7 +94,7 @@ def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
         (slice index from 0, RGB (row, column, 3) uint8), feet to head, all of one size.
     """
     findings = result.findings
-    chosen = findings.slices_with_lesion or choose_slices_to_show(result)
+    chosen = _marked_to_show(result) or choose_slices_to_show(result)
     said = verdict(findings, result.certainty)
     before = f"{said}; " if said == "no verdict" else ""  # a picture may be looked at alone
     pictures = []
@@ -95,8 +103,18 @@ def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
         rows, columns = view.grey.shape
         native = round(max(rows * view.row_over_column, columns))
         picture = draw_slice(view, side=native * ceil(_CAPTURE_SIDE / native), threshold=result.threshold)
-        pictures.append((index, _between_words(letter_sides(picture, view.sides), before + view.caption, BURNED_IN)))
+        below = f"{BURNED_IN}{_slabs_word(result, ' · ')}"
+        pictures.append((index, _between_words(letter_sides(picture, view.sides), before + view.caption, below)))
     return pictures
+
+
+def _marked_to_show(result: Result) -> Sequence[int]:
+    marked = result.findings.slices_with_lesion
+    if result.slabs is None:
+        return marked
+    slabs = result.slabs.home[list(marked)]
+    of_slab = (np.array(marked)[slabs == slab] for slab in np.unique(slabs))
+    return [int(one[len(one) // 2]) for one in of_slab]
 
 
 def choose_slices_to_show(result: Result) -> list[int]:

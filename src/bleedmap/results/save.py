@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap import RESEARCH_ONLY
+from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
 from bleedmap.inference.outline import outline_slices
 from bleedmap.io import images, nifti
@@ -57,10 +57,11 @@ def write_results(result: Result, folder: Path, *, dicom: bool = True, fractiona
         "lesions": f"{result.name}_lesions.csv",
         "report": REPORT,
     }
+    described = "" if result.slabs is None else f"bleedmap {__version__}: {result.slabs.words}"
     with ThreadPoolExecutor(max_workers=1) as beside:  # most of their time is compression, which lets others run
         written = [
-            beside.submit(nifti.write, folder / files["mask"], result.mask, result.nifti),
-            beside.submit(nifti.write, folder / files["probability"], result.probability, result.nifti),
+            beside.submit(nifti.write, folder / files["mask"], result.mask, result.nifti, described),
+            beside.submit(nifti.write, folder / files["probability"], result.probability, result.nifti, described),
             beside.submit(_write_overview, folder / files["overlay"], result),
         ]
         write_lesions_csv(folder / files["lesions"], result)

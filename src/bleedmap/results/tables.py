@@ -91,6 +91,7 @@ def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
             "verdict": verdict(result.findings, result.certainty),
             "lesions": lesion_rows(result),
             "geometry": geometry(result.volume.hu.shape, grid),
+            "slabs": None if result.slabs is None else geometry(result.slabs.volume.hu.shape, result.slabs.volume.grid),
             "checks": [asdict(one) | {"overruled": one.verdict == "refusal"} for one in result.checks],
             "acquisition": asdict(result.acquisition) | {"image_type": list(result.acquisition.image_type)},
             "series": chosen,

@@ -13,6 +13,7 @@ from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.certainty import Certainty
+from bleedmap.inference.slabs import Slabs
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.series import DicomSeries
@@ -137,6 +138,7 @@ class Result:
         threshold: lesion from this probability on.
         notes: sentences for the reader: what reading and segmenting had to decide.
         certainty: how sure the program is; None for weights that do not say.
+        slabs: what the network was shown in place of thin slices; None where it was shown the slices.
     """
 
     name: str
@@ -154,6 +156,7 @@ class Result:
     threshold: float
     notes: tuple[str, ...]
     certainty: Certainty | None = None
+    slabs: Slabs | None = None
 
     @property
     def found(self) -> bool:

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import BleedmapError, InputError, SettingsError
@@ -11,6 +14,7 @@ from bleedmap.inference.backends import Backend, BackendRecord, Precision
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.outline import outline_slices
+from bleedmap.inference.slabs import Slabs, make_slabs
 from bleedmap.inference.weights import MeasuredOn, WeightsFile, locate
 from bleedmap.postprocess import to_mask
 from bleedmap.study.gate.check import Check
@@ -141,7 +145,7 @@ class Segmenter:
         return cls(chosen, backend, chosen.threshold if threshold is None else threshold)
 
     def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = ignore_progress) -> Result:
-        """Check the study, then segment it.
+        """Check the study, then segment it; of thin slices the network is shown slabs.
 
         Args:
             study: as `read_study` gives it.
@@ -151,25 +155,34 @@ class Segmenter:
         Raises:
             InputError: an input check refuses it.
         """
-        checks = check_study(study, accept)
-        doubts = (*list_doubts(checks), *_doubt_spacing(study.volume.grid, self.weights.measured_on))
+        slabs = make_slabs(study.volume, self.weights.measured_on)
+        checks = check_study(study, accept, slabs)
+        shown = study.volume if slabs is None else slabs.volume
+        doubts = (*list_doubts(checks), *_doubt_spacing(shown.grid, self.weights.measured_on))
         outline = outline_slices(
-            study.volume.hu, self.weights, self.backend, grid=study.volume.grid, threshold=self.threshold,
-            doubts=doubts, advance=advance,
+            shown.hu, self.weights, self.backend, grid=shown.grid, threshold=self.threshold, slabs=slabs,
+            doubts=doubts, advance=advance if slabs is None else _count_slices(advance, slabs),
         )  # fmt: skip
         return conclude(
-            study, checks, outline.probability, self.weights, self.backend.record, self.threshold, outline.certainty
-        )
+            study, checks, outline.probability, self.weights, self.backend.record, self.threshold, outline.certainty,
+            slabs,
+        )  # fmt: skip
 
 
-def check_study(study: Study, accept: tuple[str, ...] = ()) -> tuple[Check, ...]:
-    """Make the input checks of a study.
+def _count_slices(advance: Advance, slabs: Slabs) -> Advance:
+    """Report finished slabs as the slices that lie in them."""
+    held = iter(np.bincount(slabs.home, minlength=len(slabs.shares)).tolist())
+    return lambda done: advance(sum(islice(held, done)))
+
+
+def check_study(study: Study, accept: tuple[str, ...] = (), slabs: Slabs | None = None) -> tuple[Check, ...]:
+    """Make the input checks of a study; of thin slices by the slabs where they speak of what the network is shown.
 
     Raises:
         InputError: one refuses it, and is not among `accept`.
         SettingsError: `accept` names no check.
     """
-    checks = check_input(study.volume, study.acquisition)
+    checks = check_input(study.volume, study.acquisition, slabs)
     refusal = find_refusal(study.source, checks, accept)
     if refusal is not None:
         raise refusal
@@ -206,6 +219,7 @@ def conclude(
     backend: BackendRecord,
     threshold: float,
     certainty: Certainty | None = None,
+    slabs: Slabs | None = None,
 ) -> Result:
     """Make a result of a study's probability: mask, lesions and their measures.
 
@@ -215,6 +229,7 @@ def conclude(
         probability: (slice, row, column) float32 in 0 to 1, on the study's grid.
         weights, backend, threshold: what made it, for the record.
         certainty: how sure the program is, where the weights say.
+        slabs: what the network was shown of thin slices.
     """
     grid = study.volume.grid
     found = ProbabilityMap(probability, grid)
@@ -233,6 +248,7 @@ def conclude(
         weights=weights,
         backend=backend,
         threshold=threshold,
-        notes=study.notes,
+        notes=study.notes if slabs is None else (*study.notes, slabs.note),
         certainty=certainty,
+        slabs=slabs,
     )

@@ -76,6 +76,7 @@ class Producer:
         threshold: lesion from this probability on.
         made_at: when; all results of a study carry the same moment.
         new_uid: gives a new UID at each call.
+        shown: what the network was shown in place of the slices, in a clause; '' where it was shown the slices.
     """
 
     network: str
@@ -83,6 +84,7 @@ class Producer:
     threshold: float
     made_at: datetime
     new_uid: Callable[[], str] = generate_uid
+    shown: str = ""
 
     @property
     def serial(self) -> str:
@@ -97,7 +99,8 @@ class Producer:
     @property
     def parameters(self) -> list[str]:
         """The algorithm's parameters, as texts."""
-        return [f"network={self.network}", f"sha256={self.weights_sha256}", f"threshold={self.threshold:g}"]
+        told = [f"network={self.network}", f"sha256={self.weights_sha256}", f"threshold={self.threshold:g}"]
+        return [*told, f"shown={self.shown}"] if self.shown else told
 
     def equipment(self) -> dict[str, Any]:
         """Return the arguments of every highdicom constructor: manufacturer, model, version, serial number."""

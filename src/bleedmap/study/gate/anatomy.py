@@ -256,7 +256,7 @@ def measure_values(volume: Volume) -> Values:
     highest = float(volume.hu.max())
     real = hu[hu >= PADDING_HU]
     air = real[real < AIR_HU]
-    dense = (volume.hu > METAL_HU).sum(axis=(1, 2)) if highest > METAL_HU else np.zeros(len(hu))
+    dense = np.array([int((plane > METAL_HU).sum()) if highest > METAL_HU else 0 for plane in volume.hu])
     return Values(
         lowest=float(volume.hu.min()),
         highest=highest,

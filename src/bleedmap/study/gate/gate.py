@@ -5,8 +5,10 @@ by name: it stands for input where a result would be meaningless or dangerous. T
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bleedmap.errors import CheckRefusalError, SettingsError
+from bleedmap.inference.slabs import Slabs
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.study.gate.anatomy import measure, measure_values
 from bleedmap.study.gate.check import Check
@@ -21,16 +23,22 @@ CHECKS = (
 )  # fmt: skip
 
 
-def check_input(volume: Volume, acquisition: Acquisition | None = None) -> tuple[Check, ...]:
+def check_input(
+    volume: Volume, acquisition: Acquisition | None = None, slabs: Slabs | None = None
+) -> tuple[Check, ...]:
     """Make all checks of a study, in the order of `CHECKS`; it raises nothing.
 
     Args:
         volume: in HU, in the standard view: slices feet to head, rows front to back, columns right to left.
         acquisition: how the scan was made; None where nothing is known, as with NIfTI.
+        slabs: what the network is shown of thin slices; the anatomy and its noise are measured there.
     """
+    anatomy = measure(volume if slabs is None else slabs.volume)
+    if slabs is not None and anatomy.cavity is not None:
+        anatomy = replace(anatomy, cavity=slabs.span_slices(*anatomy.cavity))
     return (
-        *scan_checks(volume.grid, volume.hu.shape, acquisition or Acquisition()),
-        *voxel_checks(measure_values(volume), measure(volume), len(volume.hu)),
+        *scan_checks(volume.grid, volume.hu.shape, acquisition or Acquisition(), slabs),
+        *voxel_checks(measure_values(volume), anatomy, len(volume.hu)),
     )
 
 

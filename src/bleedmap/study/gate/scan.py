@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from bleedmap.geometry import SliceGrid
+from bleedmap.inference.slabs import Slabs
 from bleedmap.io.dicom.acquisition import Acquisition, find_contrast_agent, is_sharp_kernel, names_head
 from bleedmap.study.gate.check import Check, Limits, Verdict, graver
 from bleedmap.study.words import counted, spans
@@ -30,7 +31,9 @@ VIEW_MM = Limits(150, 350)  # head scans take 200 to 300 mm; a newborn's less
 MATRIX = Limits(128, 4096, refused_below=64)  # 64 pixels over a head are 3.5 mm each
 
 
-def scan_checks(grid: SliceGrid, shape: tuple[int, ...], scan: Acquisition) -> tuple[Check, ...]:
+def scan_checks(
+    grid: SliceGrid, shape: tuple[int, ...], scan: Acquisition, slabs: Slabs | None = None
+) -> tuple[Check, ...]:
     """Modality, image type, body part, age, contrast, kvp, kernel, completeness, slice count, slice spacing, gaps,
     orientation, field of view.
 
@@ -38,11 +41,12 @@ def scan_checks(grid: SliceGrid, shape: tuple[int, ...], scan: Acquisition) -> t
         grid: in the standard view.
         shape: (slices, rows, columns).
         scan: how it was made, as far as known.
+        slabs: what the network is shown of thin slices.
     """
     return (
         _modality(scan), _image_type(scan), _body_part(scan), _age(scan), _contrast(scan), _kvp(scan), _kernel(scan),
-        _completeness(scan), _slice_count(grid), _slice_spacing(grid, scan), _gaps(grid), _orientation(grid),
-        _view(grid, shape),
+        _completeness(scan), _slice_count(grid, slabs), _slice_spacing(grid, scan, slabs), _gaps(grid),
+        _orientation(grid), _view(grid, shape),
     )  # fmt: skip
 
 
@@ -132,21 +136,28 @@ def _completeness(scan: Acquisition) -> Check:
     return Check("completeness", "warning", scan.unread, limit, "a bleed on a slice that was not read is not found")
 
 
-def _slice_count(grid: SliceGrid) -> Check:
-    verdict = SLICES.verdict(len(grid))
+def _slice_count(grid: SliceGrid, slabs: Slabs | None) -> Check:
+    """Thin slices are as many as their slabs, where they may be too few."""
+    shown, found = len(grid), counted(len(grid), "slice")
+    if slabs is not None:
+        shown, found = len(slabs.volume.hu), f"{found}, {counted(len(slabs.volume.hu), 'slab')}"
+    verdict = graver(SLICES.verdict(shown), SLICES.verdict(max(len(grid), SLICES.lowest)))
     meaning = {
         "pass": "",
-        "warning": "few for a head" if len(grid) < SLICES.lowest else "more than a head takes",
+        "warning": "few for a head" if shown < SLICES.lowest else "more than a head takes",
         "refusal": "too few to say anything of a head",
     }[verdict]
     limit = f"{SLICES.lowest:.0f} to {SLICES.highest:.0f} slices, refused below {SLICES.refused_below:.0f}"
-    return Check("slice count", verdict, counted(len(grid), "slice"), limit, meaning)
+    return Check("slice count", verdict, found, limit, meaning)
 
 
-def _slice_spacing(grid: SliceGrid, scan: Acquisition) -> Check:
+def _slice_spacing(grid: SliceGrid, scan: Acquisition, slabs: Slabs | None) -> Check:
     between_mm = grid.spacing_mm[0]
+    shown_mm = between_mm if slabs is None else slabs.volume.grid.spacing_mm[0]
     limit = f"{SPACING_MM.lowest:g} to {SPACING_MM.highest:g} mm, refused above {SPACING_MM.refused_above:g} mm"
-    found, verdict = f"{between_mm:.2f} mm", SPACING_MM.verdict(between_mm)
+    found, verdict = f"{between_mm:.2f} mm", SPACING_MM.verdict(shown_mm)
+    if slabs is not None:
+        found += f", averaged to slabs of {slabs.apart_mm:.1f} mm"
     meaning = "" if verdict == "pass" else "the network was trained on slices of 5 mm"
     if scan.thickness_mm is not None:
         found += f", slices {scan.thickness_mm:g} mm thick"
