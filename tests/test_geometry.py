@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bleedmap.errors import InputError
-from bleedmap.geometry import PlaneTurn, SliceGrid, axial_affine
+from bleedmap.geometry import AxialTurn, PlaneTurn, SliceGrid, axial_affine
 
 
 def stack(*heights_mm: float, row_mm: float = 0.5, column_mm: float = 0.25, forward: float = 0.0) -> SliceGrid:
@@ -128,3 +128,29 @@ def test_a_turn_transposes_first():
     assert PlaneTurn(transpose=True).apply(planes)[0].tolist() == [[1, 4], [2, 5], [3, 6]]
     assert PlaneTurn(transpose=True, flip_rows=True).apply(planes)[0].tolist() == [[3, 6], [2, 5], [1, 4]]
     assert PlaneTurn(flip_columns=True).apply(planes)[0].tolist() == [[3, 2, 1], [6, 5, 4]]
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+@pytest.mark.parametrize("reverse", [(a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)])
+def test_axial_slices_are_cut_from_coronal_and_sagittal_ones(order, reverse):
+    """An axial volume, its axes put in another order: every voxel comes back to its own place, and the grid with it."""
+    shape = (4, 5, 6)
+    axial, numbers = SliceGrid.from_affine(axial_affine((2.0, 1.0, 1.5), shape), 4), np.arange(120).reshape(shape)
+    away = AxialTurn(order, reverse)
+    turned, grid = away.apply(numbers), away.turn_grid(axial, shape)
+    assert np.array_equal(away.undo(turned), numbers)
+    place = np.argwhere(turned == numbers[1, 2, 3])[0]
+    assert grid.to_mm(place) == pytest.approx(axial.to_mm(np.array([1, 2, 3])))
+    back = AxialTurn.find(grid)
+    assert np.array_equal(back.apply(turned), numbers)
+    assert back.turn_grid(grid, turned.shape).affine == pytest.approx(axial.affine)
+
+
+def test_axial_uneven_and_lone_slices_are_not_cut():
+    assert AxialTurn.find(stack(0, 1, 2, forward=0.5)) is None
+    coronal = SliceGrid(np.array([[0, 0, 0], [0, 1, 0], [0, 5, 0.0]]), np.array([0, 0, -1.0]), np.array([1, 0, 0.0]), 1)
+    assert AxialTurn.find(coronal) is None
+    assert AxialTurn.find(replace(coronal, origins_mm=coronal.origins_mm[:1])) is None
+    assert AxialTurn.find(replace(coronal, origins_mm=coronal.origins_mm[:2])) == AxialTurn(
+        (1, 0, 2), (True, False, False)
+    )

@@ -5,6 +5,7 @@ LPS and the affine of a slice: DICOM PS3.3 C.7.6.2.1.1.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import InputError
 
 EVEN_WITHIN_MM = 0.1  # a slice this near to its place on an even stack is on it; positions are stored rounded
+_NEARER_TO_AXIAL_DEG = 45.0  # slices turned by more are nearer to coronal or sagittal ones
 _SMALLEST_STEP = 0.25  # of the median distance between slices
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 
@@ -231,3 +233,57 @@ class PlaneTurn:
         back = planes[..., ::-1] if self.flip_columns else planes
         back = back[..., ::-1, :] if self.flip_rows else back
         return back.swapaxes(-1, -2) if self.transpose else back
+
+
+@dataclass(frozen=True)
+class AxialTurn:
+    """How a stack of coronal or sagittal slices is cut into axial ones: its axes in another order, some reversed.
+
+    Nothing is resampled, and every turn can be undone exactly.
+
+    Attributes:
+        order: which axis of the stack becomes (slice, row, column).
+        reverse: which of these run the other way then.
+    """
+
+    order: tuple[int, int, int]
+    reverse: tuple[bool, bool, bool]
+
+    @classmethod
+    def find(cls, grid: SliceGrid) -> "AxialTurn | None":
+        """Find the turn to slices feet to head, rows front to back, columns right to left, as near as axes can.
+
+        None where slices are nearest to axial already, or uneven, so that they would make uneven rows.
+        """
+        if len(grid) < 2 or grid.tilt_to_axial_deg <= _NEARER_TO_AXIAL_DEG or not grid.is_even:
+            return None
+        steps = grid.affine[:3, :3]
+        along = (steps / np.linalg.norm(steps, axis=0))[[2, 1, 0]]  # (S, P, L) of each axis
+        orders = [(first, second, third) for first, second, third in permutations(range(3))]
+        order = max(orders, key=lambda one: sum(abs(along[axis, one[axis]]) for axis in range(3)))
+        if order[0] == 0:
+            return None
+        slices, rows, columns = (bool(along[axis, order[axis]] < 0) for axis in range(3))
+        return cls(order, (slices, rows, columns))
+
+    def apply(self, array: AnyArray) -> AnyArray:
+        """Turn (slice, row, column) of the stack to axial slices; a view of the same values."""
+        return array.transpose(self.order)[self._steps]
+
+    def undo(self, array: AnyArray) -> AnyArray:
+        """Turn axial slices back to (slice, row, column) of the stack."""
+        return array[self._steps].transpose(np.argsort(self.order))
+
+    def turn_grid(self, grid: SliceGrid, shape: tuple[int, ...]) -> SliceGrid:
+        """Return the axial slices' grid of a stack of `shape`."""
+        affine = grid.affine.copy()
+        affine[:3, :3] = grid.affine[:3, list(self.order)]
+        for axis, (source, reverse) in enumerate(zip(self.order, self.reverse, strict=True)):
+            if reverse:
+                affine[:3, 3] += (shape[source] - 1) * affine[:3, axis]
+                affine[:3, axis] *= -1
+        return SliceGrid.from_affine(affine, shape[self.order[0]])
+
+    @property
+    def _steps(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if one else 1) for one in self.reverse)

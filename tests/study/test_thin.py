@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bleedmap.geometry import AxialTurn
 from bleedmap.inference.slabs import make_slabs
 from bleedmap.inference.weights import MeasuredOn
 from bleedmap.io.dicom.acquisition import Acquisition
+from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
+from bleedmap.results.pictures import capture_pictures
 from bleedmap.results.tables import summary
 from bleedmap.study.gate.gate import check_input
 from bleedmap.study.read import read_study
@@ -66,6 +69,42 @@ def test_a_short_thin_stack_is_too_few_slabs(thin):
     volume = Volume(thin.volume.hu[30:38], replace(thin.volume.grid, origins_mm=thin.volume.grid.origins_mm[30:38]))
     checks = {one.name: one for one in check_input(volume, None, make_slabs(volume, MeasuredOn()))}
     assert checks["slice count"].verdict == "refusal"
+
+
+@pytest.fixture(scope="module")
+def fine():
+    settings = PhantomSettings(
+        seed=13, spacing_mm=(1.5, 1.5, 1.5), shape=(100, 150, 130), noise_hu=6.0,
+        bleeds=(Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right")),
+    )  # fmt: skip
+    return make_phantom(settings)
+
+
+@pytest.mark.parametrize(
+    ("side", "turn"),
+    [("coronal", AxialTurn((1, 0, 2), (False, True, False))), ("sagittal", AxialTurn((2, 0, 1), (True, True, False)))],
+)
+def test_coronal_and_sagittal_series_are_outlined_on_their_own_slices(fine, side, turn, tmp_path):
+    """From DICOM files to the mask: it lies where the axial volume's does, voxel for voxel."""
+    segmenter = Segmenter.load(precision="fp32")
+    hu, grid = np.rint(fine.volume.hu), fine.volume.grid
+    turned = Volume(np.ascontiguousarray(turn.apply(hu)), turn.turn_grid(grid, hu.shape))
+    write_series(tmp_path / side, ct_instances(turned))
+    study = read_study(tmp_path / side)
+    assert study.volume.hu.shape == turned.hu.shape
+    result, axial = segmenter.segment(study), segmenter.segment(read_study(Volume(hu, grid)))
+    assert result.certainty.abstained == axial.certainty.abstained == ()
+    assert any(f"The slices are {side}. 100 axial ones were cut" in one for one in result.notes)
+    assert result.volume_ml == pytest.approx(axial.volume_ml, rel=1e-3)
+    expected = turn.apply(axial.mask.array)
+    if np.dot(study.volume.grid.normal, turned.grid.normal) < 0:
+        expected = expected[::-1]
+    assert np.array_equal(result.mask.array, expected)
+    marked = result.mask.array.any(axis=(1, 2))
+    slices = np.array(result.certainty.slices)
+    assert slices[marked].min() > 0.5
+    assert slices[~marked].max() == min(axial.certainty.slices)
+    assert 2 < len(capture_pictures(result)) <= marked.sum() / 2
 
 
 @pytest.mark.exhaustive

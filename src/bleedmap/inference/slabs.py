@@ -4,6 +4,7 @@ The network was trained on thick slices. In a thin one noise looks like blood, a
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -48,8 +49,8 @@ class Slabs:
     def note(self) -> str:
         """Tell the reader, in sentences."""
         return (
-            f"The slices are thin, {self.slices.spacing_mm[0]:.2f} mm apart: bleeds were {self.words}, averaged from "
-            f"them. The outline is given on the original {len(self.slices):,} slices."
+            f"{len(self.slices):,} slices are thin, {self.slices.spacing_mm[0]:.2f} mm apart: bleeds were "
+            f"{self.words}, averaged from them, and the outline was given back to each slice."
         )
 
     @property
@@ -165,7 +166,7 @@ def _in_pixels(grid: SliceGrid, places_mm: DoubleArray) -> DoubleArray:
     return np.asarray(places_mm @ np.linalg.pinv(steps_mm), np.float64)
 
 
-def _shifted(plane: FloatArray, shift: DoubleArray, beyond: str) -> FloatArray:
+def _shifted(plane: FloatArray, shift: DoubleArray, beyond: Literal["nearest", "constant"]) -> FloatArray:
     if np.abs(shift).max() < _ALIGNED_PIXELS:
         return plane
     return np.asarray(ndimage.shift(plane, shift, order=1, mode=beyond, output=np.float32))

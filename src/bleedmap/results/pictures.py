@@ -84,7 +84,7 @@ def write_thumbnail(path: Path, result: Result) -> None:
 def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
     """Pictures for a secondary-capture series: every slice with lesions, or a few evenly spaced where there are none.
 
-    Of thin slices, the middle one of those that have lesions in each slab: the others would show the same again.
+    Of thin slices, the middle one of those with lesions in each slab's height: the others would show the same again.
 
     Each slice is whole, on its own pixels (slices under 512 pixels enlarged by a whole number, oblong pixels made
     square), between two lines of words: which slice and what is marked, 'no verdict' where there is none, and that this
@@ -112,7 +112,7 @@ def _marked_to_show(result: Result) -> Sequence[int]:
     marked = result.findings.slices_with_lesion
     if result.slabs is None:
         return marked
-    slabs = result.slabs.home[list(marked)]
+    slabs = (result.volume.grid.heights_mm // result.slabs.apart_mm)[list(marked)]
     of_slab = (np.array(marked)[slabs == slab] for slab in np.unique(slabs))
     return [int(one[len(one) // 2]) for one in of_slab]
 

@@ -1,7 +1,7 @@
 """Segment a study: from what was read to its result, in one call or step by step."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from bleedmap.arrays import FloatArray
 from bleedmap.errors import BleedmapError, InputError, SettingsError
-from bleedmap.geometry import SliceGrid
+from bleedmap.geometry import AxialTurn, SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.outline import outline_slices
+from bleedmap.inference.outline import Outline, outline_slices
 from bleedmap.inference.slabs import Slabs, make_slabs
 from bleedmap.inference.weights import MeasuredOn, WeightsFile, locate
 from bleedmap.postprocess import to_mask
@@ -22,7 +22,7 @@ from bleedmap.study.gate.gate import check_input, find_refusal
 from bleedmap.study.read import Advance, Study, ignore_progress, read_study
 from bleedmap.study.result import Result, summarise_volume
 from bleedmap.study.sources import Source
-from bleedmap.volume import Mask, ProbabilityMap
+from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 # Their warnings alone are no reason to give no verdict: the entry is often wrong; children are among the patients that
 # the network was trained and measured on.
@@ -155,18 +155,47 @@ class Segmenter:
         Raises:
             InputError: an input check refuses it.
         """
-        slabs = make_slabs(study.volume, self.weights.measured_on)
-        checks = check_study(study, accept, slabs)
-        shown = study.volume if slabs is None else slabs.volume
+        turn = AxialTurn.find(study.volume.grid)
+        axial = study if turn is None else _cut_axial(study, turn)
+        slabs = make_slabs(axial.volume, self.weights.measured_on)
+        checks = check_study(axial, accept, slabs)
+        shown = axial.volume if slabs is None else slabs.volume
         doubts = (*list_doubts(checks), *_doubt_spacing(shown.grid, self.weights.measured_on))
         outline = outline_slices(
             shown.hu, self.weights, self.backend, grid=shown.grid, threshold=self.threshold, slabs=slabs,
             doubts=doubts, advance=advance if slabs is None else _count_slices(advance, slabs),
         )  # fmt: skip
+        if turn is not None:
+            study, outline = replace(study, notes=axial.notes), _turn_back(outline, turn)
         return conclude(
             study, checks, outline.probability, self.weights, self.backend.record, self.threshold, outline.certainty,
             slabs,
         )  # fmt: skip
+
+
+def _cut_axial(study: Study, turn: AxialTurn) -> Study:
+    """Cut axial slices from coronal or sagittal ones, for the network and the input checks; say so."""
+    hu, grid = study.volume.hu, study.volume.grid
+    axial = Volume(turn.apply(hu), turn.turn_grid(grid, hu.shape))
+    side = "sagittal" if abs(grid.normal[0]) > abs(grid.normal[1]) else "coronal"
+    note = (
+        f"The slices are {side}. {len(axial.grid):,} axial ones were cut from them, {axial.grid.spacing_mm[0]:.2f} mm "
+        f"apart, on which the input checks and the network looked; nothing was resampled. The outline is given on the "
+        f"{len(grid):,} {side} slices, each with the highest probability of the axial slices in which it is marked."
+    )
+    return replace(study, volume=axial, notes=(*study.notes, note))
+
+
+def _turn_back(outline: Outline, turn: AxialTurn) -> Outline:
+    """Give the outline of axial slices on the slices that they were cut from."""
+    probability, mask = turn.undo(outline.probability), turn.undo(outline.mask)
+    certainty = outline.certainty
+    if certainty is not None:
+        along = turn.order[0]  # rows or columns: the axis along which the axial slices follow one another
+        each = np.array(certainty.slices)[:: -1 if turn.reverse[0] else 1]
+        slices = np.where(mask.any(axis=3 - along), each, each.min()).max(axis=1)
+        certainty = replace(certainty, slices=tuple(slices.tolist()))
+    return Outline(probability, mask, certainty)
 
 
 def _count_slices(advance: Advance, slabs: Slabs) -> Advance:

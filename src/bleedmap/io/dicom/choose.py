@@ -46,6 +46,8 @@ WANTED_MM = 5.0
 _WANTED_KV, _WANTED_KEV = 120.0, 70.0  # the network's training data; the energy whose HU are nearest to theirs
 _KEV = (60.0, 80.0)  # of monoenergetic images that are read, where there are no others
 _HEAD_VIEW_MM = (150.0, 350.0)  # of a field of view in which a head is whole and fills it
+# Of coronal and sagittal slices, which become the rows or columns of axial ones: fewer pixels are refused by the gate.
+_LEAST_TURNED, _WIDEST_TURNED_MM = 64, 2.0
 _NEARLY_WHOLE = 0.9
 _KINDS = {
     "CR": "a radiograph", "DX": "a radiograph", "MR": "MR", "PT": "PET", "NM": "nuclear medicine", "US": "ultrasound",
@@ -170,13 +172,15 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
             "an axial CT series of the head",
             errors[0].remedy if errors else "send the original axial series of the head, then name its folder",
         )
-    tallest = max((one.height_mm for one in fit if not _shows_other_part(one)), default=0.0)
+    upright = [one for one in fit if not _find_turned(one.first)]
+    tallest = max((one.height_mm for one in upright if not _shows_other_part(one)), default=0.0)
     ranks = {id(one): _rank(one, tallest, candidates) for one in fit}
     fit.sort(key=lambda one: [rank for rank, _ in ranks[id(one)]])
     best = fit[0]
-    _refuse_turned_part(best, fit)
+    alike = upright if best in upright else fit
+    _refuse_turned_part(best, alike)
     if series is None:
-        _refuse_other_kernel(best, fit)
+        _refuse_other_kernel(best, alike)
     others = sorted(
         (one for one in candidates if one is not best), key=lambda one: (one.number is None, one.number or 0)
     )
@@ -273,10 +277,24 @@ def _find_other_kind(stack: Stack) -> str | None:
         return f"derived images ({plane.special[0]}), not plain slices in HU"
     if computed := _find_computed(read_energy(plane)):
         return computed
-    if plane.has_place and plane.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
-        side = "sagittal" if abs(plane.normal[0]) > abs(plane.normal[1]) else "coronal"
-        return f"{side}, {plane.tilt_to_axial_deg:.0f}° from axial"
+    turned = _find_turned(plane)
+    if turned and not _is_thin(stack):
+        return turned
     return None
+
+
+def _find_turned(plane: Plane) -> str:
+    """Find how a plane is turned that is nearer to coronal or sagittal than to axial; '' for others."""
+    if not plane.has_place or not plane.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
+        return ""
+    side = "sagittal" if abs(plane.normal[0]) > abs(plane.normal[1]) else "coronal"
+    return f"{side}, {plane.tilt_to_axial_deg:.0f}° from axial"
+
+
+def _is_thin(stack: Stack) -> bool:
+    """Whether coronal or sagittal slices are so many and so near that axial ones can be cut from them."""
+    heights = np.unique(np.round(heights_mm(stack.planes), 2))
+    return len(heights) >= _LEAST_TURNED and float(np.median(np.diff(heights))) <= _WIDEST_TURNED_MM
 
 
 def _find_computed(energy: Energy) -> str | None:
@@ -345,7 +363,9 @@ def _rank(one: Candidate, tallest_mm: float, others: Sequence[Candidate]) -> lis
     off_mm = round(2 * abs(one.thickness_mm - WANTED_MM)) / 2  # to half a millimetre
     original = "ORIGINAL" in one.first.image_type
     images = len(one.stack.planes)
+    turned = _find_turned(one.first)
     return [
+        (bool(turned), turned),
         (_shows_other_part(one), "of another part of the body, by its description"),
         (bool(one.kernel), one.kernel),
         (bool(one.contrast), f"with contrast ({one.contrast})"),
@@ -374,7 +394,8 @@ def _describe(one: Candidate) -> str:
     sharpness = one.kernel or (f"soft kernel ({kernel})" if kernel else "kernel not stated")
     contrast = f"with contrast ({one.contrast})" if one.contrast else "no contrast named"
     return (
-        f"axial, {len(one.stack.planes)} images of {one.thickness_mm:g} mm over {one.height_mm:.0f} mm, "
+        f"{_find_turned(one.first) or 'axial'}, {len(one.stack.planes)} images of {one.thickness_mm:g} mm "
+        f"over {one.height_mm:.0f} mm, "
         f"{sharpness}, {contrast}"
     )
 

@@ -561,9 +561,6 @@ def check_plane(plane: Plane) -> None:
     if not all(_SIDE_PIXELS[0] <= one <= _SIDE_PIXELS[1] for one in (plane.rows, plane.columns)):
         found = f"{plane.rows:,} rows of {plane.columns:,} pixels"
         raise _refusal(plane.name, found, f"{_SIDE_PIXELS[0]} to {_SIDE_PIXELS[1]:,} of either")
-    if not plane.tilt_to_axial_deg <= AXIAL_WITHIN_DEG:
-        found = f"planes turned {plane.tilt_to_axial_deg:.0f}° from axial"
-        raise _refusal(plane.name, found, f"axial slices, or oblique up to {AXIAL_WITHIN_DEG:.0f}°")
 
 
 def _refuse_value(plane: Plane, keyword: str, found: str, needed: str) -> InputError:
@@ -630,12 +627,19 @@ def build_stored_grid(planes: Sequence[Plane]) -> SliceGrid:
 
 
 def find_standard_turn(grid: SliceGrid) -> PlaneTurn:
-    """Find the turn that brings stored rows and columns front to back and right to left, as near as they can."""
+    """Find the turn that brings stored rows and columns front to back and right to left, as near as they can.
+
+    Those of coronal slices run head to feet and right to left, of sagittal ones head to feet and front to back.
+    """
+    rows, columns = (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)
+    if grid.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
+        rows = (0.0, 0.0, -1.0)
+        columns = (0.0, 1.0, 0.0) if abs(grid.normal[0]) > abs(grid.normal[1]) else columns
     down, along = grid.row_step_mm / np.linalg.norm(grid.row_step_mm), grid.column_step_mm
     along = along / np.linalg.norm(along)
-    transpose = bool(abs(along[1]) + abs(down[0]) > abs(along[0]) + abs(down[1]))
+    transpose = bool(abs(along @ rows) + abs(down @ columns) > abs(along @ columns) + abs(down @ rows))
     down, along = (along, down) if transpose else (down, along)
-    return PlaneTurn(transpose, flip_rows=bool(down[1] < 0), flip_columns=bool(along[0] < 0))
+    return PlaneTurn(transpose, flip_rows=bool(down @ rows < 0), flip_columns=bool(along @ columns < 0))
 
 
 def turn_grid(grid: SliceGrid, turn: PlaneTurn, rows: int, columns: int) -> SliceGrid:
