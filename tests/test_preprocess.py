@@ -11,18 +11,20 @@ from bleedmap.arrays import FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.postprocess import label_lesions, lesions, to_mask
 from bleedmap.preprocess import (
+    HEAD_MM,
     Frame,
     Preprocessing,
     _area_bands,
     _linear_bands,
+    bone_input,
     head_frame,
     head_frame_of,
     network_input,
     resize_back,
     resize_into,
+    stack_channels,
     study_frame,
     whole_frame,
-    with_neighbours,
 )
 from bleedmap.window import BRAIN, Window
 
@@ -337,12 +339,73 @@ def test_a_studys_frame_follows_the_pixel_size() -> None:
 
 def test_neighbours_lie_feet_first_and_ends_repeat() -> None:
     inputs = np.arange(4.0)[:, None, None] * np.ones((4, 2, 2))
-    assert with_neighbours(inputs, 1)[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
-    assert with_neighbours(inputs, 0).shape == (4, 1, 2, 2)
-    assert with_neighbours(inputs[:1], 1)[:, :, 0, 0].tolist() == [[0, 0, 0]]
+    with_one, alone = (Preprocessing(frame="study", neighbours=count) for count in (1, 0))
+    rows = np.arange(4)
+    stacked = stack_channels(inputs, None, with_one, rows)
+    assert stacked[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+    assert stack_channels(inputs, None, with_one, np.array([3, 0]))[:, :, 0, 0].tolist() == [[2, 3, 3], [0, 0, 1]]
+    assert stack_channels(inputs, None, alone, rows).shape == (4, 1, 2, 2)
+    assert stack_channels(inputs[:1], None, with_one, rows[:1])[:, :, 0, 0].tolist() == [[0, 0, 0]]
 
 
-@pytest.mark.parametrize("wrong", [{"neighbours": 1}, {"neighbours": 9, "frame": "study"}, {"frame": "nose"}])
+def test_bone_and_the_mirror_image_follow_the_slices() -> None:
+    settings = Preprocessing(size=64, frame="study", neighbours=1, bone=True, mirrored=True)
+    hu = study([(60, 80, 220, 200)] * 3)
+    hu[:, 60:64, 80:200] = 700  # a skull in front,
+    hu[1, 100:140, 90:120] = 75  # and blood on the left
+    inputs, frames = network_input(hu, settings)
+    bones = bone_input(hu, frames, settings)
+    assert bones is not None
+    stacked = stack_channels(inputs, bones, settings, np.array([1]))
+    assert stacked.shape == (1, settings.channels, 64, 64) == (1, 5, 64, 64)
+    np.testing.assert_array_equal(stacked[0, :3], inputs)
+    np.testing.assert_array_equal(stacked[0, 3], bones[1])
+    np.testing.assert_array_equal(stacked[0, 4], inputs[1][:, ::-1])
+    assert 0.4 < bones[1].max() <= 0.5  # 700 HU lie half-way between 100 and 1300
+    assert bones[1][20:40].max() == 0  # brain and blood have none
+
+
+def test_a_picture_in_the_brain_window_has_no_bone() -> None:
+    settings = Preprocessing(size=64, frame="study", bone=True)
+    hu = np.clip(study([(60, 80, 220, 200)] * 2), BRAIN.lowest_hu, BRAIN.lowest_hu + BRAIN.width_hu)
+    hu[:, 60:64, 80:200] = BRAIN.lowest_hu + BRAIN.width_hu
+    _, frames = network_input(hu, settings)
+    bones = bone_input(hu, frames, settings)
+    assert bones is not None
+    assert not bones.any()
+    assert bone_input(hu, frames, Preprocessing(size=64, frame="study")) is None
+    assert bone_input(hu[:0], [], settings).shape == (0, 64, 64)  # type: ignore[union-attr]
+
+
+def test_a_frame_in_mm_shows_true_sizes() -> None:
+    """Heads of 160 and 80 mm have the same frame; one of 240 mm does not fit, and has a larger one."""
+    for pixel, side in ((1.0, 208.0), (0.5, 208.0), (1.5, 240 * 1.06)):
+        frame = study_frame(study([(60, 80, 220, 200)] * 3), BRAIN, (pixel, pixel), 208.0)
+        assert frame.height * pixel == pytest.approx(side)
+        assert (frame.row + frame.height / 2, frame.column + frame.width / 2) == (140, 140)
+    squashed = study_frame(study([(60, 80, 220, 200)] * 3), BRAIN, (0.5, 1.0), 208.0)
+    assert (squashed.height, squashed.width) == pytest.approx((416, 208))
+
+
+def test_without_a_pixel_size_the_head_is_taken_to_be_as_long_as_most() -> None:
+    hu = study([(60, 80, 220, 200)] * 3)
+    guessed = study_frame(hu, BRAIN, None, 208.0)
+    assert guessed == study_frame(hu, BRAIN, (HEAD_MM / 160, HEAD_MM / 160), 208.0)
+    assert study_frame(study([(0, 0, 0, 0)] * 3), BRAIN, None, 208.0) == whole_frame((256, 256))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"neighbours": 1},
+        {"neighbours": 9, "frame": "study"},
+        {"frame": "nose"},
+        {"bone": True},
+        {"mirrored": True},
+        {"frame_mm": 208.0},
+        {"frame_mm": 5.0, "frame": "study"},
+    ],
+)
 def test_impossible_preprocessing_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         Preprocessing(**wrong)  # type: ignore[arg-type]

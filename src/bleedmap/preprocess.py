@@ -1,5 +1,6 @@
 """HU slices -> network input, and probabilities back to the slices' own grid. The only copy of both."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -9,7 +10,7 @@ from scipy import ndimage
 
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
 from bleedmap.errors import MissingExtraError, SettingsError
-from bleedmap.window import BRAIN, Window
+from bleedmap.window import BONE, BRAIN, Window
 
 HEAD_THRESHOLD = 0.1  # of the window: above CSF's noise, below brain; air and fat are black
 HEAD_MARGIN = 1.06  # side of the square around the head, over the head's longer side
@@ -18,6 +19,9 @@ STUDY_EDGES = (10, 90)  # percentiles of the slices' own edges: a slice with a h
 # CT-ICH's slices are 650 pixels a side, without spacing; their heads are 536 pixels long (median of 82 patients, the
 # longest slice, nose included). At 206 mm for such a head the view is 250 mm, 0.385 mm a pixel.
 TRAINING_VIEW_MM = 250.0
+# The head's longer side over a study's slices: the median of CT-ICH's 36 patients whose pixel size is known (108 to
+# 209 mm, children among them). By it a picture's scale is guessed; of those, to a fifth in nine of ten.
+HEAD_MM = 186.0
 _HEAD_STEP = 4  # pixels: the head is looked for on every fourth row and column
 # Rows of a resizing matrix that are multiplied at a time: so few that BLAS starts no threads for them (up to
 # 900 pixels a side). Where other processes held the cores, 30 slices took 4.5 s with threads, 0.02 s without.
@@ -40,6 +44,11 @@ class Preprocessing:
         window: the HU window that spans 0 to 1.
         clahe: whether the windowed slice's histogram is equalised (`equalise`).
         neighbours: slices on each side that the network sees beside the one that it outlines.
+        frame_mm: side of the square around a study's head, so that the network sees true sizes (more for a larger
+            head); 0: the square fits the head.
+        bone: whether the network sees the HU above the brain window of the slice that it outlines, too; for a picture,
+            which has none, this channel is 0.
+        mirrored: whether it sees that slice's mirror image, too: what differs from side to side stands out.
     """
 
     size: int = 256
@@ -47,22 +56,28 @@ class Preprocessing:
     window: Window = BRAIN
     clahe: bool = False
     neighbours: int = 0
+    frame_mm: float = 0.0
+    bone: bool = False
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         fits = 32 <= self.size <= 1024 and self.frame in ("whole", "head", "study")
-        if not fits or not 0 <= self.neighbours <= 3 or (self.neighbours and self.frame != "study"):
+        of_studies = self.neighbours or self.frame_mm or self.bone or self.mirrored
+        sized = self.frame_mm == 0 or 50 <= self.frame_mm <= 1000
+        if not fits or not sized or not 0 <= self.neighbours <= 3 or (of_studies and self.frame != "study"):
             raise SettingsError(
                 "preprocessing",
-                found=f"size {self.size}, frame '{self.frame}', neighbours {self.neighbours}",
-                needed="a size of 32 to 1024 pixels, frame 'whole', 'head' or 'study', and neighbours (0 to 3) in "
-                "frame 'study' only",
+                found=f"size {self.size}, frame '{self.frame}', neighbours {self.neighbours}, frame_mm "
+                f"{self.frame_mm:g}, bone {self.bone}, mirrored {self.mirrored}",
+                needed="a size of 32 to 1024 pixels, frame 'whole', 'head' or 'study', and neighbours (0 to 3), a "
+                "frame of 50 to 1000 mm, bone and mirror image in frame 'study' only",
                 remedy="use --size 256 --frame whole for the thesis' own",
             )
 
     @property
     def channels(self) -> int:
-        """Slices that the network sees at a time."""
-        return 2 * self.neighbours + 1
+        """Pictures that the network sees at a time: slices, then bone, then the mirror image."""
+        return 2 * self.neighbours + 1 + self.bone + self.mirrored
 
 
 @dataclass(frozen=True)
@@ -90,12 +105,14 @@ def network_input(
             known: then the slice is taken for a view like that of the training pictures.
 
     Returns:
-        Input (slice, size, size) float32 in 0 to 1, by exact area averaging; and each slice's frame. `with_neighbours`
-        makes the channels of it.
+        Input (slice, size, size) float32 in 0 to 1, by exact area averaging; and each slice's frame. `stack_channels`
+        makes the channels of it, and of `bone_input`.
     """
     inputs = np.empty((len(hu), settings.size, settings.size), np.float32)
     frames = []
-    shared = study_frame(hu, settings.window, pixel_mm) if settings.frame == "study" and len(hu) else None
+    shared = None
+    if settings.frame == "study" and len(hu):
+        shared = study_frame(hu, settings.window, pixel_mm, settings.frame_mm)
     for index, one in enumerate(hu):
         unit = settings.window.to_unit(one)
         if shared is not None:
@@ -127,10 +144,40 @@ def equalise(unit: FloatArray) -> FloatArray:
     return np.asarray(equalised / np.float32(255), np.float32)
 
 
-def with_neighbours(inputs: AnyArray, neighbours: int) -> AnyArray:
-    """(slice, size, size) of a whole study -> (slice, channels, size, size): feet first, ends repeat themselves."""
-    stacked: AnyArray = inputs[neighbour_rows(len(inputs), neighbours)]
-    return stacked
+def bone_input(hu: AnyArray, frames: Sequence[Frame], settings: Preprocessing) -> FloatArray | None:
+    """What lies above the brain window: (slice, size, size) float32 in 0 to 1; None where the network sees none.
+
+    Args:
+        hu: (slice, row, column) in HU.
+        frames: of `network_input`.
+        settings: what the network was trained with.
+    """
+    if not settings.bone:
+        return None
+    units = (BONE.to_unit(one) for one in hu)
+    found = [resize_into(one, frame, settings.size) for one, frame in zip(units, frames, strict=True)]
+    return np.stack(found) if found else np.empty((0, settings.size, settings.size), np.float32)
+
+
+def stack_channels(inputs: AnyArray, bones: AnyArray | None, settings: Preprocessing, rows: AnyArray) -> AnyArray:
+    """What the network gets for some slices of a study.
+
+    Args:
+        inputs: (slice, side, side) of the whole study, feet first.
+        bones: the same shape, `bone_input`.
+        settings: what the network was trained with.
+        rows: (n,) the slices asked for.
+
+    Returns:
+        (n, channels, side, side): neighbours (ends repeat themselves), then bone, then the mirror image.
+    """
+    parts = [inputs[neighbour_rows(len(inputs), settings.neighbours)[rows]]]
+    if settings.bone:
+        assert bones is not None
+        parts.append(bones[rows][:, None])
+    if settings.mirrored:
+        parts.append(inputs[rows][:, None, :, ::-1])
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def neighbour_rows(slices: int, neighbours: int) -> AnyArray:
@@ -139,19 +186,46 @@ def neighbour_rows(slices: int, neighbours: int) -> AnyArray:
     return np.asarray(np.clip(rows, 0, slices - 1))
 
 
-def study_frame(hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | None = None) -> Frame:
+def study_frame(
+    hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | None = None, frame_mm: float = 0.0
+) -> Frame:
     """One square around the head of a whole study.
 
     Args:
         hu: (slice, row, column) in HU.
         window: what shows the head.
         pixel_mm: as `head_frame`.
+        frame_mm: the least side of the square, in mm, in place of one that fits the head; 0: it fits. Where `pixel_mm`
+            is not known, the head is taken to be `HEAD_MM` long.
     """
+    box = _study_box(hu, window)
+    if box is None:
+        return _frame_of(None, hu.shape[1:], pixel_mm)
+    if not frame_mm:
+        return _square(box, hu.shape[1:], pixel_mm)
+    row_mm, column_mm = pixel_mm or _guess_of(box)
+    side = max(frame_mm, HEAD_MARGIN * max((box[2] - box[0]) * row_mm, (box[3] - box[1]) * column_mm))
+    return _around(box, (side / row_mm, side / column_mm))
+
+
+def guess_pixel_mm(hu: AnyArray, window: Window) -> tuple[float, float] | None:
+    """(row, column) spacing of a study's square pixels, if its head is as long as most; None without a head."""
+    box = _study_box(hu, window)
+    return None if box is None else _guess_of(box)
+
+
+def _guess_of(box: _Box) -> tuple[float, float]:
+    guess = HEAD_MM / max(box[2] - box[0], box[3] - box[1])
+    return guess, guess
+
+
+def _study_box(hu: AnyArray, window: Window) -> _Box | None:
+    """Around the head of a whole study, but for the slices at either end of the sizes."""
     boxes = [box for one in hu if (box := _head_box_of(one, window)) is not None]
     if not boxes:
-        return _frame_of(None, hu.shape[1:], pixel_mm)
+        return None
     low, high = np.percentile(np.array(boxes), STUDY_EDGES, axis=0)
-    return _square((low[0], low[1], high[2], high[3]), hu.shape[1:], pixel_mm)
+    return float(low[0]), float(low[1]), float(high[2]), float(high[3])
 
 
 def whole_frame(shape: tuple[int, ...]) -> Frame:

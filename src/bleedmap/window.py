@@ -41,3 +41,5 @@ class Window:
 
 # The brain window of CT-ICH's JPEG release, as its authors' later code has it (Hssayeni et al., Data 2020, 5(1), 14).
 BRAIN = Window(level_hu=40, width_hu=120)
+# What lies above it, up to dense bone: 100 to 1300 HU.
+BONE = Window(level_hu=700, width_hu=1200)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, data_root, open_ct_ich
 from bleedmap.datasets.ct_ich_summary import Summary, explain_diagnosis, find_oddities, summarise
-from bleedmap.datasets.ct_ich_tables import Demographics, Patient, SliceRecord
+from bleedmap.datasets.ct_ich_tables import Demographics, Patient, SliceRecord, read_views_mm
 from bleedmap.errors import DataError, InputError
 
 LABELS = "hemorrhage_diagnosis.csv"
@@ -301,6 +301,63 @@ class TestNiftiRelease:
         assert counts.lesion_pixels.largest == 2
         places = [oddity.place for oddity in find_oddities(data)]
         assert "all pictures" not in places  # volumes state their spacing
+
+
+class TestFullRange:
+    """HU beyond the brain window, and the size of pixels."""
+
+    def test_bone_and_air_come_from_the_bone_window(self, jpeg_release: Path) -> None:
+        folder = jpeg_release / "Patients_CT/049"
+        shape = np.asarray(Image.open(folder / "brain/1.jpg")).shape[:2]
+        brain, bone = np.full((64, 64), 128), np.full((64, 64), 76)  # 40 HU, and about that
+        brain[:32], bone[:32] = 255, 152  # bone of 1008 HU
+        brain[48:], bone[48:] = 0, 0  # air
+        for window, grey in (("brain", brain), ("bone", bone)):
+            Image.fromarray(grey.astype(np.uint8)).save(folder / f"{window}/1.jpg", quality=95)
+        data = open_ct_ich(jpeg_release)
+        hu = data.read_full_hu(data.slice("049/1"))
+        assert hu.dtype == np.float32
+        assert hu[4:28].mean() == pytest.approx(-900 + 152 * 3200 / 255, abs=5)
+        assert hu[36:44].mean() == pytest.approx(-20 + 128 * 120 / 255, abs=0.5)
+        assert hu[52:60].mean() == pytest.approx(-900, abs=5)
+        assert shape != hu.shape
+        np.testing.assert_allclose(np.clip(hu, -20, 100), data.read_hu(data.slice("049/1")), atol=2)
+
+    def test_without_a_bone_picture_the_brain_window_is_all(self, jpeg_release: Path) -> None:
+        (jpeg_release / "Patients_CT/049/bone/1.jpg").unlink()
+        data = open_ct_ich(jpeg_release)
+        record = data.slice("049/1")
+        np.testing.assert_array_equal(data.read_full_hu(record), data.read_hu(record))
+
+    def test_a_bone_picture_of_another_size_is_refused(self, jpeg_release: Path) -> None:
+        Image.fromarray(np.zeros((7, 9), np.uint8)).save(jpeg_release / "Patients_CT/049/bone/1.jpg")
+        data = open_ct_ich(jpeg_release)
+        with pytest.raises(InputError, match="7 rows and 9 columns"):
+            data.read_full_hu(data.slice("049/1"))
+
+    def test_volumes_have_it_all(self, nifti_release: Path) -> None:
+        data = open_ct_ich(nifti_release)
+        record = data.slice("049/1")
+        np.testing.assert_array_equal(data.read_full_hu(record), data.read_hu(record))
+
+    def test_pixel_sizes_are_known_of_36_patients(self, jpeg_release: Path) -> None:
+        data = open_ct_ich(jpeg_release)
+        assert data.pixel_mm(49, 512) == pytest.approx((0.41211, 0.41211))
+        assert data.pixel_mm(49, 650) == pytest.approx((0.32462, 0.32462), abs=1e-5)
+        assert data.pixel_mm(55, 650) is None
+        assert len(read_views_mm()) == 36
+
+    def test_who_bleeds_has_a_pixel_size(self, real: CtIch) -> None:
+        assert {one.number for one in real.patients if one.has_lesion} == set(read_views_mm())
+
+    @pytest.mark.parametrize("name", ["049/14", "085/10", "101/12"])
+    def test_both_windows_agree_on_brain(self, real: CtIch, name: str) -> None:
+        hu, full = (read(real.slice(name)) for read in (real.read_hu, real.read_full_hu))
+        brain = (hu > 0) & (hu < 80)
+        np.testing.assert_array_equal(full[brain], hu[brain])
+        assert np.percentile(full[hu > 98], 50) > 200
+        assert full.max() > 700
+        assert full.min() < -800
 
 
 class TestOddities:

@@ -85,9 +85,11 @@ class Flags:
     out: Path
     no_mask: str = "unknown"
     accept: tuple[str, ...] = ()
+    labels: Path | None = None
 
     def words(self) -> list[str]:
         accept = [word for name in self.accept for word in ("--accept", name)]
+        accept += [] if self.labels is None else ["--labels", str(self.labels)]
         return ["evaluate", "--studies", str(self.studies), "--weights", self.weights, "-o", str(self.out),
                 "--no-mask-means", self.no_mask, *accept]  # fmt: skip
 
@@ -176,6 +178,126 @@ def test_dicom_with_seg_measures_the_same(tmp_path: Path, volumes: Path, weights
         assert one["reference_ml"] == pytest.approx(other["reference_ml"], rel=1e-3)
         assert one["marked_pixels"] == pytest.approx(other["marked_pixels"], abs=20)  # HU are whole in DICOM
     assert any("a program outlined it" in note["reason"] for note in dicom["notes"])
+
+
+def write_labels(path: Path, columns: str, lines: Sequence[str]) -> Path:
+    path.write_text("\n".join([columns, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+SLICE_KEYS = ("slice_auc", "slice_sensitivity", "slice_specificity", "lesion_free_slices_marked", "slice_brier")
+STUDY_KEYS = ("study_auc", "study_sensitivity", "study_specificity", "bleed_free_patients_marked", "study_brier")
+
+
+def test_slice_labels_rank_and_call_as_the_masks_they_come_from(
+    volumes: Path, weights: str, heads: dict[str, Phantom], tmp_path: Path
+):
+    lines = []
+    for name, one in heads.items():
+        bleeds = one.mask.array.any(axis=(1, 2))
+        lines += [f"{name},{number},{int(flag)}" for number, flag in enumerate(bleeds, start=1)]
+    table = write_labels(tmp_path / "readers.csv", "study,slice,bleeds", lines)
+    by_masks = run(flags(volumes, weights))
+    for path in volumes.glob("*_mask.nii.gz"):
+        path.unlink()
+    by_labels = run(flags(volumes, weights, out=tmp_path / "labelled", labels=table))
+    assert by_labels["counts"] == by_masks["counts"]
+    for key in (*SLICE_KEYS, *STUDY_KEYS):
+        assert measure(by_labels, key) == measure(by_masks, key), key
+    keys = {one["key"] for one in by_labels["scores"]["measures"]}
+    assert not {key for key in keys if "dice" in key or key.startswith(("lesion_sens", "false_pos", "volume"))}
+    assert by_labels["scores"]["volumes_ml"] == {}
+    assert rows(by_labels)["large"]["reference_pixels"] is rows(by_labels)["large"]["dice"] is None
+    assert rows(by_labels)["large"]["bleeds"]
+    assert not (tmp_path / "labelled/lesions.csv").exists()
+    assert any("which slices or studies bleed, not where" in words for words in by_labels["understood"])
+    again = read_out_of_fold(tmp_path / "labelled/records.json")
+    assert {one.known for one in again.studies} == {"slices"}
+
+
+def test_boxes_on_dicom_slices_are_labels(tmp_path: Path, volumes: Path, weights: str, heads: dict[str, Phantom]):
+    """A line for each box, by UIDs; a study without one does not bleed, if that is said."""
+    folder, lines = tmp_path / "pacs", []
+    for number, (name, one) in enumerate(heads.items()):
+        write_series(folder / name, ct_instances(one.volume, options=CtOptions(seed=number)))
+        series = read_series(scan(folder / name))
+        for index in np.flatnonzero(one.mask.array.any(axis=(1, 2))):
+            header = series.headers[int(index)]
+            lines += [f"{header.StudyInstanceUID},{header.SOPInstanceUID},10,20,30,40"] * 2  # two boxes
+    table = write_labels(tmp_path / "boxes.csv", "StudyInstanceUID,SOPInstanceUID,x,y,width,height", lines)
+    unknown = run(flags(folder, weights, labels=table, out=tmp_path / "unknown"))
+    assert unknown["counts"]["measured"] == 2
+    assert [(one["reason"], one["examples"]) for one in unknown["left_out"]] == [
+        ("no line in the table of labels", ["free"])
+    ]
+    boxed = run(flags(folder, weights, labels=table, no_mask="lesion-free", out=tmp_path / "boxed"))
+    masks = run(flags(volumes, weights))
+    assert boxed["counts"] == masks["counts"]
+    for name in heads:
+        assert rows(boxed)[name]["lesion_slices"] == rows(masks)[name]["lesion_slices"]
+    assert measure(boxed, "study_auc")["value"] == measure(masks, "study_auc")["value"]
+
+
+def test_labels_of_studies_alone_say_nothing_of_slices(volumes: Path, weights: str, tmp_path: Path):
+    table = write_labels(tmp_path / "reads.csv", "study,bleeds", ["large,1", "small,yes", "free,0", "elsewhere,1"])
+    report = run(flags(volumes, weights, labels=table))
+    assert report["counts"]["bleeding_studies"] == 2
+    assert [one["reason"] for one in report["left_out"]] == ["a line of the table of labels, but no such study"]
+    keys = {one["key"] for one in report["scores"]["measures"]}
+    assert set(STUDY_KEYS) <= keys
+    assert {key for key in keys if key.startswith("slice_")} <= {"slice_specificity", "slice_specificity_answered"}
+    assert measure(report, "lesion_free_slices_marked")["cases"] == 14  # of the one that does not bleed
+    assert measure(report, "study_auc")["cases"] == 3
+    assert rows(report)["large"]["lesion_slices"] is None
+    assert rows(report)["free"]["lesion_slices"] == 0
+    table.write_text(table.read_text().replace("large,1", "large,0"))
+    changed = run(flags(volumes, weights, labels=table))  # measured anew, with the new label
+    assert changed["counts"]["bleeding_studies"] == 1
+
+
+def test_pictures_are_labelled_by_their_names(tmp_path: Path, weights: str):
+    for patient in ("anna", "bob"):
+        (tmp_path / "ct" / patient).mkdir(parents=True)
+        for number in (1, 2, 3):
+            unit = (head_hu(64, 64, bleed=number == 2) + 20) / 120
+            picture = Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8))
+            picture.save(tmp_path / "ct" / patient / f"{number}.png")
+    table = write_labels(tmp_path / "labels.csv", "study,slice", ["anna,2.png", "bob,2"])
+    report = run(flags(tmp_path / "ct", weights, labels=table))
+    assert report["counts"] == {
+        "studies_with_reference": 2, "measured": 2, "refused": 0, "left_out": 0, "patients": 2, "bleeding_studies": 2,
+        "slices": 6, "lesion_slices": 2,
+    }  # fmt: skip
+    odd = write_labels(tmp_path / "odd.csv", "study,slice", ["anna,9", "bob,2"])
+    refused = run(flags(tmp_path / "ct", weights, labels=odd, out=tmp_path / "odd"))
+    assert refused["counts"]["measured"] == 1
+    assert "names slice '9', which is none of its 3 slices" in refused["refused"][0]["error"]
+
+
+@pytest.mark.parametrize(("columns", "lines", "said"), [
+    ("study,side", ["a,left"], "columns study, side"),
+    ("name,bleeds", ["a,1"], "columns name, bleeds"),
+    ("study,bleeds", [], "no lines"),
+    ("study,bleeds", ["a,perhaps"], "bleeds 'perhaps'"),
+    ("study,bleeds", ["a,"], "study 'a', slice '', bleeds ''"),
+    ("study,slice", [",3"], "study ''"),
+    ("study,bleeds", ["a,1", "a,0"], "the opposite of study 'a'"),
+    ("study,slice,bleeds", ["a,,0", "a,4,1"], "said not to bleed, and a slice of it to"),
+    ("study,slice,bleeds", ["a,,1", "a,4,0"], "said to bleed, and none of its slices"),
+    ("study,bleeds", ["nobody,1"], "none of its 1 studies lies in"),
+])  # fmt: skip
+def test_tables_of_labels_that_are_refused(
+    columns: str, lines: list[str], said: str, volumes: Path, weights: str, tmp_path: Path
+):
+    table = write_labels(tmp_path / "labels.csv", columns, lines)
+    with pytest.raises(DataError) as refused:
+        run(flags(volumes, weights, labels=table))
+    assert said in refused.value.explain()
+
+
+def test_a_table_of_labels_that_is_not_there(volumes: Path, weights: str, tmp_path: Path):
+    with pytest.raises(DataError, match="cannot be read"):
+        run(flags(volumes, weights, labels=tmp_path / "none.csv"))
 
 
 def test_what_is_refused_is_counted_and_the_rest_goes_on(volumes: Path, weights: str, heads: dict[str, Phantom]):
@@ -441,6 +563,8 @@ def test_the_first_figures_are_printed(volumes: Path, weights: str, capsys):
     (("--studies", "x", "-o", "y", "--protocol", "cross-validation"), "--protocol is not for --studies"),
     (("a.onnx", "--studies", "x", "-o", "y", "--weights", "b.onnx"), "measures one network"),
     (("--studies", "x", "-o", "y"), "x: no such folder"),
+    (("--labels", "x"), "--labels is for --studies FOLDER"),
+    (("--studies", "x", "-o", "y", "--labels", "z", "--masks", "m"), "two kinds of reference"),
 ])  # fmt: skip
 def test_flags_that_do_not_go_together(arguments: tuple[str, ...], said: str, capsys, monkeypatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)

@@ -10,14 +10,13 @@ pytest.importorskip("sklearn")
 from bleedmap.errors import InputError
 from bleedmap.folds import choices as fold_choices
 from bleedmap.folds.choices import (
-    VOXEL_ML,
     best_threshold,
     choose,
     choose_for_all,
     conformal,
     familiar_of,
 )
-from bleedmap.folds.evidence import StudyPrediction, extract_evidence, read_evidence, write_evidence
+from bleedmap.folds.evidence import VOXEL_ML, StudyPrediction, extract_evidence, read_evidence, write_evidence
 from bleedmap.inference import certainty
 from bleedmap.inference.backends import Segmented
 from bleedmap.inference.outline import outline_prediction
@@ -73,6 +72,26 @@ def test_probabilities_order_and_thresholds_part_the_sides(validation: list[Stud
     study = np.array([one.study for one in told])
     assert ((study >= settings.study_threshold) == bleeds).all()
     assert all(one.types[0][1] > 0.5 for one, bleeding in zip(told, bleeds, strict=True) if bleeding)
+
+
+def test_a_study_can_rest_on_its_neighbours_and_volume_too(validation: list[StudyPrediction]) -> None:
+    """Calibration of three parts parts the sides, in the folds and in all patients together; one is the default."""
+    chosen = choose(validation, TRAINING, study_parts=3)
+    assert len(choose(validation, TRAINING).settings.study_weights) == 2
+    assert len(chosen.settings.study_weights) == 4
+    told = [certainty.study_probability(one.segmented, chosen.settings) for one in validation]
+    bleeds = np.array([one.reference.any() for one in validation])
+    assert ((np.array(told) >= chosen.settings.study_threshold) == bleeds).all()
+    together = choose_for_all([extract_evidence(one) for one in validation], [(1, 1)] * 3, [chosen] * 3, TRAINING)
+    assert together.settings.study_weights == pytest.approx(chosen.settings.study_weights)
+
+
+def test_the_smallest_bleed_is_in_the_patients_own_ml(validation: list[StudyPrediction]) -> None:
+    """The same region is large enough by large voxels, and not by small ones."""
+    larger = [replace(one, voxel_ml=4 * one.voxel_ml) for one in validation]
+    least = 100 * VOXEL_ML  # of a region of 72 voxels
+    assert choose(validation, TRAINING, smallest_ml=(0.0, least)).settings.smallest_ml == 0
+    assert choose(larger, TRAINING, smallest_ml=(0.0, least)).settings.smallest_ml == least
 
 
 def test_the_interval_covers_what_it_was_fitted_on(validation: list[StudyPrediction]) -> None:

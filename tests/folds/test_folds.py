@@ -18,11 +18,13 @@ from bleedmap.folds.ablations import Variant, run_variant
 from bleedmap.folds.out_of_distribution import CHANGES, measure_out_of_distribution
 from bleedmap.folds.recipes import CrossValidation, mixed, painted
 from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, run_all, run_fold
+from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.inference.weights import locate
 from bleedmap.study.segment import Segmenter
 from bleedmap.training.config import Recipe
 from bleedmap.training.device import choose_machine
 from bleedmap.training.steps import load_recipe_network, train_recipe
+from bleedmap.volume import Volume
 from head_release import PATIENTS, write_heads
 
 RECIPE = Recipe(size=64, steps=30, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
@@ -169,6 +171,18 @@ def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: CrossValidat
         assert one["mean"] == pytest.approx((one["volume_dice"] + one["slice_auc"]) / 2)
     assert len({one["volume_dice"] for one in (whole, alone, mirrored)}) == 3
     assert run_variant(finished, Variant("recipe", "whole", RECIPE)) == whole
+
+
+def test_a_network_with_bone_and_true_sizes_is_trained_judged_and_served(finished: CrossValidation) -> None:
+    recipe = replace(RECIPE, bone=True, boneless=0.3, mirrored=True, frame_mm=100.0, phantom=0, slice_dice=0.5)
+    found = run_variant(finished, Variant("bone", "all", recipe, start="imagenet"))
+    assert found["volume_dice"] > 0.3
+    weights = locate(finished.folder / "ablations/bone/network.onnx")
+    assert weights.preprocessing == recipe.preprocessing()
+    assert weights.network.channels == 5
+    affine = axial_affine((5.0, 0.9, 0.9), (4, 96, 96))
+    study = Volume(np.full((4, 96, 96), 40, np.float32), SliceGrid.from_affine(affine, 4))
+    assert not Segmenter.load(weights.path).segment(study).mask.array.all()
 
 
 def test_strangers_are_counted(finished: CrossValidation) -> None:

@@ -51,6 +51,28 @@ def test_the_study_is_as_sure_as_its_surest_slice() -> None:
     assert [value for _, value in told.types] == sorted((value for _, value in told.types), reverse=True)
 
 
+def test_a_study_can_rest_on_slices_side_by_side_and_on_the_volume() -> None:
+    """A lone peak and three slices of the same height: the surest slice alone cannot tell them apart."""
+    lone, side_by_side = said([-5.0, -5.0, 3.0, -5.0, -5.0]), said([-5.0, 3.0, 3.0, 3.0, -5.0])
+    alone = replace(SETTINGS, slice_weights=(1.0, 0.0, 0.0, 0.0))
+    assert certainty.study_probability(lone, alone) == certainty.study_probability(side_by_side, alone)
+    both = replace(alone, study_weights=(0.5, 0.5, 0.0))
+    assert certainty.study_probability(side_by_side, both) > certainty.study_probability(lone, both) + 0.3
+    by_volume = replace(alone, study_weights=(0.0, 0.0, 1.0, 3.0))
+    told = [certainty.study_probability(said([0.0] * 3, extent=one), by_volume) for one in (0.0, 1e-3, 0.1)]
+    assert told == sorted(told)
+    assert told[1] == pytest.approx(1 / (1 + np.exp(-(np.log10(1.01e-3) + 3))), abs=1e-4)
+    parts = certainty.study_evidence(certainty.slice_evidence(lone), np.array([-5.0, -5.0, 3.0, -5.0, -5.0]))
+    assert parts[:2].tolist() == pytest.approx([3.0, -7 / 3])
+    assert np.isfinite(certainty.study_probability(said([1.0]), replace(by_volume, study_weights=(1.0, 1.0, 1.0, 0.0))))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_another_number_of_a_studys_weights_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match="weights of a study"):
+        CertaintySettings.from_dict(SETTINGS.to_dict() | {"study_weights": [1.0] * count})
+
+
 @given(st.floats(0, 500), st.floats(0, 2))
 def test_the_interval_holds_the_volume_and_nothing_below_zero(volume: float, spread: float) -> None:
     low, high = certainty.volume_interval(volume, replace(SETTINGS, spread=spread), 0.1)

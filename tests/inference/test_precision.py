@@ -13,7 +13,7 @@ from bleedmap.inference.openvino_runtime import core, read_model, upsampling_apa
 from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.postprocess import to_mask
-from bleedmap.preprocess import network_input, with_neighbours
+from bleedmap.preprocess import network_input, stack_channels
 from tiny_network import write_tiny_network
 
 HEAD = PhantomSettings(seed=5, shape=(12, 256, 256), spacing_mm=(10.0, 0.9, 0.9), bleeds=(Bleed("IPH", 30.0, "left"),))
@@ -28,7 +28,7 @@ def shipped() -> WeightsFile:
 def slices(shipped: WeightsFile) -> FloatArray:
     settings = shipped.preprocessing
     inputs, _ = network_input(make_phantom(HEAD).volume.hu, settings, (0.9, 0.9))
-    return with_neighbours(inputs, settings.neighbours)
+    return stack_channels(inputs, None, settings, np.arange(len(inputs)))
 
 
 def capabilities() -> list[str]:

@@ -10,31 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bleedmap.datasets.ct_ich import Patient, open_ct_ich
+from bleedmap.datasets.ct_ich import CtIch, Patient, open_ct_ich
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.io.dicom.acquisition import Acquisition
-from bleedmap.io.images import read_grey
 from bleedmap.study.gate.anatomy import measure
 from bleedmap.study.gate.gate import check_input
 from bleedmap.volume import Volume
-from bleedmap.window import BRAIN, Window
 
-BONE = Window(level_hu=700, width_hu=3200)  # of the bone JPEGs: 12.5 HU a grey level, -900 to 2300 HU
 SPACING_MM = (5.0, 0.39, 0.39)  # the pixels' is a guess: the release does not give it
-_CLIPPED = 4  # grey levels at either end of the brain window that JPEG may have moved off the end
 
 
-def volume_of(root: Path, patient: Patient) -> Volume:
-    """HU from the bone-window pictures, and from the brain window's where that does not clip; some 250 HU steps."""
-    slices = []
-    for record in patient.slices:
-        if not record.has_bone:
-            continue  # patient 84's last slice but one
-        folder = root / f"Patients_CT/{patient.number:03d}"
-        brain, bone = (read_grey(folder / window / f"{record.number}.jpg") for window in ("brain", "bone"))
-        clear = (brain > _CLIPPED) & (brain < 255 - _CLIPPED)
-        slices.append(np.where(clear, BRAIN.to_hu(brain), BONE.to_hu(bone)))
-    hu = np.stack(slices)
+def volume_of(data: CtIch, patient: Patient) -> Volume:
+    """HU from both windows' pictures; some 250 HU steps."""
+    hu = np.stack([data.read_full_hu(one) for one in patient.slices if one.has_bone])  # 084 lacks one
     return Volume(hu, SliceGrid.from_affine(axial_affine(SPACING_MM, hu.shape), len(hu)))
 
 
@@ -48,7 +36,7 @@ def main(root: Path) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     data = open_ct_ich(root)
     for patient in data.patients:
-        volume = volume_of(data.root, patient)
+        volume = volume_of(data, patient)
         checks = check_input(volume, read_acquisition(patient))
         print(patient.number, patient.on_file.age_years, measure(volume))
         for one in checks:

@@ -194,3 +194,46 @@ def test_most_real_heads_take_blood(ct_ich_root: Path) -> None:
     assert bleeds >= 0.9 * PAINTED.paintings * len(free)
     marked = drawn.masks > 200
     assert 30 < np.median(drawn.slices[marked]) * 120 / 255 - 20 < 75  # HU
+
+
+def test_measured_bleeds_are_small_more_often_and_of_their_volume() -> None:
+    """In a frame of known size: the kinds whose shape is free have about the volume drawn."""
+    known = head_of(head(), None, 200.0)
+    voxel_ml = known.pixel_mm**2 * painting.SLICE_MM / 1000
+    for shape in (painting._lens, painting._clot):
+        for ml in (0.5, 2.0, 6.0):
+            shares = [shape(np.random.default_rng(seed), known, ml) for seed in range(8)]
+            found = [float(one.sum()) * voxel_ml for one in shares if one is not None]
+            assert 0.4 * ml < np.median(found) < 1.8 * ml, (shape.__name__, ml)
+    volumes = [painting._draw_volume(np.random.default_rng(seed), "IPH") for seed in range(400)]
+    assert np.mean(np.array(volumes) < 1) == pytest.approx(0.5, abs=0.08)
+    assert min(volumes) >= painting._LEAST_ML
+
+
+def test_some_measured_subdural_bleeds_are_darker_than_brain() -> None:
+    hu = np.array([painting._draw_hu(np.random.default_rng(seed), "SDH") for seed in range(400)])
+    assert np.mean(hu < 35) == pytest.approx(painting._CHRONIC, abs=0.06)
+    assert all(painting._draw_hu(np.random.default_rng(seed), "EDH") >= 37 for seed in range(100))
+
+
+def test_decoys_bear_no_label_and_bone_is_drawn_in_its_own_channel() -> None:
+    heads = replace(
+        studies(2), bones=np.where(head() == SKULL, 120, 0).astype(np.uint8)[None].repeat(2, 0).reshape(-1, SIDE, SIDE)
+    )
+    drawn = load_paintings(heads, 12, frame_mm=200.0, decoys=0.5)
+    assert drawn.bones is not None
+    assert drawn.bones.shape == drawn.slices.shape == drawn.masks.shape
+    for study in np.unique(drawn.study):
+        rows = drawn.study == study
+        assert drawn.masks[rows].any() == drawn.has_lesion[rows].any()
+    decoys = [one for one in np.unique(drawn.study) if not drawn.has_lesion[drawn.study == one].any()]
+    assert 4 < len(decoys) < 20
+    brain = head_of(head()).inside[0]
+    brighter = [drawn.slices[drawn.study == one][:, brain].max() > BRAIN + 25 for one in decoys]
+    assert np.mean(brighter) > 0.6  # a streak may be faint
+    bones = [drawn.bones[drawn.study == one][:, brain].max() > 0 for one in decoys]
+    assert any(bones)
+    for one in set(np.unique(drawn.study)) - set(decoys):
+        assert not drawn.bones[drawn.study == one][:, brain].any()  # blood is no bone
+    again = load_paintings(heads, 12, frame_mm=200.0, decoys=0.5)
+    np.testing.assert_array_equal(drawn.slices, again.slices)

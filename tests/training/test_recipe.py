@@ -12,12 +12,14 @@ torch = pytest.importorskip("torch")
 from bleedmap.datasets.ct_ich import open_ct_ich  # noqa: E402
 from bleedmap.errors import OutputError, SettingsError  # noqa: E402
 from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint  # noqa: E402
-from bleedmap.models.lite_unet import build_lite  # noqa: E402
-from bleedmap.models.networks import LABELS  # noqa: E402
+from bleedmap.models.lite_unet import Answer, build_lite, load_encoder  # noqa: E402
+from bleedmap.models.networks import LABELS, LiteUNetSettings  # noqa: E402
+from bleedmap.preprocess import stack_channels  # noqa: E402
 from bleedmap.training import steps as training_steps  # noqa: E402
 from bleedmap.training.augment import apply_step, draw_step  # noqa: E402
 from bleedmap.training.config import PRETRAINING, RECIPE, Recipe  # noqa: E402
 from bleedmap.training.device import choose_machine  # noqa: E402
+from bleedmap.training.losses import lite_losses  # noqa: E402
 from bleedmap.training.run import Run  # noqa: E402
 from bleedmap.training.samples import Pools, Samples, load_patients, load_phantoms  # noqa: E402
 from bleedmap.training.steps import find_rate, load_recipe_network, train_recipe  # noqa: E402
@@ -80,6 +82,100 @@ def test_alone_and_upside_down_rearrange_the_neighbours(pools: Pools) -> None:
     alone = apply_step(replace(draw, alone=flags, upside_down=~flags), pools, still)[0]
     assert torch.equal(turned, plain.flip(1))
     assert torch.equal(alone, plain[:, 1:2].expand_as(plain))
+
+
+def with_bone(samples: Samples) -> Samples:
+    """The same, where bone is the slice, darker."""
+    return replace(samples, bones=samples.slices // 3)
+
+
+def test_bone_and_mirror_image_are_channels_as_at_prediction(pools: Pools) -> None:
+    """Without any change a batch is what `stack_channels` makes of the same slices."""
+    recipe = replace(
+        TINY, warp=0.0, intensity=0.0, alone=0.0, neighbours=2, bone=True, mirrored=True, frame_mm=200.0, phantom=0
+    )
+    pools = Pools(with_bone(pools.patients), None)
+    assert recipe.network().channels == recipe.preprocessing().channels == 7
+    draw = draw_step(recipe, pools, 3)
+    still = replace(draw, mirror=np.zeros(3, np.bool_), upside_down=np.zeros(3, np.bool_))
+    slices, _, _ = apply_step(still, pools, recipe)
+    patients = pools.patients
+    for one, row in zip(slices, draw.patient_rows, strict=True):
+        of_study = patients.study == patients.study[row]
+        first = int(np.flatnonzero(of_study)[0])
+        assert patients.bones is not None
+        stored = stack_channels(
+            patients.slices[of_study] / 255,
+            patients.bones[of_study] / 255,
+            recipe.preprocessing(),
+            np.array([row - first]),
+        )
+        grid = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, 64, 64], align_corners=False)
+        expected = torch.nn.functional.grid_sample(torch.from_numpy(stored).float(), grid, align_corners=False)
+        torch.testing.assert_close(one, expected[0], atol=1e-4, rtol=0)
+
+
+def test_left_and_right_are_exchanged_in_all_channels(pools: Pools) -> None:
+    recipe = replace(TINY, warp=0.0, intensity=0.0, bone=True, mirrored=True, phantom=0)
+    pools = Pools(with_bone(pools.patients), None)
+    draw, flags = draw_step(recipe, pools, 0), np.ones(3, np.bool_)
+    plain, turned = (apply_step(replace(draw, mirror=one), pools, recipe)[0] for one in (~flags, flags))
+    torch.testing.assert_close(turned, plain.flip(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain[:, 4], plain[:, 1].flip(2), atol=1e-5, rtol=0)
+
+
+def test_some_samples_see_no_bone_and_the_rest_of_them_stays(pools: Pools) -> None:
+    recipe = replace(TINY, bone=True, boneless=0.5)
+    pools = Pools(with_bone(pools.patients), with_bone(pools.patients))
+    lacking = []
+    for step in range(10):
+        draw = draw_step(recipe, pools, step)
+        slices, cover, _ = apply_step(draw, pools, recipe)
+        all_seen = apply_step(replace(draw, boneless=None), pools, recipe)
+        assert draw.boneless is not None
+        assert (slices[:, 3].flatten(1).amax(1) == 0).tolist() == draw.boneless.tolist()
+        assert torch.equal(slices[:, :3], all_seen[0][:, :3])
+        assert torch.equal(cover, all_seen[1])
+        lacking += draw.boneless.tolist()
+    assert 8 < sum(lacking) < 32
+
+
+def test_what_is_no_slice_begins_with_weights_of_0() -> None:
+    plain, more = (build_lite(LiteUNetSettings(channels=count), 0).eval() for count in (3, 5))
+    load_encoder(plain)
+    load_encoder(more, slices=3)
+    more.load_state_dict({name: one for name, one in plain.state_dict().items() if name != "stem.weight"}, strict=False)
+    slices = torch.rand(2, 5, 64, 64)
+    torch.testing.assert_close(more(slices).logits, plain(slices[:, :3]).logits)
+
+
+def test_small_lesions_count_as_much_as_large_ones_in_their_own_dice() -> None:
+    """Of two lesions the small one is missed: the batch's Dice hardly sees it, its own does."""
+    cover = torch.zeros(3, 1, 32, 32)
+    cover[0, 0, 4:28, 4:28] = cover[1, 0, 3:5, 3:5] = 1
+    labels = torch.zeros(3, 6)
+    labels[:2, 0] = 1
+    logits = 20 * cover - 10
+    logits[1] = -10
+    answer = Answer(logits, torch.zeros(3, 6), torch.zeros(3, 320))
+    batch, half = (lite_losses(answer, cover, labels, replace(TINY, slice_dice=one))["dice"] for one in (0.0, 0.5))
+    assert batch < 0.01
+    assert half == pytest.approx(0.25 * 0.8, abs=0.01)  # (0 + 4/5) / 2: a pixel's worth of smoothing
+    free = lite_losses(answer, torch.zeros_like(cover), torch.zeros(3, 6), replace(TINY, slice_dice=0.5))
+    assert torch.isfinite(free["dice"])
+
+
+def test_slices_without_a_lesion_weigh_less_where_asked() -> None:
+    answer = Answer(torch.zeros(2, 1, 8, 8), torch.zeros(2, 6), torch.zeros(2, 320))
+    labels = torch.zeros(2, 6)
+    labels[0, 0] = 1
+    whole, half, none = (
+        float(lite_losses(answer, torch.zeros(2, 1, 8, 8), labels, replace(TINY, free_weight=one))["pixels"])
+        for one in (1.0, 0.5, 0.0)
+    )
+    assert whole == pytest.approx(np.log(2))
+    assert half == pytest.approx(0.75 * whole)
+    assert none == pytest.approx(0.5 * whole)
 
 
 def test_clipped_pixels_stay_clipped(pools: Pools) -> None:
@@ -159,7 +255,11 @@ def test_networks_trained_before_a_setting_came_or_went_still_load(tmp_path: Pat
     network = build_lite(RECIPE.network(), 0)
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     now = RECIPE.to_dict()
-    first = {name: value for name, value in now.items() if name not in ("painted", "paintings", "start_share")}
+    later = (
+        "painted", "paintings", "start_share", "frame_mm", "bone", "boneless", "mirrored", "decoys", "slice_dice",
+        "free_weight",
+    )  # fmt: skip
+    first = {name: value for name, value in now.items() if name not in later}
     path = tmp_path / "network.safetensors"
     for record in (now, now | {"pasted": 0.0}, first):
         write_checkpoint(path, Checkpoint(tensors, {"recipe": record, "step": 1}))
@@ -169,8 +269,12 @@ def test_networks_trained_before_a_setting_came_or_went_still_load(tmp_path: Pat
         load_recipe_network(path, RECIPE)
 
 
-@pytest.mark.parametrize("wrong", [{"size": 100}, {"steps": 0}, {"phantoms": 0}, {"lesion": -1}])
-def test_impossible_recipes_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [{"size": 100}, {"steps": 0}, {"phantoms": 0}, {"lesion": -1}, {"boneless": 1.0}, {"decoys": -0.1},
+     {"slice_dice": 1.5}, {"free_weight": -1.0}],
+)  # fmt: skip
+def test_impossible_recipes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingsError):
         replace(RECIPE, **wrong)
     assert PRETRAINING.batch == RECIPE.batch == 8
@@ -184,6 +288,21 @@ def test_phantoms_bleed_as_they_say() -> None:
     assert samples.has_lesion.any()
     assert (samples.masks.max(axis=(1, 2)) > 0)[samples.has_lesion].mean() > 0.7
     assert len(np.unique(samples.study)) == 2
+
+
+def test_patients_are_read_with_bone_and_kept(jpeg_release: Path, tmp_path: Path) -> None:
+    data, recipe = open_ct_ich(jpeg_release), replace(TINY, bone=True, frame_mm=200.0)
+    samples, again = (load_patients(data, recipe.stored(), tmp_path) for _ in range(2))
+    assert samples.bones is not None
+    assert again.bones is not None
+    assert samples.bones.shape == samples.slices.shape
+    np.testing.assert_array_equal(samples.bones, again.bones)
+    some = samples.of([50])
+    assert some.bones is not None
+    assert len(some.bones) == len(some.slices) == 2
+    phantoms = load_phantoms(1, recipe.stored())
+    assert phantoms.bones is not None
+    assert phantoms.bones.max() > 100  # the skull
 
 
 def test_patients_are_read_whole_and_kept(jpeg_release: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from bleedmap.inference.openvino_runtime import core, cpu_properties, read_model
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.head import PhantomSettings, make_phantom
-from bleedmap.preprocess import network_input, with_neighbours
+from bleedmap.preprocess import bone_input, network_input, stack_channels
 
 SLICES = 8  # of a turn, after those that warm up
 REFERENCE = "torch eager fp32"  # the plain way, that ratios and differences are against
@@ -189,9 +189,11 @@ def matrix_form(precision: str) -> str:
 def phantom_slices(weights: WeightsFile) -> FloatArray:
     """(SLICES, channels, size, size) of a phantom head with a bleed, as the network would get them."""
     settings = weights.preprocessing
-    inputs, _ = network_input(make_phantom(_HEAD).volume.hu, settings, _HEAD.spacing_mm[1:])
-    middle = (len(inputs) - SLICES) // 2
-    slices: FloatArray = with_neighbours(inputs, settings.neighbours)[middle : middle + SLICES]
+    hu = make_phantom(_HEAD).volume.hu
+    inputs, frames = network_input(hu, settings, _HEAD.spacing_mm[1:])
+    first = (len(inputs) - SLICES) // 2
+    rows = np.arange(first, first + SLICES)
+    slices: FloatArray = stack_channels(inputs, bone_input(hu, frames, settings), settings, rows)
     return slices
 
 

@@ -17,6 +17,7 @@ from bleedmap.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
+    from bleedmap.datasets.ct_ich import CtIch, Patient
     from bleedmap.evaluation.external_report import ExternalReport
     from bleedmap.evaluation.gallery import Pixels
     from bleedmap.evaluation.reference_find import NoMask
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from bleedmap.training.run import Run
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
-_OF_STUDIES = ("masks", "weights", "no_mask_means", "window", "accept")
+_OF_STUDIES = ("masks", "labels", "weights", "no_mask_means", "window", "accept")
 _REFUSALS = 10
 _FIRST_MEASURES = (
     "patient_mean_dice", "volume_dice", "lesion_sensitivity_touched", "false_positives_per_study_touched",
@@ -65,16 +66,22 @@ _FIRST_MEASURES = (
 )  # fmt: skip
 @click.option(
     "--studies", type=click.Path(path_type=Path),
-    help="External validation: a folder of head CTs with reference masks.",
+    help="External validation: a folder of head CTs with reference masks, or with --labels.",
 )  # fmt: skip
 @click.option(
     "--masks", type=click.Path(path_type=Path),
     help="With --studies: the folder of the masks, if they are not in the same folders as the images.",
 )  # fmt: skip
+@click.option(
+    "--labels", type=click.Path(path_type=Path),
+    help="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
+    "bleeds, or a line for each box.",
+)  # fmt: skip
 @weights_option
 @click.option(
     "--no-mask-means", type=click.Choice(["unknown", "lesion-free"]), default="unknown", show_default=True,
-    help="With --studies: what a slice or study without a mask file is. Unknown ones are left out.",
+    help="With --studies: what a slice or study without a mask file is, or a study without a label. Unknown ones are "
+    "left out.",
 )  # fmt: skip
 @click.option(
     "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
@@ -92,8 +99,9 @@ _FIRST_MEASURES = (
 def command(
     context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
     split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, studies: Path | None,
-    masks: Path | None, weights: str | None, no_mask_means: "NoMask", window: tuple[float, float] | None,
-    accept: tuple[str, ...], data: Path | None, device: str, precision: str, as_json: bool,
+    masks: Path | None, labels: Path | None, weights: str | None, no_mask_means: "NoMask",
+    window: tuple[float, float] | None, accept: tuple[str, ...], data: Path | None, device: str, precision: str,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Measure a trained network in one of three ways.
 
@@ -119,7 +127,8 @@ def command(
     bleedmap evaluate --protocol cross-validation ours.json --predictions ours/ --data ct-ich -o report
 
     3. With --studies, on your own studies (external validation). In: a folder of head CTs with reference masks, as
-    pictures, NIfTI, or DICOM with SEG objects; docs/external-validation.md explains how they must lie. Out: a folder
+    pictures, NIfTI, or DICOM with SEG objects; docs/external-validation.md explains how they must lie. Without masks, a
+    table with --labels says which studies or slices bleed; boxes will do. Out: a folder
     with report.html, report.json and tables as CSV: the protocol's measures where they apply, agreement of volumes in
     mL, surface distances, and refused studies with the reason. You can stop at any moment and give the same command
     again to continue.
@@ -127,6 +136,7 @@ def command(
     \b
     bleedmap evaluate --studies hospital/ -o report
     bleedmap evaluate --studies ct/ --masks readers/ --weights ours.onnx -o report --json
+    bleedmap evaluate --studies ct/ --labels readers.csv -o report
     """
     if studies is not None:
         _refuse(context, ("protocol", "predictions", *_OF_A_SPLIT, "data"), "is not for --studies")
@@ -134,8 +144,10 @@ def command(
             raise click.UsageError("--studies writes a report: give -o REPORT_FOLDER too.")
         if len(inputs) + (weights is not None) > 1:
             raise click.UsageError("--studies measures one network: give one weights' name or .onnx file.")
+        if masks is not None and labels is not None:
+            raise click.UsageError("--masks and --labels are two kinds of reference: give one.")
         name = weights or next(iter(inputs), None)
-        _evaluate_studies(studies, masks, name, out, no_mask_means, window, accept, as_json)
+        _evaluate_studies(studies, masks, labels, name, out, no_mask_means, window, accept, as_json)
         return
     _refuse(context, _OF_STUDIES, "is for --studies FOLDER")
     if protocol is not None:
@@ -220,7 +232,7 @@ def _load_run(folder: Path, device: str, precision: str) -> "Subject":
 
 def _load_lite_run(run: "Run") -> "Subject":
     from bleedmap.evaluation.subject import Subject
-    from bleedmap.folds.choices import VOXEL_ML
+    from bleedmap.folds.run import read_patient
     from bleedmap.inference.openvino_backend import OpenVinoBackend
     from bleedmap.inference.outline import outline_prediction, segment_slices
     from bleedmap.inference.weights import locate
@@ -231,15 +243,16 @@ def _load_lite_run(run: "Run") -> "Subject":
         weights = locate(Path(folder) / "network.onnx")
     backend = OpenVinoBackend(weights)
 
-    def outline(hu: "FloatArray") -> "FloatArray":
-        segmented = segment_slices(hu, weights.preprocessing, backend)
-        return outline_prediction(segmented, weights.certainty, weights.threshold, VOXEL_ML).probability
+    def outline(data: "CtIch", patient: "Patient") -> "FloatArray":
+        hu, pixel_mm, voxel_ml = read_patient(data, patient, weights.preprocessing)
+        segmented = segment_slices(hu, weights.preprocessing, backend, pixel_mm=pixel_mm)
+        return outline_prediction(segmented, weights.certainty, weights.threshold, voxel_ml).probability
 
     split, record = run.split(), backend.record
     return Subject(
-        f"{run.folder}, step {weights.record['step']:,}", outline, weights.preprocessing, weights.threshold,
+        f"{run.folder}, step {weights.record['step']:,}", None, weights.preprocessing, weights.threshold,
         split.patients("train"), split.patients("validation"), split,
-        f"{record.name}, {record.device}, {record.precision}", of_studies=True,
+        f"{record.name}, {record.device}, {record.precision}", outline,
     )  # fmt: skip
 
 
@@ -379,7 +392,7 @@ def _print_records(scored: "ScoredMethods", page: Path | None) -> None:
 
 
 def _evaluate_studies(
-    folder: Path, masks: Path | None, weights: str | None, out: Path, no_mask: "NoMask",
+    folder: Path, masks: Path | None, labels: Path | None, weights: str | None, out: Path, no_mask: "NoMask",
     window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     from bleedmap.evaluation.external import ExternalOptions, external_ledger, run_external
@@ -389,7 +402,7 @@ def _evaluate_studies(
     from bleedmap.study.segment import Segmenter
     from bleedmap.window import BRAIN, Window
 
-    for given in filter(None, (folder, masks)):
+    for given in filter(None, (folder, masks, labels)):
         if given.resolve().is_relative_to(out.resolve()):
             raise OutputError(
                 out, found=f"holds the input {given}", needed="a folder of its own for the results",
@@ -399,7 +412,7 @@ def _evaluate_studies(
     options = ExternalOptions(Window(*window) if window else BRAIN, accept, no_mask)
     segmenter = Segmenter.load(weights)
     with progress_bar("Looking for studies", quiet=as_json) as seen:
-        found = find_cases(Places(folder, masks, out, no_mask), lambda files: seen(files, files))
+        found = find_cases(Places(folder, masks, out, no_mask, labels), lambda files: seen(files, files))
     patients = read_patients(folder, [one.name for one in found.cases])
     with (
         explain_interrupt("give the same command again to continue"),
@@ -448,7 +461,7 @@ def _measures(scores: dict[str, Any]) -> Table:
     """The first figures; the report has all."""
     table = make_table("", "of", ">value", ">95 % interval", ">cases")
     by_key = {one["key"]: one for one in scores["measures"]}
-    for one in (by_key[key] for key in _FIRST_MEASURES):
+    for one in (by_key[key] for key in _FIRST_MEASURES if key in by_key):
         value = "–" if one["value"] is None else f"{one['value']:.3f}"
         ends = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
         table.add_row(f"{one['group']}: {one['title']}", one["over"], value, ends, f"{one['cases']:,}")

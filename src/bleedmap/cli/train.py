@@ -37,7 +37,7 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 @data_option
 @device_option
 @precision_option
-@click.option("--steps", type=click.IntRange(min=1), help="Preset lite: steps of each stage, in place of its own.")
+@click.option("--steps", type=click.IntRange(min=1), help="Presets lite and bone: steps of each stage.")
 @settings_options(TrainConfig)
 def command(
     out: Path | None, split_file: Path | None, preset: str | None, resume: Path | None, data: Path | None,
@@ -49,8 +49,9 @@ def command(
     checkpoint.safetensors (to resume) and best.safetensors (best on the validation side).
 
     The preset lite trains the network that ships, on whole studies of the split's patients, in stages: phantoms,
-    patients, patients with painted bleeds, and these with phantoms again. Each stage has a folder below the run's.
-    Thresholds and calibration are then chosen on the validation side. Of the settings below it takes --seed alone.
+    patients, patients with painted bleeds, and these with phantoms again; bone is the next recipe, in two stages. Each
+    stage has a folder below the run's. Thresholds and calibration are then chosen on the validation side. Of the
+    settings below they take --seed alone.
 
     \b
     bleedmap split --data ct-ich -o split.json
@@ -103,10 +104,10 @@ def _change(config: TrainConfig | LiteConfig, steps: int | None, given: dict[str
     """
     if isinstance(config, LiteConfig):
         if others := [f"--{name.replace('_', '-')}" for name in given if name != "seed"]:
-            raise click.UsageError(f"--preset lite takes --seed and --steps, not {', '.join(others)}.")
+            raise click.UsageError(f"a preset in stages takes --seed and --steps, not {', '.join(others)}.")
         return config.change(seed=given.get("seed"), steps=steps)
     if steps is not None:
-        raise click.UsageError("--steps is for --preset lite; the others count --epochs.")
+        raise click.UsageError("--steps is for presets in stages (lite, bone); the others count --epochs.")
     return replace(config, **given)
 
 
@@ -131,7 +132,7 @@ def _train_lite(
                 run.begin(config, split, machine)
         start_together(machine)
         if leads:
-            click.echo(f"lite, whole studies of {len(patients)} patients, {machine.describe()}", err=True)
+            click.echo(f"whole studies of {len(patients)} patients, {machine.describe()}", err=True)
         try:
             network = train_stages(run, config, source, patients, machine)
             if leads and not run.best_file.is_file():

@@ -11,16 +11,19 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray, FloatArray
 from bleedmap.datasets.ct_ich_tables import SliceLabels, SliceRecord, read_labels
-from bleedmap.errors import DataError
+from bleedmap.errors import DataError, InputError
 from bleedmap.io import nifti
 from bleedmap.io.images import read_grey, read_mask
 from bleedmap.io.nifti import NiftiGrid
-from bleedmap.window import BRAIN
+from bleedmap.window import BRAIN, Window
 
 _SLICE = re.compile(r"(\d+)\.jpg")
 _MASK = re.compile(r"(\d+)_HGE_Seg\.jpg")
 _MASKS = "masks"
 _OPEN_THREADS = 4
+# Of the JPEG release's bone pictures: with it, the HU of brain are those of the brain window, to 0.5 HU in the mean.
+BONE_PICTURE = Window(level_hu=700, width_hu=3200)
+_CLEAR_HU = (-18.0, 98.0)  # between, JPEG has moved no clipped pixel off the brain window's ends
 
 
 class Release(Protocol):
@@ -34,6 +37,7 @@ class Release(Protocol):
     records: dict[int, tuple[SliceRecord, ...]]
 
     def read_hu(self, record: SliceRecord) -> FloatArray: ...
+    def read_full_hu(self, record: SliceRecord) -> FloatArray: ...
     def read_mask(self, record: SliceRecord) -> BoolArray: ...
     def read_mask_grey(self, record: SliceRecord) -> ByteArray | None: ...
     def file_sha256(self, record: SliceRecord) -> str: ...
@@ -73,6 +77,22 @@ class JpegRelease:
         grey = read_grey(self.image_path(record))
         self._shapes[record.id] = (grey.shape[0], grey.shape[1])
         return BRAIN.to_hu(grey)
+
+    def read_full_hu(self, record: SliceRecord) -> FloatArray:
+        """Read (row, column) float32 HU: beyond the brain window, what the bone window's grey says."""
+        hu = self.read_hu(record)
+        if not record.has_bone:
+            return hu
+        path = self._folder(record.patient, "bone") / f"{record.number}.jpg"
+        bone = BONE_PICTURE.to_hu(read_grey(path))
+        if bone.shape != hu.shape:
+            raise InputError(
+                path, found=f"a picture of {bone.shape[0]} rows and {bone.shape[1]} columns",
+                needed=f"{hu.shape[0]} and {hu.shape[1]}, as its slice in the brain window",
+                remedy="fetch it again with `bleedmap data download`",
+            )  # fmt: skip
+        low, high = _CLEAR_HU
+        return np.where(hu > high, np.maximum(hu, bone), np.where(hu < low, np.minimum(hu, bone), hu))
 
     def read_mask(self, record: SliceRecord) -> BoolArray:
         """Read (row, column) bool on the slice's own grid."""
@@ -148,6 +168,10 @@ class NiftiRelease:
     def read_hu(self, record: SliceRecord) -> FloatArray:
         """Read (row, column) float32 HU."""
         return np.array(self._pair(record.patient)[0][record.number - 1], dtype=np.float32)
+
+    def read_full_hu(self, record: SliceRecord) -> FloatArray:
+        """Read (row, column) float32 HU: these files clip nothing."""
+        return self.read_hu(record)
 
     def read_mask(self, record: SliceRecord) -> BoolArray:
         """Read (row, column) bool."""

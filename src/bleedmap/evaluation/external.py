@@ -1,4 +1,4 @@
-"""External validation: the network on a folder of studies with reference masks; each study is a job of a ledger.
+"""External validation: the network on a folder of studies with a reference; each study is a job of a ledger.
 
 OUT/.evaluate/             the ledger; several processes may share it, and each may be killed at any moment
 OUT/.evaluate/done/        for each study its record, volumes and lesions, or why it was refused
@@ -6,7 +6,7 @@ OUT/.evaluate/done/        for each study its record, volumes and lesions, or wh
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from bleedmap.archive.workers import run_jobs
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import SliceRecord
 from bleedmap.errors import InputError
-from bleedmap.evaluation.records import Choices, StudyRecord, Verdict, record_study
+from bleedmap.evaluation.records import Choices, Known, StudyRecord, Verdict, record_study
 from bleedmap.evaluation.reference_find import Case, Cases
 from bleedmap.evaluation.references import Referenced, read_case
 from bleedmap.geometry import SliceGrid
@@ -221,9 +221,10 @@ def _measure(
         probability, marked, certainty = result.probability.array, result.mask.array, result.certainty
         notes = (*result.notes, *(one for one in notes if one not in result.notes))
     verdict = _read_verdict(probability, certainty, read.grid)
+    outlined_on = read.grid if read.known == "outlines" else None
     return ExternalStudy(
-        case.name, "measured", None, notes, _count_record(read.mask, marked, probability, verdict),
-        None if read.grid is None else _measure_size(read.mask, marked, read.grid), _seconds_since(started),
+        case.name, "measured", None, notes, _count_record(read.mask, marked, probability, verdict, read.known),
+        None if outlined_on is None else _measure_size(read.mask, marked, outlined_on), _seconds_since(started),
     )  # fmt: skip
 
 
@@ -239,13 +240,15 @@ def _read_verdict(probability: FloatArray, certainty: Certainty | None, grid: Sl
     return Verdict(np.array(certainty.slices), certainty.study, None, between, certainty.abstained)
 
 
-def _count_record(reference: BoolArray, marked: BoolArray, probability: FloatArray, verdict: Verdict) -> StudyRecord:
+def _count_record(
+    reference: BoolArray, marked: BoolArray, probability: FloatArray, verdict: Verdict, known: Known = "outlines"
+) -> StudyRecord:
     """Count a study as the protocol counts every patient."""
     slices = [
         SliceRecord(0, number, frozenset(), fracture=False, has_lesion=bool(one.any()), has_bone=False)
         for number, one in enumerate(reference, start=1)
     ]
-    return record_study(slices, FOLD, reference, marked, probability, verdict)
+    return replace(record_study(slices, FOLD, reference, marked, probability, verdict), known=known)
 
 
 def _measure_size(reference: BoolArray, marked: BoolArray, grid: SliceGrid) -> Size:

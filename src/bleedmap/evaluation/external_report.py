@@ -102,9 +102,9 @@ def _counts(
         "refused": sum(one.status == "refused" for one in studies),
         "left_out": len(found.left_out),
         "patients": len({patients.of[one["study"]] for one in measured}),
-        "bleeding_studies": sum(one["reference_pixels"] > 0 for one in measured),
+        "bleeding_studies": sum(one["bleeds"] for one in measured),
         "slices": sum(one["slices"] for one in measured),
-        "lesion_slices": sum(one["lesion_slices"] for one in measured),
+        "lesion_slices": sum(one["lesion_slices"] or 0 for one in measured),
     }
 
 
@@ -122,15 +122,19 @@ def _study_rows(studies: Sequence[ExternalStudy], patients: Patients) -> Iterabl
     for one in studies:
         record, size, surface = one.record, one.size, one.size.surface if one.size is not None else None
         whole = None if record is None else record.counts.pooled()
+        outlined = whole is not None and record is not None and record.known == "outlines"
         yield {
             "study": one.name, "patient": patients.of[one.name], "number": numbers[one.name], "status": one.status,
             "slices": None if record is None else len(record.numbers),
-            "lesion_slices": None if record is None else int((record.counts.reference > 0).sum()),
-            "reference_pixels": None if whole is None else int(whole.reference[0]),
+            "bleeds": None if whole is None else bool(whole.reference[0]),
+            "lesion_slices": None if record is None or record.known == "study"
+            else int((record.counts.reference > 0).sum()),
+            "reference_pixels": int(whole.reference[0]) if whole is not None and outlined else None,
             "marked_pixels": None if whole is None else int(whole.predicted[0]),
-            "shared_pixels": None if whole is None else int(whole.true_positive[0]),
+            "shared_pixels": int(whole.true_positive[0]) if whole is not None and outlined else None,
             "dice": _dice(one),
             "highest_probability": None if record is None else float(record.highest.max()),
+            "study_probability": None if record is None else record.verdict.study,
             "reference_ml": None if size is None else size.reference_ml,
             "marked_ml": None if size is None else size.marked_ml,
             "hd95_mm": None if surface is None else surface.hd95_mm,
@@ -141,7 +145,7 @@ def _study_rows(studies: Sequence[ExternalStudy], patients: Patients) -> Iterabl
 
 def _dice(one: ExternalStudy) -> float | None:
     """Dice of the whole study; None without a lesion, as in the protocol."""
-    if one.record is None or not one.record.counts.reference.any():
+    if one.record is None or one.record.known != "outlines" or not one.record.counts.reference.any():
         return None
     return round(float(overlap.dice(one.record.counts.pooled(), empty=np.nan)[0]), 6)
 
@@ -149,7 +153,7 @@ def _dice(one: ExternalStudy) -> float | None:
 def _lesion_rows(studies: Sequence[ExternalStudy]) -> Iterable[dict[str, Any]]:
     """The reference's lesions, largest first in each study."""
     for one in studies:
-        if one.record is None:
+        if one.record is None or one.record.known != "outlines":
             continue
         pieces = one.record.lesions
         for row, voxels in enumerate(pieces.voxels.tolist()):

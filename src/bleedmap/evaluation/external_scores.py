@@ -4,7 +4,6 @@ The protocol's measures where they apply; volumes, lesions and surfaces in mL an
 Intervals are over patients: `patients.csv` in the folder says who has several studies, else each study is a patient.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from bleedmap.errors import DataError
 from bleedmap.evaluation.external import ExternalStudy
 from bleedmap.evaluation.measure_table import ANSWERED
 from bleedmap.evaluation.protocol import SEED, SMALLEST_LESION_VOXELS
-from bleedmap.evaluation.records import TYPE_NAMES, Choices, OutOfFold, StudyRecord
+from bleedmap.evaluation.records import TYPE_NAMES, Choices, Known, OutOfFold, StudyRecord
+from bleedmap.evaluation.reference_find import NO, YES, read_table
 from bleedmap.evaluation.scores import CrossValidation, Score, cross_validation
 from bleedmap.metrics.agreement import Agreement, bland_altman
 from bleedmap.metrics.bootstrap import RESAMPLES
@@ -36,9 +36,12 @@ _WORDS = {
     "study_specificity": ("specificity", "bleed-free studies", _AT_OWN),
 }
 _FOR_FOLDS = ("authors_dice", "slice_auc_within_folds", "study_auc_within_folds")
+# What labels alone can tell, by the beginnings of keys: how slices and studies are ranked and called, and false marks.
+_OF_FREE_SLICES = ("slice_specificity", "lesion_free_slices_", "bleed_free_patients_slices_")
+_OF_STUDIES = ("study_", "bleed_free_patients_marked", "abstained")
 _SIZES = ("_small", "_medium", "_large")  # of CT-ICH's own 650×650 pixels, which say nothing on another grid
 TABLE = "patients.csv"
-_YES, _NO = ("1", "yes", "true", "x"), ("", "0", "no", "false")
+_CORRECT = "correct the table, or take it out of the folder"
 # Above any number of CT-ICH, one of whose patients a measure leaves out by its number.
 FIRST_NUMBER = 1001
 
@@ -76,10 +79,13 @@ def read_patients(folder: Path, studies: Sequence[str]) -> Patients:
     path = folder / TABLE
     if not path.is_file():
         return Patients({name: name for name in studies}, None, from_table=False)
-    rows = _read_table(path)
+    rows = read_table(
+        path, lambda columns: {"study", "patient"} <= columns,
+        f"study, patient, and optionally {', '.join(TYPE_NAMES)}", _CORRECT,
+    )  # fmt: skip
     found: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):
-        study, patient = row["study"].strip(), row["patient"].strip()
+        study, patient = row["study"], row["patient"]
         if not study or not patient or study in found:
             why = f"names study '{study}' twice" if study in found else "lacks a study or patient"
             raise _table_error(path, f"line {line} {why}", "a line for each study, with its patient")
@@ -91,34 +97,18 @@ def read_patients(folder: Path, studies: Sequence[str]) -> Patients:
         raise _table_error(path, lacking, "a line for each study that has a mask, by the names that stand here")
     columns = [name for name in TYPE_NAMES if name in rows[0]]
     types = {name: frozenset(one for one in columns if _read_flag(path, found[name], one)) for name in studies}
-    return Patients(
-        {name: found[name]["patient"].strip() for name in studies}, types if columns else None, from_table=True
-    )
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [{str(key).strip(): value or "" for key, value in row.items()} for row in csv.DictReader(stream)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _table_error(
-            path, f"cannot be read ({error})", "a table in UTF-8, its columns separated by commas"
-        ) from error
-    if not rows or not {"study", "patient"} <= set(rows[0]):
-        columns = ", ".join(rows[0]) if rows else "none, or no lines"
-        raise _table_error(path, f"columns {columns}", f"study, patient, and optionally {', '.join(TYPE_NAMES)}")
-    return rows
+    return Patients({name: found[name]["patient"] for name in studies}, types if columns else None, from_table=True)
 
 
 def _read_flag(path: Path, row: Mapping[str, str], column: str) -> bool:
-    value = row[column].strip().casefold()
-    if value not in (*_YES, *_NO):
+    value = row[column].casefold()
+    if value not in (*YES, *NO, ""):
         raise _table_error(path, f"'{row[column]}' in column {column} of study '{row['study']}'", "1 or 0")
-    return value in _YES
+    return value in YES
 
 
 def _table_error(path: Path, found: str, needed: str) -> DataError:
-    return DataError(path, found=found, needed=needed, remedy="correct the table, or take it out of the folder")
+    return DataError(path, found=found, needed=needed, remedy=_CORRECT)
 
 
 @dataclass(frozen=True)
@@ -209,8 +199,9 @@ def external_scores(
     """
     table = cross_validation(records, resamples=resamples, seed=seed)
     scores = (*table.scores, *table.abstained, *table.answered) if table.answered else table.scores
-    kept = [_reword(one) for one in scores if _applies(one, patients)]
     measured = [one for one in studies if one.record is not None]
+    known = {one.known for one in records.studies}
+    kept = [_reword(one) for one in scores if _applies(one, patients) and _is_known(one, known)]
     return ExternalScores(
         table, tuple(kept), _compare_volumes(measured, patients, resamples, seed), _count_lesions(measured),
         _summarise_surfaces(measured),
@@ -223,6 +214,16 @@ def _applies(score: Score, patients: Patients) -> bool:
     if score.key == "volume_interval_coverage" or score.key.startswith("slice_auc_"):
         return score.value is not None  # of networks that say so
     return patients.types is not None or not score.key.endswith(TYPE_NAMES)
+
+
+def _is_known(score: Score, known: set[Known]) -> bool:
+    """Whether the references tell what a measure needs: all outlines do; of a study's label alone, no slice of it that
+    bleeds is known, so that the others would be judged by themselves.
+    """
+    if known <= {"outlines"}:
+        return True
+    of_slices = _OF_FREE_SLICES if "study" in known else ("slice_", *_OF_FREE_SLICES)
+    return score.key.startswith((*_OF_STUDIES, *of_slices))
 
 
 def _reword(score: Score) -> Score:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,6 +26,7 @@ from bleedmap.metrics.overlap import Counts
 from bleedmap.postprocess import label_lesions
 
 _FORMAT = "bleedmap out-of-fold 1"
+Known = Literal["outlines", "slices", "study"]  # what a reference tells: where blood is, which slices bleed, or whether
 COMMITTED = Path(__file__).with_name("out_of_fold")  # what the program's own networks predicted out of fold
 _DIGITS = 6  # of probabilities and IoU, from the start: the file says what the tables were made from
 TYPE_NAMES = tuple(SHORT_NAMES[name] for name in TYPES)  # the order of every column of types
@@ -84,6 +85,8 @@ class StudyRecord:
         lesions: of the reference, 26-connected, all of them, specks too.
         lesion_types: (lesions, 5) bool: every type that a slice of the lesion is labelled with.
         regions: marked, 26-connected.
+        known: what the reference tells. Of labels, the pixels of a slice that bleeds, all of them, stand for it; of a
+            label of the study, those of all slices.
     """
 
     patient: int
@@ -96,11 +99,13 @@ class StudyRecord:
     lesions: Pieces
     lesion_types: BoolArray
     regions: Pieces
+    known: Known = "outlines"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: columns."""
         verdict = self.verdict
         abstained = {"abstained": list(verdict.abstained)} if verdict.abstained else {}
+        known = {} if self.known == "outlines" else {"known": self.known}
         return {
             "patient": self.patient, "fold": self.fold, "slices": list(self.numbers),
             "types": _name_types(self.types),
@@ -109,7 +114,7 @@ class StudyRecord:
             "type_probability": None if verdict.types is None else verdict.types.tolist(),
             "voxels": None if verdict.voxels is None else list(verdict.voxels),
             "lesions": self.lesions.to_dict() | {"types": _name_types(self.lesion_types)},
-            "regions": self.regions.to_dict(), **abstained,
+            "regions": self.regions.to_dict(), **abstained, **known,
         }  # fmt: skip
 
     @classmethod
@@ -127,7 +132,7 @@ class StudyRecord:
                 tuple(content.get("abstained", ())),
             ),
             Pieces.from_dict(content["lesions"]), _flag_types(content["lesions"]["types"]),
-            Pieces.from_dict(content["regions"]),
+            Pieces.from_dict(content["regions"]), content.get("known", "outlines"),
         )  # fmt: skip
 
 

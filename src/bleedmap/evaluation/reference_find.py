@@ -1,18 +1,19 @@
-"""Find the studies of a folder that have a reference mask: pictures, NIfTI, DICOM with a SEG object; and what has none.
+"""Find the studies of a folder that have a reference: a mask (pictures, NIfTI, DICOM SEG), or lines in a table.
 
 If a folder holds DICOM or NIfTI, its pictures are taken for previews and left out.
 """
 
+import csv
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from bleedmap.archive.find import Source, display_path, find_studies, plain_files
-from bleedmap.errors import InputError
+from bleedmap.errors import DataError, InputError
 from bleedmap.evaluation.pairs import LeftOut, Pair, Pairing, pair_by_name, parallel_folders, stem
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
@@ -26,6 +27,24 @@ _NUMBERED = re.compile(r"^(.+?)[_. -]+(?:slice)?\d+$", re.IGNORECASE)
 _WINDOWS = ("brain", "bone")  # CT-ICH: the same slices in two windows, each in a folder of its own
 
 
+_STUDY, _SLICE = ("study", "StudyInstanceUID"), ("slice", "SOPInstanceUID")  # columns of a table of labels
+YES, NO = ("1", "yes", "true", "x"), ("0", "no", "false")
+_CORRECT = "correct the table of labels"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a table says of a study that nobody outlined.
+
+    Attributes:
+        bleeds: whether it does.
+        slices: names of the slices that bleed, boxed ones among them; None where the table speaks of the study alone.
+    """
+
+    bleeds: bool
+    slices: frozenset[str] | None
+
+
 @dataclass(frozen=True)
 class Case:
     """One study with its reference.
@@ -36,6 +55,7 @@ class Case:
         images: pictures in the order of their numbers; or the one NIfTI file; or all DICOM files of the study.
         masks: of each picture, None for a slice without lesion; or the one mask file, or none; or the SEG objects.
         uid: Study Instance UID, for DICOM.
+        labels: the reference where it is no mask.
     """
 
     name: str
@@ -43,11 +63,14 @@ class Case:
     images: tuple[Path, ...]
     masks: tuple[Path | None, ...]
     uid: str | None = None
+    labels: Labels | None = None
 
     @property
     def digest(self) -> str:
-        """Digest of the files' names, sizes and times: another after a file was changed."""
+        """Digest of the files' names, sizes and times, and of the labels: another after one was changed."""
         digest = hashlib.sha256()
+        if self.labels is not None:
+            digest.update(f"{self.labels.bleeds} {sorted(self.labels.slices or ())}\0".encode())
         for path in (*self.images, *(one for one in self.masks if one is not None)):
             now = path.stat() if path.exists() else None
             state = "gone" if now is None else f"{now.st_size} {now.st_mtime_ns}"
@@ -80,13 +103,15 @@ class Places:
         studies: the folder of images.
         masks: that of the masks; None where they lie among or beside the images.
         results: the program's own folder, which may lie inside.
-        no_mask: what a slice or study without a mask file is.
+        no_mask: what a slice or study without a mask file is; with labels, a study without a line.
+        labels: a table of labels, in place of masks.
     """
 
     studies: Path
     masks: Path | None
     results: Path
     no_mask: NoMask
+    labels: Path | None = None
 
 
 def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None) -> Cases:
@@ -103,6 +128,8 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
         if not folder.is_dir():
             found = "is a file" if folder.exists() else "no such folder"
             raise InputError(folder, found=found, needed="a folder", remedy="check the path")
+    if places.labels is not None:
+        return _find_labelled(places, read_labels(places.labels), seen)
     left: list[LeftOut] = []
     notes: list[str] = []
     cases = _find_pairs(places, "nifti", left, notes)
@@ -115,6 +142,109 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
     if not cases:
         raise _explain_nothing(places, left)
     return Cases(places.studies, tuple(sorted(cases, key=lambda one: _sort_key(one.name))), tuple(left), tuple(notes))
+
+
+def _find_labelled(places: Places, labels: Mapping[str, Labels], seen: Callable[[int], None]) -> Cases:
+    """Find the studies with a line in a table of labels; masks that lie there are not read."""
+    assert places.labels is not None
+    found = find_cases(replace(places, labels=None, masks=None, no_mask="lesion-free"), seen)
+    cases, left, told = [], list(found.left_out), set()
+    for one in found.cases:
+        keys = {one.name, one.uid} & set(labels)
+        told |= keys
+        if len(keys) > 1:
+            raise _table_error(places.labels, f"labels '{one.name}' by its place and by its UID", "one of both")
+        if not keys and places.no_mask == "unknown":
+            left.append(LeftOut(one.name, "no line in the table of labels"))
+            continue
+        given = labels[str(keys.pop())] if keys else Labels(bleeds=False, slices=frozenset())
+        cases.append(replace(one, masks=(), labels=given))
+    left += [LeftOut(name, "a line of the table of labels, but no such study") for name in labels if name not in told]
+    if not cases:
+        raise _table_error(
+            places.labels, f"none of its {len(labels)} studies lies in {places.studies}",
+            f"names such as '{found.cases[0].name}'" + (" or its Study Instance UID" if found.cases[0].uid else ""),
+        )  # fmt: skip
+    notes = [one for one in found.notes if "--no-mask-means" not in one]
+    notes.append("The reference is a table of labels: it says which slices or studies bleed, not where.")
+    if places.no_mask == "lesion-free":
+        notes.append("A study without a line counts as free of lesions: --no-mask-means lesion-free.")
+    return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
+
+
+def read_labels(path: Path) -> dict[str, Labels]:
+    """Read a table of labels: a line for each study, each slice, or each box.
+
+    Columns: study; slice, where a line speaks of one (a line with a box, for example); bleeds, 1 or 0, without which a
+    line with a slice says that it bleeds. Of a study with lines for slices, the slices without a line do not bleed.
+
+    Raises:
+        DataError: a table that cannot be read, lacks a column, contradicts itself, or holds another value.
+    """
+    studies: dict[str, bool] = {}
+    slices: dict[str, set[str]] = {}
+    rows = read_table(
+        path, lambda columns: bool(columns & set(_STUDY)) and bool(columns & {*_SLICE, "bleeds"}),
+        "study (or StudyInstanceUID), and slice (or SOPInstanceUID), bleeds, or both", _CORRECT,
+    )  # fmt: skip
+    for line, row in enumerate(rows, start=2):
+        study, name = (_cell(row, columns) for columns in (_STUDY, _SLICE))
+        value = row.get("bleeds", "").casefold()
+        if not study or (not name and not value) or (value and value not in (*YES, *NO)):
+            needed = "a study, a slice or 1 or 0 under 'bleeds', or both"
+            raise _table_error(path, f"line {line}: study '{study}', slice '{name}', bleeds '{value}'", needed)
+        bleeds = value not in NO if value else True
+        if name:
+            slices.setdefault(study, set()).update({name} if bleeds else ())
+        elif studies.setdefault(study, bleeds) != bleeds:
+            raise _table_error(
+                path, f"line {line} says the opposite of study '{study}' than before", "one word a study"
+            )
+    for study, names in slices.items():
+        if studies.get(study, bool(names)) != bool(names):
+            said = "to bleed, and none of its slices" if studies[study] else "not to bleed, and a slice of it to"
+            raise _table_error(path, f"study '{study}' is said {said}", "lines that agree")
+    found = {study: Labels(bool(names), frozenset(names)) for study, names in slices.items()}
+    alone = {study: Labels(bleeds, None if bleeds else frozenset()) for study, bleeds in studies.items()}
+    return alone | found
+
+
+def read_table(path: Path, fits: Callable[[set[str]], bool], needed: str, remedy: str) -> list[dict[str, str]]:
+    """Read a table of a folder of studies, a line a row, without the spaces around its cells.
+
+    Args:
+        path: in UTF-8, columns separated by commas.
+        fits: whether it has the columns that it needs.
+        needed: those, in words.
+        remedy: what to do about a table that does not fit.
+
+    Raises:
+        DataError: it cannot be read, has no lines, or does not fit.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [
+                {str(name).strip(): str(one or "").strip() for name, one in row.items()}
+                for row in csv.DictReader(stream)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        found = f"cannot be read ({error})"
+        raise DataError(
+            path, found=found, needed="a table in UTF-8, its columns separated by commas", remedy=remedy
+        ) from error
+    if not rows or not fits(set(rows[0])):
+        found = f"columns {', '.join(rows[0]) if rows else 'none, or no lines'}"
+        raise DataError(path, found=found, needed=f"the columns {needed}", remedy=remedy)
+    return rows
+
+
+def _cell(row: Mapping[str, str], columns: Sequence[str]) -> str:
+    """The first of some columns that is not empty."""
+    return next(filter(None, (row.get(name, "") for name in columns)), "")
+
+
+def _table_error(path: Path, found: str, needed: str) -> DataError:
+    return DataError(path, found=found, needed=needed, remedy=_CORRECT)
 
 
 def _find_pairs(

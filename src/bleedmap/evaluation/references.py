@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydicom import Dataset
 
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import InputError
-from bleedmap.evaluation.reference_find import Case
+from bleedmap.evaluation.records import Known
+from bleedmap.evaluation.reference_find import Case, Labels
 from bleedmap.geometry import SliceGrid
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import DicomFound, scan_files
@@ -29,15 +31,17 @@ class Referenced:
 
     Attributes:
         hu: (slice, row, column) float32.
-        mask: the same shape, bool: the reference.
+        mask: the same shape, bool: the reference; of labels, all of a slice that bleeds.
         study: what the input checks and the network take; None for pictures, which have no grid.
         notes: what reading had to decide, in sentences.
+        known: what the reference is of: outlines, or labels of slices or of the study alone.
     """
 
     hu: FloatArray
     mask: BoolArray
     study: Study | None
     notes: tuple[str, ...] = ()
+    known: Known = "outlines"
 
     @property
     def grid(self) -> SliceGrid | None:
@@ -57,15 +61,59 @@ def read_case(case: Case, window: Window) -> Referenced:
             several, or not their slices.
     """
     if case.kind == "pictures":
-        return _read_pictures(case, window)
-    return _read_nifti(case) if case.kind == "NIfTI" else _read_dicom(case)
+        read = _read_pictures(case, window)
+    else:
+        read = _read_nifti(case) if case.kind == "NIfTI" else _read_dicom(case)
+    if case.labels is None:
+        return read
+    flags = _flag_slices(case, case.labels, read)
+    mask = np.ascontiguousarray(np.broadcast_to(flags[:, None, None], read.hu.shape))
+    return replace(read, mask=mask, known="study" if case.labels.slices is None else "slices")
+
+
+def _flag_slices(case: Case, labels: Labels, read: Referenced) -> BoolArray:
+    """(slice,) which bleed; all, where only the study is known to.
+
+    A slice's name is its number from 1 (at the feet; of pictures, in their order), a picture's file name, or a DICOM
+    slice's SOP Instance UID.
+
+    Raises:
+        InputError: a slice that the study does not have, or that is several.
+    """
+    count = len(read.hu)
+    if labels.slices is None:
+        return np.ones(count, np.bool_)
+    if case.kind == "pictures":
+        names = [{one.name, one.stem} for one in case.images]
+    elif read.study is not None and read.study.dicom is not None:
+        names = [{_sop_uid(header)} for header in read.study.dicom.headers]
+    else:
+        names = [set[str]() for _ in range(count)]
+    flags = np.zeros(count, np.bool_)
+    for slice_name in sorted(labels.slices):
+        rows = [row for row, one in enumerate(names) if slice_name in one]
+        if not rows and slice_name.isdecimal() and 1 <= int(slice_name) <= count:
+            rows = [int(slice_name) - 1]
+        if len(rows) != 1:
+            raise InputError(
+                case.name, found=f"the table of labels names slice '{slice_name}', which is "
+                f"{len(rows) if rows else 'none'} of its {count} slices",
+                needed="a picture's file name, a slice's SOP Instance UID, or its number from 1 at the feet",
+                remedy="correct the table of labels",
+            )  # fmt: skip
+        flags[rows[0]] = True
+    return flags
+
+
+def _sop_uid(header: Dataset) -> str:
+    return text(header, "SOPInstanceUID") or ""
 
 
 def _read_pictures(case: Case, window: Window) -> Referenced:
     """Read all slices of a patient, one above the other in the order of their numbers."""
     slices: list[FloatArray] = []
     masks: list[BoolArray] = []
-    for image, mask in zip(case.images, case.masks, strict=True):
+    for image, mask in zip(case.images, case.masks or [None] * len(case.images), strict=True):
         grey = images.read_grey(image)
         if slices and grey.shape != slices[0].shape:
             raise InputError(
@@ -127,15 +175,18 @@ def _read_dicom(case: Case) -> Referenced:
         )  # fmt: skip
     found = scan_files(case.images[0].parent, case.images)
     wanted = {series_uid for one in about for series_uid in one.series}
+    if case.labels is not None and case.labels.slices:
+        wanted = {one.series for one in found.files if _sop_uid(one.header) in case.labels.slices}
+    subject, references = (f"{objects[0]}", "SEG objects") if objects else (case.name, "labels")
     if wanted:
-        found = _keep_series(found, wanted, objects[0])
+        found = _keep_series(found, wanted, subject)
     study = replace(read_study(found, study=case.uid), name=case.name, source=case.name)
     assert study.dicom is not None
     unread = wanted - {text(header, "SeriesInstanceUID") or "" for header in study.dicom.headers}
     if len(wanted) > 1 and unread:
         raise InputError(
-            objects[0], found=f"the study's SEG objects refer to {len(wanted)} series that are not one scan",
-            needed="one series with its mask", remedy="keep the SEG objects of one series",
+            subject, found=f"the study's {references} refer to {len(wanted)} series that are not one scan",
+            needed="one series with its reference", remedy=f"keep the {references} of one series",
         )  # fmt: skip
     mask = np.zeros(study.volume.hu.shape, np.bool_)
     notes = list(study.notes)
@@ -147,7 +198,7 @@ def _read_dicom(case: Case) -> Referenced:
     return Referenced(study.volume.hu, mask, study, tuple(notes))
 
 
-def _keep_series(found: DicomFound, wanted: set[str], subject: Path) -> DicomFound:
+def _keep_series(found: DicomFound, wanted: set[str], subject: str) -> DicomFound:
     files = tuple(file for file in found.files if file.series in wanted)
     if not files:
         others = len({file.series for file in found.files})

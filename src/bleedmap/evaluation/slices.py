@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, FloatArray
-from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.metrics import overlap
 from bleedmap.metrics.bootstrap import patient_bootstrap
 from bleedmap.metrics.overlap import Counts
@@ -16,6 +16,7 @@ from bleedmap.preprocess import Preprocessing, network_input, resize_back, resiz
 
 Grid = Literal["original", "network"]
 Predictor = Callable[[FloatArray], FloatArray]  # (n, size, size) in 0 to 1 -> probability of that shape
+Outliner = Callable[[CtIch, Patient], FloatArray]  # -> probability (slice, row, column) on the slices' own grid
 RESAMPLES = 1000  # as docs/thesis-results.md was made; elsewhere that of metrics/bootstrap.py
 _CHUNK = 16  # slices in memory at a time
 
@@ -82,7 +83,7 @@ def measure(
 
 
 def measure_studies(
-    data: CtIch, ids: Sequence[str], outline: Predictor, *, threshold: float,
+    data: CtIch, ids: Sequence[str], outline: Outliner, *, threshold: float,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> SliceResults:  # fmt: skip
     """The same for a network that sees whole studies; their slices of `ids` are counted, on their own grid.
@@ -90,7 +91,7 @@ def measure_studies(
     Args:
         data: the data set.
         ids: which slices.
-        outline: (slice, row, column) in HU of a whole study -> probability of that shape.
+        outline: of a patient's whole study.
         threshold: lesion from this probability on.
         progress: called with (studies done, of).
     """
@@ -99,7 +100,7 @@ def measure_studies(
 
     def predict_studies() -> Iterator[tuple[BoolArray, FloatArray]]:
         for done, study in enumerate(studies, start=1):
-            probability = outline(np.stack([data.read_hu(record) for record in study.slices]))
+            probability = outline(data, study)
             for record, one in zip(study.slices, probability, strict=True):
                 if record.id in wanted:
                     yield data.read_mask(record), one

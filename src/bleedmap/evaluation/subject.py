@@ -8,7 +8,7 @@ from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split, read_split
 from bleedmap.errors import SettingsError, SplitError
-from bleedmap.evaluation.slices import Grid, Predictor, intervals, measure, measure_studies, score
+from bleedmap.evaluation.slices import Grid, Outliner, Predictor, intervals, measure, measure_studies, score
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.weights import locate
 from bleedmap.models.networks import LiteUNetSettings
@@ -21,25 +21,25 @@ class Subject:
 
     Attributes:
         name: for the report.
-        predict: the network with its sigmoid; or what outlines a whole study, in HU.
+        predict: the network with its sigmoid; None where it sees whole studies.
         settings: its preprocessing.
         threshold: a pixel is lesion from this probability on.
         trained_patients: patients that it was trained on.
         chosen_on_patients: the validation side, which chose the epoch or the thresholds.
         split: the network's own split, if it is known.
         ran_on: library, device and number format.
-        of_studies: whether `predict` takes whole studies.
+        outline: what outlines a patient's whole study, where the network sees that.
     """
 
     name: str
-    predict: Predictor
+    predict: Predictor | None
     settings: Preprocessing
     threshold: float
     trained_patients: tuple[str, ...]
     chosen_on_patients: tuple[str, ...]
     split: Split | None
     ran_on: str
-    of_studies: bool = False
+    outline: Outliner | None = None
 
 
 def load_weights_subject(name: str | None) -> Subject:
@@ -100,7 +100,7 @@ def measure_side(
             needed="a split by patient for --slices all",
             remedy="leave --slices all out, or train on a split by patient",
         )
-    if subject.of_studies and grid == "network":
+    if subject.outline is not None and grid == "network":
         raise SettingsError(
             "--grid", found="network, for a network that sees whole studies", needed="the slices' own grid",
             remedy="leave --grid out",
@@ -109,9 +109,10 @@ def measure_side(
     if slices == "all":
         patients = set(split.patients(side))
         ids = tuple(record.id for record in dataset.slices if record.id.split("/")[0] in patients)
-    if subject.of_studies:
-        results = measure_studies(dataset, ids, subject.predict, threshold=subject.threshold, progress=progress)
+    if subject.outline is not None:
+        results = measure_studies(dataset, ids, subject.outline, threshold=subject.threshold, progress=progress)
     else:
+        assert subject.predict is not None
         results = measure(
             dataset, ids, subject.predict, subject.settings, grid=grid, threshold=subject.threshold, progress=progress
         )

@@ -100,6 +100,13 @@ class Tables:
 
 
 def _slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
+    """The rows of a study; none where only the study is labelled."""
+    table = _all_slices(row, one, choices)
+    none = np.zeros(0, np.int64)
+    return table if one.known != "study" else SliceTable(*(getattr(table, part.name)[none] for part in fields(table)))
+
+
+def _all_slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
     count, verdict = len(one.numbers), one.verdict
     lesion = one.counts.reference > 0
     return SliceTable(
@@ -109,7 +116,7 @@ def _slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
         has_lesion=lesion,
         study_bleeds=np.full(count, lesion.any()),
         pixels=one.counts.reference,
-        dice=np.where(lesion, overlap.dice(one.counts, empty=np.nan), np.nan),
+        dice=np.where(lesion & (one.known == "outlines"), overlap.dice(one.counts, empty=np.nan), np.nan),
         marked=one.counts.predicted > 0,
         presence=verdict.presence,
         called=verdict.presence >= choices.slice_threshold,
@@ -119,7 +126,7 @@ def _slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
 
 
 def _lesions(row: int, one: StudyRecord) -> LesionTable:
-    real = one.lesions.voxels >= SMALLEST_LESION_VOXELS
+    real = (one.lesions.voxels >= SMALLEST_LESION_VOXELS) & (one.known == "outlines")
     count = int(real.sum())
     return LesionTable(
         study=np.full(count, row),
@@ -134,14 +141,17 @@ def _lesions(row: int, one: StudyRecord) -> LesionTable:
 def _study(row: int, one: StudyRecord, choices: Choices) -> StudyTable:
     whole, verdict = one.counts.pooled(), one.verdict
     voxels = int(whole.reference[0])
-    holds = np.nan if verdict.voxels is None else float(verdict.voxels[0] <= voxels <= verdict.voxels[1])
+    outlined = one.known == "outlines"
+    holds = (
+        np.nan if verdict.voxels is None or not outlined else float(verdict.voxels[0] <= voxels <= verdict.voxels[1])
+    )
     return StudyTable(
         study=np.array([row]),
         patient=np.array([one.patient]),
         fold=np.array([one.fold]),
         bleeds=np.array([voxels > 0]),
         voxels=np.array([voxels]),
-        dice=overlap.dice(whole, empty=np.nan) if voxels else np.array([np.nan]),
+        dice=overlap.dice(whole, empty=np.nan) if voxels and outlined else np.array([np.nan]),
         marked=whole.predicted > 0,
         probability=np.array([verdict.study]),
         called=np.array([verdict.study >= choices.study_threshold]),

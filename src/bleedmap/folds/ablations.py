@@ -21,13 +21,18 @@ from bleedmap.io.files import write_json
 from bleedmap.metrics.roc import roc_auc
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
-from bleedmap.training.config import MIXED, PAINTED, RECIPE, Recipe
+from bleedmap.training.config import BONE, MIXED, PAINTED, RECIPE, Recipe
 from bleedmap.training.steps import load_recipe_network, report_steps, train_recipe
 
 FOLD = 1
 STEPS = 600
 THRESHOLD = 0.5
 _SHORT = replace(RECIPE, steps=STEPS)
+# Of the next recipe: smaller and without phantoms, so that some can be trained on a busy CPU.
+_SMALL: dict[str, Any] = {
+    "size": 160, "steps": STEPS, "lesion": 3, "lesion_free": 3, "phantom": 0, "painted": 2, "paintings": 12,
+}  # fmt: skip
+_SMALL_NOW, _SMALL_BONE = replace(RECIPE, **_SMALL), replace(BONE, **_SMALL)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,25 @@ VARIANTS = (
     Variant(
         "mixed", "the mean of the last two networks' weights: what ships", MIXED, start="painted",
         trained=f"mixed/fold-{FOLD}",
+    ),
+    Variant("small-now", "160×160, no phantoms, painted bleeds as now", _SMALL_NOW, start="imagenet"),
+    Variant("small-bone", "the same by the next recipe", _SMALL_BONE, start="imagenet"),
+    Variant(
+        "small-no-bone", "the next recipe without the bone channel",
+        replace(_SMALL_BONE, bone=False, boneless=0.0), start="imagenet",
+    ),
+    Variant(
+        "small-no-mm", "the next recipe without true sizes, neither of the frame nor of painted bleeds",
+        replace(_SMALL_BONE, frame_mm=0.0), start="imagenet",
+    ),
+    Variant(
+        "small-no-mirror", "the next recipe without the mirror image", replace(_SMALL_BONE, mirrored=False),
+        start="imagenet",
+    ),
+    Variant("small-no-decoys", "the next recipe without decoys", replace(_SMALL_BONE, decoys=0.0), start="imagenet"),
+    Variant(
+        "small-old-losses", "the next recipe with the batch's Dice and even weights",
+        replace(_SMALL_BONE, slice_dice=0.0, free_weight=1.0), start="imagenet",
     ),
 )  # fmt: skip
 

@@ -9,11 +9,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
-from bleedmap.folds.evidence import Evidence, StudyPrediction, extract_evidence
+from bleedmap.folds.evidence import VOXEL_ML, Evidence, StudyPrediction, extract_evidence
 from bleedmap.inference import certainty
 from bleedmap.inference.certainty import CertaintySettings, Familiar
 from bleedmap.postprocess import without_small
-from bleedmap.preprocess import TRAINING_VIEW_MM
 
 FIRST_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)  # of pixels; four of the first recipe's five folds chose the lowest
 PIXEL_THRESHOLDS = (0.1, 0.2, *FIRST_THRESHOLDS)
@@ -28,8 +27,6 @@ DOUBT = (0.25, 0.75)  # a calibrated probability in here is wrong at least one t
 FAMILIAR_AXES = 12
 FAMILIAR_MARGIN = 1.1  # over the farthest validation patient
 _RIDGE = 1.0  # sklearn's C: weak for hundreds of slices, strong for a dozen patients
-# CT-ICH's slices: 650 pixels over the training view, 5 mm thick.
-VOXEL_ML = (TRAINING_VIEW_MM / 650) ** 2 * 5 / 1000
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,7 @@ class Chosen:
 def choose(
     validation: Sequence[StudyPrediction], training_features: FloatArray,
     thresholds: Sequence[float] = PIXEL_THRESHOLDS, smallest_ml: Sequence[float] = (0.0,), dice_for_fewer: float = 0.0,
+    study_parts: int = 1,
 ) -> Chosen:  # fmt: skip
     """Fit and choose on patients that the network has not been trained on.
 
@@ -53,19 +51,20 @@ def choose(
         smallest_ml: of marked regions, to choose among.
         dice_for_fewer: volume Dice that a threshold and gate may lie below the best, if they mark fewer bleed-free
             slices.
+        study_parts: of `bleedmap.inference.certainty.study_evidence`, that a study's probability rests on.
     """
     evidence = [extract_evidence(one) for one in validation]
-    weights, study, types = _calibration(evidence)
+    weights, study, types = _calibration(evidence, study_parts)
     odds = [one.slices @ np.array(weights[:-1]) + weights[-1] for one in evidence]
     slice_probability = [certainty.probability(one) for one in odds]
     lesion = np.concatenate([one.has_lesion for one in evidence])
     bleeds = np.array([one.has_lesion.any() for one in evidence])
-    highest = np.array([one.max() for one in odds])
+    parts = _study_evidence(evidence, weights)[:, :study_parts]
     threshold, gate = _pixels_and_gate(validation, slice_probability, thresholds, dice_for_fewer)
     least_ml, volumes = _smallest(validation, slice_probability, threshold, gate, smallest_ml)
     settings = CertaintySettings(
         weights, study, types, gate, best_threshold(lesion, np.concatenate(slice_probability)),
-        best_threshold(bleeds, certainty.probability(study[0] * highest + study[1])),
+        best_threshold(bleeds, certainty.probability(parts @ np.array(study[:-1]) + study[-1])),
         _spread(volumes), OFFSET_VOXELS * VOXEL_ML, COVERAGE, DOUBT,
         familiar_of(training_features, [_features(one) for one in validation]), least_ml,
     )  # fmt: skip
@@ -73,16 +72,22 @@ def choose(
 
 
 def _calibration(
-    evidence: Sequence[Evidence],
-) -> tuple[tuple[float, ...], tuple[float, float], tuple[float, float]]:
+    evidence: Sequence[Evidence], study_parts: int
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, float]]:
     """Weights of slices, study and types, each fitted by logistic regression on what stands below it."""
     lesion = np.concatenate([one.has_lesion for one in evidence])
     weights = _logistic(np.concatenate([one.slices for one in evidence]), lesion)
-    highest = np.array([(one.slices @ weights[:-1] + weights[-1]).max() for one in evidence])
-    study = _logistic(highest[:, None], np.array([one.has_lesion.any() for one in evidence]))
+    parts = _study_evidence(evidence, tuple(weights.tolist()))[:, :study_parts]
+    study = _logistic(parts, np.array([one.has_lesion.any() for one in evidence]))
     highest_logits = np.concatenate([one.types.max(axis=0) for one in evidence])
     types = _logistic(highest_logits[:, None], np.concatenate([one.has_type.any(axis=0) for one in evidence]))
-    return tuple(weights.tolist()), _pair(study), _pair(types)
+    return tuple(weights.tolist()), tuple(study.tolist()), _pair(types)
+
+
+def _study_evidence(evidence: Sequence[Evidence], weights: tuple[float, ...]) -> DoubleArray:
+    """(studies, 3)."""
+    odds = [one.slices @ np.array(weights[:-1]) + weights[-1] for one in evidence]
+    return np.stack([certainty.study_evidence(one.slices, of) for one, of in zip(evidence, odds, strict=True)])
 
 
 def _logistic(features: AnyArray, truth: BoolArray) -> DoubleArray:
@@ -156,7 +161,7 @@ def _smallest(
         if one.reference.any():
             opened = np.where((presence >= gate)[:, None, None], one.segmented.probability, np.float32(0))
             for least in smallest_ml:
-                marked = without_small(opened, threshold, VOXEL_ML, least) >= threshold
+                marked = without_small(opened, threshold, one.voxel_ml, least) >= threshold
                 volumes[least].append((int(marked.sum()), int(one.reference.sum())))
                 dices[least].append(2 * (marked & one.reference).sum() / sum(volumes[least][-1]))
     means = {least: float(np.mean(values)) for least, values in dices.items()}
@@ -203,7 +208,7 @@ def choose_for_all(
         features: (slices, features) of the network itself, on all patients.
     """
     settings = [one.settings for one in folds]
-    weights, study, types = _calibration(evidence)
+    weights, study, types = _calibration(evidence, len(settings[0].study_weights) - 1)
     centre_and_axes = familiar_of(features, [])
     familiar = replace(centre_and_axes, farthest=_median(one.familiar.farthest for one in settings if one.familiar))
     return Chosen(

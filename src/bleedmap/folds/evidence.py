@@ -11,6 +11,11 @@ from bleedmap.errors import InputError
 from bleedmap.inference.backends import Segmented
 from bleedmap.inference.certainty import slice_evidence
 from bleedmap.io.files import written_whole
+from bleedmap.preprocess import TRAINING_VIEW_MM
+
+# CT-ICH's slices: 650 pixels over the training view, a guess, 5 mm thick.
+SLICE_MM = 5.0
+VOXEL_ML = (TRAINING_VIEW_MM / 650) ** 2 * SLICE_MM / 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +26,13 @@ class StudyPrediction:
         segmented: on the slices' own grid.
         reference: (slice, row, column) bool.
         types: (slice, 5) bool, the labels.
+        voxel_ml: true for a network that sees true sizes, else by the guess.
     """
 
     segmented: Segmented
     reference: BoolArray
     types: BoolArray
+    voxel_ml: float = VOXEL_ML
 
 
 @dataclass(frozen=True, eq=False)

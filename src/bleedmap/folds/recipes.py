@@ -7,7 +7,7 @@ from pathlib import Path
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.folds import ProtocolFolds
 from bleedmap.folds.choices import DICE_FOR_FEWER, FIRST_THRESHOLDS, PIXEL_THRESHOLDS, SMALLEST_ML
-from bleedmap.training.config import MIXED, PAINTED, PRETRAINING, RECIPE, Recipe
+from bleedmap.training.config import BONE, BONE_PRETRAINING, MIXED, PAINTED, PRETRAINING, RECIPE, Recipe
 from bleedmap.training.device import Machine
 from bleedmap.training.steps import PoolSource, Work
 
@@ -25,7 +25,12 @@ _MIXED_LEVEL = (
 )
 FIRST_METHOD = "bleedmap, first recipe"
 PAINTED_METHOD = "bleedmap, painted bleeds"
+_BONE_LEVEL = (
+    "By protocol 3: written down when all earlier recipes' figures and pictures of test patients had been seen; its "
+    "parts are chosen on validation patients, and each test side is predicted once."
+)
 MIXED_METHOD = "bleedmap, painted bleeds and phantoms"
+BONE_METHOD = "bleedmap, bone and true sizes"
 SHIPPED = "ct-ich-lite"
 
 
@@ -46,6 +51,7 @@ class CrossValidation:
         smallest_ml: regions of less are not marked; a fold chooses among these.
         dice_for_fewer: validation Dice that a threshold and gate with fewer false alarms may cost.
         level: how the recipe was chosen, by docs/protocol.md.
+        study_parts: of what a slice's neighbours and the volume tell, that a study's probability rests on.
         before: the cross-validation whose networks of the same patients these go on from; None: from the phantoms'.
     """
 
@@ -61,6 +67,7 @@ class CrossValidation:
     smallest_ml: tuple[float, ...] = (0.0,)
     dice_for_fewer: float = 0.0
     level: str = "fixed beforehand: the recipe that the program had before any ablation was run"
+    study_parts: int = 1
     before: "CrossValidation | None" = None
 
     @cached_property
@@ -102,4 +109,13 @@ def mixed(first: CrossValidation) -> CrossValidation:
     return replace(
         before, folder=first.folder / "mixed", recipe=MIXED, method=MIXED_METHOD, dice_for_fewer=DICE_FOR_FEWER,
         level=_MIXED_LEVEL, before=before,
+    )  # fmt: skip
+
+
+def bone(first: CrossValidation) -> CrossValidation:
+    """The next recipe, from phantoms of its own on; files below the first's folder."""
+    return replace(
+        first, folder=first.folder / "bone", recipe=BONE, pretraining=BONE_PRETRAINING, method=BONE_METHOD,
+        thresholds=PIXEL_THRESHOLDS, smallest_ml=SMALLEST_ML, dice_for_fewer=DICE_FOR_FEWER, level=_BONE_LEVEL,
+        study_parts=3,
     )  # fmt: skip

@@ -28,12 +28,11 @@ from bleedmap.folds.choices import (
     OFFSET_VOXELS,
     PIXEL_THRESHOLDS,
     SMALLEST_ML,
-    VOXEL_ML,
     Chosen,
     choose,
     choose_for_all,
 )
-from bleedmap.folds.evidence import StudyPrediction, read_evidence, write_evidence
+from bleedmap.folds.evidence import SLICE_MM, VOXEL_ML, StudyPrediction, read_evidence, write_evidence
 from bleedmap.folds.recipes import CrossValidation
 from bleedmap.inference import certainty
 from bleedmap.inference.backends import Segmented
@@ -43,6 +42,7 @@ from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.models.checkpoint import Checkpoint, write_checkpoint
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
+from bleedmap.preprocess import Preprocessing, guess_pixel_mm
 from bleedmap.training.config import LiteConfig
 from bleedmap.training.export import describe_lite
 from bleedmap.training.loop import network_tensors
@@ -89,7 +89,8 @@ def run_fold(validation: CrossValidation, number: int) -> OutOfFold:
     familiar = predictor.features(sides["train"], f"fold {number}: what is familiar")
     predictions = predictor.predict_all(sides["validation"], f"fold {number}: choosing")
     chosen = choose(
-        predictions, familiar, validation.thresholds, validation.smallest_ml, validation.dice_for_fewer
+        predictions, familiar, validation.thresholds, validation.smallest_ml, validation.dice_for_fewer,
+        validation.study_parts,
     )  # fmt: skip
     del predictions
     predictor = _export(validation, name, network, sides["train"], chosen, weights_file)
@@ -253,6 +254,23 @@ def check_choices(data: CtIch, split: Split) -> None:
     raise SplitError("split", found=found, needed=needed, remedy="make another with `bleedmap split`")
 
 
+def read_patient(
+    data: CtIch, patient: Patient, settings: Preprocessing
+) -> tuple[FloatArray, tuple[float, float] | None, float]:
+    """Read a patient as a network is to see it.
+
+    Returns:
+        (slice, row, column) in HU, bone's own too where the network sees them; (row, column) spacing, known or guessed
+        by the head, for a network that sees true sizes, else None; and a voxel's mL.
+    """
+    read = data.read_full_hu if settings.bone else data.read_hu
+    hu = np.stack([read(one) for one in patient.slices])
+    if not settings.frame_mm:
+        return hu, None, VOXEL_ML
+    pixel_mm = data.pixel_mm(patient.number, hu.shape[1]) or guess_pixel_mm(hu, settings.window)
+    return hu, pixel_mm, VOXEL_ML if pixel_mm is None else pixel_mm[0] * pixel_mm[1] * SLICE_MM / 1000
+
+
 class Predictor:
     """An exported network on patients of CT-ICH, as `bleedmap segment --precision fp32` runs it."""
 
@@ -271,15 +289,16 @@ class Predictor:
         self._report(what, len(chosen), len(chosen), "")
 
     def read_hu(self, patient: Patient) -> FloatArray:
-        """(slice, row, column)."""
-        return np.stack([self._data.read_hu(one) for one in patient.slices])
+        """(slice, row, column), as the network is to see it."""
+        return read_patient(self._data, patient, self._weights.preprocessing)[0]
 
-    def segment(self, hu: FloatArray) -> Segmented:
+    def segment(self, hu: FloatArray, pixel_mm: tuple[float, float] | None = None) -> Segmented:
         """What the network says of (slice, row, column) in HU; mirrored: its mean with that of the mirror image."""
-        found = segment_slices(hu, self._weights.preprocessing, self._backend)
+        settings = self._weights.preprocessing
+        found = segment_slices(hu, settings, self._backend, pixel_mm=pixel_mm)
         if not self._mirrored:
             return found
-        other = segment_slices(np.ascontiguousarray(hu[:, :, ::-1]), self._weights.preprocessing, self._backend)
+        other = segment_slices(np.ascontiguousarray(hu[:, :, ::-1]), settings, self._backend, pixel_mm=pixel_mm)
         assert found.labels is not None
         assert other.labels is not None
         return Segmented(
@@ -290,14 +309,20 @@ class Predictor:
 
     def features(self, numbers: tuple[int, ...], what: str) -> FloatArray:
         """(slices, features) of those patients."""
-        found = [self.segment(self.read_hu(one)).features for one in self.patients(numbers, what)]
+        found = [self._segment_patient(one)[0].features for one in self.patients(numbers, what)]
         return np.concatenate([one for one in found if one is not None])
+
+    def _segment_patient(self, patient: Patient) -> tuple[Segmented, float]:
+        """What the network says, and a voxel's mL."""
+        hu, pixel_mm, voxel_ml = read_patient(self._data, patient, self._weights.preprocessing)
+        return self.segment(hu, pixel_mm), voxel_ml
 
     def predict(self, patient: Patient) -> StudyPrediction:
         """What the network says of a patient, with the reference."""
         reference = np.stack([self._data.read_mask(one) for one in patient.slices])
         types = np.array([[name in one.types for name in TYPES] for one in patient.slices], np.bool_)
-        return StudyPrediction(self.segment(self.read_hu(patient)), reference, types)
+        segmented, voxel_ml = self._segment_patient(patient)
+        return StudyPrediction(segmented, reference, types, voxel_ml)
 
     def predict_all(self, numbers: tuple[int, ...], what: str) -> list[StudyPrediction]:
         """The same of all those patients."""
@@ -307,17 +332,19 @@ class Predictor:
         """Count a test patient; keep its prediction for pictures, and in `evidence` what calibration needs."""
         assert self._settings is not None
         prediction = self.predict(patient)
-        outline, verdict = outline_study(prediction.segmented, self._settings, self._weights.threshold)
+        outline, verdict = outline_study(
+            prediction.segmented, self._settings, self._weights.threshold, prediction.voxel_ml
+        )
         write_prediction(predictions, patient.number, outline.probability, outline.mask)
         write_evidence(evidence, patient.number, prediction)
         return record_study(patient.slices, fold, prediction.reference, outline.mask, outline.probability, verdict)
 
 
 def outline_study(
-    segmented: Segmented, settings: certainty.CertaintySettings, threshold: float
+    segmented: Segmented, settings: certainty.CertaintySettings, threshold: float, voxel_ml: float = VOXEL_ML
 ) -> tuple[Outline, Verdict]:
     """What is marked on a patient of CT-ICH, and the verdict for its record."""
-    outline = outline_prediction(segmented, settings, threshold, VOXEL_ML)
+    outline = outline_prediction(segmented, settings, threshold, voxel_ml)
     found = outline.certainty
     assert found is not None
     interval = certainty.volume_interval(int(outline.mask.sum()), settings, OFFSET_VOXELS)

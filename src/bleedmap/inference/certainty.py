@@ -66,7 +66,7 @@ class CertaintySettings:
 
     Attributes:
         slice_weights: of `slice_evidence`, then the constant: a slice's log odds.
-        study_weights: of the highest slice's log odds, then the constant: the study's.
+        study_weights: of the first parts of `study_evidence`, then the constant: the study's log odds.
         type_weights: of a type's highest logit over the slices, then the constant.
         gate: pixels are marked only in slices whose probability is at least this.
         slice_threshold, study_threshold: called bleeding from these probabilities on.
@@ -79,7 +79,7 @@ class CertaintySettings:
     """
 
     slice_weights: tuple[float, ...]
-    study_weights: tuple[float, float]
+    study_weights: tuple[float, ...]
     type_weights: tuple[float, float]
     gate: float
     slice_threshold: float
@@ -105,6 +105,8 @@ class CertaintySettings:
         values = dict(content)
         for name in ("slice_weights", "study_weights", "type_weights", "doubt"):
             values[name] = tuple(float(one) for one in values[name])
+        if not 2 <= len(values["study_weights"]) <= 4:
+            raise ValueError(f"{len(values['study_weights'])} weights of a study")
         if (far := values.get("familiar")) is not None:
             axes = tuple(tuple(float(one) for one in axis) for axis in far["axes"])
             values["familiar"] = Familiar(tuple(map(float, far["centre"])), axes, float(far["farthest"]))
@@ -139,10 +141,25 @@ def probability(log_odds: AnyArray | float) -> DoubleArray:
     return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -40, 40))), np.float64)
 
 
-def study_probability(log_odds: DoubleArray, settings: CertaintySettings) -> float:
-    """Of a study, from its slices' log odds."""
-    slope, constant = settings.study_weights
-    return float(probability(slope * log_odds.max() + constant))
+def study_evidence(evidence: DoubleArray, log_odds: DoubleArray) -> DoubleArray:
+    """(3,): the highest slice's log odds, the highest mean of three slices side by side, and the log of the expected
+    share of the view over all slices.
+
+    Args:
+        evidence: (slices, 3), `slice_evidence`.
+        log_odds: (slices,) that each bleeds.
+    """
+    padded = np.pad(log_odds, 1, mode="edge")
+    three = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    found: DoubleArray = np.array([log_odds.max(), three.max(), np.log10((10 ** evidence[:, 2]).mean())])
+    return found
+
+
+def study_probability(segmented: Segmented, settings: CertaintySettings) -> float:
+    """Of a study, from its slices."""
+    weights, odds = np.array(settings.study_weights), slice_log_odds(segmented, settings)
+    parts = study_evidence(slice_evidence(segmented), odds)[: len(weights) - 1]
+    return float(probability(parts @ weights[:-1] + weights[-1]))
 
 
 def type_probabilities(segmented: Segmented, settings: CertaintySettings) -> DoubleArray:
@@ -198,7 +215,7 @@ def estimate_certainty(
         doubts: further reasons to give no verdict, as those of the input gate.
     """
     odds = slice_log_odds(segmented, settings)
-    study = study_probability(odds, settings)
+    study = study_probability(segmented, settings)
     types = type_probabilities(segmented, settings).max(axis=0)
     interval = volume_interval(volume_ml, settings, settings.offset_ml) if volume_ml else None
     return Certainty(

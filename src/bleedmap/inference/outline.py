@@ -13,7 +13,14 @@ from bleedmap.inference.certainty import Certainty, CertaintySettings, estimate_
 from bleedmap.inference.slabs import Slabs
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.postprocess import clear_small, to_mask
-from bleedmap.preprocess import Preprocessing, neighbour_rows, network_input, resize_back
+from bleedmap.preprocess import (
+    Preprocessing,
+    bone_input,
+    neighbour_rows,
+    network_input,
+    resize_back,
+    stack_channels,
+)
 
 _CHUNK = 8  # slices at a time
 
@@ -126,11 +133,11 @@ def segment_slices(
             pixels are wanted, (slice,) bool. The others stay 0 and cost nothing. None: all are wanted.
     """
     inputs, frames = network_input(hu, settings, pixel_mm)
-    channels = neighbour_rows(len(inputs), settings.neighbours)
-    asked, answer = _share_air(inputs, channels)
+    bones = bone_input(hu, frames, settings)
+    asked, answer = _share_air(inputs, neighbour_rows(len(inputs), settings.neighbours))
     answers = []
     for start in range(0, len(asked), _CHUNK):
-        answers.append(backend.predict(inputs[channels[asked[start : start + _CHUNK]]]))
+        answers.append(backend.predict(stack_channels(inputs, bones, settings, asked[start : start + _CHUNK])))
         advance(int(np.count_nonzero((answer >= start) & (answer < start + _CHUNK))))
     small = [one for part in answers for one in part.probability]
     labels = _concatenate([one.labels for one in answers], answer)

@@ -101,6 +101,9 @@ class WeightsFile:
                 Window(**record["window"]),
                 bool(record.get("clahe", False)),
                 int(record.get("neighbours", 0)),
+                float(record.get("frame_mm", 0)),
+                bool(record.get("bone", False)),
+                bool(record.get("mirrored", False)),
             )
         except (KeyError, TypeError, ValueError, SettingsError) as error:
             raise WeightsError(
@@ -252,6 +255,8 @@ def _parse(path: Path, content: bytes, sha256: str) -> WeightsFile:
         record = json.loads(model.get_rt_info(["framework", METADATA_KEY]).value)
         weights = WeightsFile(str(record["name"]), path, sha256, content, record)
         _check_ends(model, weights.preprocessing.size, weights.network)
+        if weights.preprocessing.channels != weights.network.channels:
+            raise ValueError(f"preprocessing of {weights.preprocessing.channels} channels")
         if not 0 < weights.threshold <= 1:
             raise ValueError(f"threshold {weights.threshold}")
         if weights.certainty is not None and not 0 <= weights.certainty.gate <= 1:

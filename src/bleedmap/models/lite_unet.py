@@ -193,8 +193,13 @@ def build_lite(settings: LiteUNetSettings, seed: int) -> LiteUNet:
     return network
 
 
-def load_encoder(network: LiteUNet, path: Path = ENCODER_FILE) -> None:
-    """Put the encoder's weights into `network`; other than three channels share the first convolution's evenly.
+def load_encoder(network: LiteUNet, path: Path = ENCODER_FILE, slices: int | None = None) -> None:
+    """Put the encoder's weights into `network`; other than three slices share the first convolution's evenly.
+
+    Args:
+        network: is changed.
+        path: of the encoder's file.
+        slices: the first channels; those beyond begin with weights of 0. None: all channels are slices.
 
     Raises:
         WeightsError: missing, or not that encoder.
@@ -202,9 +207,9 @@ def load_encoder(network: LiteUNet, path: Path = ENCODER_FILE) -> None:
     try:
         stored = {name: tensor.float() for name, tensor in load_file(path).items()}
         stem, channels = stored["stem.weight"], network.settings.channels
-        stored["stem.weight"] = (
-            stem if channels == 3 else stem.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
-        )
+        slices = channels if slices is None else slices
+        shared = stem if slices == 3 else stem.sum(1, keepdim=True).repeat(1, slices, 1, 1) / slices
+        stored["stem.weight"] = functional.pad(shared, (0, 0, 0, 0, 0, channels - slices))
         missing, unknown = network.load_state_dict(stored, strict=False)
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         raise _unusable(path, str(error)) from error

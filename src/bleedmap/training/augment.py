@@ -171,6 +171,7 @@ class StepDraw:
         level, gain, noise, blur: (k,) in units of the window; blur above 0, sharpening below.
         shading: (k, 4, 4) in units of the window.
         noise_seed: of the noise itself.
+        boneless: (k,) whether bone is not seen; None where no sample lacks it.
     """
 
     patient_rows: AnyArray
@@ -186,6 +187,7 @@ class StepDraw:
     blur: DoubleArray
     shading: DoubleArray
     noise_seed: int
+    boneless: BoolArray | None = None
 
 
 def draw_step(recipe: Recipe, pools: Pools, step: int) -> StepDraw:
@@ -214,6 +216,7 @@ def draw_step(recipe: Recipe, pools: Pools, step: int) -> StepDraw:
         blur,
         random.uniform(-1, 1, (count, _SHADING_CELLS, _SHADING_CELLS)) * SHADING_HU / window * strength,
         int(random.integers(0, 2**31)),
+        random.random(count) < recipe.boneless if recipe.boneless else None,
     )  # fmt: skip
 
 
@@ -224,25 +227,38 @@ def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Te
         Slices (k, channels, size, size) float32 in 0 to 1; the lesion's share of each pixel of half the rows and
         columns, (k, 1, size/2, size/2); labels (k, 6).
     """
-    parts = [_gather(pools.patients, draw.patient_rows, recipe.neighbours)]
-    if pools.phantoms is not None:
-        parts.append(_gather(pools.phantoms, draw.phantom_rows, recipe.neighbours))
-    if pools.paintings is not None:
-        parts.append(_gather(pools.paintings, draw.painting_rows, recipe.neighbours))
-    slices, masks, labels = (
+    rows = (
+        (pools.patients, draw.patient_rows),
+        (pools.phantoms, draw.phantom_rows),
+        (pools.paintings, draw.painting_rows),
+    )
+    parts = [_gather(pool, of_pool, recipe) for pool, of_pool in rows if pool is not None]
+    slices, others, labels = (
         torch.cat([torch.from_numpy(one) for one in column]) for column in zip(*parts, strict=True)
     )
-    both = torch.cat([slices, masks[:, None]], dim=1).float().div_(255)
-    both = torch.cat([_rearranged(both[:, :-1], draw), both[:, -1:]], dim=1)
+    others = others.float().div_(255)  # bone where it is seen, then the mask
+    if draw.boneless is not None:
+        others[torch.from_numpy(draw.boneless), :-1] = 0
+    slices = _rearranged(slices.float().div_(255), draw)
+    if recipe.mirrored:
+        slices = torch.cat([slices, slices[:, recipe.neighbours][:, None].flip(3)], dim=1)
+    grey, both = slices.shape[1], torch.cat([slices, others], dim=1)
     affine = torch.from_numpy(draw.affine).float()
     affine[:, :, 0] *= torch.from_numpy(np.where(draw.mirror, -1.0, 1.0)).float()[:, None]
     grid = functional.affine_grid(affine, [len(both), 1, recipe.size, recipe.size], align_corners=False)
     both = functional.grid_sample(both, grid, align_corners=False)
-    return _changed(both[:, :-1], draw), functional.avg_pool2d(both[:, -1:], 2), labels
+    slices, bones, cover = _changed(both[:, :grey], draw), both[:, grey:-1], both[:, -1:]
+    seen = 2 * recipe.neighbours + 1  # bone stands between the slices and the mirror image, as in `stack_channels`
+    return torch.cat([slices[:, :seen], bones, slices[:, seen:]], dim=1), functional.avg_pool2d(cover, 2), labels
 
 
-def _gather(samples: Samples, rows: AnyArray, reach: int) -> tuple[AnyArray, AnyArray, AnyArray]:
-    return samples.slices[samples.neighbours(rows, reach)], samples.masks[rows], samples.labels[rows]
+def _gather(samples: Samples, rows: AnyArray, recipe: Recipe) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """Slices with neighbours; bone where it is seen, and the mask; labels."""
+    others = samples.masks[rows][:, None]
+    if recipe.bone:
+        assert samples.bones is not None
+        others = np.concatenate([samples.bones[rows][:, None], others], axis=1)
+    return samples.slices[samples.neighbours(rows, recipe.neighbours)], others, samples.labels[rows]
 
 
 def _rearranged(slices: Tensor, draw: StepDraw) -> Tensor:

@@ -35,8 +35,15 @@ def batch_loss(name: str, logits: Tensor, reference: Tensor) -> Tensor:
 def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -> dict[str, Tensor]:
     """The weighted parts of a recipe's loss; `cover` (n, 1, size/2, size/2) in 0 to 1."""
     logits = answer.logits.float()
+    bleeds = labels[:, 0] > 0
+    dice = 1 - soft_dice(logits, cover)
+    if recipe.slice_dice and bool(bleeds.any()):
+        own = torch.stack([1 - soft_dice(logits[one], cover[one]) for one in bleeds.nonzero()[:, 0]]).mean()
+        dice = torch.lerp(dice, own, recipe.slice_dice)
+    pixels = functional.binary_cross_entropy_with_logits(logits, cover, reduction="none").mean(dim=(1, 2, 3))
+    weights = torch.where(bleeds, 1.0, recipe.free_weight)
     return {
-        "dice": 1 - soft_dice(logits, cover),
-        "pixels": functional.binary_cross_entropy_with_logits(logits, cover),
+        "dice": dice,
+        "pixels": (weights * pixels).mean(),
         "labels": recipe.labels_weight * functional.binary_cross_entropy_with_logits(answer.labels.float(), labels),
     }

@@ -2,8 +2,11 @@
 
 After the synthetic tumours of Hu et al. (CVPR 2023, arXiv:2303.14869). Shapes follow where blood collects: lenses and
 crescents along the inner table, clots in the brain, contusions near its surface, sediment in a ventricle, films in
-sulci and cisterns. Nothing is pushed aside, and no oedema grows beyond a rim. Lengths are mm by a guess: the pictures
-of CT-ICH have no pixel spacing.
+sulci and cisterns. Nothing is pushed aside, and no oedema grows beyond a rim.
+
+In a frame of known size volumes and HU follow what 1,872 lesions of BHSD and 80 of CT-ICH measure, more of the small
+ones; without it lengths are mm by a guess. Decoys are bright and no blood: calcifications of falx, choroid plexus and
+pineal gland, bone that a slice cuts along the inner table, and streaks.
 """
 
 from collections.abc import Callable
@@ -15,8 +18,8 @@ from scipy import ndimage
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.models.networks import LABELS
-from bleedmap.training.samples import Progress, Samples
-from bleedmap.window import BRAIN
+from bleedmap.training.samples import Progress, Samples, concatenate
+from bleedmap.window import BONE, BRAIN
 
 VIEW_MM, SLICE_MM = 216.0, 5.0  # side of the frame around a study's head, a guess; between slices
 _GREY_PER_HU = 255 / BRAIN.width_hu
@@ -32,6 +35,13 @@ _LEAST_VENTRICLE_MM3 = 3000.0  # cisterns are smaller pools
 _RESIDUAL = 18  # grey: noise of the picture, not an edge
 _KINDS = ("EDH", "IPH", "contusions", "SDH", "IVH", "SAH")
 _CHANCES = (0.36, 0.18, 0.16, 0.14, 0.06, 0.10)
+# In a frame of known size, by kind: median mL, standard deviation of its logarithm; mean HU and their deviation.
+_MEASURED = {
+    "EDH": (2.0, 1.6, 60, 9), "IPH": (1.0, 1.7, 53, 7), "contusions": (0.8, 1.5, 51, 7), "SDH": (1.5, 1.7, 53, 8),
+    "IVH": (0.6, 1.4, 44, 6), "SAH": (0.4, 1.2, 48, 7),
+}  # fmt: skip
+_LEAST_ML, _HU = 0.03, (37.0, 82.0)
+_CHRONIC, _CHRONIC_HU = 0.15, (16.0, 33.0)  # part of the subdural ones, darker than brain
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +55,7 @@ class Head:
         smooth: grey, smoothed among the pixels inside.
         residual: grey, what smoothing took away inside.
         pixel_mm: between pixels.
+        bones: grey over what lies above the window; None where no network sees it.
     """
 
     grey: FloatArray
@@ -53,33 +64,44 @@ class Head:
     smooth: FloatArray
     residual: FloatArray
     pixel_mm: float
+    bones: ByteArray | None = None
 
 
-def head_of(slices: ByteArray) -> Head:
+def head_of(slices: ByteArray, bones: ByteArray | None = None, view_mm: float = VIEW_MM) -> Head:
     """Find the inside of a skull; slices whose skull is open, as at the base, have none.
 
     Args:
         slices: (slice, row, column) uint8 of one study, in the frame of training samples.
+        bones: the same of what lies above the window.
+        view_mm: side of the frame.
     """
-    pixel_mm = VIEW_MM / slices.shape[1]
+    pixel_mm = view_mm / slices.shape[1]
     grey = slices.astype(np.float32)
     inside = np.stack([_within_skull(one, pixel_mm) for one in slices])
     depth = np.stack([ndimage.distance_transform_edt(one) * pixel_mm for one in inside]).astype(np.float32)
     return Head(
         grey, inside, depth, _smoothed(np.minimum(grey, 200), inside, 1.2 / pixel_mm),
         np.clip(np.where(inside, grey - _smoothed(grey, inside, 0.75 / pixel_mm), 0), -_RESIDUAL, _RESIDUAL), pixel_mm,
+        bones,
     )  # fmt: skip
 
 
-def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArray, str] | None:
+def paint(
+    random: np.random.Generator, head: Head, measured: bool = False
+) -> tuple[ByteArray, FloatArray, str] | None:  # fmt: skip
     """Draw one bleed, or several contusions.
+
+    Args:
+        random: of everything.
+        head: is not changed.
+        measured: whether volume and HU are as lesions measure.
 
     Returns:
         The slices; blood's share of each pixel, both (slice, row, column); and the type, one of `LABELS`. None where
         this head has no place for what was drawn.
     """
     kind = str(random.choice(_KINDS, p=_CHANCES))
-    share = _SHAPES[kind](random, head)
+    share = _SHAPES[kind](random, head, _draw_volume(random, kind) if measured else None)
     if share is None or not share.any():
         return None
     blur = random.uniform(0.3, 0.75) / head.pixel_mm
@@ -87,7 +109,10 @@ def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArra
     share[reach] = ndimage.gaussian_filter(share[reach], (random.uniform(0, 0.45), blur, blur)) * head.inside[reach]
     if share.max() < 0.5:
         return None
-    hu = random.uniform(52, 75) if random.random() < 0.7 else random.uniform(43, 54)  # fresh; or faint
+    if measured:
+        hu = _draw_hu(random, kind)
+    else:
+        hu = random.uniform(52, 75) if random.random() < 0.7 else random.uniform(43, 54)  # fresh; or faint
     box = _around(share > 0, 0)
     shape = share[box].shape
     uneven_hu = random.uniform(1, 5) * _noise(random, shape, 8.0, head) + random.uniform(0, 3) * _noise(
@@ -101,11 +126,73 @@ def paint(random: np.random.Generator, head: Head) -> tuple[ByteArray, FloatArra
     near_bone = head.depth[box] < 2  # bone's blurred edge stays brighter
     mixed[box] = np.where(near_bone, np.maximum(mixed[box], head.grey[box]), mixed[box])
     name = "IPH" if kind == "contusions" else kind
-    return np.asarray(np.clip(np.rint(np.where(head.inside, mixed, head.grey)), 0, 255), np.uint8), share, name
+    return _in_head(mixed, head), share, name
+
+
+def _draw_volume(random: np.random.Generator, kind: str) -> float:
+    """Draw mL."""
+    median, spread, _, _ = _MEASURED[kind]
+    return max(_LEAST_ML, median * float(np.exp(spread * random.standard_normal())))
+
+
+def _draw_hu(random: np.random.Generator, kind: str) -> float:
+    if kind == "SDH" and random.random() < _CHRONIC:
+        return float(random.uniform(*_CHRONIC_HU))
+    _, _, mean, spread = _MEASURED[kind]
+    return float(np.clip(random.normal(mean, spread), *_HU))
+
+
+def _in_head(grey: FloatArray, head: Head) -> ByteArray:
+    return np.asarray(np.clip(np.rint(np.where(head.inside, grey, head.grey)), 0, 255), np.uint8)
+
+
+def paint_decoy(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArray | None, FloatArray] | None:
+    """Draw what is bright and no blood: a calcification, bone along the inner table, or a streak.
+
+    Returns:
+        The slices and what lies above their window; and the decoy's share of each pixel. None where this head has no
+        place for it.
+    """
+    kind = random.choice(("calcification", "bone", "streak"), p=(0.5, 0.3, 0.2))
+    if kind == "streak":
+        return _streak(random, head)
+    if kind == "calcification":
+        share = _clot(random, head, None, (1, 4.5), (6, 90))
+    else:
+        radius = _between(random, 3, 18)
+        share = _along_the_table(random, head, radius, random.uniform(0.8, 4), 2, False)
+    if share is None or not share.any():
+        return None
+    blur = 0.5 / head.pixel_mm
+    share = ndimage.gaussian_filter(share, (0, blur, blur)) * head.inside
+    hu = _between(random, 95, 700)
+    mixed = head.grey + share * ((hu - _LOWEST_HU) * _GREY_PER_HU - head.grey)
+    bones = head.bones
+    if bones is not None:
+        above = share * (hu - BONE.lowest_hu) * (255 / BONE.width_hu)
+        bones = np.asarray(np.clip(np.maximum(bones, np.rint(above)), 0, 255), np.uint8)
+    return _in_head(mixed, head), bones, share
+
+
+def _streak(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArray | None, FloatArray] | None:
+    """Brighter and darker bands side by side, through one slice or two."""
+    centre = _place(random, head.inside)
+    if centre is None:
+        return None
+    site, angle = _site(head, centre, 200.0), random.normal(0, 0.35)
+    across = site.y * np.float32(np.cos(angle)) - site.x * np.float32(np.sin(angle))
+    wave = np.cos(across / random.uniform(1.5, 4)) * np.exp(-((across / random.uniform(4, 12)) ** 2))
+    wave = wave * (np.abs(site.z) < random.uniform(1, 8))
+    mixed = head.grey.copy()
+    mixed[site.box] += wave * np.float32(random.uniform(6, 22) * _GREY_PER_HU)
+    share = np.zeros(head.grey.shape, np.float32)
+    share[site.box] = np.abs(wave) * head.inside[site.box]
+    return _in_head(mixed, head), head.bones, share
 
 
 def load_paintings(
-    patients: Samples, each: int, seed: int = 0, progress: Progress = lambda done, of: None
+    patients: Samples, each: int, seed: int = 0, progress: Progress = lambda done, of: None, frame_mm: float = 0.0,
+    decoys: float = 0.0,
 ) -> Samples:  # fmt: skip
     """Draw `each` bleeds into each study without one; of each, the slices with blood and two on either side, of which
     the outer ones serve as neighbours (`Pools.painting_rows`).
@@ -115,6 +202,8 @@ def load_paintings(
         each: bleeds of a study.
         seed: of everything random, with the study's number.
         progress: called with studies done and of how many.
+        frame_mm: side of the samples' frame, in which volumes and HU are as lesions measure; 0: not known.
+        decoys: part of the drawings that are no bleed.
 
     Returns:
         Samples whose studies are numbered from 0, one a bleed.
@@ -123,13 +212,16 @@ def load_paintings(
         SettingsError: no study is fit for it.
     """
     free = np.setdiff1d(patients.study, patients.study[patients.has_lesion])
-    drawn: list[tuple[ByteArray, ByteArray, FloatArray]] = []
+    drawn: list[Samples] = []
     for done, study in enumerate(free, start=1):
-        head = head_of(patients.slices[patients.study == study])
+        of_study = patients.study == study
+        bones = None if patients.bones is None else patients.bones[of_study]
+        head = head_of(patients.slices[of_study], bones, frame_mm or VIEW_MM)
         if np.count_nonzero(head.inside.any(axis=(1, 2))) >= _LEAST_SLICES:
             for number in range(each):
                 random = np.random.default_rng([seed, int(study), number])
-                tries = (_sample(random, head) for _ in range(_TRIES))
+                draw = _decoy_sample if decoys and random.random() < decoys else _sample
+                tries = (draw(random, head, len(drawn), frame_mm > 0) for _ in range(_TRIES))
                 sample = next((one for one in tries if one is not None), None)
                 drawn += [] if sample is None else [sample]
         progress(done, len(free))
@@ -138,16 +230,12 @@ def load_paintings(
             "paintings", found="no study without a lesion in whose skull blood can be drawn",
             needed="one bleed-free study at least, of the whole head", remedy="train without paintings",
         )  # fmt: skip
-    study = np.repeat(np.arange(len(drawn)), [len(one[0]) for one in drawn])
-    columns = [list(column) for column in zip(*drawn, strict=True)]
-    drawn.clear()  # gigabytes: one column at a time is there twice
-    slices, masks, labels = (np.concatenate(columns.pop(0)) for _ in range(3))
-    return Samples(slices, masks, labels, study)
+    return concatenate(drawn)
 
 
-def _sample(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArray, FloatArray] | None:
-    """Slices, masks and labels of one bleed."""
-    painted = paint(random, head)
+def _sample(random: np.random.Generator, head: Head, number: int, measured: bool) -> Samples | None:
+    """One bleed."""
+    painted = paint(random, head, measured)
     if painted is None:
         return None
     slices, share, name = painted
@@ -157,12 +245,30 @@ def _sample(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArr
         return None
     few = (pixels > 0) & ~bleeds
     slices[few] = head.grey[few]
-    rows = np.flatnonzero(bleeds)
-    kept = slice(max(0, rows[0] - _CONTEXT), rows[-1] + _CONTEXT + 1)
     labels = np.zeros((len(slices), len(LABELS)), np.float32)
     labels[bleeds, 0] = labels[bleeds, LABELS.index(name)] = 1
-    masks = np.asarray(np.rint(share[kept] * bleeds[kept, None, None] * 255), np.uint8)
-    return slices[kept].copy(), masks, labels[kept]  # a view would keep the whole study in memory
+    return _cut(slices, head.bones, share * bleeds[:, None, None], labels, np.flatnonzero(bleeds), number)
+
+
+def _decoy_sample(random: np.random.Generator, head: Head, number: int, measured: bool) -> Samples | None:
+    """One drawing that is no bleed."""
+    painted = paint_decoy(random, head)
+    if painted is None:
+        return None
+    slices, bones, share = painted
+    rows = np.flatnonzero(np.count_nonzero(share > 0.5, axis=(1, 2)))
+    labels = np.zeros((len(slices), len(LABELS)), np.float32)
+    return _cut(slices, bones, np.zeros_like(share), labels, rows, number) if len(rows) else None
+
+
+def _cut(
+    slices: ByteArray, bones: ByteArray | None, share: FloatArray, labels: FloatArray, rows: AnyArray, number: int
+) -> Samples:
+    """The slices at `rows` and some beside, copied: a view would keep the whole study in memory."""
+    kept = slice(max(0, rows[0] - _CONTEXT), rows[-1] + _CONTEXT + 1)
+    masks = np.asarray(np.rint(share[kept] * 255), np.uint8)
+    study = np.full(len(masks), number)
+    return Samples(slices[kept].copy(), masks, labels[kept], study, None if bones is None else bones[kept].copy())
 
 
 def _within_skull(one: ByteArray, pixel_mm: float) -> BoolArray:
@@ -282,18 +388,25 @@ def _along_the_table(
     return _filled(head, site, field)
 
 
-def _lens(random: np.random.Generator, head: Head) -> FloatArray | None:
-    radius = _between(random, 6, 38)
-    return _along_the_table(random, head, radius, float(np.clip(radius * random.uniform(0.2, 0.75), 2, 28)), 2, False)
+def _lens(random: np.random.Generator, head: Head, ml: float | None = None) -> FloatArray | None:
+    radius, flat = _between(random, 6, 38), random.uniform(0.2, 0.75)
+    if ml is not None:
+        radius = float(np.cbrt(2000 * ml / (np.pi * flat)))  # half of the cylinder
+    return _along_the_table(random, head, radius, float(np.clip(radius * flat, 2, 28)), 2, False)
 
 
-def _crescent(random: np.random.Generator, head: Head) -> FloatArray | None:
-    return _along_the_table(random, head, _between(random, 25, 80), _between(random, 2.5, 11), 4, True)
+def _crescent(random: np.random.Generator, head: Head, ml: float | None = None) -> FloatArray | None:
+    radius, thick = _between(random, 25, 80), _between(random, 2.5, 11)
+    if ml is not None:  # two thirds of the cylinder; a small one is thin
+        thick = float(min(thick, max(2.0, 2 * np.cbrt(1000 * ml) / 3)))
+        radius = float(min(80.0, np.sqrt(1500 * ml / (np.pi * thick))))
+    return _along_the_table(random, head, radius, thick, 4, True)
 
 
 def _clot(
     random: np.random.Generator,
     head: Head,
+    ml: float | None = None,
     radii: tuple[float, float] = (4, 24),
     depths: tuple[float, float] = (10, 60),
 ) -> FloatArray | None:
@@ -301,7 +414,7 @@ def _clot(
     centre = _place(random, (head.depth > depths[0]) & (head.depth < depths[1]))
     if centre is None:
         return None
-    radius = _between(random, *radii)
+    radius = _between(random, *radii) if ml is None else float(np.cbrt(750 * ml / np.pi))
     site = _site(head, centre, 2 * radius + 2)
     stretch, angle = np.exp(random.uniform(-0.35, 0.35, 3)), random.uniform(0, np.pi)
     along = site.x * np.float32(np.cos(angle)) + site.y * np.float32(np.sin(angle))
@@ -313,9 +426,11 @@ def _clot(
     return _filled(head, site, np.maximum(apart - radius * (1 + bumps), 0.8 - head.depth[site.box]))
 
 
-def _contusions(random: np.random.Generator, head: Head) -> FloatArray | None:
+def _contusions(random: np.random.Generator, head: Head, ml: float | None = None) -> FloatArray | None:
     """One to five small clots near the brain's surface."""
-    found = [_clot(random, head, (2.5, 8), (2, 14)) for _ in range(int(random.integers(1, 6)))]
+    count = int(random.integers(1, 6))
+    each = None if ml is None else max(_LEAST_ML, ml / count)
+    found = [_clot(random, head, each, (2.5, 8), (2, 14)) for _ in range(count)]
     shares = [one for one in found if one is not None]
     return np.maximum.reduce(shares) if shares else None
 
@@ -330,7 +445,7 @@ def _pools(head: Head, least_mm3: float) -> tuple[AnyArray, DoubleArray]:
     return labels, volumes
 
 
-def _sediment(random: np.random.Generator, head: Head) -> FloatArray | None:
+def _sediment(random: np.random.Generator, head: Head, ml: float | None = None) -> FloatArray | None:
     """In the lower part of a space of fluid, of a patient who lies on his back."""
     labels, volumes = _pools(head, 400)
     if not volumes.any():
@@ -338,19 +453,23 @@ def _sediment(random: np.random.Generator, head: Head) -> FloatArray | None:
     one = labels == random.choice(len(volumes), p=volumes / volumes.sum())
     rows = np.flatnonzero(one.any(axis=(0, 2)))
     level = random.uniform(rows[0] - 5, rows[-1])
+    if ml is not None:
+        below = np.cumsum(one.sum(axis=(0, 2))[::-1])[::-1] * (head.pixel_mm**2 * SLICE_MM)  # of each row, in mm³
+        level = np.count_nonzero(below > 1000 * ml)
     below = one & (np.arange(one.shape[1])[:, None] >= level)
     sigma = 0.6 / head.pixel_mm
     return np.asarray(ndimage.gaussian_filter(below.astype(np.float32), (0.3, sigma, sigma)), np.float32)
 
 
-def _film(random: np.random.Generator, head: Head) -> FloatArray | None:
+def _film(random: np.random.Generator, head: Head, ml: float | None = None) -> FloatArray | None:
     """In what is darker than its surroundings, sulci and cisterns, around a place; not in large pools in the depth,
     which are ventricles, mostly.
     """
     centre = _place(random, (head.depth > 1) & (head.depth < 60))
     if centre is None:
         return None
-    radius = _between(random, 10, 45)
+    # A film fills about a tenth of the ball that it lies in.
+    radius = _between(random, 10, 45) if ml is None else float(min(45.0, np.cbrt(7500 * ml / np.pi)))
     site = _site(head, centre, 1.6 * radius + 6)
     apart = np.sqrt(site.z**2 + site.y**2 + site.x**2)
     near = _filled(head, site, apart - radius * (1 + 0.2 * _noise(random, site.shape, 15.0, head)), 6.0)
@@ -373,6 +492,6 @@ def _grey(hu: float) -> float:
     return (hu - _LOWEST_HU) * _GREY_PER_HU
 
 
-_SHAPES: dict[str, Callable[[np.random.Generator, Head], FloatArray | None]] = {
+_SHAPES: dict[str, Callable[[np.random.Generator, Head, float | None], FloatArray | None]] = {
     "EDH": _lens, "IPH": _clot, "contusions": _contusions, "SDH": _crescent, "IVH": _sediment, "SAH": _film,
 }  # fmt: skip

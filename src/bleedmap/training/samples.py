@@ -17,7 +17,7 @@ from bleedmap.io.files import written_whole
 from bleedmap.models.networks import LABELS
 from bleedmap.phantom.bleeds import TYPES as PHANTOM_TYPES
 from bleedmap.phantom.head import make_phantom, random_settings
-from bleedmap.preprocess import Preprocessing, network_input, resize_into
+from bleedmap.preprocess import Preprocessing, bone_input, network_input, resize_into
 
 Progress = Callable[[int, int], None]
 # Seeds of training phantoms begin here, for single slices and for whole studies; those of demo and tests are below.
@@ -34,12 +34,14 @@ class Samples:
         masks: (n, side, side) uint8, 255 times the lesion's share of the pixel.
         labels: (n, 6) float32 0 or 1 in the order of `bleedmap.models.networks.LABELS`.
         study: (n,) int, number of the study: a patient's, or a phantom's.
+        bones: as `slices`, 0 to 255 over what lies above the window; None where no network sees it.
     """
 
     slices: ByteArray
     masks: ByteArray
     labels: FloatArray
     study: AnyArray
+    bones: ByteArray | None = None
 
     @property
     def has_lesion(self) -> BoolArray:
@@ -49,7 +51,8 @@ class Samples:
     def of(self, studies: Sequence[int]) -> "Samples":
         """Those of some studies, in the order of all."""
         kept = np.isin(self.study, list(studies))
-        return Samples(self.slices[kept], self.masks[kept], self.labels[kept], self.study[kept])
+        bones = None if self.bones is None else self.bones[kept]
+        return Samples(self.slices[kept], self.masks[kept], self.labels[kept], self.study[kept], bones)
 
     def neighbours(self, index: AnyArray, reach: int) -> AnyArray:
         """(k,) rows -> (k, 2·reach + 1) rows of the same study, feet first; ends repeat themselves."""
@@ -102,16 +105,16 @@ def load_patients(
     stored = None if cache is None else cache / f"ct-ich-{name}.npz"
     if stored is not None and stored.is_file():
         with np.load(stored) as arrays:
-            return Samples(arrays["slices"], arrays["masks"], arrays["labels"], arrays["study"])
+            return Samples(**arrays)
     parts = []
     with ThreadPoolExecutor(2) as pool:
         for done, part in enumerate(pool.map(lambda one: _patient(data, one, settings), data.patients), start=1):
             parts.append(part)
             progress(done, len(data.patients))
-    samples = _concatenate(parts)
+    samples = concatenate(parts)
     if stored is not None:
         with written_whole(stored) as temporary, temporary.open("wb") as file:
-            np.savez(file, slices=samples.slices, masks=samples.masks, labels=samples.labels, study=samples.study)
+            np.savez(file, **{name: one for name, one in vars(samples).items() if one is not None})
     return samples
 
 
@@ -124,31 +127,42 @@ def load_phantoms(
         phantom = make_phantom(random_settings(PHANTOM_SEED + 10_000 * seed + number, bleeding_share=BLEEDING_SHARE))
         masks = [phantom.mask.array, *(phantom.labels == 1 + order.index(name) for name in LABELS[1:])]
         labels = np.stack([one.any(axis=(1, 2)) for one in masks], axis=1).astype(np.float32)
-        parts.append(_study(number, phantom.volume.hu, phantom.mask.array, labels, settings))
+        pixel_mm = phantom.volume.grid.spacing_mm[1:] if settings.frame_mm else None
+        parts.append(_study(number, phantom.volume.hu, phantom.mask.array, labels, settings, pixel_mm))
         progress(number + 1, count)
-    return _concatenate(parts)
+    return concatenate(parts)
 
 
 def _patient(data: CtIch, patient: Patient, settings: Preprocessing) -> Samples:
-    hu = np.stack([data.read_hu(one) for one in patient.slices])
+    hu = np.stack([data.read_full_hu(one) if settings.bone else data.read_hu(one) for one in patient.slices])
     masks = np.stack([data.read_mask(one) for one in patient.slices])
     labels = np.array([[one.has_lesion, *(name in one.types for name in TYPES)] for one in patient.slices], np.float32)
-    return _study(patient.number, hu, masks, labels, settings)
+    pixel_mm = data.pixel_mm(patient.number, hu.shape[1]) if settings.frame_mm else None
+    return _study(patient.number, hu, masks, labels, settings, pixel_mm)
 
 
-def _study(number: int, hu: FloatArray, masks: BoolArray, labels: FloatArray, settings: Preprocessing) -> Samples:
-    inputs, frames = network_input(hu, settings)
+def _study(
+    number: int, hu: FloatArray, masks: BoolArray, labels: FloatArray, settings: Preprocessing,
+    pixel_mm: tuple[float, float] | None,
+) -> Samples:  # fmt: skip
+    inputs, frames = network_input(hu, settings, pixel_mm)
     cover = np.stack([resize_into(mask, frame, settings.size) for mask, frame in zip(masks, frames, strict=True)])
-    return Samples(_bytes(inputs), _bytes(cover), labels, np.full(len(hu), number))
+    bones = bone_input(hu, frames, settings)
+    return Samples(
+        _bytes(inputs), _bytes(cover), labels, np.full(len(hu), number), None if bones is None else _bytes(bones)
+    )
 
 
 def _bytes(unit: FloatArray) -> ByteArray:
     return np.asarray(np.rint(np.clip(unit, 0, 1) * 255), np.uint8)
 
 
-def _concatenate(parts: Sequence[Samples]) -> Samples:
-    columns = zip(*((one.slices, one.masks, one.labels, one.study) for one in parts), strict=True)
-    return Samples(*(np.concatenate(column) for column in columns))
+def concatenate(parts: list[Samples]) -> Samples:
+    """All parts as one, in their order. The list is emptied: of gigabytes one column at a time is there twice."""
+    names = [name for name, one in vars(parts[0]).items() if one is not None]
+    columns = {name: [getattr(one, name) for one in parts] for name in names}
+    parts.clear()
+    return Samples(**{name: np.concatenate(columns.pop(name)) for name in names})
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,10 @@ SAVE_EVERY_S = 60.0
 ROUND = 20  # steps between metrics
 LARGEST_GRADIENT = 5.0  # norm over all parameters
 # What recipes of the first trainings did not name; and a setting that is gone, whose every kept network had none.
-_LATER = {"painted": 0, "paintings": 0, "start_share": 0.0}
+_LATER = {
+    "painted": 0, "paintings": 0, "start_share": 0.0, "frame_mm": 0.0, "bone": False, "boneless": 0.0,
+    "mirrored": False, "decoys": 0.0, "slice_dice": 0.0, "free_weight": 1.0,
+}  # fmt: skip
 _GONE = {"pasted": 0.0}
 
 Work = Callable[[str, int, int, str], None]  # what is being done, done, of, last words
@@ -61,7 +64,7 @@ class Steps:
         self._recipe, self._pools, self._machine = recipe, pools, replace(machine, compiled=False)
         network = build_lite(recipe.network(), recipe.seed)
         if start is None:
-            load_encoder(network)
+            load_encoder(network, slices=2 * recipe.neighbours + 1)
         else:
             network.load_state_dict(dict(start))
         network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -205,8 +208,9 @@ class PoolSource:
         if not recipe.painted:
             return Pools(samples, phantoms)
         paintings = load_paintings(
-            samples, recipe.paintings, recipe.seed, lambda done, of: self.report("painting bleeds", done, of, "")
-        )
+            samples, recipe.paintings, recipe.seed, lambda done, of: self.report("painting bleeds", done, of, ""),
+            recipe.frame_mm, recipe.decoys,
+        )  # fmt: skip
         return Pools(samples, phantoms, paintings)
 
     def read_patients(self, recipe: Recipe) -> Samples:

@@ -362,7 +362,7 @@ def test_no_volume_breaks_the_gate(shape, seed, scale, spacing):
 def test_real_heads_pass(ct_ich_root, number):
     data = open_ct_ich(ct_ich_root)
     patient = next(one for one in data.patients if one.number == number)
-    study, scan = volume_of(data.root, patient), read_acquisition(patient)
+    study, scan = volume_of(data, patient), read_acquisition(patient)
     assert verdicts(study, "refusal", scan) == set()
     assert verdicts(study, "warning", scan) == ({"age"} if (patient.on_file.age_years or 0) < 16 else set())
 
@@ -371,7 +371,7 @@ def test_real_heads_pass(ct_ich_root, number):
 def test_real_jaws_are_refused(ct_ich_root, number):
     """The three lowest slices, which show jaw and neck, as a stack of their own."""
     data = open_ct_ich(ct_ich_root)
-    study = volume_of(data.root, next(one for one in data.patients if one.number == number))
+    study = volume_of(data, next(one for one in data.patients if one.number == number))
     assert check("anatomy", volume(np.repeat(study.hu[:3], 7, axis=0), SPACING_MM)).verdict == "refusal"
 
 

@@ -44,9 +44,9 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
     help="Only this fold; 'all' is the network trained on all patients. Give it several times for several.",
 )  # fmt: skip
 @click.option(
-    "--recipe", type=click.Choice(["mixed", "painted", "first"]), default="mixed", show_default=True,
+    "--recipe", type=click.Choice(["mixed", "painted", "first", "bone"]), default="mixed", show_default=True,
     help="'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
-    "what is missing is trained first.",
+    "what is missing is trained first. 'bone' is the next one, not judged yet.",
 )  # fmt: skip
 @data_option
 @device_option
@@ -54,9 +54,9 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
 def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, device: str, precision: str) -> None:
     """Train our own recipe on the protocol's five folds by patient, and the network that ships.
 
-    In: the data set. Out, in OUT/mixed (OUT/painted, OUT for the first recipe): a folder for each fold (weights, its
-    choices, predictions, records); records.json once all five are there; and all/, the network trained on every
-    patient, with the folds' choices, as one .onnx file.
+    In: the data set. Out, in OUT/mixed (OUT/painted, OUT/bone, OUT for the first recipe): a folder for each fold
+    (weights, its choices, predictions, records); records.json once all five are there; and all/, the network trained
+    on every patient, with the folds' choices, as one .onnx file.
 
     \b
     bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU; no GPU was tried
@@ -67,7 +67,7 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT; each takes up to 10 GB of memory.
     """
-    from bleedmap.folds.recipes import CrossValidation, mixed, painted
+    from bleedmap.folds.recipes import CrossValidation, bone, mixed, painted
     from bleedmap.training.device import choose_machine, keep_memory
 
     keep_memory()
@@ -75,7 +75,7 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     dataset, folds = open_with_folds(data)
     with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
         first = CrossValidation(dataset, folds, out, machine, report=bar.report)
-        experiment = {"first": first, "painted": painted(first), "mixed": mixed(first)}[recipe]
+        experiment = {"first": first, "painted": painted(first), "mixed": mixed(first), "bone": bone(first)}[recipe]
         with explain_interrupt("give the same command again to continue"):
             _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
 
