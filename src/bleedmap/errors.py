@@ -1,5 +1,6 @@
 """What a user can cause, each with its remedy. The command line prints these without a traceback, exit code 2."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,51 @@ class MissingExtraError(BleedmapError):
             needed=f"bleedmap's extra '{extra}'",
             remedy=f"pip install 'bleedmap[{extra}]'",
         )
+
+
+class ResourceError(BleedmapError):
+    """Memory, threads, processes, open files or programs that the system does not give."""
+
+
+_FEWER = "work at fewer studies at a time (batch: --processes 1), or on another machine"
+# Each: subject, found, needed, remedy. Native libraries tell them by words alone.
+_MEMORY = (
+    "memory", "the system does not give as much as is needed", "about 1 GB for each process, more for large studies",
+    f"close other programs, raise the limit where there is one (ulimit -v, a job's memory), {_FEWER}",
+)  # fmt: skip
+_THREADS = (
+    "threads and processes", "the system gives no more of them", "about a dozen, and two for each core",
+    f"end other programs, raise the limit where there is one (ulimit -u, a container's pids), {_FEWER}",
+)  # fmt: skip
+_FILES = (
+    "open files", "the system opens no more of them", "about a hundred for each process",
+    f"raise the limit (ulimit -n), {_FEWER}",
+)  # fmt: skip
+_GPU = (
+    "memory of the GPU", "it has not as much as is needed", "a GPU with more free memory",
+    "end other programs on it, take smaller batches, or give --device cpu",
+)  # fmt: skip
+_BY_NUMBER = {errno.ENOMEM: _MEMORY, errno.EAGAIN: _THREADS, errno.EMFILE: _FILES, errno.ENFILE: _FILES}
+_BY_WORDS = {
+    "cuda out of memory": _GPU, "mps backend out of memory": _GPU, "bad_alloc": _MEMORY, "bad allocation": _MEMORY,
+    "allocate memory": _MEMORY, "can't alloc": _MEMORY, "cannot alloc": _MEMORY,
+    "allocation failed": _MEMORY, "not enough memory": _MEMORY, "out of memory": _MEMORY,
+    "failed to map segment": _MEMORY, "failed to allocate": _MEMORY, "start new thread": _THREADS,
+    "resource temporarily unavailable": _THREADS, "too many open files": _FILES,
+}  # fmt: skip
+
+
+def find_shortage(error: BaseException | None) -> ResourceError | None:
+    """Say what the system did not give, where an error or one that caused it means that; None for all others."""
+    while error is not None:
+        known = _MEMORY if isinstance(error, MemoryError) else None
+        if isinstance(error, OSError):
+            known = _BY_NUMBER.get(error.errno or 0)
+        if known is None and isinstance(error, RuntimeError | ImportError | OSError):
+            words = str(error).lower()
+            known = next((one for said, one in _BY_WORDS.items() if said in words), None)
+        if known is not None:
+            subject, found, needed, remedy = known
+            return ResourceError(subject, found=found, needed=needed, remedy=remedy)
+        error = error.__cause__
+    return None

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,7 +11,7 @@
 
 static const struct { const char *name; int number; } ERRORS[] = {
     {"EPERM", EPERM}, {"EACCES", EACCES}, {"ENOSYS", ENOSYS}, {"ENOTSUP", ENOTSUP}, {"EINVAL", EINVAL},
-    {"ENOLCK", ENOLCK}, {"EXDEV", EXDEV}, {"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EROFS", EROFS},
+    {"ENOLCK", ENOLCK}, {"EXDEV", EXDEV}, {"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EROFS", EROFS}, {"EAGAIN", EAGAIN},
 };
 
 /* Whether a call is refused; sets errno. */
@@ -62,4 +63,11 @@ int renameat(int from_folder, const char *from, int to_folder, const char *to) {
     return refused("rename") ? -1
                              : SYSTEMS(int, "renameat", int, const char *, int, const char *)(
                                    from_folder, from, to_folder, to);
+}
+pid_t fork(void) { return refused("fork") ? -1 : SYSTEMS(pid_t, "fork", void)(); }
+pid_t vfork(void) { return fork(); } /* the real one may not be called from a function that returns */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *given) {
+    return refused("thread") ? errno
+                             : SYSTEMS(int, "pthread_create", pthread_t *, const pthread_attr_t *, void *(*)(void *),
+                                       void *)(thread, attributes, start, given);
 }

@@ -27,15 +27,15 @@ from bleedmap.archive.summary import (
     SUMMARY_JSON,
     THUMBNAILS,
     Row,
+    Status,
     describe_error,
-    describe_fault,
     describe_result,
     name_reason,
     read_row,
     write_summary,
 )
 from bleedmap.archive.workers import count_processes, run_in_parallel, run_jobs
-from bleedmap.errors import BleedmapError, InputError, OutputError
+from bleedmap.errors import BleedmapError, InputError, OutputError, find_shortage
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
@@ -319,14 +319,12 @@ class _Batch:
             refuse_folder(place, overwrite=True)
             known, lesions = self._segment(source, name, results)
             row = self._row(source, **known)
-        except InputError as error:
-            row = self._row(source, status="refused", reason_code=name_reason(error), error=describe_error(error))
-        except BleedmapError as error:
-            if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
-                raise  # the disk's: it would be every study's
-            row = self._row(source, status="failed", reason_code=name_reason(error), error=describe_error(error))
         except Exception as error:
-            row = self._row(source, status="failed", reason_code="program", error=describe_fault(error))
+            cause = find_shortage(error) or error
+            if cause is error and isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
+                raise  # the disk's: it would be every study's
+            status: Status = "refused" if isinstance(cause, InputError) else "failed"
+            row = self._row(source, status=status, reason_code=name_reason(cause), error=describe_error(cause))
         row = replace(row, seconds=round(time.monotonic() - started, 2))
         _put_in_place(results, place, folder / "earlier")
         self._ledger.finish(job, {"row": asdict(row), "lesions": lesions})

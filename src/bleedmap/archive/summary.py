@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.archive.find import Found
 from bleedmap.archive.ledger import Finished, Ledger
-from bleedmap.errors import BleedmapError, CheckRefusalError, InputError
-from bleedmap.io.files import write_json
+from bleedmap.errors import BleedmapError, CheckRefusalError, InputError, ResourceError
+from bleedmap.io.files import explain_os_error, write_json
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.results.tables import COLUMNS
 from bleedmap.study.result import Result
@@ -131,20 +131,27 @@ def describe_result(result: Result) -> dict[str, Any]:
     return known
 
 
-def name_reason(error: BleedmapError) -> str:
+def name_reason(error: Exception) -> str:
     """Name, for a program, why there is no result."""
     if isinstance(error, CheckRefusalError):
         return ", ".join(one.replace(" ", "-") for one in error.checks)
+    if isinstance(error, ResourceError | OSError):
+        return "system"
     return "unreadable" if isinstance(error, InputError) else "program"
 
 
-def describe_error(error: BleedmapError) -> str:
+def describe_error(error: Exception) -> str:
     """Say in one line what was found, is needed and can be done, in text that every file can hold."""
-    words = " ".join(f"{error.found} (needed: {error.needed}; remedy: {error.remedy})".split())
+    known = explain_os_error(error) if isinstance(error, OSError) and error.errno is not None else error
+    if not isinstance(known, BleedmapError):
+        return _describe_fault(error)
+    subject = f"{known.subject}: " if isinstance(error, OSError | ResourceError) else ""
+    again = "; then give --retry" if subject else ""
+    words = " ".join(f"{subject}{known.found} (needed: {known.needed}; remedy: {known.remedy}{again})".split())
     return words.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def describe_fault(error: Exception) -> str:
+def _describe_fault(error: Exception) -> str:
     """Give kind and place of a fault alone: the error's message may quote what the file says of a patient."""
     frames = [one for one in traceback.extract_tb(error.__traceback__) if "bleedmap" in Path(one.filename).parts]
     place = f" in {Path(frames[-1].filename).stem}.{frames[-1].name}, line {frames[-1].lineno}" if frames else ""

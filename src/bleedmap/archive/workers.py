@@ -3,9 +3,10 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -13,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from bleedmap.archive.ledger import Job, Ledger
+from bleedmap.errors import find_shortage
 from bleedmap.inference.backends import available_threads
 
 # numpy's matrix products here are small; threads of their own would take the cores from the other processes.
@@ -79,7 +81,7 @@ def run_in_parallel(count: int, work: Work, on_message: OnMessage, on_exit: OnEx
         for number in range(count):
             try:
                 started.append(_start(number, work, on_message, on_exit, errors))
-            except OSError:  # of processes, files or memory there are no more
+            except (OSError, RuntimeError, MemoryError):  # of processes, threads, files or memory there are no more
                 break
         yield
         for _, listening in started:
@@ -99,24 +101,31 @@ def _start(
     number: int, work: Work, on_message: OnMessage, on_exit: OnExit, errors: list[BaseException]
 ) -> tuple[SpawnProcess, threading.Thread]:
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(work, theirs), daemon=True)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run, args=(theirs,), daemon=True)
     with _without_interrupts(), _in_environment(dict.fromkeys(_ONE_THREAD, "1")):
         process.start()
     theirs.close()  # so that the other end's closing is seen
-    arguments = (process, ours, partial(on_message, number), partial(on_exit, number), errors)
+    arguments = (process, ours, work, partial(on_message, number), partial(on_exit, number), errors)
     listening = threading.Thread(target=_listen, args=arguments, daemon=True)
-    listening.start()
+    try:
+        listening.start()
+    except RuntimeError:
+        process.terminate()
+        raise
     return process, listening
 
 
 def _listen(
-    process: SpawnProcess, connection: Connection, on_message: Callable[[Any], None],
+    process: SpawnProcess, connection: Connection, work: Work, on_message: Callable[[Any], None],
     on_exit: Callable[[int], None], errors: list[BaseException],
 ) -> None:  # fmt: skip
-    """Take messages until the process has closed its end, or this one has an error; then wait until it has ended."""
+    """Send the work, and take messages until the process has closed its end, or this one has an error; then wait until
+    it has ended."""
     try:
         with connection:
+            with suppress(OSError):  # it has ended already
+                connection.send(work)
             while not errors and (message := _receive(connection)) is not None:
                 on_message(message)
     except Exception as error:
@@ -135,12 +144,25 @@ def _receive(connection: Connection) -> Any:
         return None
 
 
-def _run(work: Work, connection: Connection) -> None:
-    """Run in the new process. A fault ends it, and says so on standard error as any program's."""
+def _run(connection: Connection) -> None:
+    """Run in the new process, once the work has come, with the modules that it needs.
+
+    A fault ends it, and says so on standard error as any program's. What the system does not give ends it without a
+    word: the others take its jobs, or meet the same.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with connection:
-        work(partial(_send, connection))
+    try:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        with connection:
+            work: Work = connection.recv()
+            work(partial(_send, connection))
+    except EOFError:  # the other end has gone
+        os._exit(1)
+    except Exception as error:
+        shortage = find_shortage(error)
+        if shortage is None:
+            raise
+        sys.exit(shortage.exit_code)
 
 
 def _send(connection: Connection, message: Any) -> None:

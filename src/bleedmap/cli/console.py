@@ -8,19 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bleedmap.cli.edge import exit_code_of, print_error
+
 _SPEED_OVER_S = 1800  # the time left is estimated from the last half hour: studies and epochs differ in length
-_INTERRUPTED = 130  # exit code: 128 + SIGINT
 
 
 def print_json(content: Any) -> None:
-    """Print JSON on standard output."""
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    """Print JSON on standard output; where its encoding lacks a character, all but ASCII is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content, indent=2)
+    print(text, flush=True)
 
 
 def print_line(text: str = "", style: str | None = None) -> None:
@@ -97,14 +102,14 @@ class ProgressBar:
     def log(self, line: str) -> None:
         """Print a line on standard error where the bar cannot be shown."""
         if not self._quiet and not self._shown:
-            click.echo(line, err=True)
+            print_error(line)
 
     def warn(self, line: str) -> None:
         """Print a line on standard error, above the bar where there is one."""
         if self._shown:
             self._progress.console.print(escape(line), soft_wrap=True)
         elif not self._quiet:
-            click.echo(line, err=True)
+            print_error(line)
 
 
 @contextmanager
@@ -117,9 +122,9 @@ def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
 
 @contextmanager
 def explain_interrupt(how_to_resume: str) -> Iterator[None]:
-    """After Ctrl-C, print how to resume and end with exit code 130."""
+    """After Ctrl-C or a signal like it, print how to resume and end with exit code 130, or the signal's."""
     try:
         yield
-    except KeyboardInterrupt:
-        click.echo(f"stopped; {how_to_resume}", err=True)
-        sys.exit(_INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        print_error(f"stopped; {how_to_resume}")
+        sys.exit(exit_code_of(stop))

@@ -8,7 +8,8 @@ import sys
 import click
 
 from bleedmap import __version__
-from bleedmap.errors import BleedmapError, MissingExtraError
+from bleedmap.cli.edge import check_resources, exit_code_of, print_error, process_edge
+from bleedmap.errors import BleedmapError, MissingExtraError, find_shortage
 
 # verb -> (short help, as `bleedmap --help` shows it without loading the verb)
 VERBS = {
@@ -34,6 +35,8 @@ _EXTRAS = {
     "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "train", "statsmodels": "reproduce",
 }  # fmt: skip
 
+_WITH_TORCH = ("train", "reproduce")
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
@@ -42,6 +45,7 @@ class _LazyGroup(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
+        check_resources(torch=name in _WITH_TORCH)
         command = getattr(importlib.import_module(f"bleedmap.cli.{name}"), "command")  # noqa: B009
         assert isinstance(command, click.Command)
         return command
@@ -67,20 +71,47 @@ def bleedmap() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a BleedmapError is printed without a traceback, exit code 2."""
+    """Run the command line; errors that a user can mend are printed without a traceback, exit code 2."""
     atexit.register(gc.freeze)  # else Python searches all objects for cycles on its way out: of a study, half a second
+    with process_edge():
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run, and return the exit code."""
     try:
-        bleedmap.main(args=arguments, prog_name="bleedmap")
-    except BleedmapError as error:
-        click.echo(f"error: {error.explain()}", err=True)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package not in _EXTRAS:
+        return int(bleedmap.main(args=arguments, prog_name="bleedmap", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as error:
+        if isinstance(error.__cause__, EOFError):  # for click the end of a dialog, which we never have
+            raise error.__cause__ from None
+        print_error("stopped; give the same command again")
+        return exit_code_of(error.__cause__)
+    except Exception as error:
+        known = _explain(error)
+        if known is None:
             raise
-        missing = MissingExtraError("this verb", _EXTRAS[package], package)
-        click.echo(f"error: {missing.explain()}", err=True)
-        sys.exit(missing.exit_code)
+        print_error(f"error: {known.explain()}")
+        return known.exit_code
+
+
+def _explain(error: Exception) -> BleedmapError | None:
+    """Say what the user can mend; None where it is a fault of the program."""
+    shortage = find_shortage(error)
+    if shortage is not None:
+        return shortage
+    if isinstance(error, BleedmapError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        return MissingExtraError("this verb", _EXTRAS[package], package) if package in _EXTRAS else None
+    if isinstance(error, OSError) and error.errno is not None:
+        from bleedmap.io.files import explain_os_error
+
+        return explain_os_error(error)
+    return None
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def command(
     bleedmap train --data ct-ich --split split.json --preset lite -o runs/lite     hours on a CPU
     bleedmap train --data ct-ich --resume runs/quick        continue after a stop
     tensorboard --logdir runs                               look at the curves
-    torchrun --nproc-per-node 2 -m bleedmap.cli.main train …   on several GPUs
+    torchrun --nproc-per-node 2 -m bleedmap train …   on several GPUs
 
     Stop it at any moment: at most the last ten seconds (lite: the last minute) and the epoch under way are lost, and
     the resumed run ends with the same weights. Under torchrun each process takes its share of every batch, with batch

@@ -43,6 +43,15 @@ def output_error(path: Path, error: OSError) -> OutputError:
     )
 
 
+def explain_os_error(error: OSError) -> OutputError:
+    """The error to show where the system refused a call that nobody expected it to refuse."""
+    return OutputError(
+        os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the system",
+        found=error.strerror or str(error), needed="files and folders that can be read and written, with space left",
+        remedy=_REMEDIES.get(error.errno or 0, "check that path, and the rights to it"),
+    )  # fmt: skip
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on leaving without an error its file takes the place of `path`, else it is removed.

@@ -165,7 +165,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
         raise InputError(path, found="no such file", needed="a NIfTI file", remedy="check the path") from None
     except (
         ImageFileError, HeaderDataError,
-        OSError, EOFError, ValueError, zlib.error, _ISAL_ERROR, MemoryError, OverflowError,
+        OSError, EOFError, ValueError, zlib.error, _ISAL_ERROR, OverflowError,
     ) as error:  # fmt: skip
         raise InputError(
             path,

@@ -141,6 +141,8 @@ def load_onnx(content: bytes, path: Path) -> tuple[Network, dict[str, Any]]:
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing or unknown:
             raise ValueError(f"{len(missing)} weights missing, {len(unknown)} unknown")
+    except MemoryError:
+        raise
     except Exception as error:  # protobuf's own errors share no base class
         raise WeightsError(
             path,

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -22,7 +23,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import RLELossless
 
 from bleedmap.arrays import AnyArray
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, ResourceError, find_shortage
 from bleedmap.io.dicom.header import text, value_of
 
 _WORKER = Path(__file__).with_name("decode_worker.py")
@@ -34,6 +35,8 @@ _DECODERS = {
     **dict.fromkeys([f"1.2.840.10008.1.2.4.{one}" for one in (90, 91, 201, 202, 203)], "openjpeg"),  # JPEG 2000
 }
 _MOST_S = 8.0  # for one frame; 2048 × 2048 pixels take 1 s
+_KILLED = -9
+_START_S = 60.0  # to load the decoders, from a slow disk too
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # SOF0-15, SOF55; not DHT, JPG, DAC
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # without a length
 _MOST_TILES = 1024
@@ -128,27 +131,59 @@ class FrameDecoder:
 
     def _ask(self, request: bytes, name: str) -> bytes:
         if self._child is None:
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", str(_WORKER)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
-        child = self._child
-        assert child.stdin is not None
-        assert child.stdout is not None
-        alarm = threading.Timer(_MOST_S, child.kill)
-        alarm.start()
-        try:
-            child.stdin.write(request)
-            child.stdin.flush()
-            reply = json.loads(child.stdout.readline() or b'{"bytes": 0, "error": "the decoder crashed or hung"}')
-            decoded = child.stdout.read(reply["bytes"])
-        except OSError:  # it died before it took all
-            reply, decoded = {"error": "the decoder crashed"}, b""
-        finally:
-            alarm.cancel()
+            self._child = _start_child()
+            started, _ = _exchange(self._child, b"", _START_S)
+            if started["error"]:
+                raise _cannot_start(started["error"])
+        reply, decoded = _exchange(self._child, request, _MOST_S)
         if reply["error"]:
             raise _refusal(name, f"compressed pixels that cannot be decoded ({reply['error']})", "undamaged pixels")
         return decoded
+
+
+def _start_child() -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [sys.executable or "python", "-P", str(_WORKER)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except OSError as error:
+        raise find_shortage(error) or _cannot_start(f"{sys.executable or 'python'}: {error.strerror}") from error
+
+
+def _exchange(child: subprocess.Popen[bytes], request: bytes, most_s: float) -> tuple[dict[str, Any], bytes]:
+    """Send a request, and take the reply with what was decoded; the child is killed when it takes too long.
+
+    Raises:
+        ResourceError: somebody else killed it, as a system does that is short of memory.
+    """
+    assert child.stdin is not None
+    assert child.stdout is not None
+    late = threading.Event()
+    alarm = threading.Timer(most_s, lambda: (late.set(), child.kill()))
+    alarm.start()
+    try:
+        child.stdin.write(request)
+        child.stdin.flush()
+        if line := child.stdout.readline():
+            reply = json.loads(line)
+            return reply, child.stdout.read(reply["bytes"])
+    except OSError:  # it died before it took all
+        pass
+    finally:
+        alarm.cancel()
+    code = child.wait()
+    if code == _KILLED and not late.is_set():
+        raise find_shortage(MemoryError()) or _cannot_start("killed")
+    return {"error": "the decoder hung" if late.is_set() else f"the decoder crashed, exit code {code}"}, b""
+
+
+def _cannot_start(why: str) -> ResourceError:
+    return ResourceError(
+        "decoder of compressed pixels", found=f"its process cannot be started ({why})",
+        needed="a child process with Python and this installation's decoders",
+        remedy="install bleedmap again, or unpack the series first: gdcmconv --raw, or dcmdjpeg",
+    )  # fmt: skip
 
 
 def _read_syntax(header: Dataset) -> str | None:
@@ -180,7 +215,7 @@ def _read_run_lengths(header: Dataset, shape: FrameShape, name: str) -> Iterator
     try:
         for stored, _ in get_decoder(RLELossless).iter_array(header, raw=True, decoding_plugin="pydicom"):
             yield stored.view(f"u{shape.bits_allocated // 8}")
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
         found = f"run lengths that cannot be decoded ({type(error).__name__})"
@@ -192,6 +227,8 @@ def _split_compressed(header: Dataset, data: bytes, frames: int, name: str) -> I
     tables = (value_of(header, "ExtendedOffsetTable"), value_of(header, "ExtendedOffsetTableLengths"))
     try:
         found = list(generate_frames(data, number_of_frames=frames, extended_offsets=tables if all(tables) else None))
+    except MemoryError:
+        raise
     except Exception as error:
         what = f"compressed frames that cannot be separated ({type(error).__name__})"
         raise _refusal(name, what, "undamaged pixels") from error

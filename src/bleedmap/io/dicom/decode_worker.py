@@ -2,6 +2,7 @@
 
 The native decoders crash, hang or take gigabytes on damaged data; here they can do so without harm. A request is a line
 of JSON and the frame's bytes on standard input; a reply is a line of JSON and the decoded bytes on standard output.
+The first reply, without bytes, says that it is ready, or why it cannot be.
 """
 
 import json
@@ -10,9 +11,14 @@ import sys
 import tempfile
 from typing import Any, BinaryIO
 
-import gdcm  # type: ignore[import-untyped]
-import jpeg_ls  # type: ignore[import-untyped]
-import openjpeg  # type: ignore[import-untyped,unused-ignore]
+try:
+    import gdcm  # type: ignore[import-untyped]
+    import jpeg_ls  # type: ignore[import-untyped]
+    import openjpeg  # type: ignore[import-untyped,unused-ignore]
+
+    MISSING = ""
+except (ImportError, OSError, MemoryError) as error:
+    MISSING = f"{type(error).__name__}: {error}"
 
 try:
     import resource
@@ -83,13 +89,32 @@ def answer(requests: BinaryIO, replies: BinaryIO, complaints: Complaints) -> Non
                 decoded, error = b"", "damaged data"
         except Exception as why:
             decoded, error = b"", type(why).__name__
-        replies.write(json.dumps({"bytes": len(decoded), "error": error}).encode() + b"\n" + decoded)
-        replies.flush()
+        reply(replies, decoded, error)
+
+
+def reply(replies: BinaryIO, decoded: bytes, error: str) -> None:
+    """Write one reply."""
+    replies.write(json.dumps({"bytes": len(decoded), "error": error}).encode() + b"\n" + decoded)
+    replies.flush()
+
+
+def limit() -> None:
+    """Keep to the memory that a frame may take, or to less where this process has less; leave no core file."""
+    if resource is None:
+        return
+    limits = [one for one in resource.getrlimit(resource.RLIMIT_AS) if one != resource.RLIM_INFINITY]
+    most = min([MOST_BYTES, *limits])
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":
-    if resource is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     own = os.fdopen(os.dup(1), "wb")
-    answer(sys.stdin.buffer, own, Complaints())
+    try:
+        limit()
+        printed = Complaints()
+    except (OSError, ValueError) as error:  # of temporary files there is no folder, or no space in it
+        MISSING = MISSING or f"{type(error).__name__}: {error}"
+    reply(own, b"", MISSING)
+    if not MISSING:
+        answer(sys.stdin.buffer, own, printed)

@@ -131,7 +131,7 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
         at, ended = stream.tell(), stream.tell() < len(stream.getbuffer())
         known = ended and not (pixels or deflated)
         return Parsed(header, ended, at if known else None, zlib.crc32(data[:at]) if known else 0)
-    except DamagedError:
+    except (DamagedError, MemoryError):
         raise
     except Exception as error:
         raise DamagedError(f"damaged ({type(error).__name__} while parsing)") from error
@@ -160,6 +160,8 @@ def add_pixels(parsed: Parsed, data: bytes) -> Dataset:
         whole.file_meta = parsed.header.file_meta
         whole.set_original_encoding(implicit, little)
         return whole
+    except MemoryError:
+        raise
     except Exception as error:
         raise DamagedError(f"damaged ({type(error).__name__} while parsing)") from error
 

@@ -199,6 +199,8 @@ def read_segmentation(path: Path) -> Segmented:
             raise _unreadable(path, f"{count} frames, {len(per_frame)} of them described, {size:,} pixels")
         try:
             frames = np.asarray(header.pixel_array).reshape(count, int(header.Rows), int(header.Columns))
+        except MemoryError:
+            raise
         except Exception as error:  # pydicom raises nearly anything on damaged pixels
             raise _unreadable(path, f"pixels that cannot be read ({type(error).__name__})") from error
         segments = {integer(one, "SegmentNumber") or 0: one for one in items(header, "SegmentSequence")}
