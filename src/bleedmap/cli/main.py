@@ -67,6 +67,10 @@ def bleedmap() -> None:
       bleedmap demo                              a synthetic head, segmented
       bleedmap segment study/ -o result/         your own study: DICOM, NIfTI, or slices
       bleedmap data summary --data CT-ICH/       the public data set, counted
+
+    Exit codes: 0, done; 2, something that you can mend, with a remedy; 1, a fault of the program, or a batch in which
+    a study failed; 130, stopped by Ctrl-C (143 SIGTERM, 129 SIGHUP), with how to resume; 141, what reads the output
+    has gone.
     """
 
 
