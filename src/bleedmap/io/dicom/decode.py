@@ -160,7 +160,12 @@ def _exchange(child: subprocess.Popen[bytes], request: bytes, most_s: float) -> 
     assert child.stdin is not None
     assert child.stdout is not None
     late = threading.Event()
-    alarm = threading.Timer(most_s, lambda: (late.set(), child.kill()))
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    alarm = threading.Timer(most_s, end)
     alarm.start()
     try:
         child.stdin.write(request)
