@@ -40,7 +40,7 @@ MEANINGS = {
         "input check refuses it) or failed (a fault of the program)"),
     "reason_code": ("", "why there is no verdict or no result: names of input checks, 'certainty' (the probability is "
         "near to even, disagrees with the outline, or the "
-        "images are unlike the training data), 'unreadable' or 'program'"),
+        "images are unlike the training data), 'unreadable', 'system' or 'program'"),
     "study_probability": ("0 to 1", "probability that the study bleeds, calibrated"),
     "types": ("0 to 1", "probability that the study holds a bleed of this type"),
     "volume_ml": ("mL", "volume of all lesions"),
