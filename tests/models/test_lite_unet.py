@@ -20,10 +20,10 @@ from bleedmap.models.lite_unet import (  # noqa: E402  # noqa: E402
     Depthwise,
     LiteUNet,
     build_lite,
-    fold_batch_norm,
     load_encoder,
 )
 from bleedmap.models.networks import LABELS, LiteUNetSettings, UNetSettings, settings_from_dict  # noqa: E402
+from published_encoder import fold_batch_norm  # noqa: E402
 
 SETTINGS = LiteUNetSettings()
 RECORD = {

@@ -150,7 +150,7 @@ def test_draws_depend_on_seed_and_epoch_only():
 def test_the_offline_variant_shows_the_original_and_both_mirrors():
     side = make_side(5, 0)
     draw = draw_epoch(TrainConfig(mirrors="offline"), side.has_lesion, 1)
-    slices, reference = apply_epoch(draw.on(side.inputs.device), slice(None), side.inputs, side.masks)
+    slices, reference = apply_epoch(draw.to(side.inputs.device), slice(None), side.inputs, side.masks)
     assert len(draw) == 15
     for index in range(5):
         shown = {tuple(one.flatten().tolist()) for one in slices[draw.order == index]}
@@ -170,7 +170,7 @@ def test_a_warp_moves_slice_and_mask_together():
     side = make_side(12, 0)
     config = replace(TrainConfig(**CONFIG), warp=1.0, intensity=0.0)
     slices, reference = apply_epoch(
-        draw_epoch(config, side.has_lesion, 1).on(side.inputs.device), slice(12), side.inputs, side.masks
+        draw_epoch(config, side.has_lesion, 1).to(side.inputs.device), slice(12), side.inputs, side.masks
     )
     marked = reference > 0
     assert slices[marked].mean() > 0.5  # bright discs: 0.6

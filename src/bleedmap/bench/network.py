@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap.arrays import FloatArray
+from bleedmap.arrays import FloatArray, Progress
 from bleedmap.bench.machine import MATRIX, matrix_product
 from bleedmap.errors import SettingsError
 from bleedmap.inference.openvino_backend import OpenVinoBackend
@@ -32,15 +32,12 @@ _HEAD = PhantomSettings(
 class Runner:
     """A loaded network.
 
-    Attributes:
-        name: what computes: 'openvino', 'torch eager', …
-        precision: of the arithmetic that it really uses.
-        predict: slices (n, channels, size, size) float32 -> probability (n, size, size) float32.
-        takes: slices that it is given at a time, which need not compute as one batch; None: those of a batch.
+    `predict`: slices (n, channels, size, size) float32 -> probability (n, size, size) float32.
+    `takes`: slices that it is given at a time, which need not compute as one batch; None: those of a batch.
     """
 
-    name: str
-    precision: str
+    name: str  # what computes: 'openvino', 'torch eager', …
+    precision: str  # of the arithmetic that it really uses
     predict: Callable[[FloatArray], FloatArray]
     takes: int | None = None
 
@@ -50,36 +47,7 @@ class Runner:
         return f"{self.name} {self.precision}"
 
 
-@dataclass(frozen=True)
-class NetworkSpeed:
-    """One backend's figures.
-
-    Attributes:
-        name, precision: the runner's.
-        slices_per_s: of each turn.
-        largest_difference: of any pixel's probability from the reference's.
-    """
-
-    name: str
-    precision: str
-    slices_per_s: tuple[float, ...]
-    largest_difference: float
-
-    def to_dict(self, gflop: float, matrix: float, reference: "NetworkSpeed") -> dict[str, Any]:
-        """With what follows: the share of the machine's own rate, the ratio to the reference."""
-        rate = median(self.slices_per_s)
-        tflops = rate * gflop / 1e3
-        return {
-            "name": self.name, "precision": self.precision, "slices_per_s": round(rate, 2),
-            "ms_per_slice": round(1e3 / rate, 2), "tflops": round(tflops, 4), "share": round(tflops / matrix, 3),
-            "ratio": round(rate / median(reference.slices_per_s), 2),
-            "largest_difference": self.largest_difference, "turns": [round(one, 2) for one in self.slices_per_s],
-        }  # fmt: skip
-
-
-def base_runners(
-    weights: WeightsFile, threads: int | None, batch: int = 1
-) -> tuple[list[Runner], dict[str, str]]:  # fmt: skip
+def base_runners(weights: WeightsFile, threads: int | None, batch: int = 1) -> tuple[list[Runner], dict[str, str]]:
     """What runs without torch, for `batch` slices at a time; and what does not run here -> why."""
     runners, left_out = [_openvino(weights, "fp32", threads, batch)], {}
     try:
@@ -134,7 +102,7 @@ def measure_network(
     runners: Sequence[Runner],
     threads: int | None,
     repeats: int,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = lambda done, of: None,
     matrix_side: int = MATRIX,
     batch: int = 1,
 ) -> dict[str, Any]:
@@ -147,7 +115,6 @@ def measure_network(
         runners: those to compare; the first is the reference where `REFERENCE` is not among them.
         threads: as the runners were loaded with.
         repeats: turns of each.
-        progress: called with turns done and of how many.
         matrix_side: of the matrix product.
         batch: slices that compute as one: 1, 2, 4 or 8, which divide a turn.
     """
@@ -163,21 +130,25 @@ def measure_network(
             progress(turn * len(runners) + index + 1, repeats * len(runners))
         matrix = {form: max(matrix[form], multiply()) for form, multiply in products.items()}
     reference = next((one for one in runners if one.title == REFERENCE), runners[0])
-    speeds = {
-        one.title: NetworkSpeed(
-            one.name, one.precision, tuple(rates[one.title]),
-            float(np.abs(answers[one.title] - answers[reference.title]).max()),
-        )
-        for one in runners
-    }  # fmt: skip
-    gflop, plain = flop_per_slice(weights) / 1e9, speeds[reference.title]
-    plain_tflops = median(plain.slices_per_s) * gflop / 1e3
+    gflop, plain = flop_per_slice(weights) / 1e9, median(rates[reference.title])
+    ratios = {form: round(rate / (plain * gflop / 1e3), 2) for form, rate in matrix.items()}
+
+    def describe(one: Runner) -> dict[str, Any]:
+        rate = median(rates[one.title])
+        tflops = rate * gflop / 1e3
+        return {
+            "name": one.name, "precision": one.precision, "slices_per_s": round(rate, 2),
+            "ms_per_slice": round(1e3 / rate, 2), "tflops": round(tflops, 4),
+            "share": round(tflops / matrix[matrix_form(one.precision)], 3), "ratio": round(rate / plain, 2),
+            "largest_difference": float(np.abs(answers[one.title] - answers[reference.title]).max()),
+            "turns": [round(turn, 2) for turn in rates[one.title]],
+        }  # fmt: skip
+
     return {
         "batch": batch, "input": list(slices.shape[1:]), "gflop_per_slice": round(gflop, 3),
         "reference": reference.title,
         "matrix_product_tflops": {form: round(rate, 3) for form, rate in matrix.items()},
-        "matrix_product_ratios": {form: round(rate / plain_tflops, 2) for form, rate in matrix.items()},
-        "backends": [speed.to_dict(gflop, matrix[matrix_form(speed.precision)], plain) for speed in speeds.values()],
+        "matrix_product_ratios": ratios, "backends": [describe(one) for one in runners],
     }  # fmt: skip
 
 

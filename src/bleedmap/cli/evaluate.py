@@ -12,14 +12,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from bleedmap.cli.console import explain_interrupt, make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import data_option, device_option, json_option, precision_option, weights_option
+from bleedmap.cli.options import (
+    choice_option,
+    data_option,
+    device_option,
+    json_option,
+    out_option,
+    path_option,
+    precision_option,
+    weights_option,
+)
 from bleedmap.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
     from bleedmap.datasets.ct_ich import CtIch, Patient
     from bleedmap.evaluation.external_report import ExternalReport
-    from bleedmap.evaluation.gallery import Pixels
     from bleedmap.evaluation.reference_find import NoMask
     from bleedmap.evaluation.report import ScoredMethods
     from bleedmap.evaluation.subject import Subject
@@ -41,48 +49,43 @@ _FIRST_MEASURES = (
     "--protocol", type=click.Choice(["cross-validation"]),
     help="Make the protocol's tables and report from records of a cross-validation. Needs no network.",
 )  # fmt: skip
-@click.option(
-    "--predictions", type=click.Path(path_type=Path),
-    help="With --protocol: folder of the first method's predictions, for the report's pictures. Needs --data.",
-)  # fmt: skip
-@click.option(
-    "--split", "split_file", type=click.Path(path_type=Path), help="Split file. Not given: the network's own split."
+@path_option(
+    "--predictions",
+    text="With --protocol: folder of the first method's predictions, for the report's pictures. Needs --data.",
 )
+@path_option("--split", "split_file", text="Split file. Not given: the network's own split.")
 @click.option(
     "--side", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
     help="Which side of the split to measure on.",
 )  # fmt: skip
-@click.option(
-    "--slices", type=click.Choice(["split", "all"]), default="split", show_default=True,
-    help="The slices of that side, or all slices of its patients (only for splits by patient).",
-)  # fmt: skip
-@click.option(
-    "--grid", type=click.Choice(["original", "network"]), default="original", show_default=True,
-    help="Where pixels are counted: on the slice's own grid, or on the network's, as in the thesis.",
-)  # fmt: skip
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path),
-    help="A JSON file for the whole report, slice by slice. With --protocol or --studies: a folder for the report.",
-)  # fmt: skip
-@click.option(
-    "--studies", type=click.Path(path_type=Path),
-    help="External validation: a folder of head CTs with reference masks, or with --labels.",
-)  # fmt: skip
-@click.option(
-    "--masks", type=click.Path(path_type=Path),
-    help="With --studies: the folder of the masks, if they are not in the same folders as the images.",
-)  # fmt: skip
-@click.option(
-    "--labels", type=click.Path(path_type=Path),
-    help="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
+@choice_option(
+    "--slices", ("split", "all"), "The slices of that side, or all slices of its patients (only for splits by patient)."
+)
+@choice_option(
+    "--grid",
+    ("original", "network"),
+    "Where pixels are counted: on the slice's own grid, or on the network's, as in the thesis.",
+)
+@out_option(
+    "A JSON file for the whole report, slice by slice. With --protocol or --studies: a folder for the report.",
+    required=False,
+)
+@path_option("--studies", text="External validation: a folder of head CTs with reference masks, or with --labels.")
+@path_option(
+    "--masks", text="With --studies: the folder of the masks, if they are not in the same folders as the images."
+)
+@path_option(
+    "--labels",
+    text="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
     "bleeds, or a line for each box.",
-)  # fmt: skip
+)
 @weights_option
-@click.option(
-    "--no-mask-means", type=click.Choice(["unknown", "lesion-free"]), default="unknown", show_default=True,
-    help="With --studies: what a slice or study without a mask file is, or a study without a label. Unknown ones are "
+@choice_option(
+    "--no-mask-means",
+    ("unknown", "lesion-free"),
+    "With --studies: what a slice or study without a mask file is, or a study without a label. Unknown ones are "
     "left out.",
-)  # fmt: skip
+)
 @click.option(
     "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
     help="With --studies: the window in HU in which pictures were exported. Not given: 40 120.",
@@ -295,29 +298,23 @@ def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str,
     patients = f"{report['lesion_patients']} patients"
     free = f"{report['strict']['lesion_free_slices']:,} slices"
     thesis = [("Dice", "dice", every), ("mean IoU", "mean_iou", every), ("accuracy", "accuracy", every)]
+    strict = [
+        ("Dice, lesion slices", "lesion_slice_dice", lesion),
+        ("IoU, lesion slices", "lesion_slice_iou", lesion),
+        ("precision, lesion slices", "lesion_slice_precision", lesion),
+        ("recall, lesion slices", "lesion_slice_recall", lesion),
+        ("Dice, mean of patients' means", "patient_mean_dice", patients),
+        ("Dice, each patient's slices pooled", "patient_stack_dice", patients),
+        ("precision, pooled pixels", "pooled_precision", every),
+        ("recall, pooled pixels", "pooled_recall", every),
+        ("lesion-free slices marked anywhere", "lesion_free_slices_marked", free),
+    ]
+    detection = [("ROC AUC, slices", "slice_roc_auc", every), ("ROC AUC, pixels", "pixel_roc_auc", every)]
     return [
         ("Thesis, pooled", "thesis_pooled", thesis),
         ("Thesis, per slice", "thesis_per_slice", thesis),
-        (
-            "Strict",
-            "strict",
-            [
-                ("Dice, lesion slices", "lesion_slice_dice", lesion),
-                ("IoU, lesion slices", "lesion_slice_iou", lesion),
-                ("precision, lesion slices", "lesion_slice_precision", lesion),
-                ("recall, lesion slices", "lesion_slice_recall", lesion),
-                ("Dice, mean of patients' means", "patient_mean_dice", patients),
-                ("Dice, each patient's slices pooled", "patient_stack_dice", patients),
-                ("precision, pooled pixels", "pooled_precision", every),
-                ("recall, pooled pixels", "pooled_recall", every),
-                ("lesion-free slices marked anywhere", "lesion_free_slices_marked", free),
-            ],
-        ),
-        (
-            "Detection",
-            "detection",
-            [("ROC AUC, slices", "slice_roc_auc", every), ("ROC AUC, pixels", "pixel_roc_auc", every)],
-        ),
+        ("Strict", "strict", strict),
+        ("Detection", "detection", detection),
     ]
 
 
@@ -328,7 +325,9 @@ def _evaluate_records(
     records: Sequence[Path], predictions: Path | None, data: Path | None, out: Path | None, as_json: bool
 ) -> None:
     """Score records, print the headline table or all as JSON, and write the report where `out` is given."""
+    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.folds import protocol_folds
+    from bleedmap.evaluation.gallery import ct_ich_pixels
     from bleedmap.evaluation.protocol import CT_ICH_WORDS
     from bleedmap.evaluation.records import committed_records, read_out_of_fold
     from bleedmap.evaluation.report import evaluate_records, write_report
@@ -341,7 +340,7 @@ def _evaluate_records(
         one.check_against(protocol_folds())
     if out is not None:
         refuse_folder(out, overwrite=True)  # the report comes last: what would stop it is better met now
-    pixels = _pixels(predictions, data)
+    pixels = None if predictions is None else ct_ich_pixels(open_ct_ich(data_root(data)), predictions)
     with progress_bar("Evaluating records", quiet=as_json) as report:
         scored = evaluate_records(methods, progress=lambda what, done, of: report(done, of))
         page = None
@@ -353,15 +352,6 @@ def _evaluate_records(
         print_json(scored.to_dict())
     else:
         _print_records(scored, page)
-
-
-def _pixels(predictions: Path | None, data: Path | None) -> "Pixels | None":
-    from bleedmap.datasets.ct_ich import data_root, open_ct_ich
-    from bleedmap.evaluation.gallery import ct_ich_pixels
-
-    if predictions is None:
-        return None
-    return ct_ich_pixels(open_ct_ich(data_root(data)), predictions)
 
 
 def _print_records(scored: "ScoredMethods", page: Path | None) -> None:

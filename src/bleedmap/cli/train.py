@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bleedmap.cli.console import ProgressBar, explain_interrupt, progress_bar
-from bleedmap.cli.options import (
-    data_option,
-    device_option,
-    precision_option,
-    settings_options,
-)
+from bleedmap.cli.options import data_option, device_option, out_option, precision_option, settings_options
 from bleedmap.training.config import PRESETS, LiteConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -30,7 +25,7 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
     short_help="Train a network on CT-ICH.",
     epilog="Presets: " + "; ".join(f"{name}, {text}" for name, (text, _) in PRESETS.items()) + ".",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the new run.")
+@out_option("Folder of the new run.", required=False)
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file, from `bleedmap split`.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Settings to start from; flags change them.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run to continue, exactly as it was.")

@@ -100,10 +100,7 @@ class CtIch:
         return self._files.read_mask_grey(record)
 
     def content_sha256(self, ids: Sequence[str] | None = None) -> str:
-        """Hash the ids, labels and bytes of image and mask files: the same data, the same hash.
-
-        Args:
-            ids: slices to cover, in any order; all slices by default.
+        """Hash the ids, labels and bytes of image and mask files of all slices or of `ids`: same data, same hash.
 
         Raises:
             DataError: an id that is not in the data.
@@ -126,10 +123,7 @@ class CtIch:
 
 
 def open_ct_ich(root: Path) -> CtIch:
-    """Open the JPEG release 1.0.0 or the NIfTI release 1.3.1, whichever lies in `root`.
-
-    Args:
-        root: the folder that holds the tables, or one that holds exactly one such folder.
+    """Open the JPEG release 1.0.0 or the NIfTI release 1.3.1: `root` holds its tables, or exactly one folder that does.
 
     Raises:
         DataError: not that folder, a table is missing, or rows and files do not fit together.

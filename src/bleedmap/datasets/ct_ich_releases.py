@@ -5,7 +5,6 @@ import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -24,23 +23,6 @@ _OPEN_THREADS = 4
 # Of the JPEG release's bone pictures: with it, the HU of brain are those of the brain window, to 0.5 HU in the mean.
 BONE_PICTURE = Window(level_hu=700, width_hu=3200)
 _CLEAR_HU = (-18.0, 98.0)  # between, JPEG has moved no clipped pixel off the brain window's ends
-
-
-class Release(Protocol):
-    """What the JPEG and the NIfTI release have in common."""
-
-    name: str
-    labels: str  # file names of the two tables
-    demographics: str
-    images: str  # the folder's name
-    root: Path
-    records: dict[int, tuple[SliceRecord, ...]]
-
-    def read_hu(self, record: SliceRecord) -> FloatArray: ...
-    def read_full_hu(self, record: SliceRecord) -> FloatArray: ...
-    def read_mask(self, record: SliceRecord) -> BoolArray: ...
-    def read_mask_grey(self, record: SliceRecord) -> ByteArray | None: ...
-    def file_sha256(self, record: SliceRecord) -> str: ...
 
 
 class JpegRelease:
@@ -264,7 +246,10 @@ def _misfit(subject: Path, found: str) -> DataError:
     )
 
 
-def find_kind(folder: Path) -> type[JpegRelease] | type[NiftiRelease] | None:
+Release = JpegRelease | NiftiRelease
+
+
+def find_kind(folder: Path) -> type[Release] | None:
     """Find which release lies in a folder; None where neither does."""
     for kind in (JpegRelease, NiftiRelease):
         if (folder / kind.images).is_dir() or (folder / kind.labels).is_file():

@@ -5,7 +5,6 @@ OUT/.evaluate/done/        for each study its record, volumes and lesions, or wh
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ import numpy as np
 from bleedmap import __version__
 from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.workers import run_jobs
-from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.arrays import BoolArray, FloatArray, Progress
 from bleedmap.datasets.ct_ich import SliceRecord
 from bleedmap.errors import InputError
 from bleedmap.evaluation.records import Choices, Known, StudyRecord, Verdict, record_study
@@ -39,57 +38,37 @@ _DIGITS = 4  # of mL and mm
 
 @dataclass(frozen=True)
 class ExternalOptions:
-    """What a user chooses beside the network.
+    """What a user chooses beside the network."""
 
-    Attributes:
-        window: in which pictures were exported.
-        accept: names of input checks whose refusal is overruled.
-        no_mask: what a slice or study without a mask file is.
-    """
-
-    window: Window = BRAIN
-    accept: tuple[str, ...] = ()
-    no_mask: str = "unknown"
+    window: Window = BRAIN  # in which pictures were exported
+    accept: tuple[str, ...] = ()  # names of input checks whose refusal is overruled
+    no_mask: str = "unknown"  # what a slice or study without a mask file is
 
 
 @dataclass(frozen=True)
 class Size:
     """How much a study bleeds, where its pixels have a size.
 
-    Attributes:
-        reference_ml: by the reference.
-        marked_ml: by the network.
-        lesions_ml: of each of the reference's lesions, in the order of the record.
-        surface: distance of the two masks; None where either is empty, or the grid is uneven or sheared.
+    `surface`: distance of the two masks; None where either is empty, or the grid is uneven or sheared.
     """
 
-    reference_ml: float
-    marked_ml: float
-    lesions_ml: tuple[float, ...]
+    reference_ml: float  # by the reference
+    marked_ml: float  # by the network
+    lesions_ml: tuple[float, ...]  # of each of the reference's lesions, in the order of the record
     surface: SurfaceDistance | None
 
 
 @dataclass(frozen=True, eq=False)
 class ExternalStudy:
-    """One study that has had its turn.
+    """One study that has had its turn."""
 
-    Attributes:
-        name: of the study.
-        status: 'refused' by reading, by the grids, or by an input check.
-        error: why it was refused, else None.
-        notes: what reading had to decide, in sentences.
-        record: counts; its patient and types are filled in when all studies are there.
-        size: None for pictures.
-        seconds: from reading to counting.
-    """
-
-    name: str
-    status: Status
-    error: str | None
-    notes: tuple[str, ...]
-    record: StudyRecord | None
-    size: Size | None
-    seconds: float
+    name: str  # of the study
+    status: Status  # 'refused' by reading, by the grids, or by an input check
+    error: str | None  # why it was refused, else None
+    notes: tuple[str, ...]  # what reading had to decide, in sentences
+    record: StudyRecord | None  # counts; its patient and types are filled in when all studies are there
+    size: Size | None  # None for pictures
+    seconds: float  # from reading to counting
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -119,18 +98,12 @@ def run_external(
     out: Path,
     segmenter: Segmenter,
     options: ExternalOptions,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = lambda done, of: None,
 ) -> list[ExternalStudy]:
     """Measure every study; those that were measured with the same settings, and not changed since, are not done again.
 
-    Several processes may work at one folder of results: each study is measured by one of them.
-
-    Args:
-        found: the studies.
-        out: folder of results: new, empty, or of an earlier run.
-        segmenter: the network and its threshold.
-        options: the rest.
-        progress: called with (studies done, of).
+    Several processes may work at one folder of results (new, empty, or of an earlier run): each study is measured by
+    one of them.
 
     Returns:
         One for each case, in their order.

@@ -38,15 +38,7 @@ def write_report(
     out: Path, found: Cases, studies: Sequence[ExternalStudy], patients: Patients, segmenter: Segmenter,
     options: ExternalOptions,
 ) -> ExternalReport:  # fmt: skip
-    """Score the studies and write all files of the report; each file is written whole.
-
-    Args:
-        out: folder of results, of `run_external`.
-        found: what the folder of studies holds.
-        studies: measured and refused.
-        patients: whose they are.
-        segmenter: the network.
-        options: what the user chose.
+    """Score the studies and write all files of the report into the folder of `run_external`; each is written whole.
 
     Raises:
         OutputError: the folder cannot be written.

@@ -50,15 +50,12 @@ FIRST_NUMBER = 1001
 class Patients:
     """Each study's patient, and what is known of its bleeds.
 
-    Attributes:
-        of: study -> the patient's name.
-        types: study -> the types of hemorrhage that it has, of `TYPE_NAMES`; None where no table has types.
-        from_table: whether a table says who the patients are.
+    `types`: study -> the types of hemorrhage that it has, of `TYPE_NAMES`; None where no table has types.
     """
 
-    of: Mapping[str, str]
+    of: Mapping[str, str]  # study -> the patient's name
     types: Mapping[str, frozenset[str]] | None
-    from_table: bool
+    from_table: bool  # whether a table says who the patients are
 
     def numbers(self) -> dict[str, int]:
         """Number the patients: study -> its patient's number in records."""
@@ -135,19 +132,15 @@ class Surfaces:
 class ExternalScores:
     """What an external validation found.
 
-    Attributes:
-        table: all measures of the protocol, in its own words.
-        measures: those that apply, in words for one network on a folder of studies.
-        volumes: agreement in mL by group of studies ('all', 'bleeding', 'bleed-free'); empty without known pixel sizes.
-        lesions: by size in mL; empty likewise.
-        surfaces: None where no study has them.
+    `volumes`: agreement in mL by group of studies ('all', 'bleeding', 'bleed-free'); empty without known pixel
+    sizes.
     """
 
-    table: CrossValidation
-    measures: tuple[Score, ...]
+    table: CrossValidation  # all measures of the protocol, in its own words
+    measures: tuple[Score, ...]  # those that apply, in words for one network on a folder of studies
     volumes: Mapping[str, Agreement]
-    lesions: tuple[LesionsBySize, ...]
-    surfaces: Surfaces | None
+    lesions: tuple[LesionsBySize, ...]  # by size in mL; empty likewise
+    surfaces: Surfaces | None  # None where no study has them
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -189,14 +182,7 @@ def external_scores(
     records: OutOfFold, studies: Sequence[ExternalStudy], patients: Patients, *, resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> ExternalScores:  # fmt: skip
-    """Score the measured studies.
-
-    Args:
-        records: of `to_records`.
-        studies: the same studies, and refused ones.
-        patients: theirs.
-        resamples, seed: of the bootstrap over patients.
-    """
+    """Score the measured studies, whose records are of `to_records`; patients are drawn for the intervals."""
     table = cross_validation(records, resamples=resamples, seed=seed)
     scores = (*table.scores, *table.abstained, *table.answered) if table.answered else table.scores
     measured = [one for one in studies if one.record is not None]

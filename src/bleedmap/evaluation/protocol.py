@@ -83,25 +83,15 @@ NO_LEVEL = "The records do not say how the recipe was chosen."
 
 @dataclass(frozen=True)
 class ReportWords:
-    """The words of a report that change from one data set to another.
+    """The words of a report that change from one data set to another."""
 
-    Attributes:
-        title: of the page.
-        about: paragraphs on the protocol and the data.
-        credits: of the data.
-        peers: published figures to stand beside.
-        peers_caution: what holds for all of them.
-        limits: what the figures do not say, a sentence or two each.
-        again: commands that make the page again, one on each line.
-    """
-
-    title: str
-    about: tuple[str, ...]
-    credits: str
-    peers: tuple[Peer, ...]
-    peers_caution: str
-    limits: tuple[str, ...]
-    again: tuple[str, ...]
+    title: str  # of the page
+    about: tuple[str, ...]  # paragraphs on the protocol and the data
+    credits: str  # of the data
+    peers: tuple[Peer, ...]  # published figures to stand beside
+    peers_caution: str  # what holds for all of them
+    limits: tuple[str, ...]  # what the figures do not say, a sentence or two each
+    again: tuple[str, ...]  # commands that make the page again, one on each line
 
 
 CT_ICH_WORDS = ReportWords(

@@ -34,21 +34,13 @@ TYPE_NAMES = tuple(SHORT_NAMES[name] for name in TYPES)  # the order of every co
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen on a fold's training and validation patients, before its test side was looked at.
+    """What was chosen on a fold's training and validation patients, before its test side was looked at."""
 
-    Attributes:
-        fold: from 1.
-        epochs: after which the network was taken.
-        pixel_threshold: a pixel is marked from this probability on.
-        slice_threshold: a slice is called bleeding from this probability on.
-        study_threshold: a study likewise.
-    """
-
-    fold: int
-    epochs: int
-    pixel_threshold: float
-    slice_threshold: float
-    study_threshold: float
+    fold: int  # from 1
+    epochs: int  # after which the network was taken
+    pixel_threshold: float  # a pixel is marked from this probability on
+    slice_threshold: float  # a slice is called bleeding from this probability on
+    study_threshold: float  # a study likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,31 +66,20 @@ class Verdict:
 class StudyRecord:
     """One study: counts on the slices' own grid, and what the network predicted of it.
 
-    Attributes:
-        patient: number of the patient.
-        fold: in which it was tested.
-        numbers: of the slices, (n).
-        types: (n, 5) bool, the radiologists' labels of each slice, in the order of `TYPE_NAMES`.
-        counts: pixels of each slice, (n,).
-        highest: (n,) highest probability of a pixel.
-        verdict: slices, study, types.
-        lesions: of the reference, 26-connected, all of them, specks too.
-        lesion_types: (lesions, 5) bool: every type that a slice of the lesion is labelled with.
-        regions: marked, 26-connected.
-        known: what the reference tells. Of labels, the pixels of a slice that bleeds, all of them, stand for it; of a
-            label of the study, those of all slices.
+    `known`: what the reference tells. Of labels, the pixels of a slice that bleeds, all of them, stand for it; of a
+    label of the study, those of all slices.
     """
 
-    patient: int
-    fold: int
-    numbers: tuple[int, ...]
-    types: BoolArray
-    counts: Counts
-    highest: DoubleArray
-    verdict: Verdict
-    lesions: Pieces
-    lesion_types: BoolArray
-    regions: Pieces
+    patient: int  # number of the patient
+    fold: int  # in which it was tested
+    numbers: tuple[int, ...]  # of the slices, (n)
+    types: BoolArray  # (n, 5) bool, the radiologists' labels of each slice, in the order of `TYPE_NAMES`
+    counts: Counts  # pixels of each slice, (n,)
+    highest: DoubleArray  # (n,) highest probability of a pixel
+    verdict: Verdict  # slices, study, types
+    lesions: Pieces  # of the reference, 26-connected, all of them, specks too
+    lesion_types: BoolArray  # (lesions, 5) bool: every type that a slice of the lesion is labelled with
+    regions: Pieces  # marked, 26-connected
     known: Known = "outlines"
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,18 +148,13 @@ def record_study(
 class OutOfFold:
     """All studies that one method predicted out of fold.
 
-    Attributes:
-        method: its name, as tables print it.
-        data_sha256: of the data, as in the folds.
-        choices: one a fold.
-        studies: in CT-ICH one for each patient.
-        made: recipe, code version, machine, seconds, seed: what a reader should know.
+    `made`: recipe, code version, machine, seconds, seed: what a reader should know.
     """
 
-    method: str
-    data_sha256: str
-    choices: tuple[Choices, ...]
-    studies: tuple[StudyRecord, ...]
+    method: str  # its name, as tables print it
+    data_sha256: str  # of the data, as in the folds
+    choices: tuple[Choices, ...]  # one a fold
+    studies: tuple[StudyRecord, ...]  # in CT-ICH one for each patient
     made: Mapping[str, Any] = field(default_factory=dict)
 
     def check_against(self, folds: ProtocolFolds) -> None:

@@ -49,21 +49,16 @@ class Labels:
 class Case:
     """One study with its reference.
 
-    Attributes:
-        name: of the study, as reports and `patients.csv` have it: its place below the folder.
-        kind: what its files are.
-        images: pictures in the order of their numbers; or the one NIfTI file; or all DICOM files of the study.
-        masks: of each picture, None for a slice without lesion; or the one mask file, or none; or the SEG objects.
-        uid: Study Instance UID, for DICOM.
-        labels: the reference where it is no mask.
+    `images`: pictures in the order of their numbers; or the one NIfTI file; or all DICOM files of the study.
+    `masks`: of each picture, None for a slice without lesion; or the one mask file, or none; or the SEG objects.
     """
 
-    name: str
-    kind: Kind
+    name: str  # of the study, as reports and `patients.csv` have it: its place below the folder
+    kind: Kind  # what its files are
     images: tuple[Path, ...]
     masks: tuple[Path | None, ...]
-    uid: str | None = None
-    labels: Labels | None = None
+    uid: str | None = None  # Study Instance UID, for DICOM
+    labels: Labels | None = None  # the reference where it is no mask
 
     @property
     def digest(self) -> str:
@@ -80,38 +75,23 @@ class Case:
 
 @dataclass(frozen=True)
 class Cases:
-    """What a folder holds.
+    """What a folder holds."""
 
-    Attributes:
-        folder: that was searched.
-        cases: the studies to measure, in the order of their names.
-        left_out: studies and files that are not measured, each with its reason.
-        notes: how the folder was understood, in sentences.
-    """
-
-    folder: Path
-    cases: tuple[Case, ...]
-    left_out: tuple[LeftOut, ...]
-    notes: tuple[str, ...]
+    folder: Path  # that was searched
+    cases: tuple[Case, ...]  # the studies to measure, in the order of their names
+    left_out: tuple[LeftOut, ...]  # studies and files that are not measured, each with its reason
+    notes: tuple[str, ...]  # how the folder was understood, in sentences
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look.
+    """Where to look."""
 
-    Attributes:
-        studies: the folder of images.
-        masks: that of the masks; None where they lie among or beside the images.
-        results: the program's own folder, which may lie inside.
-        no_mask: what a slice or study without a mask file is; with labels, a study without a line.
-        labels: a table of labels, in place of masks.
-    """
-
-    studies: Path
-    masks: Path | None
-    results: Path
-    no_mask: NoMask
-    labels: Path | None = None
+    studies: Path  # the folder of images
+    masks: Path | None  # that of the masks; None where they lie among or beside the images
+    results: Path  # the program's own folder, which may lie inside
+    no_mask: NoMask  # what a slice or study without a mask file is; with labels, a study without a line
+    labels: Path | None = None  # a table of labels, in place of masks
 
 
 def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None) -> Cases:

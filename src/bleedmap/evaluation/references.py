@@ -27,21 +27,13 @@ _BLACK, _WHITE = 32, 223
 
 @dataclass(frozen=True, eq=False)
 class Referenced:
-    """A study with its reference, ready to measure.
+    """A study with its reference, ready to measure."""
 
-    Attributes:
-        hu: (slice, row, column) float32.
-        mask: the same shape, bool: the reference; of labels, all of a slice that bleeds.
-        study: what the input checks and the network take; None for pictures, which have no grid.
-        notes: what reading had to decide, in sentences.
-        known: what the reference is of: outlines, or labels of slices or of the study alone.
-    """
-
-    hu: FloatArray
-    mask: BoolArray
-    study: Study | None
-    notes: tuple[str, ...] = ()
-    known: Known = "outlines"
+    hu: FloatArray  # (slice, row, column) float32
+    mask: BoolArray  # the same shape, bool: the reference; of labels, all of a slice that bleeds
+    study: Study | None  # what the input checks and the network take; None for pictures, which have no grid
+    notes: tuple[str, ...] = ()  # what reading had to decide, in sentences
+    known: Known = "outlines"  # what the reference is of: outlines, or labels of slices or of the study alone
 
     @property
     def grid(self) -> SliceGrid | None:
@@ -50,11 +42,7 @@ class Referenced:
 
 
 def read_case(case: Case, window: Window) -> Referenced:
-    """Read a study and its reference mask.
-
-    Args:
-        case: as `find_cases` gives it.
-        window: in which pictures were exported.
+    """Read a study of `find_cases` and its reference mask; `window` is the one in which pictures were exported.
 
     Raises:
         InputError: either cannot be read, the mask is not on the image's grid, or the SEG objects fit no series,

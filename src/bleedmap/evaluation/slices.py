@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray, Progress
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.metrics import overlap
 from bleedmap.metrics.bootstrap import patient_bootstrap
@@ -23,23 +23,14 @@ _CHUNK = 16  # slices in memory at a time
 
 @dataclass(frozen=True, eq=False)
 class SliceResults:
-    """What was counted, a row for each slice.
+    """What was counted, a row for each slice."""
 
-    Attributes:
-        ids: slice ids.
-        patients: (n,) the patient of each slice.
-        has_lesion: (n,) bool, by the reference mask on the grid that was measured on.
-        highest: (n,) the highest probability in the slice.
-        counts: pixels at the threshold.
-        pixel_auc: area under the ROC curve over all pixels, or None.
-    """
-
-    ids: tuple[str, ...]
-    patients: AnyArray
-    has_lesion: BoolArray
-    highest: FloatArray
-    counts: Counts
-    pixel_auc: float | None
+    ids: tuple[str, ...]  # slice ids
+    patients: AnyArray  # (n,) the patient of each slice
+    has_lesion: BoolArray  # (n,) bool, by the reference mask on the grid that was measured on
+    highest: FloatArray  # (n,) the highest probability in the slice
+    counts: Counts  # pixels at the threshold
+    pixel_auc: float | None  # area under the ROC curve over all pixels, or None
 
     def resampled(self, rows: AnyArray, patients: AnyArray) -> "SliceResults":
         """Some rows, under other patients' names; the pixel AUC is not computed again."""
@@ -49,7 +40,7 @@ class SliceResults:
 
 def measure(
     data: CtIch, ids: Sequence[str], predict: Predictor, settings: Preprocessing, *,
-    grid: Grid, threshold: float, progress: Callable[[int, int], None] = lambda done, of: None,
+    grid: Grid, threshold: float, progress: Progress = lambda done, of: None,
 ) -> SliceResults:  # fmt: skip
     """Predict and count every slice of `ids`.
 
@@ -61,7 +52,6 @@ def measure(
         grid: 'original' brings the probability back to the slice's own pixels; 'network' counts at the
             network's size, as the thesis does.
         threshold: lesion from this probability on.
-        progress: called with (slices done, of).
     """
 
     def predict_slices() -> Iterator[tuple[BoolArray, FloatArray]]:
@@ -84,7 +74,7 @@ def measure(
 
 def measure_studies(
     data: CtIch, ids: Sequence[str], outline: Outliner, *, threshold: float,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = lambda done, of: None,
 ) -> SliceResults:  # fmt: skip
     """The same for a network that sees whole studies; their slices of `ids` are counted, on their own grid.
 
@@ -93,7 +83,6 @@ def measure_studies(
         ids: which slices.
         outline: of a patient's whole study.
         threshold: lesion from this probability on.
-        progress: called with (studies done, of).
     """
     wanted = set(ids)
     studies = [one for one in data.patients if any(record.id in wanted for record in one.slices)]

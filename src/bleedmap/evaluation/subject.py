@@ -1,10 +1,9 @@
 """A trained network, measured on one side of a split of CT-ICH."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from bleedmap.arrays import FloatArray
+from bleedmap.arrays import FloatArray, Progress
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split, read_split
 from bleedmap.errors import SettingsError, SplitError
@@ -17,29 +16,17 @@ from bleedmap.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a network, and what it was trained on.
+    """What is measured: a network, and what it was trained on."""
 
-    Attributes:
-        name: for the report.
-        predict: the network with its sigmoid; None where it sees whole studies.
-        settings: its preprocessing.
-        threshold: a pixel is lesion from this probability on.
-        trained_patients: patients that it was trained on.
-        chosen_on_patients: the validation side, which chose the epoch or the thresholds.
-        split: the network's own split, if it is known.
-        ran_on: library, device and number format.
-        outline: what outlines a patient's whole study, where the network sees that.
-    """
-
-    name: str
-    predict: Predictor | None
-    settings: Preprocessing
-    threshold: float
-    trained_patients: tuple[str, ...]
-    chosen_on_patients: tuple[str, ...]
-    split: Split | None
-    ran_on: str
-    outline: Outliner | None = None
+    name: str  # for the report
+    predict: Predictor | None  # the network with its sigmoid; None where it sees whole studies
+    settings: Preprocessing  # its preprocessing
+    threshold: float  # a pixel is lesion from this probability on
+    trained_patients: tuple[str, ...]  # patients that it was trained on
+    chosen_on_patients: tuple[str, ...]  # the validation side, which chose the epoch or the thresholds
+    split: Split | None  # the network's own split, if it is known
+    ran_on: str  # library, device and number format
+    outline: Outliner | None = None  # what outlines a patient's whole study, where the network sees that
 
 
 def load_weights_subject(name: str | None) -> Subject:
@@ -73,17 +60,11 @@ def load_weights_subject(name: str | None) -> Subject:
 
 def measure_side(
     subject: Subject, dataset: CtIch, split: Split, side: str, *,
-    slices: Literal["split", "all"], grid: Grid, progress: Callable[[int, int], None] = lambda done, of: None,
+    slices: Literal["split", "all"], grid: Grid, progress: Progress = lambda done, of: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure a network on one side of a split.
+    """Measure a network on one side of a split: 'train', 'validation' or 'test'.
 
-    Args:
-        subject: the network.
-        dataset: CT-ICH.
-        split: of its slices.
-        side: 'train', 'validation' or 'test'.
-        slices: the side's slices, or 'all' slices of its patients.
-        grid, progress: as in `bleedmap.evaluation.slices.measure`.
+    `slices` are the side's own, or 'all' of its patients; `grid` is as in `bleedmap.evaluation.slices.measure`.
 
     Returns:
         The report, with the counts of every slice under 'per_slice'.

@@ -39,21 +39,15 @@ _SMALL_NOW, _SMALL_BONE = replace(RECIPE, **_SMALL), replace(BONE, **_SMALL)
 class Variant:
     """One training.
 
-    Attributes:
-        name: of its folder.
-        words: what it leaves out or adds.
-        recipe: its settings.
-        start: the training that it begins with: 'phantoms', 'imagenet' (the encoder alone) or another variant.
-        trained: the folder of its training below the cross-validation's; None: its own.
-        mirrored: whether slice and mirror image are both asked, and their answers meaned.
+    `start`: the training that it begins with: 'phantoms', 'imagenet' (the encoder alone) or another variant.
     """
 
-    name: str
-    words: str
-    recipe: Recipe = _SHORT
+    name: str  # of its folder
+    words: str  # what it leaves out or adds
+    recipe: Recipe = _SHORT  # its settings
     start: str = "phantoms"
-    trained: str | None = None
-    mirrored: bool = False
+    trained: str | None = None  # the folder of its training below the cross-validation's; None: its own
+    mirrored: bool = False  # whether slice and mirror image are both asked, and their answers meaned
 
 
 VARIANTS = (
@@ -115,12 +109,7 @@ VARIANTS = (
 
 
 def run_variant(validation: CrossValidation, variant: Variant) -> dict[str, Any]:
-    """Train and judge one; from its file where it is there.
-
-    Args:
-        validation: data, folds, folder and machine; its own recipe is not used.
-        variant: of `VARIANTS`.
-    """
+    """Train and judge one; from its file where it is there. The cross-validation's own recipe is not used."""
     folder = validation.folder / "ablations" / variant.name
     stored = folder / "result.json"
     if stored.is_file():

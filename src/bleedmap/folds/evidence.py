@@ -20,36 +20,22 @@ VOXEL_ML = (TRAINING_VIEW_MM / 650) ** 2 * SLICE_MM / 1000
 
 @dataclass(frozen=True, eq=False)
 class StudyPrediction:
-    """A patient with a reference, and what a network that has not seen it says.
+    """A patient with a reference, and what a network that has not seen it says."""
 
-    Attributes:
-        segmented: on the slices' own grid.
-        reference: (slice, row, column) bool.
-        types: (slice, 5) bool, the labels.
-        voxel_ml: true for a network that sees true sizes, else by the guess.
-    """
-
-    segmented: Segmented
-    reference: BoolArray
-    types: BoolArray
-    voxel_ml: float = VOXEL_ML
+    segmented: Segmented  # on the slices' own grid
+    reference: BoolArray  # (slice, row, column) bool
+    types: BoolArray  # (slice, 5) bool, the labels
+    voxel_ml: float = VOXEL_ML  # true for a network that sees true sizes, else by the guess
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What calibration needs of a patient.
+    """What calibration needs of a patient."""
 
-    Attributes:
-        slices: (slice, 3), `bleedmap.inference.certainty.slice_evidence`.
-        types: (slice, 5) logits.
-        has_lesion: (slice,) bool, of the reference.
-        has_type: (slice, 5) bool, the labels.
-    """
-
-    slices: DoubleArray
-    types: FloatArray
-    has_lesion: BoolArray
-    has_type: BoolArray
+    slices: DoubleArray  # (slice, 3), `bleedmap.inference.certainty.slice_evidence`
+    types: FloatArray  # (slice, 5) logits
+    has_lesion: BoolArray  # (slice,) bool, of the reference
+    has_type: BoolArray  # (slice, 5) bool, the labels
 
 
 def extract_evidence(prediction: StudyPrediction) -> Evidence:

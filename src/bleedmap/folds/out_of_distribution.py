@@ -9,9 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from bleedmap.arrays import FloatArray
-from bleedmap.errors import OutputError
 from bleedmap.folds.recipes import CrossValidation
-from bleedmap.folds.run import Predictor
+from bleedmap.folds.run import Predictor, require_certainty
 from bleedmap.inference.weights import locate
 from bleedmap.phantom.head import make_phantom, random_settings
 
@@ -51,8 +50,13 @@ CHANGES = (
     Change("upside-down", "face down", lambda hu, random: np.ascontiguousarray(hu[:, ::-1])),
     Change("coronal", "reformatted: slices as rows, stretched", lambda hu, random: _coronal(hu)),
     Change("half-size", "the head at half its size in a corner", _smaller),
-    Change("noise-alone", "no anatomy: noise around 40 HU", lambda hu, random: _alone(hu.shape, random)),
+    Change(
+        "noise-alone",
+        "no anatomy: noise around 40 HU",
+        lambda hu, random: random.normal(40, 20, hu.shape).astype(np.float32),
+    ),
 )
+PHANTOM = Change("phantom", "a phantom, none of those trained on", lambda hu, random: hu)
 
 
 def _coronal(hu: FloatArray) -> FloatArray:
@@ -60,10 +64,6 @@ def _coronal(hu: FloatArray) -> FloatArray:
         hu.transpose(1, 0, 2)[:: max(1, hu.shape[1] // len(hu))], (1, hu.shape[1] / len(hu), 1), order=1
     )
     return np.ascontiguousarray(turned[:, ::-1])
-
-
-def _alone(shape: tuple[int, ...], random: np.random.Generator) -> FloatArray:
-    return random.normal(40, 20, shape).astype(np.float32)
 
 
 def measure_out_of_distribution(validation: CrossValidation) -> list[dict[str, Any]]:
@@ -76,29 +76,19 @@ def measure_out_of_distribution(validation: CrossValidation) -> list[dict[str, A
     far: dict[str, list[tuple[float, bool]]] = {}
     for fold in validation.folds.folds:
         weights_file = validation.fold(fold.fold) / "network.onnx"
-        predictor, settings = (
-            Predictor(validation.data, weights_file, validation.report),
-            locate(weights_file).certainty,
-        )
-        if settings is None or settings.familiar is None:
-            raise OutputError(
-                weights_file, found="a fold that was stopped before it had chosen", needed="a finished fold",
-                remedy=f"run `bleedmap reproduce folds --fold {fold.fold}` again",
-            )  # fmt: skip
-        familiar = settings.familiar
+        predictor = Predictor(validation.data, weights_file, validation.report)
+        familiar = require_certainty(locate(weights_file)).familiar
+        assert familiar is not None  # folds choose it with the rest
         chosen = [one for one in validation.data.patients if one.number in fold.test and not one.has_lesion][:PATIENTS]
-        studies = [(change.words, change, predictor.read_hu(one), one.number) for one in chosen for change in CHANGES]
-        for done, (words, change, hu, number) in enumerate(studies):
+        studies = [(change, predictor.read_hu(one), one.number) for one in chosen for change in CHANGES]
+        phantom = make_phantom(random_settings(PHANTOM_SEED + fold.fold, bleeding_share=0.0))
+        studies.append((PHANTOM, phantom.volume.hu, 0))
+        for done, (change, hu, number) in enumerate(studies):
             validation.report(f"fold {fold.fold}: unlike images", done, len(studies), change.name)
             features = predictor.segment(change.apply(hu, np.random.default_rng(number))).features
             assert features is not None
             distance = familiar.distance(features)
-            far.setdefault(words, []).append((distance, distance > familiar.farthest))
-        phantom = make_phantom(random_settings(PHANTOM_SEED + fold.fold, bleeding_share=0.0))
-        features = predictor.segment(phantom.volume.hu).features
-        assert features is not None
-        distance = familiar.distance(features)
-        far.setdefault("a phantom, none of those trained on", []).append((distance, distance > familiar.farthest))
+            far.setdefault(change.words, []).append((distance, distance > familiar.farthest))
     return [
         {
             "change": words, "studies": len(found), "called_unlike": sum(flag for _, flag in found),

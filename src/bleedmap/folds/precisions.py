@@ -1,20 +1,21 @@
 """What a number format costs out of fold: each fold's network on its own test patients, in each format."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from bleedmap.arrays import Progress
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.folds import ProtocolFolds
-from bleedmap.errors import InputError, OutputError, SettingsError
+from bleedmap.errors import InputError, SettingsError
 from bleedmap.evaluation import measures
 from bleedmap.evaluation.records import Choices, OutOfFold, StudyRecord, record_study
 from bleedmap.evaluation.tables import Tables
-from bleedmap.folds.run import outline_study
+from bleedmap.folds.run import outline_study, require_certainty
 from bleedmap.inference.certainty import CertaintySettings
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.outline import segment_slices
@@ -22,7 +23,6 @@ from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap
 
-Report = Callable[[int, int], None]  # done, of
 RECORD_FILE = "precisions.json"
 LARGEST_FALL = 0.002  # of the mean Dice, from which on a format is no default
 REFERENCE = "fp32"
@@ -31,27 +31,16 @@ _FORMAT = "bleedmap precisions 1"
 
 @dataclass(frozen=True, eq=False)
 class FormatResult:
-    """A study in one number format, held against the same in fp32.
+    """A study in one number format, held against the same in fp32."""
 
-    Attributes:
-        form: the precision that the backend states: 'fp32', what '--precision auto' takes here, or 'bf16'.
-        backend: what computed it.
-        study: counts and verdict, on the slices' own grid.
-        told: the verdict: a bleed, none, or that none is given.
-        changed: pixels whose mark differs from fp32's.
-        pixels: of the study.
-        dice: of its mask and fp32's; None where both mark nothing.
-        difference: the largest of a pixel's probability from fp32's, before the slices' gate.
-    """
-
-    form: str
-    backend: Mapping[str, str]
-    study: StudyRecord
-    told: Literal["positive", "negative", "abstained"]
-    changed: int
-    pixels: int
-    dice: float | None
-    difference: float
+    form: str  # the precision that the backend states: 'fp32', what '--precision auto' takes here, or 'bf16'
+    backend: Mapping[str, str]  # what computed it
+    study: StudyRecord  # counts and verdict, on the slices' own grid
+    told: Literal["positive", "negative", "abstained"]  # the verdict: a bleed, none, or that none is given
+    changed: int  # pixels whose mark differs from fp32's
+    pixels: int  # of the study
+    dice: float | None  # of its mask and fp32's; None where both mark nothing
+    difference: float  # the largest of a pixel's probability from fp32's, before the slices' gate
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -68,19 +57,12 @@ class FormatResult:
 
 @dataclass(frozen=True, eq=False)
 class FoldResults:
-    """A fold's test patients in every format.
+    """A fold's test patients in every format."""
 
-    Attributes:
-        choices: the fold's own, the same for all formats.
-        weights_sha256: of the file that all formats come from.
-        left_out: formats that this machine does not compute, with the reason.
-        answers: patient by patient, fp32 first.
-    """
-
-    choices: Choices
-    weights_sha256: str
-    left_out: Mapping[str, str]
-    answers: tuple[FormatResult, ...]
+    choices: Choices  # the fold's own, the same for all formats
+    weights_sha256: str  # of the file that all formats come from
+    left_out: Mapping[str, str]  # formats that this machine does not compute, with the reason
+    answers: tuple[FormatResult, ...]  # patient by patient, fp32 first
 
     def of(self, patients: Sequence[int]) -> "FoldResults":
         """Only some patients."""
@@ -171,7 +153,7 @@ def _differences(answers: Sequence[FormatResult]) -> dict[str, Any]:
 
 
 def compare_fold(
-    data: CtIch, folds: ProtocolFolds, folder: Path, number: int, report: Report, most: int | None = None
+    data: CtIch, folds: ProtocolFolds, folder: Path, number: int, report: Progress, most: int | None = None
 ) -> FoldResults:
     """A fold's test patients in every format, from `folder`/fold-N/precisions.json where they are there.
 
@@ -180,7 +162,6 @@ def compare_fold(
         folds: the protocol's.
         folder: of `reproduce folds`.
         number: of the fold.
-        report: called with test patients done and of how many.
         most: only the first patients, for a trial, which is not kept; None: all.
 
     Raises:
@@ -193,7 +174,7 @@ def compare_fold(
     kept = read_results(place / RECORD_FILE)
     if kept is not None and kept.weights_sha256 == weights.sha256:
         return kept if most is None else kept.of(patients[:most])
-    settings = _require_certainty(weights)
+    settings = require_certainty(weights)
     backends, left_out = _load_formats(weights)
     wanted = [one for one in data.patients if one.number in patients[:most]]
     answers = []
@@ -207,19 +188,9 @@ def compare_fold(
 
 
 def _read_choices(weights: WeightsFile, number: int) -> Choices:
-    settings = _require_certainty(weights)
+    settings = require_certainty(weights)
     steps = int(weights.record["training"]["recipe"]["steps"])
     return Choices(number, steps, weights.threshold, settings.slice_threshold, settings.study_threshold)
-
-
-def _require_certainty(weights: WeightsFile) -> CertaintySettings:
-    settings = weights.certainty
-    if settings is None:
-        raise OutputError(
-            weights.path, found="a fold that was stopped before it had chosen", needed="a finished fold",
-            remedy="run `bleedmap reproduce folds` for this fold again",
-        )  # fmt: skip
-    return settings
 
 
 def _load_formats(weights: WeightsFile) -> tuple[list[OpenVinoBackend], dict[str, str]]:

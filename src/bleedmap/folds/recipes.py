@@ -38,36 +38,23 @@ SHIPPED = "ct-ich-lite"
 class CrossValidation:
     """A cross-validation by a recipe: where and on what it runs.
 
-    Attributes:
-        data: CT-ICH.
-        folds: the protocol's.
-        folder: of all files.
-        machine: device and precision of training; predictions run in OpenVINO, fp32.
-        recipe: of the folds.
-        pretraining: of the network that all of them begin with.
-        report: called as work goes on.
-        method: its name in tables.
-        thresholds: of pixels, that a fold chooses among.
-        smallest_ml: regions of less are not marked; a fold chooses among these.
-        dice_for_fewer: validation Dice that a threshold and gate with fewer false alarms may cost.
-        level: how the recipe was chosen, by docs/protocol.md.
-        study_parts: of what a slice's neighbours and the volume tell, that a study's probability rests on.
-        before: the cross-validation whose networks of the same patients these go on from; None: from the phantoms'.
+    `level`: how the recipe was chosen, by docs/protocol.md.
+    `before`: the cross-validation whose networks of the same patients these go on from; None: from the phantoms'.
     """
 
-    data: CtIch
-    folds: ProtocolFolds
-    folder: Path
-    machine: Machine
-    recipe: Recipe = RECIPE
-    pretraining: Recipe = PRETRAINING
-    report: Work = lambda what, done, of, words: None
-    method: str = FIRST_METHOD
-    thresholds: tuple[float, ...] = FIRST_THRESHOLDS
-    smallest_ml: tuple[float, ...] = (0.0,)
-    dice_for_fewer: float = 0.0
+    data: CtIch  # CT-ICH
+    folds: ProtocolFolds  # the protocol's
+    folder: Path  # of all files
+    machine: Machine  # device and precision of training; predictions run in OpenVINO, fp32
+    recipe: Recipe = RECIPE  # of the folds
+    pretraining: Recipe = PRETRAINING  # of the network that all of them begin with
+    report: Work = lambda what, done, of, words: None  # called as work goes on
+    method: str = FIRST_METHOD  # its name in tables
+    thresholds: tuple[float, ...] = FIRST_THRESHOLDS  # of pixels, that a fold chooses among
+    smallest_ml: tuple[float, ...] = (0.0,)  # regions of less are not marked; a fold chooses among these
+    dice_for_fewer: float = 0.0  # validation Dice that a threshold and gate with fewer false alarms may cost
     level: str = "fixed beforehand: the recipe that the program had before any ablation was run"
-    study_parts: int = 1
+    study_parts: int = 1  # of what a slice's neighbours and the volume tell, that a study's probability rests on
     before: "CrossValidation | None" = None
 
     @cached_property

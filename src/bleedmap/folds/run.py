@@ -167,9 +167,7 @@ def choose_out_of_fold(validation: CrossValidation, records: OutOfFold, features
     for fold in validation.folds.folds:
         evidence += [read_evidence(validation.fold(fold.fold) / "said", patient) for patient in fold.test]
         weights = locate(validation.fold(fold.fold) / "network.onnx")
-        settings = weights.certainty
-        assert settings is not None
-        folds.append(Chosen(settings, weights.threshold))
+        folds.append(Chosen(require_certainty(weights), weights.threshold))
     volumes = [
         (int(one.counts.predicted.sum()), int(one.counts.reference.sum())) for one in records.studies
         if one.counts.reference.any()
@@ -278,7 +276,6 @@ class Predictor:
         self._data, self._report, self._mirrored = data, report, mirrored
         self._weights: WeightsFile = locate(weights_file)
         self._backend = OpenVinoBackend(self._weights)
-        self._settings = self._weights.certainty
 
     def patients(self, numbers: tuple[int, ...], what: str) -> Iterator[Patient]:
         """Patients of those numbers, one after the other, with progress reported."""
@@ -330,14 +327,27 @@ class Predictor:
 
     def record(self, patient: Patient, fold: int, evidence: Path, predictions: Path) -> StudyRecord:
         """Count a test patient; keep its prediction for pictures, and in `evidence` what calibration needs."""
-        assert self._settings is not None
         prediction = self.predict(patient)
         outline, verdict = outline_study(
-            prediction.segmented, self._settings, self._weights.threshold, prediction.voxel_ml
+            prediction.segmented, require_certainty(self._weights), self._weights.threshold, prediction.voxel_ml
         )
         write_prediction(predictions, patient.number, outline.probability, outline.mask)
         write_evidence(evidence, patient.number, prediction)
         return record_study(patient.slices, fold, prediction.reference, outline.mask, outline.probability, verdict)
+
+
+def require_certainty(weights: WeightsFile) -> certainty.CertaintySettings:
+    """What a finished fold chose.
+
+    Raises:
+        OutputError: it was stopped before.
+    """
+    if weights.certainty is None:
+        raise OutputError(
+            weights.path, found="a fold that was stopped before it had chosen", needed="a finished fold",
+            remedy="run `bleedmap reproduce folds` for this fold again",
+        )  # fmt: skip
+    return weights.certainty
 
 
 def outline_study(

@@ -9,7 +9,6 @@ ImageNet's weights come with the program (`weights/efficientnet-lite0.safetensor
 docs/decisions/0009 says from where and how they were converted).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,22 +31,15 @@ STEM = 32
 _SKIPS = (0, 1, 2, 4)  # the last stages at a half, a fourth, an eighth, a sixteenth of the input
 FEATURES = STAGES[-1][4]
 ENCODER_FILE = Path(__file__).parents[1] / "weights" / "efficientnet-lite0.safetensors"
-_EPSILON = 1e-3  # of the published network's batch norm
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the network says of n slices.
+    """What the network says of n slices."""
 
-    Attributes:
-        logits: (n, 1, rows/2, columns/2), of pixels.
-        labels: (n, 6) logits: presence of a bleed, then `bleedmap.models.networks.LABELS`' types.
-        features: (n, 320), the encoder's last, averaged over the slice.
-    """
-
-    logits: Tensor
-    labels: Tensor
-    features: Tensor
+    logits: Tensor  # (n, 1, rows/2, columns/2), of pixels
+    labels: Tensor  # (n, 6) logits: presence of a bleed, then `bleedmap.models.networks.LABELS`' types
+    features: Tensor  # (n, 320), the encoder's last, averaged over the slice
 
 
 def _same(x: Tensor, kernel: int) -> Tensor:
@@ -223,27 +215,3 @@ def _unusable(path: Path, found: str) -> WeightsError:
         path, found=f"cannot be used ({found})", needed="the encoder's weights that came with the program",
         remedy="install bleedmap again",
     )  # fmt: skip
-
-
-def fold_batch_norm(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published state (names of the PyTorch port of EfficientNet) → this encoder's, fp32."""
-    result = _fold(published, "_conv_stem", "_bn0", "stem")
-    number = 0
-    for stage, (expansion, _, _, _, _, blocks) in enumerate(STAGES):
-        for block in range(blocks):
-            source, target = f"_blocks.{number}.", f"stages.{stage}.{block}."
-            if expansion > 1:
-                result |= _fold(published, f"{source}_expand_conv", f"{source}_bn0", f"{target}expand")
-            result |= _fold(published, f"{source}_depthwise_conv", f"{source}_bn1", f"{target}depthwise")
-            result |= _fold(published, f"{source}_project_conv", f"{source}_bn2", f"{target}project")
-            number += 1
-    return result
-
-
-def _fold(published: Mapping[str, Tensor], conv: str, norm: str, name: str) -> dict[str, Tensor]:
-    gamma, beta, mean, variance = (
-        published[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = gamma / torch.sqrt(variance + _EPSILON)
-    weight = published[f"{conv}.weight"].double() * scale[:, None, None, None]
-    return {f"{name}.weight": weight.float().contiguous(), f"{name}.bias": (beta - mean * scale).float()}

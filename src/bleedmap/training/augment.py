@@ -39,37 +39,25 @@ class EpochDraw:
     Attributes:
         order: (samples,) index into the training side.
         mirror_columns, mirror_rows: (samples,) bool, left–right and top–bottom.
-        affine: (samples, 2, 3) output → input, in units of half the side; None without warp.
-        intensity: (samples, 4) level shift, gain, noise (in units of the window) and the noise's seed; or None.
+        affine: (samples, 2, 3) float32 output → input, in units of half the side; None without warp.
+        intensity: (samples, 4) level shift, gain, noise (in units of the window) and the noise's seed, or None; it
+            stays on the host, where its seeds are needed.
     """
-
-    order: AnyArray
-    mirror_columns: BoolArray
-    mirror_rows: BoolArray
-    affine: DoubleArray | None
-    intensity: DoubleArray | None
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def on(self, device: torch.device) -> "PlacedDraw":
-        """The same as tensors on the device that holds the data: one transfer an epoch, none a step."""
-        affine = None if self.affine is None else torch.from_numpy(self.affine).to(device, torch.float32)
-        order, columns, rows = (
-            torch.from_numpy(array).to(device) for array in (self.order, self.mirror_columns, self.mirror_rows)
-        )
-        return PlacedDraw(order, columns, rows, affine, self.intensity)
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedDraw:
-    """An `EpochDraw` on a device; intensity stays on the host, where its seeds are needed."""
 
     order: Tensor
     mirror_columns: Tensor
     mirror_rows: Tensor
     affine: Tensor | None
     intensity: DoubleArray | None
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def to(self, device: torch.device) -> "EpochDraw":
+        """The same on the device that holds the data: one transfer an epoch, none a step."""
+        affine = None if self.affine is None else self.affine.to(device)
+        order, columns, rows = (one.to(device) for one in (self.order, self.mirror_columns, self.mirror_rows))
+        return EpochDraw(order, columns, rows, affine, self.intensity)
 
 
 def draw_epoch(config: TrainConfig, has_lesion: BoolArray, epoch: int) -> EpochDraw:
@@ -86,11 +74,12 @@ def draw_epoch(config: TrainConfig, has_lesion: BoolArray, epoch: int) -> EpochD
         kind = np.repeat([0, 1, 2], len(order))
         order, columns, rows = np.tile(order, 3), kind == 1, kind == 2
     turn = random.permutation(len(order))
+    affine = _draw_affine(random, len(order), config.warp, (0.3, SCALING)) if config.warp else None
     return EpochDraw(
-        order[turn],
-        columns[turn],
-        rows[turn],
-        _draw_affine(random, len(order), config.warp, (0.3, SCALING)) if config.warp else None,
+        torch.from_numpy(order[turn]),
+        torch.from_numpy(columns[turn]),
+        torch.from_numpy(rows[turn]),
+        None if affine is None else torch.from_numpy(affine).float(),
         _draw_intensity(random, len(order), config.intensity) if config.intensity else None,
     )
 
@@ -124,7 +113,7 @@ def _draw_intensity(random: np.random.Generator, count: int, strength: float) ->
     )
 
 
-def apply_epoch(draw: PlacedDraw, part: slice, inputs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def apply_epoch(draw: EpochDraw, part: slice, inputs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Gather and transform some of an epoch's samples on the device that holds the data.
 
     Args:

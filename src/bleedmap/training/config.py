@@ -5,7 +5,7 @@ whole studies, in stages, each by a `Recipe` (`LiteConfig`).
 """
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from bleedmap.errors import SettingsError
 from bleedmap.models.networks import LiteUNetSettings, UNetSettings, network_settings
@@ -22,7 +22,40 @@ def _setting(default: Any, text: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class Settings:
+    """Settings whose dataclass is their JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """From `to_dict`.
+
+        Raises:
+            SettingsError: an unknown or impossible setting.
+        """
+        known: dict[str, tuple[type, ...]] = {setting.name: (type(setting.default),) for setting in fields(cls)}
+        for name, types in known.items():
+            known[name] = {float: (int, float), type(None): (int, float, type(None))}.get(types[0], types)
+        wrong = [
+            f"{name} = {value!r}"
+            for name, value in content.items()
+            if name not in known or not isinstance(value, known[name])
+        ]
+        if wrong:
+            raise SettingsError(
+                "training settings",
+                found=f"unknown, or of another type: {', '.join(sorted(wrong))}",
+                needed="the settings of this version",
+                remedy="resume with the version that began the run, or begin a new one",
+            )
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Settings):
     """All that decides how a network of the thesis is trained, but the data and the machine."""
 
     network: str = _setting("model-2", "model-1, model-2 or original")
@@ -60,8 +93,8 @@ class TrainConfig:
         negative = ("warp", "intensity", "phantoms", "keep_every", "seed")
         bad = [name for name in positive if not 0 < getattr(self, name) < LARGEST]
         bad += [name for name in negative if not 0 <= getattr(self, name) < LARGEST]
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
                 bad.append(name)
         if bad:
             raise SettingsError(
@@ -84,33 +117,9 @@ class TrainConfig:
         dropout = named.dropout if self.dropout is None else self.dropout
         return replace(named, filters=filters, dropout=dropout, kernel=self.kernel, downsample=self.downsample)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "TrainConfig":
-        """From `to_dict`.
-
-        Raises:
-            SettingsError: an unknown or impossible setting.
-        """
-        return cls(**_check_types(cls, content))
-
-
-_CHOICES = {
-    "optimiser": ("adam", "sgd"),
-    "downsample": ("pool", "stride"),
-    "frame": ("whole", "head"),
-    "schedule": ("constant", "cosine"),
-    "loss": ("dice", "dice+bce"),
-    "mirrors": ("fresh", "offline", "none"),
-    "lesion_free": ("all", "matched"),
-}
-
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """All that decides a stage of the training of the network that ships, but data, start and machine.
 
     `start_share`: Wortsman et al., CVPR 2022, arXiv:2109.01903: what was known is not forgotten. Painted blood:
@@ -195,19 +204,6 @@ class Recipe:
         """The network's definition."""
         return LiteUNetSettings(channels=self.preprocessing().channels)
 
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Recipe":
-        """From `to_dict`.
-
-        Raises:
-            SettingsError: an unknown or impossible setting.
-        """
-        return cls(**_check_types(cls, content))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
-
 
 RECIPE = Recipe()  # of the first networks that were judged on all folds, and of what the shipped ones begin with
 # Before any patient: phantoms alone, from ImageNet's weights. One network for all folds, since no patient is in it.
@@ -278,30 +274,6 @@ def read_config(content: dict[str, Any]) -> TrainConfig | LiteConfig:
         SettingsError: an unknown or impossible setting.
     """
     return LiteConfig.from_dict(content) if content.get("network") == LITE else TrainConfig.from_dict(content)
-
-
-def _check_types(settings: type, content: dict[str, Any]) -> dict[str, Any]:
-    """`content`, whose names and types are those of the dataclass.
-
-    Raises:
-        SettingsError: an unknown setting, or one of another type.
-    """
-    known: dict[str, tuple[type, ...]] = {setting.name: (type(setting.default),) for setting in fields(settings)}
-    for name, types in known.items():
-        known[name] = {float: (int, float), type(None): (int, float, type(None))}.get(types[0], types)
-    wrong = [
-        f"{name} = {value!r}"
-        for name, value in content.items()
-        if name not in known or not isinstance(value, known[name])
-    ]
-    if wrong:
-        raise SettingsError(
-            "training settings",
-            found=f"unknown, or of another type: {', '.join(sorted(wrong))}",
-            needed="the settings of this version",
-            remedy="resume with the version that began the run, or begin a new one",
-        )
-    return content
 
 
 PRESETS: dict[str, tuple[str, TrainConfig | LiteConfig]] = {

@@ -11,13 +11,9 @@ SMOOTH = 1.0  # pixels; added above and below, so that empty against empty is 1 
 
 
 def soft_dice(logits: Tensor, reference: Tensor) -> Tensor:
-    """Dice of the whole batch, unthresholded, as one number.
+    """Dice of the whole batch, unthresholded, as one number; logits (n, 1, rows, columns), reference of 0 and 1.
 
     Pooled over the batch, so that a false positive on a lesion-free slice costs.
-
-    Args:
-        logits: (n, 1, rows, columns), before the sigmoid.
-        reference: the same shape, 0 or 1.
     """
     probability, reference = torch.sigmoid(logits.float()), reference.float()
     intersection = (probability * reference).sum()

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray, Progress
 from bleedmap.errors import SettingsError
 from bleedmap.models.networks import LABELS
-from bleedmap.training.samples import Progress, Samples, concatenate
+from bleedmap.training.samples import Samples, concatenate
 from bleedmap.window import BONE, BRAIN
 
 VIEW_MM, SLICE_MM = 216.0, 5.0  # side of the frame around a study's head, a guess; between slices
@@ -46,25 +46,15 @@ _CHRONIC, _CHRONIC_HU = 0.15, (16.0, 33.0)  # part of the subdural ones, darker 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What blood is drawn into.
+    """What blood is drawn into."""
 
-    Attributes:
-        grey: (slice, row, column) float32, 0 to 255 over the window.
-        inside: the same shape: within the skull.
-        depth: mm in the slice to the inner table; 0 outside.
-        smooth: grey, smoothed among the pixels inside.
-        residual: grey, what smoothing took away inside.
-        pixel_mm: between pixels.
-        bones: grey over what lies above the window; None where no network sees it.
-    """
-
-    grey: FloatArray
-    inside: BoolArray
-    depth: FloatArray
-    smooth: FloatArray
-    residual: FloatArray
-    pixel_mm: float
-    bones: ByteArray | None = None
+    grey: FloatArray  # (slice, row, column) float32, 0 to 255 over the window
+    inside: BoolArray  # the same shape: within the skull
+    depth: FloatArray  # mm in the slice to the inner table; 0 outside
+    smooth: FloatArray  # grey, smoothed among the pixels inside
+    residual: FloatArray  # grey, what smoothing took away inside
+    pixel_mm: float  # between pixels
+    bones: ByteArray | None = None  # grey over what lies above the window; None where no network sees it
 
 
 def head_of(slices: ByteArray, bones: ByteArray | None = None, view_mm: float = VIEW_MM) -> Head:
@@ -201,7 +191,6 @@ def load_paintings(
         patients: whole studies; those with a lesion lend nothing.
         each: bleeds of a study.
         seed: of everything random, with the study's number.
-        progress: called with studies done and of how many.
         frame_mm: side of the samples' frame, in which volumes and HU are as lesions measure; 0: not known.
         decoys: part of the drawings that are no bleed.
 

@@ -127,7 +127,7 @@ def train_epoch(
 ) -> list[float]:  # fmt: skip
     """One pass over the samples of `drawn`; the loss of each step. Nothing waits for the device before the end."""
     network.train()
-    placed = drawn.on(side.inputs.device)
+    placed = drawn.to(side.inputs.device)
     steps = steps_per_epoch(len(drawn), config, machine.processes)
     losses = []
     for step in range(steps):

@@ -1,6 +1,6 @@
 """Training data in memory: whole studies with neighbours and labels (`Samples`), or single slices (`Side`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray, Progress
 from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
 from bleedmap.io.files import written_whole
 from bleedmap.models.networks import LABELS
@@ -19,7 +19,6 @@ from bleedmap.phantom.bleeds import TYPES as PHANTOM_TYPES
 from bleedmap.phantom.head import make_phantom, random_settings
 from bleedmap.preprocess import Preprocessing, bone_input, network_input, resize_into
 
-Progress = Callable[[int, int], None]
 # Seeds of training phantoms begin here, for single slices and for whole studies; those of demo and tests are below.
 SIDE_PHANTOM_SEED, PHANTOM_SEED = 1_000_000, 2_000_000
 BLEEDING_SHARE = 0.85  # of the phantoms; slices without a bleed are plenty
@@ -29,18 +28,13 @@ BLEEDING_SHARE = 0.85  # of the phantoms; slices without a bleed are plenty
 class Samples:
     """Slices of whole studies, feet first, one study after the other.
 
-    Attributes:
-        slices: (n, side, side) uint8, 0 to 255 over the window.
-        masks: (n, side, side) uint8, 255 times the lesion's share of the pixel.
-        labels: (n, 6) float32 0 or 1 in the order of `bleedmap.models.networks.LABELS`.
-        study: (n,) int, number of the study: a patient's, or a phantom's.
-        bones: as `slices`, 0 to 255 over what lies above the window; None where no network sees it.
+    `bones`: as `slices`, 0 to 255 over what lies above the window; None where no network sees it.
     """
 
-    slices: ByteArray
-    masks: ByteArray
-    labels: FloatArray
-    study: AnyArray
+    slices: ByteArray  # (n, side, side) uint8, 0 to 255 over the window
+    masks: ByteArray  # (n, side, side) uint8, 255 times the lesion's share of the pixel
+    labels: FloatArray  # (n, 6) float32 0 or 1 in the order of `bleedmap.models.networks.LABELS`
+    study: AnyArray  # (n,) int, number of the study: a patient's, or a phantom's
     bones: ByteArray | None = None
 
     @property
@@ -99,7 +93,6 @@ def load_patients(
         data: CT-ICH.
         settings: the size to store and the frame.
         cache: a folder that keeps the decoded slices for the next run; none without it.
-        progress: called with patients done and of how many.
     """
     name = sha256(f"{data.content_sha256()} {settings}".encode()).hexdigest()[:16]
     stored = None if cache is None else cache / f"ct-ich-{name}.npz"

@@ -1,7 +1,6 @@
 """Training by a `Recipe`, in steps over whole studies: the network that ships, and those of the folds."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from bleedmap.training.loop import (
     network_tensors,
     prepare_network,
     resume,
+    rise_and_fall,
     train,
     wait_for_others,
 )
@@ -184,17 +184,11 @@ def load_recipe_network(path: Path, recipe: Recipe) -> LiteUNet:
 
 @dataclass(frozen=True, eq=False)
 class PoolSource:
-    """What recipes are trained on; patients and phantoms are read once for each size.
+    """What recipes are trained on; patients and phantoms are read once for each size."""
 
-    Attributes:
-        data: CT-ICH.
-        cache: a folder that keeps the decoded slices for the next run; None: they are decoded again.
-        report: called as work goes on.
-    """
-
-    data: CtIch
-    cache: Path | None
-    report: Work
+    data: CtIch  # CT-ICH
+    cache: Path | None  # a folder that keeps the decoded slices for the next run; None: they are decoded again
+    report: Work  # called as work goes on
     _patients: dict[Preprocessing, Samples] = field(default_factory=dict)
     _phantoms: dict[tuple[Preprocessing, int, int], Samples] = field(default_factory=dict)
 
@@ -265,11 +259,8 @@ def report_steps(report: Work, what: str, steps: int) -> Report:
 
 
 def find_rate(recipe: Recipe, step: int) -> float:
-    """The learning rate's part at `step`, 0 to 1: a linear rise, then a cosine to 0."""
-    rise = max(1, round(recipe.warm_up * recipe.steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, recipe.steps - rise)))
+    """The learning rate's part at `step`, 0 to 1."""
+    return rise_and_fall(1.0, step, recipe.steps, max(1, round(recipe.warm_up * recipe.steps)))
 
 
 def _mix(after: Mapping[str, Tensor], before: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

@@ -1,18 +1,21 @@
 """`bleedmap reproduce folds`, `ablations` and `strangers`: our own recipe and network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bleedmap.cli.console import ProgressBar, explain_interrupt, make_table, print_json, print_table
-from bleedmap.cli.options import data_option, device_option, json_option, precision_option
+from bleedmap.cli.options import data_option, device_option, json_option, out_option, precision_option
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
     from bleedmap.datasets.folds import ProtocolFolds
     from bleedmap.folds.recipes import CrossValidation
 
+folds_option = out_option("Folder of folds: OUT/mixed of `reproduce folds`.")
 ALL = "all"
 _LINE_EVERY_S = 30.0
 
@@ -25,20 +28,29 @@ def open_with_folds(data: Path | None) -> "tuple[CtIch, ProtocolFolds]":
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.folds import protocol_folds
-    from bleedmap.errors import SplitError
 
     dataset, folds = open_ct_ich(data_root(data)), protocol_folds()
-    if dataset.content_sha256() != folds.data_sha256:
-        raise SplitError(
-            dataset.root, found="other files than the folds were drawn from",
-            needed="CT-ICH 1.0.0, whole and unchanged",
-            remedy="check it with `bleedmap data verify`",
-        )  # fmt: skip
+    folds.check_against(dataset)
     return dataset, folds
 
 
+@contextmanager
+def _open_validation(
+    out: Path, data: Path | None, device: str = "cpu", precision: str = "auto"
+) -> "Iterator[CrossValidation]":
+    """The first recipe's cross-validation in a folder, its progress on the bar."""
+    from bleedmap.folds.recipes import CrossValidation
+    from bleedmap.training.device import choose_machine, keep_memory
+
+    keep_memory()
+    machine = choose_machine(device, precision)  # type: ignore[arg-type]
+    dataset, folds = open_with_folds(data)
+    with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
+        yield CrossValidation(dataset, folds, out, machine, report=bar.report)
+
+
 @click.command(short_help="Train our own recipe on the protocol's folds, and the network that ships.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the networks and records.")
+@out_option("Folder of the networks and records.")
 @click.option(
     "--fold", "wanted", type=click.Choice(["1", "2", "3", "4", "5", ALL]), multiple=True,
     help="Only this fold; 'all' is the network trained on all patients. Give it several times for several.",
@@ -67,14 +79,9 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT; each takes up to 10 GB of memory.
     """
-    from bleedmap.folds.recipes import CrossValidation, bone, mixed, painted
-    from bleedmap.training.device import choose_machine, keep_memory
+    from bleedmap.folds.recipes import bone, mixed, painted
 
-    keep_memory()
-    machine = choose_machine(device, precision)  # type: ignore[arg-type]
-    dataset, folds = open_with_folds(data)
-    with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
-        first = CrossValidation(dataset, folds, out, machine, report=bar.report)
+    with _open_validation(out, data, device, precision) as first:
         experiment = {"first": first, "painted": painted(first), "mixed": mixed(first), "bone": bone(first)}[recipe]
         with explain_interrupt("give the same command again to continue"):
             _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
@@ -93,7 +100,7 @@ def _run(wanted: tuple[str, ...], validation: "CrossValidation") -> None:
 
 
 @click.command(short_help="What each part of our recipe is worth, on inner patients.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of `reproduce folds`.")
+@out_option("Folder of `reproduce folds`.")
 @click.option("--only", "wanted", multiple=True, help="One training by name; several times for several.")
 @data_option
 @device_option
@@ -112,17 +119,11 @@ def ablations(
     bleedmap reproduce ablations -o folds --data ct-ich --only no-phantoms
     """
     from bleedmap.folds.ablations import VARIANTS, run_variant
-    from bleedmap.folds.recipes import CrossValidation
-    from bleedmap.training.device import choose_machine, keep_memory
 
-    keep_memory()
     names = [one.name for one in VARIANTS]
     if unknown := set(wanted) - set(names):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}", param_hint="--only")
-    machine = choose_machine(device, precision)  # type: ignore[arg-type]
-    dataset, folds = open_with_folds(data)
-    with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
-        experiment = CrossValidation(dataset, folds, out, machine, report=bar.report)
+    with _open_validation(out, data, device, precision) as experiment:
         found = [run_variant(experiment, one) for one in VARIANTS if one.name in (wanted or names)]
     if as_json:
         print_json(found)
@@ -136,13 +137,7 @@ def ablations(
 
 
 @click.command(short_help="Does the program notice images unlike those that it was trained on?")
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder of folds: OUT/mixed of `reproduce folds`.",
-)
+@folds_option
 @data_option
 @json_option
 def strangers(out: Path, data: Path | None, as_json: bool) -> None:
@@ -155,14 +150,9 @@ def strangers(out: Path, data: Path | None, as_json: bool) -> None:
     bleedmap reproduce strangers -o folds/mixed --data ct-ich
     """
     from bleedmap.folds.out_of_distribution import measure_out_of_distribution
-    from bleedmap.folds.recipes import CrossValidation
-    from bleedmap.training.device import choose_machine
 
-    dataset, folds = open_with_folds(data)
-    with ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
-        found = measure_out_of_distribution(
-            CrossValidation(dataset, folds, out, choose_machine("cpu"), report=bar.report)
-        )
+    with _open_validation(out, data) as experiment:
+        found = measure_out_of_distribution(experiment)
     if as_json:
         print_json(found)
         return

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
 from bleedmap.cli.options import data_option, json_option
+from bleedmap.cli.reproduce.folds import folds_option, open_with_folds
 
 FOLDS = ("1", "2", "3", "4", "5")
 _ROWS = (  # words, key, how it is printed
@@ -19,10 +20,7 @@ _ROWS = (  # words, key, how it is printed
 
 
 @click.command(short_help="What bf16 costs against fp32, out of fold.")
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path),
-    help="Folder of folds: OUT/mixed of `reproduce folds`.",
-)  # fmt: skip
+@folds_option
 @click.option(
     "--fold", "wanted", type=click.Choice(FOLDS), multiple=True, help="Only this fold; several times for several."
 )
@@ -51,7 +49,6 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
     bleedmap reproduce precisions -o folds/mixed --data ct-ich
     bleedmap reproduce precisions -o folds/mixed --data ct-ich --fold 1 --patients 4
     """
-    from bleedmap.cli.reproduce.folds import open_with_folds
     from bleedmap.folds.precisions import compare_fold, summarise
 
     dataset, folds = open_with_folds(data)
