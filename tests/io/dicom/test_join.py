@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
+from bleedmap.errors import InputError
+from bleedmap.evaluation.reference_find import Places, find_cases
+from bleedmap.evaluation.references import read_case
 from bleedmap.geometry import SliceGrid
+from bleedmap.io.dicom.seg import make_mask_segmentation
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.phantom.dicom import CtOptions, enhanced_ct
 from bleedmap.phantom.scan import ScanGeometry
 from bleedmap.volume import Volume
+from bleedmap.window import Window
+from dicom_result_studies import LESIONS, producer
 from dicom_studies import SHAPE, SPACING_MM, assert_same, even_grid, read, series, volume_on, write
 
 SCAN = ScanGeometry(slices=SHAPE[0], spacing_mm=5.0, shape=SHAPE[1:], pixel_mm=SPACING_MM[1:])
@@ -174,8 +180,8 @@ def test_uneven_slices_that_lost_their_frame_of_reference(tmp_path):
 
 @pytest.mark.parametrize("one_series", [True, False])
 @pytest.mark.parametrize(("below", "above"), [((4.0, 4), (7.0, 7)), ((2.5, 2.5), (5.0, 5)), ((5.0, 5), (2.5, 2.5))])
-@pytest.mark.parametrize("kvp", [120.0, 140.0])
-def test_blocks_of_two_thicknesses_one_above_the_other(tmp_path, below, above, one_series, kvp):
+@pytest.mark.parametrize(("kvp", "kernel"), [(120, "H31s"), (140, "H40s")])
+def test_blocks_of_two_thicknesses_one_above_the_other(tmp_path, below, above, one_series, kvp, kernel):
     """Skull base and vertex, as sequential scanners scan them, in one series or two: one head."""
     lower = [at * below[1] for at in range(6)]
     upper = [lower[-1] + (below[1] + above[1]) / 2 + at * above[1] for at in range(6)]
@@ -183,7 +189,7 @@ def test_blocks_of_two_thicknesses_one_above_the_other(tmp_path, below, above, o
     instances = series(whole)
     for number, one in enumerate(instances):
         one.SliceThickness = below[0] if number < 6 else above[0]
-        one.KVP = kvp if number < 6 else 120
+        one.KVP, one.ConvolutionKernel = (kvp, kernel) if number < 6 else (120, "H31s")
         if number >= 6 and not one_series:
             one.SeriesInstanceUID, one.SeriesNumber, one.SeriesDescription = "1.2.3", 3, "Head vertex"
     found = read(write(tmp_path, instances))
@@ -294,6 +300,55 @@ def test_copies_without_a_frame_of_reference_are_left_out(tmp_path):
     found = read(write(tmp_path, [*series(), *copies]))
     assert_same(found, WHOLE)
     assert "5 doubled slices were left out: same place, same pixels." in found.notes
+
+
+@pytest.mark.parametrize("stated", ["InConcatenationTotalNumber", "InConcatenationNumber"])
+def test_a_concatenation_of_which_a_part_is_missing(tmp_path, stated):
+    """The rest is read, and the part counts as unread."""
+    instances = enhanced_parts(PARTS["uneven"], concatenated=True)
+    if stated == "InConcatenationNumber":
+        for one in instances:
+            del one.InConcatenationTotalNumber
+    found = read(write(tmp_path, [*instances[:2], instances[3]]))
+    assert len(found.volume.hu) == 10
+    assert found.acquisition.unread == "the files state 4 parts of a concatenation (0020,9163), 3 are read"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (set_to("PixelSpacing", ["0.7", "0.6"]), "Pixel Spacing (0028,0030) 0.7 × 0.6 mm, not 0.6 × 0.5 mm"),
+        (set_to("FrameOfReferenceUID", "1.2.3"), "another Frame of Reference UID (0020,0052)"),
+    ],
+)
+def test_a_series_that_goes_on_and_cannot_be_joined(tmp_path, change, words):
+    instances = changed(every(1)[7:], change)
+    for one in instances[7:]:
+        one.SeriesInstanceUID, one.SeriesNumber, one.SeriesDescription = "1.2.3", 3, "Head vertex"
+    found = read(write(tmp_path, instances))
+    assert len(found.volume.hu) == 7
+    assert found.acquisition.unread.startswith("5 slices of series 3 go on where it ends, and differ (")
+    assert words in found.acquisition.unread
+    assert read(tmp_path, series=2).acquisition.unread == ""
+
+
+def test_a_study_uid_of_its_own_in_each_file(tmp_path):
+    instances = changed(every(1), own_uid("StudyInstanceUID"))
+    with pytest.raises(InputError, match=r"12 CT images, each with a Study Instance UID \(0020,000D\) of its own"):
+        read(write(tmp_path, instances))
+
+
+@pytest.mark.parametrize("own", ["series", "instances"])
+def test_a_segmentation_of_a_joined_scan_is_read_back_as_reference(tmp_path, own):
+    instances = series() if own == "series" else enhanced_parts(PARTS["halves"], concatenated=False)
+    for one in instances:
+        one.SeriesInstanceUID = generate_uid()
+    found = read(write(tmp_path, instances))
+    labels = np.zeros(WHOLE.hu.shape, np.uint8)
+    labels[2:9, 5:20, 7:30] = 1
+    write(tmp_path, [make_mask_segmentation(found, labels, LESIONS[:1], producer())])
+    (case,) = find_cases(Places(tmp_path, None, tmp_path / "out", "unknown")).cases
+    assert np.array_equal(read_case(case, Window(40, 120)).mask, labels > 0)
 
 
 @settings(

@@ -331,6 +331,15 @@ def test_a_refusal_lists_figures_and_the_flags_that_overrule_it(head):
     assert find_refusal("scan.nii.gz", checks, accept=flags) is None  # the flags of the message suffice
 
 
+def test_a_refusal_says_what_was_not_read(head):
+    """It may be why no head is seen."""
+    checks = check_input(volume(head.hu[:3]), replace(GOOD, unread="25 slices of the series at other places differ"))
+    error = find_refusal("study", checks)
+    assert error is not None
+    assert "completeness: 25 slices of the series at other places differ" in error.found
+    assert "--accept completeness" not in error.remedy
+
+
 def test_names_of_accepted_checks():
     assert read_accepted(("Slice-Count", "brain_density", "AIR")) == {"slice count", "brain density", "air"}
     with pytest.raises(SettingsError) as caught:

@@ -48,7 +48,9 @@ _KEV = (60.0, 80.0)  # of monoenergetic images that are read, where there are no
 _HEAD_VIEW_MM = (150.0, 350.0)  # of a field of view in which a head is whole and fills it
 # Of coronal and sagittal slices, which become the rows or columns of axial ones: fewer pixels are refused by the gate.
 _LEAST_TURNED, _WIDEST_TURNED_MM = 64, 2.0
+_FEW = 2  # images: fewer make no part of a head
 _NEARLY_WHOLE = 0.9
+_PARTS = ("InConcatenationTotalNumber", "InConcatenationNumber")
 _KINDS = {
     "CR": "a radiograph", "DX": "a radiograph", "MR": "MR", "PT": "PET", "NM": "nuclear medicine", "US": "ultrasound",
     "SR": "a structured report", "SEG": "a segmentation", "RTSTRUCT": "a radiotherapy structure set",
@@ -195,9 +197,10 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
             )
         )
     notes = (*_write_notes(best, others, found), *_describe_energies(best, others))
-    return Chosen(
-        best.stack.planes, tuple(choice), notes, _find_unread(best, others, found, broken), best.stack.thickness_mm
-    )
+    unread = _find_unread(best, others, found, broken)
+    if not unread and series is None:
+        unread = _find_continuation(best, fit)
+    return Chosen(best.stack.planes, tuple(choice), notes, unread, best.stack.thickness_mm)
 
 
 def _choose_study(found: DicomFound, study: str | None) -> str:
@@ -213,12 +216,12 @@ def _choose_study(found: DicomFound, study: str | None) -> str:
         return study
     if len(ct) > 1:
         listed = "".join(f"\n  {_print_uid(uid)}" for uid in list(ct)[:20])
-        raise _refusal(
-            found,
-            f"holds {len(ct)} studies with CT images:{listed}",
-            "one study",
-            "name one with --study, or take them all with `bleedmap batch`",
-        )
+        remedy = "name one with --study, or take them all with `bleedmap batch`"
+        what = f"holds {len(ct)} studies with CT images:{listed}"
+        if len(ct) == sum(file.study in ct for file in found.files) > _FEW:  # as some anonymisers leave them
+            what = f"holds {len(ct)} CT images, each with a Study Instance UID (0020,000D) of its own:{listed}"
+            remedy = "if they are one scan, export or anonymise it again with one UID for all; else " + remedy
+        raise _refusal(found, what, "one study", remedy)
     return next(iter(ct), found.studies[0])
 
 
@@ -537,6 +540,8 @@ def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound
             if added := int((apart_mm > max(1.0, best.thickness_mm / 2)).sum()):
                 difference = best.stack.describe_difference(one.stack)
                 clauses.append(f"{_count(added, 'slice')} of the series at other places differ ({difference})")
+    if clause := _find_missing_parts(best.stack):
+        clauses.append(clause)
     of_series = sum(len(one.stack.planes) for one in (best, *others) if one.stack.series & series)
     for keyword, tag in (("ImagesInAcquisition", "0020,1002"), ("NumberOfSeriesRelatedInstances", "0020,1209")):
         stated = {integer(file.header, keyword) for file in files}
@@ -544,6 +549,31 @@ def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound
         if expected is not None and best.first.frame is None and expected > of_series and not clauses:
             clauses.append(f"the files state {_count(expected, 'image')} ({tag}), {of_series} are here")
     return "; ".join(clauses)
+
+
+def _find_missing_parts(stack: Stack) -> str:
+    """Find how many parts of a concatenation of multi-frame images are not there: PS3.3 C.7.6.16.2.2.4."""
+    headers = [file.header for file in dict.fromkeys(plane.file for plane in stack.planes)]
+    parts = {integer(one, "InConcatenationNumber") for one in headers} - {None}
+    total = max(integer(one, keyword) or 0 for one in headers for keyword in _PARTS)
+    found = f"the files state {total} parts of a concatenation (0020,9163), {len(parts)} are read"
+    return found if len(parts) < total else ""
+
+
+def _find_continuation(best: Candidate, fit: Sequence[Candidate]) -> str:
+    """Find a series that goes on where the chosen one, which is no whole head, ends, and could not be joined to it."""
+    if best.height_mm >= WHOLE_HEAD_MM or not best.first.has_place:
+        return ""
+    normal = best.first.normal
+    at = np.array([plane.position_mm for plane in best.stack.planes]) @ normal
+    for one in fit:
+        own = np.array([plane.position_mm for plane in one.stack.planes]) @ normal
+        gap_mm = max(own.min() - at.max(), at.min() - own.max())
+        alike = bool(one.kernel) == bool(best.kernel) and one.contrast == best.contrast
+        if alike and not _shows_other_part(one) and len(own) > _FEW and 0 < gap_mm <= max(2 * best.thickness_mm, 10.0):
+            difference = best.stack.describe_difference(one.stack)
+            return f"{_count(len(own), 'slice')} of series {one.number} go on where it ends, and differ ({difference})"
+    return ""
 
 
 def _count(number: int, noun: str) -> str:

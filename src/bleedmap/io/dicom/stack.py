@@ -19,7 +19,7 @@ from pydicom.uid import UID
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import InputError
 from bleedmap.geometry import EVEN_WITHIN_MM, PlaneTurn, SliceGrid
-from bleedmap.io.dicom.acquisition import read_contrast
+from bleedmap.io.dicom.acquisition import is_sharp_kernel, read_contrast
 from bleedmap.io.dicom.header import text
 from bleedmap.io.dicom.planes import MOST_SLICES, Plane, sop_class
 
@@ -92,6 +92,9 @@ _INSTANCE = _Attribute("SOP Instance UID (0008,0018) of multi-frame images", _re
 _SERIES = _Attribute("Series Instance UID (0020,000E)", lambda plane: plane.file.series, False)
 _WEAK = (_FRAME, *_TYPES, _INSTANCE)  # what divides a series only where its places say so too
 _KERNEL = _Attribute("kernel (0018,1210)", lambda plane: plane.kernel)
+_SHARPNESS = _Attribute(
+    "kernel (0018,1210)", lambda plane: {True: "sharp", False: "soft", None: ""}[is_sharp_kernel(plane.kernel)]
+)
 _CONTRAST = _Attribute("contrast agent (0018,0010)", lambda plane: read_contrast(plane) or "")
 _KVP = _Attribute("KVP (0018,0060)", lambda plane: f"{plane.kvp or 0:g} kV")
 _THICKNESS = _Attribute("Slice Thickness (0018,0050)", lambda plane: f"{plane.thickness_mm or 0:.2f} mm")
@@ -223,13 +226,13 @@ def join_series(stacks: Sequence[Stack]) -> list[Stack]:
 
     Three kinds are known: one series under several UIDs (same number, description and make); a series for each image
     (same description and make); and blocks that lie one above the other, such as skull base and vertex with slices of
-    two thicknesses (same frame of reference, kernel and contrast; none of them is a whole head).
+    two thicknesses (same frame of reference, sharpness and contrast; none of them is a whole head).
 
     Args:
         stacks: those that can be read as slices of a head.
     """
-    make = (*_KIND, _PATIENT, _KERNEL, _CONTRAST)
-    same = (*make, _DESCRIPTION, _KVP, _THICKNESS)
+    make = (*_KIND, _PATIENT, _SHARPNESS, _CONTRAST)
+    same = (*make, _KERNEL, _DESCRIPTION, _KVP, _THICKNESS)
     stacks = _join_alike(stacks, (*same, _NUMBER), lambda one: True)
     stacks = _join_alike(stacks, same, lambda one: len(one.planes) == 1)
     return _join_alike(
@@ -368,8 +371,8 @@ def _list_places(parts: Sequence[Sequence[Plane]]) -> _Places:
 
 
 def _compare_make(firsts: Sequence[Plane], *, blocks: bool, loose: bool) -> str:
-    """Say in what parts were made differently; blocks one above the other may differ in tube voltage."""
-    for one in (_KERNEL, _CONTRAST, *(() if blocks else (_KVP,))):
+    """Say in what parts were made differently; blocks one above the other may have their own voltage and kernel."""
+    for one in (_SHARPNESS, _CONTRAST) if blocks else (_KERNEL, _CONTRAST, _KVP):
         values = {one.read(plane) for plane in firsts}
         if len(values if one is _CONTRAST else values - {"", "0 kV"}) > 1:
             return f"{one.name} {' and '.join(sorted(value or 'none' for value in values)[:3])}"

@@ -76,12 +76,13 @@ def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] 
     refusals = [one for one in checks if one.verdict == "refusal" and one.name not in accepted]
     if not refusals:
         return None
+    unread = [one for one in checks if one.name == "completeness" and one.verdict == "warning"]  # may be the cause
     flags = " ".join(f"--accept {one.name.replace(' ', '-')}" for one in refusals)
     return CheckRefusalError(
         subject,
         tuple(one.name for one in refusals),
         found="refused by the input checks:"
-        + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in refusals),
+        + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in [*refusals, *unread]),
         needed="".join(f"\n    {one.name}: {one.limit}" for one in refusals),
         remedy=f"give a plain CT of a head, in HU; or go on all the same, on your own responsibility, with {flags}",
     )
