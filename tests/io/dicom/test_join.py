@@ -302,6 +302,22 @@ def test_copies_without_a_frame_of_reference_are_left_out(tmp_path):
     assert "5 doubled slices were left out: same place, same pixels." in found.notes
 
 
+@pytest.mark.parametrize("number", ["", "3"])
+def test_acquisition_numbers_that_alternate_divide_nothing(tmp_path, number):
+    """As where every other file went through another program; two whole passes are still told apart."""
+    instances = changed(every(2), set_to("AcquisitionNumber", number))
+    found = read(write(tmp_path, instances))
+    assert_same(found, WHOLE)
+    assert (found.notes, found.acquisition.unread) == ((), "")
+
+
+def test_another_series_at_another_angle_refuses_nothing(tmp_path):
+    tilted = series(volume_on(replace(SCAN, turn_deg=(12.0, 0.0, 0.0)).grid(), seed=3), series_number=3)
+    found = read(write(tmp_path, [*series(), *tilted]))
+    assert_same(found, WHOLE)
+    assert found.acquisition.unread == ""
+
+
 @pytest.mark.parametrize("stated", ["InConcatenationTotalNumber", "InConcatenationNumber"])
 def test_a_concatenation_of_which_a_part_is_missing(tmp_path, stated):
     """The rest is read, and the part counts as unread."""

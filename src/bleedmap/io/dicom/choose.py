@@ -422,7 +422,8 @@ def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
         InputError: another part of the chosen series differs by its angle alone, and is more than a stray image or two.
     """
     for one in fit:
-        turned_deg = best.stack.turned_against(one.stack) if one is not best else None
+        of_series = one is not best and one.stack.series & best.stack.series
+        turned_deg = best.stack.turned_against(one.stack) if of_series else None
         if turned_deg is not None and len(one.stack.planes) > max(2, len(best.stack.planes) // 5):
             raise InputError(
                 str(best.first.file.place.path),

@@ -245,10 +245,12 @@ def join_series(stacks: Sequence[Stack]) -> list[Stack]:
 def _join_alike(
     stacks: Sequence[Stack], shared: Sequence[_Attribute], may: Callable[[Stack], bool], *, interleave: bool = True
 ) -> list[Stack]:
-    """Join stacks that share attributes and fit together; the others stay."""
+    """Join stacks that share attributes and fit together; the others stay, and what one series is divided into."""
     groups: dict[Hashable, list[Stack]] = {}
     for number, stack in enumerate(stacks):
-        own = tuple(one.read(stack.planes[0]) for one in shared) if may(stack) else number
+        own: Hashable = tuple(one.read(stack.planes[0]) for one in shared)
+        if not may(stack) or any(one.series & stack.series for one in groups.get(own, [])):
+            own = number
         groups.setdefault(own, []).append(stack)
     found: list[Stack] = []
     for group in groups.values():
@@ -257,7 +259,8 @@ def _join_alike(
             continue
         by_first = {one.planes[0]: one for one in group}
         for firsts in _group_alike(list(by_first)):
-            loose = all(len(by_first[first].planes) == 1 for first in firsts)
+            named = {_SERIES.read(first) for first in firsts} - {""}
+            loose = len(named) < 2 or all(len(by_first[first].planes) == 1 for first in firsts)
             for parts in _join([by_first[first].planes for first in firsts], loose=loose, interleave=interleave):
                 joined = tuple(plane for part in parts for plane in part)
                 found.append(by_first[parts[0][0]] if len(parts) == 1 else Stack(joined))
@@ -496,7 +499,9 @@ def _split_by_pass(planes: Sequence[Plane]) -> list[list[Plane]]:
         if len(apart) == 1 or not (
             _leave_fewer_doubles(apart, planes, none=attribute in _PASSES)
             if doubled
-            else _are_interleaved(apart) and (attribute in _PASSES or all(map(attribute.read, planes)))
+            else _are_interleaved(apart)
+            and (attribute in _PASSES or all(map(attribute.read, planes)))
+            and explain_misfit(apart, loose=True)
         ):
             continue
         return [one for part in apart for one in _split_by_pass(part)]
