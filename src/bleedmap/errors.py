@@ -1,8 +1,25 @@
 """What a user can cause, each with its remedy. The command line prints these without a traceback, exit code 2."""
 
 import errno
+import unicodedata
 from pathlib import Path
 from typing import Any
+
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories: control characters, halves of characters, line ends
+
+
+def spell(path: str | Path) -> str:
+    """Return a path as text of one line that can be printed and stored.
+
+    Bytes that are no characters, line breaks and other control characters are spelled out: '\\xff', '\\n'.
+    """
+    return "".join(_spell_control(one) if unicodedata.category(one) in _CONTROLS else one for one in str(path))
+
+
+def _spell_control(character: str) -> str:
+    number = ord(character)
+    is_byte = 0xDC80 <= number <= 0xDCFF  # as Python holds a byte of a name that is no character
+    return f"\\x{number - 0xDC00:02x}" if is_byte else character.encode("unicode_escape").decode()
 
 
 class BleedmapError(Exception):
@@ -18,8 +35,8 @@ class BleedmapError(Exception):
     exit_code = 2
 
     def __init__(self, subject: str | Path, *, found: str, needed: str, remedy: str) -> None:
-        self.subject, self.found, self.needed, self.remedy = str(subject), found, needed, remedy
-        super().__init__(subject, found, needed, remedy)
+        self.subject, self.found, self.needed, self.remedy = spell(subject), found, needed, remedy
+        super().__init__(self.subject, found, needed, remedy)
 
     def __str__(self) -> str:
         return self.explain()

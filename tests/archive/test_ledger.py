@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from bleedmap.archive import locks
-from bleedmap.archive.ledger import Job, Ledger, short_hash
+from bleedmap.archive.ledger import Job, Ledger
 from bleedmap.archive.locks import locked
 from bleedmap.archive.workers import run_jobs
 from bleedmap.errors import OutputError, SettingsError
+from bleedmap.io.names import short_hash
 from refusing_share import EVERYTHING, share
 
 SETTINGS = {"threshold": 0.5, "window": [40, 80]}

@@ -1,6 +1,8 @@
 """`bleedmap segment` and `bleedmap models`, run as a user runs them."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from PIL import Image
 
 from bleedmap import RESEARCH_ONLY
 from bleedmap.io import images
+from bleedmap.io.names import fit_name, fold_name
 from bleedmap.window import BRAIN, Window
 from command_line import run
-from tiny_network import head_hu, write_tiny_network
+from tiny_network import ANY_PICTURE, head_hu, write_tiny_network
 
 AFFINE = np.array([[-3.9, 0, 0, 120], [0, 3.9, 0, -120], [0, 0, 5, 0], [0, 0, 0, 1.0]])
 
@@ -39,7 +42,7 @@ def test_a_folder_of_pictures(tmp_path: Path, weights: str, capsys: pytest.Captu
     picture(tmp_path / "s/1_HGE_Seg.png", head_hu(150, 120))
     (tmp_path / "s/notes.txt").write_text("x", encoding="utf-8")
     out = tmp_path / "deep/er/out"
-    assert run("segment", tmp_path / "s", "-o", out, "--weights", weights) == 0
+    assert run("segment", tmp_path / "s", "-o", out, "--weights", weights, *ANY_PICTURE) == 0
     endings = ("mask", "overlay", "prob")
     expected = {f"{number}_{ending}.png" for number in (1, 2, 10) for ending in endings} | {
         "summary.json",
@@ -108,15 +111,59 @@ def test_nothing_found_is_said_and_the_empty_mask_written(
 def test_same_stem_twice_keeps_both(tmp_path: Path, weights: str) -> None:
     one, two = picture(tmp_path / "a/1.png", head_hu()), picture(tmp_path / "b/1.png", head_hu(bleed=False))
     out = tmp_path / "out"
-    assert run("segment", one, two, "-o", out, "--weights", weights) == 0
+    assert run("segment", one, two, "-o", out, "--weights", weights, *ANY_PICTURE) == 0
     assert images.read_mask(out / "1_mask.png", (128, 128)).any()
     assert not images.read_mask(out / "1-2_mask.png", (128, 128)).any()
+
+
+ODD_NAMES = (
+    b"-rf", b"CON", b"a:b", b"line\nbreak", b"\xff\xfe", b"dot. ", b"x" * 251, "\u691c\u67fb".encode() * 41,
+    "\u691c\u67fb".encode() * 41 + b"2", "\u00e9".encode(), "e\u0301".encode(), b"Head", b"HEAD",
+)  # fmt: skip
+
+
+def test_pictures_of_any_name_have_results_that_every_disk_takes(
+    tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    one = picture(tmp_path / "1.png", head_hu())
+    folder.mkdir()
+    for name in ODD_NAMES:
+        shutil.copy(os.fsencode(one), os.fsencode(folder) + b"/" + name + b".png")
+    assert run("segment", folder, "-o", out, "--weights", weights, *ANY_PICTURE) == 0
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    names = [row["name"] for row in summary["slices"]]
+    assert len({fold_name(name) for name in names}) == len(ODD_NAMES)
+    for name in names:
+        assert images.read_mask(out / f"{name}_mask.png", (128, 128)).any()
+        assert name in (fit_name(name), f"{fit_name(name.rsplit('-', 1)[0])}-2")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [b"x" * 248, "\u691c\u67fb".encode() * 41, b"\xff\xfe", b"line\nbreak", b"-rf"])
+def test_a_volume_of_any_name_has_results_that_every_disk_takes(name: bytes, tmp_path: Path, weights: str) -> None:
+    one, out = volume(tmp_path / "head.nii"), tmp_path / "out"
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/" + name + b".nii")
+    one.rename(odd)
+    assert run("segment", odd, "-o", out, "--weights", weights, *NO_SKULL) == 0
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    assert summary["name"] == fit_name(os.fsdecode(name))
+    assert all((out / file).is_file() for file in summary["files"].values())
+
+
+def test_a_path_that_is_too_long_is_refused_before_the_weights_are_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = picture(tmp_path / "1.png", head_hu())
+    for out in (tmp_path / ("x" * 256), tmp_path / "/".join(["x" * 200] * 21)):
+        assert run("segment", one, "-o", out, "--weights", "none") == 2
+        assert "File name too long" in capsys.readouterr().err
 
 
 def test_the_same_call_gives_the_same_bytes(tmp_path: Path, weights: str) -> None:
     one = picture(tmp_path / "1.png", head_hu())
     for out in ("x", "y"):
-        assert run("segment", one, "-o", tmp_path / out, "--weights", weights) == 0
+        assert run("segment", one, "-o", tmp_path / out, "--weights", weights, *ANY_PICTURE) == 0
     for path in (tmp_path / "x").iterdir():
         assert path.read_bytes() == (tmp_path / "y" / path.name).read_bytes()
 
@@ -124,7 +171,7 @@ def test_the_same_call_gives_the_same_bytes(tmp_path: Path, weights: str) -> Non
 def test_another_window_is_undone(tmp_path: Path, weights: str) -> None:
     wide = Window(50, 300)
     one, out = picture(tmp_path / "1.png", head_hu(), wide), tmp_path / "out"
-    assert run("segment", one, "-o", out, "--weights", weights, "--window", 50, 300) == 0
+    assert run("segment", one, "-o", out, "--weights", weights, "--window", 50, 300, *ANY_PICTURE) == 0
     true, found = head_hu() == 70, images.read_mask(out / "1_mask.png", (128, 128))
     assert 2 * (true & found).sum() / (true.sum() + found.sum()) > 0.8
 
@@ -134,7 +181,7 @@ def test_the_threshold_is_the_users(tmp_path: Path, weights: str) -> None:
     counts = []
     for threshold in (0.01, 0.5, 1.0):
         out = tmp_path / f"out{threshold}"
-        assert run("segment", one, "-o", out, "--weights", weights, "--threshold", threshold) == 0
+        assert run("segment", one, "-o", out, "--weights", weights, "--threshold", threshold, *ANY_PICTURE) == 0
         summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         assert summary["threshold"] == threshold
         counts.append(summary["lesion_pixels"])
@@ -143,7 +190,7 @@ def test_the_threshold_is_the_users(tmp_path: Path, weights: str) -> None:
 
 def test_full_precision_is_recorded(tmp_path: Path, weights: str) -> None:
     one, out = picture(tmp_path / "1.png", head_hu()), tmp_path / "out"
-    assert run("segment", one, "-o", out, "--weights", weights, "--precision", "fp32") == 0
+    assert run("segment", one, "-o", out, "--weights", weights, "--precision", "fp32", *ANY_PICTURE) == 0
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["backend"]["precision"] == "fp32"
 
 
@@ -152,10 +199,10 @@ def test_overwrite_replaces_earlier_results_only(
 ) -> None:
     one, two = picture(tmp_path / "a/1.png", head_hu()), picture(tmp_path / "a/2.png", head_hu())
     out = tmp_path / "out"
-    assert run("segment", one, "-o", out, "--weights", weights) == 0
+    assert run("segment", one, "-o", out, "--weights", weights, *ANY_PICTURE) == 0
     assert run("segment", two, "-o", out, "--weights", weights) == 2
     assert (out / "1_mask.png").exists()
-    assert run("segment", two, "-o", out, "--weights", weights, "--overwrite") == 0
+    assert run("segment", two, "-o", out, "--weights", weights, "--overwrite", *ANY_PICTURE) == 0
     assert not (out / "1_mask.png").exists()
     precious = picture(tmp_path / "thesis/only_copy.png", head_hu())
     assert run("segment", two, "-o", precious.parent, "--weights", weights, "--overwrite") == 2
@@ -189,7 +236,7 @@ def test_flags_of_a_study_are_refused_for_pictures(
     tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = picture(tmp_path / "1.png", head_hu())
-    for flag in (["--accept", "bone"], ["--series", "2"], ["--fractional"]):
+    for flag in (["--series", "2"], ["--fractional"]):
         assert run("segment", one, "-o", tmp_path / "out", "--weights", weights, *flag) == 2
         assert capsys.readouterr().err.startswith(f"error: {flag[0]}: given for pictures")
 

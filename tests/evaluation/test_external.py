@@ -25,6 +25,7 @@ from bleedmap.errors import BleedmapError, DataError, OutputError, SettingsError
 from bleedmap.evaluation import external, external_report
 from bleedmap.evaluation.external_scores import FIRST_NUMBER, Patients, external_scores, read_patients, to_records
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
+from bleedmap.evaluation.reference_find import Places, find_cases
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.inference.outline import segment_slices
 from bleedmap.io import nifti
@@ -35,6 +36,7 @@ from bleedmap.metrics.surface import SurfaceDistance
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.phantom.head import Bleed, Phantom, PhantomSettings, make_phantom
 from bleedmap.postprocess import label_lesions, to_mask
+from bleedmap.study.gate.pictures import PICTURE_CHECKS
 from bleedmap.study.segment import Segmenter
 from dicom_result_studies import producer
 from tiny_network import head_hu, write_spot_network
@@ -425,6 +427,10 @@ def test_pictures_measure_as_the_protocol_does(jpeg_release: Path, tmp_path: Pat
             unit = (head_hu(24, 32, bleed=bleeds or path.stem == "1") + 20) / 120
             Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8)).save(path, quality=95)
     given = flags(jpeg_release / "Patients_CT", weights, no_mask="lesion-free", out=tmp_path / "out")
+    cases = find_cases(Places(given.studies, None, given.out, "lesion-free")).cases
+    refused = external._measure_or_refuse(cases[0], Segmenter.load(weights), external.ExternalOptions())
+    assert "picture size: 3 of 3 pictures" in (refused.error or "")  # as `segment` refuses them
+    given = replace(given, accept=PICTURE_CHECKS)
     report = run(given)
     assert report["scores"]["volumes_ml"] == {}
     assert rows(report)["049"]["reference_ml"] is None

@@ -255,3 +255,41 @@ def test_results_have_the_rights_that_the_user_gives_to_new_files(tmp_path, umas
     assert on_a_share(refused, "-c", code, out, tmp_path / "single.json").returncode == 0
     for path in (out, *out.rglob("*"), tmp_path / "single.json"):
         assert path.stat().st_mode & 0o777 == (of_folder if path.is_dir() else of_file), path
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("x" * 256, "File name too long"), ("検" * 86 + "/out", "File name too long"),
+        ("/".join(["x" * 200] * 21), "File name too long"), ("file/out", "Not a directory"), ("none/such/out", None),
+        ("x" * 250, None),
+    ],
+)  # fmt: skip
+def test_a_place_that_takes_no_results_is_found_before_the_work(tmp_path, place, words):
+    (tmp_path / "file").write_text("x", "utf-8")
+    if words is None:
+        refuse_folder(tmp_path / place, overwrite=False)
+    else:
+        with pytest.raises(OutputError, match=words) as caught:
+            refuse_folder(tmp_path / place, overwrite=False)
+        assert "give a folder" in caught.value.remedy
+    assert held(tmp_path) == {"file"}
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]  # no folder was made either
+
+
+@pytest.mark.parametrize("name", ["x" * 248 + ".nii.gz", "検" * 83 + ".json", "a.json"])
+def test_a_file_of_any_name_that_the_disk_takes_is_written(tmp_path, name):
+    with written_whole(tmp_path / name) as temporary:
+        assert temporary.suffix == Path(name).suffix
+        temporary.write_text("x", "utf-8")
+    assert held(tmp_path) == {name}
+
+
+def test_a_full_or_read_only_disk_is_found_before_the_work(tmp_path, monkeypatch):
+    def refused(self: Path, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refused)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        refuse_folder(tmp_path / "out", overwrite=False)
+    assert not list(tmp_path.iterdir())

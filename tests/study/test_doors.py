@@ -22,7 +22,7 @@ from bleedmap.inference.weights import locate
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import BRAIN
 from command_line import run
-from tiny_network import head_hu, write_tiny_network
+from tiny_network import ANY_PICTURE, head_hu, write_tiny_network
 
 HEADS: dict[str, list[str]] = {
     "even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"],
@@ -133,7 +133,7 @@ def test_a_figure_draws_what_segment_marks(jpeg_release: Path, tmp_path: Path) -
     grey = np.round(255 * BRAIN.to_unit(head_hu(24, 32))).astype(np.uint8)
     Image.fromarray(grey).save(picture, quality=95)
     write_tiny_network(tmp_path / "tiny.onnx")
-    run("segment", picture, "--weights", tmp_path / "tiny.onnx", "-o", tmp_path / "out")
+    run("segment", picture, "--weights", tmp_path / "tiny.onnx", "-o", tmp_path / "out", *ANY_PICTURE)
     with Image.open(tmp_path / "out" / "2_mask.png") as stored:
         mask = np.asarray(stored) > 0
     dataset, weights = open_ct_ich(jpeg_release), locate(tmp_path / "tiny.onnx")

@@ -33,7 +33,7 @@ def test_a_folder_is_sorted_and_strangers_are_named(tmp_path: Path) -> None:
     assert [one.path.name for one in found.pictures] == ["9.png", "10.png"]
     assert {one.path.name: one.reason for one in found.ignored} == {
         "9_HGE_Seg.png": "a reference mask of CT-ICH",
-        "notes.txt": "not a JPEG or PNG picture",
+        "notes.txt": "no picture",
         "bone": "a folder",
         "head.nii.gz": "a NIfTI volume; name the file itself to segment it",
     }

@@ -9,7 +9,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bleedmap.study.gate.pictures import PICTURE_CHECKS
+
 SIZE = 64
+ANY_PICTURE = tuple(word for name in PICTURE_CHECKS for word in ("--accept", name))  # tests' heads have no skull
 RECORD = {
     "name": "tiny",
     "network": {"filters": [4, 8]},

@@ -21,6 +21,7 @@ from bleedmap.training.config import PRESETS, LiteConfig  # noqa: E402
 from bleedmap.training.run import Run, open_run  # noqa: E402
 from head_release import PATIENTS, write_heads  # noqa: E402
 from tiny_lite import RECIPE  # noqa: E402
+from tiny_network import ANY_PICTURE  # noqa: E402
 
 STAGES = LiteConfig(
     (
@@ -106,7 +107,7 @@ def test_the_whole_way_stopped_and_resumed(data, monkeypatch, capsys):
     assert report["patients_also_trained_on"] == 0
     assert report["detection"]["slice_roc_auc"] is not None
     picture = data / "ct-ich/Patients_CT/061/brain/2.jpg"
-    assert run("segment", picture, "--weights", onnx, "-o", data / "result") == 0
+    assert run("segment", picture, "--weights", onnx, "-o", data / "result", *ANY_PICTURE) == 0
     assert run("evaluate", data / "whole", "--data", data / "ct-ich", "--grid", "network") == 2
     assert run("figure", "curves", data / "whole", "-o", data / "curves.png") == 2
     assert "in stages" in capsys.readouterr().err

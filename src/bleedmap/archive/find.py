@@ -2,30 +2,25 @@
 
 import hashlib
 import os
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bleedmap.archive.ledger import short_hash
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, spell
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import Place, explain_absence, open_source, scan, shape_name
 from bleedmap.io.dicom.header import DamagedError, explain_uid, looks_like_dicom, parse, text
 from bleedmap.io.files import walk
 from bleedmap.io.kinds import identify
+from bleedmap.io.names import fit_name, fold_name, short_hash, stem
 
 _DERIVED = ("_dseg", "_probseg")  # BIDS names of masks and probability maps, ours among them
 _OUR_RESULTS = (".bleedmap.json", "summary.json")  # together in each folder that `segment` wrote
 _START_BYTES, _HEADER_BYTES = 140, 1 << 14  # to tell DICOM, and where its UIDs are in nearly every file
 _FOREIGN = "neither DICOM, NIfTI nor a .zip"
 _EXAMPLES = 5
-_ENDINGS = (".nii.gz", ".nii", ".zip", ".dcm.gz", ".dcm")
-_MOST_CHARACTERS, _MOST_BYTES = 80, 160  # a disk takes 255 bytes, and endings follow
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 
 Seen = Callable[[int], None]
 
@@ -180,7 +175,9 @@ class _Search:
         elif path.suffix.lower() == ".zip":
             self._single += [(str(path), uid) for uid in _studies_in_zip(path)]
         elif path.suffix.lower() in images.SUFFIXES:
-            self.pass_by(path, "a picture; `bleedmap segment` takes pictures")
+            kind = identify(path)
+            words = kind.words if kind and kind.picture else "a picture"
+            self.pass_by(path, f"{words}; `bleedmap segment` takes pictures")
         elif path.name.upper() == "DICOMDIR":
             self.pass_by(path, "a DICOMDIR")
         else:
@@ -322,36 +319,19 @@ def name_studies(places: Mapping[str, str], known: Mapping[str, str], taken: Ite
         key -> name.
     """
     names = {key: known[key] for key in places if key in known}
-    used = {name.casefold() for name in (*known.values(), *taken)}
+    used = {fold_name(name) for name in (*known.values(), *taken)}
     count = Counter(places.values())
     for key, place in places.items():
         if key not in names:
-            name = _fit(place)
-            if count[place] > 1 or name.casefold() in used:
+            *above, last = Path(place).parts or ("",)
+            name = fit_name("_".join([*above, stem(last)]))
+            if count[place] > 1 or fold_name(name) in used:
                 name = f"{name}-{short_hash(key)}"
             names[key] = name
-            used.add(name.casefold())
+            used.add(fold_name(name))
     return names
 
 
-def _fit(place: str) -> str:
-    """Spell a place in letters, digits and few signs, as long as every disk takes; never as a Windows device's name."""
-    *above, last = Path(place).parts or ("",)
-    name = unicodedata.normalize("NFC", "_".join([*above, stem(last)]))
-    name = re.sub(r"[^\w.+-]+", "_", name).strip("._-+")
-    if len(name) > _MOST_CHARACTERS or len(name.encode()) > _MOST_BYTES:
-        end = f"-{short_hash(place)}"
-        name = name.encode()[: _MOST_BYTES - len(end)].decode("utf-8", "ignore")[: _MOST_CHARACTERS - len(end)] + end
-    name = name or "study"
-    return f"_{name}" if name.split(".")[0].casefold() in _DEVICES else name
-
-
-def stem(name: str) -> str:
-    """Return a file's name without the ending that a study's file has."""
-    ending = next((one for one in _ENDINGS if name.lower().endswith(one)), "")
-    return name[: len(name) - len(ending)]
-
-
 def display_path(path: Path) -> str:
-    """Return a path as text with '/' between its parts: bytes that are no characters are spelled out."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    """Return a path as text with '/' between its parts."""
+    return spell(path.as_posix())

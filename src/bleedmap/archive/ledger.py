@@ -9,7 +9,6 @@ The ledger does not run anything. Whoever does the jobs (this process, worker pr
 claims, begins and finishes them here, and may be killed at any moment.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +21,7 @@ from uuid import uuid4
 from bleedmap.archive.locks import locked
 from bleedmap.errors import SettingsError
 from bleedmap.io.files import output_error, refuse_foreign_files, write_json
-
-
-def short_hash(words: str) -> str:
-    """Return twelve characters that tell `words` from others."""
-    return hashlib.sha256(words.encode()).hexdigest()[:12]
+from bleedmap.io.names import short_hash
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ from bleedmap.errors import BleedmapError, InputError, OutputError, find_shortag
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
-from bleedmap.io.files import move, output_error, refuse_folder
+from bleedmap.io.files import move, output_error, refuse_content, try_to_write
+from bleedmap.io.names import LONGEST_NAME, MOST_BYTES
 from bleedmap.results.pictures import write_thumbnail
 from bleedmap.results.save import save
 from bleedmap.results.tables import lesion_table
@@ -157,6 +158,7 @@ def run_batch(
         remedy="give another folder with -o, or --overwrite to make all results again",
         hints={"precision": "for several machines give --precision fp32 from the start: auto depends on the processor"},
     )  # fmt: skip
+    try_to_write(out / LONGEST_NAME[:MOST_BYTES])
     before = {one.job.key: one for one in ledger.read_all()}
     work = _Work(found, ledger, settings, options, _name_studies(found, before), before)
     batch = _Batch(work, segmenter, report)
@@ -316,7 +318,7 @@ class _Batch:
         place, results = self._ledger.folder / name, folder / "results"
         lesions: list[list[Any]] = []
         try:
-            refuse_folder(place, overwrite=True)
+            refuse_content(place, overwrite=True)
             known, lesions = self._segment(source, name, results)
             row = self._row(source, **known)
         except Exception as error:
@@ -373,7 +375,7 @@ def _put_in_place(results: Path, place: Path, earlier: Path) -> None:
     try:
         if place.exists():
             with suppress(OutputError):
-                refuse_folder(place, overwrite=True)
+                refuse_content(place, overwrite=True)
                 move(place, earlier)
         if results.exists():
             move(results, place)

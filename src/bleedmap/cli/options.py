@@ -45,11 +45,11 @@ threads_option = click.option(
 )  # fmt: skip
 accept_option = click.option(
     "--accept", multiple=True, metavar="CHECK",
-    help="Segment a study although this input check refuses it; the results say so. Repeat for several checks.",
+    help="Go on although this input check refuses; the results say so. Repeat for several checks.",
 )  # fmt: skip
 window_option = click.option(
     "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
-    help="JPEG and PNG only: the window in HU in which they were exported. Not given: the brain window, 40 120.",
+    help="Pictures only: the window in HU in which they were exported. Not given: the brain window, 40 120.",
 )  # fmt: skip
 no_dicom_option = click.option("--no-dicom", is_flag=True, help="Write no DICOM results for DICOM studies.")
 fractional_option = click.option(

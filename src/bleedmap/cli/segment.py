@@ -75,8 +75,8 @@ def command(
 
     Research software, not a medical device: do not use its results to diagnose or treat a patient.
 
-    In: one study as DICOM (a folder, a .zip or a file) or as NIfTI in HU; or slices as JPEG or PNG in the brain window
-    (files, or a folder of them). For many studies use `bleedmap batch`.
+    In: one study as DICOM (a folder, a .zip or a file) or as NIfTI in HU; or axial slices in the brain window as
+    pictures, JPEG, PNG, TIFF, WebP or BMP (files, or a folder of them). For many studies use `bleedmap batch`.
 
     \b
     Out, for a study:
@@ -94,9 +94,9 @@ def command(
       NAME_overlay.png         to look at: white at 0.5 to red at 1, nothing below 0.5
     and summary.json for programs: lesions, mL (studies only), checks, weights, version.
 
-    A study that fails an input check (not a head, contrast agent, not in HU and others) is refused, and the message
-    gives the reason. Slices are numbered from 1, in a study from feet to head. "No hemorrhage found" is a result: all
-    files are written and the exit code is 0.
+    What fails an input check (not a head, contrast agent, not in HU, another window, inverse grey and others) is
+    refused, and the message gives the reason. Slices are numbered from 1, in a study from feet to head. "No hemorrhage
+    found" is a result: all files are written and the exit code is 0.
 
     The default network also states how sure it is: the probability that the study shows a bleed, an interval for the
     volume, and the types. If it cannot judge a study, the verdict is "no verdict", with the reason: do not rely on what
@@ -117,7 +117,7 @@ def command(
     from bleedmap.io.nifti import is_nifti
     from bleedmap.results.save import save, save_pictures
     from bleedmap.study.gate.gate import read_accepted
-    from bleedmap.study.inputs import gather
+    from bleedmap.study.inputs import check_pictures, gather
     from bleedmap.study.read import read_study
     from bleedmap.window import BRAIN, Window
 
@@ -128,11 +128,13 @@ def command(
     network = (weights, backend_name, device, precision, threads, threshold)
     of_dicom = {"--series": series, "--study": study, "--no-dicom": no_dicom, "--fractional": fractional}
     if found.study is None:
-        _refuse_flags({"--accept": accept, **of_dicom}, "pictures", "a study (DICOM or NIfTI)")
+        _refuse_flags(of_dicom, "pictures", "a study (DICOM or NIfTI)")
+        exported_in = Window(*window) if window else BRAIN
+        read_accepted(accept)
+        checked = check_pictures(found.pictures, exported_in, accept)
         segmenter = _load(*network, one_by_one=True)
         with _progress(len(found.pictures), as_json) as advance:
-            exported_in = Window(*window) if window else BRAIN
-            summary = save_pictures(segmenter, found, exported_in, out, overwrite=overwrite, advance=advance)
+            summary = save_pictures(segmenter, found, checked, exported_in, out, overwrite=overwrite, advance=advance)
     else:
         path = found.study
         _refuse_flags({"--window": window}, "a study, which is in HU already", "pictures")
@@ -248,7 +250,7 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     for reason, group in groupby(by_reason, key=lambda one: str(one["reason"])):
         names = [Path(one["file"]).name for one in group]
         more = f" and {len(names) - _NAMES_SHOWN} more, see summary.json" if len(names) > _NAMES_SHOWN else ""
-        print_line(f"ignored, {reason}: {escape(', '.join(names[:_NAMES_SHOWN]))}{more}")
+        print_line(f"ignored, {len(names)} × {escape(reason)}: {escape(', '.join(names[:_NAMES_SHOWN]))}{more}")
     backend = summary["backend"]
     network = f"{summary['weights']['name']} on {backend['name']}, {backend['device']}, {backend['precision']}"
     shown = out / summary["files"]["report"] if "files" in summary else out

@@ -25,7 +25,8 @@ from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.outline import outline_slices
 from bleedmap.metrics.surface import SurfaceDistance, surface_distance
 from bleedmap.postprocess import lesions
-from bleedmap.study.gate.gate import read_accepted
+from bleedmap.study.gate.gate import find_refusal, read_accepted
+from bleedmap.study.gate.pictures import WANTED, judge_pictures
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import BRAIN, Window
 
@@ -187,6 +188,9 @@ def _measure(
     """Segment as `bleedmap segment` does, and count."""
     notes = read.notes
     if read.study is None:
+        refusal = find_refusal(case.name, judge_pictures(read.looks, options.window), options.accept, WANTED)
+        if refusal is not None:
+            raise refusal
         outline = outline_slices(read.hu, segmenter.weights, segmenter.backend, threshold=segmenter.threshold)
         probability, marked, certainty = outline.probability, outline.mask, outline.certainty
     else:

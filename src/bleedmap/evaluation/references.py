@@ -15,6 +15,8 @@ from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import DicomFound, scan_files
 from bleedmap.io.dicom.header import text
 from bleedmap.io.dicom.seg_read import read_segmentation
+from bleedmap.study.gate.pictures import PictureLook, measure_picture
+from bleedmap.study.inputs import note_turned
 from bleedmap.study.read import Study, read_study
 from bleedmap.volume import Volume
 from bleedmap.window import Window
@@ -34,6 +36,7 @@ class Referenced:
     study: Study | None  # what the input checks and the network take; None for pictures, which have no grid
     notes: tuple[str, ...] = ()  # what reading had to decide, in sentences
     known: Known = "outlines"  # what the reference is of: outlines, or labels of slices or of the study alone
+    looks: tuple[PictureLook, ...] = ()  # of pictures, for their input checks
 
     @property
     def grid(self) -> SliceGrid | None:
@@ -100,9 +103,11 @@ def _sop_uid(header: Dataset) -> str:
 def _read_pictures(case: Case, window: Window) -> Referenced:
     """Read all slices of a patient, one above the other in the order of their numbers."""
     slices: list[FloatArray] = []
+    looks: list[PictureLook] = []
     masks: list[BoolArray] = []
     for image, mask in zip(case.images, case.masks or [None] * len(case.images), strict=True):
-        grey = images.read_grey(image)
+        read = images.read_picture(image)
+        grey = read.pixels
         if slices and grey.shape != slices[0].shape:
             raise InputError(
                 image, found=f"{grey.shape[0]} × {grey.shape[1]} pixels (rows × columns)",
@@ -110,9 +115,10 @@ def _read_pictures(case: Case, window: Window) -> Referenced:
                 remedy="give slices of one series, and each patient a folder",
             )  # fmt: skip
         slices.append(window.to_hu(grey))
+        looks.append(measure_picture(image.name, grey, window, read.turned))
         shape = (grey.shape[0], grey.shape[1])
         masks.append(np.zeros(shape, np.bool_) if mask is None else _read_picture_mask(mask, shape))
-    return Referenced(np.stack(slices), np.stack(masks), None)
+    return Referenced(np.stack(slices), np.stack(masks), None, note_turned(looks), looks=tuple(looks))
 
 
 def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:

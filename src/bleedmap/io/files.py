@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from bleedmap.errors import BleedmapError, OutputError
+from bleedmap.io.names import LONGEST_NAME, short_hash
 
 _NO_DISK = ("/proc/", "/sys/", "/dev/")  # of Linux: what lies there is no file of anybody's
 _PART = ".part-"  # begins the names of what is not finished
+_SUFFIX = 12  # characters at a name's end that hold its suffix
 _LIST = ".bleedmap.json"  # in each folder of results: its files
 _NEW_FOLDER, _OTHER_FOLDER = "a new or empty folder for the results", "give another folder"
 _NO_SPACE = "free some space on that disk, or write elsewhere"
@@ -27,6 +29,8 @@ _REMEDIES = {
     errno.EIO: "check that disk, or the connection to it, or write elsewhere",
     errno.EACCES: "write to a folder that you own",
     errno.EROFS: "write to a disk that is not read-only",
+    errno.ENAMETOOLONG: "give a folder whose path is shorter",
+    errno.ENOTDIR: "give a folder; a part of this path is a file",
 }
 # What a share answers that cannot do a call, in place of having failed at it.
 REFUSALS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EACCES})
@@ -59,7 +63,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
-    temporary = path.with_name(f"{_PART}{os.getpid()}.{path.name}")  # keeps the suffix, which tells writers the format
+    # No longer than a short name, and with the suffix, which tells writers the format.
+    temporary = path.with_name(f"{_PART}{os.getpid()}.{short_hash(path.name)}{path.name[-_SUFFIX:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -82,9 +87,9 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
     nothing stays of them.
 
     Raises:
-        OutputError: as `refuse_folder`; the disk is full, or the folder cannot be written.
+        OutputError: as `refuse_content`; the disk is full, or the folder cannot be written.
     """
-    refuse_folder(folder, overwrite=overwrite)
+    refuse_content(folder, overwrite=overwrite)
     temporary = None
     try:
         # In a folder that exists we work inside it: it may be a mount, a link, or the working directory.
@@ -145,7 +150,48 @@ def walk(
 
 
 def refuse_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a place for results that holds anything else: to be asked before long work begins.
+    """Refuse a place where results cannot be written: to be asked before long work begins.
+
+    Raises:
+        OutputError: as `refuse_content` and `try_to_write`.
+    """
+    try:
+        refuse_content(folder, overwrite=overwrite)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    try_to_write(folder)
+
+
+def try_to_write(folder: Path) -> None:
+    """Write an empty file of the longest name that results have into `folder`, and remove it.
+
+    Where the folder is not there yet, this is done in the one above, and the length of its path is counted: another
+    process may be about to make it.
+
+    Raises:
+        OutputError: the disk takes no files there, or none of such a name or path.
+    """
+    name = f"{_PART}{os.getpid()}.{LONGEST_NAME}"
+    try:
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        place = missing[-1].parent if missing else folder
+        trial = place / f"{_PART}{secrets.token_hex(6)}"
+        try:
+            trial.mkdir()
+            (trial / name).touch()
+        finally:
+            shutil.rmtree(trial, ignore_errors=True)
+        if hasattr(os, "pathconf"):
+            longest = max(len(os.fsencode(one.name)) for one in (*missing, trial))
+            whole = len(os.fsencode((folder / trial.name / name).absolute()))
+            if longest > os.pathconf(place, "PC_NAME_MAX") or whole >= os.pathconf(place, "PC_PATH_MAX"):
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def refuse_content(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a place for results that holds anything else.
 
     Raises:
         OutputError: `folder` is a file, holds files of others, or earlier results without `overwrite`.

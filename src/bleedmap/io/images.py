@@ -1,48 +1,121 @@
-"""Read single slices as 8-bit grey JPEG or PNG, and write masks and pictures."""
+"""Read single slices as 8-bit grey pictures, turned as they are to be seen, and write masks and pictures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray
 from bleedmap.errors import InputError
 from bleedmap.io.files import written_whole
+from bleedmap.io.kinds import identify
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp")
 MASK_THRESHOLD = 127  # masks of CT-ICH are JPEG: grey rims are compression, not doubt
 LARGEST_SIDE = 4096  # pixels; a CT slice is 256 to 1024
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+KINDS = "JPEG, PNG, TIFF, WebP or BMP"
 _GREY_TOLERANCE = 12  # between channels of a grey picture that was saved as a colour JPEG
+_MARKS = 0.2  # of the pixels in colour: above it is no grey picture with something drawn on it
+_BYTES_ALIKE = 257  # a 16-bit grey that is an 8-bit grey: both its bytes are the same
+# EXIF's orientations (tag 274) that are not upright.
+_TURNS = {
+    2: "mirrored left to right", 3: "turned by 180°", 4: "mirrored top to bottom", 5: "mirrored along its diagonal",
+    6: "turned by 90° clockwise", 7: "mirrored along its other diagonal", 8: "turned by 90° counter-clockwise",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Grey:
+    """A picture that was read.
+
+    Attributes:
+        pixels: (row, column) uint8, upright.
+        turned: how it was turned to be upright, as its EXIF orientation says; '' where it was not.
+    """
+
+    pixels: ByteArray
+    turned: str
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is to be read as a picture, by its name or by its content."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    kind = identify(path)
+    return kind is not None and kind.picture
 
 
 def read_grey(path: Path) -> ByteArray:
-    """Read a slice as (row, column) uint8.
+    """Read a slice's (row, column) uint8, as `read_picture`."""
+    return read_picture(path).pixels
+
+
+def read_picture(path: Path) -> Grey:
+    """Read a slice, turned as its EXIF orientation says.
 
     Raises:
-        InputError: not a readable 8-bit grey JPEG or PNG.
+        InputError: not a readable picture in 8-bit grey: colour, 16-bit values without a window, transparency, several
+            pictures in one file.
     """
-    picture = _open(path)
+    picture, orientation = _open(path)
+    return Grey(_read_grey(path, picture), _TURNS.get(orientation, ""))
+
+
+def _read_grey(path: Path, picture: Image.Image) -> ByteArray:
+    if picture.has_transparency_data:
+        picture = _flatten(path, picture)
     if picture.mode == "L":
         return np.asarray(picture)
-    if picture.mode in ("1", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr"):
+    if picture.mode in ("1", "P", "RGB", "CMYK", "YCbCr"):
         channels = np.asarray(picture.convert("RGB")).astype(np.int16)
-        spread = int((channels.max(axis=2) - channels.min(axis=2)).max())
-        if spread <= _GREY_TOLERANCE:
+        spread = channels.max(axis=2) - channels.min(axis=2)
+        if spread.max() <= _GREY_TOLERANCE:
             return np.asarray(picture.convert("L"))
-        found = f"a colour picture (channels differ by up to {spread} of 255)"
-    else:
-        found = f"a picture of mode '{picture.mode}', not 8-bit grey"
+        raise _not_grey(path, spread)
+    values = np.asarray(picture)
+    if picture.mode.startswith("I") and values.min() >= 0:
+        eight_bits, rest = np.divmod(values, _BYTES_ALIKE)
+        if not rest.any():
+            return np.asarray(eight_bits, np.uint8)
     raise InputError(
         path,
-        found=found,
-        needed="a CT slice as 8-bit grey JPEG or PNG, in the brain window",
-        remedy="export the slice in grey; give 12- or 16-bit data as NIfTI in HU instead",
+        found=f"{'16-bit' if picture.mode.startswith('I') else picture.mode} values from {values.min():,} to "
+        f"{values.max():,}, and nothing that says in which window to see them",
+        needed="a CT slice in 8-bit grey, in the brain window",
+        remedy="export it in the brain window (level 40, width 120) as 8-bit grey, or give the HU as NIfTI",
     )
 
 
-def _open(path: Path) -> Image.Image:
+def _flatten(path: Path, picture: Image.Image) -> Image.Image:
+    """Take transparency away that hides nothing: pixels that are wholly opaque, or black under whatever is not."""
+    layers = np.asarray(picture.convert("RGBA"))
+    seen_through = layers[..., 3] < 255
+    if layers[seen_through][:, :3].max(initial=0) > _GREY_TOLERANCE:
+        raise InputError(
+            path, found=f"{seen_through.mean():.1%} of the pixels are transparent, with something under it",
+            needed="a CT slice in grey without an alpha channel, whose every pixel is shown",
+            remedy="export the slice alone, without marks, cut-outs or transparency",
+        )  # fmt: skip
+    return Image.fromarray(np.ascontiguousarray(layers[..., :3]))
+
+
+def _not_grey(path: Path, spread: AnyArray) -> InputError:
+    share = float((spread > _GREY_TOLERANCE).mean())
+    what = "a colour picture" if share > _MARKS else "a grey picture with something in colour on it"
+    return InputError(
+        path, found=f"{what} ({share:.1%} of the pixels; channels differ by up to {int(spread.max())} of 255)",
+        needed="a CT slice in grey, in the brain window",
+        remedy="export the slice itself, without colours, outlines or marks; or leave this picture out",
+    )  # fmt: skip
+
+
+def _open(path: Path) -> tuple[Image.Image, int]:
+    """Decode a picture; return it upright, with the orientation (1 to 8) that its file states."""
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+        # By a stream: Pillow maps a TIFF that it opens by its path before it is turned, and scrambles it.
+        with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as picture:
             if max(picture.size) > LARGEST_SIDE:
                 raise InputError(
                     path,
@@ -50,18 +123,32 @@ def _open(path: Path) -> Image.Image:
                     needed=f"a CT slice of at most {LARGEST_SIDE} pixels a side",
                     remedy="give single slices, not a sheet of them",
                 )
+            if (count := getattr(picture, "n_frames", 1)) > 1 and picture.format != "MPO":
+                raise InputError(
+                    path, found=f"{count} pictures in one file", needed="one slice in each file",
+                    remedy="export each slice to a file of its own, or the whole study as DICOM or as NIfTI in HU",
+                )  # fmt: skip
+            orientation = _orientation(picture)
             picture.load()
-            return picture
+            if picture.format == "TIFF":  # Pillow has turned it already
+                return picture, orientation
+            return ImageOps.exif_transpose(picture), _orientation(picture)  # a PNG may state it behind the pixels
     except FileNotFoundError:
-        raise InputError(path, found="no such file", needed="a JPEG or PNG picture", remedy="check the path") from None
+        raise InputError(path, found="no such file", needed=f"a {KINDS} picture", remedy="check the path") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        size = path.stat().st_size if path.is_file() else 0
-        raise InputError(
-            path,
-            found=f"cannot be read as JPEG or PNG ({size:,} bytes; {str(error).splitlines()[0] or 'damaged'})",
-            needed="a whole JPEG or PNG picture",
-            remedy="copy the file again from its source",
-        ) from error
+        kind = identify(path)
+        if kind is not None and not kind.picture:
+            found, remedy = f"{kind.words}, no {KINDS} picture", kind.remedy or "give a picture"
+        else:
+            size = path.stat().st_size if path.is_file() else 0
+            found = f"cannot be read as a picture ({size:,} bytes; {str(error).splitlines()[0] or 'damaged'})"
+            remedy = "copy the file again from its source, or leave it out if it is no slice"
+        raise InputError(path, found=found, needed=f"a whole {KINDS} picture", remedy=remedy) from error
+
+
+def _orientation(picture: Image.Image) -> int:
+    stated = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return stated if stated in _TURNS else 1
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> BoolArray:

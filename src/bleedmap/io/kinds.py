@@ -18,20 +18,25 @@ _PAIR = (
     "python -c \"import nibabel as n; n.save(n.Nifti1Image.from_image(n.load('{name}')), 'head.nii.gz')\""
 )
 _UNPACK = "unpack it, and give the folder (a .zip is read as it is)"
-_RENAME = "name it .png or .jpg, and give it as a picture"
+_GIVE = "give it to `bleedmap segment` as a picture, if it is a slice"
 _EXPORT = "export the original DICOM series, or NIfTI in HU; a picture of one slice as 8-bit grey PNG"
+_BESIDE = "give the file of the same name without ._; delete this one"
 _AGAIN = "fetch the file itself: git lfs pull, or datalad get / git annex get"
 _MARKS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"NRRD0", "an NRRD volume", _BY_SIMPLE_ITK),
-    (0, b"II*\0", "a TIFF picture", _EXPORT),
-    (0, b"MM\0*", "a TIFF picture", _EXPORT),
-    (0, b"II+\0", "a TIFF picture", _EXPORT),
-    (0, b"MM\0+", "a TIFF picture", _EXPORT),
-    (0, b"\x89PNG\r\n\x1a\n", "a PNG picture", _RENAME),
-    (0, b"\xff\xd8\xff", "a JPEG picture", _RENAME),
+    (0, b"II*\0", "a TIFF picture", _GIVE),
+    (0, b"MM\0*", "a TIFF picture", _GIVE),
+    (0, b"II+\0", "a BigTIFF picture", _EXPORT),
+    (0, b"MM\0+", "a BigTIFF picture", _EXPORT),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG picture", _GIVE),
+    (0, b"\xff\xd8\xff", "a JPEG picture", _GIVE),
+    (8, b"WEBPVP8", "a WebP picture", _GIVE),
     (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 picture", _EXPORT),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture", _EXPORT),
     (0, b"GIF8", "a GIF picture", _EXPORT),
+    (4, b"ftypavif", "an AVIF picture", _EXPORT),
+    (4, b"ftyphei", "a HEIF picture", _EXPORT),
+    (0, b"\0\x05\x16\x07", "what a Mac keeps beside a file (AppleDouble), not the file itself", _BESIDE),
     (0, b"%PDF", "a PDF document", _EXPORT),
     (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
@@ -67,12 +72,14 @@ class Kind:
         remedy: how to come from it to something that is read; '' where it is read.
         nifti: whether it is NIfTI in one file.
         packed: whether by gzip.
+        picture: whether it is a picture of a kind that is read.
     """
 
     words: str
     remedy: str = ""
     nifti: bool = False
     packed: bool = False
+    picture: bool = False
 
 
 def identify(path: Path) -> Kind | None:
@@ -129,7 +136,7 @@ def _by_content(start: bytes, name: str) -> Kind | None:
         return Kind(words, _fill(_PAIR, name))
     for offset, mark, words, remedy in _MARKS:
         if start[offset : offset + len(mark)] == mark:
-            return Kind(words, _fill(remedy, name))
+            return Kind(words, _fill(remedy, name), picture=remedy is _GIVE)
     if b"NDims" in start[:1024] and b"ElementType" in start:
         return Kind("a MetaImage volume", _fill(_BY_SIMPLE_ITK, name))
     return None

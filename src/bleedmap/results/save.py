@@ -9,14 +9,15 @@ import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
+from bleedmap.errors import spell
 from bleedmap.inference.outline import outline_slices
 from bleedmap.io import images, nifti
 from bleedmap.io.files import folder_written_whole, write_json
 from bleedmap.results.overlay import SliceView, draw_sheet
 from bleedmap.results.page import write_report
 from bleedmap.results.pictures import overview
-from bleedmap.results.tables import summary, write_lesions_csv
-from bleedmap.study.inputs import Inputs, Picture
+from bleedmap.results.tables import list_checks, summary, write_lesions_csv
+from bleedmap.study.inputs import CheckedPictures, Inputs, Picture
 from bleedmap.study.result import Result, summarise_pictures, to_json
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import Window
@@ -84,14 +85,15 @@ def _write_overview(path: Path, result: Result) -> None:
 
 
 def save_pictures(
-    segmenter: Segmenter, inputs: Inputs, window: Window, folder: Path, *, overwrite: bool = False,
-    advance: Callable[[int], None] = lambda slices: None,
+    segmenter: Segmenter, inputs: Inputs, checked: CheckedPictures, window: Window, folder: Path, *,
+    overwrite: bool = False, advance: Callable[[int], None] = lambda slices: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Segment exported slices, one at a time, and write their results into a new folder, whole or not at all.
 
     Args:
         segmenter: the loaded network.
         inputs: the pictures, and what was left out beside them.
+        checked: of `check_pictures`.
         window: in which they were exported.
         folder, overwrite: as in `save`.
         advance: called with the number of slices finished since the last call.
@@ -103,24 +105,27 @@ def save_pictures(
         OutputError: the folder holds something else, or cannot be written.
     """
     with folder_written_whole(folder, overwrite=overwrite) as inside:
-        each = _segment_pictures(segmenter, inputs.pictures, window, inside, advance)
+        each = _segment_pictures(segmenter, inputs.pictures, checked.doubts, window, inside, advance)
         content = to_json(
-            summarise_pictures(each), segmenter.weights, segmenter.backend.record, segmenter.threshold, []
-        )
-        for row, picture in zip(content["slices"], inputs.pictures, strict=True):
-            row |= {"name": picture.name, "source": str(picture.path)}
+            summarise_pictures(each), segmenter.weights, segmenter.backend.record, segmenter.threshold,
+            list(checked.notes),
+        )  # fmt: skip
+        content["checks"] = list_checks(checked.checks)
+        for row, picture, doubts in zip(content["slices"], inputs.pictures, checked.doubts, strict=True):
+            row |= {"name": picture.name, "source": spell(picture.path), "warnings": list(doubts)}
             row["files"] = {key: f"{picture.name}_{ending}.png" for key, ending in _PICTURE_FILES.items()}
-        content["ignored"] = [{"file": str(one.path), "reason": one.reason} for one in inputs.ignored]
+        content["ignored"] = [{"file": spell(one.path), "reason": one.reason} for one in inputs.ignored]
         write_json(inside / SUMMARY, content)
     return content
 
 
 def _segment_pictures(
-    segmenter: Segmenter, pictures: tuple[Picture, ...], window: Window, folder: Path, advance: Callable[[int], None]
-) -> Iterator[tuple[FloatArray, BoolArray]]:
+    segmenter: Segmenter, pictures: tuple[Picture, ...], doubts: tuple[tuple[str, ...], ...], window: Window,
+    folder: Path, advance: Callable[[int], None],
+) -> Iterator[tuple[FloatArray, BoolArray]]:  # fmt: skip
     """Write each picture's files; yields its probability and mask, (row, column)."""
     threshold = segmenter.threshold
-    for picture in pictures:
+    for picture, not_passed in zip(pictures, doubts, strict=True):
         grey = images.read_grey(picture.path)
         outline = outline_slices(
             window.to_hu(grey)[None], segmenter.weights, segmenter.backend, threshold=threshold, advance=advance
@@ -129,14 +134,16 @@ def _segment_pictures(
         images.write_png(folder / f"{picture.name}_mask.png", mask)
         stored = np.rint(probability * PROBABILITY_STEPS).astype(np.uint16)
         images.write_png(folder / f"{picture.name}_prob.png", stored)
-        images.write_png(
-            folder / f"{picture.name}_overlay.png", _sheet(picture.name, grey, probability, mask, threshold)
-        )
+        said = f"; checks not passed: {', '.join(not_passed)}" if not_passed else ""
+        sheet = _sheet(picture.name, grey, probability, mask, threshold, said)
+        images.write_png(folder / f"{picture.name}_overlay.png", sheet)
         yield probability, mask
 
 
-def _sheet(name: str, grey: ByteArray, probability: FloatArray, mask: BoolArray, threshold: float) -> ByteArray:
+def _sheet(
+    name: str, grey: ByteArray, probability: FloatArray, mask: BoolArray, threshold: float, said: str
+) -> ByteArray:
     pixels = int(mask.sum())
     verdict = f"{pixels:,} pixels marked" if pixels else "nothing marked"
-    view = SliceView(grey, probability, f"highest probability {probability.max():.2f}")
+    view = SliceView(grey, probability, f"highest probability {probability.max():.2f}{said}")
     return draw_sheet([view], title=f"{name}: {verdict}", footer=RESEARCH_ONLY, threshold=threshold)

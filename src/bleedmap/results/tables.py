@@ -1,6 +1,6 @@
 """A study's results for programs: the lesion table as CSV, and everything as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from bleedmap.geometry import SliceGrid
 from bleedmap.page.writer import write_csv
+from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result, to_json
 from bleedmap.study.words import verdict
 
@@ -92,12 +93,17 @@ def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
             "lesions": lesion_rows(result),
             "geometry": geometry(result.volume.hu.shape, grid),
             "slabs": None if result.slabs is None else geometry(result.slabs.volume.hu.shape, result.slabs.volume.grid),
-            "checks": [asdict(one) | {"overruled": one.verdict == "refusal"} for one in result.checks],
+            "checks": list_checks(result.checks),
             "acquisition": asdict(result.acquisition) | {"image_type": list(result.acquisition.image_type)},
             "series": chosen,
             "files": dict(files),
         }
     )
+
+
+def list_checks(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    """The input checks for JSON; a refusal among them was overruled."""
+    return [asdict(one) | {"overruled": one.verdict == "refusal"} for one in checks]
 
 
 def geometry(shape: tuple[int, ...], grid: SliceGrid) -> dict[str, Any]:

@@ -1,14 +1,22 @@
-"""Sort what the user named into a study or pictures to segment; each is looked into before any work starts."""
+"""Sort what the user named into a study or pictures to segment, and check the pictures before any work starts."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, spell
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom
 from bleedmap.io.kinds import identify
+from bleedmap.io.names import fit_name, fold_name, number_name
+from bleedmap.study.gate.check import Check
+from bleedmap.study.gate.gate import find_refusal
+from bleedmap.study.gate.pictures import WANTED, PictureLook, judge_pictures, list_doubts, measure_picture
+from bleedmap.study.words import counted
+from bleedmap.window import Window
 
+_NAMED = 5  # pictures that a note names
 CT_ICH_MASK_ENDING = "_hge_seg"  # of CT-ICH's reference masks, beside their slices
 
 
@@ -38,12 +46,12 @@ class Inputs:
 
 
 def gather(paths: list[Path]) -> Inputs:
-    """Sort what was named into study, pictures and ignored files; pictures are decoded once to check them.
+    """Sort what was named into study, pictures and ignored files.
 
     A folder that holds DICOM anywhere is a study, whatever else lies there: previews, reports, converted files.
 
     Raises:
-        InputError: nothing to segment, a study together with something else, or an unusable picture.
+        InputError: nothing to segment, or a study together with something else.
     """
     folders = [path for path in paths if path.is_dir() and holds_dicom(path)]
     if folders and len(paths) == 1:
@@ -60,9 +68,58 @@ def gather(paths: list[Path]) -> Inputs:
         if len(paths) == 1 and paths[0].is_dir() and not any(nifti.is_nifti(one.path) for one in ignored):
             return Inputs(paths[0], (), ())
         raise _nothing(paths, ignored)
-    for path in files:
-        images.read_grey(path)
     return Inputs(None, _name_pictures(files), tuple(ignored))
+
+
+@dataclass(frozen=True)
+class CheckedPictures:
+    """What the input checks say of pictures.
+
+    Attributes:
+        checks: of all pictures.
+        doubts: for each picture, the names of those checks that it did not pass.
+        notes: what reading had to decide, in sentences.
+    """
+
+    checks: tuple[Check, ...]
+    doubts: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def check_pictures(pictures: Sequence[Picture], window: Window, accept: Iterable[str] = ()) -> CheckedPictures:
+    """Read every picture once, and make the input checks.
+
+    Args:
+        pictures: of one run.
+        window: in which they were exported.
+        accept: names of input checks whose refusal is overruled.
+
+    Raises:
+        InputError: one cannot be read, or a check refuses them and is not among `accept`.
+        SettingsError: `accept` names no check.
+    """
+    looks = []
+    for one in pictures:
+        read = images.read_picture(one.path)
+        looks.append(measure_picture(one.name, read.pixels, window, read.turned))
+    checks = judge_pictures(looks, window)
+    first = pictures[0].path
+    refusal = find_refusal(spell(first if len(pictures) == 1 else first.parent), checks, accept, WANTED)
+    if refusal is not None:
+        raise refusal
+    return CheckedPictures(checks, tuple(map(list_doubts, looks)), note_turned(looks))
+
+
+def note_turned(looks: Sequence[PictureLook]) -> tuple[str, ...]:
+    """Say which pictures were turned, in a sentence; none where none was."""
+    turned = [f"{one.name} {one.turned}" for one in looks if one.turned]
+    if not turned:
+        return ()
+    more = f" and {len(turned) - _NAMED} more" if len(turned) > _NAMED else ""
+    return (
+        f"{counted(len(turned), 'picture')} put upright, by EXIF orientation: {', '.join(turned[:_NAMED])}{more}. The "
+        "results lie on the picture as it is to be seen, not as it is stored.",
+    )
 
 
 def _not_alone(study: Path, others: int) -> InputError:
@@ -78,7 +135,7 @@ def is_study(path: Path) -> bool:
     """Whether a file that the user named is for the readers of studies: anything but a picture."""
     if path.is_dir():
         return False
-    return path.suffix.lower() not in images.SUFFIXES or nifti.is_nifti(path) or nifti.holds_dicom(path)
+    return not images.is_picture(path) or nifti.is_nifti(path) or nifti.holds_dicom(path)
 
 
 def _expand(paths: list[Path]) -> tuple[list[Path], list[Ignored]]:
@@ -101,23 +158,23 @@ def _why_ignored(path: Path, in_folder: bool) -> str | None:
         return "a reference mask of CT-ICH"
     if not in_folder:
         return None  # named by the user: whatever is wrong with it is an error
-    if path.is_dir():
-        return "a folder"
+    if path.name.startswith(".") or path.is_dir():  # what a Mac leaves beside each file is hidden: ._slice.jpg
+        return "hidden" if path.name.startswith(".") else "a folder"
     if nifti.is_nifti(path):
         return "a NIfTI volume; name the file itself to segment it"
-    if path.suffix.lower() in images.SUFFIXES:
+    if images.is_picture(path):
         return None
     kind = identify(path)
-    return f"{kind.words}, not a JPEG or PNG picture by its name" if kind else "not a JPEG or PNG picture"
+    return f"{kind.words}, no picture" if kind else "no picture"
 
 
 def _nothing(paths: list[Path], ignored: list[Ignored]) -> InputError:
-    seen = "; ".join(f"{one.path.name}: {one.reason}" for one in ignored[:5])
+    seen = "; ".join(f"{spell(one.path.name)}: {one.reason}" for one in ignored[:5])
     more = f"; and {len(ignored) - 5} more" if len(ignored) > 5 else ""
     return InputError(
         ", ".join(map(str, paths)),
         found=f"no slice to segment ({seen}{more})" if ignored else "an empty folder",
-        needed="a DICOM study, one .nii or .nii.gz volume, or JPEG or PNG slices",
+        needed=f"a DICOM study, one NIfTI volume, or slices as pictures ({images.KINDS})",
         remedy="name the folder that holds the slices, or the files themselves",
     )
 
@@ -129,15 +186,12 @@ def natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _name_pictures(files: list[Path]) -> tuple[Picture, ...]:
-    """Stems, numbered where two would meet, on disks that do not tell upper from lower case too."""
-    taken: set[str] = set()
+    """Stems as every disk takes them, numbered where two would meet."""
+    names = [fit_name(path.stem, "picture") for path in files]
+    stems, taken = {fold_name(one) for one in names}, set[str]()
     pictures = []
-    stems = {path.stem.lower() for path in files}
-    for path in files:
-        name, number = path.stem, 1
-        while name.lower() in taken or (number > 1 and name.lower() in stems):
-            number += 1
-            name = f"{path.stem}-{number}"
-        taken.add(name.lower())
-        pictures.append(Picture(path, name))
+    for path, name in zip(files, names, strict=True):
+        chosen = number_name(name, taken | stems) if fold_name(name) in taken else name
+        taken.add(fold_name(chosen))
+        pictures.append(Picture(path, chosen))
     return tuple(pictures)

@@ -1,19 +1,19 @@
 """The reader of studies: every door of the program reads DICOM, NIfTI and arrays here, and notes the same things."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, spell
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.files import DicomFound, scan
 from bleedmap.io.dicom.read import read_series
 from bleedmap.io.dicom.series import DicomSeries
+from bleedmap.io.names import fit_name, stem
 from bleedmap.io.nifti import NiftiGrid, is_nifti, read_image, read_volume
 from bleedmap.study.sources import KINDS, Source, find_image, gather_dicom, is_array, refuse_affine
 from bleedmap.study.words import spans
@@ -116,13 +116,13 @@ def _refuse_choice(what: Path | str) -> InputError:
 def _conclude_nifti(path: Path | str, volume: Volume, grid: NiftiGrid) -> Study:
     volume, filled = _empty_filled_ends(volume)
     notes = (*(() if grid.states_orientation else (_NO_ORIENTATION,)), *grid.notes, *filled)
-    return Study(_name(Path(path)), _printable(Path(path)), volume, Acquisition(), nifti=grid, notes=notes)
+    return Study(_name(Path(path)), spell(path), volume, Acquisition(), nifti=grid, notes=notes)
 
 
 def _note_directory(path: Path, found: DicomFound) -> str:
     return (
         f"{path.name} is a DICOMDIR, a table of contents: the files that it lists were read from its folder, "
-        f"{_printable(found.path)}."
+        f"{spell(found.path)}."
     )
 
 
@@ -154,7 +154,7 @@ def _read_dicom(found: DicomFound, study: str | None, series: int | None, advanc
     grid, notes = read.volume.grid, read.notes
     if not grid.is_even:
         notes = (*notes, _note_uneven(grid))
-    return Study(_name(found.path), _printable(found.path), read.volume, read.acquisition, dicom=read, notes=notes)
+    return Study(_name(found.path), spell(found.path), read.volume, read.acquisition, dicom=read, notes=notes)
 
 
 def _note_uneven(grid: SliceGrid) -> str:
@@ -165,14 +165,6 @@ def _note_uneven(grid: SliceGrid) -> str:
     )
 
 
-def _printable(path: Path) -> str:
-    """A path as text that can be printed and stored, whatever bytes it has."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
 def _name(path: Path) -> str:
-    """The path's last part without its ending, in characters that every disk takes."""
-    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - a link keeps its own name, not its target's
-    for ending in (".gz", ".nii", ".zip", ".dcm"):
-        name = name[: -len(ending)] if name.lower().endswith(ending) else name
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._")[:80] or "study"
+    """The path's last part without its ending, as every disk takes it."""
+    return fit_name(stem(Path(os.path.abspath(path)).name))  # noqa: PTH100 - a link keeps its own name, not its target's

@@ -12,6 +12,7 @@ from bleedmap.inference.slabs import Slabs
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.study.gate.anatomy import measure, measure_values
 from bleedmap.study.gate.check import Check
+from bleedmap.study.gate.pictures import PICTURE_CHECKS
 from bleedmap.study.gate.scan import scan_checks
 from bleedmap.study.gate.voxels import voxel_checks
 from bleedmap.volume import Volume
@@ -21,6 +22,9 @@ CHECKS = (
     "slice spacing", "gaps", "orientation", "field of view", "air", "bone", "brain density", "noise", "anatomy",
     "coverage", "blank slices", "border", "padding", "metal",
 )  # fmt: skip
+
+
+ALL_CHECKS = tuple(dict.fromkeys((*CHECKS, *PICTURE_CHECKS)))  # a study's and those of pictures share some names
 
 
 def check_input(
@@ -50,24 +54,27 @@ def read_accepted(accept: Iterable[str]) -> frozenset[str]:
     """
     accept = (accept,) if isinstance(accept, str) else accept
     names = {one: " ".join(one.lower().replace("-", " ").replace("_", " ").split()) for one in accept}
-    unknown = [one for one, name in names.items() if name not in CHECKS]
+    unknown = [one for one, name in names.items() if name not in ALL_CHECKS]
     if unknown:
         raise SettingsError(
             "--accept",
             found=f"no check is named {', '.join(repr(one) for one in unknown)}",
-            needed=f"one of {', '.join(name.replace(' ', '-') for name in CHECKS)}",
+            needed=f"one of {', '.join(name.replace(' ', '-') for name in ALL_CHECKS)}",
             remedy="take the name from the refusal's message",
         )
     return frozenset(names.values())
 
 
-def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] = ()) -> CheckRefusalError | None:
+def find_refusal(
+    subject: str, checks: tuple[Check, ...], accept: Iterable[str] = (), wanted: str = "a plain CT of a head, in HU"
+) -> CheckRefusalError | None:
     """Find the error that stops a study; None where no check refuses it, or the user has accepted each that does.
 
     Args:
         subject: the study, as the user named it.
         checks: of `check_input`. An accepted refusal stays one, and reports show it as overruled.
         accept: names of checks.
+        wanted: what to give in its place.
 
     Raises:
         SettingsError: a name that no check has.
@@ -84,5 +91,5 @@ def find_refusal(subject: str, checks: tuple[Check, ...], accept: Iterable[str] 
         found="refused by the input checks:"
         + "".join(f"\n    {one.name}: {one.found}; {one.meaning}" for one in [*refusals, *unread]),
         needed="".join(f"\n    {one.name}: {one.limit}" for one in refusals),
-        remedy=f"give a plain CT of a head, in HU; or go on all the same, on your own responsibility, with {flags}",
+        remedy=f"give {wanted}; or go on all the same, on your own responsibility, with {flags}",
     )
