@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bleedmap.cli.options import Verb, data_option, out_option, path_option
+from bleedmap.cli.options import (
+    Verb,
+    accept_option,
+    data_option,
+    out_option,
+    path_option,
+    threshold_option,
+    weights_option,
+)
 from bleedmap.models.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -43,17 +51,66 @@ def _slices_options(most: int, default: int) -> Callable[[Verb], Verb]:
     return decorate
 
 
-@click.group(short_help="Draw the thesis' figures: samples, architecture, curves, prediction.")
+@click.group(short_help="Draw figures to print: of your own study, and those of the thesis.")
 def command() -> None:
-    """Draw the thesis' figures, 180 mm wide, ready to print.
+    """Draw figures 180 mm wide, ready to print: of your own study, and those of the thesis.
 
     \b
+    bleedmap figure study head.nii.gz --slices 8,12-14 --window 40 80 -o study.pdf
     bleedmap figure samples --data ct-ich -o samples.png
     bleedmap figure architecture --network model-2 -o architecture.pdf
     bleedmap figure curves runs/slice runs/patient -o curves.svg
     bleedmap figure prediction --data ct-ich -o prediction.png
     bleedmap figure clahe --data ct-ich -o clahe.png
     """
+
+
+@command.command()
+@click.argument("source", metavar="STUDY", type=click.Path(path_type=Path))
+@click.option(
+    "--slices", metavar="NUMBERS", help="The slices to show, from the feet, as 8,12-14. Not given: up to four."
+)
+@click.option(
+    "--window",
+    nargs=2,
+    type=float,
+    metavar="LEVEL WIDTH",
+    default=(40.0, 80.0),
+    show_default=True,
+    help="Window in HU in which the slices are shown.",
+)
+@weights_option
+@threshold_option
+@accept_option
+@picture_option
+def study(
+    source: Path, slices: str | None, window: tuple[float, float], weights: str | None, threshold: float | None,
+    accept: tuple[str, ...], out: Path,
+) -> None:  # fmt: skip
+    """Show slices of your own study, plain and with what is outlined.
+
+    In: a study, as `bleedmap segment` takes it, or the folder of its results: then the same study is segmented again
+    with the same weights and threshold. Out: one picture: each slice plain, and below it with outline, millilitres and
+    probability, the patient's sides and a bar of 5 cm.
+
+    \b
+    bleedmap figure study head.nii.gz -o study.png
+    bleedmap figure study result/ --slices 8,12-14 --window 80 200 -o study.pdf
+    """
+    from bleedmap.figures import study as drawing
+    from bleedmap.figures import style
+    from bleedmap.results.save import find_study
+    from bleedmap.study.segment import segment
+    from bleedmap.window import Window
+
+    style.check_suffix(out)
+    place, known = find_study(source)
+    result = segment(
+        place, weights=weights or known.get("weights"),
+        threshold=known.get("threshold") if threshold is None else threshold, accept=accept or known.get("accept", ()),
+    )  # fmt: skip
+    chosen = drawing.read_slices(slices, result)
+    _save(drawing.draw_study(result, chosen, Window(*window)), out, (f"slice {index + 1}" for index in chosen))
 
 
 @command.command()

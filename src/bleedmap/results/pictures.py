@@ -137,7 +137,7 @@ def _brain_slices(result: Result) -> list[int]:
 
 def slice_views(result: Result, chosen: Sequence[int]) -> list[SliceView]:
     """The chosen slices (indices from 0) in the network's own window, cut to one box around head and lesions."""
-    return _views(result, chosen, _head_box(result, chosen))
+    return _views(result, chosen, head_box(result, chosen))
 
 
 def letter_sides(picture: Image.Image, sides: tuple[str, str]) -> Image.Image:
@@ -182,7 +182,7 @@ def _views(result: Result, chosen: Sequence[int], box: tuple[slice, slice]) -> l
     ]
 
 
-def _head_box(result: Result, chosen: Sequence[int]) -> tuple[slice, slice]:
+def head_box(result: Result, chosen: Sequence[int]) -> tuple[slice, slice]:
     """(rows, columns) that hold the head and every lesion on all of these slices: one box, so that sizes compare."""
     window = result.weights.preprocessing.window
     _, row_mm, column_mm = result.volume.grid.spacing_mm

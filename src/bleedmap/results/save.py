@@ -1,5 +1,6 @@
 """All result files of a study, or of exported slices, in one folder."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,14 +10,14 @@ import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
-from bleedmap.errors import spell
+from bleedmap.errors import InputError, spell
 from bleedmap.inference.outline import outline_slices
 from bleedmap.io import images, nifti
 from bleedmap.io.files import folder_written_whole, write_json
 from bleedmap.results.overlay import SliceView, draw_sheet
 from bleedmap.results.page import write_report
 from bleedmap.results.pictures import overview
-from bleedmap.results.tables import list_checks, summary, write_lesions_csv
+from bleedmap.results.tables import FORMAT, list_checks, summary, write_lesions_csv
 from bleedmap.study.inputs import CheckedPictures, Inputs, Picture
 from bleedmap.study.result import Result, summarise_pictures, to_json
 from bleedmap.study.segment import Segmenter
@@ -78,6 +79,31 @@ def write_results(result: Result, folder: Path, *, dicom: bool = True, fractiona
     content = summary(result, files)
     write_json(folder / SUMMARY, content)
     return content
+
+
+def find_study(place: Path) -> tuple[Path, dict[str, Any]]:
+    """Find the study that a folder of results belongs to, and with what it was segmented; another place is the study.
+
+    Returns:
+        The study's place, and weights, threshold and overruled checks by name, as `segment` takes them.
+
+    Raises:
+        InputError: the study is not where it was.
+    """
+    try:
+        content = json.loads((place / SUMMARY).read_text("utf-8"))
+    except (OSError, ValueError):
+        return place, {}
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return place, {}
+    study = Path(content["source"])
+    if not study.exists():
+        raise InputError(
+            place, found=f"results of {study}, which is not there", needed="the study itself beside its results",
+            remedy="give the study's place now",
+        )  # fmt: skip
+    overruled = tuple(one["name"] for one in content["checks"] if one["overruled"])
+    return study, {"weights": content["weights"]["name"], "threshold": content["threshold"], "accept": overruled}
 
 
 def _write_overview(path: Path, result: Result) -> None:
