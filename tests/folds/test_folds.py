@@ -1,6 +1,7 @@
 """Our own cross-validation from beginning to end, on a small data set of made-up heads and by a recipe of seconds."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ from bleedmap.evaluation.scores import cross_validation
 from bleedmap.folds import choices as fold_choices
 from bleedmap.folds import run as folds
 from bleedmap.folds.ablations import Variant, run_variant
+from bleedmap.folds.evidence import VOXEL_ML
 from bleedmap.folds.out_of_distribution import CHANGES, measure_out_of_distribution
 from bleedmap.folds.recipes import CrossValidation, mixed, painted
-from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, run_all, run_fold
+from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, read_patient, run_all, run_fold
 from bleedmap.geometry import SliceGrid, axial_affine
+from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference.outline import outline_slices
 from bleedmap.inference.weights import locate
 from bleedmap.study.segment import Segmenter
 from bleedmap.training.config import Recipe
@@ -30,9 +34,8 @@ from head_release import PATIENTS, write_heads
 RECIPE = Recipe(size=64, steps=30, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
-    folder = tmp_path_factory.mktemp("folds")
+def begin(folder: Path) -> CrossValidation:
+    """Two folds of made-up heads."""
     data = write_heads(folder / "ct-ich")
     numbers = tuple(PATIENTS)
     folds = ProtocolFolds(
@@ -40,7 +43,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
         (Fold(1, numbers[6:10], numbers[:6]), Fold(2, numbers[:4], numbers[6:])),
     )  # fmt: skip
     pretraining = replace(RECIPE, lesion=0, lesion_free=0, phantom=4, steps=2)
-    experiment = CrossValidation(data, folds, folder / "out", choose_machine("cpu", "fp32"), RECIPE, pretraining)
+    return CrossValidation(data, folds, folder / "out", choose_machine("cpu", "fp32"), RECIPE, pretraining)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
+    experiment = begin(tmp_path_factory.mktemp("folds"))
     with pytest.raises(OutputError, match="folds without records"):
         run_all(experiment)
     run_fold(experiment, 1)
@@ -173,16 +181,29 @@ def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: CrossValidat
     assert run_variant(finished, Variant("recipe", "whole", RECIPE)) == whole
 
 
-def test_a_network_with_bone_and_true_sizes_is_trained_judged_and_served(finished: CrossValidation) -> None:
+def test_a_network_with_bone_and_true_sizes_is_trained_judged_and_served(tmp_path: Path) -> None:
+    experiment = begin(tmp_path)
     recipe = replace(RECIPE, bone=True, boneless=0.3, mirrored=True, frame_mm=100.0, phantom=0, slice_dice=0.5)
-    found = run_variant(finished, Variant("bone", "all", recipe, start="imagenet"))
+    found = run_variant(experiment, Variant("bone", "all", recipe, start="imagenet"))
     assert found["volume_dice"] > 0.3
-    weights = locate(finished.folder / "ablations/bone/network.onnx")
+    weights_file = experiment.folder / "ablations/bone/network.onnx"
+    weights = locate(weights_file)
     assert weights.preprocessing == recipe.preprocessing()
     assert weights.network.channels == 5
+    patient = experiment.data.patients[0]
+    hu, pixel_mm, voxel_ml = read_patient(experiment.data, patient, recipe.preprocessing())
+    assert pixel_mm is not None
+    assert voxel_ml == pytest.approx(pixel_mm[0] ** 2 * 5 / 1000)
+    plain = read_patient(experiment.data, patient, RECIPE.preprocessing())
+    assert plain[1:] == (None, VOXEL_ML)
+    predictor = folds.Predictor(experiment.data, weights_file, experiment.report)
+    np.testing.assert_array_equal(
+        predictor.predict(patient).segmented.probability, predictor.segment(hu, pixel_mm).probability
+    )
     affine = axial_affine((5.0, 0.9, 0.9), (4, 96, 96))
     study = Volume(np.full((4, 96, 96), 40, np.float32), SliceGrid.from_affine(affine, 4))
-    assert not Segmenter.load(weights.path).segment(study).mask.array.all()
+    outline = outline_slices(study.hu, weights, OpenVinoBackend(weights), grid=study.grid)
+    assert outline.probability.shape == study.hu.shape
 
 
 def test_strangers_are_counted(finished: CrossValidation) -> None:
