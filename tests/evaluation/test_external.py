@@ -265,13 +265,13 @@ def test_pictures_are_labelled_by_their_names(tmp_path: Path, weights: str):
             picture = Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8))
             picture.save(tmp_path / "ct" / patient / f"{number}.png")
     table = write_labels(tmp_path / "labels.csv", "study,slice", ["anna,2.png", "bob,2"])
-    report = run(flags(tmp_path / "ct", weights, labels=table))
+    report = run(flags(tmp_path / "ct", weights, labels=table, accept=PICTURE_CHECKS))
     assert report["counts"] == {
         "studies_with_reference": 2, "measured": 2, "refused": 0, "left_out": 0, "patients": 2, "bleeding_studies": 2,
         "slices": 6, "lesion_slices": 2,
     }  # fmt: skip
     odd = write_labels(tmp_path / "odd.csv", "study,slice", ["anna,9", "bob,2"])
-    refused = run(flags(tmp_path / "ct", weights, labels=odd, out=tmp_path / "odd"))
+    refused = run(flags(tmp_path / "ct", weights, labels=odd, out=tmp_path / "odd", accept=PICTURE_CHECKS))
     assert refused["counts"]["measured"] == 1
     assert "names slice '9', which is none of its 3 slices" in refused["refused"][0]["error"]
 
