@@ -77,19 +77,62 @@ def test_even_is_within_a_tenth_of_a_millimetre(off_mm, even):
             _ = grid.affine
 
 
-def test_an_even_grid_takes_the_nearest_slice_not_the_one_below():
-    grid = stack(0, 5, 9, 19, 24)  # smallest step 4: places at 0, 4, 8, …, 24
-    even, nearest = grid.evenly()
-    assert even.heights_mm == pytest.approx([0, 4, 8, 12, 16, 20, 24])
-    assert nearest.tolist() == [0, 1, 2, 2, 3, 3, 4]
-    assert even.thickness_mm == 4
-    assert np.allclose(even.origins_mm[[0, -1]], grid.origins_mm[[0, -1]])
+def test_an_even_stack_has_its_spacing_wherever_its_places_were_rounded_to():
+    grid = stack(0, 5.09, 10, 14.94, 20)
+    assert grid.extents_mm.tolist() == [5] * 5
+    assert grid.evenly().grid is grid
+    assert grid.evenly().slices.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_two_slices_that_nearly_meet_do_not_make_thousands():
-    even, _ = stack(0, 5, 5.01, 10, 15, 20).evenly()
-    assert len(even) == 17  # a quarter of the median distance, 1.25 mm
-    assert even.spacing_mm[0] == pytest.approx(1.25)
+def test_even_layers_give_each_slice_half_the_way_to_its_neighbours():
+    grid = stack(0, 5, 10, 20, 25)  # a slice is missing
+    even = grid.evenly()
+    assert even.grid.spacing_mm[0] == pytest.approx(2.5)
+    assert even.grid.heights_mm[-1] + 2.5 == pytest.approx(grid.extents_mm.sum())
+    assert even.grid.origins_mm[0, 2] == pytest.approx(grid.origins_mm[0, 2] - 2.5 + 1.25)  # half a slice below
+    assert np.bincount(even.slices).tolist() == [2, 2, 3, 3, 2]
+    assert even.off == pytest.approx(0)
+    assert even.margin == (0, 0)
+
+
+def test_two_slices_that_nearly_meet_do_not_make_thousands_of_layers():
+    even = stack(0, 5, 5.07, 10, 15, 20).evenly()
+    assert len(even.slices) <= 512
+    assert even.off < 0.02
+
+
+def test_many_or_large_slices_have_fewer_layers():
+    generator = np.random.default_rng(0)
+    many = stack(*np.cumsum(generator.uniform(0.3, 1, 600))).evenly(512 * 512)
+    assert 600 <= len(many.slices) <= 1200
+    large = stack(*np.cumsum(generator.uniform(3, 7, 30))).evenly(1024 * 1024)
+    assert len(large.slices) <= 128
+
+
+@given(st.lists(st.floats(0.6, 9), min_size=3, max_size=40), st.floats(-0.5, 0.5))
+def test_layers_hold_what_slices_stand_for_within_one_layer(gaps, forward):
+    grid = stack(0, *np.cumsum(gaps), forward=forward)
+    even = grid.evenly()
+    held_mm = np.bincount(even.slices, minlength=len(grid)) * even.grid.extents_mm[0]
+    assert np.abs(held_mm - grid.extents_mm).max() <= even.grid.spacing_mm[0] + 1e-6
+    assert np.abs(held_mm / grid.extents_mm - 1).max() == pytest.approx(even.off, abs=1e-6)
+    assert held_mm.sum() == pytest.approx(grid.extents_mm.sum())
+    off_mm = even.grid.origins_mm @ grid.normal - (grid.origins_mm @ grid.normal)[even.slices]
+    reach_mm = grid.extents_mm[even.slices] + even.grid.spacing_mm[0]
+    assert (np.abs(off_mm) <= reach_mm).all()
+
+
+def test_slices_off_a_straight_line_lie_at_their_places_in_a_larger_frame():
+    straight = stack(0, 5, 9, 16)
+    moved = straight.origins_mm + np.outer([0, 0, 1, 1], [2.6, -1.2, 0])  # the table, between two slices
+    grid = replace(straight, origins_mm=moved)
+    even = grid.evenly()
+    assert even.margin == (2, 10)
+    assert even.grid.shear_deg == pytest.approx(0, abs=1e-6)
+    for layer, (index, corner) in enumerate(zip(even.slices, even.corners, strict=True)):
+        off_mm = even.grid.to_mm(np.array([layer, *corner])) - grid.origins_mm[index]
+        assert abs(off_mm[0]) <= 0.125 + 1e-9
+        assert abs(off_mm[1]) <= 0.25 + 1e-9
 
 
 def test_an_index_between_slices_lies_between_them():

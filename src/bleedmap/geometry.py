@@ -14,7 +14,8 @@ from bleedmap.errors import InputError
 
 EVEN_WITHIN_MM = 0.1  # a slice this near to its place on an even stack is on it; positions are stored rounded
 _NEARER_TO_AXIAL_DEG = 45.0  # slices turned by more are nearer to coronal or sagittal ones
-_SMALLEST_STEP = 0.25  # of the median distance between slices
+_EXTENT_WITHIN = 0.02  # of what a slice stands for: layers of an even grid need not hold it more closely
+_MOST_LAYERS, _MOST_VOXELS = 512, 1 << 27  # of an even grid, or twice the slices where that is more
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
 
 
@@ -121,11 +122,14 @@ class SliceGrid:
     def extents_mm(self) -> DoubleArray:
         """(slice,) how much of the normal each slice stands for: half the way to either neighbour.
 
-        At the ends the way to the one neighbour counts for both sides. So an even stack has its spacing, a sheared
-        one its spacing along the normal, and where a slice is missing its neighbours share the gap.
+        At the ends the way to the one neighbour counts for both sides. So an even stack has its spacing (places are
+        stored rounded), a sheared one its spacing along the normal, and where a slice is missing its neighbours share
+        the gap.
         """
         if len(self) == 1:
             return np.array([self.thickness_mm])
+        if self.is_even:
+            return np.full(len(self), self.heights_mm[-1] / (len(self) - 1))
         gaps = np.diff(self.heights_mm)
         return np.asarray((np.append(gaps[0], gaps) + np.append(gaps, gaps[-1])) / 2, np.float64)
 
@@ -192,23 +196,66 @@ class SliceGrid:
         in_plane = index[..., 1, None] * self.row_step_mm + index[..., 2, None] * self.column_step_mm
         return np.asarray(origin + in_plane, np.float64)
 
-    def evenly(self) -> tuple["SliceGrid", AnyArray]:
-        """An even grid over the same range, and for each of its slices the number of ours that is nearest.
+    def evenly(self, pixels: int = 1) -> "EvenLayers":
+        """An even grid whose layers hold what each slice stands for, as `extents_mm` says.
 
-        So each of ours reaches half the way to its neighbours there too, as in `extents_mm`. The step is the smallest
-        distance between slices, but no less than a quarter of the median one, so that two slices that nearly meet do
-        not make thousands.
+        It reaches from the lower edge of the first slice to the upper edge of the last one. The step is the widest at
+        which every slice has its extent within 2 %, or the best of those that make no more than 512 layers.
+
+        Args:
+            pixels: of a slice; large ones have fewer layers.
         """
         if self.is_even:
-            return self, np.arange(len(self))
-        gaps = np.diff(self.heights_mm)
-        step = max(float(gaps.min()), float(np.median(gaps)) * _SMALLEST_STEP)
-        count = round(self.heights_mm[-1] / step) + 1
-        heights = np.linspace(0, self.heights_mm[-1], count)
-        nearest = np.abs(heights[:, None] - self.heights_mm).argmin(axis=1)
-        ends = self.origins_mm[[0, -1]]
-        origins = ends[0] + (heights / self.heights_mm[-1])[:, None] * (ends[1] - ends[0])
-        return replace(self, origins_mm=origins, thickness_mm=step), nearest
+            return EvenLayers(self, np.arange(len(self)), np.zeros((len(self), 2), np.int64), (0, 0), 0.0)
+        edges = np.cumsum([0.0, *self.extents_mm])
+        most = max(2 * len(self), min(_MOST_LAYERS, _MOST_VOXELS // pixels))
+        best, off = len(self), np.inf
+        for count in range(len(self), most + 1):
+            layers = np.diff(np.rint(edges * (count / edges[-1])))
+            now = float(np.abs(layers * (edges[-1] / count) / self.extents_mm - 1).max())
+            if now < off:
+                best, off = count, now
+            if off <= _EXTENT_WITHIN:
+                break
+        step = edges[-1] / best
+        slices = np.repeat(np.arange(len(self)), np.diff(np.rint(edges / step)).astype(np.int64))
+        heights = (np.arange(best) + 0.5) * step - self.extents_mm[0] / 2
+        along = self.slice_step_mm / (self.slice_step_mm @ self.normal)
+        corners = self._shift_in_plane(along)
+        if np.abs(corners).max() > 0.5:  # no straight stack: whole pixels over upright layers
+            corners = self._shift_in_plane(self.normal)
+        corners = np.rint(corners).astype(np.int64)
+        along = along if not corners.any() else self.normal
+        lowest = corners.min(axis=0)
+        first = self.origins_mm[0] + lowest[0] * self.row_step_mm + lowest[1] * self.column_step_mm
+        grid = replace(self, origins_mm=first + heights[:, None] * along, thickness_mm=float(step))
+        rows, columns = (corners.max(axis=0) - lowest).tolist()
+        return EvenLayers(grid, slices, (corners - lowest)[slices], (rows, columns), off)
+
+    def _shift_in_plane(self, along: DoubleArray) -> DoubleArray:
+        """(slice, 2) rows and columns by which slices lie off the line that runs `along` from the first one."""
+        off_mm = self.origins_mm - self.origins_mm[0] - self.heights_mm[:, None] * along
+        steps = np.stack([self.row_step_mm, self.column_step_mm], axis=1)
+        return np.asarray(off_mm @ np.linalg.pinv(steps).T, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class EvenLayers:
+    """An uneven stack on an even grid.
+
+    Attributes:
+        grid: the layers, in a frame that holds every slice.
+        slices: (layer,) number of the slice that each shows.
+        corners: (layer, 2) row and column of the frame at which that slice begins.
+        margin: rows and columns that the frame has more than a slice.
+        off: largest error of a slice's extent in layers, as a share of it.
+    """
+
+    grid: SliceGrid
+    slices: AnyArray
+    corners: AnyArray
+    margin: tuple[int, int]
+    off: float
 
 
 @dataclass(frozen=True)

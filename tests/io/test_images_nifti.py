@@ -2,12 +2,14 @@
 
 import gzip
 import itertools
-from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 from PIL import Image
 
@@ -102,16 +104,65 @@ def test_a_volume_without_a_grid_lands_at_its_own_place(tmp_path: Path) -> None:
     np.testing.assert_array_equal(nifti.read_mask(tmp_path / "mask.nii").array, marked)
 
 
-def test_uneven_slices_go_to_an_even_grid_each_place_taking_the_nearest(tmp_path: Path) -> None:
-    heights_mm = np.array([0.0, 4.0, 12.0, 16.0, 23.0])
-    grid = SliceGrid.from_affine(axial_affine((5, 0.6, 0.5), (5, 6, 8)), 5)
-    grid = replace(grid, origins_mm=grid.origins_mm[0] + heights_mm[:, None] * np.array([0, 0, 1.0]))
-    hu = np.broadcast_to(heights_mm.astype(np.float32)[:, None, None], (5, 6, 8)).copy()
+def stacked(heights_mm: list[float], tilt_deg: float = 0.0, sideways_mm: float = 0.0) -> SliceGrid:
+    """Slices of 20 × 24 pixels at these heights along the table, by a gantry tilted so; the upper half moved aside."""
+    tilt = np.radians(tilt_deg)
+    heights = np.array(heights_mm)[:, None] * np.array([0, 0, 1.0])
+    aside = np.outer(np.arange(len(heights)) >= len(heights) // 2, [sideways_mm, 0, 0])
+    return SliceGrid(heights + aside, 0.6 * np.array([0, np.cos(tilt), np.sin(tilt)]), np.array([0.5, 0, 0]), 5.0)
+
+
+def counted_ml(path: Path) -> tuple[float, float]:
+    """The volume of a NIfTI mask as programs count it: voxels times pixdim, and times the affine's determinant."""
+    image = nib.load(path)
+    voxels = int((np.asarray(image.dataobj) > 0.5).sum())
+    sizes = float(np.prod([float(one) for one in image.header.get_zooms()]))
+    return voxels * sizes / 1000, voxels * float(abs(np.linalg.det(image.affine[:3, :3]))) / 1000
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, -21.0])
+def test_beside_a_missing_slice_each_neighbour_has_half_the_gap_in_the_file(tmp_path: Path, tilt_deg: float) -> None:
+    grid = stacked([0.0, 5, 10, 20, 25], tilt_deg)
+    for index, extent in enumerate([5, 5, 7.5, 7.5, 5]):
+        marked = np.zeros((5, 20, 24), np.bool_)
+        marked[index, 3:13, 4:14] = True
+        nifti.write(tmp_path / "m.nii.gz", Mask(marked, grid))
+        nifti.write(tmp_path / "p.nii", ProbabilityMap(marked.astype(np.float32), grid))
+        expected = extent * np.cos(np.radians(tilt_deg)) * 100 * 0.6 * 0.5 / 1000
+        assert counted_ml(tmp_path / "m.nii.gz") == pytest.approx((expected, expected), rel=1e-5)
+        assert counted_ml(tmp_path / "p.nii") == pytest.approx((expected, expected), rel=1e-5)
+
+
+@given(
+    gaps=st.lists(st.floats(0.8, 8), min_size=3, max_size=36), tilt_deg=st.sampled_from([0.0, 18.5, -25.0]),
+    sideways_mm=st.sampled_from([0.0, 7.3]), seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_the_file_of_uneven_slices_holds_the_stated_volume(gaps, tilt_deg, sideways_mm, seed) -> None:
+    grid = stacked([0.0, *np.cumsum(gaps)], tilt_deg, sideways_mm)
+    marked = np.random.default_rng(seed).random((len(grid), 20, 24)) < 0.2
+    mask = Mask(marked, grid)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "mask.nii.gz"
+        nifti.write(path, mask)
+        counted, determined = counted_ml(path)
+        header = nib.load(path).header
+    assert counted == pytest.approx(determined, rel=1e-4)
+    off = grid.evenly(marked[0].size).off
+    assert counted == pytest.approx(mask.volume_ml, rel=off + 1e-4)
+    said = bytes(header["descrip"].item()).decode()
+    assert f"within {100 * off:.1f} %" in said if off else said == ""
+
+
+def test_layers_show_the_slice_that_they_belong_to(tmp_path: Path) -> None:
+    grid = stacked([0.0, 4, 12, 16, 23])
+    hu = np.broadcast_to(np.arange(5, dtype=np.float32)[:, None, None], (5, 20, 24)).copy()
     nifti.write(tmp_path / "v.nii", Volume(hu, grid))
     back, _ = nifti.read_volume(tmp_path / "v.nii")
-    # Steps of 23 / 6 mm: 0, 3.8, 7.7, 11.5, 15.3, 19.2, 23. Below lie 0, 0, 4, 4, 12, 16, 23.
-    assert back.hu[:, 0, 0].tolist() == [0, 4, 4, 12, 16, 16, 23]
-    assert back.grid.heights_mm[-1] == pytest.approx(23)
+    # Edges at -2, 2, 8, 14, 19.5, 26.5 mm.
+    assert back.grid.spacing_mm[0] == pytest.approx(0.5)
+    assert np.bincount(back.hu[:, 0, 0].astype(int)).tolist() == [8, 12, 12, 11, 14]
+    assert back.grid.origins_mm[0, 2] == pytest.approx(-1.75)
 
 
 @pytest.mark.parametrize("value", [1, 2, 255])

@@ -17,7 +17,6 @@ from bleedmap.arrays import BoolArray
 from bleedmap.errors import InputError
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.weights import locate
-from bleedmap.io.dicom.capture import Capture, make_captures
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.seg import make_mask_segmentation
 from bleedmap.io.dicom.seg_read import read_segmentation
@@ -25,6 +24,7 @@ from bleedmap.io.dicom.series import DicomSeries, copy_patient_and_study
 from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.io.dicom.standard import LazyObject, parse_on_demand
 from bleedmap.results.dicom import OWN_SEGMENTS, lesion_measures, write_dicom_results
+from bleedmap.results.pictures import words_height
 from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result, summarise_volume
 from bleedmap.volume import Mask, ProbabilityMap
@@ -42,8 +42,8 @@ from dicom_result_studies import (
     series_of,
 )
 
-# What dciodvfy may warn of: our own codes, and an image plane in a secondary capture (a standard extension).
-ACCEPTED = ("<99BLEEDMAP>", "not present in standard DICOM IOD")
+# What dciodvfy may warn of: our own codes.
+ACCEPTED = ("<99BLEEDMAP>",)
 
 
 def unexpected(path) -> list[str]:
@@ -282,7 +282,7 @@ def test_the_report_refers_to_all_it_looked_at_and_says_what_it_is():
     assert "Slice 3 is 5.7 mm x 0.5 mm - missing..." in texts
 
 
-def test_pictures_are_stored_as_they_are_at_their_slice():
+def test_pictures_are_stored_as_they_are_with_their_slice():
     grid = grid_of("oblique")
     series, instances = series_of(grid, TURNS[6])
     placed, loose = results_of(series, labels_of(6)).captures
@@ -293,22 +293,19 @@ def test_pictures_are_stored_as_they_are_at_their_slice():
     assert placed.BurnedInAnnotation == "NO"
     assert loose.SourceImageSequence[0].ReferencedSOPInstanceUID == instances[5].SOPInstanceUID
     assert list(placed.PatientOrientation) == ["L", "P"]
-    assert np.allclose(placed.ImagePositionPatient, grid.origins_mm[0], atol=1e-6)
-    assert np.allclose(np.array(placed.ImageOrientationPatient[:3], float) * SPACING_MM[2], grid.column_step_mm)
-    assert "ImagePositionPatient" not in loose
+    assert np.allclose(placed.PixelSpacing, SPACING_MM[1:])
     assert "PixelSpacing" not in loose
 
 
-def test_an_enlarged_picture_between_words_lies_where_its_slice_lies():
-    grid = grid_of("tilted")
-    series, _ = series_of(grid)
-    rows, columns = 2 * SHAPE[1] + 40, 2 * SHAPE[2]
-    half = SPACING_MM[1] / 2, SPACING_MM[2] / 2
-    (one,) = make_captures(series, [Capture(np.zeros((rows, columns, 3), np.uint8), 2, half, (20, 0))], producer())
-    across, down = np.array(one.ImageOrientationPatient, float).reshape(2, 3)
-    # The middle of the four picture pixels that show the slice's pixel (7, 9): rows 34 and 35, columns 18 and 19.
-    place = np.array(one.ImagePositionPatient, float) + 34.5 * half[0] * down + 18.5 * half[1] * across
-    assert np.allclose(place, grid.to_mm(np.array([2, 7, 9])), atol=1e-5)
+def test_pictures_have_no_place_so_that_no_viewer_takes_them_for_a_volume():
+    """OHIF takes what has position, orientation and frame of reference for slices of a volume, colours and all."""
+    series, _ = series_of(grid_of("tilted"))
+    for one in results_of(series, labels_of(6)).captures:
+        for keyword in (
+            "FrameOfReferenceUID", "PositionReferenceIndicator", "ImagePositionPatient", "ImageOrientationPatient",
+            "SliceLocation", "SliceThickness", "SpacingBetweenSlices",
+        ):  # fmt: skip
+            assert keyword not in one
 
 
 def test_patient_and_study_match_the_source():
@@ -493,6 +490,9 @@ def test_a_studys_results_are_written_with_its_own_measures(tmp_path, count):
     assert len(each) == min(count, OWN_SEGMENTS + 1)
     pictures = sorted((tmp_path / files["dicom_pictures"]).iterdir())
     assert len(pictures) == (result.mask.array.any(axis=(1, 2)).sum() or 6)
+    for one in map(dcmread, pictures):  # the slice fills the picture between the words
+        shown = np.array([one.Rows - 2 * words_height(one.Columns), one.Columns]) * np.array(one.PixelSpacing, float)
+        assert shown == pytest.approx(np.array(SHAPE[1:]) * SPACING_MM[1:], rel=1e-4)
     for path in [*pictures, *(tmp_path / files[f"dicom_{kind}"] for kind in ("report", "segmentation", "probability"))]:
         assert unexpected(path) == []
 

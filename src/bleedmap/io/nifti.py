@@ -35,6 +35,7 @@ _TEMPLATE = 3  # from this sform code on the sform leads to an atlas (3 Talairac
 SAME_SIZE = 0.01  # of a voxel's side
 SAME_DEG, SAME_CORNER_MM = 1.0, 1.0
 MOST_DEG = 35.0  # a tilted gantry's slices: up to 30°; a qform cannot hold the shear that an sform holds
+_LAYERS_BEGIN = 352  # bytes: the header and, of its extensions, that there are none
 VOXEL_MM, LONGEST_MM = (0.02, 50.0), 3000.0
 _WRAPPED = 60_000  # stored in 16 bits without sign; no CT value, but -1000 HU that lost its sign
 _OURS = orientations.axcodes2ornt(("S", "P", "L"))  # slices feet to head, rows front to back, columns right to left
@@ -407,25 +408,19 @@ def _maps_to_a_volume(affine: DoubleArray) -> bool:
 def to_image(result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None, description: str = "") -> Any:
     """Make nibabel's image of a volume (float32 HU), mask (uint8) or probability map (float32), on the file's own grid.
 
-    Without `grid` the axes are written as (column, row, slice); uneven slices go to an even grid,
-    each place of it taking the nearest slice. A `description` goes into the header, up to 79 characters of it.
+    Without `grid` the axes are (column, row, slice); uneven slices go to the layers of `evenly`, and voxels times their
+    volume give the volume of the result: the third pixdim is the distance between layers, tilted or not. The header has
+    up to 79 characters of a `description`, behind what layers hold.
     """
-    if isinstance(result, Volume):
-        array: AnyArray = result.hu.astype(np.float32, copy=False)
-    else:
-        array = result.array.astype(np.uint8 if isinstance(result, Mask) else np.float32, copy=False)
+    array = _as_stored(result)
     if grid is None:
-        even, nearest = result.grid.evenly()
-        array = array if even is result.grid else array[nearest]
-        affine_ras = swap_lps_ras(even.affine)[:, [2, 1, 0, 3]]
-        image = nib.Nifti1Image(array.transpose(2, 1, 0), affine_ras)
-        image.header.set_xyzt_units("mm")
-    else:
-        # The header's own affine, in its own units: both forms stay as the file has them.
-        image = nib.Nifti1Image(grid.outward(array), grid.header.get_best_affine(), grid.header)
-        image.header.set_data_dtype(array.dtype)
-        image.header.set_slope_inter(1, 0)
-        image.header["cal_min"], image.header["cal_max"] = 0, 0
+        image, layers = _lay_out(array, result.grid, description)
+        return nib.Nifti1Image(np.stack(list(layers)).transpose(2, 1, 0), image.affine, image.header)
+    # The header's own affine, in its own units: both forms stay as the file has them.
+    image = nib.Nifti1Image(grid.outward(array), grid.header.get_best_affine(), grid.header)
+    image.header.set_data_dtype(array.dtype)
+    image.header.set_slope_inter(1, 0)
+    image.header["cal_min"], image.header["cal_max"] = 0, 0
     if description:
         image.header["descrip"] = description.encode("ascii", "replace")[:79]
     return image
@@ -434,16 +429,56 @@ def to_image(result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = No
 def write(
     path: Path, result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = None, description: str = ""
 ) -> None:
-    """Write `to_image` to a file.
+    """Write `to_image` to a file; layers go there one by one, for those of an uneven stack are many.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    image = to_image(result, grid, description)
-    with written_whole(path) as temporary, temporary.open("wb") as file:
-        if path.name.lower().endswith(".gz"):
-            # Slice by slice and by ISA-L: a quarter of zlib's time, no copy of the whole, and the file is no larger.
-            with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
-                image.to_stream(stream)
-        else:
-            image.to_stream(file)
+    with written_whole(path) as temporary, temporary.open("wb") as file, _compress(path, file) as stream:
+        if grid is not None:
+            to_image(result, grid, description).to_stream(stream)
+            return
+        image, layers = _lay_out(_as_stored(result), result.grid, description)
+        image.header.set_data_offset(_LAYERS_BEGIN)
+        image.header.write_to(stream)
+        for layer in layers:
+            stream.write(layer.tobytes())
+
+
+@contextmanager
+def _compress(path: Path, file: BinaryIO) -> Iterator[Any]:
+    if not path.name.lower().endswith(".gz"):
+        yield file
+        return
+    # Slice by slice and by ISA-L: a quarter of zlib's time, no copy of the whole, and the file is no larger.
+    with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
+        yield stream
+
+
+def _as_stored(result: Volume | Mask | ProbabilityMap) -> AnyArray:
+    if isinstance(result, Volume):
+        return result.hu.astype(np.float32, copy=False)
+    return result.array.astype(np.uint8 if isinstance(result, Mask) else np.float32, copy=False)
+
+
+def _lay_out(array: AnyArray, grid: SliceGrid, description: str) -> tuple[Any, Iterator[AnyArray]]:
+    """Make an empty image of the file's size and header, and give its layers (row, column) in order."""
+    _, rows, columns = array.shape
+    even = grid.evenly(rows * columns)
+    empty = np.full((rows + even.margin[0], columns + even.margin[1]), min(0, array.min(initial=0)), array.dtype)
+    everywhere = np.broadcast_to(empty.T[..., None], (*empty.T.shape, len(even.slices)))
+    image = nib.Nifti1Image(everywhere, swap_lps_ras(even.grid.affine)[:, [2, 1, 0, 3]])
+    image.header.set_xyzt_units("mm")
+    image.header["pixdim"][3] = even.grid.spacing_mm[0]
+    if even.off:
+        description = f"uneven slices in layers: mL within {100 * even.off:.1f} %; {description}".rstrip("; ")
+    if description:
+        image.header["descrip"] = description.encode("ascii", "replace")[:79]
+
+    def layers() -> Iterator[AnyArray]:
+        for index, (row, column) in zip(even.slices, even.corners, strict=True):
+            layer = empty.copy()
+            layer[row : row + rows, column : column + columns] = array[index]
+            yield layer
+
+    return image, layers()

@@ -70,18 +70,17 @@ def write_dicom_results(
         InputError: as `dicom_results`.
         OutputError: they cannot be written.
     """
-    captures = [_placed(result.volume, index, picture) for index, picture in capture_pictures(result)]
+    captures = [_scale(result.volume, index, picture) for index, picture in capture_pictures(result)]
     made = dicom_results(result, series, captures, fractional=fractional, made_at=datetime.now())
     return made.write(folder)
 
 
-def _placed(volume: Volume, index: int, picture: ByteArray) -> Capture:
-    """A picture with its scale and the corner where the slice begins beneath the words."""
+def _scale(volume: Volume, index: int, picture: ByteArray) -> Capture:
+    """Give a picture its scale: the slice fills it between the words above and below."""
     (_, rows, columns), (_, row_mm, column_mm) = volume.hu.shape, volume.grid.spacing_mm
     height, width, _ = picture.shape
-    strip = words_height(width)
-    pixel_mm = (rows * row_mm / (height - 2 * strip), columns * column_mm / width)
-    return Capture(picture, index, pixel_mm, (strip, 0))
+    shown = height - 2 * words_height(width)
+    return Capture(picture, index, (rows * row_mm / shown, columns * column_mm / width))
 
 
 def dicom_results(

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from bleedmap.errors import InputError, spell
-from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.files import DicomFound, scan
 from bleedmap.io.dicom.read import read_series
@@ -86,7 +85,7 @@ def _read(source: Source, affine: object, study: str | None, series: int | None,
     if study is not None or series is not None:
         raise _refuse_choice(type(source).__name__)
     if isinstance(source, Volume):
-        return Study(_MEMORY, _MEMORY, source, Acquisition())
+        return Study(_MEMORY, _MEMORY, source, Acquisition(), notes=_note_uneven(source))
     image = find_image(source, affine)
     if image is None:
         raise InputError(
@@ -151,17 +150,20 @@ def _empty_filled_ends(volume: Volume) -> tuple[Volume, tuple[str, ...]]:
 
 def _read_dicom(found: DicomFound, study: str | None, series: int | None, advance: Advance) -> Study:
     read = read_series(found, study=study, series=series, advance=advance)
-    grid, notes = read.volume.grid, read.notes
-    if not grid.is_even:
-        notes = (*notes, _note_uneven(grid))
+    notes = (*read.notes, *_note_uneven(read.volume))
     return Study(_name(found.path), spell(found.path), read.volume, read.acquisition, dicom=read, notes=notes)
 
 
-def _note_uneven(grid: SliceGrid) -> str:
-    even, _ = grid.evenly()
+def _note_uneven(volume: Volume) -> tuple[str, ...]:
+    if volume.grid.is_even:
+        return ()
+    even = volume.grid.evenly(volume.hu[0].size)
+    frame = ", in a larger frame that holds the slices at their places to half a pixel" if any(even.margin) else ""
+    held = f"within {100 * even.off:.1f} %" if even.off > 0.0005 else "exactly"
     return (
-        f"The slices are uneven. The NIfTI files are on an even grid, {len(even)} slices {even.spacing_mm[0]:.2f} mm "
-        "apart, each the nearest of the original ones; the volumes stated here are exact, theirs are near."
+        f"The slices are uneven. The NIfTI files are on an even grid of {len(even.slices)} layers, "
+        f"{even.grid.spacing_mm[0]:.3g} mm apart, each a copy of the slice that it belongs to{frame}. "
+        f"They hold each slice's volume {held}.",
     )
 
 

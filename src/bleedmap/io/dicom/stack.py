@@ -747,7 +747,7 @@ def _describe_gaps(grid: SliceGrid, planes: Sequence[Plane]) -> list[str]:
             f"{gaps.max():.1f} mm where {usual:.2f} mm is usual. The slices beside a gap stand for half of it each."
         )
     others = np.delete(gaps, [at for at, _ in missing])
-    if others.max() - others.min() > EVEN_WITHIN_MM:
+    if others.max() - others.min() > EVEN_WITHIN_MM and not grid.is_even:
         notes.append(
             f"The slices are uneven, {others.min():.2f} to {others.max():.2f} mm apart; each counts with its own."
         )
