@@ -158,6 +158,16 @@ class SliceGrid:
         return float(np.degrees(np.arccos(np.clip(step @ self.normal / np.linalg.norm(step), -1, 1))))
 
     @property
+    def gantry_tilt_deg(self) -> float:
+        """The shear along the rows' way from front to back, with the sign that DICOM gives a gantry's tilt.
+
+        PS3.3 C.8.22.5.2: negative where the gantry's top leans away from where the table enters it. For a patient on
+        the back, head first, the top is in front and the table comes from the feet.
+        """
+        along, down = self.slice_step_mm, self.row_step_mm
+        return float(np.degrees(np.arcsin(np.clip(along @ down / np.linalg.norm(along) / np.linalg.norm(down), -1, 1))))
+
+    @property
     def tilt_to_axial_deg(self) -> float:
         """Angle between the slices' normal and the patient's head-foot axis."""
         return float(np.degrees(np.arccos(np.clip(abs(self.normal[2]), 0, 1))))

@@ -115,6 +115,21 @@ def test_headers_state_the_scan():
     np.testing.assert_allclose(np.diff(heights), 5)
 
 
+@pytest.mark.parametrize("tilt_deg", [-25.0, 0.0, 12.0])
+@pytest.mark.parametrize("turn", [PlaneTurn(), PlaneTurn(transpose=True, flip_rows=True)])
+def test_the_tilt_is_stated_with_its_sign(tilt_deg, turn):
+    """PS3.3: negative where the gantry's top, here the face, leans away from where the table enters, here the feet."""
+    geometry = ScanGeometry(slices=4, shape=(96, 80), pixel_mm=(2.4, 2.7), tilt_deg=tilt_deg, missing=(2,))
+    volume = Volume(np.zeros((3, 96, 80), np.float32), geometry.grid())
+    first = ct_instances(volume, turn=turn)[0]
+    multi = enhanced_ct(volume, turn=turn).SharedFunctionalGroupsSequence[0].CTAcquisitionDetailsSequence[0]
+    assert float(first.GantryDetectorTilt) == pytest.approx(tilt_deg, abs=0.01)
+    assert float(multi.GantryDetectorTilt) == pytest.approx(tilt_deg, abs=0.01)
+    along_row, down = np.reshape(np.array(first.ImageOrientationPatient, float), (2, 3))
+    to_back = next(one for one in (along_row, down, -along_row, -down) if one[1] > 0.7)
+    assert np.sign(round(to_back[2], 6)) == np.sign(tilt_deg)  # the back lies nearer to the head where it is positive
+
+
 def test_uids_follow_the_seed():
     def uids(seed: int, number: int = 2) -> list[tuple[str, str, str]]:
         options = CtOptions(seed=seed, series_number=number)

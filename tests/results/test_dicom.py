@@ -241,6 +241,10 @@ def test_the_report_measures_each_segment(tmp_path):
     )  # fmt: skip
     assert report.SOPClassUID.name == "Comprehensive 3D SR Storage"
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    # OHIF looks for outlines in what is titled 126000 and shows a black page without; all else it shows as text.
+    assert report.ConceptNameCodeSequence[0].CodeValue == "report"
+    containers = [one for one in report.iterall() if one.keyword == "ContinuityOfContent"]
+    assert [one.value for one in containers] == ["SEPARATE"] * 5  # the report, its measurements, a group each
     (observer,) = report.content.get_observer_contexts()
     assert observer.observer_type == codes.DCM.Device
     assert observer.observer_identifying_attributes.model_name == "test-network"

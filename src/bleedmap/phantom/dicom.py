@@ -79,7 +79,7 @@ def _add_place(header: Dataset, planes: StoredPlanes, index: int, volume: Volume
     header.PixelSpacing = [format_decimal(one) for one in planes.pixel_mm]
     header.SliceThickness = format_decimal(volume.grid.thickness_mm)
     header.SliceLocation = format_decimal(planes.positions_mm[index, 2])
-    header.GantryDetectorTilt = format_decimal(round(volume.grid.shear_deg, 3))
+    header.GantryDetectorTilt = format_decimal(round(volume.grid.gantry_tilt_deg, 3) + 0.0)
 
 
 def scout(volume: Volume, *, options: CtOptions = PLAIN) -> Dataset:

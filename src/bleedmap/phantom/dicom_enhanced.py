@@ -138,7 +138,7 @@ def _add_acquisition(shared: Dataset, volume: Volume, pixel_mm: tuple[float, flo
         _make_item(
             RotationDirection="CW", RevolutionTime=1.0, SingleCollimationWidth=volume.grid.thickness_mm,
             TotalCollimationWidth=volume.grid.thickness_mm, TableHeight=150.0,
-            GantryDetectorTilt=round(volume.grid.shear_deg, 3), DataCollectionDiameter=500.0,
+            GantryDetectorTilt=round(volume.grid.gantry_tilt_deg, 3) + 0.0, DataCollectionDiameter=500.0,
         )
     ]  # fmt: skip
     shared.CTTableDynamicsSequence = [_make_item(TableSpeed=10.0)]

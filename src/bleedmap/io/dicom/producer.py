@@ -35,6 +35,7 @@ INTRACRANIAL_HEMORRHAGE = Code("1386000", "SCT", "Intracranial hemorrhage")
 DETECTED = Code("260373001", "SCT", "Detected")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")
 INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
+REPORT_TITLE = Code("report", OWN_SCHEME, "Hemorrhage measurements by a neural network, research only")
 HEAD_CT = Code("303653007", "SCT", "Computed tomography of head")
 ENGLISH = Code("en", "RFC5646", "English")
 COMMENT = codes.DCM.Comment

@@ -105,13 +105,14 @@ def make_measurement_report(
         observation_context=_describe_observer(producer),
         procedure_reported=words.HEAD_CT,
         imaging_measurements=groups,
-        title=codes.DCM.ImagingMeasurementReport,
+        title=words.REPORT_TITLE,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept(*words.ENGLISH)),
     )
     for remark in (RESEARCH_ONLY, _PROBABILITY_IS if certainty is None else _PROBABILITIES_ARE, *remarks):
         report[0].ContentSequence.append(
             TextContentItem(words.COMMENT, _convert_to_ascii(remark), relationship_type=RelationshipTypeValues.CONTAINS)
         )
+    _separate(report[0])
     result = Comprehensive3DSR(
         evidence=[segmentation, *_list_sources(segmentation)],
         content=report,
@@ -132,6 +133,14 @@ def make_measurement_report(
     result.ContributingEquipmentSequence = result.ContributingEquipmentSequence[-1:]
     producer.sign(result, segmentation)
     return result
+
+
+def _separate(item: Dataset) -> None:
+    """Mark containers as lists of separate items: viewers leave the names out of continuous text (PS3.3 C.17.3.2)."""
+    if "ContinuityOfContent" in item:
+        item.ContinuityOfContent = "SEPARATE"
+    for below in item.get("ContentSequence", []):
+        _separate(below)
 
 
 def _word_verdict(found: bool, certainty: StudyCertainty | None) -> str:

@@ -717,9 +717,11 @@ def _describe_angles(grid: SliceGrid, planes: Sequence[Plane], stated_deg: float
         sideways = abs(shift[0]) > np.linalg.norm(shift[1:])
         kind = "The table moved sideways: slices are shifted by" if sideways else "The gantry was tilted by"
         notes.append(f"{kind} {shear:.1f}°; each slice is kept in its own place, nothing is resampled.")
+    # Sizes are compared, signs are not: the CT Image IOD defines none, and makers differ (a GE HiSpeed states +18.5°
+    # where `gantry_tilt_deg` is -18.5°).
     if stated_deg is not None and len(grid) > 1 and abs(abs(stated_deg) - shear) > _TILT_AGREES_DEG:
         notes.append(
-            f"The header states a gantry tilt of {abs(stated_deg):.1f}°, the slices' positions one of {shear:.1f}°; "
+            f"The header states a gantry tilt of {stated_deg:.1f}°, the slices' positions one of {shear:.1f}°; "
             "the positions were used."
         )
     if grid.tilt_to_axial_deg >= _OBLIQUE_FROM_DEG:
