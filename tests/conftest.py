@@ -32,6 +32,19 @@ def ct_ich_root() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def scanner_files() -> Path:
+    """Files of real scanners, public ones that are not committed; skipped where they are not there."""
+    shared = Path(__file__).parents[2] / "shared"
+    root = shared / "data/dicom"
+    if not root.is_dir():
+        reason = f"needs the public scanner files named in tests/study/test_scanner_files.py ({root} is not there)"
+        if os.environ.get("CI") and shared.is_dir():
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return root
+
+
 @pytest.fixture
 def jpeg_release(tmp_path: Path) -> Path:
     """Release 1.0.0 in small: three patients, eight slices of 24 rows × 32 columns, three masks."""

@@ -1,8 +1,12 @@
 """Damaged bytes never raise but InputError, never end the program; and nothing of a patient is said."""
 
 import logging
+import os
 import random
+import signal
 import struct
+import subprocess
+import sys
 import warnings
 
 import pydicom
@@ -59,6 +63,13 @@ def test_damaged_headers_are_refused_or_read_without_a_word(tmp_path, kind, capf
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
     assert "Phantom^" not in " ".join(said)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no process' time; there the clock on the wall does")
+def test_a_decoder_that_hangs_is_ended_by_its_own_processor_time():
+    spin = "from bleedmap.io.dicom import decode_worker as w; w.MOST_S = 0; w.limit_time()\nwhile True: pass"
+    ended = subprocess.run([sys.executable, "-c", spin], timeout=120, check=False)
+    assert ended.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("name", COMPRESSED)

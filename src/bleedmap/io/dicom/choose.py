@@ -37,6 +37,7 @@ from bleedmap.io.dicom.stack import (
     WHOLE_HEAD_MM,
     Stack,
     check_plane,
+    count_places,
     heights_mm,
     join_series,
     split_into_stacks,
@@ -263,6 +264,9 @@ def _make_candidate(stack: Stack) -> Candidate:
             check_plane(stack.planes[0])
         except InputError as wrong:
             fault, error = wrong.found, wrong
+    images = {(text(plane.file.header, "SOPInstanceUID"), plane.frame) for plane in stack.planes}
+    if fault is None and len(images) > 1 and count_places(stack.planes) == 1:
+        fault = f"{len(images)} images of one place, as of a bolus or a perfusion: no stack of slices"
     return Candidate(stack, integer(header, "SeriesNumber"), description[:100], fault, error)
 
 
@@ -533,7 +537,7 @@ def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound
     for one in others:
         if not one.stack.series & series or _find_other_kind(one.stack):
             continue
-        if one.fault is not None:
+        if one.error is not None:
             clauses.append(f"{_count(len(one.stack.planes), 'slice')} of the series cannot be placed ({one.fault})")
         elif at is not None:
             own = np.array([plane.position_mm @ planes[0].normal for plane in one.stack.planes])

@@ -34,8 +34,8 @@ _DECODERS = {
     **dict.fromkeys([f"1.2.840.10008.1.2.4.{one}" for one in (80, 81)], "charls"),  # JPEG-LS
     **dict.fromkeys([f"1.2.840.10008.1.2.4.{one}" for one in (90, 91, 201, 202, 203)], "openjpeg"),  # JPEG 2000
 }
-_MOST_S = 8.0  # for one frame; 2048 × 2048 pixels take 1 s
-_KILLED = -9
+_MOST_S = 120.0  # for one frame, where the child's own limit of processor time does not end it
+_KILLED, _OUT_OF_TIME = -9, -24  # SIGKILL; SIGXCPU
 _START_S = 60.0  # to load the decoders, from a slow disk too
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # SOF0-15, SOF55; not DHT, JPG, DAC
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # without a length
@@ -180,7 +180,8 @@ def _exchange(child: subprocess.Popen[bytes], request: bytes, most_s: float) -> 
     code = child.wait()
     if code == _KILLED and not late.is_set():
         raise find_shortage(MemoryError()) or _cannot_start("killed")
-    return {"error": "the decoder hung" if late.is_set() else f"the decoder crashed, exit code {code}"}, b""
+    hung = late.is_set() or code == _OUT_OF_TIME
+    return {"error": "the decoder hung" if hung else f"the decoder crashed, exit code {code}"}, b""
 
 
 def _cannot_start(why: str) -> ResourceError:

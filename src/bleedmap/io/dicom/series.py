@@ -132,7 +132,7 @@ def make_source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
     shared = copy_patient_and_study(series.headers[0])
     shared.SOPClassUID, shared.Modality = CTImageStorage, "CT"
     shared.SeriesInstanceUID = _read_uid(series.headers[0], "SeriesInstanceUID")
-    shared.FrameOfReferenceUID = _find_frame_of_reference(series)
+    shared.FrameOfReferenceUID = find_frame_of_reference(series)
     shared.PositionReferenceIndicator = ""
     turned = (columns, rows) if series.turn.transpose else (rows, columns)
     shared.Rows, shared.Columns = turned
@@ -180,7 +180,7 @@ def refer_to_instances(series: DicomSeries) -> dict[str, list[Dataset]]:
     return {uid: list(own.values()) for uid, own in references.items()}
 
 
-def _find_frame_of_reference(series: DicomSeries) -> str:
+def find_frame_of_reference(series: DicomSeries) -> str:
     """Find the frame of reference of most slices; else make one from the series' UID, so that all results share it."""
     stated = (text(header, "FrameOfReferenceUID") for header in series.headers)
     counts = Counter(one for one in stated if one is not None and UID(one).is_valid)

@@ -493,7 +493,10 @@ def _split_by_pass(planes: Sequence[Plane]) -> list[list[Plane]]:
     """
     if not planes[0].has_place:
         return [list(planes)]
-    doubled = _count_places(planes) < len(planes)
+    places = count_places(planes)
+    if places == 1:
+        return [list(planes)]  # no pass covers more
+    doubled = places < len(planes)
     for attribute in (*_MADE, *_PASSES) if doubled else (_KERNEL, _KVP, _PASSES[0]):
         apart = _group_planes(planes, attribute.read)
         if len(apart) == 1 or not (
@@ -510,7 +513,7 @@ def _split_by_pass(planes: Sequence[Plane]) -> list[list[Plane]]:
 
 def _leave_fewer_doubles(apart: Sequence[Sequence[Plane]], planes: Sequence[Plane], *, none: bool) -> bool:
     """Whether groups, of which one is most of a stack, take fewer places twice than all planes do; or `none`."""
-    places, counts = _count_places(planes), [_count_places(group) for group in apart]
+    places, counts = count_places(planes), [count_places(group) for group in apart]
     doubles = sum(map(len, apart)) - sum(counts)
     return max(counts) > places / 2 and (doubles == 0 if none else doubles < len(planes) - places)
 
@@ -529,7 +532,8 @@ def _are_interleaved(apart: Sequence[Sequence[Plane]]) -> bool:
     )
 
 
-def _count_places(planes: Sequence[Plane]) -> int:
+def count_places(planes: Sequence[Plane]) -> int:
+    """Return at how many places planes lie."""
     heights = np.sort(heights_mm(planes))
     return 1 + int((np.diff(heights) > SAME_PLACE_MM).sum())
 
@@ -739,7 +743,7 @@ def _describe_gaps(grid: SliceGrid, planes: Sequence[Plane]) -> list[str]:
     gaps = np.diff(grid.heights_mm)
     usual = float(np.median(gaps))
     missing = [(at, round(gap / usual) - 1) for at, gap in enumerate(gaps) if _is_multiple(gap, usual)]
-    if len(missing) > len(gaps) / 4:
+    if len(missing) > max(1, len(gaps) / 4):
         missing = []  # rather a second, wider spacing
     if missing:
         places = ", ".join(f"{at + 1} and {at + 2}" for at, _ in missing[:5]) + (", …" if len(missing) > 5 else "")

@@ -21,6 +21,7 @@ LARGEST_VERTEX = 0.3  # on the last slice; measured up to 0.26
 MOST_BELOW_MM = 120.0  # from the skull's base to the shoulders; measured up to 80
 CUT_MM = 30.0  # of the head's edge at the picture's border, where its brain is; a nose's tip is less
 MOST_PADDING = 0.5  # outside the circle that a scanner reconstructs lie 21 %
+_NOTHING_SHOWN = "nothing but air is shown"
 METAL_ML = 0.1  # a filling, a clip, a coil; a burr of noise is less
 
 
@@ -56,6 +57,8 @@ def _bone(values: Values) -> Check:
     verdict = BONE_SHARE.verdict(values.bone_share)
     if verdict == "pass":
         return Check("bone", verdict, found, limit)
+    if values.highest < AIR_HU:
+        return Check("bone", verdict, found, limit, _NOTHING_SHOWN)
     few = values.bone_share < BONE_SHARE.lowest
     meaning = "too little for a skull: cut to a window, or no head" if few else "too much for a head: these are no HU"
     return Check("bone", verdict, found, limit, meaning)
@@ -68,6 +71,7 @@ def _brain_density(values: Values, anatomy: Anatomy) -> Check:
     of_middle: Verdict = "refusal" if BRAIN_HU.verdict(anatomy.middle_hu) == "refusal" else "not known"
     if anatomy.brain_hu is None:
         meaning = "no tissue of a head is like that: slope or intercept may be wrong" if of_middle == "refusal" else ""
+        meaning = _NOTHING_SHOWN if values.highest < AIR_HU else meaning
         return Check("brain density", of_middle, f"no brain found; {middle}", limit, meaning)
     found, verdict = f"median {anatomy.brain_hu:.0f} HU", BRAIN_HU.verdict(anatomy.brain_hu)
     if _without_air(values):  # what looks like brain may be air, shifted
@@ -94,12 +98,15 @@ def _anatomy(anatomy: Anatomy) -> Check:
     outline = f"outline {length:.0f} × {width:.0f} mm" if length else "no body"
     meaning = "this is no head, or its scale is wrong: findings would mean nothing"
     if anatomy.cavity is None:
+        meaning = meaning if length else f"{_NOTHING_SHOWN}: the pixels were blanked, or slope and intercept are wrong"
         return Check("anatomy", "refusal", f"no slice with soft tissue inside a skull; {outline}", limit, meaning)
     found = f"{anatomy.cavity_ml:,.0f} mL in a skull, {anatomy.largest_cm2:.0f} cm² on its largest slice, {outline}"
     verdict = graver(
         CAVITY_ML.verdict(anatomy.cavity_ml), CAVITY_CM2.verdict(anatomy.largest_cm2),
         OUTLINE_MM.verdict(max(anatomy.outline_mm)),
     )  # fmt: skip
+    if anatomy.cavity_ml < CAVITY_ML.lowest and CAVITY_CM2.verdict(anatomy.largest_cm2) == "pass":
+        meaning = "so little of a head is shown that findings would mean nothing"
     return Check("anatomy", verdict, found, limit, "" if verdict == "pass" else meaning)
 
 
