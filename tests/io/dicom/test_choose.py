@@ -86,6 +86,19 @@ def test_a_scout_is_known_wherever_its_image_type_says_so(tmp_path, image_type):
     assert reasons(found)[1] == "a scout of 3 images"
 
 
+def test_images_of_one_place_are_no_head(tmp_path):
+    """As a scanner watches the agent arrive: numbers, times and pixels differ, the place does not."""
+    bolus = head(3)[:4]
+    for number, one in enumerate(bolus):
+        one.ImagePositionPatient = bolus[0].ImagePositionPatient
+        one.AcquisitionNumber = number
+    found = read(write(tmp_path / "both", [*head(2), *bolus]))
+    assert found.choice[0].number == 2
+    assert reasons(found)[3] == "4 images of one place, as of a bolus or a perfusion: no stack of slices"
+    with pytest.raises(InputError, match="4 images of one place"):
+        read(write(tmp_path / "alone", bolus))
+
+
 def test_a_series_may_be_named(tmp_path):
     folder = write(tmp_path, [*head(2), *head(3, kernel="BONEPLUS")])
     found = read(folder, series=3)
