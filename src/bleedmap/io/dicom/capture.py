@@ -69,7 +69,7 @@ def _make_instance(
     if is_lossy(series):
         result.LossyImageCompression = "01"
     if capture.pixel_mm is not None:
-        result.PixelSpacing = format_decimals(capture.pixel_mm)
+        result.PixelSpacing = [*format_decimals(capture.pixel_mm)]
     producer.sign(result, whose)
     return result
 
