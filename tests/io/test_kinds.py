@@ -3,9 +3,11 @@
 import bz2
 import gzip
 import io
+import lzma
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -60,6 +62,8 @@ KINDS = {
     "study.tar": (tar(), "a tar archive"),
     "study.tar.gz": (gzip.compress(tar()), "a tar archive, packed by gzip"),
     "study.bz2": (bz2.compress(b"a" * 99), "packed by bzip2"),
+    "head.par": (b"# === DATA DESCRIPTION FILE ====\n", "a Philips PAR header"),
+    "head.mnc.zst": (b"(\xb5/\xfd" + bytes(90), "packed by zstd"),
     "head.mgz": (gzip.compress(bytes(400)), "a FreeSurfer volume"),
     "pointer.dcm": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
     "page.dcm": (b"<!DOCTYPE html><html>" + bytes(300), "a web page"),
@@ -124,13 +128,71 @@ def test_dicom_is_read_by_its_content_under_any_name_and_gzipped(study: Path, tm
     packed.mkdir()
     for number, path in enumerate(sorted(study.rglob("*.dcm"))):
         data = path.read_bytes()
-        ending = (".dcm.gz", ".ima", "")[number % 3]
-        (packed / f"{number}{ending}").write_bytes(gzip.compress(data) if ending == ".dcm.gz" else data)
+        ending = (".dcm.gz", ".ima", "", ".dcm.bz2", ".xz")[number % 5]
+        pack = {".dcm.gz": gzip.compress, ".dcm.bz2": bz2.compress, ".xz": lzma.compress}.get(ending, bytes)
+        (packed / f"{number}{ending}").write_bytes(pack(data))
     assert holds_dicom(packed)
     assert gather([packed]).study == packed
     np.testing.assert_array_equal(read_study(packed).volume.hu, read_study(study).volume.hu)
     (packed / "0.dcm.gz").write_bytes((packed / "0.dcm.gz").read_bytes()[:3000])
-    assert any("gzipped and damaged or cut" in one.reason for one in scan(packed).unreadable)
+    assert any("packed by gzip and damaged or cut" in one.reason for one in scan(packed).unreadable)
+
+
+@pytest.mark.parametrize(
+    ("ending", "content", "why"),
+    [
+        (".zst", b"(\xb5/\xfd" + bytes(900), "packed by zstd"), (".lz4", b'\x04"M\x18' + bytes(900), "packed by lz4"),
+        (".gpg", bytes(range(1, 200)), "encrypted"), (".bz2", bz2.compress(bytes(900))[:30], "packed by bzip2"),
+    ],
+)  # fmt: skip
+def test_a_slice_that_is_packed_so_that_it_cannot_be_opened_counts_as_missing(
+    ending: str, content: bytes, why: str, study: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(study, tmp_path / "in" / "study")
+    last = max((tmp_path / "in").rglob("*.dcm"))
+    last.with_name(last.name + ending).write_bytes(content)
+    last.unlink()
+    read = read_study(tmp_path / "in")
+    assert len(read.volume.hu) == 27
+    assert any(why in one for one in read.notes), read.notes
+    (source,) = find_studies(tmp_path / "in", tmp_path / "out").sources
+    assert len(source.files) == 28
+    for path in (tmp_path / "in").rglob("*.dcm"):
+        path.rename(path.with_name(path.name + ending))
+        path.with_name(path.name + ending).write_bytes(content)
+    with pytest.raises(InputError, match=why):
+        read_study(tmp_path / "in")
+
+
+@pytest.mark.parametrize("packer", [bz2, lzma, gzip])
+def test_nifti_is_read_however_it_is_packed_and_the_name_may_differ(packer: Any, tmp_path: Path) -> None:
+    volume = make_phantom(SETTINGS).volume
+    nifti.write(tmp_path / "plain.nii", volume)
+    for name in ("head.nii", "head.nii.gz", "head.nii.bz2", "head.nii.xz"):
+        (tmp_path / name).write_bytes(packer.compress((tmp_path / "plain.nii").read_bytes()))
+        read = read_study(tmp_path / name)
+        np.testing.assert_array_equal(read.volume.hu, volume.hu)
+        assert read.name == "head"
+    assert sum("unlike its name says" in one for one in read.notes) == (packer is not lzma)
+    cut = tmp_path / "head.nii"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    with pytest.raises(InputError, match="cannot be read as NIfTI"):
+        read_study(cut)
+
+
+def test_a_folder_of_another_kind_is_refused_with_what_to_do(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "bids/sub-01/ct").mkdir(parents=True)
+    nifti.write(tmp_path / "bids/sub-01/ct/sub-01_ct.nii.gz", make_phantom(SETTINGS).volume)
+    (tmp_path / "bids/dataset_description.json").write_text("{}", "utf-8")
+    (tmp_path / "zipped").mkdir()
+    shutil.make_archive(str(tmp_path / "zipped/study"), "zip", study)
+    (tmp_path / "volumes").mkdir()
+    (tmp_path / "volumes/head.nrrd").write_bytes(KINDS["head.nrrd"][0])
+    ways_out = {"bids": "sub-01_ct.nii.gz", "zipped": "give that zip itself", "volumes": "SimpleITK"}
+    for folder, way_out in ways_out.items():
+        with pytest.raises(InputError, match="holds no DICOM file") as caught:
+            read_study(tmp_path / folder)
+        assert way_out in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["one.nii", "one.nii.gz", "one.png"])

@@ -174,6 +174,12 @@ def test_units_that_give_no_head_are_refused_with_the_sizes(unit, factor, said, 
     assert "set_xyzt_units" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("code", "said"), [(0, False), (2, False), (10, False), (4, True), (5, True), (7, True)])
+def test_a_unit_that_the_standard_does_not_define_is_told(code, said, tmp_path):
+    _, grid = nifti.read_volume(patch(save(tmp_path / "head.nii", AFFINE, None), 123, "B", code))
+    assert any("no unit of length" in one for one in grid.notes) is said
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("made", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("kind", ["i2", "u2", "i4", "f4", "f8"])

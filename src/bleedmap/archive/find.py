@@ -283,7 +283,7 @@ def _studies_in_zip(path: Path) -> tuple[str | None, ...]:
 
 def _holds_nothing(path: Path) -> bool:
     with open_source(path.parent) as read:
-        return explain_absence(read(Place(path), _START_BYTES)) is not None
+        return explain_absence(read(Place(path), _START_BYTES), path.name) is not None
 
 
 def _study_uid(path: Path) -> str | None:

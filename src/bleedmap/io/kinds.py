@@ -1,14 +1,14 @@
 """Say what a file is by its first bytes, whatever its name says, so that a refusal can name it and its way out."""
 
+import io
 import stat
 import struct
-import zlib
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from bleedmap.io.packed import drop_packing, find_packing, unpack_start
 
 _START_BYTES = 4096
-_GZIP = b"\x1f\x8b"
 _BY_SIMPLE_ITK = (
     "convert it: pip install SimpleITK; "
     "python -c \"import SimpleITK as s; s.WriteImage(s.ReadImage('{name}'), 'head.nii.gz')\""
@@ -17,6 +17,11 @@ _PAIR = (
     "join the two files into one: fslchfiletype NIFTI_GZ {name}, or "
     "python -c \"import nibabel as n; n.save(n.Nifti1Image.from_image(n.load('{name}')), 'head.nii.gz')\""
 )
+_BY_FREESURFER = "convert it: mri_convert {name} head.nii.gz"
+_BY_DCM2NIIX = (
+    "export the original DICOM series; or convert it: dcm2niix -f head {stem}.PAR (check that the result is in HU)"
+)
+_UNPACKERS = {"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz"}
 _UNPACK = "unpack it, and give the folder (a .zip is read as it is)"
 _GIVE = "give it to `bleedmap segment` as a picture, if it is a slice"
 _EXPORT = "export the original DICOM series, or NIfTI in HU; a picture of one slice as 8-bit grey PNG"
@@ -41,12 +46,15 @@ _MARKS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (0, b"PK\x03\x04", "a zip archive", "name it .zip, or give it to `bleedmap segment` alone"),
-    (0, b"BZh", "a file packed by bzip2", "unpack it with bunzip2"),
-    (0, b"\xfd7zXZ\0", "a file packed by xz", "unpack it with unxz"),
-    (0, b"(\xb5/\xfd", "a file packed by zstd", "unpack it with unzstd"),
+    (0, b"(\xb5/\xfd", "a file packed by zstd", "unpack it: unzstd {name}"),
+    (0, b"\x04\"M\x18", "a file packed by lz4", "unpack it: unlz4 {name}"),
+    (0, b"LZIP", "a file packed by lzip", "unpack it: lzip -d {name}"),
+    (0, b"\x1f\x9d", "a file packed by compress", "unpack it: uncompress {name}"),
+    (0, b"]\0\0", "a file packed by lzma", "unpack it: unlzma {name}"),
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"\x93NUMPY", "a NumPy array", "wrap it in Python: bleedmap.Volume(hu, grid)"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (MINC 2, MATLAB 7.3 or another)", "convert it to NIfTI (mnc2nii for MINC)"),
+    (0, b"# === DATA DESCRIPTION FILE", "a Philips PAR header", _BY_DCM2NIIX),
     (0, b"CDF\x01", "a netCDF file (MINC 1)", "convert it to NIfTI: mnc2nii {name} head.nii"),
     (0, b"MATLAB 5.0", "a MATLAB file", "export the volume as NIfTI in HU: niftiwrite"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", _AGAIN),
@@ -56,8 +64,12 @@ _MARKS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"<html", "a web page", "download the file itself; its server may have asked for a login"),
 )  # fmt: skip
 _ENDINGS = {
-    ".nhdr": ("an NRRD header", _BY_SIMPLE_ITK), ".mgz": ("a FreeSurfer volume", "mri_convert {name} head.nii.gz"),
-    ".mgh": ("a FreeSurfer volume", "mri_convert {name} head.nii.gz"), ".iso": ("an image of a CD", _UNPACK),
+    ".nhdr": ("an NRRD header", _BY_SIMPLE_ITK), ".mgz": ("a FreeSurfer volume", _BY_FREESURFER),
+    ".mgh": ("a FreeSurfer volume", _BY_FREESURFER), ".iso": ("an image of a CD", _UNPACK),
+    ".par": ("a Philips PAR header", _BY_DCM2NIIX), ".rec": ("voxels of Philips PAR/REC", _BY_DCM2NIIX),
+    ".mnc": ("a MINC volume", "convert it to NIfTI: mnc2nii {name} head.nii"),
+    ".gipl": ("a GIPL volume", _BY_SIMPLE_ITK), ".vtk": ("a VTK volume", _BY_SIMPLE_ITK),
+    ".gpg": ("an encrypted file", "decrypt it"), ".age": ("an encrypted file", "decrypt it"),
     ".raw": ("bare voxels without a header", "give the header's file (.mhd, .nhdr) to a converter"),
     ".img": ("a file of voxels whose header is apart (.hdr)", _PAIR.replace("{name}", "{stem}.hdr")),
 }  # fmt: skip
@@ -71,14 +83,14 @@ class Kind:
         words: with an article, for messages: 'an NRRD volume'.
         remedy: how to come from it to something that is read; '' where it is read.
         nifti: whether it is NIfTI in one file.
-        packed: whether by gzip.
+        packed: by which packer; '' by none.
         picture: whether it is a picture of a kind that is read.
     """
 
     words: str
     remedy: str = ""
     nifti: bool = False
-    packed: bool = False
+    packed: str = ""
     picture: bool = False
 
 
@@ -92,35 +104,33 @@ def identify(path: Path) -> Kind | None:
             return None
         with path.open("rb") as stream:
             start = stream.read(_START_BYTES)
+            packing = find_packing(start)
+            stream.seek(0)
+            inside = unpack_start(stream, packing, _START_BYTES) if packing else b""
     except (OSError, ValueError):
         return None
-    return identify_bytes(start, path.name)
+    return _identify(start, packing, inside, path.name)
 
 
 def identify_bytes(start: bytes, name: str) -> Kind | None:
     """Say what a file of this name is that begins with these bytes; fewer than 352 tell less."""
+    packing = find_packing(start)
+    return _identify(start, packing, unpack_start(io.BytesIO(start), packing, _START_BYTES) if packing else b"", name)
+
+
+def _identify(start: bytes, packing: str | None, inside: bytes, name: str) -> Kind | None:
     if not start:
         return Kind("an empty file (0 bytes)", "copy or fetch it again")
-    inside = unpack_start(start)
-    ending = name.lower().removesuffix(".gz")
-    known = _by_content(start if inside is None else inside, name) or next(
+    ending = str(drop_packing(PurePosixPath(name.lower())))
+    known = _by_content(inside if packing else start, name) or next(
         (Kind(words, _fill(remedy, name)) for end, (words, remedy) in _ENDINGS.items() if ending.endswith(end)), None
     )
-    if inside is None or known is None:
-        return Kind("a file packed by gzip", f"unpack it: gunzip {name}") if inside is not None else known
-    if known.nifti:
-        return Kind(known.words, nifti=True, packed=True)
-    words = known.words if "FreeSurfer" in known.words else f"{known.words}, packed by gzip"
-    return Kind(words, known.remedy, packed=True)
-
-
-def unpack_start(start: bytes) -> bytes | None:
-    """Unpack the beginning of a gzipped file, as far as it goes; None where it is not gzipped."""
-    if start[:2] != _GZIP:
-        return None
-    with suppress(zlib.error):
-        return zlib.decompressobj(wbits=31).decompress(start, _START_BYTES)
-    return b""
+    if packing is None:
+        return known
+    if known is None:
+        return Kind(f"a file packed by {packing}", f"unpack it: {_UNPACKERS[packing]} {name}", packed=packing)
+    words = known.words if known.nifti or "FreeSurfer" in known.words else f"{known.words}, packed by {packing}"
+    return Kind(words, known.remedy, known.nifti, packing)
 
 
 def _by_content(start: bytes, name: str) -> Kind | None:

@@ -12,7 +12,8 @@ from collections.abc import Collection
 MOST_CHARACTERS = 80
 MOST_BYTES = 112  # of 143: a name's ending and that of an unfinished file come to it
 LONGEST_NAME = "x" * MOST_BYTES + "_probseg.nii.gz"  # of a file of results
-_ENDINGS = (".nii.gz", ".nii", ".zip", ".dcm.gz", ".dcm")
+_PACKED = [f"{name}{packed}" for name in (".nii", ".dcm") for packed in (".gz", ".bz2", ".xz")]
+_ENDINGS = (*_PACKED, ".nii", ".zip", ".dcm")
 _OUTER = "._-+"  # at neither end: hidden files, flags, formulas of a spreadsheet, what Windows drops
 _PORT_DIGITS = "0123456789¹²³"
 _DEVICES = {

@@ -1,6 +1,5 @@
 """Read and write NIfTI in HU, in the index order (slice, row, column) with LPS mm."""
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import bleedmap.io.dicom  # noqa: F401 - first: pydicom, which nibabel loads, wo
 # isort: split
 import nibabel as nib
 import numpy as np
-from isal import igzip, igzip_lib
+from isal import igzip
 from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
@@ -23,11 +22,12 @@ from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import SliceGrid, swap_lps_ras
 from bleedmap.io.dicom.header import looks_like_dicom
 from bleedmap.io.files import written_whole
-from bleedmap.io.kinds import identify, unpack_start
+from bleedmap.io.kinds import identify
+from bleedmap.io.packed import UNPACK_ERRORS, find_packing, open_packed, unpack_start
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
-_ISAL_ERROR: Any = igzip_lib.IsalError  # an exception's class, which isal's stubs take for an instance
+_START_BYTES = 4096
 _HEADER_BYTES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 _UNITS = {1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("micrometres", 0.001)}  # xyzt_units, lowest three bits
 _TEMPLATE = 3  # from this sform code on the sform leads to an atlas (3 Talairach, 4 MNI, 5 another), not to the scanner
@@ -88,16 +88,18 @@ def is_nifti(path: Path) -> bool:
 
 
 def holds_dicom(path: Path) -> bool:
-    """Whether one file is DICOM by its content, gzipped or not."""
+    """Whether one file is DICOM by its content, packed or not."""
     if not path.is_file():
         return False  # a pipe would wait for ever
     try:
         with path.open("rb") as stream:
-            start = stream.read(1 << 12)
+            start = stream.read(_START_BYTES)
+            if packing := find_packing(start):
+                stream.seek(0)
+                start = unpack_start(stream, packing, _START_BYTES)
     except OSError:
         return False
-    inside = unpack_start(start)
-    return looks_like_dicom(start if inside is None else inside)
+    return looks_like_dicom(start)
 
 
 def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:
@@ -158,16 +160,13 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
             remedy=kind.remedy,
         )  # fmt: skip
     try:
-        packed = kind is not None and kind.packed
+        packed = kind.packed if kind is not None else ""
         with _open(path, packed) as stream:
-            raw, header, image = _load(path, stream, packed)
+            raw, header, image = _load(path, stream, packed=bool(packed))
             array = np.asanyarray(image.dataobj)
     except FileNotFoundError:
         raise InputError(path, found="no such file", needed="a NIfTI file", remedy="check the path") from None
-    except (
-        ImageFileError, HeaderDataError,
-        OSError, EOFError, ValueError, zlib.error, _ISAL_ERROR, OverflowError,
-    ) as error:  # fmt: skip
+    except (ImageFileError, HeaderDataError, *UNPACK_ERRORS, OverflowError) as error:
         raise InputError(
             path,
             found=f"cannot be read as NIfTI ({str(error).splitlines()[0] if str(error) else 'damaged'})",
@@ -175,9 +174,9 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
             remedy="copy or convert the file again",
         ) from error
     turned, affine, grid = _interpret(path, raw, header, array)
-    if packed != path.name.lower().endswith(".gz"):
-        is_gzipped = "gzipped" if packed else "not gzipped"
-        note = f"The file is {is_gzipped}, unlike its name says; it was read as it is."
+    if packed != {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}.get(path.suffix.lower(), ""):
+        found = f"packed by {packed}" if packed else "not packed"
+        note = f"The file is {found}, unlike its name says; it was read as it is."
         grid = replace(grid, notes=(*grid.notes, note))
     return turned, affine, grid
 
@@ -207,16 +206,16 @@ def _interpret(path: str | Path, raw: Any, header: Any, array: AnyArray) -> tupl
 
 
 @contextmanager
-def _open(path: Path, packed: bool) -> Iterator[BinaryIO]:
-    if packed:
-        with igzip.open(path) as stream:
-            yield stream
-    else:
-        with path.open("rb") as plain:
+def _open(path: Path, packed: str) -> Iterator[BinaryIO]:
+    with path.open("rb") as plain:
+        if packed:
+            with open_packed(plain, packed) as stream:
+                yield stream
+        else:
             yield plain
 
 
-def _load(path: Path, stream: BinaryIO, packed: bool) -> tuple[Any, Any, Any]:
+def _load(path: Path, stream: BinaryIO, *, packed: bool) -> tuple[Any, Any, Any]:
     """Load the header as it is stored, as nibabel mends it, and the image, once the file proves to be whole.
 
     A gzipped file is decompressed to the end, where the checksum is; nibabel stops before it and would take damaged
@@ -298,7 +297,8 @@ def _find_affine(path: str | Path, raw: Any, header: Any, shape: tuple[int, ...]
     affine = affine.copy()
     affine[:3] *= scale
     _check_size(path, affine, shape, unit_note)
-    return affine, [*([unit_note] if scale != 1 else []), *notes]
+    is_undefined = int(raw["xyzt_units"]) & 7 > max(_UNITS)  # 0 says that the unit is not known, and is common
+    return affine, [*([unit_note] if scale != 1 or is_undefined else []), *notes]
 
 
 def _find_unit(raw: Any) -> tuple[float, str]:

@@ -10,9 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import BinaryIO
 
-from isal import igzip, igzip_lib
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -31,7 +30,8 @@ from bleedmap.io.dicom.header import (
     text,
 )
 from bleedmap.io.files import walk
-from bleedmap.io.kinds import identify, identify_bytes, unpack_start
+from bleedmap.io.kinds import Kind, identify, identify_bytes
+from bleedmap.io.packed import UNPACK_ERRORS, drop_packing, find_packing, open_packed, unpack_start
 
 MOST_FILES = 20_000
 MOST_FILE_BYTES = 700 << 20  # a multi-frame scan of 1,300 slices of 512 × 512
@@ -41,8 +41,7 @@ _LARGE_MEMBER, _LARGE_ZIP = 16 << 20, 256 << 20
 _HEADER_BYTES = (1 << 18, 1 << 26)  # read at first, and where the header is longer
 _START_BYTES = 140
 _KIND_BYTES = 1 << 12
-_ISAL_ERROR: Any = igzip_lib.IsalError  # an exception's class, which isal's stubs take for an instance
-_GZIP_MARK = b"\x1f\x8b"
+_MARK_BYTES = 8
 _ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for gigabytes of dictionary
 
@@ -125,7 +124,14 @@ class DicomFound:
 Read = Callable[[Place, int], bytes]
 _UNFINISHED = (".part", ".crdownload", ".partial", ".filepart", ".download", ".tmp")  # of browsers and copies
 _GROUPED_BY = ("StudyInstanceUID", "SeriesInstanceUID")
+_HOLD_NOTHING = ("pointer", "packed by", "encrypted")  # words for what may be a slice that cannot be opened
 _DICOM_ENDINGS = ("", ".dcm", ".dicom", ".ima")
+
+
+_ADVICE = {  # what a folder without DICOM holds -> what to do
+    "a NIfTI volume": "give the NIfTI file itself, as {name}; `bleedmap batch` takes a folder of them",
+    "a zip archive": "give that zip itself: {name}",
+}
 
 
 @contextmanager
@@ -146,25 +152,32 @@ def _read_file(place: Place, most: int) -> bytes:
         return place.data[:most]
     try:
         with place.path.open("rb") as stream:
-            start = stream.read(len(_GZIP_MARK))
-            stream.seek(0)
-            if start == _GZIP_MARK:
-                return _read_packed(place.path, most)
-            return stream.read(min(most, os.fstat(stream.fileno()).st_size))
+            return _unpack(stream, min(most, os.fstat(stream.fileno()).st_size), most)
     except OSError as error:
         raise DamagedError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _read_packed(path: Path, most: int) -> bytes:
-    """Read the first bytes of what a gzipped file holds, as single DICOM files are kept in some archives."""
+def _unpack(stream: BinaryIO, plain: int, most: int) -> bytes:
+    """Read the first bytes of a stream, or of what it holds where it is packed, as some archives keep single files.
+
+    Args:
+        stream: at its begin.
+        plain: bytes to read where it is not packed.
+        most: bytes to unpack.
+    """
+    packing = find_packing(stream.read(_MARK_BYTES))
+    stream.seek(0)
+    if packing is None:
+        return stream.read(plain)
     try:
         if most <= _KIND_BYTES:  # enough to tell DICOM, of a file that is cut too
-            with path.open("rb") as stream:
-                return (unpack_start(stream.read(_KIND_BYTES)) or _GZIP_MARK)[:most]
-        with igzip.open(path) as packed:
-            return bytes(packed.read(most))
-    except (OSError, EOFError, ValueError, zlib.error, _ISAL_ERROR) as error:
-        raise DamagedError("is gzipped and damaged or cut") from error
+            start = unpack_start(stream, packing, most)
+            if not start:
+                stream.seek(0)
+            return start or stream.read(most)
+        return bytes(open_packed(stream, packing).read(most))
+    except (*UNPACK_ERRORS, MemoryError) as error:  # xz may ask for gigabytes
+        raise DamagedError(f"is packed by {packing} and damaged or cut") from error
 
 
 def _read_member(archive: zipfile.ZipFile, place: Place, most: int) -> bytes:
@@ -172,7 +185,7 @@ def _read_member(archive: zipfile.ZipFile, place: Place, most: int) -> bytes:
         if place.member is None or place.member.compress_type not in _ZIP_METHODS:
             raise DamagedError("packed by a method other than 'deflate'")
         with archive.open(place.member) as stream:
-            return stream.read(min(most, place.member.file_size + 1))
+            return _unpack(stream, min(most, place.member.file_size + 1), most)  # type: ignore[arg-type]
     except RuntimeError as error:  # zipfile's way to ask for a password
         raise DamagedError("encrypted in the zip") from error
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
@@ -231,7 +244,7 @@ def scan(path: Path) -> DicomFound:
     unreadable: list[Unreadable] = []
     absent: list[tuple[Place, str]] = []
     foreign_files = zips = 0
-    kinds: Counter[str] = Counter()
+    kinds: list[tuple[Place, Kind]] = []
     with open_source(path) as read:
         for place in _list_places(path):
             try:
@@ -244,13 +257,13 @@ def scan(path: Path) -> DicomFound:
                         foreign_files += 1
                     else:
                         files.append(file)
-                elif why := explain_absence(start):
+                elif why := explain_absence(start, place.name):
                     absent.append((place, why))
                 else:
                     foreign_files += 1
                     zips += start[:4] in _ZIP_MARKS
-                    if place.member is None and (kind := identify(place.path)):
-                        kinds[kind.words] += 1
+                    if kind := identify(place.path) if place.member is None else identify_bytes(start, place.name):
+                        kinds.append((place, kind))
             except DamagedError as error:
                 unreadable.append(Unreadable(place.name, str(error)))
     missing = _keep_named_alike(absent, files)
@@ -262,10 +275,11 @@ def scan(path: Path) -> DicomFound:
     return DicomFound(path, tuple(files), tuple(unreadable), foreign_files, zips)
 
 
-def explain_absence(start: bytes) -> str | None:
+def explain_absence(start: bytes, name: str) -> str | None:
     """Why a file that begins so holds nothing of what its name promises; None where it is a file of another kind."""
-    kind = identify_bytes(start, "")
-    return kind.words if kind is not None and (not start or "pointer" in kind.words) else None
+    kind = identify_bytes(start, name)
+    empty = kind is not None and (not start or any(one in kind.words for one in _HOLD_NOTHING))
+    return kind.words if kind is not None and empty else None
 
 
 def shape_name(place: Place) -> tuple[str, str, bool]:
@@ -273,6 +287,7 @@ def shape_name(place: Place) -> tuple[str, str, bool]:
     name = PurePosixPath(place.member.filename) if place.member else PurePosixPath(place.path.as_posix())
     if name.suffix.lower() in _UNFINISHED:
         name = name.with_suffix("")
+    name = drop_packing(name)
     ending = name.suffix.lower()
     if name.name.startswith("."):  # hidden: of a system, not of a series
         ending = "hidden"
@@ -406,7 +421,7 @@ def scan_datasets(datasets: Sequence[Dataset]) -> DicomFound:
             unreadable.append(Unreadable(place.name, str(error)))
     source = Path("data sets")
     if not found:
-        raise _no_dicom(source, unreadable, 0, 0, Counter())
+        raise _no_dicom(source, unreadable, 0, 0, [])
     return DicomFound(source, tuple(found), tuple(unreadable), 0, 0)
 
 
@@ -523,28 +538,36 @@ def _resolve_plain_file(path: Path) -> Path | None:
 
 
 def _no_dicom(
-    path: Path, unreadable: list[Unreadable], foreign_files: int, zips: int, kinds: Counter[str]
+    path: Path, unreadable: list[Unreadable], foreign_files: int, zips: int, kinds: list[tuple[Place, Kind]]
 ) -> InputError:
     needed = "DICOM files of a head CT"
     if unreadable:
         others = f", as are {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
         where, why = unreadable[0].name, unreadable[0].reason
-        return _refusal(where, f"{why}{others}", needed, "send or copy the study again")
-    inside = f"; {zips} zip inside is not opened" if zips else ""
+        packed = why.startswith("a file packed by")
+        remedy = "unpack the files, and give their folder" if packed else "send or copy the study again"
+        return _refusal(where, f"{why}{others}", needed, remedy)
     if path.is_dir() or is_zip(path):
-        named = "; ".join(f"{count:,} × {words}" for words, count in kinds.most_common(4))
+        inside = f"; {zips} zip inside is not opened" if zips else ""
+        counted = Counter(kind.words for _, kind in kinds).most_common(4)
+        named = "; ".join(f"{count:,} × {words}" for words, count in counted)
         found = f"holds no DICOM file ({foreign_files:,} of another kind{f': {named}' if named else ''}){inside}"
-        found = found if foreign_files else "is empty"
-        return _refusal(
-            path,
-            found,
-            needed,
-            "give the folder that holds the study, or JPEG or PNG slices" if not zips else "give that zip",
-        )
+        return _refusal(path, found if foreign_files else "is empty", needed, _advise(kinds))
     kind = identify(path)
     if kind is not None:
         return _refusal(path, f"is {kind.words}, not a DICOM file", "a DICOM study, or NIfTI in HU", kind.remedy)
     return _refusal(path, "is not a DICOM file", needed, "give a DICOM file, a folder or zip of them, or NIfTI")
+
+
+def _advise(kinds: list[tuple[Place, Kind]]) -> str:
+    """Say what to do with a folder without DICOM, by what it holds instead."""
+    for words, advice in _ADVICE.items():
+        first = next((place for place, kind in kinds if words in kind.words), None)
+        if first is not None:
+            return advice.format(name=first.name)
+    remedy = next((kind.remedy for _, kind in kinds if kind.remedy), "")
+    otherwise = "give the folder that holds the study, or JPEG or PNG slices"
+    return f"{otherwise}; or {remedy}" if remedy else otherwise
 
 
 def _too_many(path: Path, count: str) -> InputError:
