@@ -121,9 +121,14 @@ def identify_bytes(start: bytes, name: str) -> Kind | None:
 def _identify(start: bytes, packing: str | None, inside: bytes, name: str) -> Kind | None:
     if not start:
         return Kind("an empty file (0 bytes)", "copy or fetch it again")
-    ending = str(drop_packing(PurePosixPath(name.lower())))
+    names = (name.lower(), str(drop_packing(PurePosixPath(name.lower()))))
     known = _by_content(inside if packing else start, name) or next(
-        (Kind(words, _fill(remedy, name)) for end, (words, remedy) in _ENDINGS.items() if ending.endswith(end)), None
+        (
+            Kind(words, _fill(remedy, name))
+            for end, (words, remedy) in _ENDINGS.items()
+            if any(one.endswith(end) for one in names)
+        ),
+        None,
     )
     if packing is None:
         return known

@@ -270,6 +270,8 @@ def scan(path: Path) -> DicomFound:
     files, strays = _set_strays_apart(files)
     unreadable += missing + strays
     foreign_files += len(absent) - len(missing)
+    kept = {one.name for one in missing}
+    kinds += [(place, Kind(why)) for place, why in absent if place.name not in kept]
     if not files:
         raise _no_dicom(path, unreadable, foreign_files, zips, kinds)
     return DicomFound(path, tuple(files), tuple(unreadable), foreign_files, zips)
