@@ -41,11 +41,11 @@ def test_slabs_are_about_5_mm_apart_and_hold_each_slice_whole(apart_mm: float) -
     grid = stack(np.arange(round(150 / apart_mm)) * apart_mm)
     made = slabs_of(grid)
     seen = made.volume.grid
-    assert np.diff(seen.heights_mm) == pytest.approx(5.0, abs=0.6)
+    assert np.diff(seen.heights_mm) == pytest.approx(apart_mm * max(2, round(5 / apart_mm)), abs=1.01 * apart_mm)
+    assert 3.5 <= seen.spacing_mm[0] <= 7.5
     assert float(seen.extents_mm.sum()) == pytest.approx(float(grid.extents_mm.sum()), abs=1.5)
     assert made.shares.sum(axis=1) == pytest.approx(1)
-    thickness = float(grid.extents_mm.sum()) / len(made.shares)
-    assert (made.shares * thickness).sum(axis=0) == pytest.approx(grid.extents_mm)
+    assert ((made.shares > 0).sum(axis=0) == 1).all()
     assert set(made.home) == set(range(len(made.shares)))
 
 
@@ -80,8 +80,8 @@ def test_slabs_end_at_a_gap_and_thick_slices_stay_alone() -> None:
     gap = np.r_[0:12, 20:34] * 1.0
     made = slabs_of(stack(gap))
     parts = [np.flatnonzero(one) for one in made.shares]
-    assert [(int(one[0]), int(one[-1])) for one in parts] == [(0, 5), (6, 11), (12, 16), (16, 21), (21, 25)]
-    assert made.volume.grid.origins_mm[1:3, 2] == pytest.approx([8.5, 21.86], abs=0.1)
+    assert [(int(one[0]), int(one[-1])) for one in parts] == [(0, 5), (6, 11), (12, 16), (17, 20), (21, 25)]
+    assert made.volume.grid.origins_mm[1:3, 2] == pytest.approx([8.5, 22.0], abs=0.1)
 
 
 def test_a_lone_slice_missing_ends_no_slab() -> None:

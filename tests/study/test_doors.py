@@ -119,7 +119,7 @@ def test_two_processes_at_once_give_what_one_gave_in_turn(doors: Doors) -> None:
 
 def test_every_door_says_that_thin_slices_were_outlined_on_slabs(doors: Doors) -> None:
     for notes in (doors.results("batch", "thin")[0]["notes"], doors.external["thin"].notes):
-        assert any("outlined on 28 slabs of 5.0 mm" in one for one in notes)
+        assert any("outlined on 30 slabs of 4.6 mm" in one for one in notes)
 
 
 def test_every_door_notes_uneven_slices(doors: Doors) -> None:

@@ -39,8 +39,8 @@ def test_a_thin_study_has_a_verdict_on_its_own_slices(thin):
     low_ml, high_ml = result.certainty.volume_ml
     assert low_ml < result.volume_ml < high_ml
     assert len(result.certainty.slices) == sum(steps) == 70
-    assert any("outlined on 28 slabs of 5.0 mm" in one for one in result.notes)
-    assert summary(result, {})["slabs"]["shape"] == [28, 128, 128]
+    assert any("outlined on 35 slabs of 4.0 mm" in one for one in result.notes)
+    assert summary(result, {})["slabs"]["shape"] == [35, 128, 128]
 
 
 def test_checks_of_the_scan_speak_of_the_slices_and_of_the_slabs(thin):
@@ -53,8 +53,8 @@ def test_checks_of_the_scan_speak_of_the_slices_and_of_the_slabs(thin):
     )
     assert alone["noise"].verdict == "warning"
     assert shown["noise"].verdict == "pass"
-    assert shown["slice count"].found == "70 slices, 28 slabs"
-    assert shown["slice spacing"].found == "2.00 mm, averaged to slabs of 5.0 mm, slices 2 mm thick"
+    assert shown["slice count"].found == "70 slices, 35 slabs"
+    assert shown["slice spacing"].found == "2.00 mm, averaged to slabs of 4.0 mm, slices 2 mm thick"
     first, last = (int(word) for word in shown["coverage"].found.split(" of ")[0].split()[3::2])
     assert 1 <= first < 20
     assert 50 < last <= 70

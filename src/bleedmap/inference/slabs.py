@@ -99,10 +99,9 @@ class Slabs:
 def make_slabs(volume: Volume, measured: MeasuredOn) -> Slabs | None:
     """Average thin slices to slabs; None where no slices are thin, so that the network is shown them as they are.
 
-    Slices nearer than the network was measured on are averaged in runs: over as many slabs of even height as come
-    nearest to the thickness that it knows, each slice by what of it lies in a slab. Where slices are missing, or thick
-    enough, a run ends. Slices that are shifted against each other, by a tilted gantry or a table that moved, are laid
-    onto each other first.
+    Slices nearer than the network was measured on are averaged in runs: over slabs of whole slices, as many as come
+    nearest to the thickness that it knows, two at least. Where slices are missing, or thick enough, a run ends. Slices
+    that are shifted against each other, by a tilted gantry or a table that moved, are laid onto each other first.
 
     Args:
         volume: in the standard view.
@@ -144,7 +143,10 @@ def _share(grid: SliceGrid, thin: BoolArray, thickness_mm: float) -> DoubleArray
             inside = distances[run[:-1]]
             edges = np.r_[heights[run[0]] - inside[0] / 2, between, heights[run[-1]] + inside[-1] / 2]
             whole_mm = edges[-1] - edges[0]
-            slabs = np.linspace(edges[0], edges[-1], max(1, round(whole_mm / thickness_mm)) + 1)
+            each_mm = float(np.median(inside))
+            slab_mm = each_mm * max(2, round(thickness_mm / each_mm))
+            even = np.linspace(edges[0], edges[-1], max(1, round(whole_mm / slab_mm)) + 1)
+            slabs = np.unique(edges[np.abs(edges[:, None] - even).argmin(axis=0)])  # whole slices
             lower, upper = np.maximum(edges[:-1], slabs[:-1, None]), np.minimum(edges[1:], slabs[1:, None])
             of_run = np.zeros((len(slabs) - 1, len(grid)))
             of_run[:, run] = np.clip(upper - lower, 0, None)
