@@ -25,7 +25,7 @@ VERBS = {
     "phantom": "Write a synthetic head CT with known bleeds as NIfTI or DICOM.",
     "bench": "How fast it is here: network, whole study, growing work, training.",
     "reproduce": "The 2021 thesis and our own network: their experiments, run again.",
-    "figure": "Draw the thesis' figures: samples, architecture, curves, prediction.",
+    "figure": "Draw figures to print: of your own study, and those of the thesis.",
 }
 
 _EXTRAS = {

@@ -36,7 +36,9 @@ from bleedmap.study.words import (
 _PICTURE_SIDE = 480  # pixels; the page shows them at about 300
 _JPEG_QUALITY = 88
 _VERDICTS = {"refusal": "refusal, overruled", "warning": "warning", "not known": "not known", "pass": "passed"}
-_FILTERS = {"ml": millilitres, "counted": counted, "chance": chance}
+# A macro that calls a method or Jinja's own `replace` holds the page's context, and so the study, until the next
+# garbage collection; these filters do not.
+_FILTERS = {"ml": millilitres, "counted": counted, "chance": chance, "dashed": lambda words: words.replace(" ", "-")}
 _CARD = ".card.md"  # beside installed weights, under their name
 _WIDTH, _HEIGHT = 940, 132  # of a chart, in its own units
 _LEFT, _RIGHT, _TOP, _FLOOR = 46, 932, 10, 106  # of the bars' field
