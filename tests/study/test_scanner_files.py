@@ -17,16 +17,16 @@ from bleedmap.cli.main import bleedmap
 from bleedmap.errors import InputError
 from bleedmap.study.read import read_study
 
-FEW, ONLY_AIR = "slices; too few to say anything of a head", "no body; nothing but air is shown"
+FEW, ONLY_AIR = "too few to say anything of a head", "no body; nothing but air is shown"
 ONE_SLICE = ("slice count: 1 slice; too few", "so little of a head is shown")
 REFUSED = {
     "head-slice": ONE_SLICE,
     "head-slice/693_UNCR.dcm": ONE_SLICE,
     "head-slice/693_J2KR.dcm": ONE_SLICE,
     "head-slice/693_UNCI.dcm": ONE_SLICE,
-    "geometry/gantrytilting-001": (f"4 {FEW}", ONLY_AIR),
-    "geometry/sliceincrement-001": (f"4 {FEW}", ONLY_AIR),
-    "geometry/sliceincrement-002": (f"4 {FEW}", ONLY_AIR),
+    "geometry/gantrytilting-001": ("slice count: 4 slices", FEW, ONLY_AIR),
+    "geometry/sliceincrement-001": ("slice count: 4 slices", FEW, ONLY_AIR),
+    "geometry/sliceincrement-002": ("slice count: 4 slices", FEW, ONLY_AIR),
     "geometry/notavolume-001": ("4 images of one place",),
 }
 SLICES = {  # from the feet, mm between slices along their normal, worked out by hand from (0020,0032) and (0020,0037)
