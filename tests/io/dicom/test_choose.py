@@ -302,7 +302,7 @@ def test_two_kernels_under_one_uid_are_refused_or_read_by_name(tmp_path):
 def test_a_series_of_one_kernel_is_read_rather_than_one_of_two(tmp_path):
     found = read(write(tmp_path, [*under_one_uid(head(2), head(3, kernel="H70h")), *head(4)]))
     assert found.choice[0].number == 4
-    assert "of a series that holds slices of another kernel too" in [line.reason[:54] for line in found.choice][1]
+    assert any(line.reason.startswith("of a series that holds slices of another kernel too") for line in found.choice)
 
 
 def test_two_kernels_at_interleaved_places_are_two_stacks(tmp_path):
