@@ -72,10 +72,9 @@ def test_the_formula_of_the_text_fits_few_of_its_own_pairs():
 
 def test_judgements_name_what_they_forbid():
     found = judge_conventions()
-    assert [one.convention for one in found] == [one.text for one in CONVENTIONS]
+    assert [one["convention"] for one in found] == [one.text for one in CONVENTIONS]
     for one in found:
-        assert one.allows + len(one.forbids) == len(TABLE_1)
-        assert bool(one.example) == (one.allows < len(TABLE_1))
+        assert one["allows"] + len(one["forbids"]) == one["cells"] == len(TABLE_1)
 
 
 def test_table_1_is_that_of_the_thesis():

@@ -374,7 +374,7 @@ def test_a_segmentation_of_a_joined_scan_is_read_back_as_reference(tmp_path, own
 )
 @given(data=st.data())
 def test_any_mixture_of_what_divides_nothing(tmp_path_factory, data):
-    """However slices of a scan, tilted or with slices missing, differ in it, they are one stack."""
+    """However slices of a scan, tilted or with slices missing, differ in it, they are one stack, or it is told."""
     keep = data.draw(st.lists(st.integers(0, 11), min_size=8, unique=True).map(sorted))
     whole = part_of(volume_on(replace(SCAN, tilt_deg=data.draw(st.sampled_from([0.0, 17.0]))).grid()), keep)
     instances = series(whole)
@@ -393,4 +393,8 @@ def test_any_mixture_of_what_divides_nothing(tmp_path_factory, data):
         ):  # fmt: skip
             change(one)
     found = read(write(tmp_path_factory.mktemp("mixed"), instances))
+    if len(found.volume.grid) < len(whole.grid):  # where missing slices leave it open whether the parts fit
+        assert found.acquisition.unread
+        assert len(keep) < 12
+        return
     assert_same(found, whole)
