@@ -152,7 +152,7 @@ def test_the_last_recipe_lets_a_fold_take_fewer_false_alarms(
     monkeypatch.setattr(folds, "choose", choose)
     recipe = replace(RECIPE, steps=1, learning_rate=1e-5, average=0.0, start_share=0.5)
     records = run_fold(replace(mixed(finished), recipe=recipe, before=finished), 2)
-    assert asked == [(fold_choices.PIXEL_THRESHOLDS, fold_choices.SMALLEST_ML, fold_choices.DICE_FOR_FEWER)]
+    assert asked == [(fold_choices.PIXEL_THRESHOLDS, fold_choices.SMALLEST_ML, fold_choices.DICE_FOR_FEWER, 1)]
     assert records.made["before"] == [finished.recipe.to_dict()]
     both = replace(mixed(finished), recipe=recipe)
     assert describe_records(both)["before"] == [painted(finished).recipe.to_dict(), finished.recipe.to_dict()]
