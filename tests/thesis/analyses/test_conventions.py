@@ -74,7 +74,7 @@ def test_judgements_name_what_they_forbid():
     found = judge_conventions()
     assert [one["convention"] for one in found] == [one.text for one in CONVENTIONS]
     for one in found:
-        assert one["allows"] + len(one["forbids"]) == len(TABLE_1)
+        assert one["allows"] + len(one["forbids"]) == one["cells"] == len(TABLE_1)
         assert bool(give_example(one)) == (one["allows"] < len(TABLE_1))
 
 
