@@ -1,7 +1,6 @@
 """A study and its results, stored into a real PACS and read back: nothing is refused, changed or filed elsewhere."""
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pydicom import Dataset, dcmread
 from bleedmap.io.dicom.producer import write_dicom
 from debian_programs import program
 from dicom_result_studies import grid_of, labels_of, producer, results_of, series_of
+from free_port import free_port
 
 _OPEN = build_opener(ProxyHandler({})).open  # loopback never goes through a proxy
 
@@ -42,12 +42,6 @@ class Orthanc:
         """An instance by its SOP Instance UID, as the server gives it out."""
         (number,) = self.json("/tools/lookup", uid.encode())
         return dcmread(BytesIO(self.ask(f"/instances/{number['ID']}/file")))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

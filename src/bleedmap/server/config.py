@@ -1,0 +1,340 @@
+"""The server's settings: the TOML file, the flags and the table in the docs are these frozen dataclasses.
+
+`[server]` and the other tables of the file are the fields of `Settings`; `[[dicom.peer]]` and `[[target]]` are lists.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from bleedmap.errors import SettingsError
+
+_SEND = ("seg", "sr", "pictures", "probability")
+_WHEN = ("always", "bleed")
+_KINDS = ("dimse", "dicomweb")
+_MAY = ("store", "query")
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where everything lies."""
+
+    data: str = _setting("bleedmap-data", "folder of studies, results and, with SQLite, the database")
+    database: str = _setting("sqlite", "sqlite, or a URL: postgresql+psycopg://user@host/name (password: ~/.pgpass)")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A DICOM application that may connect."""
+
+    ae_title: str = _setting("", "its AE title")
+    address: str = _setting("", "its IP address; empty: any")
+    may: tuple[str, ...] = _setting(("store",), "store, query")
+    port: int = _setting(0, "where it answers C-FIND and C-MOVE; 0: it is not asked")
+
+
+@dataclass(frozen=True)
+class Dicom:
+    """The DICOM listener."""
+
+    ae_title: str = _setting("BLEEDMAP", "our AE title")
+    listen: str = _setting("127.0.0.1:11112", "address and port; 0.0.0.0 for all networks")
+    quiet_s: float = _setting(15.0, "seconds without a new slice after which a study is complete")
+    max_associations: int = _setting(40, "at once, from all peers together")
+    max_associations_per_address: int = _setting(20, "at once, from one address")
+    max_pdu: int = _setting(131072, "largest protocol data unit, bytes")
+    any_peer: bool = _setting(True, "take studies from peers that are not listed (only while none is)")
+    tls_certificate: str = _setting("", "PEM file of the server's certificate; empty: no TLS")
+    tls_key: str = _setting("", "PEM file of its key")
+    tls_client_ca: str = _setting("", "PEM file of the authority whose clients may connect")
+    peer: tuple[Peer, ...] = _setting((), "who may connect")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A PACS that takes the results."""
+
+    name: str = _setting("", "a short name, for lists and logs")
+    kind: str = _setting("dimse", "dimse (C-STORE) or dicomweb (STOW-RS)")
+    ae_title: str = _setting("", "dimse: its AE title")
+    address: str = _setting("", "dimse: host:port")
+    url: str = _setting("", "dicomweb: the service's root, as https://pacs/dicom-web")
+    token_file: str = _setting("", "dicomweb: file of a bearer token")
+    tls: bool = _setting(False, "dimse: TLS, with our certificate")
+    tls_ca: str = _setting("", "PEM file of the authority of its certificate; empty: the system's")
+    send: tuple[str, ...] = _setting(("seg", "sr", "pictures"), "seg, sr, pictures, probability")
+    when: str = _setting("always", "always, or bleed: only studies with a bleed marked")
+    commitment: bool = _setting(True, "dimse: ask for storage commitment; else C-FIND")
+
+
+@dataclass(frozen=True)
+class Web:
+    """The web server."""
+
+    listen: str = _setting("127.0.0.1:8080", "address and port")
+    public_url: str = _setting("", "how users reach it, behind a proxy")
+    trusted_proxies: tuple[str, ...] = _setting((), "addresses whose X-Forwarded headers are believed")
+    tls_certificate: str = _setting("", "PEM file; empty: no TLS, loopback only")
+    tls_key: str = _setting("", "PEM file of its key")
+    metrics: str = _setting("127.0.0.1:9112", "address and port of /metrics; empty: none")
+
+
+@dataclass(frozen=True)
+class Oidc:
+    """Log in by the hospital's OpenID Connect."""
+
+    issuer: str = _setting("", "URL of the issuer; empty: passwords of our own")
+    client_id: str = _setting("", "of this server")
+    client_secret_file: str = _setting("", "file of its secret")
+    reader_group: str = _setting("", "group whose members read")
+    admin_group: str = _setting("", "group whose members administer")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What protects the disk and the queue."""
+
+    free_gb: float = _setting(10.0, "nothing is received below this much free space")
+    study_gb: float = _setting(4.0, "largest study")
+    upload_gb: float = _setting(2.0, "largest upload")
+    keep_days: float = _setting(14.0, "images of a delivered study are deleted after this; 0: never")
+    keep_results_days: float = _setting(90.0, "and its results after this; 0: never")
+    attempts: int = _setting(12, "times that a study may end its worker before it counts as failed")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Segmenting."""
+
+    processes: int = _setting(1, "worker processes on this machine")
+    weights: str = _setting("", "installed weights by name, or an .onnx file; empty: the default")
+    threshold: float = _setting(0.0, "lesion from this probability on; 0: the weights' own")
+    accept: tuple[str, ...] = _setting((), "input checks whose refusal is overruled")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a server."""
+
+    server: Server = Server()
+    dicom: Dicom = Dicom()
+    target: tuple[Target, ...] = ()
+    web: Web = Web()
+    oidc: Oidc = Oidc()
+    limits: Limits = Limits()
+    worker: Worker = Worker()
+
+    @property
+    def data(self) -> Path:
+        """The folder of everything."""
+        return Path(self.server.data)
+
+
+def read_settings(path: Path | None) -> Settings:
+    """Read the settings from a TOML file; None: all as they are by default. Relative paths start at the file.
+
+    Raises:
+        SettingsError: not TOML, an unknown setting, or a value that cannot work.
+    """
+    if path is None:
+        return Settings()
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(
+            path, found=f"cannot be read: {error}", needed="a TOML file of settings",
+            remedy="write one to begin with: bleedmap serve --write-config > bleedmap.toml",
+        ) from error  # fmt: skip
+    settings = parse_settings(content, str(path))
+    where = path.parent / settings.server.data
+    content.setdefault("server", {})["data"] = str(where)
+    return parse_settings(content, str(path))
+
+
+def parse_settings(content: dict[str, Any], subject: str = "settings") -> Settings:
+    """Make settings of a parsed TOML file.
+
+    Raises:
+        SettingsError: an unknown setting, or a value that cannot work.
+    """
+    settings: Settings = _parse(Settings, content, subject, "")
+    for wrong in _find_wrong(settings):
+        raise SettingsError(
+            subject, found=wrong[0], needed=wrong[1], remedy="bleedmap serve --write-config shows every setting"
+        )
+    return settings
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """'10.0.0.9:4242' or '[::1]:4242' -> host and port.
+
+    Raises:
+        ValueError: it has no port.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or not host or int(port) > 65535:
+        raise ValueError(address)
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach the address."""
+    host = split_address(address)[0]
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _parse(kind: type, content: Any, subject: str, place: str) -> Any:
+    if not isinstance(content, dict):
+        raise _refuse(subject, f"{place} = {content!r}", f"a table [{place}]")
+    types = get_type_hints(kind)
+    for name in content:
+        if name not in types:
+            near = get_close_matches(name, types, 1)
+            said = f"; did you mean '{near[0]}'?" if near else ""
+            raise _refuse(subject, f"unknown setting {_join(place, name)}{said}", f"one of {', '.join(types)}")
+    return kind(**{name: _convert(types[name], value, subject, _join(place, name)) for name, value in content.items()})
+
+
+def _convert(kind: Any, value: Any, subject: str, place: str) -> Any:
+    if is_dataclass(kind):
+        return _parse(kind, value, subject, place)  # type: ignore[arg-type]
+    if get_args(kind):
+        if not isinstance(value, list):
+            raise _refuse(subject, f"{place} = {value!r}", "a list")
+        return tuple(_convert(get_args(kind)[0], one, subject, place) for one in value)
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise _refuse(subject, f"{place} = {value!r}", {str: "a text", bool: "true or false"}.get(kind, "a number"))
+    return kind(value)
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _refuse(subject: str, found: str, needed: str) -> SettingsError:
+    return SettingsError(
+        subject, found=found, needed=needed, remedy="bleedmap serve --write-config shows every setting with its meaning"
+    )
+
+
+def _find_wrong(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Find values that cannot work: what was found, and what is needed."""
+    dicom, web, targets = settings.dicom, settings.web, settings.target
+    dimse = [one for one in targets if one.kind == "dimse"]
+    addresses = {"dicom.listen": dicom.listen, "web.listen": web.listen}
+    addresses |= {"web.metrics": web.metrics} if web.metrics else {}
+    for name, address in (addresses | {f"address of the target {one.name}": one.address for one in dimse}).items():
+        try:
+            split_address(address)
+        except ValueError:
+            yield f"{name} = {address!r}", "an address and a port, as 127.0.0.1:11112"
+    titles = [("dicom.ae_title", dicom.ae_title), *(("ae_title of a peer", one.ae_title) for one in dicom.peer)]
+    for name, title in (*titles, *((f"ae_title of the target {one.name}", one.ae_title) for one in dimse)):
+        if not 1 <= len(title.strip()) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
+            yield f"{name} = {title!r}", "1 to 16 ASCII characters without backslash (PS3.5, AE)"
+    names = [one.name for one in targets]
+    if not all(names) or len(set(names)) < len(names):
+        yield "targets without a name, or two of one name", "a name of its own for each [[target]]"
+    yield from _find_wrong_choices(settings)
+    for name, (value, low) in _least(settings).items():
+        if not value >= low:
+            yield f"{name} = {value}", f"a number of at least {low}"
+    if not 0 <= settings.worker.threshold <= 1:
+        yield f"worker.threshold = {settings.worker.threshold}", "a probability, or 0 for the weights' own"
+
+
+def _find_wrong_choices(settings: Settings) -> Iterator[tuple[str, str]]:
+    for one in settings.target:
+        if one.kind not in _KINDS or one.when not in _WHEN or not set(one.send) <= set(_SEND):
+            found = f"target {one.name}: kind {one.kind!r}, when {one.when!r}, send {list(one.send)}"
+            yield found, f"kind of {_KINDS}, when of {_WHEN}, send of {_SEND}"
+        if one.kind == "dicomweb" and not one.url.startswith(("http://", "https://")):
+            yield f"target {one.name}: url {one.url!r}", "an http(s) URL of the DICOMweb service"
+    for peer in settings.dicom.peer:
+        if not set(peer.may) <= set(_MAY):
+            yield f"peer {peer.ae_title}: may = {list(peer.may)}", f"of {_MAY}"
+
+
+def _least(settings: Settings) -> dict[str, tuple[float, float]]:
+    """The numbers, each with the least that it may be."""
+    dicom, limits = settings.dicom, settings.limits
+    return {
+        "dicom.quiet_s": (dicom.quiet_s, 0.1), "dicom.max_associations": (dicom.max_associations, 1),
+        "dicom.max_associations_per_address": (dicom.max_associations_per_address, 1),
+        "dicom.max_pdu": (dicom.max_pdu, 4096), "limits.free_gb": (limits.free_gb, 0),
+        "limits.study_gb": (limits.study_gb, 1e-6), "limits.upload_gb": (limits.upload_gb, 1e-6),
+        "limits.keep_days": (limits.keep_days, 0), "limits.keep_results_days": (limits.keep_results_days, 0),
+        "limits.attempts": (limits.attempts, 1), "worker.processes": (settings.worker.processes, 1),
+    }  # fmt: skip
+
+
+def write_settings(settings: Settings = Settings()) -> str:
+    """Write settings as a TOML file with a comment at each; lists of tables are shown commented out where empty."""
+    lines = [
+        "# bleedmap serve --config THIS-FILE. Every setting has its default here; leave out what you do not change."
+    ]
+    for one in fields(Settings):
+        value = getattr(settings, one.name)
+        if one.name == "target":
+            lines += _write_list("target", Target, value)
+        else:
+            lines += _write_table(one.name, value)
+            if one.name == "dicom":
+                lines += _write_list("dicom.peer", Peer, value.peer)
+    return "\n".join(lines) + "\n"
+
+
+def _write_table(name: str, value: Any) -> list[str]:
+    rows = [(one.name, getattr(value, one.name), one.metadata["help"]) for one in fields(value) if one.name != "peer"]
+    said = (type(value).__doc__ or "").split("\n")[0]
+    return ["", f"[{name}]  # {said}", *(f"{key} = {_toml(held)}  # {text}" for key, held, text in rows)]
+
+
+def _write_list(name: str, kind: Any, values: tuple[Any, ...]) -> list[str]:
+    said = (kind.__doc__ or "").split("\n")[0]
+    lines = []
+    for value in values or (kind(),):
+        held = [(one.name, getattr(value, one.name), one.metadata["help"]) for one in fields(kind)]
+        mark = "" if values else "# "
+        lines += [
+            "",
+            f"{mark}[[{name}]]  # {said}",
+            *(f"{mark}{key} = {_toml(one)}  # {text}" for key, one, text in held),
+        ]
+    return lines
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def list_settings() -> list[tuple[str, str, str]]:
+    """List every setting as (name, default, meaning), for the docs' table."""
+    rows = []
+    for name, kind in (
+        ("server", Server), ("dicom", Dicom), ("dicom.peer", Peer), ("target", Target), ("web", Web), ("oidc", Oidc),
+        ("limits", Limits), ("worker", Worker),
+    ):  # fmt: skip
+        for one in fields(kind):
+            if one.name != "peer" and one.default is not MISSING:
+                rows.append((f"{name}.{one.name}", _toml(one.default), one.metadata["help"]))
+    return rows

@@ -1,0 +1,123 @@
+"""The folder of everything: its names, its rights, and writing that a power cut does not undo.
+
+    DATA/incoming/parts/            what is being received, under names that no two writers share
+    DATA/incoming/STUDYKEY/SOPKEY.dcm
+    DATA/studies/ID/vN/dicom/       the slices of version N
+    DATA/studies/ID/vN/results/     as `bleedmap segment` writes them, whole or not at all
+    DATA/studies/ID/vN/view/        what the page shows
+    DATA/corrections/ID/
+    DATA/keys/                      secrets, 0600
+    DATA/logs/
+    DATA/server.db                  SQLite
+
+Keys of studies and slices are keyed hashes, identifiers are random: no name, number or UID is in a path.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from bleedmap.io.files import REFUSALS, output_error
+
+_FOLDERS = ("incoming", "incoming/parts", "studies", "corrections", "keys", "logs")
+_KEY = "keys/place.key"
+_ID = re.compile(r"[0-9a-z]{20}")
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # base 32 without what is misread
+
+
+class Place:
+    """The server's folder; made with its rights where it is not there yet.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            for name in ("", *_FOLDERS):
+                (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.chmod(0o700)
+            self._key = self.read_secret(_KEY, lambda: secrets.token_hex(32)).encode()
+        except OSError as error:
+            raise output_error(root, error) from error
+
+    def read_secret(self, name: str, make: Callable[[], str]) -> str:
+        """Read a secret's file, 0600; the first process to ask makes it, others meanwhile read what it made."""
+        path = self.root / name
+        if not path.exists():
+            part = path.with_name(f".{secrets.token_hex(8)}")
+            self.write_whole(part, make().encode())
+            with suppress(FileExistsError):  # a link is refused where the name is taken: one secret wins
+                os.link(part, path)
+            part.unlink()
+        return path.read_text("utf-8").strip()
+
+    def key_of(self, uid: str) -> str:
+        """The keyed hash of a UID: the same for the same UID here, and nothing elsewhere."""
+        return hmac.new(self._key, uid.strip("\0 ").encode(), hashlib.sha256).hexdigest()[:32]
+
+    def incoming(self, study_key: str) -> Path:
+        """Where the slices of a study wait until it is complete."""
+        return self.root / "incoming" / study_key
+
+    def list_incoming(self) -> list[str]:
+        """The keys of studies of which slices wait."""
+        return sorted(one.name for one in (self.root / "incoming").iterdir() if one.is_dir() and one.name != "parts")
+
+    def new_part(self) -> Path:
+        """A name that no other writer has, on the disk of `incoming`."""
+        return self.root / "incoming/parts" / f"{secrets.token_hex(12)}.part"
+
+    def version(self, study: str, version: int) -> Path:
+        """The folder of a version of a study."""
+        if not _ID.fullmatch(study):
+            raise ValueError(f"not the identifier of a study: {study!r}")
+        return self.root / "studies" / study / f"v{version}"
+
+    def dicom(self, study: str, version: int) -> Path:
+        """The slices of a version."""
+        return self.version(study, version) / "dicom"
+
+    def results(self, study: str, version: int) -> Path:
+        """The results of a version, as `bleedmap segment` writes them."""
+        return self.version(study, version) / "results"
+
+    def view(self, study: str, version: int) -> Path:
+        """What the page shows of a version."""
+        return self.version(study, version) / "view"
+
+    def corrections(self, study: str) -> Path:
+        """The outlines that readers drew for a study."""
+        return self.root / "corrections" / study
+
+    @staticmethod
+    def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+        """Write a new file and wait until the disk has it."""
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @staticmethod
+    def sync_folder(folder: Path) -> None:
+        """Wait until the disk has a folder's names; shares that cannot say so are trusted."""
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+        finally:
+            os.close(handle)
+
+
+def new_id() -> str:
+    """A random identifier of 100 bits, fit for paths and URLs."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(20))

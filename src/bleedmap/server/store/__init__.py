@@ -1,0 +1,1 @@
+"""The database of the server: its tables, the queue of jobs, the studies and their order, the audit."""

@@ -1,0 +1,110 @@
+"""From a URL to a database: SQLite in a folder, or PostgreSQL for several hosts. The same code runs on both."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+
+from bleedmap.errors import MissingExtraError, ResourceError, SettingsError
+from bleedmap.server.config import Settings
+
+_BUSY_S = 30  # how long a writer waits for the one before it
+_FILE = "server.db"
+_GONE = ("database is locked", "disk i/o error", "database or disk is full", "unable to open database")
+
+
+class Database:
+    """A database, and how transactions are made in it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect.name
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may write; SQLite lets one in at a time, from its beginning."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: nobody waits for it."""
+        with self.engine.connect().execution_options(bleedmap_reads=True) as connection, connection.begin():
+            yield connection
+
+    def now(self, connection: Connection) -> float:
+        """The moment, by the clock that all processes share: PostgreSQL's own, or this machine's."""
+        if self.dialect == "postgresql":
+            return float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+        return time.time()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the database that the settings name; nothing is connected yet.
+
+    Raises:
+        SettingsError: a URL of another kind.
+        MissingExtraError: of PostgreSQL, whose driver is not installed.
+    """
+    url = settings.server.database
+    if url == "sqlite":
+        return _open_sqlite(settings.data / _FILE)
+    try:
+        engine = create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10, pool_timeout=_BUSY_S)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("PostgreSQL", "postgres", error.name or "psycopg") from error
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise _refuse_url() from error
+    if engine.dialect.name != "postgresql":
+        raise _refuse_url()
+    return Database(engine)
+
+
+def _refuse_url() -> SettingsError:
+    return SettingsError(
+        "server.database", found="another kind of database, or no URL",
+        needed="sqlite, or postgresql+psycopg://user@host/name", remedy="mend [server] database in the settings",
+    )  # fmt: skip
+
+
+def _open_sqlite(path: Path) -> Database:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("bleedmap_reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return Database(engine)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error means that the database cannot be reached now, so that trying again makes sense."""
+    return isinstance(error, OperationalError | InterfaceError) or (
+        isinstance(error, DBAPIError) and (error.connection_invalidated or any(one in str(error) for one in _GONE))
+    )
+
+
+def explain_away(error: BaseException) -> ResourceError:
+    """The error to show where the database cannot be reached; no statement or value of it is told."""
+    said = str(getattr(error, "orig", error)).strip().split("\n")[0]
+    return ResourceError(
+        "database", found=f"cannot be reached: {said}", needed="the database of the settings, running",
+        remedy="start it, or mend [server] database; nothing received is lost meanwhile",
+    )  # fmt: skip

@@ -1,0 +1,264 @@
+"""Studies in the database: what arrives, what becomes of it, the worklist and its order."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, case, delete, exists, func, insert, literal, or_, select, update
+
+from bleedmap.server.place import new_id
+from bleedmap.server.states import FINISHED, StudyState, check_move
+from bleedmap.server.store import audit
+from bleedmap.server.store.tables import event, identity, passed_over, reading, study
+
+_CLOCK_BACK_S = 60.0  # a last slice so far ahead came before the clock was set back
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What came of a study since the database was last told.
+
+    Attributes:
+        key: of its folder in `incoming`.
+        uid: Study Instance UID.
+        sender_ae: who sent the last slice.
+        instances: slices that lie in `incoming` now.
+        held: whether an association that may send more of it is open.
+        who: the columns of `identity`.
+        about: columns of `study`: description, study_at.
+        expected: instances that the sender says it has.
+    """
+
+    key: str
+    uid: str
+    sender_ae: str
+    instances: int
+    held: bool
+    who: dict[str, str] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
+    expected: int | None = None
+
+
+def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival], hold_s: float) -> None:
+    """Record what arrived: a new study, more of one that is being received, or a next version of one that was not.
+
+    Args:
+        connection: of the transaction.
+        now: the moment.
+        arrivals: one a study.
+        hold_s: an open association holds its study so much longer.
+    """
+    for one in arrivals:
+        newest = find_newest(connection, study.c.key == one.key)
+        held = {"held_until": now + hold_s} if one.held else {}
+        if newest is not None and newest["state"] == StudyState.RECEIVING:
+            values: dict[str, Any] = {"last_seen": now, "sender_ae": one.sender_ae, **held}
+            values["instances"] = one.instances
+            if one.expected is not None:
+                values["expected"] = one.expected
+            connection.execute(_row(newest["id"], newest["version"]).values(**values))
+            continue
+        number, version = (new_id(), 1) if newest is None else (newest["id"], newest["version"] + 1)
+        cause = "arrived" if newest is None else "late slices"
+        connection.execute(
+            insert(study).values(
+                id=number, version=version, uid=one.uid, key=one.key, state=StudyState.RECEIVING, state_since=now,
+                cause=cause, first_seen=now, last_seen=now, instances=one.instances, sender_ae=one.sender_ae,
+                expected=one.expected, **{"held_until": 0.0, **held}, **one.about,
+            )
+        )  # fmt: skip
+        if newest is None:
+            connection.execute(insert(identity).values(study=number, **one.who))
+        add_event(connection, now, number, version, StudyState.RECEIVING, f"{cause}, from {one.sender_ae or 'a file'}")
+        audit.record(connection, now, f"ae:{one.sender_ae}", "study received", study=number, version=version)
+
+
+def hold(connection: Connection, now: float, keys: Iterable[str], hold_s: float) -> None:
+    """Hold studies open for which an association is alive, though it sends nothing of them now."""
+    keys = list(keys)
+    if keys:
+        receiving = and_(study.c.key.in_(keys), study.c.state == StudyState.RECEIVING)
+        connection.execute(update(study).where(receiving).values(held_until=now + hold_s))
+
+
+def count_passed_over(connection: Connection, now: float, sender_ae: str, sop_class: str, reason: str, n: int) -> None:
+    """Add to the count of what was accepted and is not processed."""
+    same = and_(
+        passed_over.c.sender_ae == sender_ae, passed_over.c.sop_class == sop_class, passed_over.c.reason == reason
+    )
+    values = {"count": passed_over.c.count + n, "last_at": now}
+    if connection.execute(update(passed_over).where(same).values(**values)).rowcount == 0:
+        row = {"sender_ae": sender_ae, "sop_class": sop_class, "reason": reason}
+        connection.execute(insert(passed_over).values(**row, count=n, last_at=now))
+
+
+def find_quiet(connection: Connection, now: float, quiet_s: float) -> list[RowMapping]:
+    """Find studies that are whole: no open association holds them, and they are quiet, or the stated count is there.
+
+    A next version waits until the one before has taken its slices.
+    """
+    earlier = study.alias()
+    before = exists().where(
+        earlier.c.id == study.c.id, earlier.c.version < study.c.version,
+        earlier.c.state.in_((StudyState.RECEIVING, StudyState.COMPLETE)),
+    )  # fmt: skip
+    is_quiet = or_(study.c.last_seen <= now - quiet_s, study.c.last_seen > now + _CLOCK_BACK_S)
+    is_free = or_(study.c.held_until <= now, study.c.held_until > now + _CLOCK_BACK_S)
+    has_all = and_(study.c.expected.is_not(None), study.c.instances >= study.c.expected)
+    whole = and_(study.c.state == StudyState.RECEIVING, ~before, is_free, or_(is_quiet, has_all))
+    return list(connection.execute(select(study).where(whole).order_by(study.c.first_seen)).mappings())
+
+
+def find(connection: Connection, number: str, version: int | None = None) -> RowMapping | None:
+    """A version of a study; None: the newest. None is returned where there is none."""
+    if version is None:
+        return find_newest(connection, study.c.id == number)
+    same = and_(study.c.id == number, study.c.version == version)
+    return connection.execute(select(study).where(same)).mappings().first()
+
+
+def find_newest(connection: Connection, condition: Any) -> RowMapping | None:
+    """The newest version of the study that fulfils a condition on the table `study`."""
+    newest = select(study).where(condition).order_by(study.c.version.desc()).limit(1)
+    return connection.execute(newest).mappings().first()
+
+
+def move(
+    connection: Connection, now: float, number: str, version: int, state: StudyState, reason: str = "", **values: Any
+) -> None:
+    """Move a version to another state, tell its history, and change other columns with it.
+
+    An outcome of a later version supersedes the earlier ones.
+
+    Raises:
+        MoveError: the state does not follow on the one before.
+    """
+    before = connection.execute(
+        select(study.c.state).where(study.c.id == number, study.c.version == version).with_for_update()
+    ).scalar_one()
+    check_move(number, before, state)
+    changed = {"state": state, "state_since": now, "waiting": "", **values}
+    connection.execute(_row(number, version).values(**changed))
+    add_event(connection, now, number, version, state, reason)
+    if state in FINISHED:
+        rows = connection.execute(
+            select(study.c.version, study.c.state).where(study.c.id == number, study.c.version < version)
+        ).all()
+        for earlier, was in rows:
+            if was not in (StudyState.SUPERSEDED, StudyState.GONE):
+                said = f"version {version} has a result"
+                move(connection, now, number, earlier, StudyState.SUPERSEDED, said)
+
+
+def await_something(connection: Connection, now: float, number: str, version: int, reason: str) -> None:
+    """Say for what the next step of a version waits; its history is told where that is new."""
+    row = find(connection, number, version)
+    if row is not None and row["waiting"] != reason:
+        connection.execute(_row(number, version).values(waiting=reason))
+        add_event(connection, now, number, version, "waiting" if reason else row["state"], reason or "goes on")
+
+
+def change(connection: Connection, number: str, version: int, **values: Any) -> None:
+    """Change columns of a version that are not its state."""
+    connection.execute(_row(number, version).values(**values))
+
+
+def forget(connection: Connection, number: str, version: int) -> None:
+    """Take back a next version that turned out to hold nothing new."""
+    connection.execute(delete(study).where(study.c.id == number, study.c.version == version))
+    connection.execute(delete(event).where(event.c.study == number, event.c.version == version))
+
+
+def make_again(connection: Connection, now: float, number: str, reason: str) -> int:
+    """Make a next version of a study with the same slices, to be segmented once more; return its number.
+
+    The caller enqueues its job.
+    """
+    newest = find(connection, number)
+    if newest is None:
+        raise KeyError(number)
+    kept = ("id", "uid", "key", "first_seen", "last_seen", "instances", "sender_ae", "description", "study_at")
+    values = {name: newest[name] for name in kept} | {"version": newest["version"] + 1, "cause": "asked again"}
+    connection.execute(insert(study).values(**values, state=StudyState.COMPLETE, state_since=now))
+    add_event(connection, now, number, newest["version"] + 1, StudyState.COMPLETE, reason)
+    return int(newest["version"]) + 1
+
+
+def add_event(connection: Connection, now: float, number: str, version: int, state: str, reason: str) -> None:
+    """Add to the history of a study."""
+    row = {"study": number, "version": version, "at": now, "state": state, "reason": reason}
+    connection.execute(insert(event).values(**row))
+
+
+def list_history(connection: Connection, number: str) -> list[RowMapping]:
+    """Every state of a study with its moment and reason, the first one first."""
+    rows = select(event).where(event.c.study == number).order_by(event.c.id)
+    return list(connection.execute(rows).mappings())
+
+
+def list_worklist(
+    connection: Connection, *, order: str = "urgency", state: str | None = None, limit: int = 5000,
+    pseudonymous: bool = False,
+) -> list[RowMapping]:  # fmt: skip
+    """List the studies, one row each: the newest version that has an outcome, else the newest.
+
+    Args:
+        connection: to read by.
+        order: 'urgency' (unread first; of these: bleed marked, by probability; needs a person: no verdict, refused,
+            failed; not yet looked at; no bleed marked; then arrival) or 'arrival'.
+        state: only studies in this state; None: all.
+        limit: most rows.
+        pseudonymous: without the columns of `identity`.
+
+    Returns:
+        Rows with the columns of `study`; `group_rank` 0 to 3 as above; `arriving`, whether a later version is under
+        way; `read_at`, the last reading of this version, or None; and name, patient_id, birth_date, sex, accession.
+    """
+    other = study.alias()
+    later, earlier = (
+        exists().where(
+            other.c.id == study.c.id, compared, other.c.state.not_in((StudyState.SUPERSEDED, StudyState.GONE))
+        )
+        for compared in (other.c.version > study.c.version, other.c.version < study.c.version)
+    )
+    read_at = (
+        select(func.max(reading.c.at)).where(reading.c.study == study.c.id, reading.c.version == study.c.version)
+        .scalar_subquery().label("read_at")
+    )  # fmt: skip
+    rank = case(
+        (study.c.verdict == "bleed marked", 0),
+        (or_(study.c.verdict == "no verdict", study.c.state.in_((StudyState.REFUSED, StudyState.FAILED))), 1),
+        (study.c.verdict.is_(None), 2),
+        else_=3,
+    ).label("group_rank")
+    columns: list[Any] = [study, rank, later.label("arriving"), read_at]
+    source: Any = study
+    if not pseudonymous:
+        columns += [one for one in identity.c if one.name != "study"]
+        source = study.outerjoin(identity, identity.c.study == study.c.id)
+    query = select(*columns).select_from(source).where(study.c.state != StudyState.SUPERSEDED, ~earlier)
+    if state is not None:
+        query = query.where(study.c.state == state)
+    arrival = study.c.first_seen.desc()
+    if order == "urgency":
+        by_score = case((rank == 0, func.coalesce(study.c.score, literal(0.0))), else_=literal(0.0)).desc()
+        query = query.order_by(read_at.is_not(None), rank, by_score, arrival)
+    else:
+        query = query.order_by(arrival)
+    return list(connection.execute(query.limit(limit)).mappings())
+
+
+def list_expired(connection: Connection, now: float) -> list[RowMapping]:
+    """Versions whose images are to be deleted by their age."""
+    old = and_(study.c.delete_after.is_not(None), study.c.delete_after <= now, study.c.state != StudyState.GONE)
+    return list(connection.execute(select(study).where(old).order_by(study.c.delete_after)).mappings())
+
+
+def count_states(connection: Connection) -> dict[str, int]:
+    """Count the versions in each state."""
+    rows = connection.execute(select(study.c.state, func.count()).group_by(study.c.state))
+    return {state: count for state, count in rows}  # noqa: C416 - rows are no pairs for mypy
+
+
+def _row(number: str, version: int) -> Any:
+    return update(study).where(study.c.id == number, study.c.version == version)

@@ -1,0 +1,84 @@
+"""Settings: the file that the program writes is the one it reads; what cannot work is refused with its name."""
+
+import stat
+from dataclasses import replace
+
+import pytest
+
+from bleedmap.errors import SettingsError
+from bleedmap.server.config import (
+    Dicom,
+    Peer,
+    Settings,
+    Target,
+    is_loopback,
+    list_settings,
+    parse_settings,
+    read_settings,
+    write_settings,
+)
+from bleedmap.server.place import Place, new_id
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        replace(
+            Settings(), dicom=Dicom(peer=(Peer("CT1", "10.0.0.5"), Peer("CT2", "10.0.0.6", ("store", "query"), 104))),
+            target=(
+                Target("pacs", "dimse", "ORTHANC", "10.0.0.9:4242", commitment=False),
+                Target('a "b" \\', url="https://x", kind="dicomweb"),
+            ),
+        ),
+    ],
+    ids=["default", "lists"],
+)  # fmt: skip
+def test_what_is_written_is_read_back(settings, tmp_path):
+    (tmp_path / "s.toml").write_text(write_settings(settings))
+    read = read_settings(tmp_path / "s.toml")
+    assert replace(read, server=settings.server) == settings
+    assert read.data == tmp_path / "bleedmap-data"
+    assert len(list_settings()) > 40
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"dicom": {"quite_s": 3}}, "dicom.quite_s; did you mean 'quiet_s'"),
+        ({"dicom": {"quiet_s": "3"}}, "dicom.quiet_s = '3'"),
+        ({"dicom": {"quiet_s": float("nan")}}, "quiet_s = nan"),
+        ({"dicom": {"max_pdu": True}}, "max_pdu = True"),
+        ({"dicom": {"listen": "11112"}}, "dicom.listen"),
+        ({"dicom": {"ae_title": "A" * 17}}, "ae_title"),
+        ({"dicom": {"peer": {"ae_title": "X"}}}, "dicom.peer"),
+        ({"target": [{"name": "a", "ae_title": "A", "address": "h"}]}, "address of the target a"),
+        ({"target": [{"name": "a", "kind": "ftp"}]}, "kind 'ftp'"),
+        ({"target": [{"kind": "dicomweb", "url": "https://x"}]}, "without a name"),
+        ({"worker": {"processes": 0}}, "worker.processes = 0"),
+        ({"server": 3}, "server = 3"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_its_name(content, told):
+    with pytest.raises(SettingsError) as error:
+        parse_settings(content)
+    assert told in str(error.value)
+
+
+def test_loopback_is_known():
+    assert all(map(is_loopback, ("127.0.0.1:1", "[::1]:1", "localhost:1")))
+    assert not any(map(is_loopback, ("0.0.0.0:1", "10.0.0.1:1", "host:1")))
+
+
+def test_the_folder_is_closed_to_others_and_its_names_tell_nothing(tmp_path):
+    place = Place(tmp_path / "data")
+    assert stat.S_IMODE(place.root.stat().st_mode) == 0o700
+    key = place.root / "keys/place.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    name = place.key_of("1.2.840.1")
+    assert name == Place(tmp_path / "data").key_of("1.2.840.1\0") != Place(tmp_path / "other").key_of("1.2.840.1")
+    assert len(name) == 32
+    for wrong in ("../x", "", "A" * 20):
+        with pytest.raises(ValueError, match="not the identifier"):
+            place.version(wrong, 1)
+    assert place.version(new_id(), 2).parent.parent == place.root / "studies"

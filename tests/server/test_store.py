@@ -1,0 +1,142 @@
+"""Tables, states, worklist and audit, on SQLite and on PostgreSQL."""
+
+import pytest
+from sqlalchemy import inspect, select, text, update
+
+from bleedmap.errors import DataError
+from bleedmap.server.states import FINISHED, MOVES, MoveError, StudyState
+from bleedmap.server.store import audit, studies, tables
+from bleedmap.server.store.engine import open_database
+from bleedmap.server.store.schema import prepare
+from bleedmap.server.store.studies import Arrival
+
+WHO = {"name": "DOE^JANE", "patient_id": "4711", "birth_date": "19600101", "sex": "F", "accession": "A1"}
+
+
+def arrive(database, key: str, *, now: float = 1000.0, instances: int = 3, held: bool = False, expected=None) -> str:
+    with database.write() as connection:
+        one = Arrival(key, f"1.2.{key}", "CT1", instances, held, WHO, {"description": "CT HEAD"}, expected)
+        studies.note_arrivals(connection, now, [one], 5.0)
+        found = studies.find_newest(connection, tables.study.c.key == key)
+    return found["id"]
+
+
+def move(database, number: str, *states: StudyState, version: int = 1, **values) -> None:
+    with database.write() as connection:
+        for state in states:
+            studies.move(connection, 2000.0, number, version, state, **values)
+
+
+def test_the_steps_make_what_the_tables_say(database):
+    made = inspect(database.engine)
+    assert set(made.get_table_names()) == set(tables.metadata.tables)
+    for table in tables.metadata.tables.values():
+        columns = {one["name"]: one["nullable"] for one in made.get_columns(table.name)}
+        assert columns == {one.name: one.nullable for one in table.c}, table.name
+        key = made.get_pk_constraint(table.name)["constrained_columns"]
+        assert key == [one.name for one in table.primary_key], table.name
+
+
+def test_preparing_again_changes_nothing_and_a_newer_database_is_refused(database):
+    arrive(database, "a")
+    assert prepare(database) == 1
+    with database.write() as connection:
+        connection.execute(text("INSERT INTO schema VALUES (99, 0, '9.0')"))
+    with pytest.raises(DataError, match=r"made by bleedmap 9\.0"):
+        prepare(database)
+
+
+def test_a_commit_outlives_the_process(database, settings):
+    number = arrive(database, "a")
+    again = open_database(settings)
+    with again.read() as connection:
+        row = studies.find(connection, number)
+        assert (row["state"], row["instances"], row["sender_ae"]) == ("receiving", 3, "CT1")
+        who = connection.execute(select(tables.identity)).mappings().one()
+        assert {key: who[key] for key in WHO} == WHO
+    again.close()
+
+
+def test_a_study_is_whole_when_quiet_or_counted_and_no_association_holds_it(database):
+    arrive(database, "quiet", now=1000.0)
+    arrive(database, "late", now=1010.0)
+    arrive(database, "held", now=1000.0, held=True)
+    arrive(database, "counted", now=1014.0, instances=3, expected=3)
+    arrive(database, "counting", now=1014.0, instances=3, expected=4)
+    for now, keys in ((1014.1, ["counted"]), (1014.5, ["counted"]), (1015.0, ["quiet", "held", "counted"])):
+        with database.write() as connection:
+            if now == 1014.5:
+                studies.hold(connection, now, ["held"], 5.0)
+            found = [one["key"] for one in studies.find_quiet(connection, now, 15.0)]
+            assert found == [key for key in keys if key != "held"], now
+    with database.read() as connection:
+        found = {one["key"] for one in studies.find_quiet(connection, 1030.0, 15.0)}
+        assert found == {"quiet", "late", "held", "counted", "counting"}
+        back = {one["key"] for one in studies.find_quiet(connection, 1010.0 - 3600, 15.0)}
+        assert {"quiet", "late"} <= back, "a clock set back by an hour holds nothing up"
+
+
+def test_later_slices_make_a_next_version_which_supersedes_once_it_has_an_outcome(database):
+    number = arrive(database, "a")
+    move(database, number, StudyState.COMPLETE)
+    assert arrive(database, "a", now=1100.0, instances=1) == number
+    with database.read() as connection:
+        assert [one["version"] for one in studies.find_quiet(connection, 1200.0, 15.0)] == [], "version 1 comes first"
+    move(database, number, StudyState.SEGMENTED, verdict="bleed marked", score=0.9)
+    with database.read() as connection:
+        (row,) = studies.list_worklist(connection)
+        assert (row["version"], row["arriving"], row["name"]) == (1, True, "DOE^JANE")
+        assert [one["version"] for one in studies.find_quiet(connection, 1200.0, 15.0)] == [2]
+    move(database, number, StudyState.COMPLETE, StudyState.REFUSED, version=2, error="no head")
+    with database.read() as connection:
+        (row,) = studies.list_worklist(connection, pseudonymous=True)
+        assert (row["version"], row["arriving"], "name" in row) == (2, False, False)
+        told = [(one["version"], one["state"]) for one in studies.list_history(connection, number)]
+    assert told == [
+        (1, "receiving"), (1, "complete"), (2, "receiving"), (1, "segmented"), (2, "complete"), (2, "refused"),
+        (1, "superseded"),
+    ]  # fmt: skip
+
+
+def test_the_worklist_puts_bleeds_first_and_leaves_nothing_out(database):
+    rows = {
+        "none": {"verdict": "no bleed marked", "score": 0.1}, "low": {"verdict": "bleed marked", "score": 0.6},
+        "high": {"verdict": "bleed marked", "score": 0.9}, "unsure": {"verdict": "no verdict", "score": 0.99},
+        "read": {"verdict": "bleed marked", "score": 1.0},
+    }  # fmt: skip
+    names = {arrive(database, "waits", now=500.0): "waits"}
+    for moment, (key, values) in enumerate(rows.items()):
+        number = arrive(database, key, now=1000.0 + moment)
+        names[number] = key
+        move(database, number, StudyState.COMPLETE, StudyState.SEGMENTED, **values)
+    refused = arrive(database, "refused", now=1.0)
+    names[refused] = "refused"
+    move(database, refused, StudyState.COMPLETE, StudyState.REFUSED)
+    with database.write() as connection:
+        read = next(number for number, key in names.items() if key == "read")
+        connection.execute(tables.user.insert().values(id="u", name="reader", role="reader", created_at=0.0))
+        connection.execute(tables.reading.insert().values(study=read, version=1, user="u", at=3000.0, says="agree"))
+    with database.read() as connection:
+        order = [names[one["id"]] for one in studies.list_worklist(connection)]
+        assert order == ["high", "low", "unsure", "refused", "waits", "none", "read"]
+        arrival = [names[one["id"]] for one in studies.list_worklist(connection, order="arrival")]
+        assert arrival == ["read", "unsure", "high", "low", "none", "waits", "refused"]
+        assert sum(studies.count_states(connection).values()) == len(names)
+
+
+def test_states_that_do_not_follow_are_refused(database):
+    number = arrive(database, "a")
+    with pytest.raises(MoveError, match="'delivered' after 'receiving'"):
+        move(database, number, StudyState.DELIVERED)
+    assert all(StudyState.SUPERSEDED in MOVES[one] for one in FINISHED)
+
+
+def test_a_change_in_the_audit_is_found(database):
+    with database.write() as connection:
+        for moment in range(5):
+            audit.record(connection, float(moment), "u1", "study opened", study="s", slices=moment)
+    with database.read() as connection:
+        assert audit.find_break(connection) is None
+    with database.write() as connection:
+        connection.execute(update(tables.audit).where(tables.audit.c.id == 3).values(actor="nobody"))
+        assert audit.find_break(connection) == 3
