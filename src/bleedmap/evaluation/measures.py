@@ -6,30 +6,35 @@ from typing import Literal
 import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray
-from bleedmap.evaluation.protocol import AUTHORS_LEFT_OUT, SLICE_SPECIFICITY, STUDY_SPECIFICITY
+from bleedmap.evaluation.protocol import AUTHORS_LEFT_OUT
 from bleedmap.evaluation.tables import LesionTable, SliceTable, StudyTable, Tables
 from bleedmap.metrics import calibration
-from bleedmap.metrics.roc import at_specificity, roc_auc
+from bleedmap.metrics.roc import roc_auc
 
 Rule = Literal["touched", "overlapped"]
 Span = tuple[int, int | None]  # from, up to but not including
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
     """The value of a measure on some patients."""
 
     value: float  # NaN where it cannot be had
     cases: int  # how many it rests on (slices, lesions or studies)
-    patients: int  # how many patients these belong to
+    owners: AnyArray  # the patients that these belong to; one may stand there several times
     is_share: bool = False  # whether it is a share of the cases
+
+    @property
+    def patients(self) -> int:
+        """How many patients there are: counted when asked, for a bootstrap asks for the value alone."""
+        return len(np.unique(self.owners))
 
 
 def mean(table: SliceTable | LesionTable | StudyTable, values: AnyArray, chosen: BoolArray) -> Measured:
     """Mean of a column over the chosen rows of a table."""
     picked = values[chosen]
     value = float(picked.mean()) if len(picked) else np.nan
-    return Measured(value, len(picked), len(np.unique(table.patient[chosen])))
+    return Measured(value, len(picked), table.patient[chosen])
 
 
 def share(table: SliceTable | LesionTable | StudyTable, flags: BoolArray, chosen: BoolArray) -> Measured:
@@ -39,7 +44,7 @@ def share(table: SliceTable | LesionTable | StudyTable, flags: BoolArray, chosen
 
 def over_all(table: SliceTable | StudyTable, value: float | None) -> Measured:
     """A value that rests on all rows of a table; None is one that cannot be had."""
-    return Measured(np.nan if value is None else value, len(table.study), len(np.unique(table.patient)))
+    return Measured(np.nan if value is None else value, len(table.study), table.patient)
 
 
 def authors_dice(tables: Tables) -> Measured:
@@ -60,7 +65,7 @@ def _mean_of_means(tables: Tables, kept: BoolArray) -> Measured:
     count = np.bincount(of_study)
     means = np.bincount(of_study, weights=slices.dice[chosen])[count > 0] / count[count > 0]
     value = float(means.mean()) if len(means) else np.nan
-    return Measured(value, len(means), len(np.unique(slices.patient[chosen])))
+    return Measured(value, len(means), slices.patient[chosen])
 
 
 def volume_dice(tables: Tables) -> Measured:
@@ -92,24 +97,23 @@ def slice_sensitivity(tables: Tables, *, span: Span | None = None, column: int |
     """Sensitivity at the fixed specificity, of lesion slices of a size (`span` of pixels) or type (`column`)."""
     slices = tables.slices
     chosen = slices.has_lesion & _chosen(slices.pixels, slices.types, span, column)
-    return _sensitivity(slices, slices.has_lesion, slices.presence, SLICE_SPECIFICITY, chosen)
+    return _sensitivity(slices, slices.presence, tables.slice_threshold, chosen)
 
 
 def study_sensitivity(tables: Tables, *, span: Span | None = None, column: int | None = None) -> Measured:
     """Sensitivity at the fixed specificity, of bleeding studies of a load (`span` of voxels) or type (`column`)."""
     studies = tables.studies
     chosen = studies.bleeds & _chosen(studies.voxels, studies.types, span, column)
-    return _sensitivity(studies, studies.bleeds, studies.probability, STUDY_SPECIFICITY, chosen)
+    return _sensitivity(studies, studies.probability, tables.study_threshold, chosen)
 
 
 def _sensitivity(
-    table: SliceTable | StudyTable, truth: BoolArray, score: AnyArray, specificity: float, chosen: BoolArray
+    table: SliceTable | StudyTable, score: AnyArray, threshold: float | None, chosen: BoolArray
 ) -> Measured:
     """Sensitivity over the chosen rows, at the one threshold that reaches the specificity on all rows."""
-    point = at_specificity(truth, score, specificity)
-    if point is None:
+    if threshold is None:
         return replace(mean(table, score, chosen), value=np.nan)
-    return share(table, score >= point.threshold, chosen)
+    return share(table, score >= threshold, chosen)
 
 
 def _chosen(sizes: AnyArray, types: BoolArray, span: Span | None, column: int | None) -> BoolArray:
@@ -138,7 +142,7 @@ def type_auc(column: int, tables: Tables) -> Measured:
     slices = tables.slices
     probability = slices.type_probability[:, column]
     if np.isnan(probability).any():
-        return Measured(np.nan, 0, 0)
+        return Measured(np.nan, 0, slices.patient[:0])
     return auc(slices, slices.types[:, column], probability)
 
 

@@ -8,9 +8,10 @@ from typing import TypeVar
 import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
-from bleedmap.evaluation.protocol import SMALLEST_LESION_VOXELS
+from bleedmap.evaluation.protocol import SLICE_SPECIFICITY, SMALLEST_LESION_VOXELS, STUDY_SPECIFICITY
 from bleedmap.evaluation.records import TYPE_NAMES, Choices, OutOfFold, StudyRecord
 from bleedmap.metrics import overlap
+from bleedmap.metrics.roc import at_specificity
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,18 @@ class Tables:
     def drawn(self, rows: AnyArray) -> "Tables":
         """The studies of some rows, with all that is theirs; a row named twice becomes two studies."""
         return Tables(_take(self.slices, rows), _take(self.lesions, rows), _take(self.studies, rows))
+
+    @cached_property
+    def slice_threshold(self) -> float | None:
+        """The threshold that reaches the protocol's specificity on all slices; None where there is none."""
+        point = at_specificity(self.slices.has_lesion, self.slices.presence, SLICE_SPECIFICITY)
+        return None if point is None else point.threshold
+
+    @cached_property
+    def study_threshold(self) -> float | None:
+        """The same on all studies."""
+        point = at_specificity(self.studies.bleeds, self.studies.probability, STUDY_SPECIFICITY)
+        return None if point is None else point.threshold
 
     @cached_property
     def answered(self) -> "Tables":

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from bleedmap.errors import WeightsError
 from bleedmap.io.files import written_whole
 from bleedmap.models.lite_unet import LiteUNet, build_lite
-from bleedmap.models.networks import OUTPUTS, UNetSettings, settings_from_dict
+from bleedmap.models.networks import OUTPUTS, LiteUNetSettings, UNetSettings, settings_from_dict
 from bleedmap.models.unet import UNet, build
 
 METADATA_KEY = "bleedmap"
@@ -53,23 +54,9 @@ def export_onnx(network: Network, size: int, record: dict[str, Any], path: Path)
     Returns:
         The file's SHA-256.
     """
-    network = network.eval()
-    example = torch.zeros(2, network.settings.channels, size, size)
-    with _without_chatter():
-        program = torch.onnx.export(
-            Answering(network).eval(),
-            (example,),
-            input_names=["slices"],
-            output_names=list(OUTPUTS[type(network.settings)]),
-            dynamic_shapes={"slices": {0: torch.export.Dim("n")}},
-            dynamo=True,
-            optimize=False,  # keeps batch norm apart, so that initialisers carry the network's own names
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    _store_as_half(model)
-    _forget_source(model)
+    model = onnx.ModelProto()
+    model.CopyFrom(_trace(network.settings, size))
+    _store_as_half(model, Answering(network).state_dict())
     helper.set_model_props(model, {METADATA_KEY: json.dumps(record, sort_keys=True)})
     model.producer_name, model.doc_string = "bleedmap", "Research software, not a medical device."
     onnx.checker.check_model(model)
@@ -77,6 +64,27 @@ def export_onnx(network: Network, size: int, record: dict[str, Any], path: Path)
     with written_whole(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _trace(settings: UNetSettings | LiteUNetSettings, size: int) -> onnx.ModelProto:
+    """The graph of such a network, with any weights: tracing takes seconds, and the graph is the settings' alone."""
+    network = build(settings, seed=0) if isinstance(settings, UNetSettings) else build_lite(settings, seed=0)
+    with _without_chatter():
+        program = torch.onnx.export(
+            Answering(network).eval(),
+            (torch.zeros(2, settings.channels, size, size),),
+            input_names=["slices"],
+            output_names=list(OUTPUTS[type(settings)]),
+            dynamic_shapes={"slices": {0: torch.export.Dim("n")}},
+            dynamo=True,
+            optimize=False,  # keeps batch norm apart, so that initialisers carry the network's own names
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto  # made anew at each asking
+    _forget_source(model)
+    return model
 
 
 @contextmanager
@@ -93,13 +101,13 @@ def _without_chatter() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _store_as_half(model: onnx.ModelProto) -> None:
-    """Each float32 initialiser becomes float16 and a Cast: half the file, the same float32 arithmetic."""
+def _store_as_half(model: onnx.ModelProto, weights: dict[str, Tensor]) -> None:
+    """Each float32 initialiser takes its weights, as float16 and a Cast: half the file, the same float32 arithmetic."""
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT:
             continue
-        name, half = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
+        name, half = tensor.name, weights[tensor.name].numpy().astype(np.float16)
         tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]

@@ -121,7 +121,11 @@ def draw_patients(patients: int, resamples: int = RESAMPLES, seed: int = _SEED) 
 
 
 def bootstrap_sums(
-    patients: AnyArray, columns: AnyArray, statistic: Callable[[DoubleArray], DoubleArray]
+    patients: AnyArray,
+    columns: AnyArray,
+    statistic: Callable[[DoubleArray], DoubleArray],
+    resamples: int = RESAMPLES,
+    seed: int = _SEED,
 ) -> list[Estimate]:
     """Estimate a statistic of sums over slices, with its intervals over patients.
 
@@ -129,6 +133,7 @@ def bootstrap_sums(
         patients: (n,) the patient of each slice.
         columns: (n, k) what is summed over slices.
         statistic: (draws, k) sums -> (draws, m) numbers.
+        resamples, seed: of the draws.
 
     Returns:
         m estimates.
@@ -138,7 +143,7 @@ def bootstrap_sums(
     np.add.at(sums, index, columns)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = statistic(sums.sum(axis=0, keepdims=True))[0]
-        draws = statistic(draw_patients(len(names)) @ sums)
+        draws = statistic(draw_patients(len(names), resamples, seed) @ sums)
     return [estimate_from_draws(float(value), draw) for value, draw in zip(values, draws.T, strict=True)]
 
 

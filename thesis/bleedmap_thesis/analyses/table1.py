@@ -14,14 +14,13 @@ from bleedmap.datasets.splits import Kind
 from bleedmap.evaluation.slices import RESAMPLES, score
 from bleedmap.figures import style
 from bleedmap.metrics import overlap
-from bleedmap.metrics.bootstrap import patient_bootstrap
 from bleedmap.page.section import Picture, Section, Table, Value
 from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, TABLE_1, TableRow
 from bleedmap_thesis.analyses.gap_figures import letter_panels
 from bleedmap_thesis.analyses.lesion_free import estimate_share
 from bleedmap_thesis.analyses.paired_slices import RESAMPLES as STRICT_RESAMPLES
 from bleedmap_thesis.analyses.paired_slices import Tested, bootstrap_sums, draw_auc, estimate_from_draws
-from bleedmap_thesis.analyses.trained_conventions import score_as_compared
+from bleedmap_thesis.analyses.trained_conventions import compute_masses, score_as_compared
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
 from bleedmap_thesis.tables import Estimate, name_interval
@@ -228,21 +227,25 @@ def _score(evaluation: Evaluation) -> list[float]:
 
 
 def _estimate_compared(evaluations: Sequence[Evaluation], resamples: int) -> dict[str, tuple[float, float]]:
-    owner = np.repeat(np.arange(len(evaluations)), [len(one.ids) for one in evaluations])
-    own_row = np.concatenate([np.arange(len(one.ids)) for one in evaluations])
+    """Estimate what `score_as_compared` gives from sums over slices, each seed's in columns of its own."""
+    columns = np.zeros((sum(len(one.ids) for one in evaluations), len(evaluations), 6))
+    row = 0
+    for index, one in enumerate(evaluations):
+        own, of, counts = columns[row : (row := row + len(one.ids)), index], compute_masses(one, soft=False), one.counts
+        assert of is not None
+        assert counts is not None
+        dice, iou, other = of.scores((np.nan, np.nan))
+        lesion = of.reference > 0
+        own[lesion, :4] = np.stack([iou, (iou + other) / 2, dice, lesion], axis=1)[lesion]  # in the order of COMPARED
+        own[:, 4], own[:, 5] = counts.true_positive + counts.true_negative, of.pixels
 
-    def statistic(rows: AnyArray, who: AnyArray) -> list[float]:
-        drawn = []
-        for index, one in enumerate(evaluations):
-            mine = own_row[rows[owner[rows] == index]]
-            if len(mine):
-                scores = score_as_compared(one.rows(mine))
-                drawn.append([np.nan if (value := scores[name.key]) is None else value for name in COMPARED])
-        return list(_average_seeds(np.array(drawn)))
+    def statistic(sums: DoubleArray) -> DoubleArray:
+        of_seed = sums.reshape(len(sums), len(evaluations), 6)
+        return _average_seeds(of_seed[..., (0, 1, 2, 4)] / of_seed[..., (3, 3, 3, 5)], 1)
 
-    patients = np.concatenate([one.patients for one in evaluations])
-    ends = patient_bootstrap(patients, statistic, resamples=resamples, seed=BOOTSTRAP_SEED)
-    return {one.key: (float(low), float(high)) for one, (low, high) in zip(COMPARED, ends, strict=True)}
+    patients, flat = np.concatenate([one.patients for one in evaluations]), columns.reshape(len(columns), -1)
+    ends = bootstrap_sums(patients, flat, statistic, resamples, BOOTSTRAP_SEED)
+    return {one.key: (found.low, found.high) for one, found in zip(COMPARED, ends, strict=True)}
 
 
 def _estimate_strict(evaluations: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
