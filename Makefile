@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-exhaustive test-all check docs site mutants format clean
+.PHONY: help demo test test-exhaustive test-all check check-code check-docs docs site mutants format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,11 +25,15 @@ test-exhaustive: $(VENV)/dev.stamp ## run the exhaustive tests alone: whole matr
 
 test-all: test test-exhaustive ## run all tests
 
-check: $(VENV)/dev.stamp ## lint, format, types, import contracts, docs
+check: check-code check-docs ## lint, format, types, import contracts, docs; `make -j2 check` checks code and docs side by side
+
+check-code: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python docs/check_site.py
 

@@ -13,12 +13,19 @@ from damage_dicom import base_files, find_element, write_base
 from damage_inputs import KINDS, make_input
 
 
+MOST_KINDS = [seed for seed in range(len(KINDS)) if seed not in (3, 5, 14)]  # three that are read, which takes longer
+
+
 @pytest.fixture(
-    scope="module", params=[1, pytest.param(10, marks=pytest.mark.exhaustive)], ids="{} of each kind".format
+    scope="module",
+    params=[
+        pytest.param(MOST_KINDS, id="most kinds"),
+        pytest.param(range(3 * len(KINDS)), id="three of each kind", marks=pytest.mark.exhaustive),
+    ],
 )
 def found(request: pytest.FixtureRequest) -> list[Outcome]:
-    """What became of one input of each kind, or of ten."""
-    return list(outcomes(range(request.param * len(KINDS))))
+    """What became of the inputs of some seeds; `python tests/support/matrices/damage.py --count 500` tries many."""
+    return list(outcomes(request.param))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -59,7 +66,7 @@ def test_a_slice_of_another_rescale_is_noted(tmp_path):
 def test_no_input_breaks_a_rule(found):
     broken = [one for one in found if one.wrong]
     assert not broken, broken
-    assert len(found) % len(KINDS) == 0
+    assert len({one.kind for one in found}) >= len(MOST_KINDS)
 
 
 def test_most_are_refused_and_the_harmless_are_read(found):

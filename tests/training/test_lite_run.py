@@ -137,6 +137,7 @@ def test_a_config_file_of_stages_comes_back():
     assert {(recipe.seed, recipe.steps) for _, recipe in config.stages} == {(3, 7)}
 
 
+@pytest.mark.exhaustive
 def test_two_processes_train_one_network(tmp_path):
     """torchrun with two gloo processes: both end with the same weights, near those of one process."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

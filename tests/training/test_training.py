@@ -69,6 +69,7 @@ def test_it_learns(tmp_path):
     assert max(entry["validation_dice"] for entry in metrics) > 0.8
 
 
+@pytest.mark.exhaustive  # tests/cli/test_train.py kills the verb each time
 def test_a_run_killed_at_random_moments_ends_with_the_same_weights(undisturbed, tmp_path):
     """SIGKILL, two to five times, each a few written files after the run went on; then to the end."""
     run, draw, kills = Run(tmp_path / "killed"), random.Random(0), 0
@@ -88,6 +89,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_weights(undisturbed, 
     assert without_time[0] == without_time[1]
 
 
+@pytest.mark.exhaustive  # tests/cli/test_train.py starts the verb by torchrun each time
 def test_two_processes_train_one_network(tmp_path):
     """torchrun with two gloo processes on the CPU: both end with the same weights, one run folder is written."""
     folder = tmp_path / "together"

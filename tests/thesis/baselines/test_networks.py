@@ -53,7 +53,9 @@ def test_the_13_layers_are_13():
     assert sum(not isinstance(layer, torch.nn.Flatten) for layer in network) == 13
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name != "cnn-13" else ()) for name in CLASSIFIERS]
+)
 def test_classifiers_learn(name):
     training, test = heads(24, 1, disc=0.18), heads(8, 2, disc=0.18)
     found = run(name, training, test, seed=1)
