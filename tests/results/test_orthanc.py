@@ -1,14 +1,9 @@
 """A study and its results, stored into a real PACS and read back: nothing is refused, changed or filed elsewhere."""
 
-import json
 import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 import pytest
@@ -18,59 +13,13 @@ from pydicom import Dataset, dcmread
 from bleedmap.io.dicom.producer import write_dicom
 from debian_programs import program
 from dicom_result_studies import grid_of, labels_of, producer, results_of, series_of
-from free_port import free_port
-
-_OPEN = build_opener(ProxyHandler({})).open  # loopback never goes through a proxy
-
-
-@dataclass(frozen=True)
-class Orthanc:
-    """A running server."""
-
-    http_port: int
-    dicom_port: int
-
-    def ask(self, path: str, body: bytes | None = None) -> bytes:
-        """GET, or POST where there is a body."""
-        with _OPEN(Request(f"http://127.0.0.1:{self.http_port}{path}", data=body), timeout=30) as answer:
-            return answer.read()
-
-    def json(self, path: str, body: bytes | None = None):
-        return json.loads(self.ask(path, body))
-
-    def stored(self, uid: str) -> Dataset:
-        """An instance by its SOP Instance UID, as the server gives it out."""
-        (number,) = self.json("/tools/lookup", uid.encode())
-        return dcmread(BytesIO(self.ask(f"/instances/{number['ID']}/file")))
+from orthanc_server import Orthanc, run_orthanc
 
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory) -> Iterator[Orthanc]:
-    """Orthanc on free loopback ports, with storage of its own, no plugins; stopped at the end."""
-    server, folder = program("Orthanc", "orthanc"), tmp_path_factory.mktemp("orthanc")
-    running = Orthanc(free_port(), free_port())
-    settings = {
-        "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "index"),
-        "HttpPort": running.http_port, "DicomPort": running.dicom_port, "DicomAet": "ORTHANC",
-        "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "Plugins": [], "DicomCheckCalledAet": False,
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([server, str(folder / "orthanc.json")], stdout=log, stderr=log)
-        try:
-            for _ in range(300):
-                assert process.poll() is None, (folder / "log").read_text(errors="replace")
-                try:
-                    running.ask("/system")
-                    break
-                except (URLError, ConnectionError):
-                    time.sleep(0.1)
-            else:
-                pytest.fail(f"Orthanc does not answer: {(folder / 'log').read_text(errors='replace')}")
-            yield running
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with run_orthanc(tmp_path_factory.mktemp("orthanc")) as running:
+        yield running
 
 
 def study(folder: Path, *, seed: int, found: bool, multi_frame: bool) -> dict[Path, Dataset]:

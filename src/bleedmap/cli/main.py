@@ -16,6 +16,8 @@ VERBS = {
     "demo": "Make a phantom head CT with a bleed as DICOM, segment it, show the result.",
     "segment": "Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).",
     "batch": "Segment a folder of many studies, DICOM or NIfTI, into one summary table.",
+    "serve": "In the hospital: receive studies, segment them, send results, show a worklist.",
+    "server": "Look after a server: status, users, backup.",
     "data": "The CT-ICH data set: download, verify, summary, nnU-Net's layout.",
     "split": "Write a split file: train, validation and test, by patient or by slice.",
     "train": "Train a network on CT-ICH.",
@@ -30,6 +32,8 @@ VERBS = {
 
 _EXTRAS = {
     "pooch": "data", "requests": "data",
+    "sqlalchemy": "server", "pynetdicom": "server", "fastapi": "server", "uvicorn": "server", "argon2": "server",
+    "limits": "server", "prometheus_client": "server", "python_multipart": "server", "authlib": "oidc", "httpx": "oidc",
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
     "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce",
     "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "train", "statsmodels": "reproduce",

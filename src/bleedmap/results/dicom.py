@@ -62,16 +62,26 @@ class DicomResults:
 
 
 def write_dicom_results(
-    folder: Path, result: Result, series: DicomSeries, *, fractional: bool = False
-) -> dict[str, str]:
-    """Make the DICOM results of a study now and write them; return what each is -> its name in `folder`.
+    folder: Path, result: Result, series: DicomSeries, *, fractional: bool = False, made_at: datetime | None = None,
+    new_uid: Callable[[], str] | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """Make the DICOM results of a study and write them; return what each is -> its name in `folder`.
+
+    Args:
+        folder: to write into.
+        result, series, fractional: as `dicom_results`.
+        made_at: the moment that they carry; None: now.
+        new_uid: as `dicom_results`; None: random ones.
 
     Raises:
         InputError: as `dicom_results`.
         OutputError: they cannot be written.
     """
     captures = [_scale(result.volume, index, picture) for index, picture in capture_pictures(result)]
-    made = dicom_results(result, series, captures, fractional=fractional, made_at=datetime.now())
+    made = dicom_results(
+        result, series, captures, fractional=fractional, made_at=made_at or datetime.now(),
+        new_uid=new_uid or generate_uid,
+    )  # fmt: skip
     return made.write(folder)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ _PICTURE_FILES = {"mask": "mask", "probability": "prob", "overlay": "overlay"}  
 
 
 def save(
-    result: Result, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False
-) -> dict[str, Any]:
+    result: Result, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False,
+    made_at: datetime | None = None, new_uid: Callable[[], str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write all results of a study into a new folder, whole or not at all.
 
     Args:
@@ -39,6 +41,8 @@ def save(
         overwrite: replace earlier results there.
         dicom: for a study that came as DICOM, write DICOM results too, if they can refer to its images.
         fractional: and among them the probability as a FRACTIONAL segmentation.
+        made_at: the moment that the DICOM results carry; None: now.
+        new_uid: gives each of their UIDs at a call, always in the same order; None: random ones.
 
     Returns:
         What `summary.json` holds.
@@ -47,10 +51,13 @@ def save(
         OutputError: the folder holds something else, or cannot be written.
     """
     with folder_written_whole(Path(folder), overwrite=overwrite) as inside:
-        return write_results(result, inside, dicom=dicom, fractional=fractional)
+        return write_results(result, inside, dicom=dicom, fractional=fractional, made_at=made_at, new_uid=new_uid)
 
 
-def write_results(result: Result, folder: Path, *, dicom: bool = True, fractional: bool = False) -> dict[str, Any]:
+def write_results(
+    result: Result, folder: Path, *, dicom: bool = True, fractional: bool = False, made_at: datetime | None = None,
+    new_uid: Callable[[], str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """`save` into a folder that is there and empty, file by file."""
     files = {
         "mask": f"{result.name}_dseg.nii.gz",
@@ -71,7 +78,9 @@ def write_results(result: Result, folder: Path, *, dicom: bool = True, fractiona
             from bleedmap.results.dicom import write_dicom_results  # noqa: PLC0415 - highdicom takes 0.2 s to load
 
             (folder / DICOM).mkdir()
-            made = write_dicom_results(folder / DICOM, result, result.dicom, fractional=fractional)
+            made = write_dicom_results(
+                folder / DICOM, result, result.dicom, fractional=fractional, made_at=made_at, new_uid=new_uid
+            )
             files |= {what: f"{DICOM}/{name}" for what, name in made.items()}
         write_report(folder / files["report"], result, files)
         for one in written:

@@ -51,7 +51,7 @@ class Dicom:
     max_associations: int = _setting(40, "at once, from all peers together")
     max_associations_per_address: int = _setting(20, "at once, from one address")
     max_pdu: int = _setting(131072, "largest protocol data unit, bytes")
-    any_peer: bool = _setting(True, "take studies from peers that are not listed (only while none is)")
+    any_peer: bool = _setting(False, "while no peer is listed, take studies from any address, not from loopback alone")
     tls_certificate: str = _setting("", "PEM file of the server's certificate; empty: no TLS")
     tls_key: str = _setting("", "PEM file of its key")
     tls_client_ca: str = _setting("", "PEM file of the authority whose clients may connect")

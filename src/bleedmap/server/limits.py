@@ -19,6 +19,9 @@ BACKOFF_S, LONGEST_BACKOFF_S = 5.0, 900.0  # doubled each time, ±20 %
 COMPUTE_ERRORS = 3  # a step that computes and fails this often fails for good; steps on the network never do
 HEADER_BYTES = 64 * 1024 * 1024  # a data set whose header alone is longer is no image
 SLICES = 5000  # instances of one study
+INSTANCE_BYTES = 700 << 20  # as what is read: a multi-frame scan of 1,300 slices of 512 × 512
+INFLIGHT_BYTES = 1 << 30  # of all associations together, in memory
+PDU_BYTES = 4 << 20  # the longest that is read: twice what any peer was seen to send with an unlimited size agreed
 
 
 def free_bytes(folder: Path) -> int:

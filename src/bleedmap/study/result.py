@@ -1,7 +1,8 @@
 """What segmenting one study gives: arrays, findings, checks, all that a report states about them, and their JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -187,11 +188,13 @@ class Result:
     # What follows stands on this module, so it is imported late and by name.
 
     def save(
-        self, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False
-    ) -> dict[str, Any]:
+        self, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False,
+        made_at: datetime | None = None, new_uid: Callable[[], str] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Write all result files into a new folder: `bleedmap.results.save.save`."""
         home = import_module("bleedmap.results.save")
-        return dict(home.save(self, folder, overwrite=overwrite, dicom=dicom, fractional=fractional))
+        chosen = {"overwrite": overwrite, "dicom": dicom, "fractional": fractional}
+        return dict(home.save(self, folder, **chosen, made_at=made_at, new_uid=new_uid))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `summary.json` holds, with no files."""

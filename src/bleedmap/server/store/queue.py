@@ -81,6 +81,12 @@ def renew(database: Database, job: Job, lease_s: float = LEASE_S) -> bool:
         return done.rowcount == 1
 
 
+def is_held(connection: Connection, job: Job) -> bool:
+    """Whether a job is still ours: to be asked before an act that others see."""
+    same = select(jobs.c.id).where(jobs.c.id == job.id, jobs.c.lease == job.lease)
+    return connection.execute(same.with_for_update()).first() is not None
+
+
 def finish(connection: Connection, job: Job) -> None:
     """End a job well, in the transaction that records what it did.
 

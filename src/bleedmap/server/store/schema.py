@@ -37,8 +37,9 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX job_due ON job (state, due)",
         """CREATE TABLE delivery (
             job INTEGER NOT NULL REFERENCES job (id), sop_uid TEXT NOT NULL, sop_class TEXT NOT NULL,
-            state TEXT NOT NULL, asked_at DOUBLE PRECISION, status TEXT NOT NULL DEFAULT '',
-            PRIMARY KEY (job, sop_uid))""",
+            state TEXT NOT NULL, transaction_uid TEXT NOT NULL DEFAULT '', asked_at DOUBLE PRECISION,
+            status TEXT NOT NULL DEFAULT '', PRIMARY KEY (job, sop_uid))""",
+        "CREATE INDEX delivery_transaction ON delivery (transaction_uid)",
         """CREATE TABLE "user" (
             id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL UNIQUE, password TEXT NOT NULL DEFAULT '',
             role TEXT NOT NULL, subject TEXT NOT NULL DEFAULT '', created_at DOUBLE PRECISION NOT NULL,

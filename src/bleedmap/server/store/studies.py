@@ -105,7 +105,7 @@ def find_quiet(connection: Connection, now: float, quiet_s: float) -> list[RowMa
     is_quiet = or_(study.c.last_seen <= now - quiet_s, study.c.last_seen > now + _CLOCK_BACK_S)
     is_free = or_(study.c.held_until <= now, study.c.held_until > now + _CLOCK_BACK_S)
     has_all = and_(study.c.expected.is_not(None), study.c.instances >= study.c.expected)
-    whole = and_(study.c.state == StudyState.RECEIVING, ~before, is_free, or_(is_quiet, has_all))
+    whole = and_(study.c.state == StudyState.RECEIVING, study.c.instances > 0, ~before, is_free, or_(is_quiet, has_all))
     return list(connection.execute(select(study).where(whole).order_by(study.c.first_seen)).mappings())
 
 
@@ -173,10 +173,15 @@ def make_again(connection: Connection, now: float, number: str, reason: str) -> 
     """Make a next version of a study with the same slices, to be segmented once more; return its number.
 
     The caller enqueues its job.
+
+    Raises:
+        KeyError: there is no such study.
+        MoveError: a version of it is under way, or its images are deleted.
     """
     newest = find(connection, number)
     if newest is None:
         raise KeyError(number)
+    check_move(number, newest["state"], StudyState.SUPERSEDED)
     kept = ("id", "uid", "key", "first_seen", "last_seen", "instances", "sender_ae", "description", "study_at")
     values = {name: newest[name] for name in kept} | {"version": newest["version"] + 1, "cause": "asked again"}
     connection.execute(insert(study).values(**values, state=StudyState.COMPLETE, state_since=now))

@@ -1,0 +1,103 @@
+"""`bleedmap server`."""
+
+import time
+from pathlib import Path
+
+import click
+from rich.markup import escape
+
+from bleedmap.cli.console import make_table, print_json, print_line, print_table
+from bleedmap.cli.options import json_option
+from bleedmap.cli.serve import config_option, load_settings, set_option
+from bleedmap.errors import OutputError, SettingsError
+
+
+@click.group(short_help="Look after a server: status, users, backup.")
+def command() -> None:
+    """Look after a server that `bleedmap serve` runs, from its own machine.
+
+    Needs the extra 'server': pip install 'bleedmap[server]'.
+    """
+
+
+@command.command()
+@config_option
+@set_option
+@json_option
+def status(config: Path | None, changes: tuple[str, ...], as_json: bool) -> None:
+    """Say which processes live, how many studies are in which state, what waits, and how full the disk is.
+
+    In: the settings. Out: a table, or JSON. No name or number of a patient is shown.
+
+    \b
+    bleedmap server status --config bleedmap.toml
+    """
+    from bleedmap.server.store.engine import open_database
+    from bleedmap.server.work.status import read_status
+
+    found = read_status(load_settings(config, changes), open_database)
+    if as_json:
+        print_json(found)
+        return
+    table = make_table("What", ">Count", title="Processes")
+    for kind, count in sorted(found["processes"].items()):
+        table.add_row(kind, f"{count}")
+    print_table(table)
+    table = make_table("State", ">Studies", title="Studies")
+    for state, count in sorted(found["studies"].items()):
+        table.add_row(state, f"{count:,}")
+    print_table(table)
+    table = make_table("Step", "State", ">Jobs", title="Jobs that are not done")
+    for one in found["jobs"]:
+        table.add_row(one["step"], one["state"], f"{one['count']:,}")
+    print_table(table)
+    for one in found["waiting"]:
+        print_line(f"waits: {one['count']:,} × {escape(one['reason'])}")
+    for one in found["passed_over"]:
+        print_line(f"not processed: {one['count']:,} × {escape(one['reason'])}, from {escape(one['sender_ae'] or '?')}")
+    if found["oldest_waiting_s"] is not None:
+        print_line(f"the oldest job waits since {found['oldest_waiting_s']:,.0f} s")
+    print_line(f"free on the disk: {found['free_gb']:,.1f} GB")
+
+
+@command.command()
+@config_option
+@set_option
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A new file for the copy."
+)
+def backup(config: Path | None, changes: tuple[str, ...], out: Path) -> None:
+    """Copy the embedded database into one file while the server runs.
+
+    In: the settings. Out: an SQLite file, whole or not at all, to be put back as server.db while the server is stopped.
+    Studies and results lie in the folder of the server: copy that too, after the database. PostgreSQL has pg_dump.
+
+    \b
+    bleedmap server backup --config bleedmap.toml -o /backup/bleedmap-2026-11-29.db
+    """
+    import sqlite3
+
+    from bleedmap.io.files import output_error, written_whole
+
+    settings = load_settings(config, changes)
+    if settings.server.database != "sqlite":
+        raise SettingsError(
+            "server.database", found="not the embedded database", needed="sqlite", remedy="use pg_dump of PostgreSQL"
+        )
+    source = settings.data / "server.db"
+    if not source.is_file():
+        raise SettingsError(
+            source, found="is not there", needed="the database of a server", remedy="give its settings with --config"
+        )
+    if out.exists():
+        raise OutputError(out, found="is there already", needed="a new file", remedy="give another name")
+    started = time.monotonic()
+    try:
+        with written_whole(out) as part:
+            part.touch(mode=0o600)
+            with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as one, sqlite3.connect(part) as other:
+                one.backup(other)
+                other.execute("PRAGMA journal_mode=DELETE")
+    except OSError as error:
+        raise output_error(out, error) from error
+    print_line(f"{escape(str(out))}: {out.stat().st_size / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")

@@ -1,0 +1,1 @@
+"""DICOM between machines: receive, send, ask what the other side holds."""

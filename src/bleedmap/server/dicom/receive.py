@@ -1,0 +1,293 @@
+"""From the bytes of an instance to its file in `incoming`: the same for C-STORE, STOW and uploads.
+
+Files are the truth of receiving. The database is told of them once a second, and of files that it does not know at the
+start, so that a kill at any moment costs nothing that was answered with success.
+"""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from bleedmap.io.dicom.header import DamagedError, parse, text
+from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT
+from bleedmap.io.dicom.producer import NAME
+from bleedmap.server.config import Settings
+from bleedmap.server.limits import GB, HEADER_BYTES, HOLD_S, SLICES, is_full
+from bleedmap.server.place import Place
+from bleedmap.server.store import studies
+from bleedmap.server.store.engine import Database
+from bleedmap.server.store.studies import Arrival
+
+SUCCESS, NO_SPACE, CANNOT, NO_MATCH, NOT_SUPPORTED = 0x0000, 0xA700, 0xC000, 0xA900, 0x0122  # PS3.4 B.2.3, PS3.7 C
+_HEADER_PIECES = (1 << 18, HEADER_BYTES)
+_NOT_CT, _OWN, _HELD, _REPLACED = "not a CT", "own result", "already held", "replaced by a later one"
+_WHO = {
+    "name": "PatientName", "patient_id": "PatientID", "birth_date": "PatientBirthDate", "sex": "PatientSex",
+    "accession": "AccessionNumber",
+}  # fmt: skip
+
+Content = Sequence[bytes | memoryview]  # a DICOM file (PS3.10), in pieces
+
+
+class RefusedError(Exception):
+    """An instance that is not taken.
+
+    Attributes:
+        status: the DICOM status of the answer.
+        reason: why, in words without identifiers.
+        sop_class, sop_uid: of the instance, where they could be read.
+    """
+
+    def __init__(self, status: int, reason: str, sop_class: str = "", sop_uid: str = "") -> None:
+        self.status, self.reason, self.sop_class, self.sop_uid = status, reason, sop_class, sop_uid
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Received:
+    """An instance that was answered with success: it lies on the disk, or was counted as passed over.
+
+    Attributes:
+        key: of its study's folder in `incoming`.
+        study_uid, sop_class, sop_uid: of the instance.
+        passed_over: why it is not processed; '' where it is.
+    """
+
+    key: str
+    study_uid: str
+    sop_class: str
+    sop_uid: str
+    passed_over: str = ""
+
+
+class Receiver:
+    """Takes instances, from several threads at once; `flush` tells the database."""
+
+    def __init__(self, settings: Settings, place: Place) -> None:
+        self.place, self._limits = place, settings.limits
+        self._lock = threading.Lock()
+        self._new: dict[str, Arrival] = {}
+        self._passed: Counter[tuple[str, str, str]] = Counter()
+        self._sizes: dict[str, tuple[int, int]] = {}  # key -> bytes and files in incoming
+
+    def store(self, content: Content, sender_ae: str) -> Received:
+        """Keep an instance: when this returns, the disk has it.
+
+        Args:
+            content: a DICOM file in pieces, with preamble and file meta information.
+            sender_ae: who sent it.
+
+        Raises:
+            RefusedError: no space, or it cannot be understood.
+        """
+        size = sum(map(len, content))
+        if is_full(self.place.root, self._limits.free_gb):
+            raise RefusedError(NO_SPACE, "less space is free on the disk than is kept free")
+        header = _read_header(content)
+        kind, uid, study_uid = _read_uids(header)
+        found = Received(self.place.key_of(study_uid), study_uid, kind, uid)
+        why = _find_why_passed(header, kind)
+        if not why:
+            why = self._write(found, content, size)
+        with self._lock:
+            if why:
+                self._passed[sender_ae, kind, why] += 1
+            if why in ("", _REPLACED):
+                self._note(found.key, header, sender_ae)
+        return replace(found, passed_over=why)
+
+    def refuse_other_class(self, sop_class: str) -> None:
+        """Refuse classes that are no storage.
+
+        Raises:
+            RefusedError: so it is.
+        """
+        uid = UID(sop_class)
+        if not uid.is_private and uid.name != uid and "Storage" not in uid.name:
+            raise RefusedError(NOT_SUPPORTED, "not a storage SOP class", sop_class)
+
+    def sweep(self, database: Database) -> int:
+        """Tell the database of studies that wait in `incoming`, after a start; return their number."""
+        for part in (self.place.root / "incoming/parts").iterdir():
+            with suppress(OSError):
+                part.unlink()
+        for key in self.place.list_incoming():
+            for path in self.place.incoming(key).iterdir():
+                try:
+                    with path.open("rb") as file:
+                        header = _read_header([file.read(_HEADER_PIECES[0])])
+                except (RefusedError, OSError):
+                    continue
+                with self._lock:
+                    self._note(key, header, "")
+                break
+        count = len(self._new)
+        self.flush(database)
+        return count
+
+    def flush(self, database: Database, held: Collection[str] = ()) -> None:
+        """Tell the database what came since the last call; where it is away, the next call tells it.
+
+        Args:
+            database: to be told.
+            held: keys of studies for which an association is alive.
+        """
+        with self._lock:
+            new, passed = dict(self._new), Counter(self._passed)
+            self._new.clear()
+            self._passed.clear()
+            for key in list(self._sizes):
+                if key not in new and key not in held:
+                    del self._sizes[key]
+        if not new and not passed and not held:
+            return
+        try:
+            with database.write() as connection:
+                now = database.now(connection)
+                arrived = [
+                    replace(one, instances=count, held=one.key in held)
+                    for one in new.values() if (count := _count(self.place.incoming(one.key)))
+                ]  # fmt: skip
+                studies.note_arrivals(connection, now, arrived, HOLD_S)
+                studies.hold(connection, now, [key for key in held if key not in new], HOLD_S)
+                for (sender, kind, why), n in passed.items():
+                    studies.count_passed_over(connection, now, sender, kind, why, n)
+        except BaseException:
+            with self._lock:
+                self._new = new | self._new
+                self._passed += passed
+            raise
+
+    def _note(self, key: str, header: Dataset, sender_ae: str) -> None:
+        if key in self._new:
+            self._new[key] = replace(self._new[key], sender_ae=sender_ae)
+            return
+        who = {name: text(header, keyword) or "" for name, keyword in _WHO.items()}
+        about = {"description": text(header, "StudyDescription") or "", "study_at": _read_moment(header)}
+        self._new[key] = Arrival(key, text(header, "StudyInstanceUID") or "", sender_ae, 0, False, who, about)
+
+    def _write(self, found: Received, content: Content, size: int) -> str:
+        """Write the file; return why nothing new is there now, or ''."""
+        folder = self.place.incoming(found.key)
+        path, part = folder / f"{self.place.key_of(found.sop_uid)}.dcm", self.place.new_part()
+        self._check_size(found.key, folder, size)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                for piece in content:
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            before = _compare(part, path)
+            if before != _HELD:
+                _rename(part, path)
+                self.place.sync_folder(folder)
+        except OSError as error:
+            raise RefusedError(NO_SPACE, f"cannot be written: {error.strerror}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        return before
+
+    def _check_size(self, key: str, folder: Path, size: int) -> None:
+        with self._lock:
+            if key not in self._sizes:
+                sizes = [one.stat().st_size for one in folder.iterdir()] if folder.exists() else []
+                self._sizes[key] = (sum(sizes), len(sizes))
+            total, files = self._sizes[key]
+            if total + size > self._limits.study_gb * GB or files >= SLICES:
+                raise RefusedError(
+                    NO_SPACE, f"a study of more than {self._limits.study_gb:g} GB or {SLICES:,} instances"
+                )
+            self._sizes[key] = (total + size, files + 1)
+
+
+def _read_header(content: Content) -> Dataset:
+    for most in _HEADER_PIECES:
+        start = _join(content, most)
+        try:
+            parsed = parse(start, pixels=False, most=HEADER_BYTES)
+        except DamagedError as error:
+            raise RefusedError(CANNOT, str(error)) from error
+        if parsed.ended or len(start) < most:
+            return parsed.header
+    raise RefusedError(CANNOT, "its header has no end")
+
+
+def _join(content: Content, most: int) -> bytes:
+    pieces, left = [], most
+    for piece in content:
+        pieces.append(bytes(piece[:left]))
+        left -= len(pieces[-1])
+    return b"".join(pieces)
+
+
+def _read_uids(header: Dataset) -> tuple[str, str, str]:
+    """SOP class, SOP instance and study."""
+    kind, uid, study_uid = (
+        (text(header, keyword) or "").strip("\0 ") for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
+    )
+    missing = [name for name, value in (("SOP Instance UID", uid), ("Study Instance UID", study_uid)) if not value]
+    if missing:
+        raise RefusedError(CANNOT, f"without {' and '.join(missing)}", kind, uid)
+    return kind or CLASSIC_CT, uid, study_uid
+
+
+def _find_why_passed(header: Dataset, kind: str) -> str:
+    if text(header, "Manufacturer") == NAME and text(header, "ManufacturerModelName") == NAME:
+        return _OWN
+    return "" if kind in (CLASSIC_CT, *MULTI_FRAME_CT) else _NOT_CT
+
+
+def _read_moment(header: Dataset) -> str:
+    """When the study was made, as ISO 8601; '' where that is not stated."""
+    day = text(header, "StudyDate") or text(header, "ContentDate") or ""
+    hour = (text(header, "StudyTime") or "").split(".")[0]
+    if len(day) != 8 or not day.isdigit():
+        return ""
+    said = f"{day[:4]}-{day[4:6]}-{day[6:]}"
+    return f"{said}T{hour[:2]}:{hour[2:4]}:{hour[4:6]}" if len(hour) == 6 and hour.isdigit() else said
+
+
+def _count(folder: Path) -> int:
+    """Slices that wait in a folder; 0 where its version took it away meanwhile."""
+    try:
+        return sum(1 for one in os.scandir(folder) if one.name.endswith(".dcm"))
+    except FileNotFoundError:
+        return 0
+
+
+def _compare(part: Path, path: Path) -> str:
+    try:
+        return _HELD if have_same_bytes(part, path) else _REPLACED
+    except FileNotFoundError:
+        return ""
+
+
+def have_same_bytes(one: Path, other: Path) -> bool:
+    """Whether two files hold the same."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as first, other.open("rb") as second:
+        read: Callable[[], tuple[bytes, bytes]] = lambda: (first.read(1 << 20), second.read(1 << 20))  # noqa: E731
+        pair = read()
+        while pair[0] == pair[1] and pair[0]:
+            pair = read()
+        return pair[0] == pair[1]
+
+
+def _rename(part: Path, path: Path) -> None:
+    """Give a file its name; the folder is taken away by a rename when the study is complete, and made anew."""
+    for _ in range(10):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            part.rename(path)
+            return
+        except FileNotFoundError:
+            continue
+    part.rename(path)

@@ -1,0 +1,115 @@
+"""When a study is whole, and how its slices become those of a version.
+
+A version takes its slices by one rename of the folder in `incoming`: each slice belongs to this version or to the next.
+"""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import RowMapping
+
+from bleedmap.server.dicom.receive import have_same_bytes
+from bleedmap.server.place import Place
+from bleedmap.server.states import Step, StudyState
+from bleedmap.server.store import queue, studies
+from bleedmap.server.store.engine import Database
+
+
+def complete_studies(database: Database, place: Place, quiet_s: float) -> int:
+    """Let the studies that are whole be segmented; return their number.
+
+    A next version in which every slice is already held, byte for byte, is taken back.
+    """
+    with database.read() as connection:
+        rows = studies.find_quiet(connection, database.now(connection), quiet_s)
+    done = 0
+    for row in rows:
+        held = _drop_held(place, row) if row["version"] > 1 else 0
+        is_empty = row["version"] > 1 and not _list_slices(place.incoming(row["key"]))
+        with database.write() as connection:
+            now, newest = database.now(connection), studies.find(connection, row["id"], row["version"])
+            if held:
+                studies.count_passed_over(connection, now, row["sender_ae"], "", "already held", held)
+            if newest is None or (newest["state"], newest["last_seen"]) != (row["state"], row["last_seen"]):
+                continue  # more came meanwhile, or another process was faster
+            if is_empty:
+                studies.forget(connection, row["id"], row["version"])
+                continue
+            why = "all that its sender stated" if _has_all(row) else f"quiet for {quiet_s:g} s"
+            studies.move(connection, now, row["id"], row["version"], StudyState.COMPLETE, why)
+            queue.enqueue(connection, row["id"], row["version"], Step.SEGMENT)
+            done += 1
+    return done
+
+
+def collect(place: Place, row: RowMapping) -> Path:
+    """Take the slices of a version from `incoming`, with those of the version before; return their folder.
+
+    It may be called again after a kill at any moment.
+
+    Raises:
+        FileNotFoundError: there are none.
+        OSError: the disk is full, or fails.
+    """
+    dicom = place.dicom(row["id"], row["version"])
+    if dicom.is_dir():
+        return dicom
+    home, incoming = dicom.parent, place.incoming(row["key"])
+    arrived, before = home / "arrived", _find_before(place, row)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not arrived.exists() and row["cause"] != "asked again":
+        with suppress(FileNotFoundError):
+            incoming.rename(arrived)
+            place.sync_folder(incoming.parent)
+            place.sync_folder(home)
+    if before is None:
+        arrived.rename(dicom)
+    else:
+        part = home / ".part-dicom"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        for source in (before, arrived):
+            for path in _list_slices(source):
+                (part / path.name).unlink(missing_ok=True)
+                _link(path, part / path.name)
+        part.rename(dicom)
+        shutil.rmtree(arrived, ignore_errors=True)
+    place.sync_folder(home)
+    return dicom
+
+
+def _has_all(row: RowMapping) -> bool:
+    return row["expected"] is not None and row["instances"] >= row["expected"]
+
+
+def _find_before(place: Place, row: RowMapping) -> Path | None:
+    """The slices of the last version before this one that still has them."""
+    earlier = (place.dicom(row["id"], version) for version in range(row["version"] - 1, 0, -1))
+    return next((one for one in earlier if one.is_dir()), None)
+
+
+def _drop_held(place: Place, row: RowMapping) -> int:
+    """Remove slices that came again and that the version before holds as they are; return their number."""
+    before, count = _find_before(place, row), 0
+    for path in _list_slices(place.incoming(row["key"])) if before else []:
+        with suppress(FileNotFoundError):
+            if have_same_bytes(path, before / path.name):  # type: ignore[operator]
+                path.unlink()
+                count += 1
+    return count
+
+
+def _list_slices(folder: Path) -> list[Path]:
+    try:
+        return sorted(one for one in folder.iterdir() if one.suffix == ".dcm")
+    except FileNotFoundError:
+        return []
+
+
+def _link(path: Path, new: Path) -> None:
+    try:
+        os.link(path, new)
+    except OSError:  # a share without links
+        shutil.copyfile(path, new)

@@ -1,0 +1,181 @@
+"""Segment a version of a study through the one pipeline, and write its results once, whole, with fixed identifiers.
+
+UIDs come from what was read and with what it was segmented: results that are made twice are the same objects, and a
+PACS that holds one does not get another.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom.uid import generate_uid
+from sqlalchemy import RowMapping
+
+from bleedmap import __version__
+from bleedmap.errors import InputError, OutputError, find_shortage
+from bleedmap.results.save import SUMMARY, save
+from bleedmap.server.config import Settings, Target
+from bleedmap.server.limits import COMPUTE_ERRORS
+from bleedmap.server.log import describe_fault, logger
+from bleedmap.server.place import Place
+from bleedmap.server.states import Step, StudyState
+from bleedmap.server.store import audit, queue, studies
+from bleedmap.server.store.engine import Database
+from bleedmap.server.store.queue import Job
+from bleedmap.server.work.complete import collect
+from bleedmap.study.read import read_study
+from bleedmap.study.segment import Segmenter
+from bleedmap.study.words import counted, millilitres
+
+_NAME = "study"  # begins the names of the result files
+
+
+def do_segment(database: Database, place: Place, settings: Settings, segmenter: Segmenter, job: Job) -> None:
+    """Do a job of segmenting: a result, a refusal with its reason, or another try later.
+
+    Raises:
+        LostLeaseError: the job belongs to another process by now.
+        DBAPIError: the database is away; the job is done again when it is back.
+    """
+    with database.write() as connection:
+        now = database.now(connection)
+        row = studies.find(connection, job.study, job.version)
+        assert row is not None
+        if row["made_at"] is None:
+            studies.change(connection, job.study, job.version, made_at=float(int(now)))
+            row = studies.find(connection, job.study, job.version)
+            assert row is not None
+    if job.attempt > settings.limits.attempts:
+        _fail(database, job, f"its worker ended {job.attempt - 1} times")
+        return
+    try:
+        summary = segment_version(place, row, segmenter, settings)
+    except InputError as error:
+        _refuse(database, settings, job, error)
+    except Exception as error:
+        shortage = find_shortage(error)
+        if isinstance(error, OutputError | OSError) or shortage is not None:
+            _wait(database, job, _explain(shortage or error))
+        elif job.errors + 1 >= COMPUTE_ERRORS:
+            logger.error("study %s failed: %s", job.study, describe_fault(error))
+            _fail(database, job, f"a fault of the program: {describe_fault(error)}")
+        else:
+            logger.error("study %s, try %d: %s", job.study, job.errors + 1, describe_fault(error))
+            _wait(database, job, "a fault of the program; tried again")
+    else:
+        _record(database, settings, job, summary)
+
+
+def segment_version(place: Place, row: RowMapping, segmenter: Segmenter, settings: Settings) -> dict[str, Any]:
+    """Segment a version and write its results, or find those that are there; return its summary.
+
+    Raises:
+        InputError: it cannot be read, or an input check refuses it.
+        OutputError, OSError: the disk is full, or fails.
+    """
+    results = place.results(row["id"], row["version"])
+    if not (results / SUMMARY).exists():
+        dicom = collect(place, row)
+        study = read_study(dicom, name=_NAME)
+        result = segmenter.segment(study, accept=settings.worker.accept)
+        save(
+            result, results, fractional=any("probability" in one.send for one in settings.target),
+            made_at=datetime.fromtimestamp(row["made_at"]), new_uid=make_uids(row, dicom, segmenter, settings),
+        )  # fmt: skip
+    content: dict[str, Any] = json.loads((results / SUMMARY).read_text("utf-8"))
+    return content
+
+
+def make_uids(row: RowMapping, dicom: Path, segmenter: Segmenter, settings: Settings) -> Callable[[], str]:
+    """A source of UIDs that gives the same ones, in order, for the same input, network and settings."""
+    digest = hashlib.sha256()
+    for path in sorted(dicom.iterdir()):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    made_of = [
+        row["uid"], str(row["version"]), digest.hexdigest(), segmenter.weights.sha256, f"{segmenter.threshold:g}",
+        ",".join(settings.worker.accept), __version__,
+    ]  # fmt: skip
+    numbers = iter(range(1_000_000))
+    return lambda: str(generate_uid(entropy_srcs=[*made_of, str(next(numbers))]))
+
+
+def list_targets(settings: Settings, summary: dict[str, Any]) -> list[Target]:
+    """The targets that get this result."""
+    if "dicom_report" not in summary["files"]:
+        return []
+    return [one for one in settings.target if one.when == "always" or summary["verdict"] == "bleed marked"]
+
+
+def _record(database: Database, settings: Settings, job: Job, summary: dict[str, Any]) -> None:
+    sure = summary["certainty"]
+    weights = f"{summary['weights']['name']} {summary['weights']['sha256'][:16]}"
+    values = {
+        "verdict": summary["verdict"], "volume_ml": summary["volume_ml"], "lesions": len(summary["lesions"]),
+        "score": summary["highest_probability"] if sure is None else sure["study_probability"],
+        "headline": _headline(summary), "weights": weights, "error": "",
+    }  # fmt: skip
+    targets = list_targets(settings, summary)
+    with database.write() as connection:
+        now = database.now(connection)
+        queue.finish(connection, job)
+        studies.move(connection, now, job.study, job.version, StudyState.SEGMENTED, summary["verdict"], **values)
+        for target in targets:
+            queue.enqueue(connection, job.study, job.version, Step.DELIVER, target.name)
+        if not targets:
+            said = "no target gets it" if settings.target else "no target is set"
+            finish_study(connection, now, job.study, job.version, settings, said)
+        audit.record(connection, now, "server", "study segmented", study=job.study, version=job.version)
+    logger.info("study %s v%d: %s", job.study, job.version, summary["verdict"])
+
+
+def finish_study(connection: Any, now: float, study: str, version: int, settings: Settings, reason: str) -> None:
+    """Say that a version is where it belongs; from now its age counts."""
+    days = settings.limits.keep_days
+    after = now + days * 86400 if days else None
+    studies.move(connection, now, study, version, StudyState.DELIVERED, reason, delete_after=after)
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    said, slices = summary["verdict"], counted(summary["slice_count"], "slice")
+    if not summary["lesions"]:
+        return f"{said}: nothing outlined in {slices}"
+    marked = len(summary["slices_with_lesion"])
+    size = f"{millilitres(summary['volume_ml'])} mL in {counted(len(summary['lesions']), 'lesion')}"
+    return f"{said}: {size}, on {marked} of {slices}"
+
+
+def _refuse(database: Database, settings: Settings, job: Job, error: InputError) -> None:
+    days = settings.limits.keep_days
+    with database.write() as connection:
+        now = database.now(connection)
+        queue.finish(connection, job)
+        studies.move(
+            connection, now, job.study, job.version, StudyState.REFUSED, error.found, error=error.found,
+            headline="not segmented", delete_after=now + days * 86400 if days else None,
+        )  # fmt: skip
+        audit.record(connection, now, "server", "study refused", study=job.study, version=job.version)
+    logger.info("study %s v%d: refused by an input check", job.study, job.version)
+
+
+def _fail(database: Database, job: Job, reason: str) -> None:
+    with database.write() as connection:
+        now = database.now(connection)
+        queue.give_up(connection, job, reason)
+        studies.move(connection, now, job.study, job.version, StudyState.FAILED, reason, error=reason)
+
+
+def _wait(database: Database, job: Job, reason: str) -> None:
+    with database.write() as connection:
+        now = database.now(connection)
+        queue.put_off(connection, job, reason, now)
+        studies.await_something(connection, now, job.study, job.version, reason)
+    logger.warning("study %s v%d waits: %s", job.study, job.version, reason)
+
+
+def _explain(error: BaseException) -> str:
+    found = getattr(error, "found", None) or getattr(error, "strerror", None) or type(error).__name__
+    subject = "disk" if isinstance(error, OutputError | OSError) else getattr(error, "subject", "machine")
+    return f"{subject}: {found}"
