@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-exhaustive test-all check check-code check-docs docs site mutants format clean
+.PHONY: help demo test test-exhaustive test-all check check-code check-docs docs site viewer viewer-check mutants format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,6 +42,15 @@ docs: $(VENV)/dev.stamp ## write the generated pages of docs/ again
 
 site: $(VENV)/dev.stamp ## build the documentation as pages with a search: open site/index.html
 	$(BIN)/zensical build --strict
+
+viewer: viewer/node_modules ## build the reading page of `bleedmap serve` again (needs Node 20)
+	cd viewer && npm run build
+
+viewer-check: viewer/node_modules ## build the reading page elsewhere: are the committed files the same?
+	cd viewer && npm run check
+
+viewer/node_modules: viewer/package-lock.json
+	cd viewer && npm ci --ignore-scripts --no-audit --no-fund
 
 mutants: $(VENV)/dev.stamp ## put small faults into the numerical and clinical code: which does no test notice? (an hour)
 	$(BIN)/mutmut run > mutants.log

@@ -8,17 +8,22 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
+SOFTWARE = ("--disable-gpu", "--enable-unsafe-swiftshader")
+NO_WEBGL = ("--disable-gpu", "--disable-3d-apis")
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 
 
 @contextmanager
-def open_browser(width: int = 1200, height: int = 900) -> Iterator[Page]:
-    """Yield an empty page; whatever it asks of another host, or complains of in its console, fails the test."""
+def open_browser(width: int = 1200, height: int = 900, *flags: str) -> Iterator[Page]:
+    """Yield an empty page; whatever it asks of another host, or complains of in its console, fails the test.
+
+    WebGL, where a page uses it, is drawn by the processor; `flags` go to Chromium.
+    """
     program = shutil.which("chromium")
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Chromium: apt-get install chromium")
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", *QUIET])
+        browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", *(flags or SOFTWARE), *QUIET])
         page = browser.new_page(viewport={"width": width, "height": height})
         complaints: list[str] = []
         page.on("console", lambda one: complaints.append(one.text) if _complains(one) else None)
@@ -31,7 +36,8 @@ def open_browser(width: int = 1200, height: int = 900) -> Iterator[Page]:
 
 def _complains(message: ConsoleMessage) -> bool:
     """Whether it is an error or a warning, other than of a test that reads a canvas back."""
-    return message.type in ("error", "warning") and "willReadFrequently" not in message.text
+    read_back = "willReadFrequently" in message.text or "GPU stall due to ReadPixels" in message.text
+    return message.type in ("error", "warning") and not read_back
 
 
 def _leaves(url: str) -> bool:

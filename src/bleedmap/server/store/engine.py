@@ -58,7 +58,9 @@ def open_database(settings: Settings) -> Database:
     if url == "sqlite":
         return _open_sqlite(settings.data / _FILE)
     try:
-        engine = create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10, pool_timeout=_BUSY_S)
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_size=5, max_overflow=10, pool_timeout=_BUSY_S, hide_parameters=True
+        )
     except ModuleNotFoundError as error:
         raise MissingExtraError("PostgreSQL", "postgres", error.name or "psycopg") from error
     except (ArgumentError, NoSuchModuleError) as error:
@@ -76,7 +78,9 @@ def _refuse_url() -> SettingsError:
 
 
 def _open_sqlite(path: Path) -> Database:
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+    engine = create_engine(
+        f"sqlite:///{path}", hide_parameters=True, connect_args={"timeout": _BUSY_S, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, record: Any) -> None:

@@ -42,8 +42,8 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX delivery_transaction ON delivery (transaction_uid)",
         """CREATE TABLE "user" (
             id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL UNIQUE, password TEXT NOT NULL DEFAULT '',
-            role TEXT NOT NULL, subject TEXT NOT NULL DEFAULT '', created_at DOUBLE PRECISION NOT NULL,
-            disabled_at DOUBLE PRECISION)""",
+            role TEXT NOT NULL, subject TEXT NOT NULL DEFAULT '', senders TEXT NOT NULL DEFAULT '',
+            created_at DOUBLE PRECISION NOT NULL, disabled_at DOUBLE PRECISION)""",
         """CREATE TABLE session (
             token_sha256 TEXT NOT NULL PRIMARY KEY, "user" TEXT NOT NULL REFERENCES "user" (id),
             created_at DOUBLE PRECISION NOT NULL, seen_at DOUBLE PRECISION NOT NULL,

@@ -87,6 +87,7 @@ user = Table(
     Column("password", Text, nullable=False, default=""),
     Column("role", Text, nullable=False, comment="reader or admin"),
     Column("subject", Text, nullable=False, default="", comment="issuer and subject of OpenID Connect; '' of our own"),
+    Column("senders", Text, nullable=False, default="", comment="AE titles whose studies are seen, by commas; '' all"),
     Column("created_at", Double, nullable=False), Column("disabled_at", Double, nullable=True),
 )  # fmt: skip
 

@@ -1,0 +1,53 @@
+"""What readers say of results, and the outlines that they draw. Rows are only added."""
+
+from collections import defaultdict
+
+from sqlalchemy import Connection, RowMapping, func, insert, select
+
+from bleedmap.server.store.tables import correction, reading, user
+
+SAYS = ("agree", "missed", "false alarm", "cannot say")
+
+
+def add_reading(
+    connection: Connection, now: float, study: str, version: int, user_id: str, says: str, words: str = "",
+    seconds_open: float | None = None, slices_seen: int | None = None,
+) -> None:  # fmt: skip
+    """Add what a reader says of a version; the newest of a reader counts, the earlier ones stay."""
+    values = {"study": study, "version": version, "user": user_id, "at": now, "says": says, "words": words}
+    connection.execute(insert(reading).values(**values, seconds_open=seconds_open, slices_seen=slices_seen))
+
+
+def list_readings(connection: Connection, study: str) -> list[RowMapping]:
+    """All readings of a study with `user_name`, the first one first."""
+    query = select(reading, user.c.name.label("user_name")).join(user, user.c.id == reading.c.user)
+    return list(connection.execute(query.where(reading.c.study == study).order_by(reading.c.id)).mappings())
+
+
+def list_readers(connection: Connection) -> dict[tuple[str, int], list[str]]:
+    """Who has read which version of which study, by name."""
+    query = select(reading.c.study, reading.c.version, user.c.name).distinct().join(user, user.c.id == reading.c.user)
+    readers: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for study, version, name in connection.execute(query.order_by(user.c.name)):
+        readers[study, version].append(name)
+    return readers
+
+
+def add_correction(
+    connection: Connection, now: float, study: str, version: int, user_id: str, *, file: str, sha256: str,
+    base_sha256: str, voxels: int,
+) -> int:  # fmt: skip
+    """Add a drawn outline, whose file is there; return its number within the study."""
+    last = connection.execute(select(func.max(correction.c.number)).where(correction.c.study == study)).scalar_one()
+    number = 1 + (last or 0)
+    values = {"study": study, "version": version, "number": number, "user": user_id, "at": now, "file": file}
+    connection.execute(insert(correction).values(**values, sha256=sha256, base_sha256=base_sha256, voxels=voxels))
+    return int(number)
+
+
+def list_corrections(connection: Connection, study: str | None = None) -> list[RowMapping]:
+    """All corrections of a study, or of all, with `user_name`; the first one first."""
+    query = select(correction, user.c.name.label("user_name")).join(user, user.c.id == correction.c.user)
+    if study is not None:
+        query = query.where(correction.c.study == study)
+    return list(connection.execute(query.order_by(correction.c.study, correction.c.number)).mappings())

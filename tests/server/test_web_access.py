@@ -1,0 +1,148 @@
+"""Who may ask what: every route without a login, as a reader, for a stranger's study; and what every answer carries."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from bleedmap.server.config import Limits, Settings
+from bleedmap.server.config import Server as Where
+from bleedmap.server.store.tables import audit
+from bleedmap.server.web.security import PUBLIC
+from server_studies import add_row, add_study, phantom, scanned
+from server_web import Server, serve_web
+
+JSON = {"Content-Type": "application/json"}
+# What each change needs, so that it is refused for who asks and not for what is asked.
+BODIES = {
+    "/api/studies/{number}/readings": {"json": {"version": 1, "says": "agree"}},
+    "/api/studies/{number}/corrections": {
+        "params": {"version": 1, "base": "0" * 64}, "content": b"x", "headers": {"Content-Type": "application/gzip"}
+    },
+    "/api/me/password": {"json": {"old": "x", "new": "x" * 12}},
+}  # fmt: skip
+VALUES = {"{version}": "1", "{name}": "stack", "{what}": "dicom", "{slice_number}": "1", "{made}": "1"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    where = Where(str(tmp_path_factory.mktemp("web") / "data"))
+    with serve_web(Settings(server=where, limits=Limits(free_gb=0.0))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def study(server: Server) -> str:
+    return add_study(server.place, server.database, scanned(), phantom().mask.array)
+
+
+@pytest.fixture(scope="module")
+def routes(server: Server) -> list[tuple[str, str]]:
+    paths = server.client("admin").get("/api/openapi.json").json()["paths"]
+    found = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    assert len(found) > 25
+    return [one for one in found if one not in PUBLIC]
+
+
+def ask(client: httpx.Client, method: str, path: str, number: str) -> httpx.Response:
+    filled = path.replace("{number}", number)
+    for name, value in VALUES.items():
+        filled = filled.replace(name, value)
+    return client.request(method, filled, **BODIES.get(path, {"headers": JSON} if method != "GET" else {}))
+
+
+def test_no_route_answers_without_a_login(server: Server, study: str, routes: list[tuple[str, str]]) -> None:
+    stranger = server.client()
+    for method, path in routes:
+        assert ask(stranger, method, path, study).status_code == 401, (method, path)
+    assert stranger.get("/api/never").status_code == 401
+    assert {stranger.get(one).status_code for one in ("/", "/healthz", "/api/login")} == {200}
+    assert stranger.get("/readyz").status_code == 503  # no worker lives
+
+
+def test_a_reader_reads_and_administers_nothing(server: Server, study: str, routes: list[tuple[str, str]]) -> None:
+    reader = server.client("reader")
+    admin_only = {path for _, path in routes if path.startswith("/api/admin")}
+    admin_only |= {"/api/studies/{number}/again", "/api/studies/{number}/deliver"}
+    for method, path in routes:
+        if path in admin_only:
+            assert ask(reader, method, path, study).status_code == 403, (method, path)
+    assert reader.get("/api/never").status_code == 404
+
+
+def test_a_study_of_another_sender_is_not_there(server: Server, study: str, routes: list[tuple[str, str]]) -> None:
+    stranger, unknown = server.client("admin", senders="CT2,CT3"), server.client("reader")
+    own = add_row(server.database, sender_ae="CT3")
+    for method, path in routes:
+        if "{number}" in path and not path.startswith("/api/admin"):
+            assert ask(stranger, method, path, study).status_code == 404, (method, path)
+            if "admin" not in path and not path.endswith(("again", "deliver")):
+                assert ask(unknown, method, path, "0" * 20).status_code == 404, (method, path)
+    listed = stranger.get("/api/studies").json()
+    assert [one["id"] for one in listed["studies"]] == [own]
+    assert dict(map(tuple, listed["counts"]))["all"] == 1
+    assert stranger.get(f"/api/studies/{own}").status_code == 200
+
+
+def test_changes_come_from_our_own_page_in_json(server: Server) -> None:
+    client = server.client("reader")
+    foreign = [
+        {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "null"}, {"Origin": "", "Sec-Fetch-Site": ""},
+    ]  # fmt: skip
+    for headers in foreign:
+        assert client.post("/api/logout", headers=headers).status_code == 403
+    form = client.post("/api/logout", data={"a": "b"})
+    assert (form.status_code, form.headers["content-type"]) == (415, "application/problem+json")
+    assert client.post("/api/logout", content=b'{"a":1}', headers={"Content-Type": "text/plain"}).status_code == 415
+    assert client.post("/api/login", content=b"[" * 70_000, headers=JSON).status_code == 413
+    assert client.post("/api/login", content=iter([b"{}"]), headers=JSON).status_code == 413
+    assert client.get("/api/me", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/api/me").status_code == 200
+    assert client.post("/api/logout").status_code == 204
+
+
+def test_every_answer_carries_its_headers(server: Server, study: str) -> None:
+    client = server.client("reader")
+    for path in ("/", "/api/me", "/api/studies", "/api/never", f"/api/studies/{study}/v1/stack.nii.gz"):
+        answer = client.get(path)
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    script = client.get("/").text.split('src="')[1].split('"')[0]
+    assert "immutable" in client.get(f"/{script}").headers["cache-control"]
+    assert client.get("/static/../app.py").status_code == 404
+    assert client.get("/static/..%2f..%2fweb/app.py").status_code == 404
+    report = client.get(f"/api/studies/{study}/v1/report.html").headers["content-security-policy"]
+    assert report.startswith("sandbox allow-scripts;")
+    assert "'sha256-" in report
+    assert "unsafe" not in report
+
+
+def test_the_machines_token_opens_dicomweb_alone(server: Server) -> None:
+    token = (server.place.root / "keys/dicomweb-token").read_text().strip()
+    client = server.client()
+    assert client.get("/api/studies", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+    assert client.get("/dicomweb/studies", headers={"Authorization": "Bearer guess"}).status_code == 401
+
+
+def test_an_error_of_ours_tells_nothing(server: Server, study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise RuntimeError("FAMILY^GIVEN")
+
+    monkeypatch.setattr("bleedmap.server.store.readings.list_readings", fail)
+    answer = server.client("reader").get(f"/api/studies/{study}")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "FAMILY" not in answer.text
+
+
+def test_opening_a_study_is_recorded(server: Server, study: str) -> None:
+    client = server.client("reader", name="Reader of records")
+    client.get(f"/api/studies/{study}/v1/view")
+    client.get(f"/api/studies/{study}/v1/dicom.zip")
+    with server.database.read() as connection:
+        rows = connection.execute(select(audit).where(audit.c.study == study).order_by(audit.c.id.desc())).mappings()
+        assert [one["action"] for one in rows][:2] == ["exported", "study opened"]

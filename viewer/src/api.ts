@@ -1,0 +1,59 @@
+// The server's answers. Errors are RFC 9457 problems, and become sentences.
+
+export interface Me { name: string; role: "reader" | "admin"; password: boolean }
+export interface Door { first_run: boolean; passwords: boolean; oidc: boolean; me: Me | null }
+export interface Patient { name: string; patient_id: string; birth_date: string; sex: string; accession: string }
+export interface Row {
+  id: string; version: number; state: string; waiting: string; cause: string; moved: string; group: string; unread: boolean; read_by: string[];
+  score: number | null; verdict: string | null; headline: string; volume_ml: number | null; first_seen: number;
+  study_at: string; description: string; sender_ae: string; instances: number; error: string; patient: Patient;
+}
+export interface Worklist { order: string; now: number; oldest_unread_s: number | null; counts: [string, number][]; studies: Row[] }
+export interface Event { version: number; at: number; state: string; reason: string }
+export interface Reading { version: number; at: number; user: string; says: string; words: string }
+export interface Correction { number: number; version: number; at: number; user: string; voxels: number; sha256: string }
+export interface Delivery { target: string; state: string; error: string; objects: number; confirmed: number }
+export interface Study extends Row {
+  has_view: boolean; files: string[]; events: Event[]; readings: Reading[]; corrections: Correction[]; deliveries: Delivery[];
+}
+export interface Lesion {
+  lesion: number; volume_ml: number; mean_hu: number | null; first_slice: number; last_slice: number; longest_axial_diameter_mm: number;
+  mean_probability: number; highest_probability: number; first: number[]; last: number[];
+}
+export interface View {
+  shape: [number, number, number]; pixel_mm: [number, number]; letters: Record<string, string>; geometry: string[]; places: string[];
+  windows: [string, number, number][]; lines: string[]; notes: string[]; warnings: string[]; lesions: Lesion[]; threshold: number;
+  verdict: string | null; headline?: string; probability?: number | null; slice_probability?: number[] | null; reasons?: string[];
+  types?: [string, number][]; volume_ml?: number | null; interval?: string; interval_is?: string; weights?: string; mask_sha256: string;
+}
+
+export class Problem extends Error {
+  constructor(readonly status: number, title: string, readonly detail: string, readonly remedy: string) { super(title); }
+  get sentence(): string { return [this.message, this.detail, this.remedy && `What to do: ${this.remedy}`].filter(Boolean).join(". ").replace(/\.\. /g, ". "); }
+}
+
+let onLoggedOut = (): void => {};
+/** Say what to do when the session has ended. */
+export function whenLoggedOut(act: () => void): void { onLoggedOut = act; }
+
+/** Ask the server; throws a Problem. */
+export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, { cache: "no-store", credentials: "same-origin", ...init });
+  } catch {
+    throw new Problem(0, "The server cannot be reached", "", "check the network; nothing that you saved is lost");
+  }
+  if (answer.ok) return answer;
+  const said = await answer.json().catch(() => ({})) as { title?: string; detail?: string; remedy?: string };
+  const problem = new Problem(answer.status, said.title ?? `The server answered ${answer.status}`, said.detail ?? "", said.remedy ?? "");
+  if (answer.status === 401 && path !== "/api/login") onLoggedOut();
+  throw problem;
+}
+
+export async function get<T>(path: string): Promise<T> { return await (await ask(path)).json() as T; }
+
+export async function send<T>(method: string, path: string, body: unknown = {}): Promise<T> {
+  const answer = await ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}

@@ -1,0 +1,82 @@
+// One page: which screen is shown stands behind the # of its address, where only random identifiers appear.
+
+import { showAdmin } from "./admin";
+import { type Door, get, type Me, Problem, send, whenLoggedOut } from "./api";
+import { h } from "./dom";
+import { showHistory } from "./history";
+import { showLogin } from "./login";
+import { showReading } from "./reading";
+import { showWorklist } from "./worklist";
+import "./style.css";
+
+/** A screen fills `place`, and returns what to do when it is left. */
+export type Screen = (place: HTMLElement, me: Me, ...parts: string[]) => Promise<() => void>;
+
+const main = document.getElementById("main")!, top = document.getElementById("top")!;
+let leave: () => void = () => {}, me: Me | null = null, turn = 0;
+
+function draw_top(): void {
+  const link = (to: string, words: string) => h("a", { href: to, "aria-current": location.hash === to ? "page" : undefined }, words);
+  top.replaceChildren(...(me === null ? [] : [
+    link("#/", "Worklist"), me.role === "admin" ? link("#/admin", "Administration") : "", h("span", { className: "who" }, `${me.name} (${me.role})`),
+    me.password ? link("#/password", "Password") : "", h("button", { type: "button", onclick: () => void log_out() }, "Log out"),
+  ]));
+}
+
+async function log_out(): Promise<void> {
+  await send("POST", "/api/logout").catch(() => {});
+  me = null;
+  await show();
+}
+
+async function show(): Promise<void> {
+  const mine = ++turn;
+  leave();
+  leave = () => {};
+  try {
+    me ??= (await get<Door>("/api/login")).me;
+  } catch (error) {
+    return complain(error);
+  }
+  if (mine !== turn) return;
+  draw_top();
+  scrollTo(0, 0);
+  const [name = "", ...parts] = location.hash.replace(/^#\/?/, "").split("/");
+  const screens: Record<string, Screen> = { study: showReading, history: showHistory, admin: showAdmin, password: showPassword };
+  main.replaceChildren(h("p", { className: "note", role: "status" }, "Loading…"));
+  main.className = me === null ? "login" : name || "list";
+  try {
+    if (me === null) return void await showLogin(main, (one) => { me = one; void show(); });
+    const left = await (screens[name] ?? showWorklist)(main, me, ...parts);
+    if (mine === turn) leave = left; else left();
+    if (mine === turn && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
+  } catch (error) {
+    if (mine === turn) complain(error);
+  }
+}
+
+function complain(error: unknown): void {
+  const words = error instanceof Problem ? error.sentence : "This page failed. Load it again; if it stays so, tell the administrator.";
+  if (!(error instanceof Problem)) console.error(error);
+  main.replaceChildren(h("div", { className: "problem", role: "alert" }, h("p", {}, words)), h("p", {}, h("a", { href: "#/" }, "Back to the worklist")));
+}
+
+const showPassword: Screen = async (place) => {
+  const said = h("p", { role: "status" });
+  const old = h("input", { type: "password", id: "old", autocomplete: "current-password", required: true });
+  const next = h("input", { type: "password", id: "new", autocomplete: "new-password", minLength: 12, required: true });
+  const change = async (event: SubmitEvent) => {
+    event.preventDefault();
+    await send("PUT", "/api/me/password", { old: old.value, new: next.value })
+      .then(() => { said.textContent = "Your password was changed; your other sessions were ended."; })
+      .catch((error) => { said.textContent = (error as Problem).sentence; });
+  };
+  place.replaceChildren(h("form", { className: "box", onsubmit: change }, h("h1", {}, "Change your password"),
+    h("label", { htmlFor: "old" }, "Present password"), old, h("label", { htmlFor: "new" }, "New password, at least 12 characters"), next,
+    h("button", { type: "submit", className: "main" }, "Change"), said));
+  return () => {};
+};
+
+whenLoggedOut(() => { if (me !== null) { me = null; void show(); } });
+window.addEventListener("hashchange", () => void show());
+void show();

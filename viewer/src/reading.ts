@@ -1,0 +1,232 @@
+// The reading page: slices with the outline, what the program says of them, what the reader says, and the brush.
+
+import { ask, get, type Problem, send, type Study, type View } from "./api";
+import { chance, day, h, moment, person, table } from "./dom";
+import type { Screen } from "./main";
+import { GlStack, hasWebGl2, PictureStack, type Spot, type Stack } from "./stack";
+import { findNext } from "./worklist";
+
+const SAYS = [["agree", "Agree", "1"], ["missed", "Bleed missed", "2"], ["false alarm", "False alarm", "3"], ["cannot say", "Cannot say", "4"]] as const;
+const KEYS: [string, string][] = [
+  ["↑ ↓, PageUp PageDown, wheel", "slice up or down, by one or five"], ["Home, End", "lowest, highest slice"], ["w", "next window"], ["o", "overlay on or off"],
+  ["n", "next lesion"], ["1 2 3 4", "agree, bleed missed, false alarm, cannot say"], ["Enter", "save the reading"], ["b", "brush on or off"],
+  ["e", "erase or paint"], ["[ ]", "smaller or larger brush"], ["Shift + arrows, Space", "move the brush, paint a dab"], ["z", "undo"], ["s", "save the correction"], ["u", "next unread study"],
+];
+const NO_BRUSH = "The brush is off: this browser has no WebGL2, which it needs. Slices, windows and readings work; to correct an outline, use a browser with graphics acceleration.";
+const LETTERS = ["left", "right", "front", "back"] as const;
+
+export const showReading: Screen = async (place, _me, id = "") => {
+  const base = `/api/studies/${id}`;
+  const study = await get<Study>(base);
+  const heading = drawHeading(study);
+  if (!study.has_view) {
+    place.replaceChildren(heading, h("p", { className: "problem" }, study.error || `There is nothing to show yet: the study is ${study.state}${study.waiting ? `, ${study.waiting}` : ""}.`));
+    return () => {};
+  }
+  const versioned = `${base}/v${study.version}`;
+  const view = await get<View>(`${versioned}/view`);
+  const count = view.shape[0], seen = new Set<number>(), opened = Date.now();
+  const start = view.lesions[0] ? (view.lesions[0].first[0]! + view.lesions[0].last[0]!) >> 1 : count >> 1;
+  let slice = start, window_ = 0, overlay = true, lesion = -1, erase = false, size = 5, unsaved = false, stack: Stack;
+
+  // The stage.
+  const words = h("p", { className: "words", "aria-live": "polite" }), at = h("p", { className: "note place" }), spot = h("span", { className: "spot" });
+  const slider = h("input", { type: "range", min: "1", max: String(count), "aria-label": "Slice", oninput: () => go(Number(slider.value) - 1) });
+  const stage = h("div", { className: "stage", tabIndex: 0, role: "application", "aria-label": "Slices" },
+    ...LETTERS.map((side) => h("span", { className: `letter ${side}` }, view.letters[side]!)), spot);
+  const glass = hasWebGl2();
+  const canvas = h("canvas", { "aria-hidden": "true" }), picture = h("img", { alt: "", draggable: false });
+  const opening = h("p", { className: "opening", role: "status" }, "Loading the slices…");
+  stage.prepend(glass ? canvas : picture, glass ? opening : "");
+
+  // Windows and overlay.
+  const windows = view.windows.map(([name, level, width], index) => {
+    const radio = h("input", { type: "radio", name: "window", id: `window-${index}`, checked: index === 0, onchange: () => setWindow(index) });
+    return h("label", {}, radio, ` ${name} ${level}/${width}`);
+  });
+  const show = h("input", { type: "checkbox", checked: true, onchange: () => setOverlay(show.checked) });
+
+  // What the reader says.
+  const free = h("textarea", { id: "words", rows: 2, maxLength: 2000 }), said = h("p", { role: "status", className: "note" });
+  const mine = study.readings.filter((one) => one.version === study.version);
+  const choices = SAYS.map(([value, label, key]) => h("label", {}, h("input", { type: "radio", name: "says", value }), ` ${label} `, h("kbd", {}, key)));
+  const reading = h("form", { className: "box", onsubmit: (event: SubmitEvent) => { event.preventDefault(); void saveReading(); } },
+    h("fieldset", {}, h("legend", {}, "Your reading of the outline"), ...choices),
+    h("label", { htmlFor: "words" }, "Words, if any"), free,
+    h("div", { className: "tools" }, h("button", { type: "submit", className: "main" }, "Save reading (Enter)"), h("button", { type: "button", onclick: () => void next() }, "Next unread (u)")), said,
+    ...mine.map((one) => h("p", { className: "note" }, `${moment(one.at)}: ${one.user} said “${one.says}”${one.words ? `, ${one.words}` : ""}.`)));
+
+  // The brush.
+  const brush = h("button", { type: "button", "aria-pressed": "false", onclick: () => setBrush() }, "Brush (b)");
+  const rubber = h("button", { type: "button", "aria-pressed": "false", disabled: true, onclick: () => setErase() }, "Erase (e)");
+  const width = h("input", { type: "range", min: "1", max: "41", step: "2", value: "5", disabled: true, id: "pen", oninput: () => setSize(Number(width.value)) });
+  const undo = h("button", { type: "button", disabled: true, onclick: () => { (stack as GlStack).undo(); } }, "Undo (z)");
+  const keep = h("button", { type: "button", className: "main", disabled: true, onclick: () => void saveCorrection() }, "Save correction (s)");
+  const origin = h("select", { id: "origin", disabled: true, onchange: () => void begin() }, h("option", { value: "0" }, "the program's outline"),
+    ...study.corrections.filter((one) => one.version === study.version).map((one) => h("option", { value: String(one.number) }, `correction ${one.number}, ${one.user}`)));
+  const kept = h("p", { role: "status", className: "note" });
+  const correct = h("section", { className: "box" }, h("h2", {}, "Correct the outline"),
+    ...(glass ? [h("div", { className: "tools" }, brush, rubber, undo), h("label", { htmlFor: "pen" }, "Brush, pixels across"), width, h("label", { htmlFor: "origin" }, "Begin from"), origin, keep]
+      : [h("p", {}, NO_BRUSH)]), kept);
+
+  place.replaceChildren(heading, h("div", { className: "reading" },
+    h("div", { className: "images" }, stage, h("div", { className: "under" }, slider, words, at, ...view.geometry.map((one) => h("p", { className: "note" }, one))),
+      h("div", { className: "tools" }, h("fieldset", { className: "windows" }, h("legend", {}, "Window (w)"), ...windows), h("label", {}, show, " Overlay (o)"), drawScale())),
+    h("div", { className: "panel" }, drawVerdict(view), drawLesions(), reading, correct, drawFiles(), h("details", {}, h("summary", {}, "Keys"),
+      h("dl", { className: "keys" }, ...KEYS.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]))))));
+
+  function drawLesions(): HTMLElement {
+    if (!view.lesions.length) return h("p", { className: "note" }, view.verdict === null ? "" : "No lesion is marked.");
+    return table("Lesions, largest first", ["", "mL", "Slices", "Longest, mm", "HU", "Mean p."], view.lesions.map((one, index) => [
+      h("button", { type: "button", className: "link", onclick: () => toLesion(index) }, String(one.lesion)), one.volume_ml < 0.01 ? "<0.01" : one.volume_ml.toFixed(2),
+      one.first_slice === one.last_slice ? String(one.first_slice) : `${one.first_slice}–${one.last_slice}`, one.longest_axial_diameter_mm.toFixed(1),
+      one.mean_hu === null ? "" : one.mean_hu.toFixed(0), one.mean_probability.toFixed(2)]));
+  }
+
+  function drawFiles(): HTMLElement {
+    const names = { "report.html": "Report", "dicom.zip": "DICOM results", "images.zip": "DICOM images" } as Record<string, string>;
+    return h("p", { className: "note" }, "Files: ", ...study.files.flatMap((one, index) => [index ? " · " : "", h("a", { href: `${versioned}/${one}`, target: one === "report.html" ? "_blank" : "", rel: "noopener" }, names[one] ?? one)]));
+  }
+
+  function go(to: number): void { stack.show(Math.max(0, Math.min(count - 1, to))); if (!stack.canDraw) told({ slice: Math.max(0, Math.min(count - 1, to)), row: -1, column: -1, hu: NaN }); }
+  function told(one: Spot): void {
+    slice = one.slice;
+    seen.add(slice);
+    slider.value = String(slice + 1);
+    slider.setAttribute("aria-valuetext", view.lines[slice]!);
+    words.textContent = view.lines[slice]!;
+    at.textContent = view.places[slice]!;
+    spot.textContent = one.row < 0 ? `${slice + 1} / ${count}` : `${slice + 1} / ${count} · row ${one.row}, column ${one.column}: ${one.hu} HU`;
+  }
+  function setWindow(index: number): void {
+    window_ = index;
+    const [, level, wide] = view.windows[index]!;
+    document.querySelector<HTMLInputElement>(`#window-${index}`)!.checked = true;
+    stack.setWindow(level, wide);
+  }
+  function setOverlay(on: boolean): void { overlay = on; show.checked = on; stack.setOverlay(on); }
+  function toLesion(index: number): void { lesion = index; const one = view.lesions[index]!; go((one.first[0]! + one.last[0]!) >> 1); stage.focus(); }
+
+  const gl = () => stack as GlStack;
+  function setBrush(): void {
+    const on = !gl().drawing;
+    gl().setDrawing(on);
+    gl().setPen(erase, size);
+    brush.setAttribute("aria-pressed", String(on));
+    for (const one of [rubber, width, undo, keep, origin]) one.disabled = !on;
+    kept.textContent = on ? "Painting on the slices changes the outline; nothing is kept until you save." : "";
+  }
+  function setErase(): void { erase = !erase; rubber.setAttribute("aria-pressed", String(erase)); gl().setPen(erase, size); }
+  function setSize(to: number): void { size = Math.max(1, Math.min(41, to)); width.value = String(size); gl().setPen(erase, size); }
+  async function begin(): Promise<void> {
+    if (unsaved && !confirm("Discard what you painted?")) return;
+    await gl().begin(origin.value === "0" ? `${versioned}/mask.nii.gz` : `${base}/corrections/${origin.value}.nii.gz`);
+    unsaved = false;
+  }
+
+  async function saveReading(): Promise<void> {
+    const chosen = reading.querySelector<HTMLInputElement>("input[name=says]:checked");
+    if (!chosen) { said.textContent = "Choose one of the four first: 1, 2, 3 or 4."; return; }
+    try {
+      await send("POST", `${base}/readings`, { version: study.version, says: chosen.value, words: free.value, seconds_open: (Date.now() - opened) / 1000, slices_seen: seen.size });
+      said.textContent = `Saved: ${chosen.value}. You saw ${seen.size} of ${count} slices.`;
+    } catch (error) { said.textContent = (error as Problem).sentence; }
+  }
+  async function saveCorrection(): Promise<void> {
+    keep.disabled = true;
+    try {
+      const begun = study.corrections.find((one) => String(one.number) === origin.value)?.sha256 ?? view.mask_sha256;
+      const answer = await ask(`${base}/corrections?version=${study.version}&base=${begun}`, { method: "PUT", headers: { "Content-Type": "application/gzip" }, body: await gl().save() });
+      const { number, voxels } = await answer.json() as { number: number; voxels: number };
+      kept.textContent = `Saved as correction ${number}: ${voxels.toLocaleString("en-GB")} voxels marked.`;
+      unsaved = false;
+    } catch (error) { kept.textContent = (error as Problem).sentence; }
+    keep.disabled = false;
+  }
+  async function next(): Promise<void> {
+    const to = await findNext(id);
+    if (to === null) said.textContent = "No other study is unread."; else location.hash = `#/study/${to}`;
+  }
+
+  const steps: Record<string, number> = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 };
+  const key = (event: KeyboardEvent) => {
+    const target = event.target as HTMLElement;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, select, input[type=range]")) return;
+    const painting = stack.canDraw && gl().drawing, one = event.key;
+    if (event.shiftKey && painting && one.startsWith("Arrow")) {
+      const { row, column } = gl().here, by = Math.max(1, size >> 1);
+      gl().move(slice, Math.max(0, Math.min(view.shape[1] - 1, row + (one === "ArrowDown" ? by : one === "ArrowUp" ? -by : 0))),
+        Math.max(0, Math.min(view.shape[2] - 1, column + (one === "ArrowRight" ? by : one === "ArrowLeft" ? -by : 0))));
+    } else if (one in steps) go(slice + steps[one]!);
+    else if (one === "Home") go(0);
+    else if (one === "End") go(count - 1);
+    else if (one === "w") setWindow((window_ + 1) % view.windows.length);
+    else if (one === "o") setOverlay(!overlay);
+    else if (one === "n" && view.lesions.length) toLesion((lesion + 1) % view.lesions.length);
+    else if (/^[1-4]$/.test(one)) reading.querySelectorAll<HTMLInputElement>("input[name=says]")[Number(one) - 1]!.checked = true;
+    else if (one === "u") void next();
+    else if (one === "b" && stack.canDraw) setBrush();
+    else if (one === "e" && painting) setErase();
+    else if (one === "z" && painting) gl().undo();
+    else if (one === "s" && painting) void saveCorrection();
+    else if ((one === "[" || one === "]") && painting) setSize(size + (one === "]" ? 2 : -2));
+    else if (one === " " && painting && !target.matches("button, summary, input, a")) gl().dab();
+    else if (one === "Enter" && !target.matches("button, a, summary")) void saveReading();
+    else return;
+    event.preventDefault();
+  };
+  const stay = (event: BeforeUnloadEvent) => { if (unsaved) event.preventDefault(); };
+
+  stack = new PictureStack(picture, versioned, view);
+  if (glass) {
+    try {
+      stack = await GlStack.open(canvas, versioned, view);
+    } catch (error) {  // a driver that promises WebGL2 and fails
+      console.warn("the slices are shown as pictures", error);
+      canvas.replaceWith(picture);
+      correct.replaceChildren(h("h2", {}, "Correct the outline"), h("p", {}, NO_BRUSH));
+    }
+    opening.remove();
+  }
+  stack.onSpot = (one) => { if (stack.canDraw) told(one); else go(one.slice); };
+  if (stack.canDraw) gl().onDrawn = () => { unsaved = true; kept.textContent = "Not saved yet."; };
+  go(start);
+  setWindow(0);
+  stage.dataset.ready = "yes";
+  stage.focus();
+  document.addEventListener("keydown", key);
+  window.addEventListener("beforeunload", stay);
+  return () => {
+    document.removeEventListener("keydown", key);
+    window.removeEventListener("beforeunload", stay);
+    stack.close();
+  };
+};
+
+function drawHeading(study: Study): HTMLElement {
+  const { patient } = study;
+  return h("div", { className: "heading" }, h("h1", {}, person(patient.name) || "no name"),
+    h("p", {}, [patient.patient_id, patient.sex, day(patient.birth_date), study.description, study.study_at.slice(0, 16).replace("T", " "), patient.accession && `accession ${patient.accession}`].filter(Boolean).join(" · ")),
+    h("p", { className: "note" }, `${study.state}${study.version > 1 ? `, version ${study.version}` : ""}${study.waiting ? `, ${study.waiting}` : ""} · `, h("a", { href: `#/history/${study.id}` }, "history"),
+      study.moved && ` · ${study.moved}`),
+    study.error && study.has_view ? h("p", { className: "problem" }, study.error) : "");
+}
+
+function drawScale(): HTMLElement {
+  return h("span", { className: "scale", title: "Probability: white at 0.5, red at 1" }, "0.5 ", h("i", {}), " 1");
+}
+
+function drawVerdict(view: View): HTMLElement {
+  if (view.verdict === null) return h("section", { className: "verdict abstained" }, h("h2", {}, "Not segmented"), h("p", {}, "An input check refused this study; the slices are shown without an outline."));
+  const kind = view.verdict === "no verdict" ? "abstained" : view.verdict === "bleed marked" ? "positive" : "";
+  const fact = (what: string, ...value: (string | HTMLElement)[]) => h("div", {}, h("dt", {}, what), h("dd", {}, ...value));
+  return h("section", { className: `verdict ${kind}` }, h("h2", {}, view.verdict), h("p", {}, view.headline ?? ""),
+    h("dl", {}, view.probability == null ? "" : fact("Probability of a bleed", chance(view.probability)),
+      view.volume_ml ? fact("Volume", `${view.volume_ml < 0.01 ? "<0.01" : view.volume_ml.toFixed(2)} mL`, view.interval ? h("small", {}, ` ${view.interval}`) : "") : ""),
+    view.interval_is ? h("p", { className: "note" }, view.interval_is) : "",
+    view.reasons?.length ? h("ul", {}, ...view.reasons.map((one) => h("li", {}, one))) : "",
+    view.types?.length ? h("p", { className: "note" }, `Types in the study: ${view.types.map(([name, p]) => `${name} ${chance(p)}`).join(", ")}.`) : "",
+    view.warnings.length ? h("ul", { className: "attention" }, ...view.warnings.map((one) => h("li", {}, one))) : "",
+    view.notes.length ? h("details", {}, h("summary", {}, "Notes of the reader of files"), h("ul", {}, ...view.notes.map((one) => h("li", {}, one)))) : "",
+    h("p", { className: "note" }, `Made by the network ${view.weights ?? ""}, lesion from probability ${view.threshold} on. Research only, not a medical device.`));
+}

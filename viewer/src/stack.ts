@@ -1,0 +1,205 @@
+// The slices on the screen: by NiiVue where the browser has WebGL2, else as pictures that the server draws.
+// Slices, rows and columns count from 0 here, in the standard view: what the server's files hold, voxel for voxel.
+
+import type { Niivue as NiivueType } from "@niivue/niivue";
+import type { View } from "./api";
+import { h } from "./dom";
+
+export interface Spot { slice: number; row: number; column: number; hu: number }
+
+export interface Stack {
+  readonly canDraw: boolean;
+  show(slice: number): void;
+  setWindow(level: number, width: number): void;
+  setOverlay(on: boolean): void;
+  /** Called when the pointer or the wheel has moved to another place. */
+  onSpot: (spot: Spot) => void;
+  close(): void;
+}
+
+const PEN = { R: [0, 0], G: [0, 229], B: [0, 255], A: [0, 255], I: [0, 1], labels: ["", "bleed"] };
+const OPACITY = 0.35;  // of the overlay, as in the report's pictures
+
+export function hasWebGl2(): boolean {
+  return !!document.createElement("canvas").getContext("webgl2");
+}
+
+export class GlStack implements Stack {
+  readonly canDraw = true;
+  onSpot: (spot: Spot) => void = () => {};
+  onDrawn: () => void = () => {};
+  private at: Spot = { slice: 0, row: 0, column: 0, hu: 0 };
+  private overlay = true;
+  drawing = false;
+  private observer = new ResizeObserver(() => { this.nv.resizeListener(); });
+
+  private constructor(private nv: NiivueType, private view: View) {}
+
+  static async open(canvas: HTMLCanvasElement, base: string, view: View): Promise<GlStack> {
+    const { Niivue, NVImage, SLICE_TYPE, DRAG_MODE } = await import("./niivue");
+    const nv = new Niivue({
+      isRadiologicalConvention: true, isOrientationTextVisible: false, crosshairWidth: 0, isColorbar: false, logLevel: "error",
+      dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "", sliceType: SLICE_TYPE.AXIAL,
+      dragMode: DRAG_MODE.contrast, maxDrawUndoBitmaps: 16, penSize: 5, isResizeCanvas: true, crosshairColor: [1, 0.9, 0.4, 0.8], crosshairGap: 12, backColor: [0, 0, 0, 1],
+    });
+    const made = new GlStack(nv, view);
+    await nv.attachToCanvas(canvas, false);
+    canvas.tabIndex = -1;  // the stage around it has the focus
+    nv.setSliceType(SLICE_TYPE.AXIAL);
+    nv.addColormap("whitered", { R: [255, 255, 255], G: [255, 255, 0], B: [255, 255, 0], A: [0, 255, 255], I: [0, 1, 255] });
+    const [, level, width] = view.windows[0]!;
+    const load = async (name: string, more: object) => NVImage.loadFromUrl({ url: `${base}/${name}.nii.gz`, name: `${name}.nii.gz`, ...more });
+    const [stack, probability, mask] = await Promise.all([
+      load("stack", { colormap: "gray", cal_min: level - width / 2, cal_max: level + width / 2, opacity: 1 }),
+      load("probability", { colormap: "whitered", cal_min: 127, cal_max: 255, opacity: OPACITY }), load("mask", {}),
+    ]);
+    nv.setDrawColormap(PEN as unknown as string);
+    nv.updateGLVolume = () => {};  // one upload for both volumes: without a GPU each takes a second or more
+    nv.addVolume(stack);
+    Reflect.deleteProperty(nv, "updateGLVolume");
+    nv.addVolume(probability);
+    nv.loadDrawing(mask);
+    nv.setDrawingEnabled(false);
+    nv.onLocationChange = (location) => made.located(location as { vox: number[] });
+    nv.onDrawingChanged = () => made.onDrawn();
+    made.setOverlay(true);
+    made.observer.observe(canvas);
+    return made;
+  }
+
+  private get columns(): number { return this.view.shape[2]; }
+  private get rows(): number { return this.view.shape[1]; }
+
+  // NiiVue counts columns from the patient's left and rows from the back: the other way round.
+  private located({ vox }: { vox: number[] }): void {
+    const clip = (value: number, count: number) => Math.max(0, Math.min(count - 1, value));
+    const column = clip(this.columns - 1 - vox[0]!, this.columns), row = clip(this.rows - 1 - vox[1]!, this.rows);
+    this.at = this.spot(clip(vox[2]!, this.view.shape[0]), row, column);
+    this.onSpot(this.at);
+  }
+
+  spot(slice: number, row: number, column: number): Spot {
+    const img = this.nv.volumes[0]!.img as Int16Array;
+    return { slice, row, column, hu: img[(slice * this.rows + row) * this.columns + column]! };
+  }
+
+  get here(): Spot { return this.at; }
+
+  move(slice: number, row: number, column: number): void {
+    this.at = this.spot(slice, row, column);
+    this.nv.scene.crosshairPos = this.nv.vox2frac([this.columns - 1 - column, this.rows - 1 - row, slice]);
+    this.nv.drawScene();
+    this.onSpot(this.at);
+  }
+
+  show(slice: number): void { this.move(slice, this.at.row || this.rows >> 1, this.at.column || this.columns >> 1); }
+
+  setWindow(level: number, width: number): void {
+    const volume = this.nv.volumes[0]!;
+    if (volume.cal_min === level - width / 2 && volume.cal_max === level + width / 2) return;
+    volume.cal_min = level - width / 2; volume.cal_max = level + width / 2;
+    this.nv.refreshLayers(volume, 0);  // this layer alone: `updateGLVolume` would upload the overlay too
+    this.nv.drawScene();
+  }
+
+  get window(): [number, number] {
+    const { cal_min, cal_max } = this.nv.volumes[0]!;
+    return [(cal_min! + cal_max!) / 2, cal_max! - cal_min!];
+  }
+
+  private look(): void {
+    this.nv.overlayAlphaShader = this.overlay && !this.drawing ? 1 : 0;
+    this.nv.drawRimOpacity = this.overlay || this.drawing ? 0.9 : 0;
+    this.nv.setDrawOpacity(this.drawing ? 0.35 : this.overlay ? 0.004 : 0);  // at 0 there would be no rim either
+    this.nv.opts.crosshairWidth = this.drawing ? 1 : 0;
+    this.nv.drawScene();
+  }
+
+  setOverlay(on: boolean): void { this.overlay = on; this.look(); }
+
+  // The brush.
+
+  setDrawing(on: boolean): void {
+    this.drawing = on;
+    this.nv.setDrawingEnabled(on);
+    this.look();
+  }
+
+  setPen(erase: boolean, size: number): void {
+    this.nv.setPenValue(erase ? 0 : 1, false);
+    this.nv.opts.penSize = size;
+  }
+
+  /** One dab where the crosshair stands, for the keyboard. */
+  dab(): void {
+    const { slice, row, column } = this.at;
+    const nv = this.nv as unknown as { drawPenAxCorSag: number };
+    nv.drawPenAxCorSag = 0;
+    this.nv.drawPt(this.columns - 1 - column, this.rows - 1 - row, slice, this.nv.opts.penValue);
+    nv.drawPenAxCorSag = -1;
+    this.nv.refreshDrawing(false);
+    this.nv.drawAddUndoBitmap();
+    this.nv.drawScene();
+    this.onDrawn();
+  }
+
+  undo(): void { this.nv.drawUndo(); this.nv.drawScene(); this.onDrawn(); }
+
+  async begin(url: string): Promise<void> {
+    const { NVImage } = await import("./niivue");
+    this.nv.loadDrawing(await NVImage.loadFromUrl({ url, name: "mask.nii.gz" }));
+  }
+
+  get marked(): number { return this.nv.drawBitmap ? this.nv.drawBitmap.reduce((sum: number, one: number) => sum + one, 0) : 0; }
+
+  /** The drawing as a gzipped NIfTI, in the axes of the server's stack. */
+  async save(): Promise<Blob> {
+    const bytes = await this.nv.saveImage({ isSaveDrawing: true, filename: "", volumeByIndex: 0 });
+    if (!(bytes instanceof Uint8Array)) throw new Error("no drawing");
+    const packed = new Blob([bytes as BlobPart]).stream().pipeThrough(new CompressionStream("gzip"));
+    return await new Response(packed).blob();
+  }
+
+  close(): void { this.observer.disconnect(); this.nv.cleanup(); }
+}
+
+/** Pictures, for browsers without WebGL2: all but the brush. */
+export class PictureStack implements Stack {
+  readonly canDraw = false;
+  onSpot: (spot: Spot) => void = () => {};
+  private slice = 0;
+  private window: [number, number];
+  private overlay = true;
+  private cache = new Map<string, HTMLImageElement>();
+
+  constructor(private picture: HTMLImageElement, private base: string, private view: View) {
+    const [, level, width] = view.windows[0]!;
+    this.window = [level, width];
+    const step = (event: WheelEvent) => { event.preventDefault(); this.go(this.slice + (event.deltaY < 0 ? 1 : -1)); };
+    picture.addEventListener("wheel", step as EventListener, { passive: false });
+  }
+
+  private url(slice: number): string {
+    return `${this.base}/slices/${slice + 1}.png?level=${this.window[0]}&width=${this.window[1]}&overlay=${this.overlay ? 1 : 0}`;
+  }
+
+  private draw(): void {
+    this.picture.src = this.url(this.slice);
+    this.picture.alt = this.view.lines[this.slice] ?? "";
+    for (const next of [this.slice + 1, this.slice - 1]) {  // the neighbours, so that scrolling does not wait
+      if (next < 0 || next >= this.view.shape[0] || this.cache.has(this.url(next))) continue;
+      if (this.cache.size > 60) this.cache.clear();
+      this.cache.set(this.url(next), h("img", { src: this.url(next) }));
+    }
+  }
+
+  private go(slice: number): void {
+    const clipped = Math.max(0, Math.min(this.view.shape[0] - 1, slice));
+    this.onSpot({ slice: clipped, row: -1, column: -1, hu: NaN });
+  }
+
+  show(slice: number): void { this.slice = slice; this.draw(); }
+  setWindow(level: number, width: number): void { this.window = [level, width]; this.draw(); }
+  setOverlay(on: boolean): void { this.overlay = on; this.draw(); }
+  close(): void { this.cache.clear(); }
+}

@@ -1,0 +1,104 @@
+// The worklist: nothing is hidden, the order is said in words, counts of every group and the oldest unread age stand on top.
+
+import { ask, get, type Problem, type Row, type Worklist } from "./api";
+import { chance, day, h, moment, person, span } from "./dom";
+import type { Screen } from "./main";
+
+const MARKS: Record<string, [string, string]> = {  // a shape beside the colour
+  "bleed marked": ["bleed", "◆"], "needs a person": ["person", "▲"], "not yet looked at": ["open", "○"], "no bleed marked": ["none", "–"],
+};
+let order: "worklist" | "arrival" = "worklist";
+
+export const showWorklist: Screen = async (place) => {
+  const top = h("div", { className: "summary" }), body = h("div", { className: "rows" }), said = h("p", { role: "status", className: "note" });
+  const sort = h("button", { type: "button", onclick: () => turn() });
+  const drop = h("label", { className: "drop", htmlFor: "files" }, "Add studies: drop DICOM files or a zip here, or choose them. ",
+    h("input", { type: "file", id: "files", multiple: true, onchange: (event: Event) => void upload([...(event.target as HTMLInputElement).files!]) }));
+  place.replaceChildren(h("h1", {}, "Worklist"), top, h("div", { className: "tools" }, sort, said), body, drop);
+  const turn = () => { order = order === "worklist" ? "arrival" : "worklist"; void load(); };
+
+  async function load(): Promise<void> {
+    const list = await get<Worklist>(`/api/studies?order=${order}`);
+    const held = (document.activeElement as HTMLElement | null)?.dataset.study;
+    top.replaceChildren(h("dl", { className: "counts" },
+      ...list.counts.flatMap(([words, count]) => [h("div", {}, h("dt", {}, words), h("dd", {}, String(count)))]),
+      h("div", {}, h("dt", {}, "oldest unread"), h("dd", {}, list.oldest_unread_s === null ? "none" : span(list.oldest_unread_s)))),
+      h("p", { className: "note" }, list.order));
+    sort.textContent = order === "worklist" ? "Sort by arrival (a)" : "Sort by likelihood (a)";
+    body.replaceChildren(draw(list));
+    if (held) body.querySelector<HTMLElement>(`[data-study="${CSS.escape(held)}"]`)?.focus();
+  }
+
+  async function upload(files: File[]): Promise<void> {
+    let held = 0;
+    for (const [index, file] of files.entries()) {
+      said.textContent = `Sending file ${index + 1} of ${files.length}…`;
+      try {
+        const kind = file.name.toLowerCase().endsWith(".zip") ? "application/zip" : "application/dicom";
+        held += ((await (await ask("/api/uploads", { method: "POST", headers: { "Content-Type": kind }, body: file })).json()) as { kept: number }).kept;
+      } catch (error) {
+        said.textContent = `File ${index + 1} of ${files.length} was not taken. ${(error as Problem).sentence}`;
+        return;
+      }
+    }
+    said.textContent = `${files.length} file${files.length === 1 ? "" : "s"} sent, ${held} slice${held === 1 ? "" : "s"} kept; the study appears when no more come.`;
+    await load();
+  }
+
+  const over = (event: DragEvent) => event.preventDefault();
+  const dropped = (event: DragEvent) => { event.preventDefault(); void upload([...(event.dataTransfer?.files ?? [])]); };
+  const key = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || (event.target as HTMLElement).matches("input, textarea, select")) return;
+    const links = [...body.querySelectorAll<HTMLElement>("a[data-study]")], now = links.indexOf(document.activeElement as HTMLElement);
+    if (event.key === "a") turn();
+    else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      links[Math.max(0, Math.min(links.length - 1, now + (event.key === "ArrowDown" ? 1 : -1)))]?.focus();
+    }
+  };
+  document.addEventListener("dragover", over);
+  document.addEventListener("drop", dropped);
+  document.addEventListener("keydown", key);
+  await load();
+  const live = new EventSource("/api/live");
+  let soon = 0;
+  live.onmessage = () => { clearTimeout(soon); soon = window.setTimeout(() => void load().catch(() => {}), 200); };
+  const clock = setInterval(() => void load().catch(() => {}), 60_000);  // ages grow
+  return () => {
+    live.close(); clearInterval(clock); clearTimeout(soon);
+    document.removeEventListener("dragover", over); document.removeEventListener("drop", dropped); document.removeEventListener("keydown", key);
+  };
+};
+
+function draw(list: Worklist): HTMLElement {
+  if (!list.studies.length) return h("p", {}, "No study has come yet.");
+  const head = ["Finding", "Patient", "Study", "Arrived", "State", "Read"];
+  return h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Studies" }, h("table", {}, h("caption", { className: "hidden" }, "Studies"),
+    h("thead", {}, h("tr", {}, ...head.map((one) => h("th", { scope: "col" }, one)))),
+    h("tbody", {}, ...list.studies.map((row) => line(row, list.now)))));
+}
+
+function line(row: Row, now: number): HTMLElement {
+  const [kind, shape] = MARKS[row.group] ?? ["none", ""];
+  const figures = [row.score !== null && `probability ${chance(row.score)}`, row.volume_ml ? `${row.volume_ml < 0.01 ? "<0.01" : row.volume_ml.toFixed(2)} mL` : ""];
+  const { patient } = row;
+  return h("tr", { className: `${kind}${row.unread ? " unread" : ""}` },
+    h("td", {}, h("a", { href: `#/study/${row.id}`, "data-study": row.id }, h("span", { className: "mark", "aria-hidden": "true" }, shape), row.verdict ?? row.group),
+      dotted(figures)),
+    h("td", {}, person(patient.name) || "no name", dotted([patient.patient_id, patient.sex, day(patient.birth_date)])),
+    h("td", {}, row.description || "CT", dotted([row.study_at.slice(0, 16).replace("T", " "), `${row.instances} slices`, row.sender_ae && `from ${row.sender_ae}`])),
+    h("td", {}, moment(row.first_seen), h("small", {}, `${span(now - row.first_seen)} ago`)),
+    h("td", {}, row.state + (row.version > 1 ? `, version ${row.version}` : ""), h("small", {}, row.error || row.waiting || ""), row.moved && h("small", { className: "moved" }, row.moved)),
+    h("td", {}, row.read_by.length ? `by ${row.read_by.join(", ")}` : "unread", h("small", {}, h("a", { href: `#/history/${row.id}` }, "history"))));
+}
+
+function dotted(parts: (string | false)[]): HTMLElement {
+  return h("small", {}, ...parts.filter(Boolean).flatMap((one, index) => [index ? " · " : "", h("span", {}, one)]));
+}
+
+/** The next unread study in the worklist's order, other than this one. */
+export async function findNext(id: string): Promise<string | null> {
+  const list = await get<Worklist>("/api/studies?order=worklist");
+  return list.studies.find((one) => one.unread && one.id !== id)?.id ?? null;
+}
+
