@@ -17,6 +17,10 @@ def command() -> None:
     """Look after a server that `bleedmap serve` runs, from its own machine.
 
     Needs the extra 'server': pip install 'bleedmap[server]'.
+
+    \b
+    bleedmap server status --config bleedmap.toml
+    bleedmap server backup --config bleedmap.toml -o copy.db
     """
 
 

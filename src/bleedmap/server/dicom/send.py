@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pynetdicom import AE, build_role
+from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
@@ -115,13 +115,15 @@ def associate(
     for abstract, transfer in dict.fromkeys(contexts):
         ae.add_requested_context(abstract, [transfer] if transfer else None)
     roles = [build_role(one, scu_role=True) for one, _ in contexts if one == StorageCommitmentPushModel]
-    named: dict[str, Any] = {"ae_title": target.ae_title, "ext_neg": roles, "evt_handlers": list(handlers)}
+    connected: list[Any] = []
+    handlers = [*handlers, (evt.EVT_CONN_OPEN, connected.append)]
+    named: dict[str, Any] = {"ae_title": target.ae_title, "ext_neg": roles, "evt_handlers": handlers}
     if target.tls:
         dicom = settings.dicom
         named["tls_args"] = (make_client_context(target.tls_ca, dicom.tls_certificate, dicom.tls_key), host)
     association = ae.associate(host, port, **named)
     if not association.is_established:
-        raise AwayError(_explain(association))
+        raise AwayError(_explain(association) if connected else "no connection")
     try:
         yield association
     except ValueError as error:  # of pynetdicom: the context was not accepted
@@ -137,7 +139,7 @@ def _explain(association: Any) -> str:
     if association.is_rejected:
         answer = association.acceptor.primitive
         return f"rejects the association: {answer.reason_str}" if answer else "rejects the association"
-    return "aborts the association" if association.is_aborted else "no connection"
+    return "aborts the association" if association.is_aborted else "does not answer"
 
 
 def _c_store(settings: Settings, target: Target, objects: Sequence[Object]) -> Answers:
