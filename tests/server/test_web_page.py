@@ -1,4 +1,4 @@
-"""The pages in a real browser: by keyboard alone, on a tablet, in the dark, without WebGL2; nothing is asked outside."""
+"""The pages in a real browser: by keyboard alone, on a tablet, in the dark, without WebGL2; nothing asked outside."""
 
 import re
 from collections.abc import Iterator

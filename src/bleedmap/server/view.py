@@ -40,10 +40,10 @@ _PICTURE_SIDE = 768  # pixels
 
 
 def write_view(folder: Path, read: Result | Study) -> None:
-    """Write what the page shows into a folder that is there: three arrays and their words.
+    """Write what the page shows: three arrays, then their words, with which they are whole.
 
     Args:
-        folder: of this version of the study.
+        folder: of this version of the study; made where it is not there.
         read: the result; or the study alone, where an input check refused it.
 
     Raises:

@@ -25,6 +25,7 @@ from bleedmap.server.states import Step, StudyState
 from bleedmap.server.store import audit, queue, studies
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.queue import Job
+from bleedmap.server.view import write_view
 from bleedmap.server.work.complete import collect
 from bleedmap.study.read import read_study
 from bleedmap.study.segment import Segmenter
@@ -80,7 +81,13 @@ def segment_version(place: Place, row: RowMapping, segmenter: Segmenter, setting
     if not (results / SUMMARY).exists():
         dicom = collect(place, row)
         study = read_study(dicom, name=_NAME)
-        result = segmenter.segment(study, accept=settings.worker.accept)
+        view = place.view(row["id"], row["version"])
+        try:
+            result = segmenter.segment(study, accept=settings.worker.accept)
+        except InputError:
+            write_view(view, study)  # a person looks at it all the same
+            raise
+        write_view(view, result)
         save(
             result, results, fractional=any("probability" in one.send for one in settings.target),
             made_at=datetime.fromtimestamp(row["made_at"]), new_uid=make_uids(row, dicom, segmenter, settings),

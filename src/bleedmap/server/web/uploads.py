@@ -1,0 +1,119 @@
+"""Studies by upload, one file or zip a request: streamed to the disk, then through the same step as C-STORE."""
+
+import asyncio
+import mmap
+import os
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from bleedmap.server.dicom.receive import NO_SPACE, Receiver, RefusedError
+from bleedmap.server.limits import GB, SLICES, is_full
+from bleedmap.server.web.context import Actor, Asking, Parts, Web, as_json
+from bleedmap.server.web.errors import Refusal
+from bleedmap.server.web.results import take_body
+
+_CHUNK = 1 << 20
+_PIECE = 64 << 20  # mapped at once
+_UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+
+router = APIRouter()
+
+
+@router.post("/api/uploads", status_code=201)
+async def upload(web: Parts, actor: Asking, request: Request) -> Response:
+    """Take a DICOM file, or a zip of them; say how many slices were kept, and why others were not."""
+    most = int(web.settings.limits.upload_gb * GB)
+    part = await save_body(web, request, most)
+    try:
+        kept, passed = await asyncio.to_thread(_take, web, actor, part)
+    finally:
+        part.unlink(missing_ok=True)
+    return as_json({"kept": kept, "passed_over": dict(passed)}, 201)
+
+
+async def save_body(web: Web, request: Request, most: int) -> Path:
+    """Stream the request's body into a file of its own in `incoming/parts`; the caller removes it.
+
+    Raises:
+        Refusal: too large, or the disk is full.
+    """
+    if is_full(web.place.root, web.settings.limits.free_gb):
+        raise _no_space()
+    part = web.place.new_part()
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            async for piece in take_body(request, most):
+                await asyncio.to_thread(file.write, piece)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        raise _no_space() if isinstance(error, OSError) else error from error
+    return part
+
+
+def _no_space() -> Refusal:
+    return Refusal(507, "The disk is full", "more free space than is kept free", "try again when there is some")
+
+
+def _take(web: Web, actor: Actor, part: Path) -> tuple[int, Counter[str]]:
+    receiver, kept, passed = Receiver(web.settings, web.place), 0, Counter[str]()
+    is_zip = zipfile.is_zipfile(part)
+    files = _open_zip(web, part) if is_zip else iter([part])
+    for file in files:
+        try:
+            received = store_file(receiver, file, "upload")
+        except RefusedError as error:
+            if error.status == NO_SPACE:
+                raise Refusal(507, f"The upload is not taken: {error.reason}") from error
+            if not is_zip:
+                raise Refusal(422, f"Not a DICOM file that can be read: {error.reason}", "a DICOM image") from error
+            passed["not DICOM"] += 1
+        else:
+            kept += not received.passed_over
+            passed[received.passed_over] += bool(received.passed_over)
+    receiver.flush(web.database)
+    web.note(actor, "uploaded", kept=kept)
+    return kept, +passed
+
+
+def store_file(receiver: Receiver, path: Path, sender_ae: str) -> Any:
+    """Give a file to the receiver without loading it whole."""
+    if not path.stat().st_size:
+        raise RefusedError(0xC000, "empty")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        view = memoryview(mapped)
+        pieces = [view[start : start + _PIECE] for start in range(0, len(view), _PIECE)]
+        try:
+            return receiver.store(pieces, sender_ae)
+        finally:
+            for one in (*pieces, view):
+                one.release()
+
+
+def _open_zip(web: Web, part: Path) -> Iterator[Path]:
+    """Unpack a zip's files one by one into a file of our own; no name in it is ever used."""
+    most = web.settings.limits.study_gb * GB
+    unpacked = 0
+    target = web.place.new_part()
+    try:
+        with zipfile.ZipFile(part) as packed:
+            entries = [one for one in packed.infolist() if not one.is_dir()]
+            if len(entries) > 2 * SLICES:
+                raise Refusal(413, f"A zip of {len(entries):,} files", f"at most {2 * SLICES:,}")
+            for entry in entries:
+                with packed.open(entry) as source, target.open("wb") as file:
+                    while data := source.read(_CHUNK):
+                        unpacked += len(data)
+                        if unpacked > most:
+                            raise Refusal(413, "The zip holds too much", f"at most {most / GB:g} GB when unpacked")
+                        file.write(data)
+                yield target
+    except _UNPACK_ERRORS as error:
+        raise Refusal(422, "The zip is damaged or encrypted", "a whole zip without password") from error
+    finally:
+        target.unlink(missing_ok=True)

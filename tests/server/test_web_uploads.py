@@ -1,0 +1,85 @@
+"""Uploads: what is no study, too large, or a trap leaves nothing behind; a study arrives as by C-STORE."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from pydicom import Dataset
+from sqlalchemy import select
+
+from bleedmap.server.config import Limits, Settings
+from bleedmap.server.store.tables import passed_over, study
+from server_studies import scanned
+from server_web import Server, serve_web
+
+DICOM, ZIP = {"Content-Type": "application/dicom"}, {"Content-Type": "application/zip"}
+
+
+@pytest.fixture
+def server(sqlite_settings: Settings) -> Iterator[Server]:
+    limits = Limits(free_gb=0.0, upload_gb=0.01, study_gb=0.02)
+    with serve_web(replace(sqlite_settings, limits=limits)) as running:
+        yield running
+
+
+def as_bytes(instance: Dataset) -> bytes:
+    stream = io.BytesIO()
+    instance.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def as_zip(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return stream.getvalue()
+
+
+def list_files(server: Server) -> list[Path]:
+    return [one for one in server.place.root.rglob("*") if one.is_file() and "incoming" in one.parts]
+
+
+def test_files_and_zips_arrive(server: Server) -> None:
+    client = server.client("reader")
+    instances = [as_bytes(one) for one in scanned()]
+    assert client.post("/api/uploads", content=instances[0], headers=DICOM).json() == {"kept": 1, "passed_over": {}}
+    files = {f"../../x/{number}": one for number, one in enumerate(instances)} | {"notes.txt": b"words"}
+    answer = client.post("/api/uploads", content=as_zip(files), headers=ZIP)
+    assert answer.json() == {"kept": 13, "passed_over": {"already held": 1, "not DICOM": 1}}
+    assert len(list_files(server)) == 14
+    with server.database.read() as connection:
+        row = connection.execute(select(study)).mappings().one()
+        counted = connection.execute(select(passed_over.c.reason)).scalars().all()
+    assert (row["state"], row["instances"], row["sender_ae"]) == ("receiving", 14, "upload")
+    assert counted == ["already held"]
+
+
+def test_traps_are_refused_with_the_limit_named(server: Server) -> None:
+    client = server.client("reader")
+    bomb = as_zip({f"{number}": bytes(5_000_000) for number in range(6)})
+    assert len(bomb) < 100_000
+    cases: list[tuple[bytes, dict[str, str], int, str]] = [
+        (bytes(10_000_001), DICOM, 413, "10,000,000 bytes"), (bomb, ZIP, 413, "0.02 GB when unpacked"),
+        (b"no DICOM at all", DICOM, 422, "DICOM"), (b"", DICOM, 422, "empty"),
+        (as_zip({"a": b"x" * 5000})[:-40], ZIP, 422, ""), (as_zip({"a": b"y" * 99})[:60], ZIP, 422, ""),
+    ]  # fmt: skip
+    for content, headers, status, words in cases:
+        answer = client.post("/api/uploads", content=content, headers=headers)
+        assert (answer.status_code, words in answer.text) == (status, True), answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+    endless = client.post("/api/uploads", content=(bytes(1 << 20) for _ in range(20)), headers=DICOM)
+    assert endless.status_code == 413
+    assert list_files(server) == []
+
+
+def test_a_full_disk_is_said(sqlite_settings: Settings) -> None:
+    with serve_web(replace(sqlite_settings, limits=Limits(free_gb=1e9))) as server:
+        client: httpx.Client = server.client("reader")
+        answer = client.post("/api/uploads", content=as_bytes(scanned()[0]), headers=DICOM)
+        assert (answer.status_code, answer.json()["title"]) == (507, "The disk is full")
+        assert list_files(server) == []
