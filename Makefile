@@ -1,10 +1,11 @@
 # The front door. Each target sets up what it needs in .venv, from nothing but Python 3.11 or newer and pip.
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON) # in which `make release` tries the wheel
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-exhaustive test-all check check-code check-docs docs site viewer viewer-check mutants format clean
+.PHONY: help demo test test-exhaustive test-all check check-code check-docs docs site release viewer viewer-check mutants format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -52,6 +53,10 @@ viewer-check: viewer/node_modules ## build the reading page elsewhere: are the c
 viewer/node_modules: viewer/package-lock.json
 	cd viewer && npm ci --ignore-scripts --no-audit --no-fund
 
+release: $(VENV)/dev.stamp ## build wheel and source archive twice, compare, install, list every part and licence: dist/
+	$(PIP_INSTALL) --editable '.[release]'
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python packaging/release.py --python $(PYTHONS)
+
 mutants: $(VENV)/dev.stamp ## put small faults into the numerical and clinical code: which does no test notice? (an hour)
 	$(BIN)/mutmut run > mutants.log
 	$(BIN)/mutmut results
@@ -61,7 +66,7 @@ format: $(VENV)/dev.stamp ## format the code
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo site mutants mutants.log .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo dist site mutants mutants.log .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

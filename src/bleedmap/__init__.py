@@ -15,7 +15,7 @@ __all__ = [
     "BleedmapError", "InputError", "Mask", "Outcome", "Result", "Segmenter", "SliceGrid", "Study", "Volume",
     "__version__", "read_study", "segment", "segment_many",
 ]  # fmt: skip
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 RESEARCH_ONLY = "Research software, not a medical device: no result may be used to diagnose or treat a patient."
 
 _NAMES = {
