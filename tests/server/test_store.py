@@ -15,7 +15,7 @@ WHO = {"name": "DOE^JANE", "patient_id": "4711", "birth_date": "19600101", "sex"
 
 def arrive(database, key: str, *, now: float = 1000.0, instances: int = 3, held: bool = False, expected=None) -> str:
     with database.write() as connection:
-        one = Arrival(key, f"1.2.{key}", "CT1", instances, held, WHO, {"description": "CT HEAD"}, expected)
+        one = Arrival(key, f"1.2.{key}", "CT1", instances, held, 0.0, WHO, {"description": "CT HEAD"}, expected)
         studies.note_arrivals(connection, now, [one], 5.0)
         found = studies.find_newest(connection, tables.study.c.key == key)
     return found["id"]
@@ -66,7 +66,7 @@ def test_a_study_is_whole_when_quiet_or_counted_and_no_association_holds_it(data
     for now, keys in ((1014.1, ["counted"]), (1014.5, ["counted"]), (1015.0, ["quiet", "held", "counted"])):
         with database.write() as connection:
             if now == 1014.5:
-                studies.hold(connection, now, ["held"], 5.0)
+                studies.hold(connection, ["held"], now + 5.0)
             found = [one["key"] for one in studies.find_quiet(connection, now, 15.0)]
             assert found == [key for key in keys if key != "held"], now
     with database.read() as connection:

@@ -81,10 +81,11 @@ def run_server(
         yield Server(settings, port, process, log, database)
     finally:
         database.close()
+        was_killed = process.poll() == -signal.SIGKILL  # by the test itself
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(timeout=40)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-    assert code == 0, log.read_text(errors="replace")
+    assert code == 0 or was_killed, log.read_text(errors="replace")

@@ -6,6 +6,7 @@ start, so that a kill at any moment costs nothing that was answered with success
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -74,6 +75,8 @@ class Receiver:
         self.place, self._limits = place, settings.limits
         self._lock = threading.Lock()
         self._new: dict[str, Arrival] = {}
+        self._came: dict[str, float] = {}  # key -> when its last slice came, by the monotonic clock
+        self._held: set[str] = set()
         self._passed: Counter[tuple[str, str, str]] = Counter()
         self._sizes: dict[str, tuple[int, int]] = {}  # key -> bytes and files in incoming
 
@@ -140,38 +143,43 @@ class Receiver:
             held: keys of studies for which an association is alive.
         """
         with self._lock:
-            new, passed = dict(self._new), Counter(self._passed)
+            new, passed, came = dict(self._new), Counter(self._passed), dict(self._came)
+            released = self._held - set(held)
             self._new.clear()
+            self._came.clear()
             self._passed.clear()
             for key in list(self._sizes):
                 if key not in new and key not in held:
                     del self._sizes[key]
-        if not new and not passed and not held:
+        if not new and not passed and not held and not released:
             return
         try:
             with database.write() as connection:
                 now = database.now(connection)
                 arrived = [
-                    replace(one, instances=count, held=one.key in held)
-                    for one in new.values() if (count := _count(self.place.incoming(one.key)))
+                    replace(one, instances=count, held=key in held, age_s=time.monotonic() - came[key])
+                    for key, one in new.items() if (count := _count(self.place.incoming(key)))
                 ]  # fmt: skip
                 studies.note_arrivals(connection, now, arrived, HOLD_S)
-                studies.hold(connection, now, [key for key in held if key not in new], HOLD_S)
+                studies.hold(connection, [key for key in held if key not in new], now + HOLD_S)
+                studies.hold(connection, [key for key in released if key not in new], 0.0)
                 for (sender, kind, why), n in passed.items():
                     studies.count_passed_over(connection, now, sender, kind, why, n)
         except BaseException:
             with self._lock:
-                self._new = new | self._new
+                self._new, self._came = new | self._new, came | self._came
                 self._passed += passed
             raise
+        self._held = set(held)
 
     def _note(self, key: str, header: Dataset, sender_ae: str) -> None:
+        self._came[key] = time.monotonic()
         if key in self._new:
             self._new[key] = replace(self._new[key], sender_ae=sender_ae)
             return
         who = {name: text(header, keyword) or "" for name, keyword in _WHO.items()}
         about = {"description": text(header, "StudyDescription") or "", "study_at": _read_moment(header)}
-        self._new[key] = Arrival(key, text(header, "StudyInstanceUID") or "", sender_ae, 0, False, who, about)
+        self._new[key] = Arrival(key, text(header, "StudyInstanceUID") or "", sender_ae, 0, False, 0.0, who, about)
 
     def _write(self, found: Received, content: Content, size: int) -> str:
         """Write the file; return why nothing new is there now, or ''."""

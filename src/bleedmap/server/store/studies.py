@@ -24,6 +24,7 @@ class Arrival:
         sender_ae: who sent the last slice.
         instances: slices that lie in `incoming` now.
         held: whether an association that may send more of it is open.
+        age_s: since its last slice came.
         who: the columns of `identity`.
         about: columns of `study`: description, study_at.
         expected: instances that the sender says it has.
@@ -34,6 +35,7 @@ class Arrival:
     sender_ae: str
     instances: int
     held: bool
+    age_s: float = 0.0
     who: dict[str, str] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
     expected: int | None = None
@@ -50,9 +52,9 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
     """
     for one in arrivals:
         newest = find_newest(connection, study.c.key == one.key)
-        held = {"held_until": now + hold_s} if one.held else {}
+        held = {"held_until": now + hold_s if one.held else 0.0}
         if newest is not None and newest["state"] == StudyState.RECEIVING:
-            values: dict[str, Any] = {"last_seen": now, "sender_ae": one.sender_ae, **held}
+            values: dict[str, Any] = {"last_seen": now - one.age_s, "sender_ae": one.sender_ae, **held}
             values["instances"] = one.instances
             if one.expected is not None:
                 values["expected"] = one.expected
@@ -63,8 +65,8 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
         connection.execute(
             insert(study).values(
                 id=number, version=version, uid=one.uid, key=one.key, state=StudyState.RECEIVING, state_since=now,
-                cause=cause, first_seen=now, last_seen=now, instances=one.instances, sender_ae=one.sender_ae,
-                expected=one.expected, **{"held_until": 0.0, **held}, **one.about,
+                cause=cause, first_seen=now, last_seen=now - one.age_s, instances=one.instances,
+                sender_ae=one.sender_ae, expected=one.expected, **held, **one.about,
             )
         )  # fmt: skip
         if newest is None:
@@ -73,12 +75,12 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
         audit.record(connection, now, f"ae:{one.sender_ae}", "study received", study=number, version=version)
 
 
-def hold(connection: Connection, now: float, keys: Iterable[str], hold_s: float) -> None:
-    """Hold studies open for which an association is alive, though it sends nothing of them now."""
+def hold(connection: Connection, keys: Iterable[str], until: float) -> None:
+    """Hold studies open for which an association is alive, though it sends nothing now; until 0: hold them no more."""
     keys = list(keys)
     if keys:
         receiving = and_(study.c.key.in_(keys), study.c.state == StudyState.RECEIVING)
-        connection.execute(update(study).where(receiving).values(held_until=now + hold_s))
+        connection.execute(update(study).where(receiving).values(held_until=until))
 
 
 def count_passed_over(connection: Connection, now: float, sender_ae: str, sop_class: str, reason: str, n: int) -> None:

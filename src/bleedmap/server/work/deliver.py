@@ -39,6 +39,9 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
     with database.write() as connection:
         row = studies.find(connection, job.study, job.version)
         assert row is not None
+        if job.attempt == 1:  # asked for anew: what was confirmed long ago may be gone
+            once = (delivery.c.job == job.id) & (delivery.c.state == CONFIRMED)
+            connection.execute(update(delivery).where(once).values(state=SENT))
         rows = _read_rows(connection, job)
         begun = any(state != OPEN for state in rows.values())
         if target is None or row["state"] == StudyState.GONE or (row["state"] == StudyState.SUPERSEDED and not begun):

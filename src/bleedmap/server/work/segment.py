@@ -79,16 +79,16 @@ def segment_version(place: Place, row: RowMapping, segmenter: Segmenter, setting
     """
     results = place.results(row["id"], row["version"])
     if not (results / SUMMARY).exists():
-        dicom = collect(place, row)
+        dicom, view = collect(place, row), place.view(row["id"], row["version"])
+        view.mkdir(mode=0o700, exist_ok=True)
         study = read_study(dicom, name=_NAME)
-        view = place.view(row["id"], row["version"])
         try:
             result = segmenter.segment(study, accept=settings.worker.accept)
         except InputError:
-            write_view(view, study)  # a person looks at it all the same
+            write_view(view, study)  # a person looks at what the program does not
             raise
         write_view(view, result)
-        save(
+        save(  # last: whoever finds a summary finds all
             result, results, fractional=any("probability" in one.send for one in settings.target),
             made_at=datetime.fromtimestamp(row["made_at"]), new_uid=make_uids(row, dicom, segmenter, settings),
         )  # fmt: skip
