@@ -1,4 +1,4 @@
-"""The whole program with its pages: uploaded, segmented, read in the list; logs and addresses tell nothing of anybody."""
+"""The whole program with its pages: uploaded, segmented, shown; logs and addresses tell nothing of anybody."""
 
 from dataclasses import replace
 from io import BytesIO

@@ -7,7 +7,7 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.options import json_option
+from bleedmap.cli.options import json_option, out_option
 from bleedmap.cli.serve import config_option, load_settings, set_option
 from bleedmap.errors import OutputError, SettingsError
 
@@ -105,3 +105,47 @@ def backup(config: Path | None, changes: tuple[str, ...], out: Path) -> None:
     except OSError as error:
         raise output_error(out, error) from error
     print_line(f"{escape(str(out))}: {out.stat().st_size / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")
+
+
+@command.group()
+def corrections() -> None:
+    """Readers' outlines, as a data set."""
+
+
+@corrections.command(name="export")
+@config_option
+@set_option
+@out_option("A new folder for the images and outlines.")
+@click.option("--pseudonymous", is_flag=True, help="Leave out names, numbers and dates, and give other UIDs.")
+@json_option
+def export_corrections(
+    config: Path | None, changes: tuple[str, ...], out: Path, pseudonymous: bool, as_json: bool
+) -> None:
+    """Export the studies that readers judged: images, and the outline that counts as a DICOM segmentation.
+
+    In: the settings. Out: a folder for each study; patients.csv, whose each is; studies.csv, where each outline comes
+    from. A correction counts first; else the program's outline where a reader agreed, an empty one where a reader said
+    false alarm. `bleedmap evaluate --studies` reads the folder.
+
+    With --pseudonymous only what reading and measuring need is kept; words burned into pixels are not found.
+
+    \b
+    bleedmap server corrections export --config bleedmap.toml -o outlines --pseudonymous
+    bleedmap evaluate --studies outlines -o measured
+    """
+    from bleedmap.server.place import Place
+    from bleedmap.server.store.engine import open_database
+    from bleedmap.server.work.corrections import export_corrections as export
+
+    settings = load_settings(config, changes)
+    database = open_database(settings)
+    made = export(database, Place(settings.data), settings, out, pseudonymous=pseudonymous)
+    database.close()
+    if as_json:
+        print_json({"written": dict(made.written), "left_out": dict(made.left_out)})
+        return
+    for source, count in sorted(made.written.items()):
+        print_line(f"{count:,} × {source}")
+    for reason, count in sorted(made.left_out.items()):
+        print_line(f"left out: {count:,} × {escape(reason)}")
+    print_line(f"Written: {escape(str(out))}")

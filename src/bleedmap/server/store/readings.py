@@ -18,10 +18,12 @@ def add_reading(
     connection.execute(insert(reading).values(**values, seconds_open=seconds_open, slices_seen=slices_seen))
 
 
-def list_readings(connection: Connection, study: str) -> list[RowMapping]:
-    """All readings of a study with `user_name`, the first one first."""
+def list_readings(connection: Connection, study: str | None = None) -> list[RowMapping]:
+    """All readings of a study, or of all, with `user_name`; the first one first."""
     query = select(reading, user.c.name.label("user_name")).join(user, user.c.id == reading.c.user)
-    return list(connection.execute(query.where(reading.c.study == study).order_by(reading.c.id)).mappings())
+    if study is not None:
+        query = query.where(reading.c.study == study)
+    return list(connection.execute(query.order_by(reading.c.id)).mappings())
 
 
 def list_readers(connection: Connection) -> dict[tuple[str, int], list[str]]:

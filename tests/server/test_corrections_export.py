@@ -1,0 +1,99 @@
+"""Readers' outlines come out as a data set that `evaluate --studies` measures; a pseudonymous one tells of nobody."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from bleedmap.evaluation.reference_find import Places, find_cases
+from bleedmap.evaluation.references import read_case
+from bleedmap.io.dicom.header import set_up_pydicom
+from bleedmap.server import view
+from bleedmap.server.config import Server, Settings, write_settings
+from bleedmap.server.place import Place
+from bleedmap.server.store import readings, users
+from bleedmap.server.store.engine import Database, open_database
+from bleedmap.server.store.schema import prepare
+from bleedmap.window import BRAIN
+from command_line import run
+from debian_programs import complaints
+from phantom_studies import NAME, NUMBER, make_study
+from server_studies import add_study
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, dict[str, np.ndarray]]:
+    """A server with four studies: corrected, agreed, a false alarm, and missed without a correction."""
+    settings = replace(Settings(), server=Server(str(tmp_path_factory.mktemp("judged") / "data")))
+    place, database = Place(settings.data), open_database(settings)
+    prepare(database)
+    with database.write() as connection:
+        user = users.add_user(connection, 0.0, "Dr Reader", "reader")
+    marked = np.zeros((24, 96, 96), bool)
+    marked[10:13, 40:50, 30:44] = True
+    expected = {}
+    for number, says in enumerate(("agree", "agree", "false alarm", "missed")):
+        study = add_study(place, database, make_study(number), marked)
+        with database.write() as connection:
+            readings.add_reading(connection, 5.0, study, 1, user, says)
+        expected[says] = np.zeros_like(marked) if says == "false alarm" else marked
+        if number == 0:
+            drawn = marked.copy()
+            drawn[15, 20:30, 60:70] = True
+            keep(database, place, study, user, drawn)
+            expected["correction"] = drawn
+    database.close()
+    return settings, expected
+
+
+def keep(database: Database, place: Place, study: str, user: str, drawn: np.ndarray) -> None:
+    place.corrections(study).mkdir(parents=True)
+    (place.corrections(study) / "a.nii.gz").write_bytes(view.pack_mask(drawn, {"pixel_mm": [1, 1]}))
+    with database.write() as connection:
+        readings.add_correction(
+            connection, 6.0, study, 1, user, file="a.nii.gz", sha256=view.hash_mask(drawn), base_sha256="",
+            voxels=int(drawn.sum()),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("pseudonymous", [False, True])
+def test_the_export_is_a_data_set(judged, pseudonymous: bool, tmp_path: Path, capsys) -> None:
+    settings, expected = judged
+    config, out = tmp_path / "s.toml", tmp_path / "out"
+    config.write_text(write_settings(settings))
+    words = ("--pseudonymous",) if pseudonymous else ()
+    assert run("server", "corrections", "export", "--config", config, "-o", out, *words) == 0
+    said = capsys.readouterr().out
+    assert "left out: 1 × a reader said 'missed' and drew nothing" in said
+    with (out / "studies.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(one["outline"] for one in rows) == ["agreed", "correction", "false alarm"]
+    with (out / "patients.csv").open() as file:
+        assert len({one["patient"] for one in csv.DictReader(file)}) == 1
+    cases = find_cases(Places(out, None, tmp_path / "results", "unknown"))
+    assert {one.name for one in cases.cases} == {one["study"] for one in rows}
+    marks = {one.name: read_case(one, BRAIN).mask for one in cases.cases}
+    for row in rows:
+        wanted = expected[{"agreed": "agree"}.get(row["outline"], row["outline"])]
+        np.testing.assert_array_equal(marks[row["study"]], wanted)
+        seg = out / row["study"] / "outline.dcm"
+        assert not [one for one in complaints(seg) if one.startswith("Error")]
+        made = dcmread(seg)
+        assert made.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+        assert (str(made.ContentCreatorName) == "Dr Reader") != pseudonymous
+    if pseudonymous:
+        set_up_pydicom()
+        held = b"".join(one.read_bytes() for one in out.rglob("*") if one.is_file())
+        for secret in (
+            NAME,
+            NUMBER,
+            "ACC-",
+            "Dr Reader",
+            make_study(0)[0].StudyInstanceUID,
+            make_study(0)[3].SOPInstanceUID,
+        ):
+            assert secret.encode() not in held
+    assert run("evaluate", "--studies", out, "-o", tmp_path / "measured", "--weights", settings.data.parent / "no") != 0
