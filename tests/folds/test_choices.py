@@ -16,10 +16,11 @@ from bleedmap.folds.choices import (
     conformal,
     familiar_of,
 )
-from bleedmap.folds.evidence import VOXEL_ML, StudyPrediction, extract_evidence, read_evidence, write_evidence
+from bleedmap.folds.evidence import StudyPrediction, extract_evidence, read_evidence, write_evidence
 from bleedmap.inference import certainty
 from bleedmap.inference.backends import Segmented
 from bleedmap.inference.outline import outline_prediction
+from bleedmap.training.studies import VOXEL_ML
 
 
 def patient(seed: int, bleeds: bool, *, alarm: float = 0.0) -> StudyPrediction:

@@ -16,10 +16,9 @@ from bleedmap.evaluation.scores import cross_validation
 from bleedmap.folds import choices as fold_choices
 from bleedmap.folds import run as folds
 from bleedmap.folds.ablations import Variant, run_variant
-from bleedmap.folds.evidence import VOXEL_ML
 from bleedmap.folds.out_of_distribution import CHANGES, measure_out_of_distribution
 from bleedmap.folds.recipes import CrossValidation, mixed, painted
-from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, read_patient, run_all, run_fold
+from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, run_all, run_fold
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.outline import outline_slices
@@ -28,6 +27,7 @@ from bleedmap.study.segment import Segmenter
 from bleedmap.training.config import Recipe
 from bleedmap.training.device import choose_machine
 from bleedmap.training.steps import load_recipe_network, train_recipe
+from bleedmap.training.studies import VOXEL_ML
 from bleedmap.volume import Volume
 from head_release import PATIENTS, write_heads
 
@@ -191,14 +191,15 @@ def test_a_network_with_bone_and_true_sizes_is_trained_judged_and_served(tmp_pat
     assert weights.preprocessing == recipe.preprocessing()
     assert weights.network.channels == 5
     patient = experiment.data.patients[0]
-    hu, pixel_mm, voxel_ml = read_patient(experiment.data, patient, recipe.preprocessing())
-    assert pixel_mm is not None
-    assert voxel_ml == pytest.approx(pixel_mm[0] ** 2 * 5 / 1000)
-    plain = read_patient(experiment.data, patient, RECIPE.preprocessing())
-    assert plain[1:] == (None, VOXEL_ML)
-    predictor = folds.Predictor(experiment.data, weights_file, experiment.report)
+    shown = experiment.studies.read(patient.number, recipe.preprocessing())
+    assert shown.pixel_mm is not None
+    assert shown.voxel_ml == pytest.approx(shown.pixel_mm[0] ** 2 * 5 / 1000)
+    plain = experiment.studies.read(patient.number, RECIPE.preprocessing())
+    assert (plain.pixel_mm, plain.voxel_ml) == (None, VOXEL_ML)
+    predictor = folds.Predictor(experiment.studies, weights_file, experiment.report)
     np.testing.assert_array_equal(
-        predictor.predict(patient).segmented.probability, predictor.segment(hu, pixel_mm).probability
+        predictor.predict(patient.number).segmented.probability,
+        predictor.segment(shown.hu, shown.pixel_mm).probability,
     )
     affine = axial_affine((5.0, 0.9, 0.9), (4, 96, 96))
     study = Volume(np.full((4, 96, 96), 40, np.float32), SliceGrid.from_affine(affine, 4))

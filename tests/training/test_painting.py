@@ -20,8 +20,9 @@ from bleedmap.training import painting  # noqa: E402
 from bleedmap.training.augment import apply_step, draw_step  # noqa: E402
 from bleedmap.training.config import PAINTED, Recipe  # noqa: E402
 from bleedmap.training.painting import head_of, load_paintings, paint  # noqa: E402
-from bleedmap.training.samples import Pools, Samples, load_patients  # noqa: E402
+from bleedmap.training.samples import Pools, Samples, load_studies  # noqa: E402
 from bleedmap.training.steps import PoolSource  # noqa: E402
+from bleedmap.training.studies import CtIchStudies  # noqa: E402
 
 SIDE, SLICES = 144, 12
 BRAIN, FLUID, SKULL = 110, 60, 255  # grey
@@ -188,7 +189,7 @@ def test_only_training_patients_are_painted_on(monkeypatch: pytest.MonkeyPatch, 
 def test_most_real_heads_take_blood(ct_ich_root: Path) -> None:
     data = open_ct_ich(ct_ich_root)
     data.patients = free = tuple(one for one in data.patients if not one.has_lesion)[:3]
-    patients = load_patients(data, Preprocessing(size=192, frame="study", neighbours=1))
+    patients = load_studies(CtIchStudies(data), Preprocessing(size=192, frame="study", neighbours=1))
     drawn = load_paintings(patients, PAINTED.paintings)
     bleeds = len(np.unique(drawn.study))
     assert bleeds >= 0.9 * PAINTED.paintings * len(free)

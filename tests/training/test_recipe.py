@@ -21,8 +21,9 @@ from bleedmap.training.config import PRETRAINING, RECIPE, Recipe  # noqa: E402
 from bleedmap.training.device import choose_machine  # noqa: E402
 from bleedmap.training.losses import lite_losses  # noqa: E402
 from bleedmap.training.run import Run  # noqa: E402
-from bleedmap.training.samples import Pools, Samples, load_patients, load_phantoms  # noqa: E402
+from bleedmap.training.samples import Pools, Samples, load_phantoms, load_studies  # noqa: E402
 from bleedmap.training.steps import find_rate, load_recipe_network, train_recipe  # noqa: E402
+from bleedmap.training.studies import CtIchStudies  # noqa: E402
 from tiny_lite import make_samples  # noqa: E402
 
 TINY = Recipe(size=64, steps=6, lesion=2, lesion_free=1, phantom=1, phantoms=2, learning_rate=3e-3)
@@ -292,7 +293,7 @@ def test_phantoms_bleed_as_they_say() -> None:
 
 def test_patients_are_read_with_bone_and_kept(jpeg_release: Path, tmp_path: Path) -> None:
     data, recipe = open_ct_ich(jpeg_release), replace(TINY, bone=True, frame_mm=200.0)
-    samples, again = (load_patients(data, recipe.stored(), tmp_path) for _ in range(2))
+    samples, again = (load_studies(CtIchStudies(data), recipe.stored(), tmp_path) for _ in range(2))
     assert samples.bones is not None
     assert again.bones is not None
     assert samples.bones.shape == samples.slices.shape
@@ -307,11 +308,11 @@ def test_patients_are_read_with_bone_and_kept(jpeg_release: Path, tmp_path: Path
 
 def test_patients_are_read_whole_and_kept(jpeg_release: Path, tmp_path: Path) -> None:
     data = open_ct_ich(jpeg_release)
-    samples = load_patients(data, TINY.stored(), tmp_path / "cache")
+    samples = load_studies(CtIchStudies(data), TINY.stored(), tmp_path / "cache")
     assert samples.study.tolist() == [49, 49, 49, 50, 50, 51, 51, 51]
     assert samples.labels[:, 0].tolist() == [float(one.has_lesion) for one in data.slices]
     assert samples.labels[1, LABELS.index("EDH")] == 1 == samples.labels[6, LABELS.index("SDH")]
-    again = load_patients(data, TINY.stored(), tmp_path / "cache")
+    again = load_studies(CtIchStudies(data), TINY.stored(), tmp_path / "cache")
     assert np.array_equal(again.slices, samples.slices)
     assert np.array_equal(again.masks, samples.masks)
     assert len(list((tmp_path / "cache").iterdir())) == 1

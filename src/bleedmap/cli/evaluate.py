@@ -235,23 +235,24 @@ def _load_run(folder: Path, device: str, precision: str) -> "Subject":
 
 def _load_lite_run(run: "Run") -> "Subject":
     from bleedmap.evaluation.subject import Subject
-    from bleedmap.folds.run import read_patient
     from bleedmap.inference.openvino_backend import OpenVinoBackend
     from bleedmap.inference.outline import outline_prediction, segment_slices
     from bleedmap.inference.weights import locate
     from bleedmap.training.export import export_run
+    from bleedmap.training.studies import CtIchStudies
 
+    split = run.split()
     with TemporaryDirectory(prefix="bleedmap-evaluate-") as folder:
         export_run(run, run.folder.name, Path(folder) / "network.onnx")
         weights = locate(Path(folder) / "network.onnx")
     backend = OpenVinoBackend(weights)
 
     def outline(data: "CtIch", patient: "Patient") -> "FloatArray":
-        hu, pixel_mm, voxel_ml = read_patient(data, patient, weights.preprocessing)
-        segmented = segment_slices(hu, weights.preprocessing, backend, pixel_mm=pixel_mm)
-        return outline_prediction(segmented, weights.certainty, weights.threshold, voxel_ml).probability
+        shown = CtIchStudies(data).read(patient.number, weights.preprocessing)
+        segmented = segment_slices(shown.hu, weights.preprocessing, backend, pixel_mm=shown.pixel_mm)
+        return outline_prediction(segmented, weights.certainty, weights.threshold, shown.voxel_ml).probability
 
-    split, record = run.split(), backend.record
+    record = backend.record
     return Subject(
         f"{run.folder}, step {weights.record['step']:,}", None, weights.preprocessing, weights.threshold,
         split.patients("train"), split.patients("validation"), split,

@@ -1,5 +1,7 @@
 """`bleedmap train`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,26 +9,58 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bleedmap.cli.console import ProgressBar, explain_interrupt, progress_bar
-from bleedmap.cli.options import data_option, device_option, out_option, precision_option, settings_options
+from bleedmap.cli.options import (
+    accept_option,
+    choice_option,
+    data_option,
+    device_option,
+    out_option,
+    path_option,
+    precision_option,
+    settings_options,
+    window_option,
+)
 from bleedmap.training.config import PRESETS, LiteConfig, TrainConfig
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
     from bleedmap.datasets.splits import Split
+    from bleedmap.evaluation.reference_find import NoMask
+    from bleedmap.folds.own_studies import OwnPlaces, OwnReading
+    from bleedmap.folds.run import Material
+    from bleedmap.models.checkpoint import Checkpoint
+    from bleedmap.training.config import Recipe
     from bleedmap.training.device import Machine
     from bleedmap.training.loop import Report
     from bleedmap.training.run import Run
     from bleedmap.training.samples import Side
+    from bleedmap.training.steps import PoolSource
 
 LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 
 
 @click.command(
-    short_help="Train a network on CT-ICH.",
+    short_help="Train a network on CT-ICH, or on your own studies with masks.",
     epilog="Presets: " + "; ".join(f"{name}, {text}" for name, (text, _) in PRESETS.items()) + ".",
 )
 @out_option("Folder of the new run.", required=False)
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file, from `bleedmap split`.")
+@path_option("--studies", text="Train on a folder of head CTs with reference masks, in place of a split of CT-ICH.")
+@path_option("--masks", text="With --studies: the folder of the masks, if they are not in the images' folders.")
+@path_option(
+    "--patients",
+    text="With --studies: a CSV with the columns study and patient. Not given: patients.csv in the folder, else the "
+    "Patient ID of DICOM files, else each study is a patient.",
+)
+@path_option("--test", text="With --studies: a CSV with the column patient or study; these patients are never read.")
+@click.option(
+    "--validation", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="With --studies: part of the patients on whom thresholds are chosen. Not given: 0.2.",
+)  # fmt: skip
+@click.option("--start", metavar="WEIGHTS", help="With --studies: go on from these weights, by the last stage alone.")
+@choice_option("--no-mask-means", ("unknown", "lesion-free"), "With --studies: what a study without a mask file is.")
+@window_option
+@accept_option
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Settings to start from; flags change them.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run to continue, exactly as it was.")
 @data_option
@@ -35,23 +69,30 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 @click.option("--steps", type=click.IntRange(min=1), help="Presets lite and bone: steps of each stage.")
 @settings_options(TrainConfig)
 def command(
-    out: Path | None, split_file: Path | None, preset: str | None, resume: Path | None, data: Path | None,
-    device: str, precision: str, steps: int | None, **settings: Any,
+    out: Path | None, split_file: Path | None, studies: Path | None, masks: Path | None, patients: Path | None,
+    test: Path | None, validation: float | None, start: str | None, no_mask_means: "NoMask",
+    window: tuple[float, float] | None, accept: tuple[str, ...], preset: str | None, resume: Path | None,
+    data: Path | None, device: str, precision: str, steps: int | None, **settings: Any,
 ) -> None:  # fmt: skip
-    """Train a network on CT-ICH.
+    """Train a network on CT-ICH, or on your own studies with masks.
 
-    In: the data set and a split file. Out: a run folder with config, split, metrics.jsonl, TensorBoard curves,
-    checkpoint.safetensors (to resume) and best.safetensors (best on the validation side).
+    In: the data set and a split file, or a folder of studies. Out: a run folder with config, split, metrics.jsonl,
+    TensorBoard curves, checkpoint.safetensors (to resume) and best.safetensors (best on the validation side).
 
-    The preset lite trains the network that ships, on whole studies of the split's patients, in stages: phantoms,
-    patients, patients with painted bleeds, and these with phantoms again; bone is the next recipe, in two stages. Each
-    stage has a folder below the run's. Thresholds and calibration are then chosen on the validation side. Of the
-    settings below they take --seed alone.
+    The preset lite trains the network that ships, on whole studies, in stages: phantoms, patients, patients with
+    painted bleeds, and these with phantoms again; bone is the next recipe, in two stages. Each stage has a folder below
+    the run's. Thresholds and calibration are then chosen on the validation side. Of the settings below they take --seed
+    alone.
+
+    Studies of your own lie as `bleedmap evaluate --studies` reads them. They are split by patient, by --seed: no
+    patient is both trained and validated on, nor tested. The run keeps hashes of them, no names. With --data the
+    patients of CT-ICH are trained on too.
 
     \b
     bleedmap split --data ct-ich -o split.json
     bleedmap train --data ct-ich --split split.json --preset quick -o runs/quick
     bleedmap train --data ct-ich --split split.json --preset lite -o runs/lite     hours on a CPU
+    bleedmap train --studies hospital --start ct-ich-lite -o runs/own              your own masks
     bleedmap train --data ct-ich --resume runs/quick        continue after a stop
     tensorboard --logdir runs                               look at the curves
     torchrun --nproc-per-node 2 -m bleedmap train …   on several GPUs
@@ -62,28 +103,40 @@ def command(
     """
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split
+    from bleedmap.folds.own_studies import OwnPlaces, OwnReading
     from bleedmap.training.device import choose_machine, keep_memory
     from bleedmap.training.run import Run, open_run
 
     keep_memory()
     given = {name: value for name, value in settings.items() if value is not None}
+    own = (masks, patients, test, validation, start, window) != (None,) * 6 or no_mask_means != "unknown" or accept
+    if own and studies is None:
+        raise click.UsageError("--masks, --patients, --test, --validation, --start, --no-mask-means, --window and "
+                               "--accept speak of --studies FOLDER: give it too.")  # fmt: skip
     if resume is not None:
-        if given or steps or preset or out or split_file or device != "auto" or precision != "auto":
+        fixed = (test, validation, start, window) != (None,) * 4 or no_mask_means != "unknown" or accept
+        if given or fixed or steps or preset or out or split_file or device != "auto" or precision != "auto":
             raise click.UsageError("--resume takes its settings, split and device from the run: leave the others out.")
         run = open_run(resume)
-        config, split, machine = run.settings(), run.split(), run.machine()
+        config, machine = run.settings(), run.machine()
     else:
-        if out is None or split_file is None:
-            raise click.UsageError("a new run needs --split FILE and --out FOLDER.")
+        if out is None or (split_file is None) == (studies is None):
+            raise click.UsageError("a new run needs --out FOLDER, and either --split FILE or --studies FOLDER.")
         machine = choose_machine(device, precision)  # type: ignore[arg-type]
         run = Run(out)
         if machine.rank == 0:  # the others come when it may have begun the run already
             run.refuse_occupied()
-        config, split = _change(PRESETS[preset or "thesis"][1], steps, given), read_split(split_file)
+        config = _change(PRESETS[preset or ("thesis" if studies is None else "lite")][1], steps, given)
+    if studies is not None:
+        places = OwnPlaces(studies, masks, patients, test, data, run.folder)
+        reading = OwnReading(window or OwnReading.window, accept, no_mask_means, validation or OwnReading.validation)
+        _train_own(run, config, places, reading, start, machine, begins=resume is None)
+        return
+    split = run.split() if split_file is None else read_split(split_file)
     dataset = open_ct_ich(data_root(data))
     split.check_against(dataset)
     if isinstance(config, LiteConfig):
-        _train_lite(run, config, split, dataset, machine, begins=resume is None)
+        _train_ct_ich(run, config, split, dataset, machine, begins=resume is None)
         return
     sides = _sides(config, split, dataset, quiet=machine.rank > 0)  # before the run begins: they may be damaged
     if resume is None and machine.rank == 0:
@@ -106,35 +159,92 @@ def _change(config: TrainConfig | LiteConfig, steps: int | None, given: dict[str
     return replace(config, **given)
 
 
-def _train_lite(
+def _train_ct_ich(
     run: "Run", config: LiteConfig, split: "Split", dataset: "CtIch", machine: "Machine", *, begins: bool
 ) -> None:  # fmt: skip
-    from bleedmap.folds.run import check_choices, choose_for_run
-    from bleedmap.io.files import output_error
-    from bleedmap.training.loop import start_together
-    from bleedmap.training.steps import PoolSource, train_stages
+    from bleedmap.folds.run import check_choices, of_ct_ich
+    from bleedmap.training.steps import PoolSource
 
-    leads, patients = machine.rank == 0, tuple(int(one) for one in split.patients("train"))
     check_choices(dataset, split)
+    material, leads = of_ct_ich(dataset, split), machine.rank == 0
+    with _bar_of(run, machine) as bar:
+        source = PoolSource(material.studies, None, bar.report)
+        if begins:
+            source.read_patients(_first_of_patients(config))  # may be damaged
+        words = f"whole studies of {len(material.train)} patients"
+        _train_stages(run, config, material, source, machine, bar, words, None, begins=begins and leads)
+    _tell_end(run, config, machine)
+
+
+def _train_own(
+    run: "Run", config: TrainConfig | LiteConfig, places: "OwnPlaces", given: "OwnReading", start_name: str | None,
+    machine: "Machine", *, begins: bool,
+) -> None:  # fmt: skip
+    """Train on studies of one's own; the rest of what is given stands in a run that is resumed."""
+    from bleedmap.folds.own_studies import find_own, load_start, material_of, split_own
+    from bleedmap.models.checkpoint import read_checkpoint
+    from bleedmap.training.steps import PoolSource
+
+    if not isinstance(config, LiteConfig):
+        raise click.UsageError("--studies is for presets in stages: --preset lite or bone.")
+    if not begins and not run.is_own:
+        raise click.UsageError(f"{run.folder} was trained on CT-ICH: resume it with --data FOLDER, without --studies.")
+    split, start = None if begins else run.own_split(), None
+    if start_name is not None:
+        config = replace(config, stages=config.stages[-1:])
+        start = load_start(start_name, config.recipe)
+    elif run.start_file.is_file():
+        start = read_checkpoint(run.start_file)
+    with _bar_of(run, machine) as bar:
+        found = find_own(places, given, split, bar.report)
+        source = PoolSource(found.studies, None, bar.report)
+        if split is None:
+            split = split_own(found, source.read_patients(_first_of_patients(config)), given, config.recipe.seed)
+        material = material_of(found, split, start)
+        words = found.describe(split)
+        _train_stages(run, config, material, source, machine, bar, words, start, begins=begins and machine.rank == 0)
+    _tell_end(run, config, machine)
+
+
+def _first_of_patients(config: LiteConfig) -> "Recipe":
+    return next(recipe for _, recipe in config.stages if recipe.lesion)
+
+
+@contextmanager
+def _bar_of(run: "Run", machine: "Machine") -> Iterator[ProgressBar]:
     with (
         explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
-        ProgressBar(quiet=not leads, line_every_s=LINE_EVERY_S) as bar,
+        ProgressBar(quiet=machine.rank > 0, line_every_s=LINE_EVERY_S) as bar,
     ):
-        source = PoolSource(dataset, None, bar.report)
-        if begins:
-            source.read_patients(next(recipe for _, recipe in config.stages if recipe.lesion))  # may be damaged
-            if leads:
-                run.begin(config, split, machine)
-        start_together(machine)
-        if leads:
-            click.echo(f"whole studies of {len(patients)} patients, {machine.describe()}", err=True)
-        try:
-            network = train_stages(run, config, source, patients, machine)
-            if leads and not run.best_file.is_file():
-                choose_for_run(run, config, dataset, network, bar.report)
-        except OSError as error:  # a full disk, met by TensorBoard
-            raise output_error(run.folder, error) from error
+        yield bar
+
+
+def _train_stages(
+    run: "Run", config: LiteConfig, material: "Material", source: "PoolSource", machine: "Machine", bar: ProgressBar,
+    words: str, start: "Checkpoint | None", *, begins: bool,
+) -> None:  # fmt: skip
+    """Train a run's stages, and choose its thresholds; `words` say on what."""
+    from bleedmap.folds.run import choose_for_run
+    from bleedmap.io.files import output_error
+    from bleedmap.training.loop import start_together
+    from bleedmap.training.steps import train_stages
+
+    leads = machine.rank == 0
+    if begins:
+        run.begin(config, material.split, machine, start)
+    start_together(machine)
     if leads:
+        click.echo(f"{words}, {machine.describe()}", err=True)
+    try:
+        network = train_stages(run, config, source, material.train, machine)
+        if leads and not run.best_file.is_file():
+            choose_for_run(run, config, material, network, bar.report)
+    except OSError as error:  # a full disk, met by TensorBoard
+        raise output_error(run.folder, error) from error
+
+
+def _tell_end(run: "Run", config: LiteConfig, machine: "Machine") -> None:
+    if machine.rank == 0:
         threshold = run.best()[1].record["export"]["threshold"]
         click.echo(f"{run.folder}: all {len(config.stages)} stages; pixels are marked from {threshold:g} on")
 

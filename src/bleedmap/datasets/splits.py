@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
@@ -33,7 +33,7 @@ FRACTIONS = (0.8, 0.1, 0.1)  # train, validation, test
 VALIDATION_FRACTION = 0.1  # of all units, in every fold
 _DRAWS = 200  # draws to choose the most even from; more gain little on 82 patients
 
-_FORMAT = "bleedmap split 1"
+FORMAT = "bleedmap split 1"
 _LISTED = 10  # ids that an error names; the rest is counted
 _ID = re.compile(r"\d{3}/[1-9]\d*")
 
@@ -97,7 +97,7 @@ class Split:
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        write_json(path, {"format": _FORMAT, **asdict(self)})
+        write_json(path, {"format": FORMAT, **asdict(self)})
 
     def check_against(self, data: CtIch) -> None:
         """Refuse data other than those that the split was made from.
@@ -136,7 +136,7 @@ def read_split(path: Path) -> Split:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("format") != _FORMAT:
+        if content.pop("format") != FORMAT:
             raise ValueError("of another format")
         for side in SIDES:
             if not all(isinstance(name, str) for name in content[side]):
@@ -182,6 +182,21 @@ def _unreadable(path: Path, found: str) -> SplitError:
         needed="a split file (JSON) that `bleedmap split` wrote",
         remedy="make one: `bleedmap split --data FOLDER -o split.json`",
     )
+
+
+class Unit(Protocol):
+    """What is dealt to a side whole."""
+
+    @property
+    def bleeds(self) -> bool:
+        """Which of the two strata it is of."""
+
+    @property
+    def counts(self) -> list[int]:
+        """What sides should have their share of."""
+
+
+UnitT = TypeVar("UnitT", bound=Unit)
 
 
 @dataclass(frozen=True)
@@ -244,7 +259,7 @@ def make_split(
             needed="three numbers above 0 that add up to 1",
             remedy="for example 0.8, 0.1, 0.1",
         )
-    sides = _deal(_list_units(data, kind, seed, balanced, {}), fractions, np.random.default_rng([seed, 0]))
+    sides = deal(_list_units(data, kind, seed, balanced, {}), fractions, np.random.default_rng([seed, 0]))
     return _make_split(data, kind, seed, balanced, sides, fold=None, folds=None)
 
 
@@ -265,13 +280,13 @@ def make_folds(
     if folds < 2:
         raise SplitError("split", found=f"{folds} folds", needed="2 folds or more", remedy="5 is usual: `--folds 5`")
     units = _list_units(data, kind, seed, balanced, further or {})
-    tests = _deal(units, [1 / folds] * folds, np.random.default_rng([seed, folds]), swaps)
+    tests = deal(units, [1 / folds] * folds, np.random.default_rng([seed, folds]), swaps)
     validation = validation_fraction * folds / (folds - 1)  # of what is not tested
     splits = []
     for fold, test in enumerate(tests, start=1):
         rest = [unit for other in tests if other is not test for unit in other]
         rng = np.random.default_rng([seed, folds, fold])
-        train_side, validation_side = _deal(rest, (1 - validation, validation), rng, swaps)
+        train_side, validation_side = deal(rest, (1 - validation, validation), rng, swaps)
         splits.append(
             _make_split(data, kind, seed, balanced, [train_side, validation_side, test], fold=fold, folds=folds)
         )
@@ -293,12 +308,15 @@ def _list_units(
     ]
 
 
-def _deal(
-    units: Sequence[_Unit], shares: Sequence[float], rng: np.random.Generator, swaps: bool = False
-) -> list[list[_Unit]]:
+def deal(
+    units: Sequence[UnitT], shares: Sequence[float], rng: np.random.Generator, swaps: bool = False
+) -> list[list[UnitT]]:
     """Deal units to sides in proportion to `shares`, stratum by stratum: the most even of many draws.
 
     Every draw deals the same numbers of bleeding and bleed-free units, so all of them are stratified.
+
+    Raises:
+        SplitError: a side would get no bleeding or no bleed-free unit.
     """
     bleeds = np.array([unit.bleeds for unit in units], dtype=np.bool_)
     counts = np.array([unit.counts for unit in units], dtype=np.float64)

@@ -63,18 +63,19 @@ class Patients:
         return {study: names[patient] for study, patient in self.of.items()}
 
 
-def read_patients(folder: Path, studies: Sequence[str]) -> Patients:
+def read_patients(folder: Path, studies: Sequence[str], table: Path | None = None) -> Patients:
     """Read who the patients of some studies are.
 
     Args:
         folder: may hold `patients.csv` with the columns study, patient and, optionally, the types, 1 or 0 each.
-        studies: names of the studies that are measured.
+        studies: names of the studies that are measured or trained on.
+        table: in place of that file.
 
     Raises:
         DataError: a table that cannot be read, lacks a column or a study, has a study twice, or another value.
     """
-    path = folder / TABLE
-    if not path.is_file():
+    path = table or folder / TABLE
+    if table is None and not path.is_file():
         return Patients({name: name for name in studies}, None, from_table=False)
     rows = read_table(
         path, lambda columns: {"study", "patient"} <= columns,

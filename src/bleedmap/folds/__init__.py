@@ -1,1 +1,1 @@
-"""Five-fold cross-validation of the network that ships: train, choose, predict, compare."""
+"""Five-fold cross-validation of the network that ships: train, choose, predict, compare; and studies of one's own."""

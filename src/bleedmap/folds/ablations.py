@@ -118,7 +118,7 @@ def run_variant(validation: CrossValidation, variant: Variant) -> dict[str, Any]
     within, sides = replace(validation, recipe=variant.recipe), validation.folds.sides(FOLD)
     network, weights_file = _trained(validation, variant), folder / "network.onnx"
     export_onnx(network, variant.recipe.size, network_record(within, variant.name, sides["train"], None), weights_file)
-    predictor = Predictor(validation.data, weights_file, validation.report, mirrored=variant.mirrored)
+    predictor = Predictor(validation.studies, weights_file, validation.report, mirrored=variant.mirrored)
     predictions = predictor.predict_all(sides["validation"], f"judging {variant.name}")
     result = judge(predictions) | {"name": variant.name, "words": variant.words, "steps": _steps(variant)}
     write_json(stored, result)

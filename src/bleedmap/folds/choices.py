@@ -9,10 +9,11 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
-from bleedmap.folds.evidence import VOXEL_ML, Evidence, StudyPrediction, extract_evidence
+from bleedmap.folds.evidence import Evidence, StudyPrediction, extract_evidence
 from bleedmap.inference import certainty
 from bleedmap.inference.certainty import CertaintySettings, Familiar
 from bleedmap.postprocess import without_small
+from bleedmap.training.studies import VOXEL_ML
 
 FIRST_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)  # of pixels; four of the first recipe's five folds chose the lowest
 PIXEL_THRESHOLDS = (0.1, 0.2, *FIRST_THRESHOLDS)
@@ -26,6 +27,7 @@ OFFSET_VOXELS = 100
 DOUBT = (0.25, 0.75)  # a calibrated probability in here is wrong at least one time in four
 FAMILIAR_AXES = 12
 FAMILIAR_MARGIN = 1.1  # over the farthest validation patient
+_NONE: AnyArray = np.empty(0)
 _RIDGE = 1.0  # sklearn's C: weak for hundreds of slices, strong for a dozen patients
 
 
@@ -79,9 +81,16 @@ def _calibration(
     weights = _logistic(np.concatenate([one.slices for one in evidence]), lesion)
     parts = _study_evidence(evidence, tuple(weights.tolist()))[:, :study_parts]
     study = _logistic(parts, np.array([one.has_lesion.any() for one in evidence]))
-    highest_logits = np.concatenate([one.types.max(axis=0) for one in evidence])
-    types = _logistic(highest_logits[:, None], np.concatenate([one.has_type.any(axis=0) for one in evidence]))
-    return tuple(weights.tolist()), tuple(study.tolist()), _pair(types)
+    return tuple(weights.tolist()), tuple(study.tolist()), _calibrate_types(evidence)
+
+
+def _calibrate_types(evidence: Sequence[Evidence]) -> tuple[float, float]:
+    """Weight and constant of a type's highest logit; the network's own probability where types are not known."""
+    told = [(one.types.max(axis=0), one.has_type.any(axis=0)) for one in evidence if one.has_type is not None]
+    logits, has = map(np.concatenate, zip(*told, strict=True)) if told else (_NONE, _NONE)
+    if len(np.unique(has)) < 2:
+        return 1.0, 0.0
+    return _pair(_logistic(logits[:, None], has))
 
 
 def _study_evidence(evidence: Sequence[Evidence], weights: tuple[float, ...]) -> DoubleArray:

@@ -11,11 +11,7 @@ from bleedmap.errors import InputError
 from bleedmap.inference.backends import Segmented
 from bleedmap.inference.certainty import slice_evidence
 from bleedmap.io.files import written_whole
-from bleedmap.preprocess import TRAINING_VIEW_MM
-
-# CT-ICH's slices: 650 pixels over the training view, a guess, 5 mm thick.
-SLICE_MM = 5.0
-VOXEL_ML = (TRAINING_VIEW_MM / 650) ** 2 * SLICE_MM / 1000
+from bleedmap.training.studies import VOXEL_ML
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +20,7 @@ class StudyPrediction:
 
     segmented: Segmented  # on the slices' own grid
     reference: BoolArray  # (slice, row, column) bool
-    types: BoolArray  # (slice, 5) bool, the labels
+    types: BoolArray | None  # (slice, 5) bool, the labels; None where not known
     voxel_ml: float = VOXEL_ML  # true for a network that sees true sizes, else by the guess
 
 
@@ -35,7 +31,7 @@ class Evidence:
     slices: DoubleArray  # (slice, 3), `bleedmap.inference.certainty.slice_evidence`
     types: FloatArray  # (slice, 5) logits
     has_lesion: BoolArray  # (slice,) bool, of the reference
-    has_type: BoolArray  # (slice, 5) bool, the labels
+    has_type: BoolArray | None  # (slice, 5) bool, the labels; None where not known
 
 
 def extract_evidence(prediction: StudyPrediction) -> Evidence:
@@ -52,6 +48,7 @@ def extract_evidence(prediction: StudyPrediction) -> Evidence:
 def write_evidence(folder: Path, patient: int, prediction: StudyPrediction) -> None:
     """Write `folder`/007.npz whole or not at all."""
     one = extract_evidence(prediction)
+    assert one.has_type is not None  # of CT-ICH
     with written_whole(_path(folder, patient)) as temporary, temporary.open("wb") as file:
         np.savez(file, slices=one.slices, types=one.types, has_lesion=one.has_lesion, has_type=one.has_type)
 

@@ -76,11 +76,11 @@ def measure_out_of_distribution(validation: CrossValidation) -> list[dict[str, A
     far: dict[str, list[tuple[float, bool]]] = {}
     for fold in validation.folds.folds:
         weights_file = validation.fold(fold.fold) / "network.onnx"
-        predictor = Predictor(validation.data, weights_file, validation.report)
+        predictor = Predictor(validation.studies, weights_file, validation.report)
         familiar = require_certainty(locate(weights_file)).familiar
         assert familiar is not None  # folds choose it with the rest
         chosen = [one for one in validation.data.patients if one.number in fold.test and not one.has_lesion][:PATIENTS]
-        studies = [(change, predictor.read_hu(one), one.number) for one in chosen for change in CHANGES]
+        studies = [(change, predictor.read(one.number).hu, one.number) for one in chosen for change in CHANGES]
         phantom = make_phantom(random_settings(PHANTOM_SEED + fold.fold, bleeding_share=0.0))
         studies.append((PHANTOM, phantom.volume.hu, 0))
         for done, (change, hu, number) in enumerate(studies):

@@ -10,6 +10,7 @@ from bleedmap.folds.choices import DICE_FOR_FEWER, FIRST_THRESHOLDS, PIXEL_THRES
 from bleedmap.training.config import BONE, BONE_PRETRAINING, MIXED, PAINTED, PRETRAINING, RECIPE, Recipe
 from bleedmap.training.device import Machine
 from bleedmap.training.steps import PoolSource, Work
+from bleedmap.training.studies import CtIchStudies
 
 _PAINTED_LEVEL = (
     "Late: written when the first recipe's figures and pictures of test patients had been seen, fold 1's among them; "
@@ -58,9 +59,16 @@ class CrossValidation:
     before: "CrossValidation | None" = None
 
     @cached_property
+    def studies(self) -> CtIchStudies:
+        """The data set's patients, as networks are shown them."""
+        return CtIchStudies(self.data)
+
+    @cached_property
     def source(self) -> PoolSource:
         """What the recipes are trained on; one for this and all before, so that nothing is read twice."""
-        return PoolSource(self.data, self.folder / "cache", self.report) if self.before is None else self.before.source
+        if self.before is not None:
+            return self.before.source
+        return PoolSource(self.studies, self.folder / "cache", self.report)
 
     @property
     def first(self) -> "CrossValidation":

@@ -2,7 +2,7 @@
 side once. Every step leaves a file and is not done again."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from bleedmap.arrays import FloatArray
-from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
+from bleedmap.datasets.ct_ich import CtIch, Patient
+from bleedmap.datasets.own_split import OwnSplit
 from bleedmap.datasets.splits import Split
 from bleedmap.errors import OutputError, SplitError
 from bleedmap.evaluation.records import (
@@ -32,7 +33,7 @@ from bleedmap.folds.choices import (
     choose,
     choose_for_all,
 )
-from bleedmap.folds.evidence import SLICE_MM, VOXEL_ML, StudyPrediction, read_evidence, write_evidence
+from bleedmap.folds.evidence import StudyPrediction, read_evidence, write_evidence
 from bleedmap.folds.recipes import CrossValidation
 from bleedmap.inference import certainty
 from bleedmap.inference.backends import Segmented
@@ -42,12 +43,12 @@ from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.models.checkpoint import Checkpoint, write_checkpoint
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
-from bleedmap.preprocess import Preprocessing, guess_pixel_mm
 from bleedmap.training.config import LiteConfig
 from bleedmap.training.export import describe_lite
 from bleedmap.training.loop import network_tensors
 from bleedmap.training.run import Run, code_version
 from bleedmap.training.steps import Work, load_recipe_network, report_steps, train_recipe
+from bleedmap.training.studies import VOXEL_ML, CtIchStudies, Shown, Studies
 
 SHIPPED = "ct-ich-lite"
 
@@ -94,9 +95,10 @@ def run_fold(validation: CrossValidation, number: int) -> OutOfFold:
     )  # fmt: skip
     del predictions
     predictor = _export(validation, name, network, sides["train"], chosen, weights_file)
+    patients = {one.number: one for one in validation.data.patients}
     studies = tuple(
-        predictor.record(one, number, folder / "said", validation.predictions)
-        for one in predictor.patients(sides["test"], f"fold {number}: testing")
+        predictor.record(patients[one], number, folder / "said", validation.predictions)
+        for one in predictor.count(sides["test"], f"fold {number}: testing")
     )
     choices = Choices(
         number, validation.recipe.steps, chosen.pixel_threshold, chosen.settings.slice_threshold,
@@ -118,7 +120,7 @@ def _export(
     path: Path,
 ) -> "Predictor":
     export_onnx(network, validation.recipe.size, network_record(validation, name, patients, chosen), path)
-    return Predictor(validation.data, path, validation.report)
+    return Predictor(validation.studies, path, validation.report)
 
 
 def merge_folds(validation: CrossValidation) -> OutOfFold | None:
@@ -202,7 +204,7 @@ def network_record(
 ) -> dict[str, Any]:
     """What the exported file says of itself."""
     record = describe_lite(
-        validation.recipe, validation.first.recipe.phantoms, validation.data, patients, _training(validation),
+        validation.recipe, validation.first.recipe.phantoms, validation.studies, patients, _training(validation),
         validation.folds.data_sha256,
     )  # fmt: skip
     return {"name": name, **record, **_choice_record(chosen)}
@@ -214,20 +216,44 @@ def _choice_record(chosen: Chosen | None) -> dict[str, Any]:
     return {"threshold": chosen.pixel_threshold, "certainty": chosen.settings.to_dict()}
 
 
-def choose_for_run(run: Run, config: LiteConfig, data: CtIch, network: LiteUNet, report: Work) -> None:
-    """Choose thresholds and calibration of a run's last network on its split's validation patients; write the network
-    with them to `best.safetensors`."""
-    split = run.split()
-    sides = {side: tuple(int(one) for one in split.patients(side)) for side in ("train", "validation")}
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a run in stages is trained on.
+
+    Attributes:
+        studies: all of them.
+        train, validation: numbers of the studies to train on, and to choose thresholds and calibration on.
+        split: the run's.
+        start: name of the network that the first stage begins with.
+    """
+
+    studies: Studies
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    split: Split | OwnSplit
+    start: str = "ImageNet"
+
+
+def of_ct_ich(data: CtIch, split: Split) -> Material:
+    """The patients of a split of CT-ICH."""
+    train, validation = (tuple(int(one) for one in split.patients(side)) for side in ("train", "validation"))
+    return Material(CtIchStudies(data), train, validation, split)
+
+
+def choose_for_run(run: Run, config: LiteConfig, material: Material, network: LiteUNet, report: Work) -> None:
+    """Choose thresholds and calibration of a run's last network on its validation side; write the network with them to
+    `best.safetensors`."""
     training = {"stages": config.to_dict()["stages"]}
     phantoms = max(recipe.phantoms for _, recipe in config.stages)
-    record = describe_lite(config.recipe, phantoms, data, sides["train"], training, split.data_sha256)
+    record = describe_lite(
+        config.recipe, phantoms, material.studies, material.train, training, material.split.data_sha256, material.start
+    )
     with TemporaryDirectory(prefix="bleedmap-train-") as folder:
         draft = Path(folder) / "network.onnx"
         export_onnx(network, config.recipe.size, {"name": "draft", **record, **_choice_record(None)}, draft)
-        predictor = Predictor(data, draft, report)
-        familiar = predictor.features(sides["train"], "what is familiar")
-        predictions = predictor.predict_all(sides["validation"], "choosing thresholds")
+        predictor = Predictor(material.studies, draft, report)
+        familiar = predictor.features(material.train, "what is familiar")
+        predictions = predictor.predict_all(material.validation, "choosing thresholds")
     chosen = choose(predictions, familiar, PIXEL_THRESHOLDS, SMALLEST_ML, DICE_FOR_FEWER)
     record |= _choice_record(chosen) | {"code": run.record()["code"]}
     content = {"config": config.to_dict(), "step": config.recipe.steps, "export": record}
@@ -252,42 +278,25 @@ def check_choices(data: CtIch, split: Split) -> None:
     raise SplitError("split", found=found, needed=needed, remedy="make another with `bleedmap split`")
 
 
-def read_patient(
-    data: CtIch, patient: Patient, settings: Preprocessing
-) -> tuple[FloatArray, tuple[float, float] | None, float]:
-    """Read a patient as a network is to see it.
-
-    Returns:
-        (slice, row, column) in HU, bone's own too where the network sees them; (row, column) spacing, known or guessed
-        by the head, for a network that sees true sizes, else None; and a voxel's mL.
-    """
-    read = data.read_full_hu if settings.bone else data.read_hu
-    hu = np.stack([read(one) for one in patient.slices])
-    if not settings.frame_mm:
-        return hu, None, VOXEL_ML
-    pixel_mm = data.pixel_mm(patient.number, hu.shape[1]) or guess_pixel_mm(hu, settings.window)
-    return hu, pixel_mm, VOXEL_ML if pixel_mm is None else pixel_mm[0] * pixel_mm[1] * SLICE_MM / 1000
-
-
 class Predictor:
-    """An exported network on patients of CT-ICH, as `bleedmap segment --precision fp32` runs it."""
+    """An exported network on studies with references, as `bleedmap segment --precision fp32` runs it."""
 
-    def __init__(self, data: CtIch, weights_file: Path, report: Work, *, mirrored: bool = False) -> None:
-        self._data, self._report, self._mirrored = data, report, mirrored
+    def __init__(self, studies: Studies, weights_file: Path, report: Work, *, mirrored: bool = False) -> None:
+        self._studies, self._report, self._mirrored = studies, report, mirrored
         self._weights: WeightsFile = locate(weights_file)
         self._backend = OpenVinoBackend(self._weights)
 
-    def patients(self, numbers: tuple[int, ...], what: str) -> Iterator[Patient]:
-        """Patients of those numbers, one after the other, with progress reported."""
-        chosen = [one for one in self._data.patients if one.number in numbers]
-        for done, patient in enumerate(chosen):
+    def count(self, numbers: tuple[int, ...], what: str) -> Iterator[int]:
+        """Those numbers, in the studies' order, with progress reported."""
+        chosen = [one for one in self._studies.numbers if one in numbers]
+        for done, number in enumerate(chosen):
             self._report(what, done, len(chosen), "")
-            yield patient
+            yield number
         self._report(what, len(chosen), len(chosen), "")
 
-    def read_hu(self, patient: Patient) -> FloatArray:
-        """(slice, row, column), as the network is to see it."""
-        return read_patient(self._data, patient, self._weights.preprocessing)[0]
+    def read(self, number: int) -> Shown:
+        """A study as the network is to see it."""
+        return self._studies.read(number, self._weights.preprocessing)
 
     def segment(self, hu: FloatArray, pixel_mm: tuple[float, float] | None = None) -> Segmented:
         """What the network says of (slice, row, column) in HU; mirrored: its mean with that of the mirror image."""
@@ -305,29 +314,25 @@ class Predictor:
         )  # fmt: skip
 
     def features(self, numbers: tuple[int, ...], what: str) -> FloatArray:
-        """(slices, features) of those patients."""
-        found = [self._segment_patient(one)[0].features for one in self.patients(numbers, what)]
+        """(slices, features) of those studies."""
+        found = [self._segment(self.read(one)).features for one in self.count(numbers, what)]
         return np.concatenate([one for one in found if one is not None])
 
-    def _segment_patient(self, patient: Patient) -> tuple[Segmented, float]:
-        """What the network says, and a voxel's mL."""
-        hu, pixel_mm, voxel_ml = read_patient(self._data, patient, self._weights.preprocessing)
-        return self.segment(hu, pixel_mm), voxel_ml
+    def _segment(self, shown: Shown) -> Segmented:
+        return self.segment(shown.hu, shown.pixel_mm)
 
-    def predict(self, patient: Patient) -> StudyPrediction:
-        """What the network says of a patient, with the reference."""
-        reference = np.stack([self._data.read_mask(one) for one in patient.slices])
-        types = np.array([[name in one.types for name in TYPES] for one in patient.slices], np.bool_)
-        segmented, voxel_ml = self._segment_patient(patient)
-        return StudyPrediction(segmented, reference, types, voxel_ml)
+    def predict(self, number: int) -> StudyPrediction:
+        """What the network says of a study, with the reference."""
+        shown = self.read(number)
+        return StudyPrediction(self._segment(shown), shown.reference, shown.types, shown.voxel_ml)
 
     def predict_all(self, numbers: tuple[int, ...], what: str) -> list[StudyPrediction]:
-        """The same of all those patients."""
-        return [self.predict(one) for one in self.patients(numbers, what)]
+        """The same of all those studies."""
+        return [self.predict(one) for one in self.count(numbers, what)]
 
     def record(self, patient: Patient, fold: int, evidence: Path, predictions: Path) -> StudyRecord:
-        """Count a test patient; keep its prediction for pictures, and in `evidence` what calibration needs."""
-        prediction = self.predict(patient)
+        """Count a test patient of CT-ICH; keep the prediction for pictures, in `evidence` what calibration needs."""
+        prediction = self.predict(patient.number)
         outline, verdict = outline_study(
             prediction.segmented, require_certainty(self._weights), self._weights.threshold, prediction.voxel_ml
         )

@@ -63,6 +63,10 @@ class Slabs:
         held = np.flatnonzero(self.shares[first : last + 1].any(axis=0))
         return int(held[0]), int(held[-1])
 
+    def average(self, array: AnyArray) -> FloatArray:
+        """Average what lies on the slices, (slice, row, column), to the slabs, as their HU were."""
+        return _average_all(array, self.shares, self.slices, self.volume.grid)
+
     def give_back(self, probability: FloatArray, threshold: float) -> FloatArray:
         """Give each slice its probability, on the line between the two slabs around it.
 
@@ -114,11 +118,7 @@ def make_slabs(volume: Volume, measured: MeasuredOn) -> Slabs | None:
     shares = _share(grid, thin, measured.thickness_mm)
     origins_mm = shares @ grid.origins_mm
     seen = replace(grid, origins_mm=origins_mm, thickness_mm=measured.thickness_mm)
-    of_slices, of_slabs = _in_pixels(grid, grid.origins_mm), _in_pixels(grid, origins_mm)
-    hu = np.empty((len(shares), *volume.hu.shape[1:]), np.float32)
-    for slab, parts in enumerate(shares):
-        hu[slab] = _average(volume, parts, of_slices - of_slabs[slab])
-    return Slabs(Volume(hu, seen), grid, shares)
+    return Slabs(Volume(_average_all(volume.hu, shares, grid, seen), seen), grid, shares)
 
 
 def _join_thin(grid: SliceGrid, lowest_mm: float) -> BoolArray:
@@ -154,12 +154,15 @@ def _share(grid: SliceGrid, thin: BoolArray, thickness_mm: float) -> DoubleArray
     return np.concatenate(shares)
 
 
-def _average(volume: Volume, parts: DoubleArray, shifts: DoubleArray) -> FloatArray:
-    """(row, column) mean of the slices by their parts, each shifted by (slice, 2) rows and columns."""
-    mean = np.zeros(volume.hu.shape[1:], np.float32)
-    for index in np.flatnonzero(parts):
-        mean += np.float32(parts[index]) * _shifted(volume.hu[index], shifts[index], "nearest")
-    return mean
+def _average_all(array: AnyArray, shares: DoubleArray, slices: SliceGrid, slabs: SliceGrid) -> FloatArray:
+    """(slab, row, column) means of (slice, row, column), each slice laid onto its slab."""
+    of_slices, of_slabs = _in_pixels(slices, slices.origins_mm), _in_pixels(slices, slabs.origins_mm)
+    means = np.zeros((len(shares), *array.shape[1:]), np.float32)
+    for slab, parts in enumerate(shares):
+        for index in np.flatnonzero(parts):
+            plane = np.asarray(array[index], np.float32)
+            means[slab] += np.float32(parts[index]) * _shifted(plane, of_slices[index] - of_slabs[slab], "nearest")
+    return means
 
 
 def _in_pixels(grid: SliceGrid, places_mm: DoubleArray) -> DoubleArray:

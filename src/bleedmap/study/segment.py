@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bleedmap.arrays import FloatArray
+from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import BleedmapError, InputError, SettingsError
 from bleedmap.geometry import AxialTurn, SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
@@ -102,6 +102,45 @@ def segment_many(
 
 
 @dataclass(frozen=True, eq=False)
+class Prepared:
+    """A study as a network is shown it, in use and in training.
+
+    Attributes:
+        axial: the study with axial slices, cut from coronal or sagittal ones where they were not.
+        turn: how they were cut; None where they were axial.
+        slabs: what is shown in place of thin slices; None where none are thin.
+        checks: of its input.
+    """
+
+    axial: Study
+    turn: AxialTurn | None
+    slabs: Slabs | None
+    checks: tuple[Check, ...]
+
+    @property
+    def volume(self) -> Volume:
+        """The slices that the network is shown."""
+        return self.axial.volume if self.slabs is None else self.slabs.volume
+
+    def share(self, mask: BoolArray) -> FloatArray:
+        """A mask on the study's own slices -> its share, 0 to 1, of each pixel of `volume`."""
+        axial = mask if self.turn is None else self.turn.apply(mask)
+        return np.asarray(axial, np.float32) if self.slabs is None else self.slabs.average(axial)
+
+
+def prepare(study: Study, measured: MeasuredOn, accept: tuple[str, ...] = ()) -> Prepared:
+    """Turn, check and average a study for a network that knows slices as `measured` has them.
+
+    Raises:
+        InputError: an input check refuses it, and is not among `accept`.
+    """
+    turn = AxialTurn.find(study.volume.grid)
+    axial = study if turn is None else _cut_axial(study, turn)
+    slabs = make_slabs(axial.volume, measured)
+    return Prepared(axial, turn, slabs, check_study(axial, accept, slabs))
+
+
+@dataclass(frozen=True, eq=False)
 class Segmenter:
     """A loaded network, ready for many studies.
 
@@ -155,18 +194,15 @@ class Segmenter:
         Raises:
             InputError: an input check refuses it.
         """
-        turn = AxialTurn.find(study.volume.grid)
-        axial = study if turn is None else _cut_axial(study, turn)
-        slabs = make_slabs(axial.volume, self.weights.measured_on)
-        checks = check_study(axial, accept, slabs)
-        shown = axial.volume if slabs is None else slabs.volume
+        prepared = prepare(study, self.weights.measured_on, accept)
+        turn, slabs, checks, shown = prepared.turn, prepared.slabs, prepared.checks, prepared.volume
         doubts = (*list_doubts(checks), *_doubt_spacing(shown.grid, self.weights.measured_on))
         outline = outline_slices(
             shown.hu, self.weights, self.backend, grid=shown.grid, threshold=self.threshold, slabs=slabs,
             doubts=doubts, advance=advance if slabs is None else _count_slices(advance, slabs),
         )  # fmt: skip
         if turn is not None:
-            study, outline = replace(study, notes=axial.notes), _turn_back(outline, turn)
+            study, outline = replace(study, notes=prepared.axial.notes), _turn_back(outline, turn)
         return conclude(
             study, checks, outline.probability, self.weights, self.backend.record, self.threshold, outline.certainty,
             slabs,

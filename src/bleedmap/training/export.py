@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split
 from bleedmap.io.files import written_whole
 from bleedmap.models.checkpoint import Checkpoint
@@ -14,12 +13,9 @@ from bleedmap.models.unet import UNet
 from bleedmap.postprocess import THRESHOLD
 from bleedmap.training.config import LiteConfig, Recipe, TrainConfig
 from bleedmap.training.run import Run, code_version
+from bleedmap.training.studies import CT_ICH, Studies
 
 PURPOSE = "research software, not a medical device"
-DATA = {  # by release, with its licence
-    "1.0.0 JPEG": "CT-ICH 1.0.0 (Hssayeni et al., doi 10.13026/w8q8-ky94, CC BY 4.0)",
-    "1.3.1 NIfTI": "CT-ICH 1.3.1 (Hssayeni et al., PhysioNet, restricted licence)",
-}
 
 
 def export_run(run: Run, name: str, path: Path) -> dict[str, Any]:
@@ -42,20 +38,20 @@ def export_run(run: Run, name: str, path: Path) -> dict[str, Any]:
 
 
 def describe_lite(
-    recipe: Recipe, phantoms: int, data: CtIch, patients: tuple[int, ...], training: dict[str, Any], data_sha256: str
-) -> dict[str, Any]:
-    """What the file of a network says of itself that was trained by recipes, `recipe` the last and `training` all of
-    them; name, threshold and certainty are left.
+    recipe: Recipe, phantoms: int, studies: Studies, numbers: tuple[int, ...], training: dict[str, Any],
+    data_sha256: str, start: str = "ImageNet",
+) -> dict[str, Any]:  # fmt: skip
+    """What the file of a network says of itself that was trained by recipes on some studies, `recipe` the last and
+    `training` all of them, begun with `start`; name, threshold and certainty are left.
     """
-    slices = sum(len(one.slices) for one in data.patients if one.number in patients)
-    each = recipe.paintings
+    about, each = studies.describe(numbers), recipe.paintings
     painted = f", {each} synthetic bleeds painted into each patient without one" if each else ""
     return {
         "network": recipe.network().to_dict(),
         "preprocessing": asdict(recipe.preprocessing()),
-        "trained_on": f"{DATA[data.release]}: {slices:,} slices of {len(patients)} patients{painted}"
-        f"; before and among them {phantoms} phantoms (synthetic heads); first of all ImageNet",
-        "trained_patients": [f"{one:03d}" for one in patients],
+        **about,
+        "trained_on": f"{about['trained_on']}{painted}; before and among them {phantoms} phantoms (synthetic heads); "
+        f"first of all {start}",
         "code": code_version(),
         "training": training,
         "data_sha256": data_sha256,
@@ -64,11 +60,13 @@ def describe_lite(
 
 
 def _describe_lite_run(run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
+    record = {**checkpoint.record["export"], "step": checkpoint.record["step"]}
+    if run.is_own:
+        own = run.own_split()
+        chosen, about = [one.images for one in own.side("validation")], {"kind": "patient", "seed": own.seed}
+        return record | {"chosen_on_studies": chosen, "split": about | {"data_sha256": own.data_sha256}}
     split = run.split()
-    return {
-        **checkpoint.record["export"], "chosen_on_patients": list(split.patients("validation")),
-        "split": _describe_split(split), "step": checkpoint.record["step"],
-    }  # fmt: skip
+    return record | {"chosen_on_patients": list(split.patients("validation")), "split": _describe_split(split)}
 
 
 def _describe_split(split: Split) -> dict[str, Any]:
@@ -84,7 +82,7 @@ def _describe_passes(
     split, settings = run.split(), config.preprocessing()
     patients = split.patients("train")
     trained_on = (
-        f"{DATA[split.release]}: {len(split.train):,} slices of {len(patients)} patients, split by {split.kind}"
+        f"{CT_ICH[split.release]}: {len(split.train):,} slices of {len(patients)} patients, split by {split.kind}"
     )
     if config.phantoms:
         trained_on += f"; and {config.phantoms} phantoms (synthetic heads)"

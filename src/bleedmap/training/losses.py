@@ -29,7 +29,8 @@ def batch_loss(name: str, logits: Tensor, reference: Tensor) -> Tensor:
 
 
 def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -> dict[str, Tensor]:
-    """The weighted parts of a recipe's loss; `cover` (n, 1, size/2, size/2) in 0 to 1."""
+    """The weighted parts of a recipe's loss; `cover` (n, 1, size/2, size/2) in 0 to 1, `labels` (n, 6) 0, 1, or
+    NaN where not known."""
     logits = answer.logits.float()
     bleeds = labels[:, 0] > 0
     dice = 1 - soft_dice(logits, cover)
@@ -38,8 +39,11 @@ def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -
         dice = torch.lerp(dice, own, recipe.slice_dice)
     pixels = functional.binary_cross_entropy_with_logits(logits, cover, reduction="none").mean(dim=(1, 2, 3))
     weights = torch.where(bleeds, 1.0, recipe.free_weight)
+    said = answer.labels.float()
+    if bool((known := ~labels.isnan()).logical_not().any()):  # types that nobody told teach nothing
+        said, labels = said[known], labels[known]
     return {
         "dice": dice,
         "pixels": (weights * pixels).mean(),
-        "labels": recipe.labels_weight * functional.binary_cross_entropy_with_logits(answer.labels.float(), labels),
+        "labels": recipe.labels_weight * functional.binary_cross_entropy_with_logits(said, labels),
     }

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from bleedmap import __version__
+from bleedmap.datasets import own_split
+from bleedmap.datasets.own_split import OwnSplit, read_own_split
 from bleedmap.datasets.splits import Split, read_split
-from bleedmap.errors import InputError, OutputError, SettingsError
+from bleedmap.errors import InputError, OutputError, SettingsError, SplitError
 from bleedmap.io.files import write_json, written_whole
-from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint
+from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from bleedmap.models.lite_unet import LiteUNet, build_lite
 from bleedmap.models.unet import UNet, build
 from bleedmap.training.config import LiteConfig, TrainConfig, read_config
@@ -33,6 +35,7 @@ class Run:
         metrics_file: one JSON object an epoch, or every twenty steps.
         checkpoint_file: network and optimiser after one of the last epochs: what `--resume` continues.
         curves_folder: what TensorBoard shows.
+        start_file: the weights that the first stage begins with, where they are not ImageNet's.
         network_file: the weights that a recipe's training ended with.
         best_file: the network to export: of the epoch with the best validation Dice, or of the last stage with what was
             chosen for it on the validation side.
@@ -46,6 +49,7 @@ class Run:
         self.metrics_file = folder / "metrics.jsonl"
         self.checkpoint_file = folder / "checkpoint.safetensors"
         self.curves_folder = folder / "curves"
+        self.start_file = folder / "start.safetensors"
         self.network_file = folder / "network.safetensors"
         self.best_file = folder / "best.safetensors"
 
@@ -67,13 +71,18 @@ class Run:
                 remedy="give another folder, or continue this run with `bleedmap train --resume`",
             )
 
-    def begin(self, config: TrainConfig | LiteConfig, split: Split, machine: Machine) -> None:
-        """Write what the run is.
+    def begin(
+        self, config: TrainConfig | LiteConfig, split: Split | OwnSplit, machine: Machine,
+        start: Checkpoint | None = None,
+    ) -> None:  # fmt: skip
+        """Write what the run is; `start` is what its first stage begins with.
 
         Raises:
             OutputError: the folder is not empty, or cannot be written.
         """
         self.refuse_occupied()
+        if start is not None:
+            write_checkpoint(self.start_file, start)
         write_json(self.config_file, config.to_dict())
         split.write(self.split_file)
         where = {
@@ -129,8 +138,27 @@ class Run:
         return config
 
     def split(self) -> Split:
-        """The run's split."""
+        """The run's split of CT-ICH.
+
+        Raises:
+            SplitError: it was trained on studies of one's own.
+        """
+        if self.is_own:
+            raise SplitError(
+                self.folder, found="a run on studies of one's own", needed="a run on CT-ICH",
+                remedy="measure it with `bleedmap export RUN -o own.onnx`, then `bleedmap evaluate --studies FOLDER "
+                "--weights own.onnx`",
+            )  # fmt: skip
         return read_split(self.split_file)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it was trained on studies of one's own."""
+        return self.split_file.is_file() and _read_json(self.split_file).get("format") == own_split.FORMAT
+
+    def own_split(self) -> OwnSplit:
+        """The run's split of one's own studies."""
+        return read_own_split(self.split_file)
 
     def best(self) -> tuple[UNet | LiteUNet, Checkpoint]:
         """The network of `best_file`, ready to predict, and its checkpoint.

@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray, Progress
-from bleedmap.datasets.ct_ich import TYPES, CtIch, Patient
+from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.errors import InputError
 from bleedmap.io.files import written_whole
 from bleedmap.models.networks import LABELS
 from bleedmap.phantom.bleeds import TYPES as PHANTOM_TYPES
 from bleedmap.phantom.head import make_phantom, random_settings
 from bleedmap.preprocess import Preprocessing, bone_input, network_input, resize_into
+from bleedmap.training.studies import Studies
 
 # Seeds of training phantoms begin here, for single slices and for whole studies; those of demo and tests are below.
 SIDE_PHANTOM_SEED, PHANTOM_SEED = 1_000_000, 2_000_000
 BLEEDING_SHARE = 0.85  # of the phantoms; slices without a bleed are plenty
+_LISTED = 5  # studies that an error names
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class Samples:
 
     slices: ByteArray  # (n, side, side) uint8, 0 to 255 over the window
     masks: ByteArray  # (n, side, side) uint8, 255 times the lesion's share of the pixel
-    labels: FloatArray  # (n, 6) float32 0 or 1 in the order of `bleedmap.models.networks.LABELS`
+    labels: FloatArray  # (n, 6) float32 0 or 1 in the order of `bleedmap.models.networks.LABELS`; NaN: not known
     study: AnyArray  # (n,) int, number of the study: a patient's, or a phantom's
     bones: ByteArray | None = None
 
@@ -84,31 +87,60 @@ class Pools:
         return inner
 
 
-def load_patients(
-    data: CtIch, settings: Preprocessing, cache: Path | None = None, progress: Progress = lambda done, of: None
+def load_studies(
+    studies: Studies, settings: Preprocessing, cache: Path | None = None, progress: Progress = lambda done, of: None
 ) -> Samples:
-    """All of the data set, by patient's number.
+    """All studies, by their numbers.
 
     Args:
-        data: CT-ICH.
+        studies: with references.
         settings: the size to store and the frame.
         cache: a folder that keeps the decoded slices for the next run; none without it.
+
+    Raises:
+        InputError: some cannot be read or used; all of them are named.
     """
-    name = sha256(f"{data.content_sha256()} {settings}".encode()).hexdigest()[:16]
-    stored = None if cache is None else cache / f"ct-ich-{name}.npz"
-    if stored is not None and stored.is_file():
-        with np.load(stored) as arrays:
-            return Samples(**arrays)
-    parts = []
-    with ThreadPoolExecutor(2) as pool:
-        for done, part in enumerate(pool.map(lambda one: _patient(data, one, settings), data.patients), start=1):
-            parts.append(part)
-            progress(done, len(data.patients))
+    stored = None
+    if cache is not None:
+        name = sha256(f"{studies.content_sha256()} {settings}".encode()).hexdigest()[:16]
+        stored = cache / f"ct-ich-{name}.npz"
+        if stored.is_file():
+            with np.load(stored) as arrays:
+                return Samples(**arrays)
+
+    def read(number: int) -> Samples | InputError:
+        try:
+            one = studies.read(number, settings)
+        except InputError as error:
+            return error
+        return _study(number, one.hu, one.share, one.labels, settings, one.pixel_mm)
+
+    parts, refused = [], []
+    with ThreadPoolExecutor(studies.threads) as pool:
+        for done, part in enumerate(pool.map(read, studies.numbers), start=1):
+            if isinstance(part, InputError):
+                refused.append(part)
+            else:
+                parts.append(part)
+            progress(done, len(studies.numbers))
+    if refused:
+        raise _explain_refused(refused)
     samples = concatenate(parts)
     if stored is not None:
         with written_whole(stored) as temporary, temporary.open("wb") as file:
             np.savez(file, **{name: one for name, one in vars(samples).items() if one is not None})
     return samples
+
+
+def _explain_refused(errors: Sequence[InputError]) -> InputError:
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    named = "; ".join(f"{one.subject}: {one.found}" for one in errors[:_LISTED])
+    return InputError(
+        f"{len(errors)} studies", found=f"{named}{'; …' if len(errors) > _LISTED else ''}", needed=first.needed,
+        remedy=f"{first.remedy}, or take the study out of the folder",
+    )  # fmt: skip
 
 
 def load_phantoms(
@@ -126,16 +158,8 @@ def load_phantoms(
     return concatenate(parts)
 
 
-def _patient(data: CtIch, patient: Patient, settings: Preprocessing) -> Samples:
-    hu = np.stack([data.read_full_hu(one) if settings.bone else data.read_hu(one) for one in patient.slices])
-    masks = np.stack([data.read_mask(one) for one in patient.slices])
-    labels = np.array([[one.has_lesion, *(name in one.types for name in TYPES)] for one in patient.slices], np.float32)
-    pixel_mm = data.pixel_mm(patient.number, hu.shape[1]) if settings.frame_mm else None
-    return _study(patient.number, hu, masks, labels, settings, pixel_mm)
-
-
 def _study(
-    number: int, hu: FloatArray, masks: BoolArray, labels: FloatArray, settings: Preprocessing,
+    number: int, hu: FloatArray, masks: BoolArray | FloatArray, labels: FloatArray, settings: Preprocessing,
     pixel_mm: tuple[float, float] | None,
 ) -> Samples:  # fmt: skip
     inputs, frames = network_input(hu, settings, pixel_mm)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.errors import OutputError, SettingsError
 from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from bleedmap.models.lite_unet import LiteUNet, build_lite, load_encoder
@@ -31,7 +30,8 @@ from bleedmap.training.loop import (
 from bleedmap.training.losses import lite_losses
 from bleedmap.training.painting import load_paintings
 from bleedmap.training.run import Run
-from bleedmap.training.samples import Pools, Samples, load_patients, load_phantoms
+from bleedmap.training.samples import Pools, Samples, load_phantoms, load_studies
+from bleedmap.training.studies import Studies
 
 SAVE_EVERY_S = 60.0
 ROUND = 20  # steps between metrics
@@ -186,7 +186,7 @@ def load_recipe_network(path: Path, recipe: Recipe) -> LiteUNet:
 class PoolSource:
     """What recipes are trained on; patients and phantoms are read once for each size."""
 
-    data: CtIch  # CT-ICH
+    studies: Studies  # with references
     cache: Path | None  # a folder that keeps the decoded slices for the next run; None: they are decoded again
     report: Work  # called as work goes on
     _patients: dict[Preprocessing, Samples] = field(default_factory=dict)
@@ -211,8 +211,8 @@ class PoolSource:
         """All patients, as the recipe's slices are stored."""
         key = recipe.stored()
         if key not in self._patients:
-            self._patients[key] = load_patients(
-                self.data, key, self.cache, lambda done, of: self.report("reading patients", done, of, "")
+            self._patients[key] = load_studies(
+                self.studies, key, self.cache, lambda done, of: self.report("reading studies", done, of, "")
             )
         return self._patients[key]
 
@@ -231,10 +231,12 @@ def train_stages(
 ) -> LiteUNet:
     """Train the stages one after the other, each in a folder of its own below the run's, from where they stand.
 
+    The first begins with the run's `start_file`, where there is one, else with ImageNet's encoder.
+
     Returns:
         The last stage's network, ready to predict.
     """
-    start: dict[str, Tensor] | None = None
+    start = dict(read_checkpoint(run.start_file).part("network")) if run.start_file.is_file() else None
     network: LiteUNet | None = None
     for name, recipe in config.stages:
         wait_for_others(machine)  # so that all find the same files
