@@ -34,15 +34,24 @@ from orthanc_server import Orthanc, run_orthanc
 from phantom_studies import make_study
 from running_server import Server as Running
 from running_server import run_server
+from tiny_network import write_spot_network
 
 QUIET_S = 2.0
 OBJECTS = ("SEG", "SR", "OT")
 
 
+WEIGHTS = ""  # of --weights
+
+
 def make_settings(folder: Path, pacs_port: int, **changes) -> Settings:
     target = Target("pacs", "dimse", "ORTHANC", f"127.0.0.1:{pacs_port}")
     dicom = Dicom(listen=f"127.0.0.1:{free_port()}", quiet_s=QUIET_S, max_associations_per_address=40)
-    chosen = {"dicom": dicom, "target": (target,), "limits": Limits(free_gb=0.0), "worker": Worker(processes=2)}
+    chosen = {
+        "dicom": dicom,
+        "target": (target,),
+        "limits": Limits(free_gb=0.0),
+        "worker": Worker(processes=2, weights=WEIGHTS),
+    }
     return replace(Settings(), server=Server(str(folder / "data")), **chosen | changes)
 
 
@@ -403,6 +412,8 @@ def record_speech() -> list[bytes]:
     from pynetdicom import AE, evt
 
     said: list[bytes] = []
+    one = make_study(0, side=64)[0]
+    one.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
     ae = AE(ae_title="SCP")
     for kind in ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1"):
         ae.add_supported_context(kind)
@@ -412,8 +423,6 @@ def record_speech() -> list[bytes]:
     )  # fmt: skip
     with associate(server.server_address[1], [("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2")]) as association:
         association.send_c_echo()
-        one = make_study(0, side=64)[0]
-        one.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
         association.send_c_store(one)
     server.shutdown()
     return said
@@ -481,9 +490,16 @@ def main() -> None:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("-o", "--out", type=Path, required=True, help="a new or empty folder")
     parser.add_argument("--studies", type=int, help="how many studies, connections or PDUs")
+    parser.add_argument(
+        "--weights", default="", help="of the workers; 'tiny': a network of the tests, for slow machines"
+    )
     given = parser.parse_args()
     act, count = PARTS[given.part]
     given.out.mkdir(parents=True, exist_ok=True)
+    if given.weights == "tiny":
+        write_spot_network(given.out / "spot.onnx")
+        given.weights = str(given.out / "spot.onnx")
+    globals()["WEIGHTS"] = given.weights
     row = act(given.out, given.studies or count)
     print(json.dumps({"part": given.part, **row}, indent=1))
 

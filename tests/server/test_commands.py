@@ -88,3 +88,38 @@ def test_a_backup_of_a_database_in_use_is_whole(capsys, tmp_path, monkeypatch):
     shown = json.loads(capsys.readouterr().out)
     assert (shown["studies"], shown["processes"]) == ({}, {})
     database.close()
+
+
+def test_users_are_listed_disabled_and_get_a_new_password(capsys, tmp_path, monkeypatch):
+    from bleedmap.server.store import users
+    from bleedmap.server.web.login import hash_password, verify_password
+
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings(None)
+    Place(settings.data)
+    database = open_database(settings)
+    prepare(database)
+    with database.write() as connection:
+        for name, role in (("anna", "admin"), ("bert", "admin")):
+            users.add_user(connection, 1.0, name, role, password=hash_password("correct horse", name))
+    assert run("server", "users", "--disable", "bert", "--reset", "Anna") == 0
+    shown = capsys.readouterr().out
+    password = shown.split("the new password is ")[1].split()[0]
+    with database.read() as connection:
+        assert verify_password(users.find_by_name(connection, "anna")["password"], password)
+        assert users.find_by_name(connection, "bert")["disabled_at"] is not None
+    assert run("server", "users", "--disable", "anna") == 2
+    assert "last administrator" in capsys.readouterr().err
+    assert run("server", "users", "--json") == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["anna", "bert"]
+    database.close()
+
+
+def test_the_token_of_the_first_administrator_is_printed_where_there_is_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("server", "token") == 2
+    assert "a server that has begun" in capsys.readouterr().err
+    place = Place(read_settings(None).data)
+    made = place.read_secret("keys/first-run-token", lambda: "secret-1")
+    assert run("server", "token") == 0
+    assert capsys.readouterr().out.strip() == made

@@ -67,7 +67,7 @@ def run_server(
         )
     database = open_database(settings)
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while True:
             try:
                 with associate(port, title="TEST") as association:

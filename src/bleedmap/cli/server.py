@@ -67,6 +67,90 @@ def status(config: Path | None, changes: tuple[str, ...], as_json: bool) -> None
 @command.command()
 @config_option
 @set_option
+@click.option("--disable", metavar="NAME", help="Let this user log in no more; sessions end at once.")
+@click.option("--enable", metavar="NAME", help="Let this user log in again.")
+@click.option("--reset", metavar="NAME", help="Give this user a new password, which is printed once.")
+@json_option
+def users(
+    config: Path | None, changes: tuple[str, ...], disable: str | None, enable: str | None, reset: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """List the users, or change one: for an administrator who cannot log in any more.
+
+    In: the settings. Out: names, roles, and when they were last seen.
+
+    \b
+    bleedmap server users --config bleedmap.toml
+    bleedmap server users --config bleedmap.toml --reset anna
+    """
+    import secrets
+
+    from bleedmap.server.store import audit
+    from bleedmap.server.store import users as stored
+    from bleedmap.server.store.engine import open_database
+    from bleedmap.server.store.schema import prepare
+
+    database = open_database(load_settings(config, changes))
+    prepare(database)
+    for what, name in (("disable", disable), ("enable", enable), ("reset", reset)):
+        if name is None:
+            continue
+        password = secrets.token_urlsafe(15)
+        with database.write() as connection:
+            row, now = stored.find_by_name(connection, name), database.now(connection)
+            if row is None:
+                raise SettingsError(
+                    f"--{what}", found=f"no user '{name}'", needed="a user's name", remedy="bleedmap server users"
+                )
+            if what == "reset":
+                from bleedmap.server.web.login import hash_password
+
+                stored.change_user(connection, row["id"], password=hash_password(password, name))
+                print_line(f"{escape(row['name'])}: the new password is {password}")
+            else:
+                stored.change_user(connection, row["id"], disabled_at=now if what == "disable" else None)
+            audit.record(connection, now, "server", f"user {what}", user=row["id"])
+    with database.read() as connection:
+        rows = [
+            {key: one[key] for key in ("name", "role", "created_at", "last_seen", "disabled_at")}
+            for one in stored.list_users(connection)
+        ]
+    database.close()
+    if as_json:
+        print_json(rows)
+        return
+    table = make_table("User", "Role", "Last seen", "May log in")
+    for one in rows:
+        seen = "" if one["last_seen"] is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(one["last_seen"]))
+        table.add_row(escape(one["name"]), one["role"], seen, "yes" if one["disabled_at"] is None else "no")
+    print_table(table)
+
+
+@command.command()
+@config_option
+@set_option
+@click.option("--dicomweb", is_flag=True, help="The token of machines that ask by DICOMweb.")
+def token(config: Path | None, changes: tuple[str, ...], dicomweb: bool) -> None:
+    """Print the token by which the first administrator is made, in the pages of a new server.
+
+    In: the settings. Out: the token, from a file of the server's folder that only its owner can read.
+
+    \b
+    bleedmap server token --config bleedmap.toml
+    """
+    name = "keys/dicomweb-token" if dicomweb else "keys/first-run-token"
+    path = load_settings(config, changes).data / name
+    if not path.is_file():
+        raise SettingsError(
+            path, found="is not there", needed="a server that has begun, and that has no user yet",
+            remedy="start `bleedmap serve`; where there are users, an administrator adds others in the pages",
+        )  # fmt: skip
+    print_line(escape(path.read_text("utf-8").strip()))
+
+
+@command.command()
+@config_option
+@set_option
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A new file for the copy."
 )
