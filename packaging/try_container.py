@@ -34,7 +34,9 @@ def main() -> int:
             shutil.copytree(own, asked.root / name, dirs_exist_ok=True)
         elif own.exists():
             shutil.copy(own, asked.root / name)
-    for step in DockerfileParser(str(ROOT / "packaging/Containerfile")).structure:
+    with (ROOT / "packaging/Containerfile").open("rb") as file:
+        steps = DockerfileParser(fileobj=file).structure
+    for step in steps:
         if step["instruction"] == "RUN":
             print(f"RUN {step['value'][:70]}", flush=True)
             run(asked.root, "root", step["value"])
