@@ -205,7 +205,7 @@ def list_history(connection: Connection, number: str) -> list[RowMapping]:
 
 def list_worklist(
     connection: Connection, *, order: str = "urgency", state: str | None = None, number: str | None = None,
-    limit: int = 5000, pseudonymous: bool = False,
+    uid: str | None = None, limit: int = 5000, pseudonymous: bool = False,
 ) -> list[RowMapping]:  # fmt: skip
     """List the studies, one row each: the newest version that has an outcome, else the newest.
 
@@ -214,7 +214,7 @@ def list_worklist(
         order: 'urgency' (unread first; of these: bleed marked, by probability; needs a person: no verdict, refused,
             failed; not yet looked at; no bleed marked; then arrival) or 'arrival'.
         state: only studies in this state; None: all.
-        number: only this study; None: all.
+        number, uid: only this study, by its identifier or its Study Instance UID; None: all.
         limit: most rows.
         pseudonymous: without the columns of `identity`.
 
@@ -249,6 +249,8 @@ def list_worklist(
         query = query.where(study.c.state == state)
     if number is not None:
         query = query.where(study.c.id == number)
+    if uid is not None:
+        query = query.where(study.c.uid == uid)
     arrival = study.c.first_seen.desc()
     if order == "urgency":
         by_score = case((rank == 0, func.coalesce(study.c.score, literal(0.0))), else_=literal(0.0)).desc()

@@ -18,7 +18,7 @@ from bleedmap.server.store import users
 from bleedmap.server.store.engine import open_database
 from bleedmap.server.store.schema import prepare
 from bleedmap.server.store.tables import process
-from bleedmap.server.web import admin, errors, live, login, results, studies, uploads
+from bleedmap.server.web import admin, dicomweb, errors, live, login, results, studies, uploads
 from bleedmap.server.web.context import Parts, Web, as_json
 from bleedmap.server.web.metrics import serve_metrics
 from bleedmap.server.web.security import TOKEN, Guard
@@ -53,7 +53,7 @@ def make_app(settings: Settings) -> Guard:
     )  # fmt: skip
     app.state.web = web
     errors.install(app)
-    for module in (login, live, studies, results, uploads, admin):
+    for module in (login, live, studies, results, uploads, admin, dicomweb):
         app.include_router(module.router)
     if settings.oidc.issuer:
         from bleedmap.server.web import oidc  # noqa: PLC0415 - an extra of its own

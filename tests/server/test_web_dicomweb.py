@@ -1,0 +1,159 @@
+"""DICOMweb: what is stored is found and comes back byte for byte; wrong requests are answered, not served."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from pydicom import Dataset, dcmread
+from python_multipart.multipart import MultipartParser
+from sqlalchemy import select
+
+from bleedmap.server.config import Limits, Settings
+from bleedmap.server.config import Server as Where
+from bleedmap.server.store.tables import study as study_rows
+from server_studies import NAME, NUMBER, add_row, add_study, phantom, scanned
+from server_web import Server, serve_web
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    where = Where(str(tmp_path_factory.mktemp("dicomweb") / "data"))
+    with serve_web(Settings(server=where, limits=Limits(free_gb=0.0, upload_gb=0.02))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> httpx.Client:
+    token = (server.place.root / "keys/dicomweb-token").read_text().strip()
+    return httpx.Client(base_url=f"{server.url}/dicomweb", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def images(server: Server) -> Path:
+    """The files of a study whose rows and files agree on its UID."""
+    instances = scanned()
+    for one in instances:
+        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+    number = add_study(
+        server.place, server.database, instances, phantom().mask.array, uid=instances[0].StudyInstanceUID
+    )
+    folder = server.place.dicom(number, 1)
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(f"{path.name}.dcm"))
+    return folder
+
+
+def parts_of(answer: httpx.Response) -> list[bytes]:
+    boundary = answer.headers["content-type"].split("boundary=")[1].encode()
+    found: list[bytes] = []
+    parser = MultipartParser(
+        boundary,
+        {
+            "on_part_begin": lambda: found.append(b""),
+            "on_part_data": lambda data, first, last: found.append(found.pop() + data[first:last]),
+        },
+    )
+    parser.write(answer.content)
+    return found
+
+
+def pack(*files: bytes, boundary: str = "x1y2", kind: str = "application/dicom") -> tuple[bytes, dict[str, str]]:
+    parts = b"".join(f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode() + one + b"\r\n" for one in files)
+    headers = {"Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'}
+    return parts + f"--{boundary}--\r\n".encode(), headers
+
+
+def as_bytes(instance: Dataset) -> bytes:
+    stream = io.BytesIO()
+    instance.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def test_a_study_is_found_and_comes_back_byte_for_byte(client: httpx.Client, images: Path) -> None:
+    files = {dcmread(one).SOPInstanceUID: one for one in images.iterdir()}
+    any_one = dcmread(next(iter(files.values())))
+    uid, series = any_one.StudyInstanceUID, any_one.SeriesInstanceUID
+    (found,) = client.get("/studies", params={"PatientName": "fam*", "PatientID": NUMBER, "limit": 5}).json()
+    assert found["0020000D"]["Value"] == [uid]
+    assert found["00100010"]["Value"] == [{"Alphabetic": NAME}]
+    listed = {one["0020000E"]["Value"][0]: one for one in client.get(f"/studies/{uid}/series").json()}
+    assert sorted(one["00080060"]["Value"][0] for one in listed.values()) == ["CT", "OT", "SEG", "SR"]
+    assert listed[series]["00201209"]["Value"] == [14]
+    ct = client.get(f"/studies/{uid}/series/{series}/instances").json()
+    assert {one["00080018"]["Value"][0] for one in ct} == set(files)
+    base = f"/studies/{uid}/series/{series}"
+    header = client.get(f"{base}/metadata").json()
+    assert len(header) == 14
+    assert all("7FE00010" not in one for one in header)
+    back = parts_of(client.get(base))
+    assert sorted(back) == sorted(one.read_bytes() for one in files.values())
+    one, path = next(iter(files.items()))
+    answer = client.get(f"{base}/instances/{one}/frames/1")
+    assert parts_of(answer) == [dcmread(path).PixelData]
+    assert client.get(f"{base}/instances/{one}/frames/2").status_code == 404
+    assert client.get(f"{base}/instances/{one}/metadata").json()[0]["00080018"]["Value"] == [one]
+    seg = next(key for key, value in listed.items() if value["00080060"]["Value"] == ["SEG"])
+    (segmentation,) = parts_of(client.get(f"/studies/{uid}/series/{seg}"))
+    made = dcmread(io.BytesIO(segmentation))
+    frames = parts_of(client.get(f"/studies/{uid}/series/{seg}/instances/{made.SOPInstanceUID}/frames/1,2"))
+    assert len(frames) == 2
+    assert frames[0] == made.PixelData[: made.Rows * made.Columns // 8]
+    assert len(parts_of(client.get(f"/studies/{uid}"))) == sum(one["00201209"]["Value"][0] for one in listed.values())
+    assert client.get("/studies/1.2.3").status_code == 404
+    assert client.get(f"{base}/instances/1.2.3").status_code == 404
+    assert client.get("/studies/x'y").status_code == 422
+
+
+def test_keys_of_a_search(server: Server, client: httpx.Client) -> None:
+    add_row(server.database, uid="1.2.34", study_at="2020-03-04T05:06:07", description="ODD ONE", sender_ae="CT9")
+
+    def count(**keys: object) -> int:
+        return len(client.get("/studies", params=keys).json())
+
+    assert (
+        count(StudyInstanceUID="1.2.34") == count(StudyInstanceUID="1.2.34,9.9") == count(**{"0020000D": "1.2.34"}) == 1
+    )
+    assert count(StudyDate="20200101-20200401") == count(StudyDate="-20200304") == count(StudyDate="20200304") == 1
+    assert count(StudyDate="20200305-20200401") == count(StudyDescription="ODD") == count(PatientID="never") == 0
+    assert count(StudyDescription="odd*") == count(ModalitiesInStudy="CT", StudyDate="2020*") == 1
+    everything = count()
+    assert count(limit=1) == 1
+    assert count(offset=1) == everything - 1
+    assert count(limit=0) == 0
+    assert client.get("/studies?limit=x").status_code == 400
+    session = server.client("reader", senders="CT9")
+    assert len(session.get("/dicomweb/studies").json()) == 1
+    assert session.get("/dicomweb/studies/1.2.34/series").status_code == 404  # no files
+
+
+def test_what_is_stored_arrives_as_by_c_store(server: Server, client: httpx.Client) -> None:
+    instances = scanned()
+    for number, one in enumerate(instances):
+        one.StudyInstanceUID, one.SOPInstanceUID = "1.2.840.77", f"1.2.840.77.{number}"
+        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+    body, headers = pack(*map(as_bytes, instances))
+    answer = client.post("/studies", content=body, headers=headers)
+    assert answer.status_code == 200
+    assert len(answer.json()["00081199"]["Value"]) == 14
+    with server.database.read() as connection:
+        row = connection.execute(select(study_rows).where(study_rows.c.uid == "1.2.840.77")).mappings().one()
+    assert (row["state"], row["instances"], row["sender_ae"]) == ("receiving", 14, "STOW")
+    mixed, headers = pack(as_bytes(instances[0]), b"no DICOM")
+    half = client.post("/studies", content=mixed, headers=headers)
+    assert half.status_code == 202
+    assert half.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
+    other, headers = pack(as_bytes(instances[1]))
+    assert client.post("/studies/1.2.3", content=other, headers=headers).status_code == 409
+    parts = server.place.root / "incoming/parts"
+    assert list(parts.iterdir()) == []
+    wrong: list[tuple[bytes, dict[str, str], int]] = [
+        (body[: len(body) // 2], headers, 400), (b"nothing", headers, 400), (pack()[0], headers, 400),
+        (pack(b"{}", kind="application/dicom+json")[0], pack(b"", kind="application/dicom+json")[1], 415),
+        (body, {"Content-Type": "multipart/related"}, 415), (bytes(20_000_001), headers, 413),
+        (body, {"Content-Type": "application/dicom"}, 415),
+    ]  # fmt: skip
+    for content, said, status in wrong:
+        assert client.post("/studies", content=content, headers=said).status_code == status, said
+    assert list(parts.iterdir()) == []
