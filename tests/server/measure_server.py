@@ -291,13 +291,13 @@ def measure_disk(out: Path, count: int) -> dict[str, object]:
             ballast = data / "ballast"
             send(server.port, make_study(0))
             wait_for_delivery(server, 1, 120)
-            fill(ballast, 0.7)
+            fill(ballast, 0.25)
             statuses: Counter[str] = Counter()
             try:
                 statuses.update(f"0x{one:04X}" for one in send(server.port, make_study(1)))
             except Exception as error:
                 statuses[type(error).__name__] += 1
-            time.sleep(QUIET_S + 5)
+            time.sleep(QUIET_S + 10)
             waiting = sorted({one["waiting"] for one in server.rows() if one["waiting"]})
             ballast.unlink()
             send_from(2, server.port, list(range(1, count)), make_study)
@@ -413,7 +413,6 @@ def record_speech() -> list[bytes]:
 
     said: list[bytes] = []
     one = make_study(0, side=64)[0]
-    one.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
     ae = AE(ae_title="SCP")
     for kind in ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1"):
         ae.add_supported_context(kind)
@@ -421,7 +420,7 @@ def record_speech() -> list[bytes]:
         ("127.0.0.1", 0), block=False,
         evt_handlers=[(evt.EVT_C_STORE, lambda _: 0), (evt.EVT_DATA_RECV, lambda one: said.append(bytes(one.data)))],
     )  # fmt: skip
-    with associate(server.server_address[1], [("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2")]) as association:
+    with associate(server.server_address[1], [(one.SOPClassUID, one.file_meta.TransferSyntaxUID)]) as association:
         association.send_c_echo()
         association.send_c_store(one)
     server.shutdown()

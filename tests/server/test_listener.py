@@ -195,13 +195,16 @@ def test_what_comes_twice_is_held_once_and_files_without_a_row_get_one(run):
     assert len(server.files()) == len(made)
     assert [one["count"] for one in server.rows(tables.passed_over)] == [len(made)]
     again = Receiver(server.settings, server.place)
-    (server.place.root / "incoming/parts/dead.part").write_bytes(b"half")
+    for name, age_s in (("dead", 7200), ("alive", 5)):
+        part = server.place.root / f"incoming/parts/{name}.part"
+        part.write_bytes(b"half")
+        os.utime(part, (time.time() - age_s,) * 2)
     with server.database.write() as connection:
         connection.execute(tables.study.delete())
         connection.execute(tables.identity.delete())
     assert again.sweep(server.database) == 1
     assert [one["instances"] for one in server.rows(tables.study)] == [len(made)]
-    assert not list(server.place.root.glob("incoming/parts/*"))
+    assert [one.name for one in server.place.root.glob("incoming/parts/*")] == ["alive.part"]
 
 
 def test_four_senders_of_the_same_instances_meet_nothing_half(run):

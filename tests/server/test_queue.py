@@ -157,3 +157,12 @@ def test_a_job_is_enqueued_once(database):
         queue.give_up(connection, job, "three errors")
         queue.enqueue(connection, "s0000", 1, Step.SEGMENT)
     assert queue.claim(database, (Step.SEGMENT,), "b").attempt == 1
+
+
+def test_jobs_of_dead_processes_of_this_machine_are_free_at_once(database):
+    add_studies(database, 3)
+    for holder in ("worker:here:1", "worker:here:2", "worker:there:1"):
+        queue.claim(database, (Step.SEGMENT,), holder)
+    assert queue.release_dead(database, "here", lambda pid: pid == 2) == 1
+    assert queue.claim(database, (Step.SEGMENT,), "worker:here:3").study == "s0000"
+    assert queue.claim(database, (Step.SEGMENT,), "worker:here:3") is None

@@ -98,7 +98,12 @@ def test_slices_that_come_later_make_a_next_version_and_the_same_again_makes_non
     server.wait(lambda rows: sorted(one["state"] for one in rows if one["uid"] == uid) == ["delivered", "superseded"])
     first, second = of(server, uid)
     assert (first["instances"], second["instances"], second["cause"]) == (20, 4, "late slices")
-    assert len(list((server.settings.data / "studies" / first["id"] / "v2/dicom").iterdir())) == 24
+    home = server.settings.data / "studies" / first["id"]
+    assert len(list((home / "v2/dicom").iterdir())) == 24
+    earlier, later = (dcmread(home / version / "results/dicom/report.dcm") for version in ("v1", "v2"))
+    (named,) = later.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert named.ReferencedSOPInstanceUID == earlier.SOPInstanceUID
+    assert not [one for one in complaints(home / "v2/results/dicom/report.dcm") if one.startswith("Error")]
     before = orthanc.count_by_modality()
     send(server.port, sent)
     passed = server.wait(
@@ -138,6 +143,7 @@ def test_what_an_input_check_refuses_is_a_result_with_a_reason_and_sent_nowhere(
     assert orthanc.count_by_modality() == before
 
 
+@pytest.mark.exhaustive
 def test_processes_that_are_killed_are_started_again_and_nothing_is_lost(server):
     sent = [make_study(number) for number in (4, 5)]
     for kind, study in zip(("worker", "listener"), sent, strict=True):

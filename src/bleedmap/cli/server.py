@@ -67,6 +67,40 @@ def status(config: Path | None, changes: tuple[str, ...], as_json: bool) -> None
 @command.command()
 @config_option
 @set_option
+@click.option("--peer", required=True, help='AE title of a peer of the settings that may be asked: may = ["query"].')
+@click.argument("study_uid", metavar="STUDY-UID")
+def fetch(config: Path | None, changes: tuple[str, ...], peer: str, study_uid: str) -> None:
+    """Let the server fetch a study from a PACS: C-FIND, then C-MOVE to its listener.
+
+    In: the Study Instance UID. Out: the server's own name for the study; what becomes of it stands in the worklist.
+
+    \b
+    bleedmap server fetch --config bleedmap.toml --peer PACS 1.2.840.113619.2.5
+    """
+    from bleedmap.server.dicom.fetch import find_peer, request_fetch
+    from bleedmap.server.place import Place
+    from bleedmap.server.store.engine import open_database
+    from bleedmap.server.store.schema import prepare
+
+    settings = load_settings(config, changes)
+    if find_peer(settings, peer) is None:
+        raise SettingsError(
+            "--peer", found=f"'{peer}'", needed='a [[dicom.peer]] with may = ["query"] and its port',
+            remedy="add it to the settings",
+        )  # fmt: skip
+    if len(study_uid) > 64 or not study_uid.replace(".", "").isdigit():
+        raise SettingsError(
+            "STUDY-UID", found="no UID", needed="digits and dots, 64 at most", remedy="copy it from the PACS"
+        )
+    database = open_database(settings)
+    prepare(database)
+    print_line(request_fetch(database, Place(settings.data), peer, study_uid))
+    database.close()
+
+
+@command.command()
+@config_option
+@set_option
 @click.option("--disable", metavar="NAME", help="Let this user log in no more; sessions end at once.")
 @click.option("--enable", metavar="NAME", help="Let this user log in again.")
 @click.option("--reset", metavar="NAME", help="Give this user a new password, which is printed once.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
 from bleedmap.arrays import ByteArray
@@ -63,7 +63,7 @@ class DicomResults:
 
 def write_dicom_results(
     folder: Path, result: Result, series: DicomSeries, *, fractional: bool = False, made_at: datetime | None = None,
-    new_uid: Callable[[], str] | None = None,
+    new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
 ) -> dict[str, str]:  # fmt: skip
     """Make the DICOM results of a study and write them; return what each is -> its name in `folder`.
 
@@ -72,6 +72,7 @@ def write_dicom_results(
         result, series, fractional: as `dicom_results`.
         made_at: the moment that they carry; None: now.
         new_uid: as `dicom_results`; None: random ones.
+        predecessor: file of an earlier report of the study, which the new one names.
 
     Raises:
         InputError: as `dicom_results`.
@@ -81,6 +82,7 @@ def write_dicom_results(
     made = dicom_results(
         result, series, captures, fractional=fractional, made_at=made_at or datetime.now(),
         new_uid=new_uid or generate_uid,
+        predecessor=None if predecessor is None else dcmread(predecessor),
     )  # fmt: skip
     return made.write(folder)
 
@@ -101,6 +103,7 @@ def dicom_results(
     fractional: bool = False,
     made_at: datetime,
     new_uid: Callable[[], str] = generate_uid,
+    predecessor: Dataset | None = None,
 ) -> DicomResults:
     """The DICOM results of a study that was read from DICOM; a negative one has them too.
 
@@ -111,6 +114,7 @@ def dicom_results(
         fractional: whether to add the probability as a FRACTIONAL segmentation, a byte a pixel.
         made_at: the moment that all of them carry.
         new_uid: gives a new UID at each call.
+        predecessor: an earlier report of the study, which the new one names.
 
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
@@ -132,6 +136,7 @@ def dicom_results(
             *result.notes,
         ],
         certainty=result.certainty,
+        predecessor=predecessor,
     )
     return DicomResults(
         mask,

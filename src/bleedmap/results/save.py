@@ -31,7 +31,7 @@ _PICTURE_FILES = {"mask": "mask", "probability": "prob", "overlay": "overlay"}  
 
 def save(
     result: Result, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False,
-    made_at: datetime | None = None, new_uid: Callable[[], str] | None = None,
+    made_at: datetime | None = None, new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write all results of a study into a new folder, whole or not at all.
 
@@ -43,6 +43,7 @@ def save(
         fractional: and among them the probability as a FRACTIONAL segmentation.
         made_at: the moment that the DICOM results carry; None: now.
         new_uid: gives each of their UIDs at a call, always in the same order; None: random ones.
+        predecessor: file of an earlier report of the same study, which the new one names as its predecessor.
 
     Returns:
         What `summary.json` holds.
@@ -51,12 +52,15 @@ def save(
         OutputError: the folder holds something else, or cannot be written.
     """
     with folder_written_whole(Path(folder), overwrite=overwrite) as inside:
-        return write_results(result, inside, dicom=dicom, fractional=fractional, made_at=made_at, new_uid=new_uid)
+        return write_results(
+            result, inside, dicom=dicom, fractional=fractional, made_at=made_at, new_uid=new_uid,
+            predecessor=predecessor,
+        )  # fmt: skip
 
 
 def write_results(
     result: Result, folder: Path, *, dicom: bool = True, fractional: bool = False, made_at: datetime | None = None,
-    new_uid: Callable[[], str] | None = None,
+    new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """`save` into a folder that is there and empty, file by file."""
     files = {
@@ -79,8 +83,9 @@ def write_results(
 
             (folder / DICOM).mkdir()
             made = write_dicom_results(
-                folder / DICOM, result, result.dicom, fractional=fractional, made_at=made_at, new_uid=new_uid
-            )
+                folder / DICOM, result, result.dicom, fractional=fractional, made_at=made_at, new_uid=new_uid,
+                predecessor=predecessor,
+            )  # fmt: skip
             files |= {what: f"{DICOM}/{name}" for what, name in made.items()}
         write_report(folder / files["report"], result, files)
         for one in written:

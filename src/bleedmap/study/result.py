@@ -189,11 +189,11 @@ class Result:
 
     def save(
         self, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False,
-        made_at: datetime | None = None, new_uid: Callable[[], str] | None = None,
+        made_at: datetime | None = None, new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Write all result files into a new folder: `bleedmap.results.save.save`."""
         home = import_module("bleedmap.results.save")
-        chosen = {"overwrite": overwrite, "dicom": dicom, "fractional": fractional}
+        chosen = {"overwrite": overwrite, "dicom": dicom, "fractional": fractional, "predecessor": predecessor}
         return dict(home.save(self, folder, **chosen, made_at=made_at, new_uid=new_uid))
 
     def to_dict(self) -> dict[str, Any]:

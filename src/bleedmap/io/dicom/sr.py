@@ -84,6 +84,7 @@ def make_measurement_report(
     highest_probability: float,
     remarks: Sequence[str] = (),
     certainty: StudyCertainty | None = None,
+    predecessor: Dataset | None = None,
 ) -> Comprehensive3DSR:
     """Report what was found: hemorrhage detected or not, its volume, and a measurement group for each segment.
 
@@ -96,6 +97,7 @@ def make_measurement_report(
         highest_probability: of any voxel of the study, 0 to 1.
         remarks: sentences for the reader: what input checks and reading had to say. Written in ASCII.
         certainty: how sure the program is; where it abstains, the report says neither 'detected' nor 'not detected'.
+        predecessor: an earlier report of the same study, which this one names (PS3.3 C.17.2).
     """
     groups: list[MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations] = [
         _measure_study(lesions, highest_probability, producer, certainty),
@@ -124,6 +126,7 @@ def make_measurement_report(
         is_complete=True,
         is_final=False,
         is_verified=False,
+        previous_versions=None if predecessor is None else [predecessor],
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set=None,
         coding_schemes=[CodingSchemeIdentificationItem(words.OWN_SCHEME, NAME, responsible_organization=NAME)],

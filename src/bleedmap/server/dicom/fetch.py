@@ -18,6 +18,7 @@ from bleedmap.server.store.engine import Database
 from bleedmap.server.store.queue import Job
 from bleedmap.server.store.tables import study as study_table
 
+_UNKNOWN = 1_000_000  # more than any study has: its sender does not say, so that only quiet makes it complete
 _COUNT = "NumberOfStudyRelatedInstances"
 
 
@@ -66,6 +67,26 @@ def do_fetch(database: Database, place: Place, settings: Settings, job: Job) -> 
     with database.write() as connection:
         queue.finish(connection, job)
         studies.change(connection, job.study, job.version, expected=expected, held_until=0.0, waiting="")
+
+
+def ask_counts(database: Database, settings: Settings) -> None:
+    """Ask senders that may be asked how many instances the studies have that they are sending: once a study."""
+    titles = [one.ae_title for one in settings.dicom.peer if find_peer(settings, one.ae_title)]
+    if not titles:
+        return
+    asked = (study_table.c.state == StudyState.RECEIVING) & study_table.c.expected.is_(None)
+    with database.read() as connection:
+        rows = (
+            connection.execute(select(study_table).where(asked, study_table.c.sender_ae.in_(titles))).mappings().all()
+        )
+    for row in rows:
+        peer = find_peer(settings, row["sender_ae"])
+        try:
+            count = None if peer is None else count_instances(settings, peer, row["uid"])
+        except AwayError:
+            count = None
+        with database.write() as connection:
+            studies.change(connection, row["id"], row["version"], expected=count or _UNKNOWN)
 
 
 def find_peer(settings: Settings, ae_title: str) -> Peer | None:

@@ -23,6 +23,7 @@ from bleedmap.server.config import Settings, Target, split_address
 from bleedmap.server.dicom.tls import make_client_context
 from bleedmap.server.limits import ACSE_TIMEOUT_S, CONNECT_TIMEOUT_S, DIMSE_TIMEOUT_S, NETWORK_TIMEOUT_S
 
+NO_CONNECTION = "no connection"
 _FAILED_SOP, _UID, _REASON = "00081198", "00081155", "00081197"
 _QIDO_PIECE = 5000  # instances of a series; ours have at most a few hundred
 
@@ -123,7 +124,7 @@ def associate(
         named["tls_args"] = (make_client_context(target.tls_ca, dicom.tls_certificate, dicom.tls_key), host)
     association = ae.associate(host, port, **named)
     if not association.is_established:
-        raise AwayError(_explain(association) if connected else "no connection")
+        raise AwayError(_explain(association) if connected else NO_CONNECTION)
     try:
         yield association
     except ValueError as error:  # of pynetdicom: the context was not accepted
@@ -220,8 +221,7 @@ def _ask(target: Target, path: str, body: bytes | None, headers: dict[str, str],
             raise (UnsupportedError if error.code in (405, 501) else AwayError)(f"HTTP {error.code}") from error
         content = error.read() if error.code == 409 else b""
     except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise AwayError(f"no connection: {getattr(reason, 'strerror', None) or type(reason).__name__}") from error
+        raise AwayError(NO_CONNECTION) from error
     try:
         return json.loads(content) if content.strip() else []
     except ValueError as error:

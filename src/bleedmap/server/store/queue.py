@@ -5,6 +5,7 @@ no longer ours: what was done meanwhile is done again by its new holder, and eve
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,25 @@ def claim(database: Database, steps: tuple[Step, ...], holder: str, lease_s: flo
     return Job(row.id, row.study, row.version, Step(row.step), row.target, row.attempt + 1, row.errors, lease)
 
 
+def release_dead(database: Database, host: str, is_alive: Callable[[int], bool]) -> int:
+    """Free the jobs of this machine's processes that are dead, before their leases run out; return their number.
+
+    Args:
+        database: of the queue.
+        host: of this machine, as it stands in the holders' names: kind:host:pid.
+        is_alive: whether a process of this machine lives.
+    """
+    freed = 0
+    with database.write() as connection:
+        for row in connection.execute(select(jobs.c.id, jobs.c.lease).where(jobs.c.lease != "")).all():
+            kind, _, rest = row.lease.partition("#")[0].partition(":")
+            home, _, pid = rest.rpartition(":")
+            if kind and home == host and pid.isdigit() and not is_alive(int(pid)):
+                same = and_(jobs.c.id == row.id, jobs.c.lease == row.lease)
+                freed += connection.execute(update(jobs).where(same).values(lease="", leased_until=0.0)).rowcount
+    return freed
+
+
 def renew(database: Database, job: Job, lease_s: float = LEASE_S) -> bool:
     """Hold a job longer; False where it belongs to another by now."""
     with database.write() as connection:
@@ -112,6 +132,12 @@ def put_off(connection: Connection, job: Job, reason: str, now: float, *, is_err
     wait_s = min(BACKOFF_S * 2.0 ** min(job.attempt - 1, 20), LONGEST_BACKOFF_S) * random.uniform(0.8, 1.2)
     _end(connection, job, state=JobState.WAITING, error=reason, due=now + wait_s, errors=job.errors + is_error)
     return now + wait_s
+
+
+def wake(connection: Connection, step: Step, target: str, reason: str) -> None:
+    """Let all jobs be due that wait for a target with this reason, since it answers again."""
+    waiting = and_(jobs.c.step == step, jobs.c.target == target, jobs.c.state == JobState.WAITING, jobs.c.lease == "")
+    connection.execute(update(jobs).where(waiting, jobs.c.error.endswith(reason)).values(due=0.0))
 
 
 def give_back(connection: Connection, job: Job, due: float = 0.0) -> None:

@@ -11,7 +11,14 @@ from sqlalchemy import RowMapping, func, insert, select, update
 from bleedmap.server.config import Settings, Target
 from bleedmap.server.dicom import commitment
 from bleedmap.server.dicom.commitment import CONFIRMED, MISSING, OPEN, SENT
-from bleedmap.server.dicom.send import AwayError, Object, UnsupportedError, find_held, send_objects
+from bleedmap.server.dicom.send import (
+    NO_CONNECTION,
+    AwayError,
+    Object,
+    UnsupportedError,
+    find_held,
+    send_objects,
+)
 from bleedmap.server.log import describe_fault, logger
 from bleedmap.server.place import Place
 from bleedmap.server.states import JobState, Step, StudyState
@@ -71,6 +78,7 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
         with database.write() as connection:
             now = database.now(connection)
             queue.finish(connection, job)
+            queue.wake(connection, Step.DELIVER, target.name, NO_CONNECTION)
             said = f"{target.name} holds {len(objects)} objects"
             audit.record(connection, now, "server", "results sent", study=job.study, target=target.name)
             studies.add_event(connection, now, job.study, job.version, "sent", said)

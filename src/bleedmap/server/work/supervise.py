@@ -17,8 +17,8 @@ from bleedmap.errors import BleedmapError, find_shortage
 from bleedmap.server.config import Settings
 from bleedmap.server.log import describe_fault, logger, set_up_logging
 
-_FIRST_S, _LONGEST_S = 0.5, 15.0  # before a child is started again
-_STEADY_S = 30.0  # a child that lived so long begins anew with the shortest time
+_FIRST_S, _LONGEST_S = 0.5, 4.0  # before a child is started again
+_STEADY_S = 10.0  # a child that lived so long begins anew with the shortest time
 _END_S = 30.0  # for a child to end its job
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")  # the network has threads of its own
 

@@ -148,7 +148,7 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
 
 def run_sender(settings: Settings, stop: threading.Event) -> None:
     """Deliver results, fetch studies that were asked for, and delete by age."""
-    from bleedmap.server.dicom.fetch import do_fetch  # noqa: PLC0415
+    from bleedmap.server.dicom.fetch import ask_counts, do_fetch  # noqa: PLC0415
     from bleedmap.server.work.deliver import do_deliver  # noqa: PLC0415
     from bleedmap.server.work.retain import delete_expired  # noqa: PLC0415
 
@@ -160,6 +160,7 @@ def run_sender(settings: Settings, stop: threading.Event) -> None:
 
     def between(database: Database) -> None:
         nonlocal last
+        ask_counts(database, settings)
         if time.monotonic() - last >= _RETAIN_S:
             last = time.monotonic()
             delete_expired(database, place, settings)
@@ -211,6 +212,8 @@ def _work(
         return
     beat = Beat(database, kind, stop).start()
     holder = f"{kind}:{platform.node()}:{os.getpid()}"
+    with _waiting_for_database(stop):
+        queue.release_dead(database, platform.node(), _is_alive)
     logger.info("ready")
     while not stop.is_set():
         with _waiting_for_database(stop):
@@ -240,6 +243,16 @@ def _waiting_for_database(stop: threading.Event) -> Iterator[None]:
     except OSError as error:
         logger.warning("disk: %s", error.strerror or type(error).__name__)
         stop.wait(_AWAY_S)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def count_living(rows: Any, now: float) -> dict[str, int]:
