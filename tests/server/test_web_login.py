@@ -74,6 +74,13 @@ def test_sessions_rotate_and_end(server: Server) -> None:
             connection.execute(update(session).values({column: column + age + 1}))
         assert client.get("/api/me", headers={"Cookie": fresh}).status_code == 200
     with server.database.write() as connection:
+        connection.execute(update(session).values(seen_at=session.c.seen_at - 600))
+        before = connection.execute(select(session.c.seen_at)).scalar_one()
+    for quiet, moved in (({"Bleedmap-Quiet": "1"}, False), ({}, True)):  # a page that asks by itself counts for nothing
+        client.get("/api/studies", headers={"Cookie": fresh, **quiet})
+        with server.database.read() as connection:
+            assert (connection.execute(select(session.c.seen_at)).scalar_one() > before) == moved
+    with server.database.write() as connection:
         row = users.find_by_name(connection, "Anna")
         assert row is not None
         users.add_user(connection, 0.0, "Root", "admin")

@@ -51,7 +51,10 @@ export async function ask(path: string, init: RequestInit = {}): Promise<Respons
   throw problem;
 }
 
-export async function get<T>(path: string): Promise<T> { return await (await ask(path)).json() as T; }
+/** `quiet`: the page asks by itself, which does not keep a session alive. */
+export async function get<T>(path: string, quiet = false): Promise<T> {
+  return await (await ask(path, quiet ? { headers: { "Bleedmap-Quiet": "1" } } : {})).json() as T;
+}
 
 export async function send<T>(method: string, path: string, body: unknown = {}): Promise<T> {
   const answer = await ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });

@@ -20,7 +20,8 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const study = await get<Study>(base);
   const heading = drawHeading(study);
   if (!study.has_view) {
-    place.replaceChildren(heading, h("p", { className: "problem" }, study.error || `There is nothing to show yet: the study is ${study.state}${study.waiting ? `, ${study.waiting}` : ""}.`));
+    place.replaceChildren(heading, h("p", { className: "problem" }, study.error || (["receiving", "complete"].includes(study.state)
+      ? `There is nothing to show yet: the study is ${study.state}${study.waiting ? `, ${study.waiting}` : ""}.` : "There is nothing to show any more: the images were deleted by their age.")));
     return () => {};
   }
   const versioned = `${base}/v${study.version}`;
@@ -85,7 +86,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
 
   function drawFiles(): HTMLElement {
     const names = { "report.html": "Report", "dicom.zip": "DICOM results", "images.zip": "DICOM images" } as Record<string, string>;
-    return h("p", { className: "note" }, "Files: ", ...study.files.flatMap((one, index) => [index ? " · " : "", h("a", { href: `${versioned}/${one}`, target: one === "report.html" ? "_blank" : "", rel: "noopener" }, names[one] ?? one)]));
+    return h("p", { className: "note" }, study.files.length ? "Files: " : "", ...study.files.flatMap((one, index) => [index ? " · " : "", h("a", { href: `${versioned}/${one}`, target: one === "report.html" ? "_blank" : "", rel: "noopener" }, names[one] ?? one)]));
   }
 
   function go(to: number): void { stack.show(Math.max(0, Math.min(count - 1, to))); if (!stack.canDraw) told({ slice: Math.max(0, Math.min(count - 1, to)), row: -1, column: -1, hu: NaN }); }

@@ -17,8 +17,8 @@ export const showWorklist: Screen = async (place) => {
   place.replaceChildren(h("h1", {}, "Worklist"), top, h("div", { className: "tools" }, sort, said), body, drop);
   const turn = () => { order = order === "worklist" ? "arrival" : "worklist"; void load(); };
 
-  async function load(): Promise<void> {
-    const list = await get<Worklist>(`/api/studies?order=${order}`);
+  async function load(quiet = false): Promise<void> {
+    const list = await get<Worklist>(`/api/studies?order=${order}`, quiet);
     const held = (document.activeElement as HTMLElement | null)?.dataset.study;
     top.replaceChildren(h("dl", { className: "counts" },
       ...list.counts.flatMap(([words, count]) => [h("div", {}, h("dt", {}, words), h("dd", {}, String(count)))]),
@@ -62,8 +62,8 @@ export const showWorklist: Screen = async (place) => {
   await load();
   const live = new EventSource("/api/live");
   let soon = 0;
-  live.onmessage = () => { clearTimeout(soon); soon = window.setTimeout(() => void load().catch(() => {}), 200); };
-  const clock = setInterval(() => void load().catch(() => {}), 60_000);  // ages grow
+  live.onmessage = () => { clearTimeout(soon); soon = window.setTimeout(() => void load(true).catch(() => {}), 200); };
+  const clock = setInterval(() => void load(true).catch(() => {}), 60_000);  // ages grow
   return () => {
     live.close(); clearInterval(clock); clearTimeout(soon);
     document.removeEventListener("dragover", over); document.removeEventListener("drop", dropped); document.removeEventListener("keydown", key);
