@@ -7,6 +7,7 @@ What it kills and fills are its own processes and folders. `disk` mounts a small
 """
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -20,17 +21,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from pydicom import Dataset, dcmread
+from pydicom.uid import MRImageStorage, generate_uid
 
 from bleedmap.server.config import Dicom, Limits, Server, Settings, Target, Worker
 from bleedmap.server.store import tables
-from dicom_sender import associate, echo, send
+from dicom_sender import echo, send
 from free_port import free_port
 from orthanc_server import Orthanc, run_orthanc
+from pdu_mutations import mutate, record_speech
 from phantom_studies import make_study
 from running_server import Server as Running
 from running_server import run_server
@@ -199,6 +203,38 @@ def measure_single(out: Path, count: int) -> dict[str, object]:
             "result max s": round(max(result), 1), "PACS p50 s": round(percentile(pacs, 0.5), 1),
             "PACS max s": round(max(pacs), 1),
         }  # fmt: skip
+
+
+def measure_orthanc(out: Path, count: int) -> dict[str, object]:
+    """Orthanc sends studies that it holds, every fourth with an object of another class; results come back to it."""
+    with whole(out) as (server, orthanc):
+        uids = []
+        for number in range(count):
+            study = make_study(number)
+            uids.append(study[0].StudyInstanceUID)
+            if number % 4 == 3:
+                study.append(as_other_class(study[0]))
+            for one in study:
+                stream = BytesIO()
+                one.save_as(stream, enforce_file_format=True)
+                orthanc.ask("/instances", stream.getvalue())
+        began = time.monotonic()
+        for uid in uids:
+            (found,) = orthanc.json("/tools/lookup", uid.encode())
+            orthanc.ask("/modalities/bleedmap/store", json.dumps({"Resources": [found["ID"]]}).encode())
+        wait_for_delivery(server, count, 900)
+        took_s = round(time.monotonic() - began)
+        passed = {one["reason"]: one["count"] for one in server.rows(tables.passed_over)}
+        return {**judge(server, orthanc, count), "s": took_s, "not processed": passed}
+
+
+def as_other_class(one: Dataset) -> Dataset:
+    """An image of the same study that is no CT."""
+    other = copy.deepcopy(one)
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    other.SeriesInstanceUID, other.Modality = generate_uid(), "MR"
+    return other
 
 
 def measure_receive(out: Path, count: int) -> dict[str, object]:
@@ -370,8 +406,9 @@ def measure_database(out: Path, count: int) -> dict[str, object]:
 
 
 def measure_pdus(out: Path, count: int) -> dict[str, object]:
-    """Mutated PDUs of a true association, each over a connection of its own; echoes meanwhile."""
+    """Mutated PDUs of a true association, each over a connection of its own; echoes from another address meanwhile."""
     settings = make_settings(out, free_port())
+    settings = replace(settings, dicom=replace(settings.dicom, max_associations_per_address=20))
     draw, spoken = random.Random(2), record_speech()
     with run_server(settings, port_of(settings), only=("listener",)) as server:
         server.wait(lambda _: bool(server.pids("listener")))
@@ -383,7 +420,7 @@ def measure_pdus(out: Path, count: int) -> dict[str, object]:
             while not stop.wait(0.2):
                 began = time.monotonic()
                 try:
-                    echo(server.port)
+                    echo(server.port, bind_address=("127.0.0.2", 0))
                 except Exception as error:
                     failed.append(type(error).__name__)
                 slowest[0] = max(slowest[0], time.monotonic() - began)
@@ -407,50 +444,6 @@ def measure_pdus(out: Path, count: int) -> dict[str, object]:
         }  # fmt: skip
 
 
-def record_speech() -> list[bytes]:
-    """What a sender says in one true association, PDU by PDU."""
-    from pynetdicom import AE, evt
-
-    said: list[bytes] = []
-    one = make_study(0, side=64)[0]
-    ae = AE(ae_title="SCP")
-    for kind in ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1"):
-        ae.add_supported_context(kind)
-    server = ae.start_server(
-        ("127.0.0.1", 0), block=False,
-        evt_handlers=[(evt.EVT_C_STORE, lambda _: 0), (evt.EVT_DATA_RECV, lambda one: said.append(bytes(one.data)))],
-    )  # fmt: skip
-    with associate(server.server_address[1], [(one.SOPClassUID, one.file_meta.TransferSyntaxUID)]) as association:
-        association.send_c_echo()
-        association.send_c_store(one)
-    server.shutdown()
-    return said
-
-
-def mutate(draw: random.Random, spoken: list[bytes]) -> bytes:
-    """Some of the PDUs, in their order or not, with bytes changed, cut or put in."""
-    chosen = [bytearray(one[:20000]) for one in spoken[: draw.randint(1, len(spoken))]]
-    if draw.random() < 0.2:
-        draw.shuffle(chosen)
-    for _ in range(draw.randint(1, 8)):
-        one = draw.choice(chosen)
-        at = draw.randrange(len(one)) if draw.random() < 0.5 else draw.randrange(min(len(one), 80))
-        match draw.randrange(4):
-            case 0:
-                one[at] = draw.randrange(256)
-            case 1:
-                del one[at : at + draw.randint(1, 40)]
-            case 2:
-                one[at:at] = draw.randbytes(draw.randint(1, 40))
-            case _:
-                one[at : at + 4] = draw.choice((b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"))
-        if not one:
-            chosen.remove(one)
-        if not chosen:
-            break
-    return b"".join(chosen)
-
-
 def measure_clients(out: Path, count: int) -> dict[str, object]:
     """Silent clients, and slow ones that send a byte a second, while another sends studies and echoes."""
     settings = make_settings(out, free_port())
@@ -463,7 +456,7 @@ def measure_clients(out: Path, count: int) -> dict[str, object]:
         while time.monotonic() - began < 20:
             start = time.monotonic()
             try:
-                echo(server.port)
+                echo(server.port, bind_address=("127.0.0.2", 0))
                 answered.append((time.monotonic() - began, time.monotonic() - start))
             except Exception:
                 pass
@@ -479,8 +472,9 @@ def measure_clients(out: Path, count: int) -> dict[str, object]:
 
 PARTS = {
     "load": (measure_load, 200), "single": (measure_single, 5), "receive": (measure_receive, 40),
-    "kills": (measure_kills, 40), "disk": (measure_disk, 4), "pacs": (measure_pacs, 6),
-    "database": (measure_database, 6), "pdus": (measure_pdus, 10_000), "clients": (measure_clients, 40),
+    "orthanc": (measure_orthanc, 20), "kills": (measure_kills, 40), "disk": (measure_disk, 4),
+    "pacs": (measure_pacs, 6), "database": (measure_database, 6), "pdus": (measure_pdus, 10_000),
+    "clients": (measure_clients, 40),
 }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """The listener: what it keeps, what it counts, what it refuses, and who cannot hold it up."""
 
+import contextlib
 import datetime
 import os
+import random
 import resource
 import socket
 import threading
@@ -40,6 +42,7 @@ from bleedmap.server.store import tables
 from bleedmap.server.store.engine import open_database
 from bleedmap.server.store.schema import prepare
 from dicom_sender import associate, echo, send
+from pdu_mutations import mutate, record_speech
 
 
 class Running:
@@ -288,6 +291,37 @@ def test_what_is_no_dicom_is_ended_and_the_next_sender_served(run, said):
     with socket.create_connection(("127.0.0.1", server.port)) as one:
         one.sendall(said)
         assert echo(server.port) == 0
+
+
+def test_mutated_pdus_hold_nobody_up(run, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda fault: None)  # as the listener's process does
+    server, draw, spoken = run(), random.Random(3), record_speech()
+    for turn in range(120):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as one, contextlib.suppress(OSError):
+            one.sendall(mutate(draw, spoken))
+        if turn % 40 == 39:
+            began = time.monotonic()
+            assert echo(server.port, bind_address=("127.0.0.2", 0)) == 0
+            assert time.monotonic() - began < 10
+    until = time.monotonic() + 15
+    while server.listener.count_associations() and time.monotonic() < until:
+        server.listener.tidy()
+        time.sleep(0.1)
+    assert server.listener.count_associations() == 0, "none is left behind"
+
+
+def test_a_sender_that_dies_after_any_slice_leaves_whole_slices_and_the_rest_may_follow(run):
+    server, made = run(), instances(6)
+    for count in range(1, 6):
+        with associate(server.port, [(CTImageStorage, ExplicitVRLittleEndian)]) as association:
+            for one in made[:count]:
+                association.send_c_store(one)
+            association.abort()
+        assert len(server.files()) == count
+        assert all(dcmread(path).PixelData for path in server.files())
+        assert not list(server.place.root.glob("incoming/parts/*"))
+    assert send(server.port, made) == [0] * 6
+    assert len(server.files()) == 6
 
 
 def test_a_data_set_without_an_end_is_ended(run, monkeypatch):

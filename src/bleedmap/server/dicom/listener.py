@@ -40,6 +40,7 @@ from bleedmap.server.limits import (
 from bleedmap.server.log import logger
 
 NOT_AUTHORISED = 0x0124
+_STARTED_S = 2.0  # after this an association's reader has begun
 OnReport = Callable[[Dataset], object]  # of the event information of storage commitment
 
 
@@ -99,6 +100,24 @@ class Listener:
     def count_associations(self) -> int:
         """How many are open."""
         return len(self._sessions)
+
+    def tidy(self) -> int:
+        """End associations whose reader died of what it read, which pynetdicom leaves open; return their number."""
+        before = time.monotonic() - _STARTED_S
+        dead = [
+            one for one, session in list(self._sessions.items()) if session.last < before and not one.dul.is_alive()
+        ]
+        for one in dead:
+            with suppress(Exception):
+                one.dul.socket.close()
+            one.kill()
+            with self._lock:
+                self._sessions.pop(one, None)
+        return len(dead)
+
+    def note_fault(self, fault: threading.ExceptHookArgs) -> None:
+        """Count a thread that ended by an error, in place of printing its text: what no DICOM is ends so."""
+        self._refuse("not understood")
 
     def list_open(self) -> list[Any]:
         """The associations whose connection is open."""

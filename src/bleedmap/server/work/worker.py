@@ -114,11 +114,13 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
         return
     receiver = Receiver(settings, place)
     listener = Listener(settings, receiver, lambda report: record_report(database, report))
+    threading.excepthook = listener.note_fault
     beat = Beat(database, "listener", stop).start()
     swept = False
     logger.info("listening at %s:%d", *listener.address)
     while not stop.is_set():
         stop.wait(TICK_S)
+        listener.tidy()
         beat.detail = {"associations": listener.count_associations(), "refused": sum(listener.refused.values())}
         with _waiting_for_database(stop):
             if not swept:
