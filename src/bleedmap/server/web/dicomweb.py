@@ -74,6 +74,7 @@ class Instance:
         return str(value[0])
 
 
+@lru_cache(maxsize=512)
 def _tag(keyword: str) -> str:
     tag = tag_for_keyword(keyword)
     return f"{tag:08X}" if tag is not None else keyword.upper()
