@@ -197,3 +197,16 @@ def test_axial_uneven_and_lone_slices_are_not_cut():
     assert AxialTurn.find(replace(coronal, origins_mm=coronal.origins_mm[:2])) == AxialTurn(
         (1, 0, 2), (True, False, False)
     )
+
+
+@pytest.mark.parametrize("kind", ["upright", "tilted", "uneven", "both", "oblique", "lone"])
+def test_a_place_leads_back_to_its_index(kind: str) -> None:
+    from dicom_result_studies import SHAPE, grid_of
+
+    grid = grid_of(kind)
+    index = np.random.default_rng(0).uniform(0, 1, (50, 3)) * (len(grid) - 1, *SHAPE[1:])
+    np.testing.assert_allclose(grid.to_index(grid.to_mm(index)), index, atol=1e-6)
+    beyond = grid.to_index(grid.origins_mm[-1] + grid.normal * 2.5 * grid.extents_mm[-1])
+    assert beyond[0] == pytest.approx(len(grid) - 1 + 2.5)
+    below = grid.to_index(grid.origins_mm[0] - grid.normal * 2.5 * grid.extents_mm[0])
+    assert below[0] == pytest.approx(-2.5)

@@ -206,6 +206,21 @@ class SliceGrid:
         in_plane = index[..., 1, None] * self.row_step_mm + index[..., 2, None] * self.column_step_mm
         return np.asarray(origin + in_plane, np.float64)
 
+    def to_index(self, places_mm: AnyArray) -> DoubleArray:
+        """(…, 3) LPS mm -> (…, 3) index (slice, row, column), fractions allowed; slices go on beyond the ends."""
+        places = np.asarray(places_mm, np.float64) - self.origins_mm[0]
+        height, numbers = places @ self.normal, np.arange(len(self), dtype=np.float64)
+        first_mm, last_mm = self.extents_mm[0], self.extents_mm[-1]  # to a slice beyond either end
+        heights = np.array([self.heights_mm[0] - first_mm, *self.heights_mm, self.heights_mm[-1] + last_mm])
+        index = np.interp(height, heights, np.array([-1.0, *numbers, float(len(self))]))
+        index = np.where(height < heights[0], (height - self.heights_mm[0]) / first_mm, index)
+        index = np.where(height > heights[-1], numbers[-1] + (height - self.heights_mm[-1]) / last_mm, index)
+        corner = np.stack(
+            [np.interp(index, numbers, axis) for axis in (self.origins_mm - self.origins_mm[0]).T], axis=-1
+        )
+        steps = np.stack([self.row_step_mm, self.column_step_mm], axis=1)
+        return np.concatenate([index[..., None], (places - corner) @ np.linalg.pinv(steps).T], axis=-1)
+
     def evenly(self, pixels: int = 1) -> "EvenLayers":
         """An even grid whose layers hold what each slice stands for, as `extents_mm` says.
 
