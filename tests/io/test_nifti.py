@@ -233,3 +233,16 @@ def test_a_cut_file_says_how_much_is_missing(packed, tmp_path):
     path.write_bytes(gzip.compress(data) if packed else data)
     with pytest.raises(InputError, match="ends after 20,000 of 46,432 bytes"):
         nifti.read_volume(path)
+
+
+@pytest.mark.parametrize("kind", ["upright", "tilted", "uneven", "both", "oblique", "lone"])
+def test_a_result_is_read_back_on_the_study_s_own_slices(kind: str, tmp_path: Path) -> None:
+    from dicom_result_studies import SHAPE, grid_of
+
+    grid = grid_of(kind)
+    shape = (len(grid), *SHAPE[1:])
+    array = np.random.default_rng(0).random(shape) < 0.3
+    nifti.write(tmp_path / "mask.nii.gz", Mask(array, grid))
+    np.testing.assert_array_equal(nifti.read_result(tmp_path / "mask.nii.gz", grid, shape), array)
+    with pytest.raises(InputError, match="the grid of its study"):
+        nifti.read_result(tmp_path / "mask.nii.gz", grid, (shape[0], shape[1] + 1, shape[2]))

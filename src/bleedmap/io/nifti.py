@@ -445,6 +445,45 @@ def write(
             stream.write(layer.tobytes())
 
 
+def read_result(path: Path, grid: SliceGrid, shape: tuple[int, int, int], own: NiftiGrid | None = None) -> AnyArray:
+    """Read what `write` wrote of a study: (slice, row, column) on the study's own slices, layers given back.
+
+    Args:
+        path: a mask or a probability map.
+        grid, shape: of the study.
+        own: the study's NIfTI grid; None where it came as something else.
+
+    Raises:
+        InputError: unreadable, or of another study.
+    """
+    _, _, found = _read(path)
+    stored = np.asanyarray(nib.load(path).dataobj)
+    if own is not None:
+        array = own.inward(stored)[0] if stored.shape == own.shape else stored
+    else:
+        even = grid.evenly(shape[1] * shape[2])
+        frame = (shape[2] + even.margin[1], shape[1] + even.margin[0], len(even.slices))
+        if stored.shape == frame and np.allclose(found.affine_ras, _layer_affine(even.grid), atol=0.01):
+            layers, array = stored.transpose(2, 1, 0), np.empty(shape, stored.dtype)
+            firsts = np.searchsorted(even.slices, np.arange(shape[0]))
+            for index, (layer, (row, column)) in enumerate(zip(layers[firsts], even.corners[firsts], strict=True)):
+                array[index] = layer[row : row + shape[1], column : column + shape[2]]
+        else:
+            array = stored
+    if array.shape != shape:
+        raise InputError(
+            path, found=f"{' × '.join(map(str, stored.shape))} voxels",
+            needed=f"the grid of its study, {shape[0]} slices of {shape[1]} × {shape[2]}",
+            remedy="segment the study again; an edited mask must keep the grid of the file that bleedmap wrote",
+        )  # fmt: skip
+    return array
+
+
+def _layer_affine(grid: SliceGrid) -> DoubleArray:
+    """The affine to RAS mm of layers that are stored as (column, row, layer)."""
+    return swap_lps_ras(grid.affine)[:, [2, 1, 0, 3]]
+
+
 @contextmanager
 def _compress(path: Path, file: BinaryIO) -> Iterator[Any]:
     if not path.name.lower().endswith(".gz"):
@@ -467,7 +506,7 @@ def _lay_out(array: AnyArray, grid: SliceGrid, description: str) -> tuple[Any, I
     even = grid.evenly(rows * columns)
     empty = np.full((rows + even.margin[0], columns + even.margin[1]), min(0, array.min(initial=0)), array.dtype)
     everywhere = np.broadcast_to(empty.T[..., None], (*empty.T.shape, len(even.slices)))
-    image = nib.Nifti1Image(everywhere, swap_lps_ras(even.grid.affine)[:, [2, 1, 0, 3]])
+    image = nib.Nifti1Image(everywhere, _layer_affine(even.grid))
     image.header.set_xyzt_units("mm")
     image.header["pixdim"][3] = even.grid.spacing_mm[0]
     if even.off:

@@ -19,7 +19,8 @@ _HU, _GREY = (-1000, -20, 180, 3000), (0, 16, 216, 255)
 _TABLE = np.rint(np.interp(np.arange(_HU[0], _HU[-1] + 1), _HU, _GREY)).astype(np.uint8)
 _MOST_PIXELS = 30 * 512 * 512  # of all slices together, so that the page stays below 5 MB
 _LEAST_SIDE = 128
-_QUALITY = 80  # of the JPEGs
+QUALITY = 80  # of the JPEGs
+CODE = {"hu": _HU, "grey": _GREY}
 WINDOWS = (("Brain", 40, 80), ("Wide", 40, 120), ("Subdural", 80, 200), ("Bone", 600, 2800))  # name, level, width in HU
 
 
@@ -36,15 +37,15 @@ def describe_slices(result: Result) -> str:
         "width": size[0], "height": size[1], "pixel_mm": [row_mm / scale[0], column_mm / scale[1]],
         "heights_mm": [round(float(one), 3) for one in grid.heights_mm],
         "extents_mm": [round(float(one), 3) for one in grid.extents_mm],
-        "letters": edge_letters(grid), "hu": _HU, "grey": _GREY, "threshold": result.threshold,
+        "letters": edge_letters(grid), **CODE, "threshold": result.threshold,
         "windows": [(f"{name} {level}/{width}", level, width) for name, level, width in WINDOWS],
         "lesions": [
             {"first": _scaled(one.first, scale, 0), "last": _scaled(one.last, scale, 1)} for one in findings.lesions
         ],
         "slices": [
             {
-                "grey": embed_jpeg(_shrink(_grey(hu), size), _QUALITY),
-                "probability": _probability(probability, size, lowest),
+                "grey": embed_jpeg(_shrink(code_hu(hu), size), QUALITY),
+                "probability": embed_probability(probability, size, lowest),
                 "words": slice_line(findings, result.certainty, index),
             }
             for index, (hu, probability) in enumerate(zip(result.volume.hu, result.probability.array, strict=True))
@@ -53,7 +54,8 @@ def describe_slices(result: Result) -> str:
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _grey(hu: AnyArray) -> ByteArray:
+def code_hu(hu: AnyArray) -> ByteArray:
+    """HU of any shape -> the viewer's 8 bits, of which `CODE` tells the meaning."""
     place = np.clip(hu, _HU[0], _HU[-1]).astype(np.int16) - np.int16(_HU[0])
     return np.asarray(_TABLE[place], np.uint8)
 
@@ -63,7 +65,7 @@ def _shrink(grey: ByteArray, size: tuple[int, int]) -> Image.Image:
     return picture if picture.size == size else picture.resize(size, Image.Resampling.BOX)
 
 
-def _probability(probability: AnyArray, size: tuple[int, int], lowest: float) -> str | None:
+def embed_probability(probability: AnyArray, size: tuple[int, int], lowest: float) -> str | None:
     """The probability in 255ths as PNG; None where nothing would be drawn."""
     drawn = probability >= lowest
     if not drawn.any():

@@ -1,92 +1,17 @@
-"use strict";
 const study = JSON.parse(document.getElementById("slices-data").textContent);
 const { width, height, heights_mm, extents_mm, pixel_mm, letters, slices } = study;
-const count = slices.length, pixels = width * height, half = Math.round(study.threshold * 255), shown = 0.5 * 255;
+const count = slices.length, half = Math.round(study.threshold * 255);
 const [rowMm, columnMm] = pixel_mm, at = { slice: 0, row: height >> 1, column: width >> 1 };
 const grey = new Array(count), probability = new Array(count);
 const by = (id) => document.getElementById(id);
 const slider = by("slice"), outline = by("outline"), words = by("words"), planes = { axial: by("axial"), coronal: by("coronal"), sagittal: by("sagittal") };
 let lut = new Uint8Array(256), chosen = 1;
 
-async function decode(uri) {
-  const image = new Image();
-  image.src = uri;
-  await image.decode();
-  const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext("2d", { willReadFrequently: true });
-  pen.drawImage(image, 0, 0);
-  const rgba = pen.getImageData(0, 0, width, height).data, one = new Uint8Array(pixels);
-  for (let i = 0; i < pixels; i++) one[i] = rgba[4 * i];
-  return one;
-}
-
-function toHu(code) {
-  let k = 1;
-  while (k < study.grey.length - 1 && code > study.grey[k]) k++;
-  const part = (code - study.grey[k - 1]) / (study.grey[k] - study.grey[k - 1]);
-  return study.hu[k - 1] + part * (study.hu[k] - study.hu[k - 1]);
-}
-
 function setWindow(index) {
   chosen = index;
-  const [, level, span] = study.windows[index];
-  for (let code = 0; code < 256; code++) lut[code] = Math.max(0, Math.min(255, Math.round(255 * (toHu(code) - level + span / 2) / span)));
+  lut = tabulate(study, index);
   for (const one of document.querySelectorAll("input[name=window]")) one.checked = Number(one.value) === index;
   draw();
-}
-
-// A plane as an ImageData: `pick(x, y)` gives [slice, pixel]; colour and line are those of the still pictures.
-function render(w, h, pick) {
-  const image = new ImageData(w, h), data = image.data, over = new Uint8Array(w * h);
-  for (let y = 0, i = 0; y < h; y++) {
-    for (let x = 0; x < w; x++, i++) {
-      const [s, p] = pick(x, y), value = lut[grey[s] ? grey[s][p] : 0];
-      over[i] = probability[s] ? probability[s][p] : 0;
-      let r = value, g = value, b = value;
-      if (outline.checked && over[i] >= shown) {
-        const pale = 255 * (1 - (over[i] - shown) / (255 - shown));
-        r += 0.35 * (255 - r); g += 0.35 * (pale - g); b += 0.35 * (pale - b);
-      }
-      data.set([r, g, b, 255], 4 * i);
-    }
-  }
-  if (outline.checked) {
-    for (let y = 0, i = 0; y < h; y++) for (let x = 0; x < w; x++, i++) {
-      if (over[i] < half) continue;
-      const edge = x === 0 || y === 0 || x === w - 1 || y === h - 1 || over[i - 1] < half || over[i + 1] < half || over[i - w] < half || over[i + w] < half;
-      if (edge) data.set([255, 38, 38, 255], 4 * i);
-    }
-  }
-  return image;
-}
-
-function paint(canvas, image, wMm, hMm, corners, cross) {
-  const zoom = Math.min(canvas.width / wMm, canvas.height / hMm), w = wMm * zoom, h = hMm * zoom;
-  const left = (canvas.width - w) / 2, top = (canvas.height - h) / 2, pen = canvas.getContext("2d");
-  const small = new OffscreenCanvas(image.width, image.height);
-  small.getContext("2d").putImageData(image, 0, 0);
-  pen.fillStyle = "#000";
-  pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.imageSmoothingQuality = "high";
-  pen.drawImage(small, left, top, w, h);
-  pen.fillStyle = pen.strokeStyle = "#d6d8dc";
-  pen.font = "600 16px system-ui, sans-serif";
-  const middle = canvas.height / 2, centre = canvas.width / 2;
-  const letter = (text, x, y, align) => { pen.textAlign = align; pen.fillText(text, x, y); };
-  letter(corners[0], 6, middle, "left"); letter(corners[1], canvas.width - 6, middle, "right");
-  letter(corners[2], centre, 18, "center"); letter(corners[3], centre, canvas.height - 7, "center");
-  const bar = 50 * zoom;
-  pen.lineWidth = 2;
-  pen.beginPath();
-  pen.moveTo(canvas.width - 12 - bar, canvas.height - 14); pen.lineTo(canvas.width - 12, canvas.height - 14);
-  pen.stroke();
-  pen.font = "12px system-ui, sans-serif";
-  letter("5 cm", canvas.width - 12 - bar / 2, canvas.height - 19, "center");
-  if (cross) {
-    pen.strokeStyle = "rgba(124, 196, 245, .55)"; pen.lineWidth = 1;
-    pen.beginPath(); pen.moveTo(left, top + cross[1] * h); pen.lineTo(left + w, top + cross[1] * h);
-    pen.moveTo(left + cross[0] * w, top); pen.lineTo(left + cross[0] * w, top + h); pen.stroke();
-  }
-  return { zoom, left, top, w, h };
 }
 
 // The heights at which a slice ends, from the lowest: uneven slices are drawn as thick as they stand for.
@@ -100,10 +25,23 @@ for (let line = 0, s = count - 1; line < lines; line++) {
 }
 const lineOf = (s) => (bottom + tall - heights_mm[s]) / tall;
 
+// A plane across the slices: line y shows slice `sliceOf[y]`, column x its pixel `first + x * step`.
+function cut(w, first, step) {
+  const codes = new Uint8Array(w * lines), over = new Uint8Array(w * lines);
+  for (let y = 0, i = 0; y < lines; y++) {
+    const s = sliceOf[y];
+    for (let x = 0, p = first; x < w; x++, i++, p += step) {
+      codes[i] = grey[s][p];
+      if (probability[s]) over[i] = probability[s][p];
+    }
+  }
+  return render(codes, over, w, lines, lut, half, outline.checked);
+}
+
 let place = {};
 function draw() {
   const { slice: s, row, column } = at;
-  place = paint(planes.axial, render(width, height, (x, y) => [s, y * width + x]), width * columnMm, height * rowMm,
+  place = paint(planes.axial, render(grey[s], probability[s], width, height, lut, half, outline.checked), width * columnMm, height * rowMm,
     [letters.left, letters.right, letters.front, letters.back], null);
   const pen = planes.axial.getContext("2d");
   pen.font = "600 15px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillStyle = "#ffd24a";
@@ -112,9 +50,9 @@ function draw() {
     const x = place.left + one.last[2] * columnMm * place.zoom + 3, y = place.top + one.first[1] * rowMm * place.zoom + 10;
     pen.fillText(String(index + 1), Math.min(x, planes.axial.width - 14), Math.max(y, 14));
   });
-  paint(planes.coronal, render(width, lines, (x, y) => [sliceOf[y], row * width + x]), width * columnMm, tall,
+  paint(planes.coronal, cut(width, row * width, 1), width * columnMm, tall,
     [letters.left, letters.right, letters.top, letters.bottom], [column / width, lineOf(s)]);
-  paint(planes.sagittal, render(height, lines, (x, y) => [sliceOf[y], x * width + column]), height * rowMm, tall,
+  paint(planes.sagittal, cut(height, column, width), height * rowMm, tall,
     [letters.front, letters.back, letters.top, letters.bottom], [row / height, lineOf(s)]);
   words.textContent = slices[s].words;
   slider.value = String(s + 1);
@@ -179,8 +117,8 @@ study.windows.forEach(([name], index) => {
 
 (async () => {
   await Promise.all(slices.map(async (one, s) => {
-    grey[s] = await decode(one.grey);
-    probability[s] = one.probability && await decode(one.probability);
+    grey[s] = await decode(one.grey, width, height);
+    probability[s] = one.probability && await decode(one.probability, width, height);
   }));
   document.documentElement.classList.add("scripted");
   at.slice = count >> 1;

@@ -1,0 +1,78 @@
+"use strict";
+// What every viewer of slices shares: decoding, windows, colour and line, letters and the scale bar.
+async function decode(uri, width, height) {
+  const image = new Image();
+  image.src = uri;
+  await image.decode();
+  const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(image, 0, 0);
+  const rgba = pen.getImageData(0, 0, width, height).data, one = new Uint8Array(width * height);
+  for (let i = 0; i < one.length; i++) one[i] = rgba[4 * i];
+  return one;
+}
+
+function toHu(study, code) {
+  let k = 1;
+  while (k < study.grey.length - 1 && code > study.grey[k]) k++;
+  const part = (code - study.grey[k - 1]) / (study.grey[k] - study.grey[k - 1]);
+  return study.hu[k - 1] + part * (study.hu[k] - study.hu[k - 1]);
+}
+
+// What each stored grey looks like in one of the windows.
+function tabulate(study, index) {
+  const [, level, span] = study.windows[index], lut = new Uint8Array(256);
+  for (let code = 0; code < 256; code++) lut[code] = Math.max(0, Math.min(255, Math.round(255 * (toHu(study, code) - level + span / 2) / span)));
+  return lut;
+}
+
+// A plane as an ImageData, of stored greys and (or null) probabilities in 255ths; colour and line are those of the still pictures.
+function render(codes, over, w, h, lut, half, outlined) {
+  const image = new ImageData(w, h), data = image.data, shown = 0.5 * 255;
+  for (let i = 0; i < codes.length; i++) {
+    const value = lut[codes[i]], at = 4 * i;
+    data[at] = data[at + 1] = data[at + 2] = value;
+    data[at + 3] = 255;
+    if (outlined && over && over[i] >= shown) {
+      const pale = 255 * (1 - (over[i] - shown) / (255 - shown));
+      data[at] += 0.35 * (255 - value); data[at + 1] += 0.35 * (pale - value); data[at + 2] += 0.35 * (pale - value);
+    }
+  }
+  if (outlined && over) {
+    for (let y = 0, i = 0; y < h; y++) for (let x = 0; x < w; x++, i++) {
+      if (over[i] < half) continue;
+      const edge = x === 0 || y === 0 || x === w - 1 || y === h - 1 || over[i - 1] < half || over[i + 1] < half || over[i - w] < half || over[i + w] < half;
+      if (edge) data.set([255, 38, 38, 255], 4 * i);
+    }
+  }
+  return image;
+}
+
+function paint(canvas, image, wMm, hMm, corners, cross) {
+  const zoom = Math.min(canvas.width / wMm, canvas.height / hMm), w = wMm * zoom, h = hMm * zoom;
+  const left = (canvas.width - w) / 2, top = (canvas.height - h) / 2, pen = canvas.getContext("2d");
+  const small = new OffscreenCanvas(image.width, image.height);
+  small.getContext("2d").putImageData(image, 0, 0);
+  pen.fillStyle = "#000";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(small, left, top, w, h);
+  pen.fillStyle = pen.strokeStyle = "#d6d8dc";
+  pen.font = "600 16px system-ui, sans-serif";
+  const middle = canvas.height / 2, centre = canvas.width / 2;
+  const letter = (text, x, y, align) => { pen.textAlign = align; pen.fillText(text, x, y); };
+  letter(corners[0], 6, middle, "left"); letter(corners[1], canvas.width - 6, middle, "right");
+  letter(corners[2], centre, 18, "center"); letter(corners[3], centre, canvas.height - 7, "center");
+  const bar = 50 * zoom;
+  pen.lineWidth = 2;
+  pen.beginPath();
+  pen.moveTo(canvas.width - 12 - bar, canvas.height - 14); pen.lineTo(canvas.width - 12, canvas.height - 14);
+  pen.stroke();
+  pen.font = "12px system-ui, sans-serif";
+  letter("5 cm", canvas.width - 12 - bar / 2, canvas.height - 19, "center");
+  if (cross) {
+    pen.strokeStyle = "rgba(124, 196, 245, .55)"; pen.lineWidth = 1;
+    pen.beginPath(); pen.moveTo(left, top + cross[1] * h); pen.lineTo(left + w, top + cross[1] * h);
+    pen.moveTo(left + cross[0] * w, top); pen.lineTo(left + cross[0] * w, top + h); pen.stroke();
+  }
+  return { zoom, left, top, w, h };
+}
