@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bleedmap.comparison.compare import Comparison, compare
     from bleedmap.errors import BleedmapError, InputError
     from bleedmap.geometry import SliceGrid
     from bleedmap.study.read import Study, read_study
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
     from bleedmap.volume import Mask, Volume
 
 __all__ = [
-    "BleedmapError", "InputError", "Mask", "Outcome", "Result", "Segmenter", "SliceGrid", "Study", "Volume",
-    "__version__", "read_study", "segment", "segment_many",
+    "BleedmapError", "Comparison", "InputError", "Mask", "Outcome", "Result", "Segmenter", "SliceGrid", "Study",
+    "Volume", "__version__", "compare", "read_study", "segment", "segment_many",
 ]  # fmt: skip
 __version__ = "0.2.0"
 RESEARCH_ONLY = "Research software, not a medical device: no result may be used to diagnose or treat a patient."
 
 _NAMES = {
+    "comparison.compare": ("Comparison", "compare"),
     "errors": ("BleedmapError", "InputError"),
     "geometry": ("SliceGrid",),
     "study.read": ("Study", "read_study"),

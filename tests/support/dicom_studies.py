@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from pydicom import Dataset
@@ -54,3 +55,13 @@ def assert_same(found: DicomSeries, expected: Volume) -> None:
     np.testing.assert_allclose(found.volume.grid.origins_mm, expected.grid.origins_mm, atol=1e-3)
     np.testing.assert_allclose(found.volume.grid.to_mm(corners), expected.grid.to_mm(corners), atol=1e-3)
     np.testing.assert_allclose(found.volume.grid.voxel_ml, expected.grid.voxel_ml, rtol=1e-4)
+
+
+def write_scan(folder: Path, volume: Volume, when: tuple[str, str], patient: str) -> Path:
+    """A study of that patient, scanned at that date and time."""
+    instances = series(volume, seed=crc32(f"{folder} {when} {patient}".encode()))
+    for one in instances:
+        one.PatientID = patient
+        one.StudyDate = one.AcquisitionDate = one.ContentDate = when[0]
+        one.StudyTime = one.AcquisitionTime = one.ContentTime = when[1]
+    return write(folder, instances)

@@ -328,7 +328,7 @@ class _Batch:
             status: Status = "refused" if isinstance(cause, InputError) else "failed"
             row = self._row(source, status=status, reason_code=name_reason(cause), error=describe_error(cause))
         row = replace(row, seconds=round(time.monotonic() - started, 2))
-        _put_in_place(results, place, folder / "earlier")
+        put_in_place(results, place, folder / "earlier")
         self._ledger.finish(job, {"row": asdict(row), "lesions": lesions})
         self._table_is_behind = True
         if time.monotonic() >= self._table_due:
@@ -370,8 +370,8 @@ class _Batch:
         return Step(done, len(self._sources), name, **rest)
 
 
-def _put_in_place(results: Path, place: Path, earlier: Path) -> None:
-    """Move a study's earlier results away, if they are ours, and the new ones in, if there are any."""
+def put_in_place(results: Path, place: Path, earlier: Path) -> None:
+    """Move earlier results of a job away, if they are ours, and the new ones in, if there are any."""
     try:
         if place.exists():
             with suppress(OutputError):

@@ -16,6 +16,7 @@ VERBS = {
     "demo": "Make a phantom head CT with a bleed as DICOM, segment it, show the result.",
     "segment": "Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).",
     "batch": "Segment a folder of many studies, DICOM or NIfTI, into one summary table.",
+    "compare": "Compare two studies of one patient: growth in mL and %, lesion by lesion.",
     "serve": "In the hospital: receive studies, segment them, send results, show a worklist.",
     "server": "Look after a server: status, users, backup.",
     "data": "The CT-ICH data set: download, verify, summary, nnU-Net's layout.",

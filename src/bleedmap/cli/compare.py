@@ -1,0 +1,251 @@
+"""`bleedmap compare`."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+
+from bleedmap.cli.console import ProgressBar, explain_interrupt, make_table, print_json, print_line, print_table
+from bleedmap.cli.options import (
+    inference_precision_option,
+    json_option,
+    overwrite_option,
+    threads_option,
+    threshold_option,
+    weights_option,
+)
+from bleedmap.errors import OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from bleedmap.comparison.compare import Comparison
+    from bleedmap.inference.backends import Precision
+
+_ROWS, _MANY = 20, 50
+
+
+@click.command(short_help="Compare two studies of one patient: growth in mL and %, lesion by lesion.")
+@click.argument("first", required=False, type=click.Path(path_type=Path))
+@click.argument("second", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path),
+    help="A new or empty folder for the results; with --pairs also that of an earlier run, to resume it.",
+)  # fmt: skip
+@click.option(
+    "--pairs", type=click.Path(path_type=Path), metavar="CSV|FOLDER",
+    help="Many pairs in place of FIRST and SECOND: a table with the columns first, second and, if wanted, name; or a "
+    "folder that holds a folder for each pair.",
+)  # fmt: skip
+@click.option(
+    "--accept", multiple=True, metavar="CHECK",
+    help="Go on although this check refuses: patient (two patient IDs), order (the first study is later), or an input "
+    "check as for `bleedmap segment`. The results say so. Repeat for several checks.",
+)  # fmt: skip
+@weights_option
+@inference_precision_option
+@threads_option
+@threshold_option
+@click.option("--retry", is_flag=True, help="With --pairs: try again those that were refused or failed.")
+@overwrite_option
+@json_option
+def command(
+    first: Path | None, second: Path | None, out: Path, pairs: Path | None, accept: tuple[str, ...],
+    weights: str | None, precision: "Precision", threads: int | None, threshold: float | None, retry: bool,
+    overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Compare two head CTs of one patient, the earlier one first.
+
+    Research software, not a medical device: do not use its results to diagnose or treat a patient.
+
+    In: FIRST and SECOND, each a study as DICOM (a folder, a .zip or a file) or NIfTI in HU, which is segmented; or a
+    folder that `bleedmap segment` wrote, whose mask is taken as it lies there, also if you have corrected it. The study
+    must then still be where it was. Pictures are refused: their pixels have no size.
+
+    \b
+    Out:
+      compare.html   a page to scroll through both studies side by side; growth, lesions, what to mind
+      compare.png    the planes with lesions side by side, on one sheet
+      growth.csv     one row for each lesion or group: matched, merged, split, new, gone, cut or outside; mL, growth
+      compare.json   the same for programs, with the alignment, intervals and notes
+
+    Volumes are always measured on each study's own slices. The second head is laid upon the first by a rigid motion
+    (thickness, tilt, field of view and orientation may differ), only to match lesions and to show the same places. If
+    the heads do not fit, that is told, and the totals alone are compared. What one study does not show is neither new
+    nor gone in the other.
+
+    Growth is given in mL and per cent, with an interval where both volumes have one, and against the criterion of
+    hematoma expansion: more than 6 mL or more than 33 % (Dowlatshahi et al. 2011; derived for intracerebral, that is
+    parenchymal, hemorrhage). If the program gives no verdict on either study, no growth is claimed.
+
+    Refused unless accepted: two Patient IDs (--accept patient), and a first study that is later than the second
+    (--accept order). No ID is ever printed.
+
+    With --pairs, paths in the table count from its own folder. In a folder of pairs, each folder holds two studies, and
+    their dates say which is first. Give the same command again to resume. Out then: growth.csv with a row for each
+    pair, data-dictionary.csv, index.html, growth.json, and a folder NAME/ for each pair.
+
+    \b
+    bleedmap compare monday/ tuesday/ -o growth/
+    bleedmap compare result-1/ result-2/ -o growth/ --json
+    bleedmap compare --pairs pairs.csv -o cohort/
+    """
+    from bleedmap.archive.memory import collect_seldom
+
+    collect_seldom()
+    from bleedmap.comparison.compare import compare_examinations, examine_pair, split_accept
+    from bleedmap.comparison.save import save
+    from bleedmap.inference.weights import locate
+    from bleedmap.io.files import refuse_folder
+    from bleedmap.study.segment import Segmenter
+
+    _check_arguments(first, second, pairs, retry)
+    of_pair, of_inputs = split_accept(accept)
+    locate(weights)  # what is wrong with it is said before the work
+    load = cache(lambda: Segmenter.load(weights, threshold=threshold, precision=precision, threads=threads))
+    if pairs is not None:
+        _compare_many(
+            pairs, out, load, weights, threshold, precision, accept, retry=retry, overwrite=overwrite, as_json=as_json
+        )
+        return
+    assert first is not None
+    assert second is not None
+    for path in (first, second):
+        if path.resolve().is_relative_to(out.resolve()):
+            raise OutputError(
+                out, found=f"holds the input {path}", needed="a folder of its own for the results",
+                remedy="give another folder with -o",
+            )  # fmt: skip
+    refuse_folder(out, overwrite=overwrite)
+    with ProgressBar(quiet=as_json) as bar:
+
+        def report(done: int, words: str) -> None:
+            bar.report("Comparing", done, 5, words)
+
+        one, other = examine_pair(first, second, load, of_pair, of_inputs, report=report)
+        report(3, "aligning the heads")
+        comparison = compare_examinations(one, other, accept=of_pair)
+        report(4, "writing")
+        content = save(comparison, out, overwrite=overwrite)
+    if as_json:
+        print_json(content | {"out": str(out)})
+    else:
+        _print(comparison, content, out)
+
+
+def _check_arguments(first: Path | None, second: Path | None, pairs: Path | None, retry: bool) -> None:
+    if pairs is None and second is None:
+        raise SettingsError(
+            "bleedmap compare", found="one study or none", needed="two studies, the earlier one first",
+            remedy="name FIRST and SECOND, or many pairs with --pairs",
+        )  # fmt: skip
+    if pairs is not None and first is not None:
+        raise SettingsError(
+            "--pairs",
+            found=f"given beside {first}",
+            needed="either FIRST and SECOND, or --pairs",
+            remedy="leave one out",
+        )
+    if retry and pairs is None:
+        raise SettingsError("--retry", found="given for one pair", needed="--pairs", remedy="leave --retry out")
+
+
+def _print(comparison: "Comparison", content: dict[str, Any], out: Path) -> None:
+    from bleedmap.comparison.growth import CRITERION, DERIVED_FOR
+    from bleedmap.comparison.words import expansion_words, headline, interval_words, share, signed_ml
+    from bleedmap.study.words import millilitres
+
+    growth = comparison.growth
+    said = headline(comparison)
+    if growth is None:
+        print_line("[bold yellow]No growth is claimed[/]: do not compare the volumes that follow.")
+        for reason in comparison.reasons:
+            print_line(f"[yellow]no growth:[/] {escape(reason)}")
+    else:
+        style = "bold red" if growth.expansion == "met" else "bold"
+        print_line(
+            f"[{style}]{'Growth' if growth.ml >= 0 else 'Shrinking'}[/]: {escape(said)}"
+            if growth.first_ml or growth.second_ml
+            else escape(said.capitalize())
+        )
+    table = make_table("Study", "Name", "Verdict", ">mL", ">Lesions", ">Slices")
+    for name, one in (("first", comparison.first), ("second", comparison.second)):
+        table.add_row(name, escape(one.name), one.verdict, millilitres(one.volume_ml), str(len(one.findings.lesions)),
+                      str(len(one.findings.slices)))  # fmt: skip
+    print_table(table)
+    if growth is not None:
+        if words := interval_words(growth):
+            print_line(escape(words))
+        print_line(f"Criterion of expansion, {escape(CRITERION)}: [bold]{expansion_words(growth)}[/]. {DERIVED_FOR}")
+    if comparison.groups:
+        table = make_table("Lesions", ">First", ">mL", ">Second", ">mL", ">Growth, mL")
+        for group in comparison.groups[:_ROWS]:
+            numbers = [", ".join(map(str, one)) or "–" for one in (group.first, group.second)]
+            grown = (
+                "–"
+                if growth is None or group.growth_ml is None
+                else f"{signed_ml(group.growth_ml)}{share(group.growth_percent)}"
+            )
+            table.add_row(
+                group.kind, numbers[0], millilitres(group.first_ml), numbers[1], millilitres(group.second_ml), grown
+            )
+        if len(comparison.groups) > _ROWS:
+            table.caption = f"and {len(comparison.groups) - _ROWS} smaller, see growth.csv"
+        print_table(table)
+    for note in comparison.notes:
+        print_line(f"[yellow]note:[/] {escape(note)}")
+    print_line(f"Results: {escape(str(out / content['files']['page']))}")
+    print_line(content["research_only"], style="yellow")
+
+
+def _compare_many(
+    pairs: Path, out: Path, load: Any, weights: str | None, threshold: float | None, precision: str,
+    accept: tuple[str, ...], *, retry: bool, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    from bleedmap.comparison.cohort import INDEX, Row, find_pairs, run_cohort
+    from bleedmap.inference.weights import locate
+
+    found, chosen = find_pairs(pairs), locate(weights)
+    settings = {
+        "weights": chosen.name, "weights_sha256": chosen.sha256,
+        "threshold": chosen.threshold if threshold is None else threshold, "precision": precision,
+    }  # fmt: skip
+    with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
+
+        def report(done: int, of: int, name: str, row: Row | None) -> None:
+            bar.report("Pairs", done, of, name)
+            if row is not None:
+                bar.log(f"{done:,}/{of:,} {name}: {row.status}, {row.seconds:,.1f} s")
+
+        content = run_cohort(
+            found, out, load, settings, accept=accept, retry=retry, overwrite=overwrite, report=report
+        )  # fmt: skip
+    if as_json:
+        print_json(content | {"out": str(out)})
+    else:
+        _print_many(content, out / INDEX)
+    if content["counts"]["failed"]:
+        sys.exit(1)
+
+
+def _print_many(content: dict[str, Any], page: Path) -> None:
+    from bleedmap.comparison.words import signed_ml, signed_percent
+
+    rows = content["pairs"]
+    table = make_table("Pair", "Status", ">First, mL", ">Second, mL", ">Growth, mL", ">%")
+    table.columns[0].overflow = "fold"
+    for row in rows[:_MANY]:
+        volumes = ["–" if row[one] is None else f"{row[one]:,.1f}" for one in ("first_ml", "second_ml")]
+        grown = ["–" if row["growth_ml"] is None else signed_ml(row["growth_ml"])]
+        grown += ["–" if row["growth_percent"] is None else signed_percent(row["growth_percent"])]
+        table.add_row(escape(row["name"]), row["status"], *volumes, *grown)
+    if len(rows) > _MANY:
+        table.caption = f"and {len(rows) - _MANY:,} more, see growth.csv"
+    print_table(table)
+    for row in [one for one in rows if one["error"]][:_ROWS]:
+        print_line(f"[yellow]{row['status']}[/] {escape(row['name'])}: {escape(row['error'])}")
+    counted = ", ".join(f"{count:,} {status}" for status, count in content["counts"].items() if count)
+    print_line(f"[bold]{len(rows):,} {'pair' if len(rows) == 1 else 'pairs'}[/]: {counted}")
+    print_line(f"Look at: {escape(str(page))}")
+    print_line(content["research_only"], style="yellow")

@@ -1,0 +1,1 @@
+"""Two studies of one patient: aligned, lesion by lesion, growth; and tables of many pairs."""

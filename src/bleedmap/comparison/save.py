@@ -1,0 +1,121 @@
+"""All result files of a comparison in one folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bleedmap.comparison.compare import Comparison, describe_gap
+from bleedmap.comparison.examination import Identity
+from bleedmap.comparison.growth import CRITERION, CRITERION_ML, CRITERION_PERCENT, DERIVED_FOR, Growth
+from bleedmap.comparison.match import MEANINGS, NEAR_MM
+from bleedmap.comparison.pictures import describe_viewer, draw_overview, still_pairs
+from bleedmap.comparison.planes import Planes, lay_out
+from bleedmap.comparison.tables import COLUMNS, growth_of, lesion_table, to_json
+from bleedmap.comparison.words import expansion_words, headline, interval_is, interval_words
+from bleedmap.io.files import folder_written_whole, write_json
+from bleedmap.io.images import write_png
+from bleedmap.page.writer import environment, write_csv, write_page
+from bleedmap.results.page import round_top
+from bleedmap.study.words import millilitres, span_ml
+
+PAGE, JSON, TABLE, PICTURE = "compare.html", "compare.json", "growth.csv", "compare.png"
+_FILES = {"page": PAGE, "table": TABLE, "picture": PICTURE}
+_LEFT, _RIGHT, _FLOOR, _MIDDLE = 20.0, 900.0, 84.0, 58.0  # of the chart's field, in its own units
+
+
+@dataclass(frozen=True)
+class GrowthChart:
+    """The growth on an axis in mL, its interval, and the criterion's two limits.
+
+    Attributes:
+        at: of the growth as measured.
+        interval: its ends; None without one.
+        limits: (place, words, height of the words).
+        ticks: (place, label) along the axis.
+    """
+
+    at: float
+    interval: tuple[float, float] | None
+    limits: tuple[tuple[float, str, float], ...]
+    ticks: tuple[tuple[float, str], ...]
+    left: float = _LEFT
+    right: float = _RIGHT
+    floor: float = _FLOOR
+    middle: float = _MIDDLE
+    width: float = 940.0
+    height: float = 110.0
+
+
+def save(comparison: Comparison, folder: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write page, picture, table and JSON into a new folder, whole or not at all.
+
+    Args:
+        comparison: of two studies.
+        folder: new or empty; of earlier results with `overwrite`.
+        overwrite: replace earlier results there.
+
+    Returns:
+        What `compare.json` holds.
+
+    Raises:
+        OutputError: the folder holds something else, or cannot be written.
+    """
+    with folder_written_whole(Path(folder), overwrite=overwrite) as inside:
+        return write_comparison(comparison, inside)
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Any]:
+    """`save` into a folder that is there and empty, file by file."""
+    planes = lay_out(comparison)
+    write_png(folder / PICTURE, draw_overview(comparison, planes))
+    write_csv(folder / TABLE, COLUMNS, lesion_table(comparison))
+    _write_page(folder / PAGE, comparison, planes)
+    content = to_json(comparison, _FILES)
+    write_json(folder / JSON, content)
+    return content
+
+
+def _write_page(path: Path, comparison: Comparison, planes: Planes) -> None:
+    environment().filters.update({"ml": millilitres, "span_ml": span_ml, "growth_of": growth_of})
+    growth, first, second = comparison.growth, comparison.first.identity, comparison.second.identity
+    known = first.taken is not None and second.taken is not None
+    kinds = {one.kind for one in comparison.groups or ()}
+    write_page(
+        path, "compare.html", comparison=comparison, headline=headline(comparison),
+        gap=describe_gap(second, first) if known else "", scanned=(_describe_time(first), _describe_time(second)),
+        chart=None if growth is None else chart_growth(growth),
+        interval="" if growth is None else interval_words(growth),
+        interval_is="" if growth is None or growth.coverage is None else interval_is(growth.coverage),
+        criterion=CRITERION, derived_for=DERIVED_FOR, expansion="" if growth is None else expansion_words(growth),
+        kinds={kind: meaning for kind, meaning in MEANINGS.items() if kind in kinds}, near_mm=NEAR_MM,
+        planes=len(planes.planes), pairs=still_pairs(comparison, planes), viewer=describe_viewer(comparison, planes),
+    )  # fmt: skip
+
+
+def _describe_time(one: Identity) -> str:
+    if one.taken is None:
+        return "not known"
+    return one.taken.strftime("%Y-%m-%d %H:%M" if one.exact else "%Y-%m-%d")
+
+
+def chart_growth(growth: Growth) -> GrowthChart | None:
+    """Lay out the growth against the criterion; None where neither study is marked."""
+    if not growth.first_ml and not growth.second_ml:
+        return None
+    limits = {CRITERION_ML: f"{CRITERION_ML:g} mL"}
+    if growth.first_ml:
+        limits[growth.first_ml * CRITERION_PERCENT / 100] = f"{CRITERION_PERCENT:g} %"
+    ends = growth.interval_ml or (growth.ml, growth.ml)
+    low, high = min(0.0, *ends), max(*limits, *ends)
+    step = round_top((high - low) / 8)
+    low, high = step * (low // step), step * -(-high // step)
+
+    def place(ml: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * (ml - low) / (high - low), 1)
+
+    ticks = [low + step * number for number in range(round((high - low) / step) + 1)]
+    return GrowthChart(
+        place(growth.ml), None if growth.interval_ml is None else (place(ends[0]), place(ends[1])),
+        tuple((place(at), words, 16.0 * row) for row, (at, words) in enumerate(sorted(limits.items()))),
+        tuple((place(at), f"{at + 0.0:g}") for at in ticks),
+    )  # fmt: skip
