@@ -12,7 +12,6 @@ from damage import MOST_BYTES, MOST_S, Outcome, outcomes, table
 from damage_dicom import base_files, find_element, write_base
 from damage_inputs import KINDS, make_input
 
-
 MOST_KINDS = [seed for seed in range(len(KINDS)) if seed not in (3, 5, 14)]  # three that are read, which takes longer
 
 
