@@ -356,6 +356,13 @@ class AxialTurn:
                 affine[:3, axis] *= -1
         return SliceGrid.from_affine(affine, shape[self.order[0]])
 
+    def turn_box(self, box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """Return where a box of the stack, of `shape`, lies among the axial slices."""
+        return tuple(
+            slice(shape[source] - box[source].stop, shape[source] - box[source].start) if reverse else box[source]
+            for source, reverse in zip(self.order, self.reverse, strict=True)
+        )
+
     @property
     def _steps(self) -> tuple[slice, ...]:
         return tuple(slice(None, None, -1 if one else 1) for one in self.reverse)

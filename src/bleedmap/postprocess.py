@@ -1,14 +1,57 @@
 """Probability -> mask -> lesions."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
-from bleedmap.geometry import SliceGrid
 
 THRESHOLD = 0.5  # a pixel is lesion from here on; the thesis' scale starts at the same value
+Side = Literal["left", "right", "both", "midline"]
+
+
+@dataclass(frozen=True)
+class Abc2:
+    """A, B and C of half their product, which estimates a bleed's volume at the bedside.
+
+    Kothari et al., The ABCs of measuring intracerebral hemorrhage volumes, Stroke 27(8), 1996: on the axial slice where
+    the bleed's area is largest, A is its largest diameter and B the largest one at right angles to it. C is the sum of
+    the slices' thicknesses: slices of more than 75 % of that area count whole, from 25 % on half, others not at all.
+    Made for parenchymal bleeds; of crescents and films it is no estimate.
+    """
+
+    a_mm: float
+    b_mm: float
+    c_mm: float
+
+    @property
+    def ml(self) -> float:
+        """A × B × C / 2, in mL; as in the paper, not rounded to half a centimetre."""
+        return self.a_mm * self.b_mm * self.c_mm / 2000
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a clinician measures of one lesion, on axial slices; `study.measures` takes them.
+
+    Attributes:
+        side: of the patient, by the head's own middle; None where that was not found or left and right are not known.
+        longest_mm: largest distance between the outer corners of two of its pixels within one axial slice.
+        perpendicular_mm: on that slice, the longest line at right angles to it between two points of the lesion.
+        height_mm: from its lowest slice to its highest, each with what it stands for.
+        abc2: the bedside estimate of its volume.
+        skull_mm: smallest distance to the inner table of the skull, to a millimetre or so in the slice; None where no
+            cranial cavity was found.
+    """
+
+    side: Side | None
+    longest_mm: float
+    perpendicular_mm: float
+    height_mm: float
+    abc2: Abc2
+    skull_mm: float | None
 
 
 @dataclass(frozen=True)
@@ -16,8 +59,7 @@ class Lesion:
     """One connected lesion.
 
     `voxels_by_slice`: its voxels, from its first slice to its last; slices may stand for different volumes.
-    `longest_axial_mm`: largest distance between the outer corners of two of its pixels within one slice, along the
-    slice's plane; None where pixels have no size.
+    `measures`: None where pixels have no size.
     """
 
     voxels: int  # how many voxels it has
@@ -28,7 +70,7 @@ class Lesion:
     highest_probability: float  # the largest probability in it
     mean_probability: float  # over its voxels
     mean_hu: float | None  # over its voxels; None where the slices are pictures, whose window clips
-    longest_axial_mm: float | None
+    measures: Measures | None = None
 
 
 def to_mask(probability: FloatArray, threshold: float = THRESHOLD) -> BoolArray:
@@ -57,7 +99,7 @@ def clear_small(probability: FloatArray, threshold: float, voxel_ml: float | Dou
     mask = probability >= threshold
     if smallest_ml <= 0 or not mask.any():
         return
-    box = _box(mask)
+    box = find_box(mask)
     labels = _numbered(mask[box])
     of_slices = np.broadcast_to(voxel_ml, len(probability))[box[0]]
     most = int(labels.max()) + 1
@@ -68,22 +110,25 @@ def clear_small(probability: FloatArray, threshold: float, voxel_ml: float | Dou
         probability[box][small[labels]] = 0
 
 
-def lesions(
-    mask: BoolArray, probability: FloatArray, hu: FloatArray | None = None, grid: SliceGrid | None = None
-) -> list[Lesion]:
+def lesions(mask: BoolArray, probability: FloatArray, hu: FloatArray | None = None) -> list[Lesion]:
     """The 26-connected lesions of a mask, largest first.
 
     Args:
         mask: (slice, row, column) bool.
         probability: (slice, row, column) float32.
         hu: (slice, row, column); None where HU are not known.
-        grid: where the voxels lie; None where pixels have no size.
     """
-    box = _box(mask)  # lesions are small beside the volume
-    labels, corner = _numbered(mask[box]), tuple(span.start for span in box)
+    labels, box = label_in_box(mask)
+    corner = tuple(span.start for span in box)
     arrays = labels, probability[box], None if hu is None else hu[box]
     found = ndimage.find_objects(labels) if labels.size else []
-    return [_lesion(number, spans, corner, arrays, grid) for number, spans in enumerate(found, 1)]
+    return [_lesion(number, spans, corner, arrays) for number, spans in enumerate(found, 1)]
+
+
+def label_in_box(mask: BoolArray) -> tuple[AnyArray, tuple[slice, ...]]:
+    """`label_lesions` of the box around all that is marked, and where that lies; both empty where nothing is."""
+    box = find_box(mask)  # lesions are small beside the volume
+    return _numbered(mask[box]), box
 
 
 def label_lesions(mask: BoolArray, most: int | None = None) -> AnyArray:
@@ -91,8 +136,7 @@ def label_lesions(mask: BoolArray, most: int | None = None) -> AnyArray:
 
     With `most`, at most 255, it is uint8, and the smaller lesions share that number.
     """
-    box = _box(mask)
-    numbered = _numbered(mask[box])
+    numbered, box = label_in_box(mask)
     if most is not None:
         assert most <= np.iinfo(np.uint8).max
         numbered = np.minimum(numbered, most).astype(np.uint8)
@@ -110,7 +154,7 @@ def _numbered(mask: BoolArray) -> AnyArray:
     return numbers[labels]
 
 
-def _box(mask: BoolArray) -> tuple[slice, ...]:
+def find_box(mask: BoolArray) -> tuple[slice, ...]:
     """What holds all that is marked, along each axis; nothing where nothing is."""
     if not mask.any():
         return (slice(0, 0),) * mask.ndim
@@ -123,7 +167,6 @@ def _lesion(
     spans: tuple[slice, ...],
     corner: tuple[int, ...],
     arrays: tuple[AnyArray, FloatArray, FloatArray | None],
-    grid: SliceGrid | None,
 ) -> Lesion:
     """One label's measures, within its box: `spans` of `arrays` (labels, probability, HU) that begin at `corner`."""
     labels, probability, hu = arrays
@@ -145,23 +188,10 @@ def _lesion(
         highest_probability=float(probabilities.max()),
         mean_probability=float(probabilities.mean()),
         mean_hu=None if hu is None else float(hu[spans][inside].mean(dtype=np.float64)),
-        longest_axial_mm=None if grid is None else _longest_axial_mm(inside, grid),
     )
 
 
-def _longest_axial_mm(lesion: BoolArray, grid: SliceGrid) -> float:
-    """Over the slices of one lesion's (slice, row, column), cut from anywhere in the grid."""
-    steps_mm = np.stack([grid.row_step_mm, grid.column_step_mm])
-    longest = 0.0
-    for plane in lesion:
-        if plane.any():
-            places = _corners(plane) @ steps_mm
-            squared = sum((axis[:, None] - axis) ** 2 for axis in places.T)
-            longest = max(longest, float(np.sqrt(np.max(squared))))
-    return longest
-
-
-def _corners(plane: BoolArray) -> DoubleArray:
+def find_corners(plane: BoolArray) -> DoubleArray:
     """(corner, 2) row and column of the pixels' corners between which the longest distance lies."""
     rows = np.flatnonzero(plane.any(axis=1))
     edges = np.union1d(rows, rows + 1)  # above row 0, row 1, …

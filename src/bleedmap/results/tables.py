@@ -9,6 +9,7 @@ import numpy as np
 
 from bleedmap.geometry import SliceGrid
 from bleedmap.page.writer import write_csv
+from bleedmap.postprocess import Lesion
 from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result, to_json
 from bleedmap.study.words import verdict
@@ -18,7 +19,18 @@ FORMAT = "bleedmap study 1"  # of `summary`, described in study.schema.json
 COLUMNS = {
     "lesion": ("", "number of the lesion in its study, the largest is 1"),
     "volume_ml": ("mL", "each slice counts with what it stands for"),
-    "longest_axial_diameter_mm": ("mm", "largest distance between two corners of its pixels within one slice"),
+    "side": ("", "left, right, both or midline of the head; empty where that is not known"),
+    "longest_axial_diameter_mm": ("mm", "largest distance between two corners of its pixels within one axial slice"),
+    "perpendicular_diameter_mm": (
+        "mm",
+        "on that slice the longest line at right angles to it, between two points of it",
+    ),
+    "height_mm": ("mm", "from its lowest axial slice to its highest"),
+    "abc2_ml": ("mL", "A × B × C / 2 (Kothari 1996): for parenchymal bleeds"),
+    "abc2_a_mm": ("mm", "A: longest diameter on the axial slice where its area is largest"),
+    "abc2_b_mm": ("mm", "B: at right angles to A on that slice"),
+    "abc2_c_mm": ("mm", "C: its slices' thicknesses; half, or not at all, where the area is far from the largest"),
+    "skull_distance_mm": ("mm", "smallest distance to the inner table of the skull; empty where none was found"),
     "extent_slices_mm": ("mm", "extent of its box across the slices"),
     "extent_rows_mm": ("mm", "extent of its box from the first row to the last"),
     "extent_columns_mm": ("mm", "extent of its box from the first column to the last"),
@@ -33,20 +45,35 @@ COLUMNS = {
     "highest_probability": ("0 to 1", "highest probability of a pixel"),
     "mean_probability": ("0 to 1", "mean probability of its pixels"),
 }
+_SPREAD = [
+    name for name in COLUMNS if name.startswith(("abc2_", "extent_", "centroid_")) and name != "abc2_ml"
+]  # what one list of the JSON holds
 
 
 def lesion_rows(result: Result) -> list[dict[str, Any]]:
     """The lesions as JSON can hold them, largest first, none for a negative study; slices count from 1, feet to head.
 
-    `findings.lesion_rows` with two more: `slice_count`, and `longest_axial_diameter_mm`, the largest distance between
-    the outer corners of two of the lesion's pixels within one slice, along the slice's plane.
+    `findings.lesion_rows` with `slice_count` and the clinical measures of `postprocess.Measures`.
     """
-    rows = []
-    for row, lesion in zip(result.findings.lesion_rows(), result.findings.lesions, strict=True):
-        assert lesion.longest_axial_mm is not None  # a study's pixels have a size
-        longest_mm = round(lesion.longest_axial_mm, 1)
-        rows.append(row | {"slice_count": len(lesion.voxels_by_slice), "longest_axial_diameter_mm": longest_mm})
-    return rows
+    return [
+        row | {"slice_count": len(lesion.voxels_by_slice)} | _measures(lesion)
+        for row, lesion in zip(result.findings.lesion_rows(), result.findings.lesions, strict=True)
+    ]
+
+
+def _measures(lesion: Lesion) -> dict[str, Any]:
+    measures = lesion.measures
+    assert measures is not None  # a study's pixels have a size
+    abc2 = measures.abc2
+    return {
+        "side": measures.side,
+        "longest_axial_diameter_mm": round(measures.longest_mm, 1),
+        "perpendicular_diameter_mm": round(measures.perpendicular_mm, 1),
+        "height_mm": round(measures.height_mm, 1),
+        "abc2_ml": round(abc2.ml, 4),
+        "abc2_mm": [round(one, 1) for one in (abc2.a_mm, abc2.b_mm, abc2.c_mm)],
+        "skull_distance_mm": None if measures.skull_mm is None else round(measures.skull_mm, 1),
+    }
 
 
 def write_lesions_csv(path: Path, result: Result) -> None:
@@ -62,8 +89,8 @@ def lesion_table(result: Result) -> list[list[Any]]:
     """The lesions as rows of `COLUMNS`, largest first."""
     rows = []
     for row in lesion_rows(result):
-        along = dict(zip(list(COLUMNS)[3:9], (*row["extent_mm"], *row["centroid_lps_mm"]), strict=True))
-        rows.append([(row | along)[name] for name in COLUMNS])
+        spread = dict(zip(_SPREAD, (*row["abc2_mm"], *row["extent_mm"], *row["centroid_lps_mm"]), strict=True))
+        rows.append([(row | spread)[name] for name in COLUMNS])
     return rows
 
 

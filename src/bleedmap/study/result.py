@@ -21,6 +21,7 @@ from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.nifti import NiftiGrid, to_image
 from bleedmap.postprocess import Lesion, lesions
 from bleedmap.study.gate.check import Check
+from bleedmap.study.measures import measure_lesions
 from bleedmap.study.sources import to_simpleitk
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
@@ -165,6 +166,11 @@ class Result:
         return self.findings.found
 
     @property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """The connected lesions, largest first, each with its `measures`."""
+        return self.findings.lesions
+
+    @property
     def volume_ml(self) -> float:
         """Volume of all lesions, in mL."""
         return self.mask.volume_ml
@@ -209,11 +215,13 @@ class Result:
         return str(import_module("bleedmap.results.pictures").show_in_notebook(self))
 
 
-def summarise_volume(probability: ProbabilityMap, mask: Mask, hu: FloatArray) -> Findings:
+def summarise_volume(probability: ProbabilityMap, mask: Mask, hu: FloatArray, *, sides_known: bool = True) -> Findings:
     """A volume's findings: lesions 26-connected across slices, volumes in mL from each slice's own extent."""
+    found = lesions(mask.array, probability.array, hu)
+    measured = measure_lesions(mask, hu, sides_known=sides_known)
     return Findings(
         slices=_slices(probability.array, mask.array),
-        lesions=tuple(lesions(mask.array, probability.array, hu, mask.grid)),
+        lesions=tuple(replace(one, measures=its) for one, its in zip(found, measured, strict=True)),
         grid=mask.grid,
     )
 

@@ -305,7 +305,9 @@ def conclude(
         volume=study.volume,
         mask=mask,
         probability=found,
-        findings=summarise_volume(found, mask, study.volume.hu),
+        findings=summarise_volume(
+            found, mask, study.volume.hu, sides_known=study.nifti is None or study.nifti.states_orientation
+        ),
         checks=checks,
         acquisition=study.acquisition,
         dicom=study.dicom,

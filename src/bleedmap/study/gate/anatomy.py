@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
+from bleedmap.geometry import SliceGrid
 from bleedmap.volume import Volume
 
 # The values below are set on CT-ICH's 82 patients (`python tests/support/ct_ich_gate.py FOLDER`), a newborn among them.
@@ -69,12 +70,32 @@ class Anatomy:
 
 
 @dataclass(frozen=True, eq=False)
+class Cavity:
+    """Soft tissue that bone surrounds, on every few slices, rows and columns of a volume.
+
+    Attributes:
+        inside: (slice, row, column) bool, the largest such part of each slice, without holes of a pixel or two.
+        shown: (slice,) whether it is the cranial cavity; below lie jaw and neck.
+        bone: (slice, row, column) bool, denser than any brain and blood.
+        numbers: (slice,) the volume's slice that each is.
+        steps: how many of the volume's slices, rows and columns lie from one to the next.
+    """
+
+    inside: BoolArray
+    shown: BoolArray
+    bone: BoolArray
+    numbers: AnyArray
+    steps: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class _Coarse:
     """Every few slices, rows and columns of a volume."""
 
     hu: FloatArray
     numbers: AnyArray  # the volume's slice that each of ours is
     slice_ml_per_cm2: DoubleArray  # what each of ours stands for
+    steps: tuple[int, int, int]
     pixel_mm: tuple[float, float]
 
     @property
@@ -82,10 +103,17 @@ class _Coarse:
         return self.pixel_mm[0] * self.pixel_mm[1] / 100
 
 
+def find_cavity(hu: FloatArray, grid: SliceGrid) -> Cavity:
+    """Find the cranial cavity of a volume in the standard view: (slice, row, column), slices feet to head."""
+    coarse = _coarse(hu, grid)
+    part, _, area_cm2 = _cavities(coarse)
+    return Cavity(part, _cranial(coarse, area_cm2), coarse.hu > BONE_HU, coarse.numbers, coarse.steps)
+
+
 def measure(volume: Volume) -> Anatomy:
     """Measure a volume in the standard view: slices feet to head."""
-    coarse = _coarse(volume)
-    soft, area_cm2 = _cavities(coarse)
+    coarse = _coarse(volume.hu, volume.grid)
+    _, soft, area_cm2 = _cavities(coarse)
     shown = _cranial(coarse, area_cm2)
     inside = coarse.hu[soft & shown[:, None, None]]
     median = float(np.median(inside)) if inside.size else None
@@ -111,43 +139,48 @@ def measure(volume: Volume) -> Anatomy:
     )
 
 
-def _coarse(volume: Volume) -> _Coarse:
-    between_mm, *pixel_mm = volume.grid.spacing_mm
+def _coarse(hu: FloatArray, grid: SliceGrid) -> _Coarse:
+    between_mm, *pixel_mm = grid.spacing_mm
     rows, columns = (
         int(np.clip(round(_COARSE_MM / mm), 1, max(1, count // 32)))
-        for mm, count in zip(pixel_mm, volume.hu.shape[1:], strict=True)
+        for mm, count in zip(pixel_mm, hu.shape[1:], strict=True)
     )
-    step = int(np.clip(round(_COARSE_SLICE_MM / between_mm), 1, max(1, len(volume.hu) // 8)))
-    numbers = np.arange(0, len(volume.hu), step)
-    extents_mm = np.add.reduceat(volume.grid.extents_mm, numbers)
+    step = int(np.clip(round(_COARSE_SLICE_MM / between_mm), 1, max(1, len(hu) // 8)))
+    numbers = np.arange(0, len(hu), step)
+    extents_mm = np.add.reduceat(grid.extents_mm, numbers)
     return _Coarse(
-        np.ascontiguousarray(volume.hu[::step, ::rows, ::columns]),
+        np.ascontiguousarray(hu[::step, ::rows, ::columns]),
         numbers,
         np.asarray(extents_mm / 10, np.float64),
+        (step, rows, columns),
         (pixel_mm[0] * rows, pixel_mm[1] * columns),
     )
 
 
-def _cavities(coarse: _Coarse) -> tuple[BoolArray, DoubleArray]:
-    """On each slice the largest soft part that bone surrounds, and its area in cm²; 0 where its rim is not bone."""
+def _cavities(coarse: _Coarse) -> tuple[BoolArray, BoolArray, DoubleArray]:
+    """On each slice the largest part that bone surrounds, what in it is soft, and its area in cm²; 0 where its rim is
+    not bone."""
     bone = coarse.hu > BONE_HU
     soft = (coarse.hu > SOFT_HU[0]) & (coarse.hu < SOFT_HU[1])
-    part = largest_part(_shrunk(_grown(_grown_shrunk(soft & _surrounded(bone)), 2), 2))
-    near = _grown(bone, max(1, round(_RIM_MM / min(coarse.pixel_mm))))
+    part = largest_part(_shrunk(grow(_grown_shrunk(soft & _surrounded(bone)), 2), 2))
+    near = grow(bone, max(1, round(_RIM_MM / min(coarse.pixel_mm))))
     rim = part & ~_shrunk(part, 1)
     along_bone = (rim & near).sum(axis=(1, 2)) / np.maximum(rim.sum(axis=(1, 2)), 1)
     soft &= part
     area_cm2 = soft.sum(axis=(1, 2)) * coarse.pixel_cm2
-    return soft, np.asarray(area_cm2 * (along_bone >= LEAST_RIM), np.float64)
+    return part, soft, np.asarray(area_cm2 * (along_bone >= LEAST_RIM), np.float64)
 
 
 def _surrounded(bone: BoolArray) -> BoolArray:
     """Whether bone lies on at least three of the four sides: front, back, right, left, in the slice."""
-    so_far = np.logical_or.accumulate
-    sides = so_far(bone, axis=1).astype(np.uint8)
-    sides += so_far(bone[:, ::-1], axis=1)[:, ::-1]
-    sides += so_far(bone, axis=2)
-    sides += so_far(bone[:, :, ::-1], axis=2)[:, :, ::-1]
+    sides = np.zeros(bone.shape, np.uint8)
+    for axis in (1, 2):
+        some, count = bone.any(axis=axis, keepdims=True), bone.shape[axis]
+        place = np.arange(count, dtype=np.int16).reshape((-1, 1) if axis == 1 else (1, -1))
+        first = np.where(some, bone.argmax(axis=axis, keepdims=True), count).astype(np.int16)
+        last = np.where(some, count - 1 - np.flip(bone, axis).argmax(axis=axis, keepdims=True), -1).astype(np.int16)
+        sides += place >= first
+        sides += place <= last
     return np.asarray((sides >= 3) & ~bone)
 
 
@@ -173,11 +206,11 @@ def _lit(hu: FloatArray) -> BoolArray:
 
 def _closed_cm2(coarse: _Coarse, index: int) -> float:
     """Area of the largest part of one slice that bone closes in all around, but for holes of a pixel or two."""
-    open_to_all = ~_grown(coarse.hu[[index]] > BONE_HU, 1)
+    open_to_all = ~grow(coarse.hu[[index]] > BONE_HU, 1)
     outside = np.pad(open_to_all, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     labels, _ = ndimage.label(outside, _IN_PLANE)
     inside = largest_part((labels != labels[0, 0, 0]) & outside)
-    return float(_grown(inside, 1).sum() * coarse.pixel_cm2)
+    return float(grow(inside, 1).sum() * coarse.pixel_cm2)
 
 
 def _outline(coarse: _Coarse, among: AnyArray) -> tuple[tuple[float, float], DoubleArray]:
@@ -187,7 +220,7 @@ def _outline(coarse: _Coarse, among: AnyArray) -> tuple[tuple[float, float], Dou
     length, width = (
         float(body.any(axis=axis).sum(axis=1).max() * mm) for axis, mm in zip((2, 1), coarse.pixel_mm, strict=True)
     )
-    edge = _grown(hu < PADDING_HU, 1)
+    edge = grow(hu < PADDING_HU, 1)
     edge[:, [0, -1]] = edge[:, :, [0, -1]] = True
     return (length, width), (body & edge).sum(axis=(1, 2)) * float(np.mean(coarse.pixel_mm))
 
@@ -202,7 +235,7 @@ def largest_part(mask: BoolArray) -> BoolArray:
     return np.asarray(labels == np.array(best)[:, None, None])
 
 
-def _grown(mask: BoolArray, pixels: int) -> BoolArray:
+def grow(mask: BoolArray, pixels: int) -> BoolArray:
     """Grown in the slice by some pixels each way, squarely."""
     grown = mask.copy()
     for _ in range(pixels):
@@ -217,12 +250,12 @@ def _grown(mask: BoolArray, pixels: int) -> BoolArray:
 
 def _shrunk(mask: BoolArray, pixels: int) -> BoolArray:
     """Shrunk in the slice by some pixels each way; beyond the border counts as inside."""
-    return ~_grown(~mask, pixels)
+    return ~grow(~mask, pixels)
 
 
 def _grown_shrunk(mask: BoolArray) -> BoolArray:
     """Without what is thinner than three pixels: skin folds, headrests, noise."""
-    return _grown(_shrunk(mask, 1), 1)
+    return grow(_shrunk(mask, 1), 1)
 
 
 @dataclass(frozen=True)
