@@ -93,12 +93,12 @@ def test_the_headline_says_what_kind_of_weights_allow(told):
     ("volume_ml", "said"),
     [
         ((0.0, 0.004), "0 to <0.01"), ((0.25, 3.14), "0.25 to 3.1"), ((22.4, 41.4), "22 to 41"),
-        ((99.0, 1234.0), "99 to 1,234"),
+        ((9.96, 1234.0), "10 to 1,230"),
     ],
 )  # fmt: skip
 def test_an_interval_is_told_no_finer_than_it_is(volume_ml, said):
     assert span_ml(volume_ml) == said
-    assert interval(volume_ml, 0.8) == f"80 % interval {said}"
+    assert interval(volume_ml, 0.8) == f"likely between {said.replace(' to ', ' and ')} mL (80 % interval)"
 
 
 @given(st.floats(0, 1))

@@ -389,6 +389,18 @@ def test_runs_of_numbers_are_joined(numbers: list[int], said: str) -> None:
     assert spans(numbers) == said
 
 
-@pytest.mark.parametrize(("volume_ml", "said"), [(0, "0.00"), (0.004, "<0.01"), (0.01, "0.01"), (1234.5, "1,234.50")])
-def test_no_volume_is_rounded_to_nothing(volume_ml: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("volume_ml", "said"),
+    [
+        (0, "0.00"),
+        (0.004, "<0.01"),
+        (0.01, "0.01"),
+        (3.149, "3.15"),
+        (9.996, "10.0"),
+        (45.27, "45.3"),
+        (99.96, "100"),
+        (1234.5, "1,230"),
+    ],
+)
+def test_volumes_have_three_digits_and_none_is_rounded_to_nothing(volume_ml: float, said: str) -> None:
     assert millilitres(volume_ml) == said

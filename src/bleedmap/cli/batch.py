@@ -171,7 +171,9 @@ class _Report:
             return
         done = step.done - self._done_before
         left_s = (time.monotonic() - self._begun) / done * (step.of - step.done)
-        volume = "" if step.row.volume_ml is None else f", {step.row.volume_ml:,.2f} mL"
+        from bleedmap.study.words import millilitres
+
+        volume = "" if step.row.volume_ml is None else f", {millilitres(step.row.volume_ml)} mL"
         line = f"{step.done:,.0f}/{step.of:,} {step.name}: {step.row.status}{volume}, {step.row.seconds:,.1f} s"
         self._bar.log(f"{line}; {left_s / 60:,.1f} min left")
 
@@ -213,7 +215,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 def _columns(rows: list[dict[str, Any]], width: int) -> "dict[str, Callable[[dict[str, Any]], str]]":
     """Column -> what is shown of a row. Those of certainty only where a row has it: not all weights say how sure they
     are."""
-    from bleedmap.study.words import chance, percent, span_ml
+    from bleedmap.study.words import chance, millilitres, percent, span_ml
 
     def show(key: str, form: str) -> "Callable[[dict[str, Any]], str]":
         return lambda row: "–" if row[key] is None else format(row[key], form)
@@ -227,7 +229,7 @@ def _columns(rows: list[dict[str, Any]], width: int) -> "dict[str, Callable[[dic
         columns["Probability"] = lambda row: (
             "–" if row["study_probability"] is None else chance(row["study_probability"])
         )
-    columns["mL"] = show("volume_ml", ",.2f")
+    columns["mL"] = lambda row: "–" if row["volume_ml"] is None else millilitres(row["volume_ml"])
     if coverage is not None and width >= _WIDE:
         columns[f"{percent(coverage)} interval"] = lambda row: (
             "–" if row["volume_low_ml"] is None else span_ml((row["volume_low_ml"], row["volume_high_ml"]))

@@ -37,7 +37,7 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
       phantom/              the study: a CT series as DICOM, with a scout
       phantom_truth.nii.gz  the true mask of the bleeds
       result/               what `bleedmap segment` writes; open result/report.html
-      demo.json             volumes found and true, Dice, weights
+      demo.json             volumes true and found of each bleed, Dice, weights
 
     \b
     bleedmap demo
@@ -86,14 +86,21 @@ def _record(phantom: "Phantom", result: "Result") -> dict[str, Any]:
 
     weights, backend = result.weights, result.backend
     counts = count(phantom.mask.array, result.mask.array).pooled()
+    found_ml = phantom.share_out(result.mask)
     return {
         "phantom": True,
         "research_only": RESEARCH_ONLY,
         "seed": _SEED,
         "bleeds": [
-            {"type": one.asked.type, "side": one.asked.side, "true_volume_ml": round(one.true_volume_ml, 4)}
+            {
+                "type": one.asked.type,
+                "side": one.asked.side,
+                "true_volume_ml": round(one.true_volume_ml, 4),
+                "found_ml": round(found_ml[one.asked.type], 4),
+            }
             for one in phantom.bleeds
         ],
+        "false_ml": round(found_ml[None], 4),
         "weights": {"name": weights.name, "sha256": weights.sha256, "trained_on": weights.trained_on},
         "backend": {"name": backend.name, "device": backend.device, "precision": backend.precision},
         "threshold": result.threshold,
@@ -104,12 +111,18 @@ def _record(phantom: "Phantom", result: "Result") -> dict[str, Any]:
 
 
 def _print(record: dict[str, Any], result: Path, files: dict[str, str]) -> None:
-    bleeds = " and ".join(f"an {one['type']} of {one['true_volume_ml']:.1f} mL" for one in record["bleeds"])
-    print_line(f"[bold]A phantom, not a patient[/]: a synthetic head with {bleeds}.")
-    table = make_table("", ">Found", ">True")
-    table.add_row("Volume, mL", f"{record['found_ml']:.1f}", f"{record['true_ml']:.1f}")
-    table.add_row("Dice", f"{record['dice']:.3f}", "")
+    from bleedmap.study.words import millilitres
+
+    print_line("[bold]A phantom, not a patient[/]: a synthetic head with two bleeds.")
+    table = make_table("mL", "Side", ">True", ">Found", ">Found / true")
+    rows = [(one["type"], one["side"], one["true_volume_ml"], one["found_ml"]) for one in record["bleeds"]]
+    for name, side, true_ml, found_ml in (*rows, ("all", "", record["true_ml"], record["found_ml"])):
+        table.add_row(name, side, millilitres(true_ml), millilitres(found_ml), f"{found_ml / true_ml:.2f}")
     print_table(table)
+    away = record["false_ml"]
+    print_line(
+        f"Dice {record['dice']:.2f}; {millilitres(away) + ' mL' if away else 'nothing'} marked where no blood is."
+    )
     print_line(f"Report: {escape(str(result / files['report']))}")
     print_line(f"Picture: {escape(str(result / files['overlay']))}")
     print_line(RESEARCH_ONLY, style="yellow")

@@ -259,6 +259,8 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
 
 
 def _print_found(summary: dict[str, Any]) -> None:
+    from bleedmap.study.words import NO_SIDE, millilitres
+
     volume_ml, marked, count = summary["volume_ml"], len(summary["slices_with_lesion"]), summary["slice_count"]
     slices, certainty = "1 slice" if count == 1 else f"{count:,} slices", summary["certainty"]
     if certainty is not None and certainty["abstained"]:
@@ -266,7 +268,7 @@ def _print_found(summary: dict[str, Any]) -> None:
         for reason in certainty["abstained"]:
             print_line(f"[yellow]no verdict:[/] {escape(reason)}")
     if summary["hemorrhage_found"]:
-        size = f"{summary['lesion_pixels']:,} pixels" if volume_ml is None else f"{volume_ml:,.2f} mL"
+        size = f"{summary['lesion_pixels']:,} pixels" if volume_ml is None else f"{millilitres(volume_ml)} mL"
         found = "Hemorrhage found" if certainty is None else "Bleed marked"
         print_line(f"[bold red]{found}[/]: {size} in {marked} of {slices}")
     else:
@@ -280,17 +282,19 @@ def _print_found(summary: dict[str, Any]) -> None:
     if summary["hemorrhage_found"]:
         print_table(_lesion_table(summary))
         if volume_ml is None:
-            print_line(f"No volume in mL: {summary['volume_note']}.")
+            print_line(f"No volume in mL: {summary['volume_note']}. No side: pictures do not tell left from right.")
+        elif any(lesion["side"] is None for lesion in summary["lesions"]):
+            print_line(NO_SIDE)
 
 
 def _certainty_line(certainty: dict[str, Any]) -> str:
-    """'Study probability 0.97; volume: 80 % interval 22 to 41 mL; in the study: IPH 0.91, …'."""
+    """'Study probability 0.97; the volume is likely between 22 and 41 mL (80 % interval); types …: IPH 0.91, …'."""
     from bleedmap.study.words import chance, interval
 
     parts = [f"Study probability {chance(certainty['study_probability'])}"]
     if certainty["volume_ml"] is not None:
         low_ml, high_ml = certainty["volume_ml"]
-        parts.append(f"volume: {interval((low_ml, high_ml), certainty['coverage'])} mL")
+        parts.append(f"the volume is {interval((low_ml, high_ml), certainty['coverage'])}")
     if certainty["types"]:
         types = ", ".join(f"{name} {chance(probability)}" for name, probability in certainty["types"].items())
         parts.append(f"types in the whole study: {types}")
@@ -298,16 +302,22 @@ def _certainty_line(certainty: dict[str, Any]) -> str:
 
 
 def _lesion_table(summary: dict[str, Any]) -> Table:
-    """The largest lesions; slices by name for pictures, by number in a volume."""
+    """The largest lesions: in a volume with side, mL and diameters, by number of slices; in pictures by their name."""
+    from bleedmap.study.words import millilitres, name_side
+
     lesions, in_ml = summary["lesions"], summary["volume_ml"] is not None
-    table = make_table(">Lesion", "Slice", ">Pixels", *([">mL"] if in_ml else []), ">Highest probability")
+    measured = ("Side", ">mL", ">Diameters, mm") if in_ml else (">Pixels",)
+    table = make_table(">Lesion", "Slice", *measured, ">Highest probability")
     for lesion in lesions[:_TABLE_ROWS]:
         first, last = lesion["first_slice"], lesion["last_slice"]
         place = f"{first}" if first == last else f"{first}–{last}"
         place = summary["slices"][first - 1].get("name", place)
-        size = [f"{lesion['volume_ml']:,.2f}"] if in_ml else []
-        peak = f"{lesion['highest_probability']:.2f}"
-        table.add_row(str(lesion["lesion"]), Text(place), f"{lesion['pixels']:,}", *size, peak)
+        size = [f"{lesion['pixels']:,}"]
+        if in_ml:
+            names = ("longest_axial_diameter_mm", "perpendicular_diameter_mm", "height_mm")
+            across = " × ".join(f"{lesion[name]:.0f}" for name in names)
+            size = [name_side(lesion["side"]), millilitres(lesion["volume_ml"]), across]
+        table.add_row(str(lesion["lesion"]), Text(place), *size, f"{lesion['highest_probability']:.2f}")
     if len(lesions) > _TABLE_ROWS:
         table.caption = f"and {len(lesions) - _TABLE_ROWS} smaller, see summary.json"
     return table

@@ -21,6 +21,7 @@ from bleedmap.phantom import tissue as phantom_tissue
 from bleedmap.phantom.bleeds import TYPES, Bleed, BleedDraw, BleedType
 from bleedmap.phantom.physics import ScanPhysics
 from bleedmap.phantom.shapes import LATTICE_MM, Weights, cubic_weights, halve_step, inside, resample
+from bleedmap.postprocess import label_lesions
 from bleedmap.volume import Mask, Volume
 
 __all__ = ["TYPES", "Bleed", "BleedType", "Phantom", "PhantomSettings", "TrueBleed", "make_phantom", "random_settings"]
@@ -88,6 +89,26 @@ class Phantom:
     mask: Mask  # every bleed's voxels
     labels: ByteArray  # (slice, row, column) uint8; 0, or 1 + the index of the bleed's type in TYPES
     bleeds: tuple[TrueBleed, ...]  # in the order asked for
+
+    def share_out(self, found: Mask) -> dict[BleedType | None, float]:
+        """Share a found mask out among the true bleeds: mL of each type, and with None what touches no blood.
+
+        A marked region that touches blood, at a corner too, is found; each of its voxels goes to the nearest bleed.
+        """
+        regions = label_lesions(found.array)
+        touched = np.unique(regions[ndimage.binary_dilation(self.mask.array, np.ones((3, 3, 3), np.bool_))])
+        of_blood = np.isin(regions, touched[touched > 0])
+        by_number = np.zeros(regions.shape, np.uint8)
+        if of_blood.any():
+            near = ndimage.distance_transform_edt(
+                self.labels == 0, found.grid.spacing_mm, return_distances=False, return_indices=True
+            )
+            by_number[of_blood] = self.labels[tuple(near)][of_blood]
+        ml = [float((by_number == number).sum(axis=(1, 2)) @ found.grid.voxel_ml) for number in range(len(TYPES) + 1)]
+        told: dict[BleedType | None, float] = {
+            one.asked.type: ml[1 + TYPES.index(one.asked.type)] for one in self.bleeds
+        }
+        return told | {None: max(0.0, found.volume_ml - sum(ml[1:]))}
 
 
 @dataclass(frozen=True, eq=False)

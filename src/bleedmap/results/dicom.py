@@ -152,7 +152,8 @@ def lesion_measures(rows: Sequence[dict[str, Any]]) -> tuple[LesionMeasure, ...]
     measures = [
         LesionMeasure(
             f"Lesion {row['lesion']}", row["volume_ml"], row["mean_hu"], row["mean_probability"],
-            row["highest_probability"], row["longest_axial_diameter_mm"],
+            row["highest_probability"], row["longest_axial_diameter_mm"], row["perpendicular_diameter_mm"],
+            row["height_mm"], row["abc2_ml"], row["skull_distance_mm"], row["side"],
         )
         for row in own
     ]  # fmt: skip
@@ -165,7 +166,6 @@ def lesion_measures(rows: Sequence[dict[str, Any]]) -> tuple[LesionMeasure, ...]
                 float(np.average([row["mean_hu"] for row in rest], weights=pixels)),
                 float(np.average([row["mean_probability"] for row in rest], weights=pixels)),
                 max(row["highest_probability"] for row in rest),
-                None,
             )
         )
     return tuple(measures)

@@ -16,9 +16,11 @@ from bleedmap.results.pictures import choose_slices_to_show, letter_sides, slice
 from bleedmap.results.tables import geometry, lesion_rows
 from bleedmap.results.viewer import describe_slices
 from bleedmap.study.gate.check import Check
+from bleedmap.study.measures import MIDLINE_MM, NARROW_MM
 from bleedmap.study.result import Result
 from bleedmap.study.words import (
     DO_NOT_RELY,
+    NO_SIDE,
     TYPES_ARE,
     chance,
     counted,
@@ -28,6 +30,7 @@ from bleedmap.study.words import (
     likelihood,
     marked,
     millilitres,
+    name_side,
     slice_line,
     spans,
     verdict,
@@ -38,7 +41,10 @@ _JPEG_QUALITY = 88
 _VERDICTS = {"refusal": "refusal, overruled", "warning": "warning", "not known": "not known", "pass": "passed"}
 # A macro that calls a method or Jinja's own `replace` holds the page's context, and so the study, until the next
 # garbage collection; these filters do not.
-_FILTERS = {"ml": millilitres, "counted": counted, "chance": chance, "dashed": lambda words: words.replace(" ", "-")}
+_FILTERS = {
+    "ml": millilitres, "counted": counted, "chance": chance, "side": name_side,
+    "dashed": lambda words: words.replace(" ", "-"),
+}  # fmt: skip
 _CARD = ".card.md"  # beside installed weights, under their name
 _WIDTH, _HEIGHT = 940, 132  # of a chart, in its own units
 _LEFT, _RIGHT, _TOP, _FLOOR = 46, 932, 10, 106  # of the bars' field
@@ -122,6 +128,7 @@ def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
         headline=headline(result.findings, result.certainty),
         certainty=result.certainty, certainty_words=_certainty_words(result),
         marked_slices=spans(index + 1 for index in result.findings.slices_with_lesion), lesions=lesion_rows(result),
+        no_side=NO_SIDE, midline_mm=f"{MIDLINE_MM:g}", narrow_mm=f"{NARROW_MM:g}",
         attention=[one for one in _by_weight(result.checks) if one in result.warnings],
         checks=_by_weight(result.checks), verdict_words=_VERDICTS,
         pictures=_pictures(result), slices=describe_slices(result),

@@ -17,7 +17,7 @@ from bleedmap.study.gate.anatomy import BONE_HU, Cavity, find_cavity, grow
 from bleedmap.volume import Mask
 
 MIDLINE_MM = 3.0  # nearer to the middle a voxel counts for neither side
-_NARROW_MM = 10.0  # what crosses the middle and reaches no farther lies on the midline, not on both sides
+NARROW_MM = 10.0  # what crosses the middle and reaches no farther lies on the midline, not on both sides
 _CROSSES = 0.1  # of a lesion's volume on the other side
 _WHOLE, _HALF = 0.75, 0.25  # of the largest slice's area: from here on a slice counts whole, or half (Kothari 1996)
 _PART_OF_SKULL = 0.05  # of the largest bone's voxels; a calcified pineal gland or plexus has less
@@ -160,7 +160,7 @@ def _tell_side(lesion: BoolArray, corner: tuple[int, ...], grid: SliceGrid, midp
     parts = parts / parts.sum()
     left, right = float(parts[off_mm > MIDLINE_MM].sum()), float(parts[off_mm < -MIDLINE_MM].sum())
     if min(left, right) >= _CROSSES:
-        beyond = float(parts[np.abs(off_mm) > _NARROW_MM].sum())
+        beyond = float(parts[np.abs(off_mm) > NARROW_MM].sum())
         return "both" if beyond >= _CROSSES else "midline"
     if max(left, right) < 0.5:
         return "midline"

@@ -8,6 +8,7 @@ from bleedmap.study.result import Findings
 
 Verdict = Literal["bleed marked", "no bleed marked", "no verdict"]
 DO_NOT_RELY = "The program gives no verdict. The outline and the figures are shown, but do not rely on them."
+NO_SIDE = "No side is told: the head's middle was not found, or the file does not tell left from right."
 TYPES_ARE = "Types are of the whole study: the program does not tell which lesion has which type."
 _LEAST_ML, _LEAST_PROBABILITY = 0.01, 0.01
 
@@ -59,8 +60,8 @@ def slice_line(findings: Findings, certainty: Certainty | None, index: int) -> s
 
 
 def interval(volume_ml: tuple[float, float], coverage: float) -> str:
-    """'80 % interval 22 to 41', in mL."""
-    return f"{percent(coverage)} interval {span_ml(volume_ml)}"
+    """'likely between 22 and 41 mL (80 % interval)'."""
+    return f"likely between {span_ml(volume_ml, ' and ')} mL ({percent(coverage)} interval)"
 
 
 def interval_is(coverage: float) -> str:
@@ -77,15 +78,16 @@ def certainty_sentences(certainty: Certainty | None) -> list[str]:
     said = [DO_NOT_RELY, *certainty.abstained] if certainty.abstained else []
     if certainty.volume_ml is not None:
         said.append(
-            f"Volume: {interval(certainty.volume_ml, certainty.coverage)} mL. {interval_is(certainty.coverage)}"
+            f"The volume is {interval(certainty.volume_ml, certainty.coverage)}. {interval_is(certainty.coverage)}"
         )
     return [*said, TYPES_ARE] if certainty.types else said
 
 
-def span_ml(volume_ml: tuple[float, float]) -> str:
+def span_ml(volume_ml: tuple[float, float], between: str = " to ") -> str:
     """'22 to 41', '0.25 to 3.1': no finer than an interval is."""
-    return " to ".join(
-        millilitres(end) if 0 < end < 1 else f"{end:.1f}" if 1 <= end < 10 else f"{end:,.0f}" for end in volume_ml
+    return between.join(
+        millilitres(end) if 0 < end < 1 else f"{end:.1f}" if 1 <= end < 9.95 else f"{_three_digits(end):,.0f}"
+        for end in volume_ml
     )
 
 
@@ -102,8 +104,20 @@ def percent(share: float) -> str:
 
 
 def millilitres(volume_ml: float) -> str:
-    """Two decimals; nothing above zero is called zero."""
-    return f"<{_LEAST_ML}" if 0 < volume_ml < _LEAST_ML else f"{volume_ml:,.2f}"
+    """Three digits at most, and two decimals: '0.32', '4.06', '45.3', '1,230'; nothing above zero is called zero."""
+    if 0 < volume_ml < _LEAST_ML:
+        return f"<{_LEAST_ML}"
+    rounded = _three_digits(volume_ml)
+    return f"{rounded:,.{2 if rounded < 10 else 1 if rounded < 100 else 0}f}"
+
+
+def _three_digits(number: float) -> float:
+    return float(f"{number:.3g}")
+
+
+def name_side(side: str | None) -> str:
+    """'left', 'both sides', 'midline'; a dash where it is not known."""
+    return {None: "–", "both": "both sides"}.get(side, str(side))
 
 
 def counted(count: int, noun: str) -> str:

@@ -29,6 +29,9 @@ OWN_SCHEME = "99BLEEDMAP"  # PS3.16 section 8: a private scheme's designator beg
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 HEMORRHAGE = Code("50960005", "SCT", "Hemorrhage")
 BRAIN = Code("12738006", "SCT", "Brain")
+LATERALITY = {  # CID 245
+    "left": codes.SCT.Left, "right": codes.SCT.Right, "both": codes.SCT.Bilateral, "midline": codes.DCM.Median,
+}  # fmt: skip
 
 # What a report says: TID 1500, 1501, 1411.
 INTRACRANIAL_HEMORRHAGE = Code("1386000", "SCT", "Intracranial hemorrhage")
@@ -44,6 +47,11 @@ AI = codes.DCM.ArtificialIntelligence  # CID 7162, the algorithm's family
 # What is measured, CID 7469 and 7464, and in what.
 VOLUME = Code("118565006", "SCT", "Volume")
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+PERPENDICULAR_AXIS = Code("131189007", "SCT", "Perpendicular Axis")
+HEIGHT = codes.DCM.Height
+ELLIPSOID_VOLUME = codes.DCM.VolumeOfEllipsoid
+ABC2 = Code("abc2", OWN_SCHEME, "ABC/2, Kothari 1996")
+SKULL_DISTANCE = Code("skull-distance", OWN_SCHEME, "Smallest distance to the inner table of the skull")
 ATTENUATION = codes.DCM.AttenuationCoefficient
 PROBABILITY = Code("probability", OWN_SCHEME, "Network's probability of hemorrhage per pixel")
 MEAN = Code("373098007", "SCT", "Mean")

@@ -32,7 +32,14 @@ class LesionMeasure:
         mean_hu: over its voxels; None where not known.
         mean_probability: over its voxels, 0 to 1.
         highest_probability: 0 to 1.
-        longest_axial_mm: largest distance of two corners of its pixels within one slice; None for several lesions.
+        longest_axial_mm: largest distance of two corners of its pixels within one axial slice.
+        perpendicular_mm: at right angles to it, on that slice.
+        height_mm: from its lowest axial slice to its highest.
+        abc2_ml: the bedside estimate of its volume.
+        skull_mm: smallest distance to the inner table of the skull.
+        side: of the head: left, right, both or midline.
+
+    What is not known is None; so is all from `longest_axial_mm` on for several lesions.
     """
 
     label: str
@@ -40,7 +47,12 @@ class LesionMeasure:
     mean_hu: float | None
     mean_probability: float
     highest_probability: float
-    longest_axial_mm: float | None
+    longest_axial_mm: float | None = None
+    perpendicular_mm: float | None = None
+    height_mm: float | None = None
+    abc2_ml: float | None = None
+    skull_mm: float | None = None
+    side: str | None = None
 
 
 def make_mask_segmentation(
@@ -59,7 +71,7 @@ def make_mask_segmentation(
     """
     names = [one.label for one in lesions] or ["Intracranial hemorrhage: none outlined"]
     volume_ml = sum(one.volume_ml for one in lesions)
-    found = f"hemorrhage {volume_ml:.1f} mL" if lesions else "no hemorrhage outlined"
+    found = f"hemorrhage {volume_ml:.3g} mL" if lesions else "no hemorrhage outlined"
     segments = [_make_segment(number, name, producer) for number, name in enumerate(names, 1)]
     return _make_segmentation(
         series, labels, SegmentationTypeValues.BINARY, segments, producer,

@@ -185,7 +185,7 @@ def _measure_lesion(
         ),
         finding_category=words.ABNORMAL_STRUCTURE,
         finding_type=words.HEMORRHAGE,
-        finding_sites=[FindingSite(words.BRAIN)],
+        finding_sites=[FindingSite(words.BRAIN, None if lesion.side is None else words.LATERALITY[lesion.side])],
         algorithm_id=AlgorithmIdentification(NAME, __version__),
         measurements=list(_list_measurements(lesion)),
     )
@@ -205,8 +205,15 @@ def _list_measurements(lesion: LesionMeasure) -> Iterator[Measurement]:
     yield Measurement(words.VOLUME, round(lesion.volume_ml, 3), words.MILLILITRE)
     if lesion.mean_hu is not None:
         yield Measurement(words.ATTENUATION, round(lesion.mean_hu, 1), words.HOUNSFIELD, derivation=words.MEAN)
-    if lesion.longest_axial_mm is not None:
-        yield Measurement(words.LONG_AXIS, round(lesion.longest_axial_mm, 1), words.MILLIMETRE)
+    lengths_mm = (
+        (words.LONG_AXIS, lesion.longest_axial_mm), (words.PERPENDICULAR_AXIS, lesion.perpendicular_mm),
+        (words.HEIGHT, lesion.height_mm), (words.SKULL_DISTANCE, lesion.skull_mm),
+    )  # fmt: skip
+    for name, length_mm in lengths_mm:
+        if length_mm is not None:
+            yield Measurement(name, round(length_mm, 1), words.MILLIMETRE)
+    if lesion.abc2_ml is not None:
+        yield Measurement(words.ELLIPSOID_VOLUME, round(lesion.abc2_ml, 3), words.MILLILITRE, method=words.ABC2)
     yield _measure_probability(lesion.mean_probability, words.MEAN)
     yield _measure_probability(lesion.highest_probability, words.MAXIMUM)
 
