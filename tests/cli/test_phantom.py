@@ -127,6 +127,13 @@ def test_demo_segments_a_phantom_and_compares(tmp_path, blood_band):
     truth, mask = nifti.read_mask(out / "phantom_truth.nii.gz"), nifti.read_mask(out / "result/phantom_dseg.nii.gz")
     assert record["true_ml"] == pytest.approx(truth.volume_ml, abs=0.01)
     assert record["found_ml"] == pytest.approx(mask.volume_ml, abs=0.01)
+    each = record["bleeds"]
+    assert [one["true_volume_ml"] for one in each] == pytest.approx([20, 25], abs=0.5)
+    assert sum(one["found_ml"] for one in each) + record["false_ml"] == pytest.approx(mask.volume_ml, abs=0.01)
+    assert [line.split()[0] for line in result.stdout.splitlines() if "left" in line or "right" in line] == [
+        "IPH",
+        "EDH",
+    ]
     overlap = 2 * (truth.array & mask.array).sum() / (truth.array.sum() + mask.array.sum())
     assert record["dice"] == pytest.approx(overlap, abs=1e-3)
     assert overlap > 0.2

@@ -10,6 +10,7 @@ from scipy import ndimage
 from bleedmap.errors import SettingsError
 from bleedmap.phantom.bleeds import LARGEST_ML
 from bleedmap.phantom.head import TYPES, Bleed, Phantom, PhantomSettings, make_phantom, random_settings
+from bleedmap.volume import Mask
 
 COARSE = PhantomSettings(spacing_mm=(5.0, 1.6, 1.6), shape=(30, 140, 140), noise_hu=0, headrest=False)
 ASKED_ML = {"EDH": 25.0, "SDH": 30.0, "SAH": 6.0, "IPH": 15.0, "IVH": 5.0}
@@ -187,6 +188,22 @@ def test_bleeds_that_meet_share_no_voxel():
     phantom = make_phantom(replace(COARSE, seed=1, bleeds=both))
     assert sum(one.true_volume_ml for one in phantom.bleeds) == pytest.approx(phantom.mask.volume_ml)
     assert phantom.bleeds[0].true_volume_ml == pytest.approx(40, rel=0.03)
+
+
+def test_what_is_found_is_shared_out_among_the_bleeds():
+    phantom = make_phantom(replace(COARSE, seed=5, bleeds=(Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right"))))
+    true_ml = {one.asked.type: one.true_volume_ml for one in phantom.bleeds}
+    assert phantom.share_out(phantom.mask) == pytest.approx({**true_ml, None: 0.0}, abs=1e-6)
+    voxel_ml = float(phantom.mask.grid.voxel_ml[0])
+    both = ndimage.binary_dilation(phantom.mask.array, np.ones((1, 3, 3)))
+    both[15, 70, :] = True  # a bridge from one bleed to the other: each voxel goes to the nearer
+    both[2, 2:5, 2:5] = True
+    shared = phantom.share_out(Mask(both, phantom.mask.grid))
+    assert sum(shared.values()) == pytest.approx(both.sum() * voxel_ml)
+    assert shared[None] == pytest.approx(9 * voxel_ml)
+    assert all(1 < shared[kind] / true_ml[kind] < 1.6 for kind in true_ml)
+    nothing = phantom.share_out(Mask(np.zeros_like(both), phantom.mask.grid))
+    assert set(nothing.values()) == {0.0}
 
 
 def test_random_settings_are_drawn_from_the_seed():

@@ -162,7 +162,7 @@ def test_the_page_tells_how_sure_it_is(told, tmp_path):
     result = told(sure())
     page = _Words(result, tmp_path)
     assert page.kind == "verdict positive"
-    assert f"Study probability 0.97 Volume {result.volume_ml:.2f} mL, 80 % interval 14 to 32 Lesions" in page.words
+    assert "Volume 19.9 mL, likely between 14 and 32 mL (80 % interval) Lesions" in page.words
     assert "EDH 0.21 IPH 0.93 SDH 0.08 IVH <0.01 SAH 0.12 Types are of the whole study" in page.words
     assert "80 % of bleeding patients" in page.words
     assert "Bleed marked" in page.words
@@ -278,7 +278,7 @@ def test_the_structured_report_measures_it(told, tmp_path, bleeding):
         "371886008": (pytest.approx(31.6 - result.volume_ml, abs=0.001), "mL"),
     }
     assert "marked" in report.SeriesDescription
-    assert any("80 % interval 0 to 32 mL" in text for text in texts_of(report))
+    assert any("likely between 0 and 32 mL (80 % interval)" in text for text in texts_of(report))
 
 
 def test_an_interval_beside_the_volume_is_told_in_words_alone(told, tmp_path):
@@ -287,7 +287,7 @@ def test_an_interval_beside_the_volume_is_told_in_words_alone(told, tmp_path):
     (whole,) = report.content.get_image_measurement_groups()
     assert "ContentSequence" not in whole.get_measurements(codes.SCT.Volume)[0][0]
     assert "coverage" not in numbers_of(report)
-    assert any("80 % interval 100 to 200 mL" in text for text in texts_of(report))
+    assert any("likely between 100 and 200 mL (80 % interval)" in text for text in texts_of(report))
 
 
 @pytest.mark.parametrize("bleeding", [True, False])
@@ -320,7 +320,7 @@ def printed(result: Result, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_terminal_tells_it_in_a_line_or_two(told, capsys):
     said = printed(told(sure()), capsys)
     assert "Bleed marked: " in said
-    assert "Study probability 0.97; volume: 80 % interval 14 to 32 mL; types in the whole study: EDH 0.21, " in said
+    assert "Study probability 0.97; the volume is likely between 14 and 32 mL (80 % interval); types in the" in said
     assert "No verdict" not in said
     abstained = printed(told(sure(abstained=REASONS)), capsys)
     assert abstained.startswith("No verdict: do not rely on what follows. no verdict: No head like this one")

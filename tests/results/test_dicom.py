@@ -268,6 +268,14 @@ def test_the_report_measures_each_segment(tmp_path):
         if number == 1:
             expected[("112031", "373098007")] = (61.3, "[hnsf'U]")
             expected[("103339001", None)] = (41.3, "mm")
+            expected[("131189007", None)] = (20.5, "mm")
+            expected[("121207", None)] = (35.0, "mm")
+            expected[("skull-distance", None)] = (3.2, "mm")
+            expected[("121221", None)] = (14.772, "mL")
+            (estimate,) = group.get_measurements(codes.DCM.VolumeOfEllipsoid)
+            assert estimate.method.value == "abc2"
+        (site,) = group.finding_sites
+        assert (site.laterality and site.laterality.meaning) == ("Left" if number == 1 else None)
         assert said == expected
     (whole,) = report.content.get_image_measurement_groups()
     assert whole.get_qualitative_evaluations()[0].value.value == "260373001"
@@ -518,6 +526,8 @@ def test_small_lesions_share_the_last_segment():
         {
             "lesion": number, "pixels": 100 - number, "volume_ml": 1.0 / number, "mean_hu": 50.0 + number,
             "mean_probability": 0.6, "highest_probability": 0.7 + number / 1000, "longest_axial_diameter_mm": 3.0,
+            "perpendicular_diameter_mm": 2.0, "height_mm": 5.0, "abc2_ml": 0.01, "skull_distance_mm": None,
+            "side": ("left", "right", "both", "midline", None)[number % 5],
         }
         for number in range(1, OWN_SEGMENTS + 4)
     ]  # fmt: skip

@@ -199,7 +199,7 @@ def test_uneven_slices_are_said_and_counted(study: Callable[..., Result], phanto
     assert content["slices"][6]["volume_ml"] == pytest.approx(first * voxel_ml, abs=1e-4)
     page = page_of(result, tmp_path)
     assert "uneven, 9.00 to 18.00 mm, median 9.00 mm" in page.words
-    assert f"{result.volume_ml:.2f} mL" in page.words
+    assert f"{millilitres(result.volume_ml)} mL" in page.words
 
 
 # The pictures
@@ -268,13 +268,16 @@ def test_page_tells_what_was_found(study: Callable[..., Result], tmp_path: Path)
     page = page_of(result, tmp_path)
     assert "Hemorrhage detected" in page.words
     assert "No hemorrhage" not in page.words
-    assert f"Volume{result.volume_ml:.2f} mL" in page.words.replace("Volume ", "Volume")
+    assert f"Volume{millilitres(result.volume_ml)} mL" in page.words.replace("Volume ", "Volume")
     assert len(page.all("img")) == len(result.findings.slices_with_lesion)
     assert len([one for one in page.all("rect") if "fill" in one]) == 2 * 16 + 1  # both charts, and the scale
     for text in ("not a medical device", result.weights.sha256, result.weights.trained_on, "openvino 1", "120 kV"):
         assert text in page.words
     for row in lesion_rows(result):
-        assert f"{row['volume_ml']:.2f}" in page.words
+        names = ("longest_axial_diameter_mm", "perpendicular_diameter_mm", "height_mm")
+        across = "×".join(f"{row[name]:.0f}" for name in names)
+        told = f"{millilitres(row['volume_ml'])}{row['side']}{across}{millilitres(row['abc2_ml'])}"
+        assert told in page.words.replace(" ", "")
 
 
 def test_negative_study_says_so_and_what_that_does_not_mean(
@@ -324,9 +327,9 @@ def test_page_stands_alone_and_can_be_read_aloud(study: Callable[..., Result], t
     slices_ml = result.mask.array.sum(axis=(1, 2)) * result.mask.grid.voxel_ml
     numbers = []
     for image in page.all("img"):
-        number, millilitres = re.match(r"Axial slice (\d+): (.+) mL in lesion", image["alt"] or "").groups()
+        number, told_ml = re.match(r"Axial slice (\d+): (.+) mL in lesion", image["alt"] or "").groups()
         numbers.append(int(number))
-        assert float(millilitres) == pytest.approx(slices_ml[int(number) - 1], abs=0.005)
+        assert float(told_ml) == pytest.approx(slices_ml[int(number) - 1], abs=0.005, rel=0.005)
         content = base64.b64decode((image["src"] or "").partition(",")[2])
         with Image.open(BytesIO(content)) as picture:
             assert str(picture.width) == image["width"]

@@ -21,8 +21,8 @@ from bleedmap.volume import ProbabilityMap, Volume
 SHAPE = (6, 25, 31)  # 775 pixels a slice: no multiple of eight, so that bits of two slices share a byte
 SPACING_MM = (5.0, 0.5, 0.625)
 LESIONS = (
-    LesionMeasure("Lesion 1", 12.3456, 61.26, 0.8125, 0.9912, 41.27),
-    LesionMeasure("Lesion 2", 0.5, None, 0.6, 0.7, None),
+    LesionMeasure("Lesion 1", 12.3456, 61.26, 0.8125, 0.9912, 41.27, 20.52, 35.0, 14.7721, 3.25, "left"),
+    LesionMeasure("Lesion 2", 0.5, None, 0.6, 0.7),
 )
 
 

@@ -18,11 +18,11 @@ from bleedmap.archive.find import Found
 from bleedmap.archive.ledger import Finished, Ledger
 from bleedmap.errors import BleedmapError, CheckRefusalError, InputError, ResourceError
 from bleedmap.io.files import explain_os_error, write_json
-from bleedmap.page.writer import write_csv, write_page
+from bleedmap.page.writer import environment, write_csv, write_page
 from bleedmap.results.tables import COLUMNS
 from bleedmap.study.result import Result
 from bleedmap.study.segment import find_doubtful
-from bleedmap.study.words import Verdict, chance, verdict
+from bleedmap.study.words import Verdict, chance, millilitres, verdict
 
 Status = Literal["found", "not found", "no verdict", "refused", "failed"]
 SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, INDEX = "summary.json", "summary.csv", "lesions.csv", "index.html"
@@ -195,6 +195,7 @@ def write_summary(
         lesions = [[row.name, *lesion] for _, (row, given) in ordered for lesion in given]
         write_csv(folder / LESIONS_CSV, ["name", *COLUMNS], lesions, for_excel=True)
         _write_dictionary(folder / DICTIONARY_CSV, columns)
+        environment().filters["ml"] = millilitres
         write_page(folder / INDEX, "batch.html", content=content, thumbnails=THUMBNAILS, rows=_shown(folder, rows))
     return content
 

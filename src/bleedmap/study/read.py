@@ -20,7 +20,7 @@ from bleedmap.volume import Volume
 
 _NO_ORIENTATION = (
     "The NIfTI file does not say where its axes point (sform and qform code 0): right and left, front and back, "
-    "and the order of slices are guesses."
+    "and the order of slices are guesses. No side is told."
 )
 _FILLED_HU = -300.0  # a slice of one value above this would count as body
 _AIR_HU = -1000.0
