@@ -30,7 +30,6 @@ _PLANE_MM = LATTICE_MM / 2  # tissues are mixed on this grid in the slice, then 
 _Y_MM = np.arange(phantom_shapes.Y_MM[0], phantom_shapes.Y_MM[-1] + 0.5, _PLANE_MM)
 _X_MM = np.arange(phantom_shapes.X_MM[0], phantom_shapes.X_MM[-1] + 0.5, _PLANE_MM)
 _LAYER_MM = 1.7  # a slice is the mean of layers this far apart: partial volume
-_KERNEL_MM = 0.6  # standard deviation of the reconstruction kernel's blur
 _BLOOD_EDGE_MM = 1.6
 _OEDEMA_MM, _OEDEMA_HU = 5.0, 21.0
 _SMALLEST_VIEW_MM = (200.0, 170.0)  # rows, columns: the head must fit
@@ -48,6 +47,7 @@ class PhantomSettings:
     streaks: bool = True  # dark bands and streaks between the petrous bones
     beam_hardening: bool = True  # the bright rim under the skull
     headrest: bool = True  # the holder's arc behind the head
+    kernel_mm: float = 0.6  # standard deviation of the reconstruction kernel's blur
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -64,6 +64,8 @@ class PhantomSettings:
                 "field of view", f"{view[0]:.0f} × {view[1]:.0f} mm (rows × columns)",
                 "at least 200 × 170 mm, so that the head fits", "more rows and columns, or a larger spacing",
             )  # fmt: skip
+        if not 0 <= self.kernel_mm <= 3:
+            raise _refusal("kernel", f"a blur of {self.kernel_mm} mm", "0 to 3 mm", "0.4")
         if not 0 <= self.noise_hu <= 50:
             raise _refusal("noise", f"{self.noise_hu} HU", "0 to 50 HU", "3.5")
 
@@ -168,7 +170,7 @@ def _scan(
     hu = np.empty(settings.shape, np.float32)
     shares = np.zeros((len(head.bleeds), *settings.shape), np.uint8)
     rest = phantom_physics.headrest_share(physics, centres[1], centres[2])
-    for index, (plane, blood) in enumerate(_compute_planes(head, physics, centres[0], settings.spacing_mm[0])):
+    for index, (plane, blood) in enumerate(_compute_planes(head, physics, centres[0], settings)):
         hu[index] = resample(plane, rows, columns)
         for bleed in np.flatnonzero(blood.any(axis=(1, 2))):
             shares[bleed, index] = np.clip(resample(blood[bleed], rows, columns) * 255 + 0.5, 0, 255)
@@ -179,9 +181,10 @@ def _scan(
 
 
 def _compute_planes(
-    head: _Head, physics: ScanPhysics, heights_mm: AnyArray, slice_mm: float
+    head: _Head, physics: ScanPhysics, heights_mm: AnyArray, settings: PhantomSettings
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
     """Compute HU (y, x) and blood shares (bleed, y, x) of each slice on the 1 mm plane, averaged over its layers."""
+    slice_mm = settings.spacing_mm[0]
     layers = max(1, round(slice_mm / _LAYER_MM))
     within_mm = ((np.arange(layers) + 0.5) / layers - 0.5) * slice_mm
     for height in heights_mm:
@@ -193,7 +196,7 @@ def _compute_planes(
             _paint_blood(hu, bleed, draw, level, here)
         hu += phantom_physics.cupping_hu(physics, here["cavity"])
         streaks = phantom_physics.streaks_hu(physics, float(height), _Y_MM, _X_MM)
-        seen = ndimage.gaussian_filter(hu.mean(axis=0), _KERNEL_MM / _PLANE_MM)
+        seen = ndimage.gaussian_filter(hu.mean(axis=0), settings.kernel_mm / _PLANE_MM)
         yield seen + streaks * inside(here["skin"].mean(axis=0)), inside(blood).mean(axis=1)
 
 

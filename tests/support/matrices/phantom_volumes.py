@@ -26,13 +26,15 @@ VOLUMES_ML: dict[BleedType, tuple[float, ...]] = {
 }  # fmt: skip
 
 
-def measure_phantoms(kinds: list[BleedType], seeds: tuple[int, ...]) -> Iterator[tuple[BleedType, int, float, float]]:
+def measure_phantoms(
+    kinds: list[BleedType], seeds: tuple[int, ...], kernel_mm: float
+) -> Iterator[tuple[BleedType, int, float, float]]:
     """Yields type, seed, true and found mL of a phantom with one bleed, as `bleedmap phantom` makes it."""
     segmenter = Segmenter.load(precision="fp32")
     for kind in kinds:
         for number, seed in enumerate(seeds):
             bleed = Bleed(kind, VOLUMES_ML[kind][number % 3], "left" if number % 2 else "right")
-            phantom = make_phantom(PhantomSettings(seed=seed, bleeds=(bleed,)))
+            phantom = make_phantom(PhantomSettings(seed=seed, bleeds=(bleed,), kernel_mm=kernel_mm))
             result = segmenter.segment(read_study(phantom.volume))
             yield kind, seed, phantom.mask.volume_ml, phantom.share_out(result.mask)[kind]
 
@@ -53,9 +55,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--types", nargs="*", choices=TYPES, default=list(TYPES))
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
+    parser.add_argument("--kernel", type=float, default=PhantomSettings.kernel_mm)
     asked = parser.parse_args()
     print("| phantom | seed | true mL | found mL | found / true |\n| --- | ---: | ---: | ---: | ---: |")
-    for kind, seed, true_ml, found_ml in measure_phantoms(asked.types, tuple(asked.seeds)):
+    for kind, seed, true_ml, found_ml in measure_phantoms(asked.types, tuple(asked.seeds), asked.kernel):
         print(f"| {kind} | {seed} | {true_ml:.1f} | {found_ml:.1f} | {found_ml / true_ml:.2f} |", flush=True)
     print("\n| patients, slices of | slices | median found / true | quartiles |\n| --- | ---: | ---: | --- |")
     for kind_name, ratios in measure_patients().items():
