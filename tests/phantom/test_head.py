@@ -9,7 +9,15 @@ from scipy import ndimage
 
 from bleedmap.errors import SettingsError
 from bleedmap.phantom.bleeds import LARGEST_ML
-from bleedmap.phantom.head import TYPES, Bleed, Phantom, PhantomSettings, make_phantom, random_settings
+from bleedmap.phantom.head import (
+    SCANNER_KERNEL_MM,
+    TYPES,
+    Bleed,
+    Phantom,
+    PhantomSettings,
+    make_phantom,
+    random_settings,
+)
 from bleedmap.volume import Mask
 
 COARSE = PhantomSettings(spacing_mm=(5.0, 1.6, 1.6), shape=(30, 140, 140), noise_hu=0, headrest=False)
@@ -174,6 +182,14 @@ def test_beam_hardening_brightens_the_rim_and_streaks_darken_the_base():
     banded = healthy().volume.hu - plain.volume.hu - added
     assert banded.min() < -4
     assert np.abs(banded[20:]).max() < 1
+
+
+def test_a_sharper_kernel_leaves_the_same_blood_and_steeper_edges():
+    settings = replace(COARSE, spacing_mm=(5.0, 0.6, 0.6), shape=(5, 360, 320), seed=3, bleeds=(Bleed("SDH", 30.0),))
+    soft, sharp = (make_phantom(replace(settings, kernel_mm=kernel)) for kernel in (0.6, SCANNER_KERNEL_MM))
+    np.testing.assert_array_equal(soft.mask.array, sharp.mask.array)
+    steepness = [np.abs(np.diff(one.volume.hu, axis=2)).max(axis=2).mean() for one in (soft, sharp)]
+    assert steepness[1] > 1.1 * steepness[0]
 
 
 def test_the_headrest_is_bone_bright_air_behind_the_head():

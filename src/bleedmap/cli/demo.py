@@ -50,7 +50,7 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
     from bleedmap.phantom.bleeds import Bleed
     from bleedmap.phantom.dicom import ct_instances, scout, write_series
-    from bleedmap.phantom.head import PhantomSettings, make_phantom
+    from bleedmap.phantom.head import SCANNER_KERNEL_MM, PhantomSettings, make_phantom
     from bleedmap.results.save import write_results
     from bleedmap.study.read import read_study
     from bleedmap.study.segment import Segmenter
@@ -58,7 +58,8 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     refuse_folder(out, overwrite=overwrite)
     segmenter = Segmenter.load(weights)  # unusable weights are refused before the folder is begun
     with folder_written_whole(out, overwrite=overwrite) as folder:
-        settings = PhantomSettings(seed=_SEED, bleeds=(Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right")))
+        bleeds = Bleed("IPH", 20.0, "left"), Bleed("EDH", 25.0, "right")
+        settings = PhantomSettings(seed=_SEED, bleeds=bleeds, kernel_mm=SCANNER_KERNEL_MM)
         phantom = make_phantom(settings)
         write_series(folder / _STUDY, [scout(phantom.volume), *ct_instances(phantom.volume)])
         nifti.write(folder / "phantom_truth.nii.gz", phantom.mask)

@@ -49,6 +49,10 @@ class _Form:
     "--shape", type=int, nargs=3, default=(28, 512, 512), show_default=True, help="Number of slices, rows and columns."
 )
 @click.option("--noise", type=float, default=3.5, show_default=True, help="Standard deviation of the noise, in HU.")
+@click.option(
+    "--kernel", type=float, default=0.4, show_default=True, metavar="MM",
+    help="Standard deviation of the reconstruction kernel's blur; 0.4 is a scanner's for soft tissue.",
+)  # fmt: skip
 @click.option("--streaks/--no-streaks", default=True, help="Dark bands between the petrous bones, on by default.")
 @click.option(
     "--beam-hardening/--no-beam-hardening", default=True, help="The bright rim under the skull, on by default."
@@ -77,7 +81,7 @@ class _Form:
 @json_option
 def command(
     out: Path, mask: Path | None, bleeds: tuple[str, ...], seed: int, spacing: tuple[float, float, float],
-    shape: tuple[int, int, int], noise: float, streaks: bool, beam_hardening: bool, headrest: bool,
+    shape: tuple[int, int, int], noise: float, kernel: float, streaks: bool, beam_hardening: bool, headrest: bool,
     tilt: float, dicom: bool, multi_frame: bool, transfer_syntax: str | None, gaps: tuple[int, ...], overwrite: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -105,7 +109,7 @@ def command(
     _check_targets(out, mask, form, overwrite)
     settings = PhantomSettings(
         seed=seed, spacing_mm=spacing, shape=shape, bleeds=tuple(_parse_bleed(one) for one in bleeds), noise_hu=noise,
-        streaks=streaks, beam_hardening=beam_hardening, headrest=headrest,
+        streaks=streaks, beam_hardening=beam_hardening, headrest=headrest, kernel_mm=kernel,
     )  # fmt: skip
     phantom = _scan(settings, form)
     _write(phantom, settings, form, out, mask, overwrite)

@@ -15,7 +15,7 @@ import numpy as np
 
 from bleedmap.evaluation.records import TYPE_NAMES, committed_records, read_out_of_fold
 from bleedmap.phantom.bleeds import TYPES, Bleed, BleedType
-from bleedmap.phantom.head import PhantomSettings, make_phantom
+from bleedmap.phantom.head import SCANNER_KERNEL_MM, PhantomSettings, make_phantom
 from bleedmap.study.read import read_study
 from bleedmap.study.segment import Segmenter
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--types", nargs="*", choices=TYPES, default=list(TYPES))
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
-    parser.add_argument("--kernel", type=float, default=PhantomSettings.kernel_mm)
+    parser.add_argument("--kernel", type=float, default=SCANNER_KERNEL_MM)
     asked = parser.parse_args()
     print("| phantom | seed | true mL | found mL | found / true |\n| --- | ---: | ---: | ---: | ---: |")
     for kind, seed, true_ml, found_ml in measure_phantoms(asked.types, tuple(asked.seeds), asked.kernel):
