@@ -87,6 +87,7 @@ def test_heads_that_do_not_fit_are_told_and_totals_compared(examined: Examinatio
     found = compare_examinations(known(examined), other)
     assert found.groups is None
     assert found.growth is not None
+    assert "totals only" in repr(found)
     assert any("could not be laid upon each other" in one for one in found.notes)
     jsonschema.validate(to_json(found, {}), SCHEMA)
 

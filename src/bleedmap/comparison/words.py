@@ -2,7 +2,7 @@
 
 from bleedmap.comparison.compare import Comparison
 from bleedmap.comparison.growth import Growth, Interval
-from bleedmap.study.words import counted, percent
+from bleedmap.study.words import percent
 
 
 def headline(comparison: Comparison) -> str:
@@ -12,7 +12,8 @@ def headline(comparison: Comparison) -> str:
         return "no growth is claimed"
     if not growth.first_ml and not growth.second_ml and not comparison.groups:
         return "no bleed marked in either study"
-    return f"{signed_ml(growth.ml)} mL{share(growth.percent)}"
+    totals = "" if comparison.groups is not None else ", of totals only: the heads could not be aligned"
+    return f"{signed_ml(growth.ml)} mL{share(growth.percent)}{totals}"
 
 
 def share(value: float | None) -> str:
@@ -60,17 +61,8 @@ def interval_is(coverage: float) -> str:
 
 
 def expansion_words(growth: Growth) -> str:
-    """'met, but not over the whole interval'; what is said of the criterion of expansion."""
-    if growth.firmness == "not known":
-        return growth.expansion
-    joined = " " if growth.firmness == "over the whole interval" else ", but "
-    return f"{growth.expansion}{joined}{growth.firmness}"
-
-
-def groups_words(comparison: Comparison) -> str:
-    """'3 groups of lesions: 1 matched, 2 new'."""
-    if comparison.groups is None:
-        return "lesions were not compared one by one"
-    kinds = [one.kind for one in comparison.groups]
-    each = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    return f"{counted(len(kinds), 'lesion')} or groups: {each}" if kinds else "no lesion in either study"
+    """'met as measured; the interval leaves it open': what is said of the criterion of expansion."""
+    if growth.firmness == "over the whole interval":
+        return f"{growth.expansion} over the whole interval"
+    open_ = "" if growth.firmness == "not known" else "; the interval leaves it open"
+    return f"{growth.expansion} as measured{open_}"
