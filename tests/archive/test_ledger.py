@@ -103,7 +103,7 @@ def test_who_waits_for_a_killed_process_does_its_job(ledger: Ledger) -> None:
     first = start(ledger.folder, 60)
     until(lambda: list(ledger.state.glob("work/*/half")))
     second = start(ledger.folder, 0)
-    until(lambda: len(ledger.read_all()) == len(JOBS) - 1)
+    until(lambda: len(list(ledger.read_all())) == len(JOBS) - 1)
     assert second.poll() is None  # it waits
     first.send_signal(signal.SIGKILL)
     first.communicate()
@@ -134,7 +134,7 @@ def test_the_old_record_is_gone_while_its_job_is_done_again(ledger: Ledger) -> N
 
     def fail(job: Job) -> None:
         ledger.begin(job)
-        assert ledger.read_all() == []
+        assert list(ledger.read_all()) == []
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -150,7 +150,7 @@ def test_a_record_that_someone_spoilt_is_none(ledger: Ledger, spoilt: str) -> No
     ledger.finish(JOBS[0], {})
     (ledger.state / "done" / f"{short_hash('a')}.json").write_text(spoilt, "utf-8")
     assert ledger.read(JOBS[0]) is None
-    assert ledger.read_all() == []
+    assert list(ledger.read_all()) == []
 
 
 def test_a_record_without_key_and_settings_is_of_its_folder(ledger: Ledger) -> None:

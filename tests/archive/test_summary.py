@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +11,11 @@ import numpy as np
 import pytest
 
 from batch_runs import rows_of
-from bleedmap.archive.summary import MEANINGS
+from bleedmap.archive import summary
+from bleedmap.archive.find import Found
+from bleedmap.archive.ledger import Job
+from bleedmap.archive.run import batch_ledger
+from bleedmap.archive.summary import MEANINGS, Row
 from bleedmap.io import nifti
 from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.volume import Volume
@@ -110,3 +116,19 @@ def test_the_terminals_table_fits_80_columns_and_cuts_no_name(
     assert not any("…" in line for line in shown)
     for row in rows_of(done).values():
         assert any(line.startswith(row["name"]) and f" {row['status']} " in line for line in shown), row["name"]
+
+
+def test_the_page_of_many_studies_shows_those_that_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(summary, "MOST_SHOWN", 3)
+    ledger, settings = batch_ledger(tmp_path / "out"), {"folder": "x", "weights": "y"}
+    ledger.open(settings, remedy="", hints={})
+    for number, status in enumerate(("not found", "refused", "not found", "found", "no verdict")):
+        job = Job(f"{number}", "", settings)
+        ledger.begin(job)
+        ledger.finish(job, {"row": asdict(Row(f"study-{number}", f"{number}", None, status)), "lesions": []})
+    summary.write_summary(ledger, settings, Found(tmp_path, (), ()))
+    page = (tmp_path / "out/index.html").read_text("utf-8")
+    assert re.findall(r'<th scope="row">(study-\d)', page) == ["study-3", "study-4", "study-1"]
+    assert "<h1>5 studies</h1>" in page
+    assert "shows 3 of them" in page
+    assert len((tmp_path / "out/summary.csv").read_text("utf-8").splitlines()) == 6

@@ -124,10 +124,11 @@ class Ledger:
         """Read the record of a job, whatever input and settings it was done with; None where there is none."""
         return _parse(self.record_file(job.key), job)
 
-    def read_all(self) -> list[Finished]:
-        """Read every record of the folder that can be read."""
-        found = (_parse(path, None) for path in sorted(self._records.glob("*.json")))
-        return [one for one in found if one is not None]
+    def read_all(self) -> Iterator[Finished]:
+        """Read every record of the folder that can be read, one after the other: there may be a hundred thousand."""
+        for path in sorted(self._records.glob("*.json")):
+            if (one := _parse(path, None)) is not None:
+                yield one
 
     def begin(self, job: Job) -> Path:
         """Take away a claimed job's earlier record, which is no longer true, and make an empty folder for its files."""

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from bleedmap import __version__
-from bleedmap.archive.find import Found, Source, display_path, name_studies, read_identity
+from bleedmap.archive.find import Found, Source, display_path, find_studies, name_studies, read_identity
 from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.memory import collect_seldom
+from bleedmap.archive.shards import Listed, Shard, read_list, write_list
 from bleedmap.archive.summary import (
     DICTIONARY_CSV,
     INDEX,
@@ -32,6 +33,7 @@ from bleedmap.archive.summary import (
     describe_result,
     name_reason,
     read_row,
+    summarise,
     write_summary,
 )
 from bleedmap.archive.workers import count_processes, run_in_parallel, run_jobs
@@ -130,6 +132,7 @@ def run_batch(
     options: BatchOptions = PLAIN,
     report: Report = lambda step: None,
     workers: Workers = NO_WORKERS,
+    names: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Segment all studies of a folder; what an earlier run with the same settings has done is not done again.
 
@@ -143,6 +146,8 @@ def run_batch(
         options: the rest.
         report: called at each study's begin and end, and after each share of its slices; from one thread at a time.
         workers: further processes that take their share, at most so many.
+        names: for a shard, whose studies alone are in `found`: the names of their folders of results. A shard writes no
+            tables: `merge_batch` does, when all have ended.
 
     Returns:
         What `summary.json` holds: 'studies' (a row each), 'counts' by status, 'passed_by'.
@@ -159,8 +164,19 @@ def run_batch(
         hints={"precision": "for several machines give --precision fp32 from the start: auto depends on the processor"},
     )  # fmt: skip
     try_to_write(out / LONGEST_NAME[:MOST_BYTES])
-    before = {one.job.key: one for one in ledger.read_all()}
-    work = _Work(found, ledger, settings, options, _name_studies(found, before), before)
+    if names is None:
+        before = {one.job.key: one for one in ledger.read_all()}
+    else:
+        before = {job.key: one for job in _jobs(found, settings) if (one := ledger.read(job)) is not None}
+    work = _Work(
+        found,
+        ledger,
+        settings,
+        options,
+        name_folders(found, before) if names is None else names,
+        before,
+        writes_tables=names is None,
+    )
     batch = _Batch(work, segmenter, report)
     enter = partial(_work_in_parallel, work, workers)
     try:
@@ -168,10 +184,48 @@ def run_batch(
             batch.run()
     except BaseException:
         with suppress(Exception):  # the first error says it
-            write_summary(ledger, settings, found)
+            work.write_tables()
         raise
-    identities = {one.key: read_identity(one) for one in found.sources} if options.identify else {}
-    return write_summary(ledger, settings, found, identities)
+    if names is None:
+        return merge_batch(found, out, identify=options.identify)
+    return summarise(settings, found, [one for job in _jobs(found, settings) if (one := ledger.read(job))])
+
+
+def list_studies(
+    folder: Path, out: Path, shard: Shard | None, seen: Callable[[int], None] = lambda files: None, *,
+    again: bool = False,
+) -> Listed:  # fmt: skip
+    """Read a shard's studies, or all, from the list of a batch; search and make it where there is none, or `again`.
+
+    Of shards that begin together one searches, and the others wait for it.
+
+    Raises:
+        InputError: no study in the folder, or a damaged list.
+        OutputError: `out` is not for a batch, or its disk cannot be written.
+    """
+    ledger = batch_ledger(out)
+    ledger.refuse_foreign_files()
+    with ledger.lock("search", wait=True):
+        listed = None if again else read_list(ledger, folder, shard)
+        if listed is None:
+            found = find_studies(folder, out, seen)
+            write_list(ledger, found, name_folders(found, {one.job.key: one for one in ledger.read_all()}))
+            listed = read_list(ledger, folder, shard)
+    assert listed is not None
+    return listed
+
+
+def merge_batch(found: Found, out: Path, *, identify: bool) -> dict[str, Any]:
+    """Write the tables of all studies that were done, by one process or in shards; return what `summary.json` holds.
+
+    Args:
+        found: all studies.
+        out: folder of the results.
+        identify: tell patient, date and accession number of each DICOM study.
+    """
+    ledger = batch_ledger(out)
+    identities = {one.key: read_identity(one) for one in found.sources} if identify else {}
+    return write_summary(ledger, ledger.settings(), found, identities)
 
 
 def batch_ledger(out: Path) -> Ledger:
@@ -195,6 +249,7 @@ class _Work:
         found, ledger, settings, options: of the batch.
         names: a study's key -> the name of its folder of results.
         before: a study's key -> its record, where it has one.
+        writes_tables: whether tables are written; a shard leaves them to `merge_batch`.
     """
 
     found: Found
@@ -203,6 +258,12 @@ class _Work:
     options: BatchOptions
     names: dict[str, str]
     before: dict[str, Finished]
+    writes_tables: bool
+
+    def write_tables(self) -> None:
+        """Write them as far as the studies are done."""
+        if self.writes_tables:
+            write_summary(self.ledger, self.settings, self.found)
 
 
 @dataclass(frozen=True)
@@ -226,7 +287,7 @@ def _is_done(ledger: Ledger, job: Job, finished: Finished | None, *, retry: bool
     return (ledger.folder / row.name / SUMMARY_JSON).is_file() if row.has_results else not retry
 
 
-def _name_studies(found: Found, before: dict[str, Finished]) -> dict[str, str]:
+def name_folders(found: Found, before: dict[str, Finished]) -> dict[str, str]:
     """Name each study's folder by its key; names of earlier runs stay."""
     known = {key: row.name for key, one in before.items() if (row := read_row(one)) is not None}
     places = {one.key: one.place if one.place != "." else found.folder.resolve().name for one in found.sources}
@@ -337,7 +398,7 @@ class _Batch:
 
     def _write_table(self) -> None:
         started = time.monotonic()
-        write_summary(self._ledger, self._work.settings, self._work.found)
+        self._work.write_tables()
         ended = time.monotonic()
         self._table_due = ended + min(_TABLE_PAUSE * (ended - started), _TABLE_PAUSE_S)
         self._table_is_behind = False

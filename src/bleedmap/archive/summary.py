@@ -8,7 +8,7 @@ OUT/.batch/done/KEY.json   the ledger's record of a study, which holds its row
 """
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +28,8 @@ Status = Literal["found", "not found", "no verdict", "refused", "failed"]
 SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, INDEX = "summary.json", "summary.csv", "lesions.csv", "index.html"
 DICTIONARY_CSV, THUMBNAILS = "data-dictionary.csv", "thumbnails"
 IDENTITY = ("patient_id", "study_date", "accession_number")
+MOST_SHOWN = 10_000  # rows on the page
+_FIRST_SHOWN: tuple[Status, ...] = ("found", "no verdict", "failed", "refused", "not found")
 _STATUS: dict[Verdict, Status] = {"bleed marked": "found", "no bleed marked": "not found", "no verdict": "no verdict"}
 
 
@@ -172,32 +174,50 @@ def write_summary(
         identities: a study's key -> patient_id, study_date and accession_number, to be told in the tables.
     """
     with ledger.lock("summary", wait=True):
-        done = {
-            one.job.key: (row, one.content.get("lesions", ()))
-            for one in ledger.read_all()
-            if one.job.settings == settings and (row := read_row(one))
-        }
-        ordered = sorted(done.items(), key=lambda one: one[1][0].source)
-        nobody = dict.fromkeys(IDENTITY) if identities else {}
-        rows = [asdict(row) | nobody | dict(identities.get(key, {})) for key, (row, _) in ordered]
-        content = {
-            "research_only": RESEARCH_ONLY,
-            "program": {"name": "bleedmap", "version": __version__},
-            "settings": settings,
-            "counts": {status: sum(row["status"] == status for row in rows) for status in get_args(Status)},
-            "open": sum(one.key not in done for one in found.sources),
-            "studies": rows,
-            "passed_by": [asdict(one) for one in found.passed],
-        }
-        folder = ledger.folder
+        made = _rows_of(ledger.read_all(), settings)
+        content = _summarise(settings, found, made, identities)
+        rows, folder = content["studies"], ledger.folder
         write_json(folder / SUMMARY_JSON, content)
         columns = _write_table(folder / SUMMARY_CSV, rows)
-        lesions = [[row.name, *lesion] for _, (row, given) in ordered for lesion in given]
+        lesions = [[row.name, *lesion] for _, row, given in made for lesion in given]
         write_csv(folder / LESIONS_CSV, ["name", *COLUMNS], lesions, for_excel=True)
         _write_dictionary(folder / DICTIONARY_CSV, columns)
         environment().filters["ml"] = millilitres
         write_page(folder / INDEX, "batch.html", content=content, thumbnails=THUMBNAILS, rows=_shown(folder, rows))
     return content
+
+
+def summarise(settings: Mapping[str, Any], found: Found, finished: Iterable[Finished]) -> dict[str, Any]:
+    """Give what `summary.json` holds, of these records alone, and write nothing: see `write_summary`."""
+    return _summarise(settings, found, _rows_of(finished, settings), {})
+
+
+_Made = list[tuple[str, Row, list[list[Any]]]]  # key, row and lesions of a study
+
+
+def _rows_of(finished: Iterable[Finished], settings: Mapping[str, Any]) -> _Made:
+    """What was made with these settings, by the studies' places."""
+    made = [
+        (one.job.key, row, one.content.get("lesions", []))
+        for one in finished if one.job.settings == settings and (row := read_row(one))
+    ]  # fmt: skip
+    return sorted(made, key=lambda one: one[1].source)
+
+
+def _summarise(
+    settings: Mapping[str, Any], found: Found, made: _Made, identities: Mapping[str, Mapping[str, str | None]]
+) -> dict[str, Any]:
+    nobody, done = dict.fromkeys(IDENTITY) if identities else {}, {key for key, _, _ in made}
+    rows = [asdict(row) | nobody | dict(identities.get(key, {})) for key, row, _ in made]
+    return {
+        "research_only": RESEARCH_ONLY,
+        "program": {"name": "bleedmap", "version": __version__},
+        "settings": settings,
+        "counts": {status: sum(row["status"] == status for row in rows) for status in get_args(Status)},
+        "open": sum(one.key not in done for one in found.sources),
+        "studies": rows,
+        "passed_by": [asdict(one) for one in found.passed],
+    }
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> list[str]:
@@ -215,7 +235,13 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _shown(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with what the page shows besides: the probability in words, and whether there is a picture."""
+    """The rows with what the page shows besides: the probability in words, and whether there is a picture.
+
+    Of more than a browser can hold, those that a reader looks for first.
+    """
+    if len(rows) > MOST_SHOWN:
+        order = {status: place for place, status in enumerate(_FIRST_SHOWN)}
+        rows = sorted(rows, key=lambda row: order[row["status"]])[:MOST_SHOWN]
     pictured = {path.stem for path in (folder / THUMBNAILS).glob("*.jpg")}
     return [
         row

@@ -20,6 +20,7 @@ from bleedmap.cli.console import (
     print_table,
     progress_bar,
 )
+from bleedmap.cli.edge import print_error
 from bleedmap.cli.options import (
     accept_option,
     fractional_option,
@@ -34,7 +35,9 @@ from bleedmap.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bleedmap.archive.find import Found
     from bleedmap.archive.run import Step
+    from bleedmap.archive.shards import Shard
     from bleedmap.inference.backends import Precision
 
 _TABLE_ROWS, _REASONS, _NAME_WIDTH = 50, 10, 40
@@ -77,11 +80,16 @@ _STYLES = {
 )
 @click.option("--retry", is_flag=True, help="Try again those studies that were refused or failed.")
 @click.option("--overwrite", is_flag=True, help="Replace results that were made with other settings.")
+@click.option(
+    "--shard", metavar="I/N", help="Do only part I of N of the studies, as one job of N on a cluster; from 1 to N."
+)
+@click.option("--merge", is_flag=True, help="Write the tables of all shards; tell which have studies to do.")
+@click.option("--search", is_flag=True, help="With --shard or --merge: look for studies again, as after new ones came.")
 @json_option
 def command(
     folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
     threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, identify: bool, retry: bool,
-    overwrite: bool, as_json: bool,
+    overwrite: bool, shard: str | None, merge: bool, search: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on all head CTs in a folder.
 
@@ -110,6 +118,10 @@ def command(
     have changed. Several commands may share one folder of results, also from several machines. Then give all of them
     --precision fp32 from the start: auto depends on the processor, and results of two kinds do not mix.
 
+    On a cluster, --shard I/N does part I of N, chosen by a hash of each study's place. The first shard looks for
+    studies, the others read its list. A shard writes no tables: give --merge when all have ended, which names those
+    with studies still to do. Any shard may be stopped, repeated, or started twice; N may change.
+
     Exit code 0: no study failed. 1: at least one failed, by a fault of the program or because its folder holds foreign
     files. 2: the batch could not continue. 130: stopped by Ctrl-C.
 
@@ -119,12 +131,15 @@ def command(
     \b
     bleedmap batch studies/ -o results/
     bleedmap batch studies/ -o results/ --retry --accept slice-count
+    bleedmap batch studies/ -o results/ --precision fp32 --shard 3/16
+    bleedmap batch studies/ -o results/ --merge
     """
     from bleedmap.archive.memory import collect_seldom
 
     collect_seldom()
     from bleedmap.archive.find import find_studies
-    from bleedmap.archive.run import BatchOptions, Workers, batch_ledger, count_open, run_batch
+    from bleedmap.archive.run import BatchOptions, Workers, batch_ledger, count_open, list_studies, run_batch
+    from bleedmap.archive.shards import Shard, note_shards
     from bleedmap.archive.workers import count_processes
     from bleedmap.inference.backends import available_threads, check_threads
     from bleedmap.inference.weights import locate
@@ -134,23 +149,85 @@ def command(
             out, found=f"holds the studies, {folder}", needed="a folder of its own for the results",
             remedy="give another folder with -o",
         )  # fmt: skip
+    of_segmenting = (weights, threshold, processes, threads, accept or None) != (None,) * 5
+    others = of_segmenting or no_dicom or fractional or retry or overwrite
+    _refuse_flags(merge=merge, shard=shard is not None, search=search, identify=identify, others=others)
+    part = None if shard is None else Shard.parse(shard)
     batch_ledger(out).refuse_foreign_files()
     check_threads(threads)
     locate(weights)  # what is wrong with it is said before the search
+    if merge:
+        _merge(folder, out, search=search, identify=identify, as_json=as_json)
+        return
+    names = None
     with progress_bar("Looking for studies", quiet=as_json) as seen:
-        found = find_studies(folder, out, lambda files: seen(files, files))
+        if part is None:
+            found = find_studies(folder, out, lambda files: seen(files, files))
+        else:
+            listed = list_studies(folder, out, part, lambda files: seen(files, files), again=search)
+            found, names = listed.found, listed.names
+    if part is not None:
+        _tell_shard(part, found, note_shards(batch_ledger(out), part), listed.made_at)
+        if not found.sources:
+            return
     processes = count_processes(count_open(found, out, retry=retry, overwrite=overwrite), processes)
     threads = threads or max(1, available_threads() // processes)
     workers = Workers(processes - 1, weights, threshold, precision, threads)
     segmenter = workers.load()
     options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify)
     with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
-        summary = run_batch(found, out, segmenter, options, _Report(bar), workers)
+        summary = run_batch(found, out, segmenter, options, _Report(bar), workers, names)
     if as_json:
         print_json(summary | {"out": str(out)})
     else:
-        _print(summary, out)
+        _print(summary, out, whole=part is None)
     if summary["counts"]["failed"]:
+        sys.exit(1)
+
+
+def _refuse_flags(*, merge: bool, shard: bool, search: bool, identify: bool, others: bool) -> None:
+    """Refuse flags that could do nothing."""
+    if merge and (shard or others):
+        raise click.UsageError("--merge writes tables alone: of other flags it takes --identify, --search and --json.")
+    if search and not (merge or shard):
+        raise click.UsageError("without --shard or --merge each run looks for studies: leave --search out.")
+    if shard and identify:
+        raise click.UsageError("a shard writes no tables: give --identify with --merge.")
+
+
+def _tell_shard(shard: "Shard", found: "Found", earlier: int | None, made_at: str) -> None:
+    if earlier is not None:
+        print_error(f"split into {shard.of} shards, {earlier} before: what is done stays done")
+    print_error(
+        f"shard {shard.number} of {shard.of}: {len(found.sources):,} studies, by the search of {made_at}; --search "
+        "looks again"
+    )
+
+
+def _merge(folder: Path, out: Path, *, search: bool, identify: bool, as_json: bool) -> None:
+    """Write the tables of all shards; exit code 1 where studies are still to be done, or have failed."""
+    from bleedmap.archive.run import batch_ledger, list_studies, merge_batch
+    from bleedmap.archive.shards import count_open_shards, read_count
+
+    ledger = batch_ledger(out)
+    if ledger.settings() is None:
+        raise OutputError(
+            out, found="no results of a batch", needed="a folder in which shards have worked",
+            remedy="run them first: bleedmap batch FOLDER -o OUT --shard 1/N",
+        )  # fmt: skip
+    with progress_bar("Looking for studies", quiet=as_json) as seen:
+        listed = list_studies(folder, out, None, lambda files: seen(files, files), again=search)
+    summary = merge_batch(listed.found, out, identify=identify)
+    done = {row["name"] for row in summary["studies"]}
+    left = (one.key for one in listed.found.sources if listed.names[one.key] not in done)
+    missing = count_open_shards(left, count := read_count(ledger) or 1)
+    if as_json:
+        print_json(summary | {"out": str(out), "open_shards": [f"{number}/{count}" for number in missing]})
+    else:
+        _print(summary, out, whole=True)
+        for number, studies in missing.items():
+            print_line(f"[yellow]shard {number}/{count}: {studies:,} studies to do; give its command again[/]")
+    if summary["counts"]["failed"] or missing:
         sys.exit(1)
 
 
@@ -178,7 +255,7 @@ class _Report:
         self._bar.log(f"{line}; {left_s / 60:,.1f} min left")
 
 
-def _print(summary: dict[str, Any], out: Path) -> None:
+def _print(summary: dict[str, Any], out: Path, *, whole: bool) -> None:
     rows, counts = summary["studies"], summary["counts"]
     print_table(_table(rows))
     reasons = [(row, row["error"] or " ".join(row["abstained"])) for row in rows if row["error"] or row["abstained"]]
@@ -193,8 +270,11 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     total = f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}"
     counted = [f"{count:,} {status}" for status, count in counts.items() if count or status != "no verdict"]
     print_line(f"[bold]{total}[/]: {', '.join(counted)}")
-    print_line(f"Look at: {escape(str(out / 'index.html'))}")
-    print_line(f"Summary: {escape(str(out / 'summary.csv'))}, lesions.csv, data-dictionary.csv")
+    if whole:
+        print_line(f"Look at: {escape(str(out / 'index.html'))}")
+        print_line(f"Summary: {escape(str(out / 'summary.csv'))}, lesions.csv, data-dictionary.csv")
+    else:
+        print_line("This shard alone. The tables of all: bleedmap batch FOLDER -o OUT --merge")
     print_line(summary["research_only"], style="yellow")
 
 
