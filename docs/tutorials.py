@@ -5,7 +5,7 @@
     python docs/tutorials.py --pictures  and draw its picture again, beside the page
 
 A block ```console holds commands after `$ `. One marked `data` needs the data set that BLEEDMAP_DATA names, one marked
-`long` needs it and minutes (--long); else it is passed by, with what follows from it. The first column of a table
+`long` takes minutes (--long); else it is passed by, with what follows from it. The first column of a table
 `file` names files that must be there after the blocks above it.
 """
 
@@ -41,7 +41,7 @@ def run_page(name: str, folder: Path, *, pictures: bool = False, long: bool = Fa
     for block in _BLOCK.finditer((PAGES / f"{name}.md").read_text("utf-8")):
         needs, commands, table, kind, picture = block.groups()
         if commands is not None:
-            skipped = bool(needs) and ("BLEEDMAP_DATA" not in os.environ or (needs == "long" and not long))
+            skipped = (needs == "data" and "BLEEDMAP_DATA" not in os.environ) or (needs == "long" and not long)
             for line in () if skipped else commands.splitlines():
                 if line.startswith("$ "):
                     run_command(line[2:], folder)

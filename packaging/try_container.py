@@ -29,11 +29,6 @@ def main() -> int:
     subprocess.run(
         ["debootstrap", "--variant=minbase", "bookworm", asked.root, *filter(None, [asked.mirror])], check=True
     )
-    for name in WAY:
-        if (own := Path("/", name)).is_dir():
-            shutil.copytree(own, asked.root / name, dirs_exist_ok=True)
-        elif own.exists():
-            shutil.copy(own, asked.root / name)
     with (ROOT / "packaging/Containerfile").open("rb") as file:
         steps = DockerfileParser(fileobj=file).structure
     for step in steps:
@@ -50,7 +45,12 @@ def main() -> int:
 
 
 def run(root: Path, user: str, command: str) -> None:
-    """In the new root, as a user; any step that fails ends all."""
+    """In the new root, as a user, with this machine's way to the packages; any step that fails ends all."""
+    for name in WAY:
+        if (own := Path("/", name)).is_dir():
+            shutil.copytree(own, root / name, dirs_exist_ok=True)
+        elif own.exists():
+            shutil.copy(own, root / name)
     home = "/root" if user == "root" else f"/home/{user}"
     way = [f"{name}={value}" for name, value in os.environ.items() if name.lower().startswith(("pip_", "http", "ssl_"))]
     clean = ["env", "-i", *way, f"PATH={PATHS}", f"HOME={home}", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"]

@@ -197,9 +197,9 @@ def test_what_does_not_fit_is_told_at_once(heads, tmp_path, capsys):
         assert train(folder, out, *wrong) == 2
     assert run("train", "--start", "ct-ich-lite", "--split", "x.json", "-o", out) == 2
     assert "--studies FOLDER" in said()
-    (tmp_path / "test.csv").write_text("patient\nnobody\n")
+    (tmp_path / "test.csv").write_text(f"patient\n{names[0]}\nnobody\n")  # without a table a study is its own patient
     assert train(folder, out, "--test", tmp_path / "test.csv") == 2
-    assert "no patient 'nobody' has a mask" in said()
+    assert "line 3: no patient 'nobody' has a mask" in said()
     shutil.copy(folder / f"{names[0]}.nii.gz", folder / "copy.nii.gz")
     shutil.copy(folder / f"{names[0]}_mask.nii.gz", folder / "copy_mask.nii.gz")
     assert train(folder, out) == 2

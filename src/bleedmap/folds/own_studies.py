@@ -224,9 +224,9 @@ def read_tested(path: Path, cases: Sequence[OwnCase]) -> frozenset[str]:
     needed, remedy = "patient, or study", "correct the table of the test side"
     rows = read_table(path, lambda columns: bool(columns & {"patient", "study"}), needed, remedy)
     by_study = {one.case.name: one.patient for one in cases}
-    patients = {name: name for name in by_study.values()} | {
-        name.removeprefix("ID "): name for name in by_study.values() if name.startswith("ID ")
-    }
+    patients = {name: name for name in by_study.values()}
+    for kind in ("study ", "ID "):
+        patients |= {name.removeprefix(kind): name for name in by_study.values() if name.startswith(kind)}
     tested = set()
     for line, row in enumerate(rows, start=2):
         for column, known in (("patient", patients), ("study", by_study)):
