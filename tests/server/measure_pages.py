@@ -12,13 +12,13 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from sqlalchemy import insert, select  # noqa: E402
+from sqlalchemy import insert, select
 
-from bleedmap.server.config import Limits, Settings  # noqa: E402
-from bleedmap.server.config import Server as Where  # noqa: E402
-from bleedmap.server.store.tables import identity, study  # noqa: E402
-from server_studies import add_row  # noqa: E402
-from server_web import Server, serve_web  # noqa: E402
+from bleedmap.server.config import Limits, Settings
+from bleedmap.server.config import Server as Where
+from bleedmap.server.store.tables import identity, study
+from server_studies import add_row
+from server_web import Server, serve_web
 
 STUDIES, TIMES = 5000, 9
 VERDICTS = ("bleed marked", "no verdict", "no bleed marked")
