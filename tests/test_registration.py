@@ -56,6 +56,13 @@ def test_what_shows_no_skull_fits_nothing(head: Volume) -> None:
         assert np.isfinite(found.matrix).all()
 
 
+def test_a_few_slices_are_too_little_to_align(head: Volume) -> None:
+    few = Volume(head.hu[12:16], replace(head.grid, origins_mm=head.grid.origins_mm[12:16]))
+    found = align(head, few)
+    assert 10 < found.depth_mm < 27
+    assert not found.fits
+
+
 @pytest.mark.exhaustive
 def test_every_motion_of_the_table_ends_within_half_a_millimetre() -> None:
     for row in run_phantoms(tuple(MOTIONS)):

@@ -21,7 +21,7 @@ def true_motion() -> Alignment:
     matrix = np.eye(4)
     matrix[:3, 3] = move_places(np.zeros(3), TURN, SHIFT)
     matrix[:3, :3] = (move_places(np.eye(3), TURN, SHIFT) - matrix[:3, 3]).T
-    return Alignment(matrix, 1.0, 1.0, 1.0)
+    return Alignment(matrix, 1.0, 1.0, 1.0, 100.0)
 
 
 @pytest.fixture

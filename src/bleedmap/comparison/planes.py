@@ -106,7 +106,7 @@ def _centre(first: Examination, second: Examination) -> Alignment:
     middles = [one.volume.grid.to_mm((np.array(one.volume.hu.shape) - 1) / 2) for one in (first, second)]
     matrix = np.eye(4)
     matrix[:3, 3] = middles[1] - middles[0]
-    return Alignment(matrix, 0.0, 0.0, 0.0)
+    return Alignment(matrix, 0.0, 0.0, 0.0, 0.0)
 
 
 def _body(one: Examination) -> DoubleArray:

@@ -66,6 +66,7 @@ def to_json(comparison: Comparison, files: Mapping[str, str]) -> dict[str, Any]:
             "skull_overlap": round(alignment.skull_overlap, 4),
             "correlation": round(alignment.correlation, 4),
             "common": round(alignment.common, 4),
+            "depth_mm": round(alignment.depth_mm, 1),
             "turn_deg": round(alignment.turn_deg, 2),
         },
         "growth": None if comparison.growth is None else _describe_growth(comparison.growth),
