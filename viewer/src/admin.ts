@@ -44,7 +44,7 @@ export const showAdmin: Screen = async (place) => {
         peers.targets.map((one) => [one.name, one.kind, one.where, one.send.join(", "), one.when, String(one.held), String(one.open), one.error])),
       h("h2", {}, "Users"), ...showUsers(users.users, attempt),
       h("h2", {}, "Audit"),
-      h("p", { className: audit.whole ? "" : "problem" }, audit.whole ? `${audit.total.toLocaleString("en-GB")} entries; the chain of their hashes is whole.`
+      h("p", { className: audit.whole ? "" : "problem" }, audit.whole ? `${audit.total.toLocaleString("en-GB")} ${audit.total === 1 ? "entry" : "entries"}; the chain of hashes is whole.`
         : `The chain of hashes is broken at entry ${audit.broken_at}: entries were changed or removed.`),
       table("Newest entries", ["Number", "When", "Who", "From", "What", "Outcome", "Study", "Detail"],
         audit.rows.map((one) => [String(one.id), moment(one.at), one.actor, one.address, one.action, one.outcome, study(one.study), one.detail === "{}" ? "" : one.detail])));
