@@ -103,12 +103,14 @@ def test_random_kills_of_three_workers_lose_nothing(settings, database, tmp_path
 
 def test_two_claims_never_get_one_job_and_a_lost_lease_ends_nothing(database):
     add_studies(database, 2)
-    first = queue.claim(database, (Step.SEGMENT,), "a", 0.05)
+    first = queue.claim(database, (Step.SEGMENT,), "a", 60)
     second = queue.claim(database, (Step.SEGMENT,), "b", 60)
     assert {first.study, second.study} == {"s0000", "s0001"}
     assert queue.claim(database, (Step.SEGMENT,), "c") is None
     assert queue.claim(database, (Step.DELIVER,), "c") is None
-    time.sleep(0.06)
+    with database.write() as connection:
+        run_out = tables.job.update().where(tables.job.c.id == first.id).values(leased_until=0.0)
+        connection.execute(run_out)
     taken_over = queue.claim(database, (Step.SEGMENT,), "c")
     assert (taken_over.id, taken_over.attempt) == (first.id, 2)
     assert not queue.renew(database, first)

@@ -30,7 +30,7 @@ def run_postgres() -> Iterator[str]:
         as_other = ["runuser", "-u", "postgres", "--"]
     port, user = free_port(), "postgres" if as_other else getpass.getuser()
     control = [*as_other, str(programs[-1] / "pg_ctl"), "-D", str(folder / "data"), "-s", "-w"]
-    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder}"
+    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
     init = [*as_other, str(programs[-1] / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-N", "-U", user]
     try:
         subprocess.run(init, check=True, capture_output=True, cwd="/tmp")

@@ -161,7 +161,8 @@ def _serve(settings: "Settings", only: tuple[str, ...]) -> None:
     os.umask(0o077)
     set_up_logging("supervisor")
     Place(settings.data)
-    kinds = [one for one in only or _KINDS for _ in range(settings.worker.processes if one == "worker" else 1)]
+    several = {"worker": settings.worker.processes, "sender": settings.worker.senders}
+    kinds = [one for one in only or _KINDS for _ in range(several.get(one, 1))]
     if "web" in kinds and importlib.util.find_spec("bleedmap.server.web") is None:
         logger.warning("this installation has no pages; the other processes run")
         kinds.remove("web")

@@ -112,9 +112,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Worker:
-    """Segmenting."""
+    """Segmenting and sending."""
 
     processes: int = _setting(1, "worker processes on this machine")
+    senders: int = _setting(2, "processes on this machine that bring results to the targets")
     weights: str = _setting("", "installed weights by name, or an .onnx file; empty: the default")
     threshold: float = _setting(0.0, "lesion from this probability on; 0: the weights' own")
     accept: tuple[str, ...] = _setting((), "input checks whose refusal is overruled")
@@ -277,6 +278,7 @@ def _least(settings: Settings) -> dict[str, tuple[float, float]]:
         "limits.study_gb": (limits.study_gb, 1e-6), "limits.upload_gb": (limits.upload_gb, 1e-6),
         "limits.keep_days": (limits.keep_days, 0), "limits.keep_results_days": (limits.keep_results_days, 0),
         "limits.attempts": (limits.attempts, 1), "worker.processes": (settings.worker.processes, 1),
+        "worker.senders": (settings.worker.senders, 1),
     }  # fmt: skip
 
 
