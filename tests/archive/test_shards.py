@@ -16,7 +16,7 @@ from bleedmap.io import nifti
 from bleedmap.volume import Volume
 from command_line import run
 
-SHARDS, COUNT = 3, 10
+SHARDS, COUNT = 2, 10
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_shards_at_once_one_killed_and_resumed_make_what_one_batch_makes(ten: Pa
     until(lambda: any((out / ".batch/work").glob("*/*")) or any((out / ".batch/done").glob("*.json")))
     started[0].send_signal(signal.SIGKILL)
     told = [one.communicate(timeout=600) for one in started]
-    assert [one.returncode for one in started] == [-signal.SIGKILL, 0, 0, 0], told
+    assert [one.returncode for one in started] == [-signal.SIGKILL, 0, 0], told
     assert not (out / "summary.json").exists()  # tables are merged alone
     before = {path: path.stat().st_mtime_ns for path in (out / ".batch/done").glob("*.json")}
     assert run("batch", ten, "-o", out, *flags, "--shard", f"{fullest}/{SHARDS}") == 0

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from bleedmap.datasets.own_split import OwnSplit, OwnStudy, read_own_split  # noqa: E402
 from bleedmap.errors import SplitError  # noqa: E402
+from bleedmap.evaluation.external import note_trained  # noqa: E402
 from bleedmap.evaluation.records import TYPE_NAMES  # noqa: E402
 from bleedmap.evaluation.reference_find import Places, find_cases  # noqa: E402
 from bleedmap.folds.choices import _calibrate_types  # noqa: E402
@@ -128,6 +129,16 @@ def test_from_masks_to_weights_that_segment(finished, tmp_path, capsys):
     capsys.readouterr()
     assert run("evaluate", out, "--data", folder) == 2
     assert "bleedmap evaluate --studies" in " ".join(capsys.readouterr().err.split())
+
+
+def test_measuring_on_studies_that_were_trained_on_is_told(finished):
+    """By their images, whatever they are called now; of the installed weights nothing is told."""
+    split = open_run(finished / "run").own_split()
+    found = find_cases(Places(finished / "hospital", None, finished / "out", "unknown"))
+    told = " ".join(note_trained(found, locate(finished / "own.onnx")).notes)
+    assert f"{len(split.side('train'))} of the studies were trained on" in told
+    assert f"{len(split.side('validation'))} of the studies were used to choose" in told
+    assert note_trained(found, locate(None)) is found
 
 
 def test_a_stopped_run_goes_on_with_the_same_studies(finished, tmp_path, capsys):

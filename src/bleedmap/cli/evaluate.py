@@ -386,7 +386,7 @@ def _evaluate_studies(
     folder: Path, masks: Path | None, labels: Path | None, weights: str | None, out: Path, no_mask: "NoMask",
     window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
-    from bleedmap.evaluation.external import ExternalOptions, external_ledger, run_external
+    from bleedmap.evaluation.external import ExternalOptions, external_ledger, note_trained, run_external
     from bleedmap.evaluation.external_report import write_report
     from bleedmap.evaluation.external_scores import read_patients
     from bleedmap.evaluation.reference_find import Places, find_cases
@@ -404,6 +404,7 @@ def _evaluate_studies(
     segmenter = Segmenter.load(weights)
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         found = find_cases(Places(folder, masks, out, no_mask, labels), lambda files: seen(files, files))
+        found = note_trained(found, segmenter.weights)
     patients = read_patients(folder, [one.name for one in found.cases])
     with (
         explain_interrupt("give the same command again to continue"),

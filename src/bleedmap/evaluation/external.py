@@ -23,6 +23,7 @@ from bleedmap.evaluation.references import Referenced, read_case
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.outline import outline_slices
+from bleedmap.inference.weights import WeightsFile
 from bleedmap.metrics.surface import SurfaceDistance, surface_distance
 from bleedmap.postprocess import lesions
 from bleedmap.study.gate.gate import find_refusal, read_accepted
@@ -138,6 +139,20 @@ def run_external(
     elsewhere = run_jobs(ledger, jobs, do, is_done, wait=False)
     run_jobs(ledger, elsewhere, do, is_done, wait=True)
     return [done[one.name] for one in found.cases]
+
+
+def note_trained(found: Cases, weights: WeightsFile) -> Cases:
+    """Add a note where a network was trained, or its thresholds chosen, on some of the studies: by their images."""
+    sides = {"trained_studies": "trained on", "chosen_on_studies": "used to choose the network's thresholds"}
+    known = {words: set(weights.record.get(key, ())) for key, words in sides.items()}
+    if not any(known.values()):
+        return found
+    hashes = {one.images_sha256 for one in found.cases}
+    notes = [
+        f"{len(hashes & of):,} of the studies were {words}: the figures flatter." for words, of in known.items()
+        if hashes & of
+    ]  # fmt: skip
+    return replace(found, notes=(*found.notes, *notes))
 
 
 def external_ledger(out: Path) -> Ledger:

@@ -72,6 +72,25 @@ class Case:
             digest.update(f"{path}\0{state}\0".encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
 
+    @property
+    def images_sha256(self) -> str:
+        """Hash of the images' bytes, by which a study is known again under any name."""
+        hashes = [hash_file(path) for path in self.images]
+        return hash_words(hashes if self.kind == "pictures" else sorted(hashes))  # of pictures the order counts
+
+
+def hash_file(path: Path | None) -> str:
+    """SHA-256 of a file; words for none."""
+    if path is None:
+        return "no mask"
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_words(words: Sequence[str]) -> str:
+    """SHA-256 of words in their order."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Cases:

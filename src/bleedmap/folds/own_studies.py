@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,16 @@ from bleedmap.datasets.own_split import (
 from bleedmap.errors import DataError, InputError, SettingsError, SplitError
 from bleedmap.evaluation.external_scores import read_patients
 from bleedmap.evaluation.records import TYPE_NAMES
-from bleedmap.evaluation.reference_find import Case, Cases, NoMask, Places, find_cases, read_table
+from bleedmap.evaluation.reference_find import (
+    Case,
+    Cases,
+    NoMask,
+    Places,
+    find_cases,
+    hash_file,
+    hash_words,
+    read_table,
+)
 from bleedmap.evaluation.references import read_case
 from bleedmap.folds.run import Material
 from bleedmap.inference.weights import MeasuredOn, locate
@@ -193,22 +202,10 @@ def _find_patient(case: Case) -> str:
 
 
 def _hash_case(case: Case, types: Mapping[str, frozenset[str]] | None) -> tuple[str, str]:
-    """Hash images, whose files' order means something in pictures alone; and the masks, with the types."""
-    images, masks = ([_hash_file(path) for path in paths] for paths in (case.images, case.masks))
+    """Hash the images, and the masks with the types."""
+    masks = [hash_file(path) for path in case.masks]
     told = [] if types is None else sorted(types[case.name])
-    reference = [*(masks if case.kind == "pictures" else sorted(masks)), *told]
-    return _hash_words(images if case.kind == "pictures" else sorted(images)), _hash_words(reference)
-
-
-def _hash_words(words: Sequence[str]) -> str:
-    return sha256("\n".join(words).encode()).hexdigest()
-
-
-def _hash_file(path: Path | None) -> str:
-    if path is None:
-        return "no mask"
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
+    return case.images_sha256, hash_words([*(masks if case.kind == "pictures" else sorted(masks)), *told])
 
 
 def read_tested(path: Path, cases: Sequence[OwnCase]) -> frozenset[str]:
