@@ -28,14 +28,17 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
+from pynetdicom.sop_class import Verification
 from sqlalchemy import select
 
 import dicom_studies
-from bleedmap.server.config import Dicom, Peer
+from bleedmap.server.config import Dicom, Peer, Target
 from bleedmap.server.dicom import listener as listener_module
 from bleedmap.server.dicom import receive as receive_module
 from bleedmap.server.dicom.listener import Listener
 from bleedmap.server.dicom.receive import Receiver, RefusedError
+from bleedmap.server.dicom.send import AwayError
+from bleedmap.server.dicom.send import associate as associate_target
 from bleedmap.server.dicom.tls import make_client_context
 from bleedmap.server.place import Place
 from bleedmap.server.store import tables
@@ -296,7 +299,7 @@ def test_what_is_no_dicom_is_ended_and_the_next_sender_served(run, said):
 def test_mutated_pdus_hold_nobody_up(run, monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda fault: None)  # as the listener's process does
     server, draw, spoken = run(), random.Random(3), record_speech()
-    for turn in range(120):
+    for turn in range(80):
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as one, contextlib.suppress(OSError):
             one.sendall(mutate(draw, spoken))
         if turn % 40 == 39:
@@ -391,3 +394,16 @@ def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(run, c
     with pytest.raises(AssertionError, match="no association"):
         echo(server.port, tls_args=(make_client_context(pem), "localhost"))
     assert echo(server.port, tls_args=(make_client_context(pem, pem, key), "localhost")) == 0
+
+
+def test_results_go_over_tls_to_a_target_whose_certificate_is_known(run, certificate):
+    pem, key = certificate
+    server = run(tls_certificate=pem, tls_key=key, tls_client_ca=pem)
+    target = Target("pacs", "dimse", "BLEEDMAP", f"localhost:{server.port}", tls=True, tls_ca=pem)
+    with associate_target(server.settings, target, [(Verification, None)]) as association:
+        assert association.send_c_echo().Status == 0
+    with (
+        pytest.raises(AwayError),
+        associate_target(server.settings, replace(target, tls_ca=""), [(Verification, None)]),
+    ):
+        pass

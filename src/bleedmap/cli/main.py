@@ -21,7 +21,7 @@ VERBS = {
     "server": "Look after a server: status, users, backup.",
     "data": "The CT-ICH data set: download, verify, summary, nnU-Net's layout.",
     "split": "Write a split file: train, validation and test, by patient or by slice.",
-    "train": "Train a network on CT-ICH.",
+    "train": "Train a network on CT-ICH, or on your own studies with masks.",
     "evaluate": "Measure a network: a split, the protocol, or studies of your own.",
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
