@@ -5,6 +5,7 @@ from collections import defaultdict
 from sqlalchemy import Connection, RowMapping, func, insert, select
 
 from bleedmap.server.store.tables import correction, reading, user
+from bleedmap.server.store.tables import study as study_rows
 
 SAYS = ("agree", "missed", "false alarm", "cannot say")
 
@@ -39,7 +40,11 @@ def add_correction(
     connection: Connection, now: float, study: str, version: int, user_id: str, *, file: str, sha256: str,
     base_sha256: str, voxels: int,
 ) -> int:  # fmt: skip
-    """Add a drawn outline, whose file is there; return its number within the study."""
+    """Add a drawn outline, whose file is there; return its number within the study.
+
+    Two readers who save at the same moment wait for each other, so that each number is given once.
+    """
+    connection.execute(select(study_rows.c.id).where(study_rows.c.id == study).with_for_update())
     last = connection.execute(select(func.max(correction.c.number)).where(correction.c.study == study)).scalar_one()
     number = 1 + (last or 0)
     values = {"study": study, "version": version, "number": number, "user": user_id, "at": now, "file": file}
