@@ -70,7 +70,7 @@ def test_many_pairs_are_resumed_and_each_has_a_row(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, out = studies / "pairs.csv", tmp_path / "cohort"
-    table.write_text("first,second,name\nnight,day,=one\nnight,missing,\nnight,other,\n", "utf-8")
+    table.write_text("First, second ,name\nnight,day,=one\nnight,missing,\nnight,other,\n", "utf-8")
     command = ("compare", "--pairs", table, "-o", out, "--weights", studies / "tiny.onnx", "--json")
     assert run(*command) == 0
     content = json.loads(capsys.readouterr().out)

@@ -162,7 +162,8 @@ def _in_table(path: Path) -> tuple[Pair, ...]:
             path, found="cannot be read as a table", needed="CSV in UTF-8", remedy="save it as CSV UTF-8"
         ) from error
     pairs = []
-    for number, line in enumerate(lines, start=2):
+    for number, raw in enumerate(lines, start=2):
+        line = {str(column).strip().lower(): value for column, value in raw.items()}
         first, second, name = ((line.get(one) or "").strip() for one in ("first", "second", "name"))
         if not first or not second:
             raise InputError(

@@ -22,6 +22,7 @@ _MOST_SIDE, _LEAST_PIXEL_MM = 300, 0.7
 _BODY_HU, _MARGIN_MM = -300.0, 6.0
 _LEAST_SEEN = 0.05  # of a plane, before a study shows it
 _AIR_HU = -1000.0
+_MOST_NUMBERS = 255  # of lesions shown; the smaller ones share the last
 _MOST_LAYERS = 6  # of a thin study that a plane is the mean of
 
 
@@ -144,7 +145,7 @@ class _Sampler:
     """One study, sampled on planes that stand for `thick_mm`."""
 
     def __init__(self, one: Examination, thick_mm: float) -> None:
-        self._one, self._labels = one, label_lesions(one.mask.array)
+        self._one, self._labels = one, label_lesions(one.mask.array, _MOST_NUMBERS)
         apart = one.volume.grid.spacing_mm[0]
         count = int(np.clip(round(thick_mm / apart), 1, _MOST_LAYERS))
         self._heights_mm = ((np.arange(count) + 0.5) / count - 0.5) * min(thick_mm, count * apart)
