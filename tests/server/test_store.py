@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import inspect, select, text, update
 
 from bleedmap.errors import DataError
-from bleedmap.server.states import FINISHED, MOVES, MoveError, StudyState
-from bleedmap.server.store import audit, studies, tables
+from bleedmap.server.states import FINISHED, MOVES, MoveError, Step, StudyState
+from bleedmap.server.store import audit, queue, studies, tables
 from bleedmap.server.store.engine import open_database
 from bleedmap.server.store.schema import prepare
 from bleedmap.server.store.studies import Arrival
@@ -140,3 +140,14 @@ def test_a_change_in_the_audit_is_found(database):
     with database.write() as connection:
         connection.execute(update(tables.audit).where(tables.audit.c.id == 3).values(actor="nobody"))
         assert audit.find_break(connection) == 3
+
+
+def test_a_next_version_that_holds_nothing_new_is_taken_back_with_its_jobs(database):
+    number = arrive(database, "a")
+    move(database, number, StudyState.COMPLETE, StudyState.SEGMENTED)
+    arrive(database, "a", now=1100.0)
+    with database.write() as connection:
+        queue.enqueue(connection, number, 2, Step.FETCH, "PACS")
+        studies.forget(connection, number, 2)
+        assert studies.find(connection, number)["version"] == 1
+        assert queue.count_jobs(connection) == {}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, and_, case, delete, exists, func,
 from bleedmap.server.place import new_id
 from bleedmap.server.states import FINISHED, StudyState, check_move
 from bleedmap.server.store import audit
-from bleedmap.server.store.tables import event, identity, passed_over, reading, study
+from bleedmap.server.store.tables import event, identity, job, passed_over, reading, study
 
 _CLOCK_BACK_S = 60.0  # a last slice so far ahead came before the clock was set back
 
@@ -167,6 +167,7 @@ def change(connection: Connection, number: str, version: int, **values: Any) -> 
 
 def forget(connection: Connection, number: str, version: int) -> None:
     """Take back a next version that turned out to hold nothing new."""
+    connection.execute(delete(job).where(job.c.study == number, job.c.version == version))  # of fetching it
     connection.execute(delete(study).where(study.c.id == number, study.c.version == version))
     connection.execute(delete(event).where(event.c.study == number, event.c.version == version))
 
