@@ -135,7 +135,7 @@ def run_real(root: Path, patients: Iterable[int], parts: int) -> Iterator[tuple[
 
     data, segmenter = open_ct_ich(root), Segmenter.load(precision="fp32")
     for patient in (one for one in data.patients if one.number in set(patients)):
-        thick = volume_of(data.root, patient)
+        thick = volume_of(data, patient)
         kept = [one for one in patient.slices if one.has_bone]
         truth = np.stack([data.read_mask(one) for one in kept]) > 0
         thin = thin_out(thick, parts, NOISE_HU * parts**0.5, patient.number)
