@@ -18,6 +18,7 @@ export interface Study extends Row {
 }
 export interface Lesion {
   lesion: number; volume_ml: number; mean_hu: number | null; first_slice: number; last_slice: number; longest_axial_diameter_mm: number;
+  side: string | null; perpendicular_diameter_mm: number; height_mm: number;
   mean_probability: number; highest_probability: number; first: number[]; last: number[];
 }
 export interface View {

@@ -32,6 +32,13 @@ export function span(seconds: number): string {
   return `${Math.floor(hours / 24)} days`;
 }
 
+/** Three digits at most, and two decimals, as the report has them: '0.32', '4.06', '45.3', '151'. */
+export function millilitres(volume: number): string {
+  if (volume > 0 && volume < 0.01) return "<0.01";
+  const rounded = Number(volume.toPrecision(3));
+  return rounded.toFixed(rounded < 10 ? 2 : rounded < 100 ? 1 : 0);
+}
+
 /** Two decimals; what is neither is called neither 0 nor 1. */
 export function chance(p: number): string {
   return p > 0 && p < 0.01 ? "<0.01" : p < 1 && p > 0.99 ? ">0.99" : p.toFixed(2);

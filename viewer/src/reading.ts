@@ -1,7 +1,7 @@
 // The reading page: slices with the outline, what the program says of them, what the reader says, and the brush.
 
 import { ask, get, type Problem, send, type Study, type View } from "./api";
-import { chance, day, h, moment, person, table } from "./dom";
+import { chance, day, h, millilitres, moment, person, table } from "./dom";
 import type { Screen } from "./main";
 import { GlStack, hasWebGl2, PictureStack, type Spot, type Stack } from "./stack";
 import { findNext } from "./worklist";
@@ -78,10 +78,11 @@ export const showReading: Screen = async (place, _me, id = "") => {
 
   function drawLesions(): HTMLElement {
     if (!view.lesions.length) return h("p", { className: "note" }, view.verdict === null ? "" : "No lesion is marked.");
-    return table("Lesions, largest first", ["", "mL", "Slices", "Longest, mm", "HU", "Mean p."], view.lesions.map((one, index) => [
-      h("button", { type: "button", className: "link", onclick: () => toLesion(index) }, String(one.lesion)), one.volume_ml < 0.01 ? "<0.01" : one.volume_ml.toFixed(2),
-      one.first_slice === one.last_slice ? String(one.first_slice) : `${one.first_slice}–${one.last_slice}`, one.longest_axial_diameter_mm.toFixed(1),
-      one.mean_hu === null ? "" : one.mean_hu.toFixed(0), one.mean_probability.toFixed(2)]));
+    return table("Lesions, largest first", ["", "mL", "Side", "Slices", "Size, mm", "HU"], view.lesions.map((one, index) => [
+      h("button", { type: "button", className: "link", onclick: () => toLesion(index) }, String(one.lesion)), millilitres(one.volume_ml), one.side ?? "–",
+      one.first_slice === one.last_slice ? String(one.first_slice) : `${one.first_slice}–${one.last_slice}`, 
+      [one.longest_axial_diameter_mm, one.perpendicular_diameter_mm, one.height_mm].map((mm) => mm.toFixed(0)).join(" × "),
+      one.mean_hu === null ? "" : one.mean_hu.toFixed(0)]));
   }
 
   function drawFiles(): HTMLElement {
@@ -223,7 +224,7 @@ function drawVerdict(view: View): HTMLElement {
   const fact = (what: string, ...value: (string | HTMLElement)[]) => h("div", {}, h("dt", {}, what), h("dd", {}, ...value));
   return h("section", { className: `verdict ${kind}` }, h("h2", {}, view.verdict), h("p", {}, view.headline ?? ""),
     h("dl", {}, view.probability == null ? "" : fact("Probability of a bleed", chance(view.probability)),
-      view.volume_ml ? fact("Volume", `${view.volume_ml < 0.01 ? "<0.01" : view.volume_ml.toFixed(2)} mL`, view.interval ? h("small", {}, ` ${view.interval}`) : "") : ""),
+      view.volume_ml ? fact("Volume", `${millilitres(view.volume_ml)} mL`, view.interval ? h("small", {}, ` ${view.interval}`) : "") : ""),
     view.interval_is ? h("p", { className: "note" }, view.interval_is) : "",
     view.reasons?.length ? h("ul", {}, ...view.reasons.map((one) => h("li", {}, one))) : "",
     view.types?.length ? h("p", { className: "note" }, `Types in the study: ${view.types.map(([name, p]) => `${name} ${chance(p)}`).join(", ")}.`) : "",

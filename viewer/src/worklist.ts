@@ -1,7 +1,7 @@
 // The worklist: nothing is hidden, the order is said in words, counts of every group and the oldest unread age stand on top.
 
 import { ask, get, type Problem, type Row, type Worklist } from "./api";
-import { chance, day, h, moment, person, span } from "./dom";
+import { chance, day, h, millilitres, moment, person, span } from "./dom";
 import type { Screen } from "./main";
 
 const MARKS: Record<string, [string, string]> = {  // a shape beside the colour
@@ -80,7 +80,7 @@ function draw(list: Worklist): HTMLElement {
 
 function line(row: Row, now: number): HTMLElement {
   const [kind, shape] = MARKS[row.group] ?? ["none", ""];
-  const figures = [row.score !== null && `probability ${chance(row.score)}`, row.volume_ml ? `${row.volume_ml < 0.01 ? "<0.01" : row.volume_ml.toFixed(2)} mL` : ""];
+  const figures = [row.score !== null && `probability ${chance(row.score)}`, row.volume_ml ? `${millilitres(row.volume_ml)} mL` : ""];
   const { patient } = row;
   return h("tr", { className: `${kind}${row.unread ? " unread" : ""}` },
     h("td", {}, h("a", { href: `#/study/${row.id}`, "data-study": row.id }, h("span", { className: "mark", "aria-hidden": "true" }, shape), row.verdict ?? row.group),
