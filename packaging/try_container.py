@@ -16,7 +16,8 @@ from pathlib import Path
 from dockerfile_parse import DockerfileParser
 
 ROOT = Path(__file__).parents[1]
-WAY = ("etc/resolv.conf", "etc/apt/apt.conf.d", "etc/pip.conf", "etc/ssl/certs/ca-certificates.crt")  # this machine's, to the packages
+# This machine's own way to the packages.
+WAY = ("etc/resolv.conf", "etc/apt/apt.conf.d", "etc/pip.conf", "etc/ssl/certs/ca-certificates.crt")
 PATHS = "/opt/bleedmap/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
