@@ -32,6 +32,7 @@ POINTS = [
     (deliver, "find_held", "before"), (deliver.queue, "finish", "before"), (deliver.queue, "finish", "after"),
     (None, "", ""),
 ]  # fmt: skip
+NO_KILL = len(POINTS) - 1
 
 
 def kill_at(owner, name: str, when: str) -> None:
@@ -46,13 +47,13 @@ def kill_at(owner, name: str, when: str) -> None:
     setattr(owner, name, staticmethod(killed) if isinstance(owner, type) else killed)
 
 
-def go_on(settings, point) -> None:
-    """Do all that is due: complete, segment, deliver; as the processes of a server do it."""
+def go_on(settings, number: int) -> None:
+    """Do all that is due: complete, segment, deliver; as the processes of a server do it, killed at a point."""
     from bleedmap.study.segment import Segmenter
 
     database, place = open_database(settings), Place(settings.data)
-    if point[0] is not None:
-        kill_at(*point)
+    if POINTS[number][0] is not None:
+        kill_at(*POINTS[number])
     complete.complete_studies(database, place, 0.0)
     segmenter = None
     while job := queue.claim(database, (Step.SEGMENT, Step.DELIVER), "test", 60.0):
@@ -63,8 +64,11 @@ def go_on(settings, point) -> None:
             deliver.do_deliver(database, place, settings, job)
 
 
-def run_child(settings, point) -> int:
-    child = multiprocessing.get_context("fork").Process(target=go_on, args=(settings, point))
+def run_child(settings, number: int = NO_KILL) -> int:
+    """From a process of its own that has loaded what the children need: this one may hold threads, and a fork none."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([deliver.__name__, segment.__name__, "bleedmap.study.segment"])
+    child = context.Process(target=go_on, args=(settings, number))
     child.start()
     child.join(60)
     assert child.exitcode is not None
@@ -110,9 +114,9 @@ def test_a_kill_around_each_act_loses_and_doubles_nothing(settings, database, tm
         settings = with_target(settings, tmp_path, orthanc.dicom_port, free_port())
         receive(settings, database, make_study(1, side=64))
         seen: list[dict[str, str]] = []
-        for point in POINTS:
+        for number, point in enumerate(POINTS):
             free_leases(database)
-            code = run_child(settings, point)
+            code = run_child(settings, number)
             assert code == (-signal.SIGKILL if point[0] else 0), (point, code)
             results = list(settings.data.glob("studies/*/v1/results/dicom"))
             seen += [digest(one) for one in results]
@@ -154,14 +158,14 @@ def segment_one(settings, database) -> None:
     complete.complete_studies(database, Place(settings.data), 0.0)
     with database.write() as connection:
         connection.execute(update(tables.study).values(made_at=1_700_000_000.0))
-    run_child(replace(settings, target=()), (None, "", ""))
+    run_child(replace(settings, target=()))
 
 
 @ON_BOTH
 def test_a_pacs_that_is_away_is_waited_for_and_told(settings, database, tmp_path):
     settings = with_target(settings, tmp_path, port := free_port(), free_port())
     receive(settings, database, make_study(1, side=64))
-    assert run_child(settings, (None, "", "")) == 0
+    assert run_child(settings) == 0
     with database.read() as connection:
         row = connection.execute(select(tables.study)).mappings().one()
         job = connection.execute(select(tables.job).where(tables.job.c.step == "deliver")).mappings().one()
@@ -169,7 +173,7 @@ def test_a_pacs_that_is_away_is_waited_for_and_told(settings, database, tmp_path
     assert (job["state"], job["attempt"]) == ("waiting", 1)
     with run_orthanc(tmp_path / "orthanc", DicomPort=port) as orthanc:
         free_leases(database)
-        assert run_child(settings, (None, "", "")) == 0
+        assert run_child(settings) == 0
         assert sum(orthanc.count_by_modality().values()) == 9
     with database.read() as connection:
         row = connection.execute(select(tables.study)).mappings().one()

@@ -5,6 +5,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bleedmap.geometry import PlaneTurn
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.weights import locate
 from bleedmap.io import nifti
+from bleedmap.io.dicom.producer import ABC2
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.phantom.scan import scan
 from bleedmap.results.save import save
@@ -210,13 +212,22 @@ def test_peer_06_the_report_is_a_dicom_sr_of_template_1500(closed_run):
 
 
 def volumes_in(report: Path) -> list[float]:
-    """Every volume in mL of a structured report."""
+    """Every volume in mL of a structured report, but for the estimate by ABC/2."""
     found = []
-    for item in pydicom.dcmread(report).iterall():
-        if item.tag == "MeasuredValueSequence" and item.value:
-            unit = item.value[0].MeasurementUnitsCodeSequence[0].CodeValue
-            found += [float(item.value[0].NumericValue)] if unit == "mL" else []
+    for item in content_of(pydicom.dcmread(report)):
+        if item.get("MeasuredValueSequence"):
+            values = [one.ConceptCodeSequence[0].CodeValue for one in content_of(item) if "ConceptCodeSequence" in one]
+            (measured,) = item.MeasuredValueSequence
+            if measured.MeasurementUnitsCodeSequence[0].CodeValue == "mL" and ABC2.value not in values:
+                found.append(float(measured.NumericValue))
     return found
+
+
+def content_of(item: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
+    """All content items below one."""
+    for one in item.get("ContentSequence", ()):
+        yield one
+        yield from content_of(one)
 
 
 def test_peer_07_the_threshold_is_the_users_and_stated(seen):
