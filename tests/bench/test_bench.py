@@ -158,6 +158,7 @@ def test_a_network_of_the_thesis_is_measured_untrained(tmp_path, monkeypatch):
     assert "bleedmap[train]" in alone.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_plain_install_measures_openvino_alone_and_says_so(tmp_path):
     out = tmp_path / "bench"
     ended = without_training_packages(

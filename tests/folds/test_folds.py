@@ -181,6 +181,7 @@ def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: CrossValidat
     assert run_variant(finished, Variant("recipe", "whole", RECIPE)) == whole
 
 
+@pytest.mark.exhaustive
 def test_a_network_with_bone_and_true_sizes_is_trained_judged_and_served(tmp_path: Path) -> None:
     experiment = begin(tmp_path)
     recipe = replace(RECIPE, bone=True, boneless=0.3, mirrored=True, frame_mm=100.0, phantom=0, slice_dice=0.5)
@@ -207,6 +208,7 @@ def test_a_network_with_bone_and_true_sizes_is_trained_judged_and_served(tmp_pat
     assert outline.probability.shape == study.hu.shape
 
 
+@pytest.mark.exhaustive
 def test_strangers_are_counted(finished: CrossValidation) -> None:
     rows = {one["change"]: one for one in measure_out_of_distribution(finished)}
     assert len(rows) == len(CHANGES) + 1

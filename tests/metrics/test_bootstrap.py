@@ -75,6 +75,7 @@ def test_intervals_hold_the_measure_and_come_again_with_the_seed():
     assert "pixel_roc_auc" not in first["detection"]
 
 
+@pytest.mark.exhaustive
 def test_nominal_coverage_with_many_patients():
     """Of 60 studies of 40 patients, about 95 % of the intervals hold the true mean Dice of a patient."""
     truth = score(results(np.random.default_rng(99), patients=4000, slices=6))["strict"]["patient_mean_dice"]

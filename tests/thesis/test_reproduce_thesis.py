@@ -102,10 +102,10 @@ def begin(out: Path, data: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=log)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.exhaustive)])
-def test_killed_again_and_again_it_ends_with_the_same_results(release, undisturbed, tmp_path, kills):
+@pytest.mark.exhaustive
+def test_killed_again_and_again_it_ends_with_the_same_results(release, undisturbed, tmp_path):
     """Each time a few written files after the command began."""
-    out, chance = tmp_path / "killed", random.Random(1)
+    out, chance, kills = tmp_path / "killed", random.Random(1), 3
     while kills:
         process = begin(out, release)
         wait_for_changes(out, chance.randint(1, 12), process)
@@ -122,6 +122,7 @@ def test_killed_again_and_again_it_ends_with_the_same_results(release, undisturb
     assert len(results_of(out)) == 2
 
 
+@pytest.mark.exhaustive
 def test_two_commands_share_the_work(release, undisturbed, tmp_path):
     out, cell = tmp_path / "shared", next(one for one in cells(SCALES["trial"], ("grid",)) if "model-2-b32" in one.key)
     with cell_ledger(out).claim(make_job(cell), wait=False) as ours:  # as a third command that is at it

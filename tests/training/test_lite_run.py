@@ -54,6 +54,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.exhaustive
 def test_the_whole_way_stopped_and_resumed(data, monkeypatch, capsys):
     """Stopped in the second stage and resumed: the same weights and thresholds in the end."""
     train = ("train", "--data", data / "ct-ich", "--device", "cpu", "--precision", "fp32")

@@ -71,6 +71,7 @@ def test_a_classifier_repeats_itself_and_follows_its_seed():
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.exhaustive
 def test_bf16_scores_like_fp32():
     training, test = heads(24, 1, disc=0.18), heads(8, 2, disc=0.18)
     found = BASELINES["cnn-13"](training, test, replace(CPU, bf16=True), 0, lambda done, of: None)
