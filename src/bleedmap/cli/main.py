@@ -41,6 +41,7 @@ _EXTRAS = {
 }  # fmt: skip
 
 _WITH_TORCH = ("train", "reproduce")
+_FOLDERS = {"serve": "hospital.", "server": "hospital."}
 
 
 class _LazyGroup(click.Group):
@@ -51,7 +52,8 @@ class _LazyGroup(click.Group):
         if name not in VERBS:
             return None
         check_resources(torch=name in _WITH_TORCH)
-        command = getattr(importlib.import_module(f"bleedmap.cli.{name}"), "command")  # noqa: B009
+        module = importlib.import_module(f"bleedmap.cli.{_FOLDERS.get(name, '')}{name}")
+        command = getattr(module, "command")  # noqa: B009
         assert isinstance(command, click.Command)
         return command
 

@@ -7,8 +7,8 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
+from bleedmap.cli.hospital.serve import config_option, load_settings, set_option
 from bleedmap.cli.options import json_option, out_option
-from bleedmap.cli.serve import config_option, load_settings, set_option
 from bleedmap.errors import OutputError, SettingsError
 
 
