@@ -219,7 +219,7 @@ MIXED = replace(PAINTED, steps=1600, lesion=2, lesion_free=3, phantom=1, painted
 _SEEN: dict[str, Any] = {"frame_mm": 208.0, "bone": True, "boneless": 0.3, "mirrored": True}
 BONE_PRETRAINING = replace(PRETRAINING, **_SEEN)
 BONE = replace(
-    MIXED, steps=6000, lesion=3, lesion_free=2, learning_rate=1e-3, warm_up=0.05, start_share=0.0, decoys=0.2,
+    MIXED, size=224, steps=2400, lesion=3, lesion_free=2, learning_rate=1e-3, warm_up=0.05, start_share=0.0, decoys=0.2,
     slice_dice=0.5, free_weight=0.5, **_SEEN,
 )  # fmt: skip
 
@@ -297,7 +297,7 @@ PRESETS: dict[str, tuple[str, TrainConfig | LiteConfig]] = {
         LiteConfig((("phantoms", PRETRAINING), ("patients", RECIPE), ("painted", PAINTED), ("mixed", MIXED))),
     ),
     "bone": (
-        "the next recipe, not judged yet: a bone channel, sizes in mm, small painted bleeds and decoys; days on a CPU",
+        "the next recipe, not judged: a bone channel, sizes in mm, small painted bleeds and decoys; an hour on a CPU",
         LiteConfig((("phantoms", BONE_PRETRAINING), ("patients", BONE))),
     ),
 }  # fmt: skip
