@@ -18,6 +18,9 @@ from dockerfile_parse import DockerfileParser
 ROOT = Path(__file__).parents[1]
 # This machine's own way to the packages.
 WAY = ("etc/resolv.conf", "etc/apt/apt.conf.d", "etc/pip.conf", "etc/ssl/certs/ca-certificates.crt")
+# As in a container, /proc and /sys are there: OpenVINO reads the processor from them, and never ends without. The
+# namespace takes its mounts along when it ends.
+MOUNTED = 'mount -t proc proc "$1/proc"; mount --rbind /sys "$1/sys"; shift; exec "$@"'
 PATHS = "/opt/bleedmap/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -51,11 +54,13 @@ def run(root: Path, user: str, command: str) -> None:
         if (own := Path("/", name)).is_dir():
             shutil.copytree(own, root / name, dirs_exist_ok=True)
         elif own.exists():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)  # a bare Debian has no folder of certificates
             shutil.copy(own, root / name)
     home = "/root" if user == "root" else f"/home/{user}"
     way = [f"{name}={value}" for name, value in os.environ.items() if name.lower().startswith(("pip_", "http", "ssl_"))]
     clean = ["env", "-i", *way, f"PATH={PATHS}", f"HOME={home}", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"]
-    subprocess.run(["chroot", f"--userspec={user}", root, *clean, "sh", "-ec", command], check=True)
+    inside = ["chroot", f"--userspec={user}", root, *clean, "sh", "-ec", command]
+    subprocess.run(["unshare", "--mount", "sh", "-ec", MOUNTED, "sh", root, *inside], check=True)
 
 
 if __name__ == "__main__":

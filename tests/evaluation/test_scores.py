@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bleedmap.datasets.folds import Fold, ProtocolFolds
+from bleedmap.datasets.folds import Fold, ProtocolFolds, protocol_folds
 from bleedmap.errors import InputError, SplitError
 from bleedmap.evaluation.measure_table import HEADLINE, measures
 from bleedmap.evaluation.protocol import (
@@ -116,6 +116,24 @@ def test_specks_of_the_reference_are_no_lesions_but_cover_what_touches_them() ->
     assert scores.score("lesion_sensitivity_touched").value is None
     assert scores.score("false_positives_per_study_touched").value == 0
     assert scores.score("volume_dice").value == 1  # overlap knows no smallest lesion
+
+
+def test_lesions_are_counted_by_their_true_size_where_the_pixels_are_known() -> None:
+    """Patient 49's JPEG pixels are 0.41211 mm times 512/650, the slices 5 mm apart: a mL has 1,898 voxels."""
+    voxel_ml = (0.41211 * 512 / 650) ** 2 * 5 / 1000
+    reference, marked = np.zeros((2, 2, 60, 60), np.bool_)
+    reference[0, :31, :60] = reference[0, 35:, :] = True  # 1,860 voxels are 0.98 mL; 1,500 are 0.79 mL
+    reference[1, :31, :2] = marked[1, 0, 0] = True  # with 62 more the upper one has 1.01 mL
+    choices, one = (Choices(1, 1, 0.5, 0.5, 0.5),), study(49, reference, marked, [1, 1], 1)
+    assert (1_860 * voxel_ml, 1_922 * voxel_ml) == (pytest.approx(0.980, abs=1e-3), pytest.approx(1.013, abs=1e-3))
+    known = cross_validation(OutOfFold("known", protocol_folds().data_sha256, choices, (one,)), resamples=5)
+    for size, cases, found in (("below_1_ml", 1, 0.0), ("1_to_10_ml", 1, 1.0), ("1_ml_or_more", 1, 1.0)):
+        score = known.score(f"lesion_sensitivity_touched_{size}")
+        assert (score.cases, score.value) == (cases, found)
+    assert known.score("lesion_sensitivity_touched_10_ml_or_more").value is None
+    other = cross_validation(OutOfFold("other data", "", choices, (one,)), resamples=5)
+    assert other.score("lesion_sensitivity_touched_1_ml_or_more").value is None
+    assert other.score("lesion_sensitivity_touched").cases == 2
 
 
 def test_an_interval_for_the_volume_and_types_are_scored_where_they_are_told() -> None:

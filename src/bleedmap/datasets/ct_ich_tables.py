@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import nan
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ SHORT_NAMES = {
     "intraventricular": "IVH",
     "subarachnoid": "SAH",
 }
+PIXELS, SLICE_MM = 650, 5.0  # a side of the JPEGs; between slices
 Row = dict[str, str]
 _SEXES: dict[str, Sex] = {"male": "male", "female": "female"}
 
@@ -104,6 +106,11 @@ def read_views_mm() -> Mapping[int, float]:
     """
     with (Path(__file__).with_name("ct-ich.spacing.csv")).open(encoding="utf-8", newline="") as file:
         return {int(row["patient"]): 512 * float(row["pixel_mm_of_512"]) for row in csv.DictReader(file)}
+
+
+def find_voxel_ml(patient: int) -> float:
+    """Find the mL of a voxel of the JPEGs; NaN where the patient's pixel size is not known."""
+    return (read_views_mm().get(patient, nan) / PIXELS) ** 2 * SLICE_MM / 1000
 
 
 def read_labels(path: Path) -> dict[int, dict[int, SliceLabels]]:

@@ -10,14 +10,13 @@ import numpy as np
 
 from bleedmap.arrays import Progress
 from bleedmap.datasets.ct_ich import CtIch
+from bleedmap.datasets.ct_ich_tables import SLICE_MM
 from bleedmap.datasets.folds import ProtocolFolds
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.io import nifti
 from bleedmap.io.files import folder_written_whole, write_json
 from bleedmap.preprocess import TRAINING_VIEW_MM
 from bleedmap.volume import Mask, Volume
-
-SLICE_MM = 5.0  # of CT-ICH
 
 
 def export_nnunet(data: CtIch, folds: ProtocolFolds, out: Path, progress: Progress = lambda done, of: None) -> None:

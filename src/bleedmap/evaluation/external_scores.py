@@ -39,7 +39,8 @@ _FOR_FOLDS = ("authors_dice", "slice_auc_within_folds", "study_auc_within_folds"
 # What labels alone can tell, by the beginnings of keys: how slices and studies are ranked and called, and false marks.
 _OF_FREE_SLICES = ("slice_specificity", "lesion_free_slices_", "bleed_free_patients_slices_")
 _OF_STUDIES = ("study_", "bleed_free_patients_marked", "abstained")
-_SIZES = ("_small", "_medium", "_large")  # of CT-ICH's own 650×650 pixels, which say nothing on another grid
+# Of CT-ICH's own pixels, which say nothing on another grid; mL are counted by `LesionsBySize`.
+_SIZES = ("_small", "_medium", "_large", "_ml", "_ml_or_more")
 TABLE = "patients.csv"
 _CORRECT = "correct the table, or take it out of the folder"
 # Above any number of CT-ICH, one of whose patients a measure leaves out by its number.

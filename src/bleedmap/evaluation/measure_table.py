@@ -8,7 +8,14 @@ from bleedmap.arrays import BoolArray
 from bleedmap.datasets.folds import LOADS
 from bleedmap.evaluation import measures as compute
 from bleedmap.evaluation.measures import Measured, Rule, Span
-from bleedmap.evaluation.protocol import LESION_VOXELS, SLICE_PIXELS, SLICE_SPECIFICITY, STUDY_SPECIFICITY, TARGETS
+from bleedmap.evaluation.protocol import (
+    LESION_VOXELS,
+    SIZES_ML,
+    SLICE_PIXELS,
+    SLICE_SPECIFICITY,
+    STUDY_SPECIFICITY,
+    TARGETS,
+)
 from bleedmap.evaluation.records import TYPE_NAMES
 from bleedmap.evaluation.tables import StudyTable, Tables
 
@@ -116,7 +123,7 @@ def _lesions() -> Iterator[Measure]:
         yield from _by_size_and_type(
             Measure(f"lesion_sensitivity_{rule}", "lesions", title, "lesions", words, found),
             f"{{}} {title}", LESION_VOXELS,
-            "lesions of {} voxels", "lesions on slices labelled {}, which may bear another type too",
+            "lesions of {} voxels", "lesions on slices labelled {}, which may bear another type too", "lesions",
         )  # fmt: skip
         for end, over in (("", "all patients"), ("_bleed_free", "bleed-free patients")):
             yield Measure(
@@ -172,7 +179,7 @@ def _studies() -> Iterator[Measure]:
     yield from _by_size_and_type(
         Measure("study_sensitivity_fixed", group, fixed, bleeding, _SAME_CASES, compute.study_sensitivity),
         f"{fixed}, {{}}", LOADS,
-        "patients with {} lesion voxels", "patients with {}, who may have another type too",
+        "patients with {} lesion voxels", "patients with {}, who may have another type too", "patients by all their lesions",
     )  # fmt: skip
     yield from _rows(
         group,
@@ -206,13 +213,18 @@ def _types() -> Iterator[Measure]:
 
 
 def _by_size_and_type(
-    whole: Measure, title: str, sizes: Mapping[str, Span], of_size: str, of_type: str
+    whole: Measure, title: str, sizes: Mapping[str, Span], of_size: str, of_type: str, of_ml: str | None = None
 ) -> Iterator[Measure]:
-    """A measure of all cases, then of each size, then of each type; `{}` in the words stands for it."""
+    """A measure of all cases, then of each size, in pixels and where it is asked for in mL, then of each type; `{}` in
+    the words stands for it."""
     yield whole
     for name, span in sizes.items():
         over, own = of_size.format(_span_in_words(span)), partial(whole.compute, span=span)
         yield replace(whole, key=f"{whole.key}_{name}", title=title.format(name), over=over, compute=own)
+    for size, span in SIZES_ML.items() if of_ml is not None else ():
+        key, own = size.lower().replace(" ", "_"), partial(whole.compute, span=span, in_ml=True)
+        over = f"{of_ml}, {size}"
+        yield replace(whole, key=f"{whole.key}_{key}", title=f"{whole.title}, {size}", over=over, compute=own)
     for column, name in enumerate(TYPE_NAMES):
         over, own = of_type.format(name), partial(whole.compute, column=column)
         yield replace(whole, key=f"{whole.key}_{name}", title=title.format(name), over=over, compute=own)

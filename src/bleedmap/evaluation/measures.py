@@ -79,11 +79,13 @@ def median_dice(tables: Tables) -> Measured:
     return replace(volume_dice(tables), value=float(np.median(dice)) if len(dice) else np.nan)
 
 
-def lesions_found(rule: Rule, tables: Tables, *, span: Span | None = None, column: int | None = None) -> Measured:
-    """Share of the lesions of a size (`span` of voxels) or type (`column`) that a rule finds."""
+def lesions_found(
+    rule: Rule, tables: Tables, *, span: Span | None = None, column: int | None = None, in_ml: bool = False
+) -> Measured:
+    """Share of the lesions of a size (`span` of voxels or mL) or type (`column`) that a rule finds."""
     lesions = tables.lesions
     found = lesions.touched if rule == "touched" else lesions.overlapped
-    return share(lesions, found, _chosen(lesions.voxels, lesions.types, span, column))
+    return share(lesions, found, _chosen(lesions.ml if in_ml else lesions.voxels, lesions.types, span, column))
 
 
 def false_alarms(rule: Rule, bleed_free: bool, tables: Tables) -> Measured:
@@ -100,10 +102,13 @@ def slice_sensitivity(tables: Tables, *, span: Span | None = None, column: int |
     return _sensitivity(slices, slices.presence, tables.slice_threshold, chosen)
 
 
-def study_sensitivity(tables: Tables, *, span: Span | None = None, column: int | None = None) -> Measured:
-    """Sensitivity at the fixed specificity, of bleeding studies of a load (`span` of voxels) or type (`column`)."""
+def study_sensitivity(
+    tables: Tables, *, span: Span | None = None, column: int | None = None, in_ml: bool = False
+) -> Measured:
+    """Sensitivity at the fixed specificity, of bleeding studies of a load (`span` of voxels or mL) or type
+    (`column`)."""
     studies = tables.studies
-    chosen = studies.bleeds & _chosen(studies.voxels, studies.types, span, column)
+    chosen = studies.bleeds & _chosen(studies.ml if in_ml else studies.voxels, studies.types, span, column)
     return _sensitivity(studies, studies.probability, tables.study_threshold, chosen)
 
 

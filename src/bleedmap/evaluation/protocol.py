@@ -16,6 +16,8 @@ SEED = 0
 
 # From, up to but not including. Pixels and voxels of 650×650 slices: the release has no pixel spacing, so no mm or mL.
 LESION_VOXELS = {"small": (0, 1_000), "medium": (1_000, 5_000), "large": (5_000, None)}  # about a third each
+# By true size, added with protocol 3: in mL, where the patient's pixel size is known.
+SIZES_ML = {"below 1 mL": (0, 1), "1 to 10 mL": (1, 10), "10 mL or more": (10, None), "1 mL or more": (1, None)}
 SLICE_PIXELS = {"small": (0, 1_000), "medium": (1_000, 3_000), "large": (3_000, None)}  # 97, 126, 95 lesion slices
 
 

@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
+from bleedmap.datasets.ct_ich_tables import find_voxel_ml
+from bleedmap.datasets.folds import protocol_folds
 from bleedmap.evaluation.protocol import SLICE_SPECIFICITY, SMALLEST_LESION_VOXELS, STUDY_SPECIFICITY
 from bleedmap.evaluation.records import TYPE_NAMES, Choices, OutOfFold, StudyRecord
 from bleedmap.metrics import overlap
@@ -39,6 +41,7 @@ class LesionTable:
     study: AnyArray  # row in the table of studies
     patient: AnyArray
     voxels: AnyArray
+    ml: DoubleArray  # NaN where the patient's pixel size is not known
     touched: BoolArray
     overlapped: BoolArray
     types: BoolArray  # (n, 5)
@@ -53,6 +56,7 @@ class StudyTable:
     fold: AnyArray
     bleeds: BoolArray
     voxels: AnyArray  # of the reference
+    ml: DoubleArray  # of the reference; NaN where the patient's pixel size is not known
     dice: DoubleArray  # of the whole volume; NaN without a lesion
     marked: BoolArray  # any voxel
     probability: DoubleArray
@@ -83,11 +87,12 @@ class Tables:
             KeyError: a study's fold has no choices.
         """
         choices = {one.fold: one for one in records.choices}
-        studies = records.studies
+        studies, known = records.studies, records.data_sha256 == protocol_folds().data_sha256
+        ml = [find_voxel_ml(one.patient) if known else np.nan for one in studies]
         return cls(
             _stack(SliceTable, [_slices(row, one, choices[one.fold]) for row, one in enumerate(studies)]),
-            _stack(LesionTable, [_lesions(row, one) for row, one in enumerate(studies)]),
-            _stack(StudyTable, [_study(row, one, choices[one.fold]) for row, one in enumerate(studies)]),
+            _stack(LesionTable, [_lesions(row, one, ml[row]) for row, one in enumerate(studies)]),
+            _stack(StudyTable, [_study(row, one, choices[one.fold], ml[row]) for row, one in enumerate(studies)]),
         )
 
     def drawn(self, rows: AnyArray) -> "Tables":
@@ -138,20 +143,21 @@ def _all_slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
     )
 
 
-def _lesions(row: int, one: StudyRecord) -> LesionTable:
+def _lesions(row: int, one: StudyRecord, voxel_ml: float) -> LesionTable:
     real = (one.lesions.voxels >= SMALLEST_LESION_VOXELS) & (one.known == "outlines")
     count = int(real.sum())
     return LesionTable(
         study=np.full(count, row),
         patient=np.full(count, one.patient),
         voxels=one.lesions.voxels[real],
+        ml=one.lesions.voxels[real] * voxel_ml,
         touched=one.lesions.touched[real],
         overlapped=one.lesions.overlapped[real],
         types=one.lesion_types[real],
     )
 
 
-def _study(row: int, one: StudyRecord, choices: Choices) -> StudyTable:
+def _study(row: int, one: StudyRecord, choices: Choices, voxel_ml: float) -> StudyTable:
     whole, verdict = one.counts.pooled(), one.verdict
     voxels = int(whole.reference[0])
     outlined = one.known == "outlines"
@@ -164,6 +170,7 @@ def _study(row: int, one: StudyRecord, choices: Choices) -> StudyTable:
         fold=np.array([one.fold]),
         bleeds=np.array([voxels > 0]),
         voxels=np.array([voxels]),
+        ml=np.array([voxels * voxel_ml]),
         dice=overlap.dice(whole, empty=np.nan) if voxels and outlined else np.array([np.nan]),
         marked=whole.predicted > 0,
         probability=np.array([verdict.study]),

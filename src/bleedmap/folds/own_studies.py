@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bleedmap.arrays import FloatArray, Progress
 from bleedmap.datasets.ct_ich import open_ct_ich
+from bleedmap.datasets.ct_ich_tables import SLICE_MM
 from bleedmap.datasets.own_split import (
     VALIDATION_FRACTION,
     OwnSplit,
@@ -55,7 +56,7 @@ from bleedmap.training.config import Recipe
 from bleedmap.training.loop import network_tensors
 from bleedmap.training.samples import Samples
 from bleedmap.training.steps import Work
-from bleedmap.training.studies import SLICE_MM, CtIchStudies, JoinedStudies, Shown, Studies, to_reference
+from bleedmap.training.studies import CtIchStudies, JoinedStudies, Shown, Studies, to_reference
 from bleedmap.window import BRAIN, Window
 
 _HASH_THREADS = 2

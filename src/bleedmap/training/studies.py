@@ -12,11 +12,11 @@ import numpy as np
 
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch
+from bleedmap.datasets.ct_ich_tables import PIXELS, SLICE_MM
 from bleedmap.preprocess import TRAINING_VIEW_MM, Preprocessing, guess_pixel_mm
 
-# CT-ICH's slices: 650 pixels over the training view, a guess, 5 mm thick.
-SLICE_MM = 5.0
-VOXEL_ML = (TRAINING_VIEW_MM / 650) ** 2 * SLICE_MM / 1000
+# Of CT-ICH, by the training view, a guess.
+VOXEL_ML = (TRAINING_VIEW_MM / PIXELS) ** 2 * SLICE_MM / 1000
 CT_ICH = {  # by release, with its licence
     "1.0.0 JPEG": "CT-ICH 1.0.0 (Hssayeni et al., doi 10.13026/w8q8-ky94, CC BY 4.0)",
     "1.3.1 NIfTI": "CT-ICH 1.3.1 (Hssayeni et al., PhysioNet, restricted licence)",
