@@ -179,7 +179,8 @@ def _studies() -> Iterator[Measure]:
     yield from _by_size_and_type(
         Measure("study_sensitivity_fixed", group, fixed, bleeding, _SAME_CASES, compute.study_sensitivity),
         f"{fixed}, {{}}", LOADS,
-        "patients with {} lesion voxels", "patients with {}, who may have another type too", "patients by all their lesions",
+        "patients with {} lesion voxels", "patients with {}, who may have another type too",
+        "patients by all their lesions",
     )  # fmt: skip
     yield from _rows(
         group,
