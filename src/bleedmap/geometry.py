@@ -6,6 +6,7 @@ LPS and the affine of a slice: DICOM PS3.3 C.7.6.2.1.1.
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import InputError
 
 EVEN_WITHIN_MM = 0.1  # a slice this near to its place on an even stack is on it; positions are stored rounded
-_NEARER_TO_AXIAL_DEG = 45.0  # slices turned by more are nearer to coronal or sagittal ones
+AXIAL_WITHIN_DEG = 45.0  # slices turned by more are nearer to coronal or sagittal ones
 _EXTENT_WITHIN = 0.02  # of what a slice stands for: layers of an even grid need not hold it more closely
 _MOST_LAYERS, _MOST_VOXELS = 512, 1 << 27  # of an even grid, or twice the slices where that is more
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
@@ -283,6 +284,20 @@ class EvenLayers:
     off: float
 
 
+class StoredPlanes(NamedTuple):
+    """Where slices lie with their rows and columns as stored: PS3.3 C.7.6.2.1.1.
+
+    Attributes:
+        positions_mm: (slice, 3) centre of each slice's first stored pixel, LPS.
+        orientation: (6,) cosines, along a row, then down a column.
+        pixel_mm: from row to row, from column to column.
+    """
+
+    positions_mm: DoubleArray
+    orientation: DoubleArray
+    pixel_mm: tuple[float, float]
+
+
 @dataclass(frozen=True)
 class PlaneTurn:
     """How a slice's stored rows and columns lie in the standard view (rows front to back, columns right to left).
@@ -293,6 +308,22 @@ class PlaneTurn:
     transpose: bool = False
     flip_rows: bool = False
     flip_columns: bool = False
+
+    @classmethod
+    def find(cls, grid: SliceGrid) -> "PlaneTurn":
+        """Find the turn that brings stored rows and columns front to back and right to left, as near as they can.
+
+        Those of coronal slices run head to feet and right to left, of sagittal ones head to feet and front to back.
+        """
+        rows, columns = (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)
+        if grid.tilt_to_axial_deg > AXIAL_WITHIN_DEG:
+            rows = (0.0, 0.0, -1.0)
+            columns = (0.0, 1.0, 0.0) if abs(grid.normal[0]) > abs(grid.normal[1]) else columns
+        down, along = grid.row_step_mm / np.linalg.norm(grid.row_step_mm), grid.column_step_mm
+        along = along / np.linalg.norm(along)
+        transpose = bool(abs(along @ rows) + abs(down @ columns) > abs(along @ columns) + abs(down @ rows))
+        down, along = (along, down) if transpose else (down, along)
+        return cls(transpose, flip_rows=bool(down @ rows < 0), flip_columns=bool(along @ columns < 0))
 
     def apply(self, planes: AnyArray) -> AnyArray:
         """(…, row, column) as stored -> as viewed."""
@@ -305,6 +336,36 @@ class PlaneTurn:
         back = planes[..., ::-1] if self.flip_columns else planes
         back = back[..., ::-1, :] if self.flip_rows else back
         return back.swapaxes(-1, -2) if self.transpose else back
+
+    def turn_grid(self, grid: SliceGrid, rows: int, columns: int) -> SliceGrid:
+        """Return the grid of the same slices after `apply`, from that of images of so many stored rows and columns."""
+        down, along, height, width = grid.row_step_mm, grid.column_step_mm, rows, columns
+        if self.transpose:
+            down, along, height, width = along, down, width, height
+        origins = grid.origins_mm
+        if self.flip_rows:
+            origins, down = origins + (height - 1) * down, -down
+        if self.flip_columns:
+            origins, along = origins + (width - 1) * along, -along
+        return replace(grid, origins_mm=origins, row_step_mm=down, column_step_mm=along)
+
+    def locate_stored(self, grid: SliceGrid, shape: tuple[int, int]) -> StoredPlanes:
+        """Locate the slices with their rows and columns as stored.
+
+        Args:
+            grid: in the standard view.
+            shape: (rows, columns) in the standard view.
+        """
+        down, across, first = grid.row_step_mm, grid.column_step_mm, np.zeros(3)
+        if self.flip_rows:
+            first, down = first + (shape[0] - 1) * down, -down
+        if self.flip_columns:
+            first, across = first + (shape[1] - 1) * across, -across
+        if self.transpose:
+            down, across = across, down
+        down_mm, across_mm = float(np.linalg.norm(down)), float(np.linalg.norm(across))
+        orientation = np.concatenate([across / across_mm, down / down_mm])
+        return StoredPlanes(grid.origins_mm + first, orientation, (down_mm, across_mm))
 
 
 @dataclass(frozen=True)
@@ -327,7 +388,7 @@ class AxialTurn:
 
         None where slices are nearest to axial already, or uneven, so that they would make uneven rows.
         """
-        if len(grid) < 2 or grid.tilt_to_axial_deg <= _NEARER_TO_AXIAL_DEG or not grid.is_even:
+        if len(grid) < 2 or grid.tilt_to_axial_deg <= AXIAL_WITHIN_DEG or not grid.is_even:
             return None
         steps = grid.affine[:3, :3]
         along = (steps / np.linalg.norm(steps, axis=0))[[2, 1, 0]]  # (S, P, L) of each axis

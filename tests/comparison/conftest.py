@@ -49,7 +49,7 @@ def with_mask() -> Callable[[Examination, np.ndarray], Examination]:
         grid = one.volume.grid
         return replace(
             one, mask=Mask(mask, grid), probability=ProbabilityMap(probability, grid),
-            findings=summarise_volume(ProbabilityMap(probability, grid), Mask(mask, grid), one.volume.hu),
+            findings=summarise_volume(ProbabilityMap(probability, grid), Mask(mask, grid), one.volume),
         )  # fmt: skip
 
     return change

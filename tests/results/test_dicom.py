@@ -21,10 +21,9 @@ from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.seg import make_mask_segmentation
 from bleedmap.io.dicom.seg_read import read_segmentation
 from bleedmap.io.dicom.series import DicomSeries, copy_patient_and_study
-from bleedmap.io.dicom.stack import locate_stored_planes
-from bleedmap.io.dicom.standard import LazyObject, parse_on_demand
 from bleedmap.results.dicom import OWN_SEGMENTS, lesion_measures, write_dicom_results
 from bleedmap.results.pictures import words_height
+from bleedmap.results.standard import LazyObject, parse_on_demand
 from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result, summarise_volume
 from bleedmap.volume import Mask, ProbabilityMap
@@ -177,7 +176,7 @@ def test_positions_are_those_of_the_source_files():
     grid = grid_of("both")
     for turn in TURNS:
         series, instances = series_of(grid, turn)
-        positions, orientation, spacing_mm = locate_stored_planes(grid, SHAPE[1:], turn)
+        positions, orientation, spacing_mm = turn.locate_stored(grid, SHAPE[1:])
         assert np.allclose(positions, [one.ImagePositionPatient for one in instances])
         assert np.allclose(orientation, instances[0].ImageOrientationPatient)
         assert np.allclose(spacing_mm, instances[0].PixelSpacing)
@@ -515,7 +514,7 @@ def a_result(series: DicomSeries, marked: BoolArray) -> Result:
     mask = Mask(marked, volume.grid)
     return Result(
         name="head", source="head", volume=volume, mask=mask, probability=probability,
-        findings=summarise_volume(probability, mask, volume.hu), acquisition=series.acquisition, dicom=series,
+        findings=summarise_volume(probability, mask, volume), acquisition=series.acquisition, dicom=series,
         checks=(Check("age", "warning", "12 years", "from 16 years", "No child was seen in training."),), nifti=None,
         weights=locate(), backend=BackendRecord("openvino", "cpu", "fp32"), threshold=0.5, notes=("Slice 3 missing.",),
     )  # fmt: skip
@@ -579,6 +578,6 @@ def test_results_parse_a_part_of_highdicoms_table(tmp_path, highdicoms_tables):
 
 
 def test_another_highdicom_is_left_as_it_is(highdicoms_tables, monkeypatch):
-    monkeypatch.setattr("bleedmap.io.dicom.standard.version", lambda name: "0.29.0")
+    monkeypatch.setattr("bleedmap.results.standard.version", lambda name: "0.29.0")
     parse_on_demand()
     assert highdicoms_tables.json is json

@@ -64,7 +64,7 @@ def study(phantom: Phantom) -> Callable[..., Result]:
         volume = Volume(phantom.volume.hu, grid)
         return Result(
             name="head", source="in/head.zip", volume=volume, mask=Mask(marked, grid), probability=found,
-            findings=summarise_volume(found, Mask(marked, grid), volume.hu), checks=CHECKS[:1],
+            findings=summarise_volume(found, Mask(marked, grid), volume), checks=CHECKS[:1],
             acquisition=Acquisition(modality="CT", contrast="", kvp=120.0), dicom=None, nifti=None, weights=locate(),
             backend=BackendRecord("openvino 1", "cpu", "fp32"), threshold=0.5, notes=(),
         )  # fmt: skip
@@ -118,9 +118,9 @@ def test_longest_diameter_is_the_largest_distance_of_all(seed: int, row_mm: floa
     mask[1, 4, 4] = True
     grid = SliceGrid.from_affine(axial_affine((5.0, row_mm, column_mm), mask.shape), 3)
     probability = ProbabilityMap(mask.astype(np.float32), grid)
-    hu = np.zeros(mask.shape, np.float32)
+    volume = Volume(np.zeros(mask.shape, np.float32), grid)
     result = Result(
-        "r", "r", Volume(hu, grid), Mask(mask, grid), probability, summarise_volume(probability, Mask(mask, grid), hu),
+        "r", "r", volume, Mask(mask, grid), probability, summarise_volume(probability, Mask(mask, grid), volume),
         (), Acquisition(), None, None, locate(), BackendRecord("b", "cpu", "fp32"), 0.5, (),
     )  # fmt: skip
     rows = lesion_rows(result)
@@ -228,8 +228,9 @@ def test_slices_of_512_pixels_are_captured_pixel_for_pixel(study: Callable[..., 
     grid = replace(small.volume.grid, origins_mm=small.volume.grid.origins_mm[:1])
     probability = ProbabilityMap(np.full(large.shape, 0.7, np.float32), grid)
     mask = Mask(np.ones(large.shape, bool), grid)
-    found = summarise_volume(probability, mask, large)
-    result = replace(small, volume=Volume(large, grid), mask=mask, probability=probability, findings=found)
+    volume = Volume(large, grid)
+    found = summarise_volume(probability, mask, volume)
+    result = replace(small, volume=volume, mask=mask, probability=probability, findings=found)
     ((_, picture),) = pictures.capture_pictures(result)
     strip = (len(picture) - 512) // 2
     grey = np.rint((np.clip(large[0], -20, 100) + 20) / 120 * 255)
@@ -351,8 +352,9 @@ def test_thirty_lesions_on_large_slices_stay_small(
     mask[:, 200:204, 200:204] = True  # all 30 slices bleed
     grid = SliceGrid.from_affine(axial_affine((5.0, 0.45, 0.45), hu.shape), 30)
     probability = ProbabilityMap(mask.astype(np.float32), grid)
-    found = summarise_volume(probability, Mask(mask, grid), hu)
-    result = replace(small, volume=Volume(hu, grid), mask=Mask(mask, grid), probability=probability, findings=found)
+    volume = Volume(hu, grid)
+    found = summarise_volume(probability, Mask(mask, grid), volume)
+    result = replace(small, volume=volume, mask=Mask(mask, grid), probability=probability, findings=found)
     page = page_of(result, tmp_path)
     assert (tmp_path / "head_report.html").stat().st_size < 3_000_000
     assert len(page.all("img")) == pictures.SHEET_SLICES

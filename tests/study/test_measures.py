@@ -19,7 +19,7 @@ from bleedmap.phantom.scan import ScanGeometry, scan
 from bleedmap.postprocess import Measures, label_lesions
 from bleedmap.study.gate.anatomy import find_cavity
 from bleedmap.study.measures import Midplane, find_midplane, measure_lesions
-from bleedmap.volume import Mask
+from bleedmap.volume import Mask, Volume
 
 # Each holds a ball of 40 mm around its middle.
 EVEN = ScanGeometry(slices=24, spacing_mm=2.5, shape=(80, 90), pixel_mm=(0.8, 0.7))
@@ -45,8 +45,12 @@ def body(geometry: ScanGeometry, inside: Callable[[DoubleArray], BoolArray]) -> 
     return Mask(inside(places(grid, geometry.shape)), grid)
 
 
+def measure_all(mask: Mask, hu: FloatArray, *, sides_known: bool = True) -> tuple[Measures, ...]:
+    return measure_lesions(mask, Volume(hu, mask.grid), sides_known=sides_known)
+
+
 def measure(mask: Mask) -> Measures:
-    (measures,) = measure_lesions(mask, np.zeros(mask.array.shape, np.float32))
+    (measures,) = measure_all(mask, np.zeros(mask.array.shape, np.float32))
     return measures
 
 
@@ -149,8 +153,8 @@ def test_coronal_and_sagittal_stacks_measure_on_axial_slices(axes: tuple[int, in
     if axes == (1, 0, 2):
         assert AxialTurn.find(turned) is not None
     hu = np.zeros(two.shape, np.float32)
-    expected = measure_lesions(Mask(two, grid), hu)
-    found = measure_lesions(Mask(other, turned), hu.transpose(axes)[4:])
+    expected = measure_all(Mask(two, grid), hu)
+    found = measure_all(Mask(other, turned), hu.transpose(axes)[4:])
     assert len(found) == 2
     for one, same in zip(found, expected, strict=True):
         assert (one.longest_mm, one.perpendicular_mm) == pytest.approx((same.longest_mm, same.perpendicular_mm))
@@ -205,11 +209,11 @@ def head_of(kind: str) -> Head:
 
 
 def middle_of(hu: FloatArray, grid: SliceGrid) -> Midplane | None:
-    return find_midplane(find_cavity(hu, grid), grid)
+    return find_midplane(find_cavity(Volume(hu, grid)), grid)
 
 
 def check_head(head: Head, off_mm: float) -> None:
-    largest, second = measure_lesions(head.mask, head.hu)[:2]
+    largest, second = measure_all(head.mask, head.hu)[:2]
     assert (largest.side, second.side) == ("right", "left")
     assert largest.skull_mm == pytest.approx(0, abs=1.0)  # an epidural lies on the bone
     assert second.skull_mm == pytest.approx(TRUE_SKULL_MM, abs=2.0)
@@ -243,8 +247,8 @@ def test_sides_and_distances_in_a_head_scanned_otherwise(geometry: ScanGeometry,
 def test_a_mirrored_head_has_mirrored_sides_and_one_without_sides_none() -> None:
     head = head_of("even")
     flipped = Mask(head.mask.array[..., ::-1], head.mask.grid)
-    assert [one.side for one in measure_lesions(flipped, head.hu[..., ::-1])][:2] == ["left", "right"]
-    nowhere = measure_lesions(head.mask, head.hu, sides_known=False)
+    assert [one.side for one in measure_all(flipped, head.hu[..., ::-1])][:2] == ["left", "right"]
+    nowhere = measure_all(head.mask, head.hu, sides_known=False)
     assert {one.side for one in nowhere} == {None}
     assert nowhere[0].skull_mm is not None
 
@@ -261,7 +265,7 @@ def test_sides_by_how_far_a_lesion_reaches(low_mm: float, high_mm: float, side: 
     at = places(head.mask.grid, head.hu.shape[1:])
     off, own = head.off_middle(at), at @ head.turn
     block = (off >= low_mm) & (off <= high_mm) & (np.abs(own[..., 1] - 5) < 12) & (np.abs(own[..., 2]) < 9)
-    (measures,) = measure_lesions(Mask(block, head.mask.grid), head.hu)
+    (measures,) = measure_all(Mask(block, head.mask.grid), head.hu)
     assert measures.side == side
 
 
@@ -278,19 +282,19 @@ def test_what_mirrors_onto_nothing_has_no_middle() -> None:
 
 def test_calcified_glands_are_no_skull() -> None:
     head = head_of("even")
-    hu, plain = head.hu.copy(), measure_lesions(head.mask, head.hu)
+    hu, plain = head.hu.copy(), measure_all(head.mask, head.hu)
     slice_, row, column = (int(one.mean()) for one in np.nonzero(label_lesions(head.mask.array) == 2))
     hu[slice_, row - 1 : row + 1, column - 1 : column + 1] = 300.0
-    assert [one.skull_mm for one in measure_lesions(head.mask, hu)] == [one.skull_mm for one in plain]
+    assert [one.skull_mm for one in measure_all(head.mask, hu)] == [one.skull_mm for one in plain]
 
 
 def test_many_and_tiny_lesions_and_none() -> None:
     head = head_of("even")
     empty = Mask(np.zeros_like(head.mask.array), head.mask.grid)
-    assert measure_lesions(empty, head.hu) == ()
+    assert measure_all(empty, head.hu) == ()
     dots = np.zeros_like(head.mask.array)
     dots[8:25:8, 30:110:20, 30:100:17] = True
-    measured = measure_lesions(Mask(dots, head.mask.grid), head.hu)
+    measured = measure_all(Mask(dots, head.mask.grid), head.hu)
     assert len(measured) == len(np.argwhere(dots))
     for one in measured[::7]:
         assert (one.longest_mm, one.perpendicular_mm) == pytest.approx((1.8 * 2**0.5, 1.8 * 2**0.5), rel=0.3)

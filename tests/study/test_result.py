@@ -7,22 +7,21 @@ import numpy as np
 import pytest
 
 from bleedmap import RESEARCH_ONLY
-from bleedmap.arrays import FloatArray
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.study.result import summarise_pictures, summarise_volume, to_json
-from bleedmap.volume import Mask, ProbabilityMap
+from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 RAN = BackendRecord("openvino", "cpu", "fp32")
 
 
-def blocks() -> tuple[ProbabilityMap, Mask, FloatArray]:
+def blocks() -> tuple[ProbabilityMap, Mask, Volume]:
     probability = np.zeros((4, 10, 12), np.float32)
     probability[1:3, 2:4, 3:6] = 0.9  # 12 voxels on two slices
     probability[3, 8, 8] = 0.6
     grid = SliceGrid.from_affine(axial_affine((5.0, 0.5, 0.4), (4, 10, 12)), 4)
-    return ProbabilityMap(probability, grid), Mask(probability >= 0.5, grid), 60 + 10 * probability
+    return ProbabilityMap(probability, grid), Mask(probability >= 0.5, grid), Volume(60 + 10 * probability, grid)
 
 
 def test_a_volumes_findings() -> None:
@@ -62,9 +61,9 @@ def test_the_json_says_what_made_it(tiny: WeightsFile) -> None:
 
 
 def test_nothing_found_is_a_result(tiny: WeightsFile) -> None:
-    probability, _, hu = blocks()
+    probability, _, volume = blocks()
     empty = summarise_volume(
-        replace(probability, array=probability.array * 0), Mask(probability.array > 1, probability.grid), hu
+        replace(probability, array=probability.array * 0), Mask(probability.array > 1, probability.grid), volume
     )
     content = to_json(empty, tiny, RAN, 0.5, [])
     assert (content["hemorrhage_found"], content["volume_ml"], content["lesions"]) == (False, 0.0, [])

@@ -82,7 +82,7 @@ def test_blood_lies_within_the_skull_and_nothing_else_is_touched(seed: int) -> N
     blood = (share > 0.9) & (within.depth > 2)
     if blood.any():
         hu = slices[blood].astype(float).mean() * 120 / 255 - 20
-        assert 38 < hu < 80
+        assert 35 < hu < 80  # a thin film shares its voxels with CSF
     if name in ("EDH", "SDH", "IVH", "SAH"):  # no oedema
         assert (slices[share == 0] == clean[share == 0]).all()
     else:

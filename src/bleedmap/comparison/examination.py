@@ -205,7 +205,7 @@ def _from_results(place: Path, content: dict[str, Any]) -> Examination:
     shown = ProbabilityMap(mask.array.astype(np.float32) if edited else probability, mask.grid)
     return Examination(
         content["name"], replace(identify(study), source=spell(place)), study.volume, mask, shown,
-        summarise_volume(shown, mask, study.volume.hu), None if edited else _read_certainty(content),
+        summarise_volume(shown, mask, study.volume), None if edited else _read_certainty(content),
         content["threshold"], content["weights"]["name"], content["weights"]["sha256"],
         tuple(one["name"] for one in content["checks"] if one["verdict"] in ("warning", "refusal")),
         tuple(content["notes"]), edited,

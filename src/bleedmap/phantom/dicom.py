@@ -9,8 +9,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 
-from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.stack import StoredPlanes
+from bleedmap.geometry import PlaneTurn, StoredPlanes
 from bleedmap.io.files import folder_written_whole
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.dicom_instance import (

@@ -10,8 +10,7 @@ from pydicom.uid import EnhancedCTImageStorage
 from pydicom.valuerep import VR
 
 from bleedmap.errors import SettingsError
-from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.stack import StoredPlanes
+from bleedmap.geometry import PlaneTurn, StoredPlanes
 from bleedmap.phantom.dicom_instance import (
     AS_VIEWED,
     PLAIN,

@@ -30,8 +30,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from bleedmap.arrays import AnyArray, FloatArray
 from bleedmap.errors import SettingsError
-from bleedmap.geometry import PlaneTurn
-from bleedmap.io.dicom.stack import StoredPlanes, locate_stored_planes
+from bleedmap.geometry import PlaneTurn, StoredPlanes
 from bleedmap.volume import Volume
 
 TRANSFER_SYNTAXES = MappingProxyType({
@@ -183,7 +182,7 @@ def locate_planes(volume: Volume, turn: PlaneTurn) -> StoredPlanes:
     Raises:
         SettingsError: rows and columns are not at right angles, which DICOM cannot say.
     """
-    planes = locate_stored_planes(volume.grid, volume.hu.shape[1:], turn)
+    planes = turn.locate_stored(volume.grid, volume.hu.shape[1:])
     skew = abs(float(planes.orientation[:3] @ planes.orientation[3:]))
     if skew > _SQUARE_WITHIN:
         raise _refusal("planes", f"rows and columns {np.degrees(np.arccos(skew)):.2f}° apart", "a right angle")

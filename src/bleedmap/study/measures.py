@@ -14,7 +14,7 @@ from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.geometry import AxialTurn, SliceGrid
 from bleedmap.postprocess import Abc2, Measures, Side, find_box, find_corners, label_in_box
 from bleedmap.study.gate.anatomy import BONE_HU, Cavity, find_cavity, grow
-from bleedmap.volume import Mask
+from bleedmap.volume import Mask, Volume
 
 MIDLINE_MM = 3.0  # nearer to the middle a voxel counts for neither side
 NARROW_MM = 10.0  # what crosses the middle and reaches no farther lies on the midline, not on both sides
@@ -47,29 +47,29 @@ class Midplane:
     unlike_mm: float
 
 
-def measure_lesions(mask: Mask, hu: FloatArray, *, sides_known: bool = True) -> tuple[Measures, ...]:
+def measure_lesions(mask: Mask, volume: Volume, *, sides_known: bool = True) -> tuple[Measures, ...]:
     """Measure the 26-connected lesions of a mask, in the order of `postprocess.lesions`.
 
     Args:
         mask: in the standard view; its slices may be coronal or sagittal.
-        hu: (slice, row, column) on the mask's grid.
+        volume: on the mask's grid.
         sides_known: whether the grid tells left from right.
     """
     labels, box = label_in_box(mask.array)
     if not labels.size:
         return ()
-    grid = mask.grid
-    turn = AxialTurn.find(grid)
+    turn = AxialTurn.find(mask.grid)
     if turn is not None:
-        box, grid = turn.turn_box(box, hu.shape), turn.turn_grid(grid, hu.shape)
-        labels, hu = turn.apply(labels), turn.apply(hu)
+        box, labels = turn.turn_box(box, volume.hu.shape), turn.apply(labels)
+        volume = Volume(turn.apply(volume.hu), turn.turn_grid(mask.grid, volume.hu.shape))
+    grid = volume.grid
     corner = tuple(span.start for span in box)
-    cavity = find_cavity(hu, grid)
+    cavity = find_cavity(volume)
     midplane = find_midplane(cavity, grid) if sides_known else None
     spans = ndimage.find_objects(labels)
     lesions = [labels[span] == number for number, span in enumerate(spans, 1)]
     corners = [tuple(one.start + first for one, first in zip(span, corner, strict=True)) for span in spans]
-    skull_mm = _measure_to_skull(lesions, corners, grid, _find_inner_table(cavity, hu, grid))
+    skull_mm = _measure_to_skull(lesions, corners, grid, _find_inner_table(cavity, volume.hu, grid))
     return tuple(
         _measure(lesion, at, grid, midplane, near) for lesion, at, near in zip(lesions, corners, skull_mm, strict=True)
     )

@@ -215,10 +215,10 @@ class Result:
         return str(import_module("bleedmap.results.pictures").show_in_notebook(self))
 
 
-def summarise_volume(probability: ProbabilityMap, mask: Mask, hu: FloatArray, *, sides_known: bool = True) -> Findings:
+def summarise_volume(probability: ProbabilityMap, mask: Mask, volume: Volume, *, sides_known: bool = True) -> Findings:
     """A volume's findings: lesions 26-connected across slices, volumes in mL from each slice's own extent."""
-    found = lesions(mask.array, probability.array, hu)
-    measured = measure_lesions(mask, hu, sides_known=sides_known)
+    found = lesions(mask.array, probability.array, volume.hu)
+    measured = measure_lesions(mask, volume, sides_known=sides_known)
     return Findings(
         slices=_slices(probability.array, mask.array),
         lesions=tuple(replace(one, measures=its) for one, its in zip(found, measured, strict=True)),

@@ -306,7 +306,7 @@ def conclude(
         mask=mask,
         probability=found,
         findings=summarise_volume(
-            found, mask, study.volume.hu, sides_known=study.nifti is None or study.nifti.states_orientation
+            found, mask, study.volume, sides_known=study.nifti is None or study.nifti.states_orientation
         ),
         checks=checks,
         acquisition=study.acquisition,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bleedmap.errors import InputError
+from bleedmap.geometry import AXIAL_WITHIN_DEG
 from bleedmap.io.dicom.acquisition import (
     Energy,
     find_sharpest,
@@ -28,20 +29,11 @@ from bleedmap.io.dicom.acquisition import (
     read_energy,
 )
 from bleedmap.io.dicom.files import DicomFile, DicomFound, lies_beside
+from bleedmap.io.dicom.grid import SAME_PLACE_MM, check_plane, count_places, heights_mm
 from bleedmap.io.dicom.header import integer, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, SCOUT, Plane, read_planes, sop_class
 from bleedmap.io.dicom.series import SeriesChoice
-from bleedmap.io.dicom.stack import (
-    AXIAL_WITHIN_DEG,
-    SAME_PLACE_MM,
-    WHOLE_HEAD_MM,
-    Stack,
-    check_plane,
-    count_places,
-    heights_mm,
-    join_series,
-    split_into_stacks,
-)
+from bleedmap.io.dicom.stack import WHOLE_HEAD_MM, Stack, join_series, split_into_stacks
 
 WANTED_MM = 5.0
 _WANTED_KV, _WANTED_KEV = 120.0, 70.0  # the network's training data; the energy whose HU are nearest to theirs

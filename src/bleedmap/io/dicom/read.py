@@ -13,11 +13,11 @@ from bleedmap.io.dicom.acquisition import read_acquisition
 from bleedmap.io.dicom.choose import choose_series
 from bleedmap.io.dicom.decode import FrameDecoder
 from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_pixels, scan
+from bleedmap.io.dicom.grid import build_stored_grid, describe_geometry, order_planes
 from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
 from bleedmap.io.dicom.planes import Plane, Rescale, describe_readings
 from bleedmap.io.dicom.series import DicomSeries, find_why_unreferable
-from bleedmap.io.dicom.stack import build_stored_grid, describe_geometry, find_standard_turn, order_planes, turn_grid
 from bleedmap.volume import Volume
 
 __all__ = ["DicomFound", "read_series", "scan"]
@@ -56,7 +56,7 @@ def read_series(
         _check_size(found, places)
         planes, doubled = _leave_out_doubles(places, read, decoder)
         grid = build_stored_grid(planes)
-        turn = find_standard_turn(grid)
+        turn = PlaneTurn.find(grid)
         hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
         first = planes[0]
         notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, first.stated_tilt_deg)]
@@ -84,7 +84,7 @@ def read_series(
 
 def _volume(found: DicomFound, hu: FloatArray, planes: Sequence[Plane], turn: PlaneTurn) -> Volume:
     try:
-        return Volume(hu, turn_grid(build_stored_grid(planes), turn, planes[0].rows, planes[0].columns))
+        return Volume(hu, turn.turn_grid(build_stored_grid(planes), planes[0].rows, planes[0].columns))
     except BleedmapError as error:
         raise InputError(found.path, found=error.found, needed=error.needed, remedy=error.remedy) from error
 

@@ -25,7 +25,6 @@ from bleedmap.io.dicom.files import Place, open_source, read_whole
 from bleedmap.io.dicom.header import first_item, integer, items, numbers, text
 from bleedmap.io.dicom.planes import FrameGroups
 from bleedmap.io.dicom.series import DicomSeries, find_frame_of_reference
-from bleedmap.io.dicom.stack import locate_stored_planes
 
 SEGMENTATIONS = (str(SegmentationStorage), "1.2.840.10008.5.1.4.1.1.66.7")  # the second: label maps
 MOST_BYTES = 1_200_000_000  # of all frames, a byte a pixel
@@ -129,9 +128,7 @@ class _Slices:
         _, rows, columns = series.volume.hu.shape
         self._path = path
         self.shape = (columns, rows) if series.turn.transpose else (rows, columns)
-        self._positions, self._cosines, self._spacing = locate_stored_planes(
-            series.volume.grid, (rows, columns), series.turn
-        )
+        self._positions, self._cosines, self._spacing = series.turn.locate_stored(series.volume.grid, (rows, columns))
         frames = series.frames or [None] * len(series.volume.grid)
         uids = [text(header, "SOPInstanceUID") for header in series.headers]
         self._named = {key: index for index, key in enumerate(zip(uids, frames, strict=True))}

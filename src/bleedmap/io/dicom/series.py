@@ -29,7 +29,6 @@ from bleedmap.io.dicom.header import (
     text,
     texts,
 )
-from bleedmap.io.dicom.stack import locate_stored_planes
 from bleedmap.volume import Volume
 
 # By these a PACS finds the patient and the study: taken over as they are, even where the standard is broken.
@@ -128,7 +127,7 @@ def make_source_planes(series: DicomSeries) -> tuple[Dataset, ...]:
         InputError: a header without the UID of its study or series.
     """
     _, rows, columns = series.volume.hu.shape
-    positions, orientation, spacing_mm = locate_stored_planes(series.volume.grid, (rows, columns), series.turn)
+    positions, orientation, spacing_mm = series.turn.locate_stored(series.volume.grid, (rows, columns))
     shared = copy_patient_and_study(series.headers[0])
     shared.SOPClassUID, shared.Modality = CTImageStorage, "CT"
     shared.SeriesInstanceUID = _read_uid(series.headers[0], "SeriesInstanceUID")

@@ -76,3 +76,52 @@ function paint(canvas, image, wMm, hMm, corners, cross) {
   }
   return { zoom, left, top, w, h };
 }
+
+const by = (id) => document.getElementById(id);
+const slider = by("slice"), outline = by("outline"), words = by("words");
+let lut = new Uint8Array(256);
+
+// Say where the viewer stands.
+function tell(index, sentence) {
+  words.textContent = sentence;
+  slider.value = String(index + 1);
+  slider.setAttribute("aria-valuetext", sentence);
+}
+
+function setWindow(study, index, draw) {
+  lut = tabulate(study, index);
+  for (const one of document.querySelectorAll("input[name=window]")) one.checked = Number(one.value) === index;
+  draw();
+}
+
+// Slider, keys, wheel, windows and outline of `count` slices; `where()` is the one shown, `go(index)` shows another.
+function listen(study, { count, where, go, draw, canvases, keys = {} }) {
+  const steps = { ArrowUp: 1, ArrowRight: 1, PageUp: 5, ArrowDown: -1, ArrowLeft: -1, PageDown: -5 };
+  by("viewer").addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || (event.target === slider && event.key.startsWith("Arrow"))) return;
+    if (event.target.name === "window" && event.key.startsWith("Arrow")) return;
+    if (event.key in steps) go(where() + steps[event.key]);
+    else if (event.key === "Home") go(0);
+    else if (event.key === "End") go(count - 1);
+    else if (event.key === "o") { outline.checked = !outline.checked; draw(); }
+    else if (event.key in keys) keys[event.key]();
+    else if (Number(event.key) >= 1 && Number(event.key) <= study.windows.length) setWindow(study, Number(event.key) - 1, draw);
+    else return;
+    event.preventDefault();
+  });
+  let turned = 0;
+  for (const canvas of canvases) canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    turned += event.deltaY;
+    if (Math.abs(turned) >= 40) { go(where() - Math.sign(turned)); turned = 0; }
+  }, { passive: false });
+  slider.addEventListener("input", () => go(Number(slider.value) - 1));
+  outline.addEventListener("change", draw);
+  study.windows.forEach(([name], index) => {
+    const label = document.createElement("label"), input = document.createElement("input");
+    Object.assign(input, { type: "radio", name: "window", value: String(index) });
+    input.addEventListener("change", () => setWindow(study, index, draw));
+    label.append(input, ` ${name}`);
+    by("windows").append(label);
+  });
+}

@@ -3,16 +3,7 @@ const { width, height, heights_mm, extents_mm, pixel_mm, letters, slices } = stu
 const count = slices.length, half = Math.round(study.threshold * 255);
 const [rowMm, columnMm] = pixel_mm, at = { slice: 0, row: height >> 1, column: width >> 1 };
 const grey = new Array(count), probability = new Array(count);
-const by = (id) => document.getElementById(id);
-const slider = by("slice"), outline = by("outline"), words = by("words"), planes = { axial: by("axial"), coronal: by("coronal"), sagittal: by("sagittal") };
-let lut = new Uint8Array(256), chosen = 1;
-
-function setWindow(index) {
-  chosen = index;
-  lut = tabulate(study, index);
-  for (const one of document.querySelectorAll("input[name=window]")) one.checked = Number(one.value) === index;
-  draw();
-}
+const planes = { axial: by("axial"), coronal: by("coronal"), sagittal: by("sagittal") };
 
 // The heights at which a slice ends, from the lowest: uneven slices are drawn as thick as they stand for.
 const bottom = heights_mm[0] - extents_mm[0] / 2, tall = heights_mm[count - 1] + extents_mm[count - 1] / 2 - bottom;
@@ -54,9 +45,7 @@ function draw() {
     [letters.left, letters.right, letters.top, letters.bottom], [column / width, lineOf(s)]);
   paint(planes.sagittal, cut(height, column, width), height * rowMm, tall,
     [letters.front, letters.back, letters.top, letters.bottom], [row / height, lineOf(s)]);
-  words.textContent = slices[s].words;
-  slider.value = String(s + 1);
-  slider.setAttribute("aria-valuetext", slices[s].words);
+  tell(s, slices[s].words);
 }
 
 function go(s) {
@@ -78,42 +67,15 @@ function pointed(canvas, event) {
   return [(event.clientX - box.left) * zoom, (event.clientY - box.top) * zoom];
 }
 
-const keys = { ArrowUp: 1, ArrowRight: 1, PageUp: 5, ArrowDown: -1, ArrowLeft: -1, PageDown: -5 };
-by("viewer").addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || (event.target === slider && event.key.startsWith("Arrow"))) return;
-  if (event.target.name === "window" && event.key.startsWith("Arrow")) return;
-  if (event.key in keys) go(at.slice + keys[event.key]);
-  else if (event.key === "Home") go(0);
-  else if (event.key === "End") go(count - 1);
-  else if (event.key === "o") { outline.checked = !outline.checked; draw(); }
-  else if (event.key === "n") nextLesion();
-  else if (Number(event.key) >= 1 && Number(event.key) <= study.windows.length) setWindow(Number(event.key) - 1);
-  else return;
-  event.preventDefault();
-});
-let turned = 0;
-for (const canvas of Object.values(planes)) canvas.addEventListener("wheel", (event) => {
-  event.preventDefault();
-  turned += event.deltaY;
-  if (Math.abs(turned) >= 40) { go(at.slice - Math.sign(turned)); turned = 0; }
-}, { passive: false });
+listen(study, { count, where: () => at.slice, go, draw, canvases: Object.values(planes), keys: { n: nextLesion } });
 planes.axial.addEventListener("click", (event) => {
   const [x, y] = pointed(planes.axial, event);
   at.column = Math.max(0, Math.min(width - 1, Math.floor((x - place.left) / place.w * width)));
   at.row = Math.max(0, Math.min(height - 1, Math.floor((y - place.top) / place.h * height)));
   draw();
 });
-slider.addEventListener("input", () => go(Number(slider.value) - 1));
-outline.addEventListener("change", draw);
 by("next").addEventListener("click", nextLesion);
 by("next").hidden = study.lesions.length === 0;
-study.windows.forEach(([name], index) => {
-  const label = document.createElement("label"), input = document.createElement("input");
-  Object.assign(input, { type: "radio", name: "window", value: String(index) });
-  input.addEventListener("change", () => setWindow(index));
-  label.append(input, ` ${name}`);
-  by("windows").append(label);
-});
 
 (async () => {
   await Promise.all(slices.map(async (one, s) => {
@@ -122,6 +84,6 @@ study.windows.forEach(([name], index) => {
   }));
   document.documentElement.classList.add("scripted");
   at.slice = count >> 1;
-  setWindow(1);
+  setWindow(study, 1, draw);
   if (study.lesions.length) nextLesion();
 })();

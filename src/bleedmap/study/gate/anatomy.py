@@ -6,6 +6,7 @@ the rim; only a tongue behind a full row of teeth is taken for a cavity, of 75 c
 """
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import ndimage
@@ -103,19 +104,39 @@ class _Coarse:
         return self.pixel_mm[0] * self.pixel_mm[1] / 100
 
 
-def find_cavity(hu: FloatArray, grid: SliceGrid) -> Cavity:
-    """Find the cranial cavity of a volume in the standard view: (slice, row, column), slices feet to head."""
-    coarse = _coarse(hu, grid)
-    part, _, area_cm2 = _cavities(coarse)
-    return Cavity(part, _cranial(coarse, area_cm2), coarse.hu > BONE_HU, coarse.numbers, coarse.steps)
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A volume's coarse grid, and what `_cavities` and `_cranial` find on it."""
+
+    coarse: _Coarse
+    part: BoolArray
+    soft: BoolArray
+    area_cm2: DoubleArray
+    shown: BoolArray
+
+
+_LOOKS: WeakKeyDictionary[Volume, _Look] = WeakKeyDictionary()  # the gate looks first, the lesions' measures again
+
+
+def _look(volume: Volume) -> _Look:
+    if volume not in _LOOKS:
+        coarse = _coarse(volume.hu, volume.grid)
+        part, soft, area_cm2 = _cavities(coarse)
+        _LOOKS[volume] = _Look(coarse, part, soft, area_cm2, _cranial(coarse, area_cm2))
+    return _LOOKS[volume]
+
+
+def find_cavity(volume: Volume) -> Cavity:
+    """Find the cranial cavity of a volume in the standard view: slices feet to head."""
+    look = _look(volume)
+    return Cavity(look.part, look.shown, look.coarse.hu > BONE_HU, look.coarse.numbers, look.coarse.steps)
 
 
 def measure(volume: Volume) -> Anatomy:
     """Measure a volume in the standard view: slices feet to head."""
-    coarse = _coarse(volume.hu, volume.grid)
-    _, soft, area_cm2 = _cavities(coarse)
-    shown = _cranial(coarse, area_cm2)
-    inside = coarse.hu[soft & shown[:, None, None]]
+    look = _look(volume)
+    coarse, area_cm2, shown = look.coarse, look.area_cm2, look.shown
+    inside = coarse.hu[look.soft & shown[:, None, None]]
     median = float(np.median(inside)) if inside.size else None
     found = np.flatnonzero(shown)
     outline_mm, at_border_mm = _outline(coarse, found if found.size else np.arange(len(shown)))
