@@ -16,8 +16,7 @@ from bleedmap.evaluation.protocol import CT_ICH_WORDS
 from bleedmap.evaluation.records import committed_records, read_out_of_fold
 from bleedmap.evaluation.report import evaluate_records
 from bleedmap.models.networks import NETWORKS
-from bleedmap.page.section import Table
-from bleedmap.page.table import format_table
+from bleedmap.page.section import Table, format_table
 from bleedmap.server.config import list_settings
 from bleedmap.training.config import PRESETS, LiteConfig, Recipe, TrainConfig
 from bleedmap_thesis.report import Sources, make_scale_chapters

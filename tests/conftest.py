@@ -11,7 +11,7 @@ from PIL import Image
 
 from bleedmap.inference.weights import WeightsFile, locate
 from ct_ich_tables import PEOPLE, SMALL, label_rows
-from tiny_network import write_tiny_network
+from tiny_network import write_spot_network, write_tiny_network
 
 os.environ["BLEEDMAP_CACHE"] = "off"  # tests leave nothing in the user's home
 if "MUTANT_UNDER_TEST" in os.environ:  # mutmut runs each test once more in the same process, which hypothesis notices
@@ -92,6 +92,14 @@ def nifti_release(tmp_path: Path) -> Path:
     people = PEOPLE.replace('"Age\n(years)"', '" Age\r\n(years) "').replace('"Condition on file","Note"', '"Note1",""')
     (root / "Patient_demographics.csv").write_text(people, encoding="utf-8", newline="")
     return root
+
+
+@pytest.fixture(scope="session")
+def spots(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a network that finds bright spots, the same for all tests."""
+    path = tmp_path_factory.mktemp("spots") / "tiny.onnx"
+    write_spot_network(path)
+    return str(path)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import pytest
 
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.volume import Volume
-from tiny_network import write_spot_network
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +18,5 @@ def heads() -> tuple[Volume, Volume]:
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
-    write_spot_network(path)
-    return str(path)
+def weights(spots: str) -> str:
+    return spots

@@ -57,14 +57,6 @@ def test_a_download_names_its_small_extra_and_verifying_needs_none(tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_demo_needs_no_training_package(tmp_path):
-    ended = without_training_packages("demo", "-o", str(tmp_path / "demo"))
-    assert ended.returncode == 0, ended.stderr
-    assert "phantom" in ended.stdout
-    assert "mL" in ended.stdout
-    assert list((tmp_path / "demo/result").glob("*overlay*.png"))
-
-
 def test_no_source_file_holds_a_pickle_reader():
     from pathlib import Path
 

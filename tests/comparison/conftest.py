@@ -13,17 +13,9 @@ from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
 from bleedmap.study.result import summarise_volume
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Mask, ProbabilityMap, Volume
-from tiny_network import write_spot_network
 
 TURN, SHIFT = (9.0, -6.0, 8.0), (12.0, -7.0, 20.0)
 Change = Callable[..., Examination]
-
-
-@pytest.fixture(scope="session")
-def spots(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
-    write_spot_network(path)
-    return str(path)
 
 
 @pytest.fixture(scope="session")

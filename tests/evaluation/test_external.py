@@ -39,7 +39,7 @@ from bleedmap.postprocess import label_lesions, to_mask
 from bleedmap.study.gate.pictures import PICTURE_CHECKS
 from bleedmap.study.segment import Segmenter
 from dicom_result_studies import producer
-from tiny_network import head_hu, write_spot_network
+from tiny_network import head_hu
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +49,8 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("weights") / "tiny.onnx"
-    write_spot_network(path)
-    return str(path)
+def weights(spots: str) -> str:
+    return spots
 
 
 @pytest.fixture(scope="module")

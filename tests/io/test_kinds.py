@@ -24,6 +24,7 @@ from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.study.inputs import gather
 from bleedmap.study.read import read_study
+from bleedmap.volume import Volume
 
 SETTINGS = PhantomSettings(seed=3, spacing_mm=(5.0, 1.8, 1.8), shape=(28, 128, 128))
 
@@ -72,9 +73,14 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def volume() -> Volume:
+    return make_phantom(SETTINGS).volume
+
+
+@pytest.fixture(scope="module")
+def study(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cd") / "study"
-    write_series(folder, ct_instances(make_phantom(SETTINGS).volume))
+    write_series(folder, ct_instances(volume))
     return folder
 
 
@@ -165,11 +171,13 @@ def test_a_slice_that_is_packed_so_that_it_cannot_be_opened_counts_as_missing(
 
 
 @pytest.mark.parametrize("packer", [bz2, lzma, gzip])
-def test_nifti_is_read_however_it_is_packed_and_the_name_may_differ(packer: Any, tmp_path: Path) -> None:
-    volume = make_phantom(SETTINGS).volume
+def test_nifti_is_read_however_it_is_packed_and_the_name_may_differ(
+    packer: Any, volume: Volume, tmp_path: Path
+) -> None:
     nifti.write(tmp_path / "plain.nii", volume)
+    content = packer.compress((tmp_path / "plain.nii").read_bytes())
     for name in ("head.nii", "head.nii.gz", "head.nii.bz2", "head.nii.xz"):
-        (tmp_path / name).write_bytes(packer.compress((tmp_path / "plain.nii").read_bytes()))
+        (tmp_path / name).write_bytes(content)
         read = read_study(tmp_path / name)
         np.testing.assert_array_equal(read.volume.hu, volume.hu)
         assert read.name == "head"
@@ -180,9 +188,9 @@ def test_nifti_is_read_however_it_is_packed_and_the_name_may_differ(packer: Any,
         read_study(cut)
 
 
-def test_a_folder_of_another_kind_is_refused_with_what_to_do(study: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_kind_is_refused_with_what_to_do(study: Path, volume: Volume, tmp_path: Path) -> None:
     (tmp_path / "bids/sub-01/ct").mkdir(parents=True)
-    nifti.write(tmp_path / "bids/sub-01/ct/sub-01_ct.nii.gz", make_phantom(SETTINGS).volume)
+    nifti.write(tmp_path / "bids/sub-01/ct/sub-01_ct.nii.gz", volume)
     (tmp_path / "bids/dataset_description.json").write_text("{}", "utf-8")
     (tmp_path / "zipped").mkdir()
     shutil.make_archive(str(tmp_path / "zipped/study"), "zip", study)
@@ -202,8 +210,7 @@ def test_dicom_under_another_formats_name_is_dicom(name: str, study: Path, tmp_p
     assert gather([tmp_path / name]).study == tmp_path / name
 
 
-def test_nifti_without_its_ending_is_found_in_a_batch(tmp_path: Path) -> None:
-    volume = make_phantom(SETTINGS).volume
+def test_nifti_without_its_ending_is_found_in_a_batch(volume: Volume, tmp_path: Path) -> None:
     nifti.write(tmp_path / "in" / "head.nii", volume)
     (tmp_path / "in" / "head.nii").rename(tmp_path / "in" / "head")
     assert [one.place for one in find_studies(tmp_path / "in", tmp_path / "out").sources] == ["head"]

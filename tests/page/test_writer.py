@@ -12,8 +12,7 @@ from PIL import Image
 
 from bleedmap import RESEARCH_ONLY
 from bleedmap.errors import OutputError
-from bleedmap.page.section import Section, Table
-from bleedmap.page.table import to_json
+from bleedmap.page.section import Section, Table, to_json
 from bleedmap.page.writer import embed_jpeg, embed_png, environment, write_csv, write_page
 
 COLUMNS = ("name", "x", "x low", "x high")

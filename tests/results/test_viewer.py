@@ -1,10 +1,12 @@
 """The report's viewer in a real browser: every slice, windows, planes, keys, wheel, and the page without a script."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import Page
 
 from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
@@ -43,6 +45,20 @@ def report(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
+    with open_browser() as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Page, report: Path) -> Page:
+    """The report, opened anew."""
+    browser.goto(report.as_uri())
+    browser.wait_for_selector("html.scripted")
+    return browser
+
+
 RED = """() => { const c = document.getElementById('axial');
     const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
     let n = 0;
@@ -61,69 +77,59 @@ def centre(page, name: str) -> list[int]:
     )
 
 
-def test_every_slice_can_be_reached_and_says_what_the_result_says(report: Path, result: Result) -> None:
-    with open_browser() as page:
-        page.goto(report.as_uri())
-        page.wait_for_selector("html.scripted")
-        words, viewer = page.locator("#words"), page.locator("#viewer")
-        viewer.focus()
-        page.keyboard.press("Home")
-        assert words.inner_text().startswith("slice 1 of 28")
-        page.keyboard.press("ArrowUp")
-        assert words.inner_text().startswith("slice 2 of 28")
-        page.keyboard.press("End")
-        assert words.inner_text().startswith("slice 28 of 28")
-        page.keyboard.press("PageDown")
-        assert words.inner_text().startswith("slice 23 of 28")
-        page.locator("#axial").hover()
-        page.mouse.wheel(0, -120)
-        page.wait_for_function("document.getElementById('words').textContent.startsWith('slice 24 ')")
-        page.get_by_label("Slice", exact=True).fill("5")
-        assert words.inner_text().startswith("slice 5 of 28")
-        page.get_by_role("button", name="Next lesion").click()
-        page.get_by_role("button", name="Next lesion").click()
-        first = result.findings.lesions[0]
-        place = (first.first[0] + first.last[0]) // 2 + 1
-        assert any(
-            words.inner_text().startswith(f"slice {number} of 28")
-            for number in (place, (result.findings.lesions[1].first[0] + result.findings.lesions[1].last[0]) // 2 + 1)
-        )
-        assert "mL in" in words.inner_text()
+def test_every_slice_can_be_reached_and_says_what_the_result_says(page: Page, result: Result) -> None:
+    words, viewer = page.locator("#words"), page.locator("#viewer")
+    viewer.focus()
+    page.keyboard.press("Home")
+    assert words.inner_text().startswith("slice 1 of 28")
+    page.keyboard.press("ArrowUp")
+    assert words.inner_text().startswith("slice 2 of 28")
+    page.keyboard.press("End")
+    assert words.inner_text().startswith("slice 28 of 28")
+    page.keyboard.press("PageDown")
+    assert words.inner_text().startswith("slice 23 of 28")
+    page.locator("#axial").hover()
+    page.mouse.wheel(0, -120)
+    page.wait_for_function("document.getElementById('words').textContent.startsWith('slice 24 ')")
+    page.get_by_label("Slice", exact=True).fill("5")
+    assert words.inner_text().startswith("slice 5 of 28")
+    page.get_by_role("button", name="Next lesion").click()
+    page.get_by_role("button", name="Next lesion").click()
+    first = result.findings.lesions[0]
+    place = (first.first[0] + first.last[0]) // 2 + 1
+    assert any(
+        words.inner_text().startswith(f"slice {number} of 28")
+        for number in (place, (result.findings.lesions[1].first[0] + result.findings.lesions[1].last[0]) // 2 + 1)
+    )
+    assert "mL in" in words.inner_text()
 
 
-def test_windows_and_outline_change_what_is_drawn(report: Path) -> None:
-    with open_browser() as page:
-        page.goto(report.as_uri())
-        page.wait_for_selector("html.scripted")
-        page.locator("#viewer").focus()
-        wide = {name: centre(page, name) for name in ("axial", "coronal", "sagittal")}
-        page.keyboard.press("4")
-        assert page.get_by_label("Bone 600/2800").is_checked()
-        bone = {name: centre(page, name) for name in wide}
-        assert all(bone[name] != wide[name] for name in wide)
-        assert page.evaluate(RED) > 500
-        page.keyboard.press("o")
-        assert page.evaluate(RED) == 0
+def test_windows_and_outline_change_what_is_drawn(page: Page) -> None:
+    page.locator("#viewer").focus()
+    wide = {name: centre(page, name) for name in ("axial", "coronal", "sagittal")}
+    page.keyboard.press("4")
+    assert page.get_by_label("Bone 600/2800").is_checked()
+    bone = {name: centre(page, name) for name in wide}
+    assert all(bone[name] != wide[name] for name in wide)
+    assert page.evaluate(RED) > 500
+    page.keyboard.press("o")
+    assert page.evaluate(RED) == 0
 
 
-def test_a_click_moves_the_other_planes(report: Path) -> None:
-    with open_browser() as page:
-        page.goto(report.as_uri())
-        page.wait_for_selector("html.scripted")
-        picture = "() => document.getElementById('coronal').toDataURL()"
-        before = page.evaluate(picture)
-        page.locator("#axial").click(position={"x": 200, "y": 120})
-        assert page.evaluate(picture) != before
+def test_a_click_moves_the_other_planes(page: Page) -> None:
+    picture = "() => document.getElementById('coronal').toDataURL()"
+    before = page.evaluate(picture)
+    page.locator("#axial").click(position={"x": 200, "y": 120})
+    assert page.evaluate(picture) != before
 
 
-def test_without_a_script_the_still_pictures_stand(report: Path) -> None:
-    with open_browser() as page:
-        context = page.context.browser.new_context(java_script_enabled=False)
-        plain = context.new_page()
-        plain.goto(report.as_uri())
-        assert plain.locator(".pictures figure").first.is_visible()
-        assert not plain.locator("#viewer").is_visible()
-        context.close()
+def test_without_a_script_the_still_pictures_stand(browser: Page, report: Path) -> None:
+    assert browser.context.browser is not None
+    plain = browser.context.browser.new_page(java_script_enabled=False)
+    plain.goto(report.as_uri())
+    assert plain.locator(".pictures figure").first.is_visible()
+    assert not plain.locator("#viewer").is_visible()
+    plain.close()
 
 
 def test_the_page_states_the_date_and_folds_the_passed_checks(report: Path) -> None:

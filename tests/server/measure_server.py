@@ -25,6 +25,7 @@ from io import BytesIO
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support/server"))
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import MRImageStorage, generate_uid

@@ -26,7 +26,7 @@ from tiny_network import ANY_PICTURE, head_hu, write_tiny_network
 
 HEADS: dict[str, list[str]] = {
     "even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"],
-    "thin": ["--shape", "60", "128", "128", "--spacing", "2.4", "1.8", "1.8", "--tilt", "15"],
+    "thin": ["--shape", "48", "128", "128", "--spacing", "2.4", "1.8", "1.8", "--tilt", "15"],
 }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Doors:
     """Each verb's results; `evaluate --studies` is given the masks that `segment` made as the reference."""
     folder = tmp_path_factory.mktemp("doors")
     for name, geometry in HEADS.items():
-        head = ("--shape", 24, 128, 128, "--spacing", 6, 1.8, 1.8, "--seed", 1, "--bleed", "IPH:30:left")
+        head = ("--shape", 16, 128, 128, "--spacing", 8, 1.8, 1.8, "--seed", 1, "--bleed", "IPH:30:left")
         assert run("phantom", "-o", folder / "ct" / name, "--dicom", *head, *geometry) == 0
         assert run("segment", folder / "ct" / name, "-o", folder / "segment" / name) == 0
         (folder / "masks").mkdir(exist_ok=True)
@@ -119,7 +119,7 @@ def test_two_processes_at_once_give_what_one_gave_in_turn(doors: Doors) -> None:
 
 def test_every_door_says_that_thin_slices_were_outlined_on_slabs(doors: Doors) -> None:
     for notes in (doors.results("batch", "thin")[0]["notes"], doors.external["thin"].notes):
-        assert any("outlined on 30 slabs of 4.6 mm" in one for one in notes)
+        assert any("outlined on 24 slabs of 4.6 mm" in one for one in notes)
 
 
 def test_every_door_notes_uneven_slices(doors: Doors) -> None:

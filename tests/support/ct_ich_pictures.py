@@ -16,7 +16,8 @@ from bleedmap.arrays import ByteArray
 from bleedmap.datasets.ct_ich import Patient, open_ct_ich
 from bleedmap.io.images import read_grey
 from bleedmap.study.gate.check import Check
-from bleedmap.study.gate.pictures import PictureLook, judge_pictures, measure_picture
+from bleedmap.study.gate.picture_look import PictureLook, measure_picture
+from bleedmap.study.gate.pictures import judge_pictures
 from bleedmap.window import BRAIN
 
 _SIDE = 650

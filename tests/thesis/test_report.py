@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import OutputError
 from bleedmap.models.unet import build
-from bleedmap.page.section import Picture, Section, Table
-from bleedmap.page.table import format_table
+from bleedmap.page.section import Picture, Section, Table, format_table
 from bleedmap.training.config import TrainConfig
 from bleedmap_thesis.pictures import predict_slices
 from bleedmap_thesis.plan import SCALES, cells

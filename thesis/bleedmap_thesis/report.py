@@ -12,8 +12,7 @@ from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.evaluation.slices import RESAMPLES
 from bleedmap.figures import style
 from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
-from bleedmap.page.section import Section
-from bleedmap.page.table import DOES_NOT_APPLY, NOT_MEASURED, to_json, to_plain
+from bleedmap.page.section import DOES_NOT_APPLY, NOT_MEASURED, Section, to_json, to_plain
 from bleedmap.page.writer import embed_png, write_csv, write_page
 from bleedmap_thesis import pictures as thesis_pictures
 from bleedmap_thesis.analyses import (

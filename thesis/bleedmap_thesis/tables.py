@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap.page.section import Table, Value
-from bleedmap.page.table import DOES_NOT_APPLY, to_plain
+from bleedmap.page.section import DOES_NOT_APPLY, Table, Value, name_interval, to_plain
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,6 @@ def tabulate(key: str, title: str, note: str, rows: Sequence[Row], digits: Mappi
         columns += name_interval(name) if isinstance(value, Estimate) else [name]
     cells = tuple(tuple(cell for value in row.values() for cell in _list_cells(value)) for row in rows)
     return Table(key, title, note, tuple(columns), cells, dict(digits or {}))
-
-
-def name_interval(name: str) -> tuple[str, str, str]:
-    """Name the columns of a measure and both ends of its interval, which the page prints as one."""
-    return name, f"{name} low", f"{name} high"
 
 
 def _list_cells(value: Any) -> tuple[Value, ...]:

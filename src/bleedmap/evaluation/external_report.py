@@ -13,8 +13,7 @@ from bleedmap.evaluation.external_scores import ExternalScores, Patients, extern
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap
-from bleedmap.page.section import Section, Table
-from bleedmap.page.table import or_dash
+from bleedmap.page.section import Section, Table, or_dash
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.segment import Segmenter
 

@@ -15,7 +15,7 @@ from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import DicomFound, scan_files
 from bleedmap.io.dicom.header import text
 from bleedmap.io.dicom.seg_read import read_segmentation
-from bleedmap.study.gate.pictures import PictureLook, measure_picture
+from bleedmap.study.gate.picture_look import PictureLook, measure_picture
 from bleedmap.study.inputs import note_turned
 from bleedmap.study.read import Study, read_study
 from bleedmap.volume import Volume

@@ -23,8 +23,7 @@ from bleedmap.figures import prediction, scores, style
 from bleedmap.io.files import folder_written_whole, write_json
 from bleedmap.metrics.bootstrap import RESAMPLES
 from bleedmap.metrics.roc import at_specificity, roc_curve
-from bleedmap.page.section import Picture, Section
-from bleedmap.page.table import to_json
+from bleedmap.page.section import Picture, Section, to_json
 from bleedmap.page.writer import embed_png, write_csv, write_page
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done, of)

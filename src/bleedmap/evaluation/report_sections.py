@@ -12,8 +12,7 @@ from bleedmap.evaluation.protocol import TARGETS, Peer
 from bleedmap.evaluation.records import OutOfFold
 from bleedmap.evaluation.scores import NO_DIFFERENCE, Comparison, CrossValidation, Difference, Score
 from bleedmap.evaluation.tables import Tables
-from bleedmap.page.section import Section, Table, Value
-from bleedmap.page.table import DOES_NOT_APPLY, or_dash
+from bleedmap.page.section import DOES_NOT_APPLY, Section, Table, Value, name_interval, or_dash
 
 _INTERVALS = (
     "In brackets 95 % intervals: percentile bootstrap over patients, {resamples:,} draws; a share of 0 or 1 has "
@@ -45,7 +44,7 @@ def headline(methods: Sequence[Method]) -> Section:
         for method in methods
         for score in [method.scores.score(key)]
     ]  # fmt: skip
-    columns = ("measure", "method", *_three("value"), "target", "met", "cases", "patients")
+    columns = ("measure", "method", *name_interval("value"), "target", "met", "cases", "patients")
     note = (
         "Every study counts here, abstained on or not. A target is met or missed by the value; targets were set before "
         "training."
@@ -112,7 +111,7 @@ def differences(comparisons: Sequence[Comparison]) -> Section | None:
             for each in one.differences
         )  # fmt: skip
         title, better = f"{one.first} against {one.second}", Counter(each.better for each in one.differences)
-        columns = ("measure", one.first, one.second, *_three("difference"), "better")
+        columns = ("measure", one.first, one.second, *name_interval("difference"), "better")
         tables.append(Table(f"difference-{number}", title, "", columns, rows))
         words.append(
             f"{title}: {better[one.first]} of {len(one.differences)} headline measures better, {better[one.second]} "
@@ -151,7 +150,7 @@ def abstentions(methods: Sequence[Method]) -> Section:
         for method in methods
         for score in method.scores.abstained
     ]
-    columns = ("studies", "method", *_three("share"), "of")
+    columns = ("studies", "method", *name_interval("share"), "of")
     tables = [_by_method("abstained", "Share abstained on", "", columns, rows, methods)]
     words = []
     for number, method in enumerate(methods, 1):
@@ -172,7 +171,7 @@ def _answered(method: Method, answered: Sequence[Score], number: int) -> Table:
         (_label(one), *_ends(one), *_ends(without), without.cases)
         for one, without in zip(map(method.scores.score, HEADLINE), answered, strict=True)
     ]
-    columns = ("measure", *_three("all studies"), *_three("with a verdict"), "cases")
+    columns = ("measure", *name_interval("all studies"), *name_interval("with a verdict"), "cases")
     return Table(f"answered-{number}", f"{method.name}: without these studies", "", columns, tuple(rows))
 
 
@@ -201,11 +200,7 @@ def _by_method(
 
 
 def _columns(methods: Sequence[Method]) -> tuple[str, ...]:
-    return tuple(name for method in methods for name in _three("value" if len(methods) == 1 else method.name))
-
-
-def _three(name: str) -> tuple[str, str, str]:
-    return name, f"{name} low", f"{name} high"
+    return tuple(name for method in methods for name in name_interval("value" if len(methods) == 1 else method.name))
 
 
 def _ends(score: Score) -> tuple[Value, Value, Value]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.io.files import written_whole
-from bleedmap.page.table import NOT_MEASURED, format_table, to_plain
+from bleedmap.page.section import NOT_MEASURED, format_table, to_plain
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run these
 

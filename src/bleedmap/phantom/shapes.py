@@ -131,10 +131,12 @@ def resample(field: FloatArray, *weights: Weights) -> FloatArray:
 
 def halve_step(field: FloatArray, axis: int) -> FloatArray:
     """Put a value between every two along an axis: n -> 2 n - 1; cubic convolution at the middle."""
-    old = np.moveaxis(field, axis, 0)
-    new = np.empty((2 * len(old) - 1, *old.shape[1:]), np.float32)
+    shape = list(field.shape)
+    shape[axis] = 2 * shape[axis] - 1
+    finer = np.empty(shape, np.float32)
+    old, new = np.moveaxis(field, axis, 0), np.moveaxis(finer, axis, 0)
     new[::2] = old
     new[1::2] = (old[:-1] + old[1:]) * np.float32(0.5625)
     new[3:-3:2] -= (old[:-3] + old[3:]) * np.float32(0.0625)
     new[[1, -2]] = (old[[0, -2]] + old[[1, -1]]) * np.float32(0.5)
-    return np.moveaxis(new, 0, axis)
+    return finer

@@ -12,7 +12,8 @@ from bleedmap.io.kinds import identify
 from bleedmap.io.names import fit_name, fold_name, number_name
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import find_refusal
-from bleedmap.study.gate.pictures import WANTED, PictureLook, judge_pictures, list_doubts, measure_picture
+from bleedmap.study.gate.picture_look import PictureLook, measure_picture
+from bleedmap.study.gate.pictures import WANTED, judge_pictures, list_doubts
 from bleedmap.study.words import counted
 from bleedmap.window import Window
 

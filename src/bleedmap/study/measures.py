@@ -39,12 +39,10 @@ class Midplane:
     Attributes:
         normal: (3,) unit vector to the patient's left, in LPS.
         offset_mm: `normal @ place` of every place on it.
-        unlike_mm: how far the halves of the cavity's rim are from mirror images, on the mean.
     """
 
     normal: DoubleArray
     offset_mm: float
-    unlike_mm: float
 
 
 def measure_lesions(mask: Mask, volume: Volume, *, sides_known: bool = True) -> tuple[Measures, ...]:
@@ -178,17 +176,17 @@ def find_midplane(cavity: Cavity, grid: SliceGrid) -> Midplane | None:
         grid: of that volume.
     """
     shown = np.flatnonzero(cavity.shown)
-    heights_mm = grid.heights_mm[cavity.numbers[shown]]
+    heights_mm = grid.heights_mm[cavity.coarse.numbers[shown]]
     if len(shown) < 3 or heights_mm[-1] - heights_mm[0] < _LEAST_SHOWN_MM:
         return None
-    steps_mm = np.stack([grid.row_step_mm * cavity.steps[1], grid.column_step_mm * cavity.steps[2]])
+    steps_mm = np.stack([grid.row_step_mm * cavity.coarse.steps[1], grid.column_step_mm * cavity.coarse.steps[2]])
     across = steps_mm[1] / np.linalg.norm(steps_mm[1])
     back = np.cross(grid.normal, across)
     frame = np.stack([across, back, grid.normal], axis=1)  # to the left, the back, the head, as near as slices lie
     inside = cavity.inside[shown]
     rim = np.nonzero(inside & ~ndimage.binary_erosion(inside, _BESIDE, border_value=1))
     in_plane = np.stack(rim[1:], axis=1) @ steps_mm
-    places = (grid.origins_mm[cavity.numbers[shown[rim[0]]]] + in_plane) @ frame
+    places = (grid.origins_mm[cavity.coarse.numbers[shown[rim[0]]]] + in_plane) @ frame
     outward = _slope_outward(inside, rim, heights_mm, np.linalg.norm(steps_mm, axis=1))
     normal, offset, unlike = _mirror(places, outward, 0.0)
     if unlike > _MOST_UNLIKE_MM:  # the head may be turned so far that another plane was nearer
@@ -197,7 +195,7 @@ def find_midplane(cavity: Cavity, grid: SliceGrid) -> Midplane | None:
     normal = frame @ normal
     if unlike > _MOST_UNLIKE_MM or normal[0] < _MOST_TURNED:
         return None
-    return Midplane(normal, offset, unlike)
+    return Midplane(normal, offset)
 
 
 def _slope_outward(
@@ -271,7 +269,7 @@ def _find_inner_table(cavity: Cavity, hu: FloatArray, grid: SliceGrid) -> Double
     Looked for on the cavity's slices, every millimetre or so. Bone that lies apart from the skull, as a calcified
     gland, is none.
     """
-    labels, count = ndimage.label(cavity.bone, np.ones((3, 3, 3)))
+    labels, count = ndimage.label(cavity.coarse.hu > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     skull = (sizes >= max(1.0, _PART_OF_SKULL * sizes.max()))[labels]
@@ -282,12 +280,12 @@ def _find_inner_table(cavity: Cavity, hu: FloatArray, grid: SliceGrid) -> Double
     finer = [max(1, round(_BONE_MM / mm)) for mm in grid.spacing_mm[1:]]
     rows, columns = (
         np.arange(span.start * coarse, min(span.stop * coarse, count), fine)
-        for span, coarse, count, fine in zip(box[1:], cavity.steps[1:], hu.shape[1:], finer, strict=True)
+        for span, coarse, count, fine in zip(box[1:], cavity.coarse.steps[1:], hu.shape[1:], finer, strict=True)
     )
     looked_at = slice(rows[0], rows[-1] + 1, finer[0]), slice(columns[0], columns[-1] + 1, finer[1])
-    bone = hu[(slice(None, None, cavity.steps[0]), *looked_at)] > BONE_HU
-    near = near[:, rows // cavity.steps[1]][:, :, columns // cavity.steps[2]]
+    bone = hu[(slice(None, None, cavity.coarse.steps[0]), *looked_at)] > BONE_HU
+    near = near[:, rows // cavity.coarse.steps[1]][:, :, columns // cavity.coarse.steps[2]]
     rim = bone & near & grow(~bone, 1)
     slices, down, right = np.nonzero(rim)
     in_plane = rows[down][:, None] * grid.row_step_mm + columns[right][:, None] * grid.column_step_mm
-    return grid.origins_mm[cavity.numbers[slices]] + in_plane
+    return grid.origins_mm[cavity.coarse.numbers[slices]] + in_plane

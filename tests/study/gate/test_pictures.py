@@ -13,7 +13,8 @@ from bleedmap.io import images
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import ALL_CHECKS, CHECKS, find_refusal, read_accepted
-from bleedmap.study.gate.pictures import PICTURE_CHECKS, judge_pictures, list_doubts, measure_picture
+from bleedmap.study.gate.picture_look import measure_picture
+from bleedmap.study.gate.pictures import PICTURE_CHECKS, judge_pictures, list_doubts
 from bleedmap.window import BRAIN, Window
 from ct_ich_pictures import KINDS, read_slices
 

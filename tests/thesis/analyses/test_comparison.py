@@ -1,7 +1,7 @@
 """All methods on the same folds."""
 
 from analysis_tables import SMALL, column, table
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import DOES_NOT_APPLY
 from bleedmap_thesis.analyses import (
     comparison,
 )

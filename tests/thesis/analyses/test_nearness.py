@@ -7,7 +7,7 @@ import pytest
 
 from analysis_tables import SMALL, column, marked, of_folds, result, table
 from bleedmap.metrics.overlap import Counts
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import DOES_NOT_APPLY
 from bleedmap_thesis.analyses import (
     gap,
 )

@@ -8,8 +8,7 @@ import numpy as np
 
 from bleedmap.arrays import DoubleArray
 from bleedmap.datasets.splits import Kind
-from bleedmap.page.section import Section, Table
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import DOES_NOT_APPLY, Section, Table
 from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.plan import Scale, name_method
 from bleedmap_thesis.progress import add_note, describe_missing, drop_begun_seeds

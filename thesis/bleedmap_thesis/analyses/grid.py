@@ -6,8 +6,7 @@ from itertools import product
 import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
-from bleedmap.page.section import Section, Table, Value
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import DOES_NOT_APPLY, Section, Table, Value
 from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.analyses.anova import Anova, split_plot
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale, name_method

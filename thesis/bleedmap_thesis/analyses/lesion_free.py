@@ -6,8 +6,7 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray
 from bleedmap.metrics.bootstrap import wilson_interval
-from bleedmap.page.section import Section
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import DOES_NOT_APPLY, Section
 from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.plan import UNET, Part, Scale, name_method
 from bleedmap_thesis.progress import add_note, describe_missing, drop_begun_seeds

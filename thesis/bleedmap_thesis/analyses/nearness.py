@@ -8,8 +8,7 @@ from scipy import stats
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.metrics.bootstrap import patient_bootstrap
-from bleedmap.page.section import Table
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import DOES_NOT_APPLY, Table
 from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.plan import Scale, name_method
 from bleedmap_thesis.record import CellResult

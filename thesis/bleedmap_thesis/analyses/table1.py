@@ -14,7 +14,7 @@ from bleedmap.datasets.splits import Kind
 from bleedmap.evaluation.slices import RESAMPLES, score
 from bleedmap.figures import style
 from bleedmap.metrics import overlap
-from bleedmap.page.section import Picture, Section, Table, Value
+from bleedmap.page.section import Picture, Section, Table, Value, name_interval
 from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, TABLE_1, TableRow
 from bleedmap_thesis.analyses.gap_figures import letter_panels
 from bleedmap_thesis.analyses.lesion_free import estimate_share
@@ -23,7 +23,7 @@ from bleedmap_thesis.analyses.paired_slices import Tested, bootstrap_sums, draw_
 from bleedmap_thesis.analyses.trained_conventions import compute_masses, score_as_compared
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
-from bleedmap_thesis.tables import Estimate, name_interval
+from bleedmap_thesis.tables import Estimate
 
 BOOTSTRAP_SEED = 0
 MODELS, BATCHES = (1, 2), (16, 32)

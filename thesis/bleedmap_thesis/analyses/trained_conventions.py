@@ -9,8 +9,7 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.metrics import overlap
-from bleedmap.page.section import Section
-from bleedmap.page.table import DOES_NOT_APPLY
+from bleedmap.page.section import DOES_NOT_APPLY, Section
 from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, ROUNDING, TABLE_1, compute_iou
 from bleedmap_thesis.plan import UNET, Scale
 from bleedmap_thesis.record import CellResult, Evaluation

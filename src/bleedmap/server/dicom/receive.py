@@ -26,7 +26,7 @@ from bleedmap.server.store import studies
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.studies import Arrival
 
-SUCCESS, NO_SPACE, CANNOT, NO_MATCH, NOT_SUPPORTED = 0x0000, 0xA700, 0xC000, 0xA900, 0x0122  # PS3.4 B.2.3, PS3.7 C
+NO_SPACE, CANNOT, NO_MATCH, NOT_SUPPORTED = 0xA700, 0xC000, 0xA900, 0x0122  # PS3.4 B.2.3, PS3.7 C
 _PART_S = 3600.0
 _HEADER_PIECES = (1 << 18, HEADER_BYTES)
 _NOT_CT, _OWN, _HELD, _REPLACED = "not a CT", "own result", "already held", "replaced by a later one"

@@ -7,8 +7,6 @@ from sqlalchemy import Connection, RowMapping, func, insert, select
 from bleedmap.server.store.tables import correction, reading, user
 from bleedmap.server.store.tables import study as study_rows
 
-SAYS = ("agree", "missed", "false alarm", "cannot say")
-
 
 def add_reading(
     connection: Connection, now: float, study: str, version: int, user_id: str, says: str, words: str = "",

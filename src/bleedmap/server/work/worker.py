@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from bleedmap.errors import MissingExtraError
 from bleedmap.server.config import Settings, split_address
 from bleedmap.server.dicom.commitment import record_report
-from bleedmap.server.limits import BEAT_OLD_S, BEAT_S, LEASE_S, TICK_S, free_bytes
+from bleedmap.server.limits import BEAT_S, LEASE_S, TICK_S, free_bytes
 from bleedmap.server.log import describe_fault, logger
 from bleedmap.server.place import Place
 from bleedmap.server.states import Step
@@ -255,15 +255,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def count_living(rows: Any, now: float) -> dict[str, int]:
-    """Count the living processes by kind, of rows of the table `process`."""
-    living: dict[str, int] = {}
-    for row in rows:
-        if row["beat_at"] > now - BEAT_OLD_S:
-            living[row["kind"]] = living.get(row["kind"], 0) + 1
-    return living
 
 
 KINDS: dict[str, Callable[[Settings, threading.Event], None]] = {

@@ -71,26 +71,7 @@ class Anatomy:
 
 
 @dataclass(frozen=True, eq=False)
-class Cavity:
-    """Soft tissue that bone surrounds, on every few slices, rows and columns of a volume.
-
-    Attributes:
-        inside: (slice, row, column) bool, the largest such part of each slice, without holes of a pixel or two.
-        shown: (slice,) whether it is the cranial cavity; below lie jaw and neck.
-        bone: (slice, row, column) bool, denser than any brain and blood.
-        numbers: (slice,) the volume's slice that each is.
-        steps: how many of the volume's slices, rows and columns lie from one to the next.
-    """
-
-    inside: BoolArray
-    shown: BoolArray
-    bone: BoolArray
-    numbers: AnyArray
-    steps: tuple[int, int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class _Coarse:
+class Coarse:
     """Every few slices, rows and columns of a volume."""
 
     hu: FloatArray
@@ -105,38 +86,41 @@ class _Coarse:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
-    """A volume's coarse grid, and what `_cavities` and `_cranial` find on it."""
+class Cavity:
+    """Soft tissue that bone surrounds, on a volume's coarse grid.
 
-    coarse: _Coarse
-    part: BoolArray
+    Attributes:
+        coarse: the grid.
+        inside: (slice, row, column) bool, the largest such part of each slice, without holes of a pixel or two.
+        soft: likewise, what in it is soft.
+        area_cm2: (slice,) its area; 0 where its rim is not bone.
+        shown: (slice,) whether it is the cranial cavity; below lie jaw and neck.
+    """
+
+    coarse: Coarse
+    inside: BoolArray
     soft: BoolArray
     area_cm2: DoubleArray
     shown: BoolArray
 
 
-_LOOKS: WeakKeyDictionary[Volume, _Look] = WeakKeyDictionary()  # the gate looks first, the lesions' measures again
-
-
-def _look(volume: Volume) -> _Look:
-    if volume not in _LOOKS:
-        coarse = _coarse(volume.hu, volume.grid)
-        part, soft, area_cm2 = _cavities(coarse)
-        _LOOKS[volume] = _Look(coarse, part, soft, area_cm2, _cranial(coarse, area_cm2))
-    return _LOOKS[volume]
+_FOUND: WeakKeyDictionary[Volume, Cavity] = WeakKeyDictionary()  # the gate looks first, the lesions' measures again
 
 
 def find_cavity(volume: Volume) -> Cavity:
     """Find the cranial cavity of a volume in the standard view: slices feet to head."""
-    look = _look(volume)
-    return Cavity(look.part, look.shown, look.coarse.hu > BONE_HU, look.coarse.numbers, look.coarse.steps)
+    if volume not in _FOUND:
+        coarse = _coarse(volume.hu, volume.grid)
+        inside, soft, area_cm2 = _cavities(coarse)
+        _FOUND[volume] = Cavity(coarse, inside, soft, area_cm2, _cranial(coarse, area_cm2))
+    return _FOUND[volume]
 
 
 def measure(volume: Volume) -> Anatomy:
     """Measure a volume in the standard view: slices feet to head."""
-    look = _look(volume)
-    coarse, area_cm2, shown = look.coarse, look.area_cm2, look.shown
-    inside = coarse.hu[look.soft & shown[:, None, None]]
+    cavity = find_cavity(volume)
+    coarse, area_cm2, shown = cavity.coarse, cavity.area_cm2, cavity.shown
+    inside = coarse.hu[cavity.soft & shown[:, None, None]]
     median = float(np.median(inside)) if inside.size else None
     found = np.flatnonzero(shown)
     outline_mm, at_border_mm = _outline(coarse, found if found.size else np.arange(len(shown)))
@@ -160,7 +144,7 @@ def measure(volume: Volume) -> Anatomy:
     )
 
 
-def _coarse(hu: FloatArray, grid: SliceGrid) -> _Coarse:
+def _coarse(hu: FloatArray, grid: SliceGrid) -> Coarse:
     between_mm, *pixel_mm = grid.spacing_mm
     rows, columns = (
         int(np.clip(round(_COARSE_MM / mm), 1, max(1, count // 32)))
@@ -169,7 +153,7 @@ def _coarse(hu: FloatArray, grid: SliceGrid) -> _Coarse:
     step = int(np.clip(round(_COARSE_SLICE_MM / between_mm), 1, max(1, len(hu) // 8)))
     numbers = np.arange(0, len(hu), step)
     extents_mm = np.add.reduceat(grid.extents_mm, numbers)
-    return _Coarse(
+    return Coarse(
         np.ascontiguousarray(hu[::step, ::rows, ::columns]),
         numbers,
         np.asarray(extents_mm / 10, np.float64),
@@ -178,7 +162,7 @@ def _coarse(hu: FloatArray, grid: SliceGrid) -> _Coarse:
     )
 
 
-def _cavities(coarse: _Coarse) -> tuple[BoolArray, BoolArray, DoubleArray]:
+def _cavities(coarse: Coarse) -> tuple[BoolArray, BoolArray, DoubleArray]:
     """On each slice the largest part that bone surrounds, what in it is soft, and its area in cm²; 0 where its rim is
     not bone."""
     bone = coarse.hu > BONE_HU
@@ -205,7 +189,7 @@ def _surrounded(bone: BoolArray) -> BoolArray:
     return np.asarray((sides >= 3) & ~bone)
 
 
-def _cranial(coarse: _Coarse, area_cm2: DoubleArray) -> BoolArray:
+def _cranial(coarse: Coarse, area_cm2: DoubleArray) -> BoolArray:
     """(slice,) which slices show the cranial cavity: the run of most volume, with short breaks."""
     order = np.cumsum(_lit(coarse.hu))  # blank slices break no run
     found = np.flatnonzero(area_cm2 >= LEAST_CAVITY_CM2)
@@ -225,7 +209,7 @@ def _lit(hu: FloatArray) -> BoolArray:
     return np.asarray((tops >= BODY_HU) & (tops - bottoms >= _CONSTANT_HU))
 
 
-def _closed_cm2(coarse: _Coarse, index: int) -> float:
+def _closed_cm2(coarse: Coarse, index: int) -> float:
     """Area of the largest part of one slice that bone closes in all around, but for holes of a pixel or two."""
     open_to_all = ~grow(coarse.hu[[index]] > BONE_HU, 1)
     outside = np.pad(open_to_all, ((0, 0), (1, 1), (1, 1)), constant_values=True)
@@ -234,7 +218,7 @@ def _closed_cm2(coarse: _Coarse, index: int) -> float:
     return float(grow(inside, 1).sum() * coarse.pixel_cm2)
 
 
-def _outline(coarse: _Coarse, among: AnyArray) -> tuple[tuple[float, float], DoubleArray]:
+def _outline(coarse: Coarse, among: AnyArray) -> tuple[tuple[float, float], DoubleArray]:
     """(length, width) of the largest body on the slices `among`, and how many mm of it lie at each one's border."""
     hu = coarse.hu[among]
     body = largest_part(_grown_shrunk(hu > BODY_HU))

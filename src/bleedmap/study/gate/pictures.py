@@ -1,26 +1,20 @@
 """Checks of pictures, which carry neither HU nor places: is this a single axial slice of a head, in the brain window?
 
-What the window cut off is taken for air where it is black and for bone where it is white. The limits were set on
-CT-ICH's 2,501 pictures in the brain window, beside its bone window, its masks, and the same pictures in inverse grey,
-turned, and as mosaics (`python tests/support/ct_ich_pictures.py FOLDER`).
+The limits were set on CT-ICH's 2,501 pictures in the brain window, beside its bone window, its masks, and the same
+pictures in inverse grey, turned, and as mosaics (`python tests/support/ct_ich_pictures.py FOLDER`).
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from scipy import ndimage
 
-from bleedmap.arrays import BoolArray, ByteArray, FloatArray
-from bleedmap.geometry import SliceGrid, axial_affine
-from bleedmap.preprocess import HEAD_THRESHOLD, TRAINING_VIEW_MM
-from bleedmap.study.gate.anatomy import BONE_HU, Anatomy, measure
 from bleedmap.study.gate.check import Check, Limits, Verdict, graver
+from bleedmap.study.gate.picture_look import NEAR_BLACK, HeadLook, PictureLook
 from bleedmap.study.gate.scan import MATRIX, SLICES
 from bleedmap.study.gate.voxels import BRAIN_HU, CAVITY_CM2, CUT_MM
 from bleedmap.study.words import counted
-from bleedmap.volume import Volume
 from bleedmap.window import Window
 
 PICTURE_CHECKS = (
@@ -28,9 +22,6 @@ PICTURE_CHECKS = (
     "anatomy", "field of view", "border", "marks",
 )  # fmt: skip
 WANTED = "axial slices of a head CT, in the brain window (level 40, width 120)"
-_BLACK, _WHITE = 5, 250  # grey levels that JPEG may have moved off the end of the window
-_NEAR_BLACK, _NEAR_WHITE = 32, 223
-_AIR_HU, _WHITE_HU = -1000.0, 1000.0
 _LONGEST_SIDE = 1.5  # times the shorter one
 _LEAST_LIT = 0.005  # of the pixels; measured 8 % and more
 _LEAST_BETWEEN = 0.05  # of what is not black, neither black nor white; slices 13 % and more, masks up to 4 %
@@ -39,7 +30,6 @@ BORDER_BLACK = Limits(0.9, 1, refused_below=0.5)  # measured 1 in all
 BONE_SHARE = Limits(0.04, 0.95, refused_below=0.02)
 WIDEST_HU = 400.0  # of a window: beyond, a grey level is 1.6 HU and blood stands out of brain by fewer than 20
 _BLOOD_HU = (20.0, 80.0)  # what a window must show
-_PART = 0.6  # of the largest part: as large is another head; three such are found on one slice, with both hands
 _SPREAD_HU = Limits(3.5, 25)  # in the brain; measured 5 to 17
 # Of one picture, and the mean of a patient's. Measured: -0.35 to 0.93, and -0.04 to 0.51.
 _UPRIGHT, _ALL_UPRIGHT = -0.35, -0.05
@@ -48,159 +38,7 @@ _CENTRE, _ALL_CENTRE = 0.455, 0.494
 _STRAIGHT = 0.6  # of the head's width, at one of its ends; measured up to 0.48 in 999 of 1,000
 _LEAST_HEAD = 0.25  # of the picture's side; measured 0.29 and more
 _MOST_MARKS = 25  # small bright things outside the head; measured up to 22, pieces of headrests
-_MARK = (0.006, 0.05)  # of the picture's side: a letter's height
-_COARSE = 160  # pixels along the longer side, of what is measured on the head's outline
 _NAMED = 3  # pictures that a check names
-
-
-@dataclass(frozen=True)
-class HeadLook:
-    """The largest thing on a picture, taken for the head.
-
-    Attributes:
-        side: its longer side over the picture's.
-        upright: how much more alike its right and left are than its front and back, and how much longer it is than
-            wide; below 0 where it lies on its side.
-        centre: where its centre of area lies from its top, 0, to its bottom, 1: a head is wider at the back.
-        straight: how wide its four ends are at most, over its width there.
-    """
-
-    side: float
-    upright: float
-    centre: float
-    straight: float
-
-
-@dataclass(frozen=True)
-class PictureLook:
-    """What one picture shows; shares are of its pixels.
-
-    Attributes:
-        name: of its results.
-        shape: (rows, columns).
-        turned: as `bleedmap.io.images.Grey`.
-        lit: not black.
-        highest: its brightest grey.
-        between: neither black nor white nor nearly so, over what is not black.
-        bone: white or above 150 HU, over what is not black.
-        border: black share of the outermost pixels; white share of those inside black margins.
-        parts: things of about the size of the largest.
-        anatomy: of the slice, in a view of the usual size.
-        head: None where nothing is large enough.
-        marks: small bright things outside the head.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    turned: str
-    lit: float
-    highest: int
-    between: float
-    bone: float
-    border: tuple[float, float]
-    parts: int
-    anatomy: Anatomy
-    head: HeadLook | None
-    marks: int
-
-
-def measure_picture(name: str, grey: ByteArray, window: Window, turned: str = "") -> PictureLook:
-    """Measure a picture (row, column) that was exported in this window."""
-    rows, columns = grey.shape
-    lit = grey > _BLACK
-    lit_count = max(1, int(lit.sum()))
-    hu = np.where(lit, window.to_hu(grey), np.float32(_AIR_HU))
-    hu[grey >= _WHITE] = _WHITE_HU
-    step = max(1, max(rows, columns) // _COARSE)
-    small = grey[::step, ::step]
-    parts, head = _find_head(small)
-    return PictureLook(
-        name=name,
-        shape=(rows, columns),
-        turned=turned,
-        lit=float(lit.mean()),
-        highest=int(grey.max()),
-        between=int(((grey > _NEAR_BLACK) & (grey < _NEAR_WHITE)).sum()) / lit_count,
-        bone=int((hu > BONE_HU).sum()) / lit_count,
-        border=(
-            float((_edge(grey) <= _NEAR_BLACK).mean()),
-            float((_edge(_without_margins(grey)) >= _NEAR_WHITE).mean()),
-        ),
-        parts=parts,
-        anatomy=_measure_anatomy(hu),
-        head=None if head is None else _look_at_head(small, head),
-        marks=0 if head is None else _count_marks(grey, head, step),
-    )
-
-
-def _edge(grey: ByteArray) -> ByteArray:
-    return np.concatenate([grey[[0, -1]].ravel(), grey[:, [0, -1]].ravel()])
-
-
-def _without_margins(grey: ByteArray) -> ByteArray:
-    """The part that is not black, as a box."""
-    rows, columns = (np.flatnonzero((grey > _NEAR_BLACK).any(axis=axis)) for axis in (1, 0))
-    return grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size else grey
-
-
-def _measure_anatomy(hu: FloatArray) -> Anatomy:
-    pixel_mm = TRAINING_VIEW_MM / max(hu.shape)
-    return measure(Volume(hu[None], SliceGrid.from_affine(axial_affine((5.0, pixel_mm, pixel_mm), hu[None].shape), 1)))
-
-
-def _find_head(grey: ByteArray) -> tuple[int, BoolArray | None]:
-    """How many parts are about as large as the largest, and that one, (row, column), without its holes."""
-    labels, count = ndimage.label(ndimage.binary_opening(grey > 255 * HEAD_THRESHOLD))
-    if not count:
-        return 0, None
-    filled = [
-        ndimage.binary_fill_holes(labels[box] == number) for number, box in enumerate(ndimage.find_objects(labels), 1)
-    ]
-    sizes = np.array([one.sum() for one in filled])
-    head = np.zeros(grey.shape, np.bool_)
-    largest = int(sizes.argmax())
-    head[ndimage.find_objects(labels)[largest]] = filled[largest]
-    return int((sizes >= _PART * sizes.max()).sum()), head
-
-
-def _look_at_head(grey: ByteArray, head: BoolArray) -> HeadLook:
-    (box,) = ndimage.find_objects(head.astype(np.uint8))
-    inside = head[box]
-    rows, columns = inside.shape
-    around = max(2, round(0.06 * max(rows, columns)))
-    shown = np.pad(np.where(inside, grey[box], 0).astype(np.float32), around)
-    alike = [
-        max(_correlation(shown, np.roll(np.flip(shown, axis), shift, axis)) for shift in range(-around, around + 1, 2))
-        for axis in (1, 0)
-    ]
-    width, height = inside.sum(axis=1), inside.sum(axis=0)
-    near_end = [max(1, round(0.012 * one)) for one in (rows, columns)]
-    ends = [
-        across[at] / across.max()
-        for across, depth in ((width, near_end[0]), (height, near_end[1]))
-        for at in (min(depth, len(across) - 1), max(-depth - 1, -len(across)))
-    ]
-    return HeadLook(
-        side=max(rows, columns) / max(grey.shape),
-        upright=alike[0] - alike[1] + 1 - columns / rows,
-        centre=float(width @ (np.arange(rows) + 0.5)) / float(width.sum()) / rows,
-        straight=float(max(ends)),
-    )
-
-
-def _correlation(one: FloatArray, other: FloatArray) -> float:
-    first, second = one - one.mean(), other - other.mean()
-    return float((first * second).sum() / max(float(np.sqrt((first**2).sum() * (second**2).sum())), 1e-9))
-
-
-def _count_marks(grey: ByteArray, head: BoolArray, step: int) -> int:
-    """Bright things outside the head that are as large as letters."""
-    rows, columns = grey.shape
-    near = ndimage.binary_dilation(head, iterations=3).repeat(step, axis=0).repeat(step, axis=1)[:rows, :columns]
-    labels, _ = ndimage.label((grey >= 200) & ~near, np.ones((3, 3)))
-    low, high = (share * max(rows, columns) for share in _MARK)
-    sides = (max(box[0].stop - box[0].start, box[1].stop - box[1].start) for box in ndimage.find_objects(labels))
-    return sum(low <= side <= high for side in sides)
 
 
 def judge_picture(look: PictureLook) -> tuple[Check, ...]:
@@ -292,8 +130,8 @@ def _same_size(check: Check, looks: Sequence[PictureLook]) -> Check:
 
 def _blank(look: PictureLook) -> Check:
     limit = f"something on {_LEAST_LIT:.1%} of the picture"
-    whole = "black" if look.highest <= _NEAR_BLACK else "white" if look.border[1] == 1 and not look.between else ""
-    if look.lit >= _LEAST_LIT and look.highest > _NEAR_BLACK and not (whole == "white" and look.bone > 1 - _LEAST_LIT):
+    whole = "black" if look.highest <= NEAR_BLACK else "white" if look.border[1] == 1 and not look.between else ""
+    if look.lit >= _LEAST_LIT and look.highest > NEAR_BLACK and not (whole == "white" and look.bone > 1 - _LEAST_LIT):
         return Check("blank slices", "pass", "none", limit)
     found = f"all {whole}" if whole else f"something on {look.lit:.2%}"
     return Check(

@@ -1,5 +1,6 @@
 """Studies in a server's folder and database, as its worker leaves them; a small phantom with a known outline."""
 
+import io
 import time
 from functools import cache
 from pathlib import Path
@@ -92,3 +93,10 @@ def add_study(place: Place, database: Database, instances: list[Dataset], marked
         "instances": len(instances),
     }  # fmt: skip
     return add_row(database, **({"id": number} | told | values))
+
+
+def as_bytes(instance: Dataset) -> bytes:
+    """An instance as it lies in a file."""
+    stream = io.BytesIO()
+    instance.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()

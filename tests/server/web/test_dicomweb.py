@@ -6,14 +6,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from python_multipart.multipart import MultipartParser
 from sqlalchemy import select
 
 from bleedmap.server.config import Limits, Settings
 from bleedmap.server.config import Server as Where
 from bleedmap.server.store.tables import study as study_rows
-from server_studies import NAME, NUMBER, add_row, add_study, phantom, scanned
+from server_studies import NAME, NUMBER, add_row, add_study, as_bytes, phantom, scanned
 from server_web import Server, serve_web
 
 
@@ -63,12 +63,6 @@ def pack(*files: bytes, boundary: str = "x1y2", kind: str = "application/dicom")
     parts = b"".join(f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode() + one + b"\r\n" for one in files)
     headers = {"Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'}
     return parts + f"--{boundary}--\r\n".encode(), headers
-
-
-def as_bytes(instance: Dataset) -> bytes:
-    stream = io.BytesIO()
-    instance.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
 
 
 def test_a_study_is_found_and_comes_back_byte_for_byte(client: httpx.Client, images: Path) -> None:

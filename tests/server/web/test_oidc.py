@@ -15,7 +15,7 @@ from bleedmap.server.config import Server as Where
 from free_port import free_port
 from server_web import Server, serve_web
 
-PROGRAM = Path(__file__).parents[1] / "support/oidc_provider.py"
+PROGRAM = Path(__file__).parents[2] / "support/server/oidc_provider.py"
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pydicom import Dataset
 from sqlalchemy import select
 
 from bleedmap.server.config import Limits, Settings
 from bleedmap.server.store.tables import passed_over, study
-from server_studies import scanned
+from server_studies import as_bytes, scanned
 from server_web import Server, serve_web
 
 DICOM, ZIP = {"Content-Type": "application/dicom"}, {"Content-Type": "application/zip"}
@@ -24,12 +23,6 @@ def server(sqlite_settings: Settings) -> Iterator[Server]:
     limits = Limits(free_gb=0.0, upload_gb=0.01, study_gb=0.02)
     with serve_web(replace(sqlite_settings, limits=limits)) as running:
         yield running
-
-
-def as_bytes(instance: Dataset) -> bytes:
-    stream = io.BytesIO()
-    instance.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
 
 
 def as_zip(files: dict[str, bytes]) -> bytes:
