@@ -21,6 +21,7 @@ from bleedmap.models.checkpoint import read_checkpoint
 from bleedmap.preprocess import Preprocessing, network_input, resize_into
 from bleedmap.training.run import Run
 from command_line import run
+from host_namespaces import run_hosts, why_none
 from tiny_network import ANY_PICTURE
 
 TINY = ("--width", "0.0625", "--size", "32", "--epochs", "2", "--batch-size", "4", "--device", "cpu")
@@ -68,10 +69,12 @@ def test_resume_takes_its_settings_from_the_run(jpeg_release, split_file, tmp_pa
     assert "already holds files" in capsys.readouterr().err
 
 
-def start(*arguments: object, launcher: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-    """The command line in a process of its own."""
-    command = [sys.executable, *launcher, "-m", "bleedmap.cli.main", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def start(
+    *arguments: object, launcher: tuple[str, ...] = (), host: tuple[str, ...] = (), **variables: str
+) -> "subprocess.Popen[str]":
+    """The command line in a process of its own; `host` goes before it."""
+    command = [*host, sys.executable, *launcher, "-m", "bleedmap.cli.main", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
@@ -112,6 +115,35 @@ def test_torchrun_starts_the_verb(jpeg_release, split_file, tmp_path):
     assert [entry["epoch"] for entry in run.metrics()] == [1, 2]
     with pytest.raises(SettingsError, match="1 process"):
         run.machine()
+
+
+@pytest.mark.exhaustive
+def test_three_hosts_train_the_network_of_three_processes(jpeg_release, split_file, tmp_path):
+    """The hosts are network namespaces, each with an address of its own; docs/train.md has the commands."""
+    if (reason := why_none()) and not os.environ.get("CI"):
+        pytest.skip(f"needs network namespaces: {reason}")
+    arguments = ("train", "--data", jpeg_release, "--split", split_file, *TINY, "-o")
+    alone = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
+    _, told = (one := start(*arguments, tmp_path / "one", launcher=alone)).communicate(timeout=300)
+    assert one.returncode == 0, told
+    with run_hosts(3) as hosts:
+        head = hosts[0][1]
+        processes = []
+        for number, (before, address) in enumerate(hosts):
+            launcher = (
+                "-m", "torch.distributed.run", "--nnodes", "3", "--nproc-per-node", "1", "--rdzv-backend", "c10d",
+                "--rdzv-endpoint", f"{head}:29400", "--rdzv-id", "train", "--local-addr", address,
+                "--rdzv-conf", f"is_host={number == 0}",
+            )  # fmt: skip
+            process = start(
+                *arguments, tmp_path / "three", launcher=launcher, host=tuple(before), GLOO_SOCKET_IFNAME="eth0"
+            )
+            processes.append(process)
+        told = [one.communicate(timeout=300)[1] for one in processes]
+    assert [one.returncode for one in processes] == [0, 0, 0], told
+    assert Run(tmp_path / "three").record()["processes"] == 3
+    for name in ("best.safetensors", "checkpoint.safetensors"):
+        assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
 
 
 def test_damaged_input_begins_no_run(jpeg_release, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Our own cross-validation from beginning to end, on a small data set of made-up heads and by a recipe of seconds."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from bleedmap.archive.ledger import Job, Ledger
+from bleedmap.archive.workers import Share
 from bleedmap.datasets.folds import Fold, ProtocolFolds
-from bleedmap.errors import OutputError, SettingsError
+from bleedmap.errors import OutputError, ResourceError, SettingsError
 from bleedmap.evaluation.records import read_prediction
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.folds import choices as fold_choices
@@ -30,6 +33,7 @@ from bleedmap.training.steps import load_recipe_network, train_recipe
 from bleedmap.training.studies import VOXEL_ML
 from bleedmap.volume import Volume
 from head_release import PATIENTS, write_heads
+from ray_nodes import run_nodes
 
 RECIPE = Recipe(size=64, steps=30, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
 
@@ -68,6 +72,30 @@ def test_every_patient_is_predicted_by_a_network_that_has_not_seen_it(finished: 
         validation = next(fold.validation for fold in finished.folds.folds if fold.fold == study.fold)
         assert study.patient not in trained
         assert not trained & set(validation)
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_makes_the_same_folds(finished: CrossValidation, tmp_path: Path) -> None:
+    from bleedmap.archive.cluster import Cluster, connect
+
+    other, done = begin(tmp_path), list[str]()
+    with run_nodes(0, 1, 1) as nodes, connect(nodes.address):
+        cluster = Cluster(tmp_path, [tmp_path / "ct-ich"])
+        for wave in (["1", "2"], ["all"]):
+            load = lambda: partial(folds.run_cell, other, "run")  # noqa: E731
+            cluster.run(load, wave, lambda actor, name: done.append(name), Share(most=len(wave), ahead=1))
+    assert sorted(done) == ["1", "2", "all"]
+    merge_folds(other)
+    for name in ("fold-1/network.onnx", "fold-2/network.onnx", f"all/{SHIPPED}.onnx", "records.json"):
+        assert (other.folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
+
+
+def test_a_cell_that_ends_its_process_again_and_again_is_given_up(tmp_path: Path) -> None:
+    validation, ledger = begin(tmp_path), Ledger(tmp_path / "out", ".cells")
+    for _ in range(10):
+        ledger.begin(Job("1", "", {}), "run")
+    with pytest.raises(ResourceError, match="ended 10 times"):
+        folds.run_cell(validation, "run", "1")
 
 
 def test_it_finds_what_is_easy_to_find(finished: CrossValidation) -> None:

@@ -23,6 +23,8 @@ from bleedmap.errors import SettingsError
 from bleedmap.io.files import output_error, refuse_foreign_files, write_json
 from bleedmap.io.names import short_hash
 
+_BEGUN = "begun"  # in an unfinished job's folder: the run that began it, and how often
+
 
 @dataclass(frozen=True)
 class Job:
@@ -126,20 +128,35 @@ class Ledger:
 
     def read_all(self) -> Iterator[Finished]:
         """Read every record of the folder that can be read, one after the other: there may be a hundred thousand."""
-        for path in sorted(self._records.glob("*.json")):
+        for path in sorted(self._records.glob("[!.]*.json")):  # not what a killed process had half written
             if (one := _parse(path, None)) is not None:
                 yield one
 
-    def begin(self, job: Job) -> Path:
-        """Take away a claimed job's earlier record, which is no longer true, and make an empty folder for its files."""
-        work = self._work(job)
+    def begin(self, job: Job, run: str = "") -> Path:
+        """Take away a claimed job's earlier record, which is no longer true, and make an empty folder for its files.
+
+        Args:
+            job: claimed.
+            run: whose turns `count_ends` counts; '': none are.
+        """
+        work, ends = self._work(job), self.count_ends(job, run)
         try:
             shutil.rmtree(work, ignore_errors=True)  # what a killed run left
             self.record_file(job.key).unlink(missing_ok=True)
             work.mkdir(parents=True)
+            if run:
+                (work / _BEGUN).write_text(f"{run} {ends + 1}", "ascii")
         except OSError as error:
             raise output_error(work, error) from error
         return work
+
+    def count_ends(self, job: Job, run: str) -> int:
+        """Count how often a process of this run began a claimed job and ended, killed, before it was finished."""
+        try:
+            begun_by, _, times = (self._work(job) / _BEGUN).read_text("ascii").partition(" ")
+        except (OSError, ValueError):
+            return 0
+        return int(times) if run and begun_by == run and times.isdecimal() else 0
 
     def finish(self, job: Job, content: Mapping[str, Any]) -> None:
         """Write a claimed job's record, whole or not at all; from now on it is finished."""

@@ -8,12 +8,13 @@ OUT/.batch/                the ledger: each study is a job of it
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from bleedmap import __version__
 from bleedmap.archive.find import Found, Source, display_path, find_studies, name_studies, read_identity
@@ -36,8 +37,8 @@ from bleedmap.archive.summary import (
     summarise,
     write_summary,
 )
-from bleedmap.archive.workers import count_processes, run_in_parallel, run_jobs
-from bleedmap.errors import BleedmapError, InputError, OutputError, find_shortage
+from bleedmap.archive.workers import Share, count_processes, run_in_parallel, run_jobs
+from bleedmap.errors import BleedmapError, InputError, OutputError, ResourceError, SettingsError, find_shortage
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
@@ -49,6 +50,9 @@ from bleedmap.results.tables import lesion_table
 from bleedmap.study.gate.gate import read_accepted
 from bleedmap.study.read import Study, read_study
 from bleedmap.study.segment import Segmenter
+
+if TYPE_CHECKING:
+    from bleedmap.archive.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class BatchOptions:
 
 PLAIN = BatchOptions()
 _STATE = ".batch"
+_MOST_ENDS = 3  # of processes on a cluster at one study, which then has failed
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
 # Writing the table takes as long as a third of a study where there are a thousand: after it was written it waits for 50
 # times as long as that took, at most for a minute, and for the next study's end.
@@ -133,6 +138,7 @@ def run_batch(
     report: Report = lambda step: None,
     workers: Workers = NO_WORKERS,
     names: dict[str, str] | None = None,
+    cluster: "Cluster | None" = None,
 ) -> dict[str, Any]:
     """Segment all studies of a folder; what an earlier run with the same settings has done is not done again.
 
@@ -146,6 +152,8 @@ def run_batch(
         options: the rest.
         report: called at each study's begin and end, and after each share of its slices; from one thread at a time.
         workers: further processes that take their share, at most so many.
+        cluster: has the studies segmented by its actors, `workers.processes` of them at most, and not by this process.
+            The tables are written at the end alone.
         names: for a shard, whose studies alone are in `found`: the names of their folders of results. A shard writes no
             tables: `merge_batch` does, when all have ended.
 
@@ -157,7 +165,7 @@ def run_batch(
         SettingsError: `out` was made with other settings; an unknown check in `accept`.
     """
     read_accepted(options.accept)
-    settings, ledger = _settings(found, segmenter, options), batch_ledger(out)
+    settings, ledger = _settings(found.folder, segmenter, options), batch_ledger(out)
     ledger.open(
         settings, overwrite=options.overwrite,
         remedy="give another folder with -o, or --overwrite to make all results again",
@@ -180,8 +188,12 @@ def run_batch(
     batch = _Batch(work, segmenter, report)
     enter = partial(_work_in_parallel, work, workers)
     try:
-        with run_in_parallel(batch.count_workers(workers.processes), enter, batch.on_message, batch.on_exit):
-            batch.run()
+        if cluster is not None:
+            load = partial(_load_on_node, settings, workers, options)
+            cluster.run(load, batch.tasks(), batch.on_result, batch.share(workers))
+        else:
+            with run_in_parallel(batch.count_workers(workers.processes), enter, batch.on_message, batch.on_exit):
+                batch.run()
     except BaseException:
         with suppress(Exception):  # the first error says it
             work.write_tables()
@@ -250,6 +262,7 @@ class _Work:
         names: a study's key -> the name of its folder of results.
         before: a study's key -> its record, where it has one.
         writes_tables: whether tables are written; a shard leaves them to `merge_batch`.
+        run: of a cluster, whose processes' ends at a study are counted.
     """
 
     found: Found
@@ -259,6 +272,7 @@ class _Work:
     names: dict[str, str]
     before: dict[str, Finished]
     writes_tables: bool
+    run: str = ""
 
     def write_tables(self) -> None:
         """Write them as far as the studies are done."""
@@ -304,10 +318,38 @@ def _work_in_parallel(work: _Work, workers: Workers, send: Callable[[_Message], 
         sys.exit(error.exit_code)
 
 
-def _settings(found: Found, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
+def _load_on_node(settings: dict[str, Any], workers: Workers, options: BatchOptions) -> Callable[[_Work], Row]:
+    """Load the network in an actor of a cluster; return what segments a study there.
+
+    Raises:
+        SettingsError: what decides on the results is another than where the batch began.
+    """
+    collect_seldom()
+    segmenter = workers.load()
+    here = _settings(Path(), segmenter, options)
+    other = [name for name in settings if name != "folder" and settings[name] != here.get(name)]
+    if other:
+        raise SettingsError(
+            "network", found="; ".join(f"{name} {here.get(name)!r}, not {settings[name]!r}" for name in other),
+            needed="the same on all nodes as where the command was given",
+            remedy="give --precision fp32: auto depends on the processor" if other == ["precision"] else
+            "install the same bleedmap and weights there, or give --weights a file that all nodes share",
+        )  # fmt: skip
+    return partial(_do_on_node, segmenter)
+
+
+def _do_on_node(segmenter: Segmenter, work: _Work) -> Row:
+    """Give the one study its turn; return its row, whoever made it."""
+    _Batch(work, segmenter).run()
+    row = read_row(work.ledger.read(_jobs(work.found, work.settings)[0]))
+    assert row is not None
+    return row
+
+
+def _settings(folder: Path, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
     """What decides on a study's results. Not `accept`: it is for refused studies alone, and each result says it."""
     return {
-        "folder": display_path(found.folder.resolve()),
+        "folder": display_path(folder.resolve()),
         "weights": segmenter.weights.name,
         "weights_sha256": segmenter.weights.sha256,
         "threshold": segmenter.threshold,
@@ -346,6 +388,24 @@ class _Batch:
         """Say how many more processes to begin, of so many."""
         return count_processes(len(self._open), most + 1) - 1
 
+    def share(self, workers: Workers) -> "Share":
+        """Say what each actor takes, and how many are worth starting."""
+        return Share(workers.threads or 1, most=count_processes(len(self._open), workers.processes or sys.maxsize))
+
+    def tasks(self) -> Iterator[_Work]:
+        """Yield the open studies one by one, each as all that a node must know of it."""
+        work, run = self._work, uuid4().hex
+        self._report(self._step(""))
+        for job in self._open:
+            found = Found(work.found.folder, (self._sources[job.key],), ())
+            names = {job.key: work.names[job.key]}
+            before = {job.key: work.before[job.key]} if job.key in work.before else {}
+            yield replace(work, found=found, names=names, before=before, writes_tables=False, run=run)
+
+    def on_result(self, actor: int, row: Row) -> None:
+        """Take the end of a study that an actor had."""
+        self.on_message(actor, _Message(row.name, 0, row))
+
     def on_message(self, process: int | None, message: _Message) -> None:
         """Take what a process sends; None: this one."""
         with self._lock:
@@ -375,11 +435,14 @@ class _Batch:
     def _do(self, job: Job) -> None:
         source, name, started = self._sources[job.key], self._work.names[job.key], time.monotonic()
         self._tell(name)
-        folder = self._ledger.begin(job)
+        ends = self._ledger.count_ends(job, self._work.run)
+        folder = self._ledger.begin(job, self._work.run)
         place, results = self._ledger.folder / name, folder / "results"
         lesions: list[list[Any]] = []
         try:
             refuse_content(place, overwrite=True)
+            if ends >= _MOST_ENDS:
+                raise _killer(source, ends)
             known, lesions = self._segment(source, name, results)
             row = self._row(source, **known)
         except Exception as error:
@@ -429,6 +492,13 @@ class _Batch:
     def _step(self, name: str, **rest: Any) -> Step:
         done = len(self._done) + sum(one.share for one in self._last.values())
         return Step(done, len(self._sources), name, **rest)
+
+
+def _killer(source: Source, times: int) -> ResourceError:
+    return ResourceError(
+        source.place, found=f"the process at this study ended {times} times, killed or by a crash",
+        needed="a process that lives until the study is done", remedy="see whether a node has too little memory for it",
+    )  # fmt: skip
 
 
 def put_in_place(results: Path, place: Path, earlier: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -24,6 +25,33 @@ _STUDIES_TO_START = 3  # are done while a process begins and loads its network
 OnMessage = Callable[[int, Any], None]  # a process' number, and what it sent
 OnExit = Callable[[int, int], None]  # a process' number, and its exit code, or minus the signal that ended it
 Work = Callable[[Callable[[Any], None]], None]  # what a process does, given how to send a message
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one actor takes of a node, and how many there are.
+
+    Attributes:
+        cpus, gpus, memory: of each actor; memory in bytes.
+        most: not more actors than these; None: as many as the nodes have room for.
+        ahead: tasks that an actor has in flight, so that it need not wait for the next.
+    """
+
+    cpus: int = 1
+    gpus: int = 0
+    memory: int = 600 << 20
+    most: int | None = None
+    ahead: int = 2
+
+    def describe(self) -> str:
+        """Say what an actor takes."""
+        gpus = f", {self.gpus} GPU" if self.gpus else ""
+        return f"{self.cpus} CPU{gpus} and {self.memory / 1e9:.1f} GB of memory"
+
+    def count(self, resources: dict[str, float]) -> int:
+        """Count the actors that a node with these resources has room for."""
+        room = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
+        return int(min(resources.get(name, 0) // one for name, one in room.items() if one))
 
 
 def run_jobs(

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from bleedmap.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bleedmap.archive.cluster import Cluster
     from bleedmap.archive.find import Found
     from bleedmap.archive.run import Step
     from bleedmap.archive.shards import Shard
@@ -62,12 +64,13 @@ _STYLES = {
 @inference_precision_option
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N",
-    help="Number of processor threads for the network in each process. Not given: all of them, divided evenly.",
+    help="Number of processor threads for the network in each process. Not given: all of them, divided evenly; with "
+    "--ray: 1.",
 )  # fmt: skip
 @click.option(
     "--processes", type=click.IntRange(1, 64), metavar="N",
     help="Number of studies to segment at the same time, each in a process of about 0.5 GB; fewer are started for few "
-    "studies. Not given: one for each thread of the processor, at most 4.",
+    "studies. Not given: one for each thread of the processor, at most 4; with --ray: as the nodes have room.",
 )  # fmt: skip
 @threshold_option
 @accept_option
@@ -85,11 +88,16 @@ _STYLES = {
 )
 @click.option("--merge", is_flag=True, help="Write the tables of all shards; tell which have studies to do.")
 @click.option("--search", is_flag=True, help="With --shard or --merge: look for studies again, as after new ones came.")
+@click.option(
+    "--ray", metavar="ADDRESS",
+    help="Have a Ray cluster do the studies: HOST:PORT of its head, auto for the one that this machine belongs to, or "
+    "local to start one on this machine. Needs the extra ray.",
+)  # fmt: skip
 @json_option
 def command(
     folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
     threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, identify: bool, retry: bool,
-    overwrite: bool, shard: str | None, merge: bool, search: bool, as_json: bool,
+    overwrite: bool, shard: str | None, merge: bool, search: bool, ray: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on all head CTs in a folder.
 
@@ -122,6 +130,10 @@ def command(
     studies, the others read its list. A shard writes no tables: give --merge when all have ended, which names those
     with studies still to do. Any shard may be stopped, repeated, or started twice; N may change.
 
+    With --ray ADDRESS the nodes of a Ray cluster do the studies, in one process for each CPU, or for --threads CPUs.
+    All nodes must see FOLDER and OUT under the same paths, and have the same bleedmap. Nodes may come and go. The
+    tables are written when the batch ends; --merge writes them at any time.
+
     Exit code 0: no study failed. 1: at least one failed, by a fault of the program or because its folder holds foreign
     files. 2: the batch could not continue. 130: stopped by Ctrl-C.
 
@@ -133,6 +145,7 @@ def command(
     bleedmap batch studies/ -o results/ --retry --accept slice-count
     bleedmap batch studies/ -o results/ --precision fp32 --shard 3/16
     bleedmap batch studies/ -o results/ --merge
+    bleedmap batch studies/ -o results/ --precision fp32 --ray auto
     """
     from bleedmap.archive.memory import collect_seldom
 
@@ -149,16 +162,17 @@ def command(
             out, found=f"holds the studies, {folder}", needed="a folder of its own for the results",
             remedy="give another folder with -o",
         )  # fmt: skip
-    of_segmenting = (weights, threshold, processes, threads, accept or None) != (None,) * 5
+    of_segmenting = (weights, threshold, processes, threads, ray, accept or None) != (None,) * 6
     others = of_segmenting or no_dicom or fractional or retry or overwrite
     _refuse_flags(merge=merge, shard=shard is not None, search=search, identify=identify, others=others)
     part = None if shard is None else Shard.parse(shard)
     batch_ledger(out).refuse_foreign_files()
-    check_threads(threads)
+    check_threads(None if ray else threads)
     locate(weights)  # what is wrong with it is said before the search
     if merge:
         _merge(folder, out, search=search, identify=identify, as_json=as_json)
         return
+    _connect(ray)
     names = None
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         if part is None:
@@ -170,19 +184,39 @@ def command(
         _tell_shard(part, found, note_shards(batch_ledger(out), part), listed.made_at)
         if not found.sources:
             return
-    processes = count_processes(count_open(found, out, retry=retry, overwrite=overwrite), processes)
-    threads = threads or max(1, available_threads() // processes)
-    workers = Workers(processes - 1, weights, threshold, precision, threads)
-    segmenter = workers.load()
+    if ray is None:
+        processes = count_processes(count_open(found, out, retry=retry, overwrite=overwrite), processes) - 1
+        threads = threads or max(1, available_threads() // (processes + 1))
+    workers = Workers(processes or 0, weights, threshold, precision, threads or 1)
+    segmenter = replace(workers, threads=None if ray else threads).load()
     options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify)
     with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
-        summary = run_batch(found, out, segmenter, options, _Report(bar), workers, names)
+        cluster = None if ray is None else _cluster(out, found, weights, bar)
+        summary = run_batch(found, out, segmenter, options, _Report(bar), workers, names, cluster)
     if as_json:
         print_json(summary | {"out": str(out)})
     else:
         _print(summary, out, whole=part is None)
     if summary["counts"]["failed"]:
         sys.exit(1)
+
+
+def _connect(address: str | None) -> None:
+    """Be connected to a Ray cluster until the command ends, where one is asked for."""
+    if address is not None:
+        from bleedmap.archive.cluster import connect
+
+        click.get_current_context().with_resource(connect(address))
+
+
+def _cluster(out: Path, found: "Found", weights: str | None, bar: ProgressBar) -> "Cluster":
+    from bleedmap.archive.cluster import Cluster
+    from bleedmap.archive.run import batch_ledger
+
+    needs = [found.folder, Path(found.sources[0].files[0])]
+    if weights and Path(weights).exists():
+        needs.append(Path(weights))
+    return Cluster(batch_ledger(out).state, needs, bar.warn)
 
 
 def _refuse_flags(*, merge: bool, shard: bool, search: bool, identify: bool, others: bool) -> None:

@@ -35,6 +35,7 @@ _EXTRAS = {
     "pooch": "data", "requests": "data",
     "sqlalchemy": "server", "pynetdicom": "server", "fastapi": "server", "uvicorn": "server", "argon2": "server",
     "limits": "server", "prometheus_client": "server", "python_multipart": "server", "authlib": "oidc", "httpx": "oidc",
+    "ray": "ray",
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
     "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce",
     "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "train", "statsmodels": "reproduce",

@@ -2,6 +2,7 @@
 side once. Every step leaves a file and is not done again."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from bleedmap.archive.ledger import Job, Ledger
+from bleedmap.archive.locks import locked
 from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.own_split import OwnSplit
 from bleedmap.datasets.splits import Split
-from bleedmap.errors import OutputError, SplitError
+from bleedmap.errors import OutputError, ResourceError, SplitError
 from bleedmap.evaluation.records import (
     Choices,
     OutOfFold,
@@ -51,16 +54,24 @@ from bleedmap.training.steps import Work, load_recipe_network, report_steps, tra
 from bleedmap.training.studies import VOXEL_ML, CtIchStudies, Shown, Studies
 
 SHIPPED = "ct-ich-lite"
+ALL = "all"  # the cell that trains on all patients; the others are the folds' numbers
+_MOST_ENDS = 10  # of processes at one cell on a cluster; a node that is taken away ends one too
 
 
 def train_pretrained(validation: CrossValidation) -> dict[str, Tensor]:
     """The weights that phantoms taught, trained where they are not there yet."""
     recipe = validation.pretraining
-    network = train_recipe(
-        recipe, lambda: validation.source.pools(recipe, ()), validation.machine, validation.folder / "phantoms", None,
-        report_steps(validation.report, "training phantoms", recipe.steps),
-    )  # fmt: skip
+    with _alone(validation, "phantoms"):
+        network = train_recipe(
+            recipe, lambda: validation.source.pools(recipe, ()), validation.machine, validation.folder / "phantoms",
+            None, report_steps(validation.report, "training phantoms", recipe.steps),
+        )  # fmt: skip
     return dict(network.state_dict())
+
+
+def _alone(validation: CrossValidation, name: str) -> AbstractContextManager[bool]:
+    """Wait until no other process trains in that folder; while inside, none does."""
+    return locked(validation.folder / f".cells/locks/train-{name}.lock", wait=True)
 
 
 def train_network(validation: CrossValidation, name: str, patients: tuple[int, ...]) -> LiteUNet:
@@ -72,10 +83,40 @@ def train_network(validation: CrossValidation, name: str, patients: tuple[int, .
         start = train_pretrained(validation)
     else:
         start = dict(train_network(validation.before, name, patients).state_dict())
-    return train_recipe(
-        recipe, lambda: validation.source.pools(recipe, patients), validation.machine, run.folder, start,
-        report_steps(validation.report, f"training {name}", recipe.steps),
-    )  # fmt: skip
+    with _alone(validation, name):
+        return train_recipe(
+            recipe, lambda: validation.source.pools(recipe, patients), validation.machine, run.folder, start,
+            report_steps(validation.report, f"training {name}", recipe.steps),
+        )  # fmt: skip
+
+
+def run_cell(validation: CrossValidation, run: str, name: str) -> str:
+    """Run a fold by its number, or `ALL`, in one process of several; return its name.
+
+    Args:
+        validation: the same in all processes.
+        run: another for each command; see `Ledger.count_ends`.
+        name: of the cell.
+
+    Raises:
+        ResourceError: processes of this run ended at this cell again and again.
+    """
+    ledger, job = Ledger(validation.folder, ".cells"), Job(name, "", {})
+    with ledger.claim(job, wait=True):
+        ends = ledger.count_ends(job, run)
+        if ends >= _MOST_ENDS:
+            raise ResourceError(
+                f"cell {name}", found=f"its process ended {ends} times, killed or by a crash",
+                needed="a process that lives until the cell is done",
+                remedy="look for too little memory; what was trained is kept: give the same command again",
+            )  # fmt: skip
+        ledger.begin(job, run)
+        if name == ALL:
+            run_all(validation)
+        else:
+            run_fold(validation, int(name))
+        ledger.finish(job, {})
+    return name
 
 
 def run_fold(validation: CrossValidation, number: int) -> OutOfFold:

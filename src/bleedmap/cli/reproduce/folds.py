@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import click
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 folds_option = out_option("Folder of folds: OUT/mixed of `reproduce folds`.")
 ALL = "all"
+_MEMORY = 10 << 30  # of a fold's process
 _LINE_EVERY_S = 30.0
 
 
@@ -60,10 +63,19 @@ def _open_validation(
     help="'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
     "what is missing is trained first. 'bone' is the next one, not judged yet.",
 )  # fmt: skip
+@click.option(
+    "--ray", metavar="ADDRESS",
+    help="Have a Ray cluster train the folds side by side, each on a GPU where there are GPUs: HOST:PORT of its head, "
+    "auto or local. Needs the extra ray.",
+)  # fmt: skip
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="With --ray: CPUs of a fold.")
 @data_option
 @device_option
 @precision_option
-def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, device: str, precision: str) -> None:
+def command(
+    out: Path, wanted: tuple[str, ...], recipe: str, ray: str | None, threads: int, data: Path | None, device: str,
+    precision: str,
+) -> None:  # fmt: skip
     """Train our own recipe on the protocol's five folds by patient, and the network that ships.
 
     In: the data set. Out, in OUT/mixed (OUT/painted, OUT/bone, OUT for the first recipe): a folder for each fold
@@ -73,30 +85,75 @@ def command(out: Path, wanted: tuple[str, ...], recipe: str, data: Path | None, 
     \b
     bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU; no GPU was tried
     bleedmap reproduce folds -o folds --data ct-ich --fold 1     one fold
+    bleedmap reproduce folds -o folds --data ct-ich --ray auto   folds side by side on a Ray cluster
     bleedmap evaluate --protocol cross-validation folds/mixed/records.json \\
         --predictions folds/mixed/predictions -o report
 
     Stop it at any moment and give the same command again: what is finished is not done again, and a training goes on
     from its last minute. Two commands for different folds may share OUT; each takes up to 10 GB of memory.
     """
+    cells = wanted or ("1", "2", "3", "4", "5", ALL)
+    with explain_interrupt("give the same command again to continue"):
+        if ray is not None:
+            _run_on_cluster(ray, cells, recipe, out, data, device, precision, threads)
+        with _open_validation(out, data, device, precision) as first:
+            _run(cells, _choose_recipe(first, recipe), made=ray is not None)
+
+
+def _choose_recipe(first: "CrossValidation", recipe: str) -> "CrossValidation":
     from bleedmap.folds.recipes import bone, mixed, painted
 
-    with _open_validation(out, data, device, precision) as first:
-        experiment = {"first": first, "painted": painted(first), "mixed": mixed(first), "bone": bone(first)}[recipe]
-        with explain_interrupt("give the same command again to continue"):
-            _run(wanted or ("1", "2", "3", "4", "5", ALL), experiment)
+    return {"first": first, "painted": painted(first), "mixed": mixed(first), "bone": bone(first)}[recipe]
 
 
-def _run(wanted: tuple[str, ...], validation: "CrossValidation") -> None:
-    """What was asked for, folds first: the network of all patients takes its thresholds from them."""
-    from bleedmap.folds.run import merge_folds, run_all, run_fold
+def _run(wanted: tuple[str, ...], validation: "CrossValidation", *, made: bool) -> None:
+    """What was asked for, folds first: the network of all patients takes its thresholds from them. `made`: it is there
+    already."""
+    from bleedmap.folds.run import SHIPPED, merge_folds, run_all, run_fold
 
     for number in sorted(set(wanted) - {ALL}):
         run_fold(validation, int(number))
     if merge_folds(validation) is not None:
         click.echo(f"{validation.record_file}: all folds")
     if ALL in wanted:
-        click.echo(f"{run_all(validation)}: trained on all patients")
+        path = validation.folder / ALL / f"{SHIPPED}.onnx" if made else run_all(validation)
+        click.echo(f"{path}: trained on all patients")
+
+
+def _run_on_cluster(
+    address: str, wanted: tuple[str, ...], recipe: str, out: Path, data: Path | None, device: str, precision: str,
+    threads: int,
+) -> None:  # fmt: skip
+    """Have what was asked for made by a cluster, so that it is there when this process looks for it."""
+    from bleedmap.archive.cluster import Cluster, connect, has_gpus
+    from bleedmap.archive.workers import Share
+    from bleedmap.datasets.ct_ich import data_root
+
+    root = data_root(data)
+    load = partial(_load_on_node, recipe, out, root, device, precision, uuid4().hex)
+    with connect(address), ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
+        gpus = int(device in ("auto", "cuda") and has_gpus())
+        cluster, done = Cluster(out, [root], bar.warn), list[str]()
+
+        def show(actor: int, name: str) -> None:
+            done.append(name)
+            bar.report("Folds", len(done), len(set(wanted)), f"done: {', '.join(done)}")
+
+        for wave in (sorted(set(wanted) - {ALL}), [ALL] if ALL in wanted else []):  # `ALL` needs what the folds chose
+            share = Share(threads, gpus, _MEMORY, most=len(wave), ahead=1)
+            cluster.run(load, wave, show, share)
+
+
+def _load_on_node(recipe: str, out: Path, root: Path, device: str, precision: str, run: str) -> Any:
+    """Open the data set in an actor of a cluster; return what runs a cell there."""
+    from bleedmap.folds.recipes import CrossValidation
+    from bleedmap.folds.run import run_cell
+    from bleedmap.training.device import choose_machine, keep_memory
+
+    keep_memory()
+    dataset, folds = open_with_folds(root)
+    first = CrossValidation(dataset, folds, out, choose_machine(device, precision))  # type: ignore[arg-type]
+    return partial(run_cell, _choose_recipe(first, recipe), run)
 
 
 @click.command(short_help="What each part of our recipe is worth, on inner patients.")
