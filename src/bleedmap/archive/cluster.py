@@ -20,7 +20,6 @@ from typing import Any
 from uuid import uuid4
 
 import ray
-from ray import cloudpickle
 from ray.exceptions import ActorUnschedulableError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -152,20 +151,18 @@ class Cluster:
             SettingsError: a node that was there at the start lacks a folder, or has another bleedmap; no node has room.
             BleedmapError: what a task raised.
         """
-        token = self._state / f"ray-{uuid4().hex}"
         self._state.mkdir(parents=True, exist_ok=True)
+        # A name that no other folder has, by which a node's folder is known to be this one; it stays.
+        token = min(self._state.glob("ray-*"), default=self._state / f"ray-{uuid4().hex}")
         token.touch()
         needs = [one.resolve() for one in (token, *self._needs)]
         if not all(one.is_absolute() for one in (self._state, *self._needs)):
             needs.append(Path.cwd())
-        run = _Run(
-            share, (__version__, str(Path.cwd()), [str(one) for one in needs], cloudpickle.dumps(load)), self._warn
-        )
+        run = _Run(share, (__version__, str(Path.cwd()), [str(one) for one in needs], [ray.put(load)]), self._warn)
         try:
             run.run(iter(tasks), on_result)
         finally:
             run.end()
-            token.unlink(missing_ok=True)
 
 
 class _Run:
@@ -292,7 +289,7 @@ def _make_actor() -> type:
     """Make the actors' class: sent whole and not by name, so that it can answer where there is no bleedmap."""
 
     class Actor:
-        def __init__(self, version: str, folder: str, needs: list[str], load: bytes) -> None:
+        def __init__(self, version: str, folder: str, needs: list[str], load: list[Any]) -> None:
             self.version, self.folder, self.needs, self.load = version, folder, needs, load
             self.work: Do | None = None
 
@@ -312,7 +309,7 @@ def _make_actor() -> type:
             with suppress(OSError):
                 os.chdir(self.folder)
             if self.work is None:
-                self.work = cloudpickle.loads(self.load)()
+                self.work = ray.get(self.load[0])()  # a reference inside a list is not followed earlier
             return None
 
         def do(self, task: Any) -> Any:
