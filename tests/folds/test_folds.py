@@ -85,9 +85,14 @@ def test_a_cluster_makes_the_same_folds(finished: CrossValidation, tmp_path: Pat
             load = lambda: partial(folds.run_cell, other, "run")  # noqa: E731
             cluster.run(load, wave, lambda actor, name: done.append(name), Share(most=len(wave), ahead=1))
     assert sorted(done) == ["1", "2", "all"]
-    merge_folds(other)
-    for name in ("fold-1/network.onnx", "fold-2/network.onnx", f"all/{SHIPPED}.onnx", "records.json"):
-        assert (other.folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
+    for name in ("fold-1", "fold-2", "all"):
+        made, alone = ((one.folder / name / "network.safetensors").read_bytes() for one in (other, finished))
+        assert made == alone, name
+    assert (other.folder / f"all/{SHIPPED}.onnx").is_file()
+    found, expected = merge_folds(other), merge_folds(finished)
+    assert found is not None
+    assert expected is not None
+    assert [one.patient for one in found.studies] == [one.patient for one in expected.studies]
 
 
 def test_a_cell_that_ends_its_process_again_and_again_is_given_up(tmp_path: Path) -> None:
