@@ -52,3 +52,24 @@ def test_exactly_as_far_as_the_farthest_is_still_familiar():
         settings = replace(PLAIN, doubt=(0.0, 0.0), familiar=Familiar((0.0,), ((1.0,),), 2.0))
         found = certainty.estimate_certainty(slices_of(5.0, 5.0, 5.0, features=features), 1.0, True, settings)
         assert any("unlike" in reason for reason in found.abstained) == told
+
+
+def test_the_first_and_the_last_slice_have_themselves_as_neighbours():
+    odds = np.array([3.0, 3.0])
+    assert certainty.study_evidence(np.zeros((2, 3)), odds).tolist() == [3.0, 3.0, 0.0]
+
+
+def test_a_types_constant_is_added():
+    found = certainty.type_probabilities(slices_of(0.0), replace(PLAIN, type_weights=(1.0, 2.0)))
+    assert np.allclose(found, 1 / (1 + np.exp(-2.0)))
+
+
+def test_slices_interval_and_words_are_those_of_the_study():
+    sure = replace(PLAIN, doubt=(0.0, 0.0))
+    found = certainty.estimate_certainty(slices_of(0.0, 2.0), 10.0, True, sure)
+    assert np.allclose(found.slices, [0.5, 1 / (1 + np.exp(-2.0))])
+    assert (found.volume_ml, found.coverage) == (certainty.volume_interval(10.0, sure, 0.1), 0.8)
+    (marked,) = certainty.estimate_certainty(slices_of(-2.0), 10.0, True, sure).abstained
+    (clean,) = certainty.estimate_certainty(slices_of(2.0), None, False, sure).abstained
+    assert marked == "The outline marks a bleed, but the probability of a bleed is 12%: the two disagree."
+    assert clean == "The outline marks none, but the probability of a bleed is 88%: the two disagree."
