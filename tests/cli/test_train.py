@@ -139,7 +139,11 @@ def test_three_hosts_train_the_network_of_three_processes(jpeg_release, split_fi
                 *arguments, tmp_path / "three", launcher=launcher, host=tuple(before), GLOO_SOCKET_IFNAME="eth0"
             )
             processes.append(process)
-        told = [one.communicate(timeout=300)[1] for one in processes]
+        try:
+            told = [one.communicate(timeout=300)[1] for one in processes]
+        finally:
+            for one in processes:
+                one.kill()
     assert [one.returncode for one in processes] == [0, 0, 0], told
     assert Run(tmp_path / "three").record()["processes"] == 3
     for name in ("best.safetensors", "checkpoint.safetensors"):
