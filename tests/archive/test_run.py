@@ -326,7 +326,7 @@ def test_a_fault_of_the_program_is_one_row_and_says_nothing_of_the_patient(
     loaded = Segmenter.load(weights)
     out, found = tmp_path / "out", find_studies(three, tmp_path / "out")
     summary = run_batch(found, out, Segmenter(loaded.weights, Faulty(), 0.5))
-    assert summary["counts"] == {"found": 0, "not found": 1, "no verdict": 0, "refused": 1, "failed": 1}
+    assert summary["counts"] == {"found": 0, "not found": 1, "no verdict": 0, "refused": 1, "failed": 1, "waiting": 0}
     row = rows_of(out)["a_head"]
     assert row["error"].startswith("unexpected ValueError in outline.")
     assert "DOE" not in (out / "summary.json").read_text("utf-8") + (out / "summary.csv").read_text("utf-8")

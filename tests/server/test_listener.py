@@ -1,7 +1,6 @@
 """The listener: what it keeps, what it counts, what it refuses, and who cannot hold it up."""
 
 import contextlib
-import datetime
 import os
 import random
 import resource
@@ -13,9 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
@@ -32,6 +28,7 @@ from pynetdicom.sop_class import Verification
 from sqlalchemy import select
 
 import dicom_studies
+from bleedmap.archive.remote.tls import make_client_context
 from bleedmap.server.config import Dicom, Peer, Target
 from bleedmap.server.dicom import listener as listener_module
 from bleedmap.server.dicom import receive as receive_module
@@ -39,11 +36,11 @@ from bleedmap.server.dicom.listener import Listener
 from bleedmap.server.dicom.receive import Receiver, RefusedError
 from bleedmap.server.dicom.send import AwayError
 from bleedmap.server.dicom.send import associate as associate_target
-from bleedmap.server.dicom.tls import make_client_context
 from bleedmap.server.place import Place
 from bleedmap.server.store import tables
 from bleedmap.server.store.engine import open_database
 from bleedmap.server.store.schema import prepare
+from certificates import write_certificate
 from dicom_sender import associate, echo, send
 from pdu_mutations import mutate, record_speech
 
@@ -359,20 +356,7 @@ def test_without_a_list_only_this_machine_is_served(run):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> tuple[str, str]:
-    """PEM files of a certificate for localhost that signs itself, and of its key."""
-    folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(9))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, hashes.SHA256())
-    )  # fmt: skip
-    (folder / "c.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "k.pem").write_bytes(key.private_bytes(*private))
-    return str(folder / "c.pem"), str(folder / "k.pem")
+    return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_a_client_silent_in_its_tls_handshake_holds_nobody_up(run, certificate):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bleedmap.errors import InputError, spell
 from bleedmap.io import images, nifti
@@ -27,7 +28,7 @@ Seen = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Source:
-    """One study's files.
+    """One study's files. Of a remote study `path` and `files` are names there, until it is fetched.
 
     Attributes:
         path: the NIfTI file, the zip, the DICOM file, or the folder that holds all its DICOM files.
@@ -58,13 +59,39 @@ class Passed:
     examples: tuple[str, ...]
 
 
+class Archive(Protocol):
+    """A server or bucket that holds studies; it can be sent to another process, and holds no secret."""
+
+    @property
+    def url(self) -> str:
+        """Its root, for records."""
+
+    @property
+    def search_key(self) -> str:
+        """Another for each search of it."""
+
+    def find(self, seen: Seen = ...) -> "Found":
+        """Find its studies; `seen` is called with the number of things looked at so far."""
+
+    def fetch(self, source: Source, folder: Path) -> Source:
+        """Fetch all of a study's files into an empty folder, or raise; return them as they lie there."""
+
+    def identify(self, source: Source) -> dict[str, str | None]:
+        """Read what `read_identity` does."""
+
+
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds: its studies, in the order of their places, and what is none."""
+    """What a folder or archive holds: its studies, in the order of their places, and what is none."""
 
-    folder: Path
+    folder: Path | Archive
     sources: tuple[Source, ...]
     passed: tuple[Passed, ...]
+
+    @property
+    def root(self) -> str:
+        """The folder or the archive's root, as text."""
+        return display_path(self.folder.resolve()) if isinstance(self.folder, Path) else self.folder.url
 
 
 def find_studies(folder: Path, leave_out: Path, seen: Seen = lambda files: None) -> Found:
@@ -83,27 +110,32 @@ def find_studies(folder: Path, leave_out: Path, seen: Seen = lambda files: None)
             folder, found="is a file" if folder.exists() else "no such folder", needed="a folder of studies",
             remedy="`bleedmap segment` takes a single one" if folder.exists() else "check the path",
         )  # fmt: skip
-    search = _Search(folder)
+    search = Search(folder)
     for count, path in enumerate(search.files(leave_out.resolve()), start=1):
         search.take(path)
         seen(count)
     found = Found(folder, tuple(sorted(search.sources(), key=lambda one: (one.place, one.key))), search.passed())
     if not found.sources:
-        held = "; ".join(f"{one.count:,} × {one.reason}" for one in found.passed)
-        raise InputError(
-            folder, found=f"holds no study ({held})" if held else "is empty",
-            needed="NIfTI files, zips or folders of DICOM", remedy="give the folder above the studies",
-        )  # fmt: skip
+        raise explain_empty(folder, found.passed)
     return found
+
+
+def explain_empty(place: Path | str, passed: Iterable[Passed]) -> InputError:
+    """Make the error of a place that holds no study."""
+    held = "; ".join(f"{one.count:,} × {one.reason}" for one in passed)
+    return InputError(
+        place, found=f"holds no study ({held})" if held else "is empty",
+        needed="NIfTI files, zips or folders of DICOM", remedy="give the folder above the studies",
+    )  # fmt: skip
 
 
 def plain_files(folder: Path, leave_out: Path) -> tuple[tuple[Path, ...], tuple[Passed, ...]]:
     """List every file in a folder and all below it, as `find_studies` goes through it, and what it does not enter."""
-    search = _Search(folder)
+    search = Search(folder)
     return tuple(search.files(leave_out.resolve())), search.passed()
 
 
-class _Search:
+class Search:
     """What was found so far, as paths and UIDs alone: no header is kept after its file was looked at."""
 
     def __init__(self, folder: Path) -> None:

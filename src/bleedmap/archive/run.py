@@ -5,11 +5,12 @@ OUT/summary.csv, .json     the summary, up to date when the batch ends
 OUT/.batch/                the ledger: each study is a job of it
 """
 
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bleedmap import __version__
-from bleedmap.archive.find import Found, Source, display_path, find_studies, name_studies, read_identity
+from bleedmap.archive.find import Archive, Found, Source, display_path, find_studies, name_studies, read_identity
 from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.memory import collect_seldom
+from bleedmap.archive.remote.send import Sending
+from bleedmap.archive.remote.web import RemoteError, persist
 from bleedmap.archive.shards import Listed, Shard, read_list, write_list
 from bleedmap.archive.summary import (
     DICTIONARY_CSV,
@@ -43,7 +46,7 @@ from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
 from bleedmap.io.files import move, output_error, refuse_content, try_to_write
-from bleedmap.io.names import LONGEST_NAME, MOST_BYTES
+from bleedmap.io.names import LONGEST_NAME, MOST_BYTES, short_hash
 from bleedmap.results.pictures import write_thumbnail
 from bleedmap.results.save import save
 from bleedmap.results.tables import lesion_table
@@ -66,6 +69,8 @@ class BatchOptions:
         retry: studies that were refused or failed have another turn.
         overwrite: results of other settings are made again.
         identify: the summary tells patient, date and accession number of each DICOM study.
+        scratch: folder in which a remote study lies while it is segmented; None: in the folder of results.
+        sending: to whom results are sent; None: to nobody.
     """
 
     accept: tuple[str, ...] = ()
@@ -74,11 +79,14 @@ class BatchOptions:
     retry: bool = False
     overwrite: bool = False
     identify: bool = False
+    scratch: Path | None = None
+    sending: Sending | None = None
 
 
 PLAIN = BatchOptions()
 _STATE = ".batch"
 _MOST_ENDS = 3  # of processes on a cluster at one study, which then has failed
+_TABLES = (SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, DICTIONARY_CSV, INDEX)
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
 # Writing the table takes as long as a third of a study where there are a thousand: after it was written it waits for 50
 # times as long as that took, at most for a minute, and for the next study's end.
@@ -165,7 +173,7 @@ def run_batch(
         SettingsError: `out` was made with other settings; an unknown check in `accept`.
     """
     read_accepted(options.accept)
-    settings, ledger = _settings(found.folder, segmenter, options), batch_ledger(out)
+    settings, ledger = _settings(found.root, segmenter, options), batch_ledger(out)
     ledger.open(
         settings, overwrite=options.overwrite,
         remedy="give another folder with -o, or --overwrite to make all results again",
@@ -198,13 +206,29 @@ def run_batch(
         with suppress(Exception):  # the first error says it
             work.write_tables()
         raise
-    if names is None:
-        return merge_batch(found, out, identify=options.identify)
-    return summarise(settings, found, [one for job in _jobs(found, settings) if (one := ledger.read(job))])
+    finished = [one for job in _jobs(found, settings) if (one := ledger.read(job))]
+    summary = (
+        merge_batch(found, out, identify=options.identify) if names is None else summarise(settings, found, finished)
+    )
+    if (sending := options.sending) is not None:
+        summary["sending"] = sending.count(out, finished)
+        if names is None and (why := sending.send_tables(out, _TABLES)):
+            summary["sending"]["waiting"]["the tables"] = why
+    return summary
+
+
+def find_in(place: Path | Archive, out: Path, seen: Callable[[int], None] = lambda files: None) -> Found:
+    """Look for the studies of a folder, without those of `out` in it, or of an archive.
+
+    Raises:
+        InputError: there is none.
+        RemoteError: the archive cannot be asked.
+    """
+    return find_studies(place, out, seen) if isinstance(place, Path) else persist(lambda: place.find(seen))
 
 
 def list_studies(
-    folder: Path, out: Path, shard: Shard | None, seen: Callable[[int], None] = lambda files: None, *,
+    folder: Path | Archive, out: Path, shard: Shard | None, seen: Callable[[int], None] = lambda files: None, *,
     again: bool = False,
 ) -> Listed:  # fmt: skip
     """Read a shard's studies, or all, from the list of a batch; search and make it where there is none, or `again`.
@@ -220,7 +244,7 @@ def list_studies(
     with ledger.lock("search", wait=True):
         listed = None if again else read_list(ledger, folder, shard)
         if listed is None:
-            found = find_studies(folder, out, seen)
+            found = find_in(folder, out, seen)
             write_list(ledger, found, name_folders(found, {one.job.key: one for one in ledger.read_all()}))
             listed = read_list(ledger, folder, shard)
     assert listed is not None
@@ -236,7 +260,8 @@ def merge_batch(found: Found, out: Path, *, identify: bool) -> dict[str, Any]:
         identify: tell patient, date and accession number of each DICOM study.
     """
     ledger = batch_ledger(out)
-    identities = {one.key: read_identity(one) for one in found.sources} if identify else {}
+    read = read_identity if isinstance(found.folder, Path) else found.folder.identify
+    identities = {one.key: read(one) for one in found.sources} if identify else {}
     return write_summary(ledger, ledger.settings(), found, identities)
 
 
@@ -296,7 +321,7 @@ def _jobs(found: Found, settings: dict[str, Any]) -> list[Job]:
 def _is_done(ledger: Ledger, job: Job, finished: Finished | None, *, retry: bool) -> bool:
     """Whether a record holds for these files and settings; with its results in their place, or refused for good."""
     row = read_row(finished)
-    if row is None or finished is None or finished.job != job:
+    if row is None or finished is None or finished.job != job or row.status == "waiting":
         return False
     return (ledger.folder / row.name / SUMMARY_JSON).is_file() if row.has_results else not retry
 
@@ -304,8 +329,9 @@ def _is_done(ledger: Ledger, job: Job, finished: Finished | None, *, retry: bool
 def name_folders(found: Found, before: dict[str, Finished]) -> dict[str, str]:
     """Name each study's folder by its key; names of earlier runs stay."""
     known = {key: row.name for key, one in before.items() if (row := read_row(one)) is not None}
-    places = {one.key: one.place if one.place != "." else found.folder.resolve().name for one in found.sources}
-    return name_studies(places, known, (SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, DICTIONARY_CSV, INDEX, THUMBNAILS))
+    whole = found.folder.resolve().name if isinstance(found.folder, Path) else Path(found.root).name
+    places = {one.key: one.place if one.place != "." else whole for one in found.sources}
+    return name_studies(places, known, (*_TABLES, THUMBNAILS))
 
 
 def _work_in_parallel(work: _Work, workers: Workers, send: Callable[[_Message], None]) -> None:
@@ -326,7 +352,7 @@ def _load_on_node(settings: dict[str, Any], workers: Workers, options: BatchOpti
     """
     collect_seldom()
     segmenter = workers.load()
-    here = _settings(Path(), segmenter, options)
+    here = _settings("", segmenter, options)
     other = [name for name in settings if name != "folder" and settings[name] != here.get(name)]
     if other:
         raise SettingsError(
@@ -346,10 +372,10 @@ def _do_on_node(segmenter: Segmenter, work: _Work) -> Row:
     return row
 
 
-def _settings(folder: Path, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
+def _settings(root: str, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
     """What decides on a study's results. Not `accept`: it is for refused studies alone, and each result says it."""
     return {
-        "folder": display_path(folder.resolve()),
+        "folder": root,
         "weights": segmenter.weights.name,
         "weights_sha256": segmenter.weights.sha256,
         "threshold": segmenter.threshold,
@@ -376,10 +402,17 @@ class _Batch:
         self._last: dict[int | None, _Message] = {}  # the last message of each process
         self._lock = threading.Lock()
         self._table_due, self._table_is_behind = 0.0, False
+        self._waiting: list[Job] = []  # that had their turn while a server was away
+        self._is_away = False  # whether one was, when last asked: the next study does not wait for it
 
     def run(self) -> None:
-        """Give each open study its turn; at last wait for those that other processes are at: one may be killed."""
+        """Give each open study its turn; at last wait for those that other processes are at: one may be killed.
+
+        Studies that could not be fetched or sent have one more turn before.
+        """
         elsewhere = run_jobs(self._ledger, self._open, self._do, self._is_done_now, wait=False)
+        waiting, self._waiting, self._is_away = self._waiting, [], False
+        elsewhere += run_jobs(self._ledger, waiting, self._do, self._is_done_now, wait=False)
         if elsewhere and self._table_is_behind:
             self._write_table()
         run_jobs(self._ledger, elsewhere, self._do, self._is_done_now, wait=True)
@@ -428,11 +461,35 @@ class _Batch:
         """Whether a study needs no turn. What another process did since we began holds, retry or not."""
         retry = self._work.options.retry and finished == self._work.before.get(job.key)
         done = _is_done(self._ledger, job, finished, retry=retry)
+        sending = self._work.options.sending
+        if done and sending is not None and finished is not None and _is_result(finished):
+            done = sending.is_sent(self._ledger.folder, finished)
         if done:
             self._done.add(self._work.names[job.key])
         return done
 
     def _do(self, job: Job) -> None:
+        """Segment a study, unless that was done, and send its results."""
+        if not _is_done(self._ledger, job, self._ledger.read(job), retry=self._work.options.retry):
+            self._make(job)
+        name, finished, sending = self._work.names[job.key], self._ledger.read(job), self._work.options.sending
+        if sending is not None and finished is not None and _is_result(finished):
+            out = self._ledger.folder
+            if not sending.send(out, finished, out / name, self._persist):
+                self._waiting.append(job)
+        self._tell(name, 0, read_row(finished))
+
+    def _persist(self, do: Callable[[], Any]) -> Any:
+        """Do what asks a server, again and again for a minute where it is away; once where it was just now."""
+        try:
+            done = do() if self._is_away else persist(do)
+        except RemoteError as error:
+            self._is_away = error.away
+            raise
+        self._is_away = False
+        return done
+
+    def _make(self, job: Job) -> None:
         source, name, started = self._sources[job.key], self._work.names[job.key], time.monotonic()
         self._tell(name)
         ends = self._ledger.count_ends(job, self._work.run)
@@ -443,13 +500,17 @@ class _Batch:
             refuse_content(place, overwrite=True)
             if ends >= _MOST_ENDS:
                 raise _killer(source, ends)
-            known, lesions = self._segment(source, name, results)
+            with self._fetched(source, folder) as local:
+                known, lesions = self._segment(local, self._display(source), name, results)
             row = self._row(source, **known)
         except Exception as error:
             cause = find_shortage(error) or error
             if cause is error and isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
                 raise  # the disk's: it would be every study's
             status: Status = "refused" if isinstance(cause, InputError) else "failed"
+            if isinstance(cause, RemoteError | SettingsError):
+                status = "waiting"
+                self._waiting.append(job)
             row = self._row(source, status=status, reason_code=name_reason(cause), error=describe_error(cause))
         row = replace(row, seconds=round(time.monotonic() - started, 2))
         put_in_place(results, place, folder / "earlier")
@@ -457,7 +518,6 @@ class _Batch:
         self._table_is_behind = True
         if time.monotonic() >= self._table_due:
             self._write_table()
-        self._tell(name, 0, row)
 
     def _write_table(self) -> None:
         started = time.monotonic()
@@ -466,9 +526,35 @@ class _Batch:
         self._table_due = ended + min(_TABLE_PAUSE * (ended - started), _TABLE_PAUSE_S)
         self._table_is_behind = False
 
-    def _segment(self, source: Source, name: str, folder: Path) -> tuple[dict[str, Any], list[list[Any]]]:
+    @contextmanager
+    def _fetched(self, source: Source, work: Path) -> Iterator[Source]:
+        """Yield a study's files on a disk; copies of remote ones are removed on leaving."""
+        archive, scratch = self._work.found.folder, self._work.options.scratch
+        if isinstance(archive, Path):
+            yield source
+            return
+        copy = work / "fetched" if scratch is None else scratch / f"bleedmap-{short_hash(f'{work.resolve()}')}"
+
+        def fetch() -> Source:
+            try:
+                shutil.rmtree(copy, ignore_errors=True)
+                copy.mkdir(parents=True)
+                return archive.fetch(source, copy)
+            except OSError as error:
+                raise output_error(copy, error) from error
+
+        try:
+            yield self._persist(fetch)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def _display(self, source: Source) -> str:
+        archive = self._work.found.folder
+        return display_path(source.path) if isinstance(archive, Path) else f"{archive.url}/{source.place}"
+
+    def _segment(self, source: Source, shown: str, name: str, folder: Path) -> tuple[dict[str, Any], list[list[Any]]]:
         """Read, segment, write; return what the row says of it, and its lesions. Nothing else outlives this call."""
-        study, options = replace(_read(source), name=name, source=display_path(source.path)), self._work.options
+        study, options = replace(_read(source), name=name, source=shown), self._work.options
         finished = 0
 
         def advance(slices: int) -> None:
@@ -499,6 +585,11 @@ def _killer(source: Source, times: int) -> ResourceError:
         source.place, found=f"the process at this study ended {times} times, killed or by a crash",
         needed="a process that lives until the study is done", remedy="see whether a node has too little memory for it",
     )  # fmt: skip
+
+
+def _is_result(finished: Finished) -> bool:
+    row = read_row(finished)
+    return row is not None and row.has_results
 
 
 def put_in_place(results: Path, place: Path, earlier: Path) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bleedmap.archive.find import Found, Passed, Source, display_path
+from bleedmap.archive.find import Archive, Found, Passed, Source, display_path
 from bleedmap.archive.ledger import Ledger
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.io.files import write_json, written_whole
@@ -81,7 +81,7 @@ def write_list(ledger: Ledger, found: Found, names: dict[str, str]) -> None:
             stream.write(json.dumps(about | {"files": one.files, "digest": one.digest}) + "\n")
 
 
-def read_list(ledger: Ledger, folder: Path, shard: Shard | None) -> Listed | None:
+def read_list(ledger: Ledger, folder: Path | Archive, shard: Shard | None) -> Listed | None:
     """Read the studies of a shard, or all; None where no search of this folder was kept."""
     lines = _read_lines(ledger.state / _LIST)
     head = next(lines, {})
@@ -133,5 +133,5 @@ def count_open_shards(keys: Iterator[str], count: int) -> dict[int, int]:
     return dict(sorted(Counter(shard_of(key, count) for key in keys).items()))
 
 
-def _place(folder: Path) -> str:
-    return display_path(folder.resolve())
+def _place(folder: Path | Archive) -> str:
+    return display_path(folder.resolve()) if isinstance(folder, Path) else folder.search_key

@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.archive.find import Found
 from bleedmap.archive.ledger import Finished, Ledger
-from bleedmap.errors import BleedmapError, CheckRefusalError, InputError, ResourceError
+from bleedmap.archive.remote.web import RemoteError
+from bleedmap.errors import BleedmapError, CheckRefusalError, InputError, ResourceError, SettingsError
 from bleedmap.io.files import explain_os_error, write_json
 from bleedmap.page.writer import environment, write_csv, write_page
 from bleedmap.results.tables import COLUMNS
@@ -24,12 +25,12 @@ from bleedmap.study.result import Result
 from bleedmap.study.segment import find_doubtful
 from bleedmap.study.words import Verdict, chance, millilitres, verdict
 
-Status = Literal["found", "not found", "no verdict", "refused", "failed"]
+Status = Literal["found", "not found", "no verdict", "refused", "failed", "waiting"]
 SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, INDEX = "summary.json", "summary.csv", "lesions.csv", "index.html"
 DICTIONARY_CSV, THUMBNAILS = "data-dictionary.csv", "thumbnails"
 IDENTITY = ("patient_id", "study_date", "accession_number")
 MOST_SHOWN = 10_000  # rows on the page
-_FIRST_SHOWN: tuple[Status, ...] = ("found", "no verdict", "failed", "refused", "not found")
+_FIRST_SHOWN: tuple[Status, ...] = ("found", "no verdict", "failed", "waiting", "refused", "not found")
 _STATUS: dict[Verdict, Status] = {"bleed marked": "found", "no bleed marked": "not found", "no verdict": "no verdict"}
 
 
@@ -39,10 +40,11 @@ MEANINGS = {
     "source": ("", "the study's place below the folder that was searched"),
     "study_uid": ("", "Study Instance UID, for DICOM"),
     "status": ("", "found, not found, no verdict (do not rely on what is outlined), refused (it cannot be read, or an "
-        "input check refuses it) or failed (a fault of the program)"),
+        "input check refuses it), failed (a fault of the program) or waiting (its server did not "
+        "give it; the same command tries again)"),
     "reason_code": ("", "why there is no verdict or no result: names of input checks, 'certainty' (the probability is "
         "near to even, disagrees with the outline, or the "
-        "images are unlike the training data), 'unreadable', 'system' or 'program'"),
+        "images are unlike the training data), 'unreadable', 'system', 'server' or 'program'"),
     "study_probability": ("0 to 1", "probability that the study bleeds, calibrated"),
     "types": ("0 to 1", "probability that the study holds a bleed of this type"),
     "volume_ml": ("mL", "volume of all lesions"),
@@ -139,6 +141,8 @@ def name_reason(error: Exception) -> str:
         return ", ".join(one.replace(" ", "-") for one in error.checks)
     if isinstance(error, ResourceError | OSError):
         return "system"
+    if isinstance(error, RemoteError | SettingsError):
+        return "server"
     return "unreadable" if isinstance(error, InputError) else "program"
 
 

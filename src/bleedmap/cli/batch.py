@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from bleedmap.cli.options import (
     inference_precision_option,
     json_option,
     no_dicom_option,
+    remote_options,
     threshold_option,
     weights_option,
 )
@@ -37,13 +39,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bleedmap.archive.cluster import Cluster
-    from bleedmap.archive.find import Found
+    from bleedmap.archive.find import Archive, Found
+    from bleedmap.archive.remote.send import Sending
     from bleedmap.archive.run import Step
     from bleedmap.archive.shards import Shard
     from bleedmap.inference.backends import Precision
 
 _TABLE_ROWS, _REASONS, _NAME_WIDTH = 50, 10, 40
 _WIDE = 120  # columns of a terminal that takes the whole table
+_RARE = ("no verdict", "waiting")  # not counted where there are none
 _WORDS = ("Study", "Status", "Warnings")
 _STYLES = {
     "found": "bold red",
@@ -51,11 +55,12 @@ _STYLES = {
     "no verdict": "bold yellow",
     "refused": "yellow",
     "failed": "bold magenta",
+    "waiting": "bold yellow",
 }
 
 
-@click.command(short_help="Segment a folder of many studies, DICOM or NIfTI, into one summary table.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.command(short_help="Segment many studies of a folder, server or bucket into one summary table.")
+@click.argument("source", metavar="SOURCE")
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path),
     help="A new or empty folder for the results, or the folder of an earlier run, to resume it.",
@@ -93,18 +98,49 @@ _STYLES = {
     help="Have a Ray cluster do the studies: HOST:PORT of its head, auto for the one that this machine belongs to, or "
     "local to start one on this machine. Needs the extra ray.",
 )  # fmt: skip
+@remote_options
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="DICOMweb: only studies of this day or later.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="DICOMweb: only studies of this day or earlier.")
+@click.option(
+    "--uids", type=click.Path(path_type=Path), metavar="FILE",
+    help="DICOMweb: only studies with these Study Instance UIDs, one on each line of the file.",
+)  # fmt: skip
+@click.option(
+    "--scratch", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the copy of a remote study while it is segmented. Not given: inside the folder of results.",
+)  # fmt: skip
+@click.option(
+    "--send", metavar="URL",
+    help="Send the results of each study to a DICOMweb service (segmentation, report, pictures) or, all files, to "
+    "s3://BUCKET/PREFIX.",
+)  # fmt: skip
+@click.option(
+    "--send-token-file", type=click.Path(path_type=Path), metavar="FILE",
+    help="File of the bearer token for --send. Not given: --token-file, where both are on one server.",
+)  # fmt: skip
 @json_option
 def command(
-    folder: Path, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
+    source: str, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
     threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, identify: bool, retry: bool,
-    overwrite: bool, shard: str | None, merge: bool, search: bool, ray: str | None, as_json: bool,
+    overwrite: bool, shard: str | None, merge: bool, search: bool, ray: str | None, token_file: Path | None,
+    ca_file: Path | None, since: datetime | None, until: datetime | None, uids: Path | None, scratch: Path | None,
+    send: str | None, send_token_file: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Outline hemorrhage on all head CTs in a folder.
+    """Outline hemorrhage on all head CTs in a folder, on a DICOMweb server or in a bucket.
 
     Research software, not a medical device: do not use its results to diagnose or treat a patient.
 
     In: a folder, searched with all its subfolders. A study is a NIfTI file in HU, a .zip of DICOM, or DICOM files with
     one Study Instance UID, wherever they lie. Other files are counted at the end.
+
+    Or the URL of a DICOMweb service, as https://pacs/dicom-web, whose studies with CT are taken, all or those of
+    --since, --until and --uids; what follows '?' in the URL narrows the search too. Or s3://BUCKET/PREFIX, searched as
+    a folder is. A study is fetched, segmented, and its copy removed. A server that is away is asked again for a minute;
+    then the study waits, and the same command tries again. Passwords come from ~/.netrc or --token-file, for buckets
+    from the settings of AWS; never from the URL. These need the extras 'dicomweb' and 's3'.
+
+    --send brings the results of each study to a server or bucket, which is asked first what it holds and confirms at
+    last: stop at any moment, nothing is sent twice.
 
     \b
     Out:
@@ -135,7 +171,7 @@ def command(
     tables are written when the batch ends; --merge writes them at any time.
 
     Exit code 0: no study failed. 1: at least one failed, by a fault of the program or because its folder holds foreign
-    files. 2: the batch could not continue. 130: stopped by Ctrl-C.
+    files, or waits for a server. 2: the batch could not continue. 130: stopped by Ctrl-C.
 
     The network is compiled for this machine once and kept for the next start, in your cache folder or in the folder
     that the variable BLEEDMAP_CACHE names. BLEEDMAP_CACHE=off keeps nothing.
@@ -146,24 +182,27 @@ def command(
     bleedmap batch studies/ -o results/ --precision fp32 --shard 3/16
     bleedmap batch studies/ -o results/ --merge
     bleedmap batch studies/ -o results/ --precision fp32 --ray auto
+    bleedmap batch https://pacs/dicom-web -o results/ --since 2024-01-01 --send https://pacs/dicom-web
+    bleedmap batch s3://archive/2019 -o results/ --send s3://archive/results-2019
     """
     from bleedmap.archive.memory import collect_seldom
 
     collect_seldom()
-    from bleedmap.archive.find import find_studies
-    from bleedmap.archive.run import BatchOptions, Workers, batch_ledger, count_open, list_studies, run_batch
+    from bleedmap.archive.run import BatchOptions, Workers, batch_ledger, count_open, find_in, list_studies, run_batch
     from bleedmap.archive.shards import Shard, note_shards
     from bleedmap.archive.workers import count_processes
     from bleedmap.inference.backends import available_threads, check_threads
     from bleedmap.inference.weights import locate
 
-    if folder.resolve().is_relative_to(out.resolve()):
+    folder = _open(source, since, until, uids, token_file, ca_file)
+    sending = _open_target(send, source, send_token_file, token_file, ca_file, dicom=not no_dicom)
+    if isinstance(folder, Path) and folder.resolve().is_relative_to(out.resolve()):
         raise OutputError(
             out, found=f"holds the studies, {folder}", needed="a folder of its own for the results",
             remedy="give another folder with -o",
         )  # fmt: skip
     of_segmenting = (weights, threshold, processes, threads, ray, accept or None) != (None,) * 6
-    others = of_segmenting or no_dicom or fractional or retry or overwrite
+    others = of_segmenting or no_dicom or fractional or retry or overwrite or sending is not None
     _refuse_flags(merge=merge, shard=shard is not None, search=search, identify=identify, others=others)
     part = None if shard is None else Shard.parse(shard)
     batch_ledger(out).refuse_foreign_files()
@@ -176,7 +215,7 @@ def command(
     names = None
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         if part is None:
-            found = find_studies(folder, out, lambda files: seen(files, files))
+            found = find_in(folder, out, lambda files: seen(files, files))
         else:
             listed = list_studies(folder, out, part, lambda files: seen(files, files), again=search)
             found, names = listed.found, listed.names
@@ -189,7 +228,7 @@ def command(
         threads = threads or max(1, available_threads() // (processes + 1))
     workers = Workers(processes or 0, weights, threshold, precision, threads or 1)
     segmenter = replace(workers, threads=None if ray else threads).load()
-    options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify)
+    options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify, scratch, sending)
     with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
         cluster = None if ray is None else _cluster(out, found, weights, bar)
         summary = run_batch(found, out, segmenter, options, _Report(bar), workers, names, cluster)
@@ -197,7 +236,7 @@ def command(
         print_json(summary | {"out": str(out)})
     else:
         _print(summary, out, whole=part is None)
-    if summary["counts"]["failed"]:
+    if summary["counts"]["failed"] or summary["counts"]["waiting"] or summary.get("sending", {}).get("waiting"):
         sys.exit(1)
 
 
@@ -213,10 +252,50 @@ def _cluster(out: Path, found: "Found", weights: str | None, bar: ProgressBar) -
     from bleedmap.archive.cluster import Cluster
     from bleedmap.archive.run import batch_ledger
 
-    needs = [found.folder, Path(found.sources[0].files[0])]
+    needs = [found.folder, Path(found.sources[0].files[0])] if isinstance(found.folder, Path) else []
     if weights and Path(weights).exists():
         needs.append(Path(weights))
     return Cluster(batch_ledger(out).state, needs, bar.warn)
+
+
+def _open(
+    source: str, since: datetime | None, until: datetime | None, uids: Path | None, token_file: Path | None,
+    ca_file: Path | None,
+) -> "Path | Archive":  # fmt: skip
+    """The folder or archive that the user named."""
+    from bleedmap.archive.remote.places import Access, Wanted, is_url, open_archive, read_uids
+
+    if not is_url(source):
+        if since or until or uids or token_file or ca_file:
+            raise click.UsageError(
+                "--since, --until, --uids, --token-file and --ca-file are for URLs, not for folders."
+            )
+        return Path(source)
+    if since and until and since > until:
+        raise click.UsageError("--since is after --until.")
+    wanted = Wanted(since and since.date(), until and until.date(), read_uids(uids) if uids else ())
+    return open_archive(source, Access(str(token_file or ""), str(ca_file or "")), wanted)
+
+
+def _open_target(
+    send: str | None, source: str, send_token_file: Path | None, token_file: Path | None, ca_file: Path | None, *,
+    dicom: bool,
+) -> "Sending | None":  # fmt: skip
+    """To whom results are sent; the token of the source is for its own server alone."""
+    from bleedmap.archive.remote.places import Access, has_same_address, is_url, open_target
+    from bleedmap.archive.remote.send import DicomwebTarget, Sending
+
+    if send is None:
+        if send_token_file:
+            raise click.UsageError("--send-token-file is for --send.")
+        return None
+    if not is_url(send):
+        raise click.UsageError("--send takes a URL: https://… of a DICOMweb service, or s3://BUCKET/PREFIX.")
+    token = send_token_file or (token_file if has_same_address(send, source) else None)
+    target = open_target(send, Access(str(token or ""), str(ca_file or "")))
+    if isinstance(target, DicomwebTarget) and not dicom:
+        raise click.UsageError("--no-dicom leaves nothing that a DICOMweb service takes: leave it or --send out.")
+    return Sending(target)
 
 
 def _refuse_flags(*, merge: bool, shard: bool, search: bool, identify: bool, others: bool) -> None:
@@ -238,7 +317,7 @@ def _tell_shard(shard: "Shard", found: "Found", earlier: int | None, made_at: st
     )
 
 
-def _merge(folder: Path, out: Path, *, search: bool, identify: bool, as_json: bool) -> None:
+def _merge(folder: "Path | Archive", out: Path, *, search: bool, identify: bool, as_json: bool) -> None:
     """Write the tables of all shards; exit code 1 where studies are still to be done, or have failed."""
     from bleedmap.archive.run import batch_ledger, list_studies, merge_batch
     from bleedmap.archive.shards import count_open_shards, read_count
@@ -261,7 +340,7 @@ def _merge(folder: Path, out: Path, *, search: bool, identify: bool, as_json: bo
         _print(summary, out, whole=True)
         for number, studies in missing.items():
             print_line(f"[yellow]shard {number}/{count}: {studies:,} studies to do; give its command again[/]")
-    if summary["counts"]["failed"] or missing:
+    if summary["counts"]["failed"] or summary["counts"]["waiting"] or missing:
         sys.exit(1)
 
 
@@ -280,7 +359,7 @@ class _Report:
         self._bar.report("Studies", step.done, step.of, name)
         if step.row is None:
             return
-        done = step.done - self._done_before
+        done = max(1.0, step.done - self._done_before)
         left_s = (time.monotonic() - self._begun) / done * (step.of - step.done)
         from bleedmap.study.words import millilitres
 
@@ -302,14 +381,28 @@ def _print(summary: dict[str, Any], out: Path, *, whole: bool) -> None:
         sentence = f"not segmented, {one['reason']}: {one['count']:,} ({', '.join(one['examples'])}{more})"
         print_line(f"[dim]{escape(sentence)}[/]")
     total = f"{len(rows):,} {'study' if len(rows) == 1 else 'studies'}"
-    counted = [f"{count:,} {status}" for status, count in counts.items() if count or status != "no verdict"]
+    counted = [f"{count:,} {status}" for status, count in counts.items() if count or status not in _RARE]
     print_line(f"[bold]{total}[/]: {', '.join(counted)}")
+    if counts["waiting"]:
+        print_line(f"[yellow]{counts['waiting']:,} could not be fetched: give the same command again[/]")
+    if "sending" in summary:
+        _print_sending(summary["sending"])
     if whole:
         print_line(f"Look at: {escape(str(out / 'index.html'))}")
         print_line(f"Summary: {escape(str(out / 'summary.csv'))}, lesions.csv, data-dictionary.csv")
     else:
         print_line("This shard alone. The tables of all: bleedmap batch FOLDER -o OUT --merge")
     print_line(summary["research_only"], style="yellow")
+
+
+def _print_sending(sending: dict[str, Any]) -> None:
+    done = f"results of {sending['sent']:,} sent ({sending['objects']:,} objects) to {sending['to']}"
+    print_line(escape(done[0].upper() + done[1:]))
+    waiting = list(sending["waiting"].items())
+    for name, why in waiting[:_REASONS]:
+        print_line(f"[yellow]not sent yet[/] {escape(name)}: {escape(why)}")
+    if waiting:
+        print_line(f"[yellow]{len(waiting):,} wait to be sent: give the same command again[/]")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

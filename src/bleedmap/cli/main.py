@@ -15,7 +15,7 @@ from bleedmap.errors import BleedmapError, MissingExtraError, find_shortage
 VERBS = {
     "demo": "Make a phantom head CT with a bleed as DICOM, segment it, show the result.",
     "segment": "Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).",
-    "batch": "Segment a folder of many studies, DICOM or NIfTI, into one summary table.",
+    "batch": "Segment many studies of a folder, server or bucket into one summary table.",
     "compare": "Compare two studies of one patient: growth in mL and %, lesion by lesion.",
     "serve": "In the hospital: receive studies, segment them, send results, show a worklist.",
     "server": "Look after a server: status, users, backup.",
@@ -34,8 +34,8 @@ VERBS = {
 _EXTRAS = {
     "pooch": "data", "requests": "data",
     "sqlalchemy": "server", "pynetdicom": "server", "fastapi": "server", "uvicorn": "server", "argon2": "server",
-    "limits": "server", "prometheus_client": "server", "python_multipart": "server", "authlib": "oidc", "httpx": "oidc",
-    "ray": "ray",
+    "limits": "server", "prometheus_client": "server", "python_multipart": "dicomweb",
+    "fsspec": "s3", "s3fs": "s3", "authlib": "oidc", "httpx": "oidc", "ray": "ray",
     "torch": "train", "safetensors": "train", "onnx": "train", "onnxscript": "train",
     "tensorboard": "train", "matplotlib": "train", "cv2": "reproduce", "jinja2": "reproduce",
     "pandas": "reproduce", "skfuzzy": "reproduce", "sklearn": "train", "statsmodels": "reproduce",

@@ -57,6 +57,20 @@ fractional_option = click.option(
 )
 
 
+def remote_options(verb: Verb) -> Verb:
+    """The flags that say how a server is asked."""
+    token = click.option(
+        "--token-file", type=click.Path(path_type=Path), metavar="FILE", envvar="BLEEDMAP_TOKEN_FILE",
+        help="DICOMweb: file of a bearer token, read anew for each question. Not given: the variable "
+        "BLEEDMAP_TOKEN_FILE, else name and password of the host in ~/.netrc.",
+    )  # fmt: skip
+    authority = click.option(
+        "--ca-file", type=click.Path(path_type=Path), metavar="FILE",
+        help="DICOMweb: PEM file of the authority that signed the server's certificate. Not given: the system's.",
+    )  # fmt: skip
+    return token(authority(verb))
+
+
 def out_option(text: str, *, required: bool = True) -> Callable[[Verb], Verb]:
     """The flag of the file or folder that a verb writes."""
     return click.option("-o", "--out", type=click.Path(path_type=Path), required=required, help=text)

@@ -1,11 +1,14 @@
 """`bleedmap segment`."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,12 +24,13 @@ from bleedmap.cli.options import (
     json_option,
     no_dicom_option,
     overwrite_option,
+    remote_options,
     threads_option,
     threshold_option,
     weights_option,
     window_option,
 )
-from bleedmap.errors import OutputError, SettingsError
+from bleedmap.errors import InputError, OutputError, SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.inference.backends import Precision
@@ -38,7 +42,7 @@ _TABLE_ROWS, _NAMES_SHOWN = 20, 8
 
 
 @click.command(short_help="Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).")
-@click.argument("inputs", metavar="IN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path),
     help="A new or empty folder for the results. It is written whole or not at all.",
@@ -63,20 +67,23 @@ _TABLE_ROWS, _NAMES_SHOWN = 20, 8
 @click.option("--study", help="DICOM: segment the study with this Study Instance UID, if the folder holds several.")
 @no_dicom_option
 @fractional_option
+@remote_options
 @overwrite_option
 @json_option
 def command(
-    inputs: tuple[Path, ...], out: Path, weights: str | None, backend_name: str, device: str,
+    inputs: tuple[str, ...], out: Path, weights: str | None, backend_name: str, device: str,
     precision: "Precision", threads: int | None, threshold: float | None, window: tuple[float, float] | None,
-    accept: tuple[str, ...], series: int | None, study: str | None, no_dicom: bool, fractional: bool, overwrite: bool,
-    as_json: bool,
+    accept: tuple[str, ...], series: int | None, study: str | None, no_dicom: bool, fractional: bool,
+    token_file: Path | None, ca_file: Path | None, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on a head CT.
 
     Research software, not a medical device: do not use its results to diagnose or treat a patient.
 
     In: one study as DICOM (a folder, a .zip or a file) or as NIfTI in HU; or axial slices in the brain window as
-    pictures, JPEG, PNG, TIFF, WebP or BMP (files, or a folder of them). For many studies use `bleedmap batch`.
+    pictures, JPEG, PNG, TIFF, WebP or BMP (files, or a folder of them). For many studies use `bleedmap batch`. A study
+    may lie on a DICOMweb server or in a bucket, as https://pacs/dicom-web/studies/UID or s3://BUCKET/STUDY: it is
+    fetched, and the copy removed at the end. Passwords come from ~/.netrc or --token-file, never from the URL.
 
     \b
     Out, for a study:
@@ -109,6 +116,7 @@ def command(
     bleedmap segment study/ -o result/
     bleedmap segment head.nii.gz -o result/ --json
     bleedmap segment slices/*.jpg -o result/
+    bleedmap segment https://pacs/dicom-web/studies/1.2.840.1 -o result/
     """
     from bleedmap.archive.memory import collect_seldom
 
@@ -122,9 +130,16 @@ def command(
     from bleedmap.window import BRAIN, Window
 
     _check_flags(backend_name, device, precision)
-    _refuse_own_input(out, inputs)
+    paths, shown = [Path(one) for one in inputs], None
+    _refuse_own_input(out, paths)
     refuse_folder(out, overwrite=overwrite)
-    found = gather(list(inputs))
+    if any("://" in one for one in inputs):
+        fetching = _fetched(inputs, out, study, str(token_file or ""), str(ca_file or ""))
+        copy, shown = click.get_current_context().with_resource(fetching)
+        paths = [copy]
+    elif token_file or ca_file:
+        raise click.UsageError("--token-file and --ca-file are for URLs, not for files.")
+    found = gather(paths)
     network = (weights, backend_name, device, precision, threads, threshold)
     of_dicom = {"--series": series, "--study": study, "--no-dicom": no_dicom, "--fractional": fractional}
     if found.study is None:
@@ -141,9 +156,10 @@ def command(
         if is_nifti(path):
             _refuse_flags(of_dicom, "a NIfTI volume", "a DICOM study")
         read_accepted(accept)
-        reading = _start(lambda: read_study(path, study=study, series=series))
+        name = None if shown is None else shown.rpartition("/")[2]
+        reading = _start(lambda: read_study(path, study=study, series=series, name=name))
         segmenter = _load(*network)
-        read = reading.result()
+        read = reading.result() if shown is None else replace(reading.result(), source=shown)
         with _progress(len(read.volume.hu), as_json) as advance:
             result = segmenter.segment(read, accept=accept, advance=advance)
         summary = save(result, out, overwrite=overwrite, dicom=not no_dicom, fractional=fractional)
@@ -151,6 +167,37 @@ def command(
         print_json(summary | {"out": str(out)})
     else:
         print_summary(summary, out)
+
+
+@contextmanager
+def _fetched(
+    inputs: tuple[str, ...], out: Path, study: str | None, token_file: str, ca_file: str
+) -> Iterator[tuple[Path, str]]:
+    """Yield a copy of the study that a URL names, beside the results, and how it is named in them."""
+    from bleedmap.archive.remote.places import Access, Wanted, is_dicomweb, open_archive
+    from bleedmap.archive.remote.web import persist
+
+    if len(inputs) > 1:
+        raise click.UsageError("a URL is segmented alone; `bleedmap batch` takes many studies.")
+    wanted = Wanted(uids=(study,) if study and is_dicomweb(inputs[0]) else ())
+    archive = open_archive(inputs[0], Access(token_file, ca_file), wanted)
+    sources = [one for one in persist(archive.find).sources if study in (None, one.uid)]
+    if len(sources) != 1:
+        raise InputError(
+            archive.url, found=f"holds {len(sources):,} studies that fit", needed="one study",
+            remedy="name it: --study UID, or …/studies/UID; `bleedmap batch` takes many studies",
+        )  # fmt: skip
+    source = sources[0]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".bleedmap-", dir=out.parent) as folder:
+
+        def fetch() -> Path:
+            shutil.rmtree(folder)
+            Path(folder).mkdir()
+            return archive.fetch(source, Path(folder)).path
+
+        copy = persist(fetch)
+        yield copy, archive.url if source.place == "." else f"{archive.url}/{source.place}"
 
 
 def _load(
@@ -207,7 +254,7 @@ def _check_flags(backend_name: str, device: str, precision: str) -> None:
         )  # fmt: skip
 
 
-def _refuse_own_input(out: Path, inputs: tuple[Path, ...]) -> None:
+def _refuse_own_input(out: Path, inputs: list[Path]) -> None:
     place = out.resolve()
     holding = next((path for path in inputs if path.resolve().is_relative_to(place)), None)
     if holding is not None:

@@ -10,6 +10,8 @@ from pydicom import dcmread
 from python_multipart.multipart import MultipartParser
 from sqlalchemy import select
 
+from bleedmap.archive.remote.dicomweb import DicomwebArchive
+from bleedmap.archive.remote.web import Service
 from bleedmap.server.config import Limits, Settings
 from bleedmap.server.config import Server as Where
 from bleedmap.server.store.tables import study as study_rows
@@ -98,6 +100,18 @@ def test_a_study_is_found_and_comes_back_byte_for_byte(client: httpx.Client, ima
     assert client.get("/studies/1.2.3").status_code == 404
     assert client.get(f"{base}/instances/1.2.3").status_code == 404
     assert client.get("/studies/x'y").status_code == 422
+
+
+def test_a_batch_fetches_from_it_what_it_holds(server: Server, images: Path, tmp_path: Path) -> None:
+    token = str(server.place.root / "keys/dicomweb-token")
+    archive = DicomwebArchive(Service(f"{server.url}/dicomweb", token))
+    uid = dcmread(next(images.iterdir())).StudyInstanceUID
+    (source,) = [one for one in archive.find().sources if one.uid == uid]
+    fetched = archive.fetch(source, tmp_path)
+    assert sorted(Path(one).read_bytes() for one in fetched.files) == sorted(
+        one.read_bytes() for one in images.iterdir()
+    )
+    assert archive.identify(source)["patient_id"] == NUMBER
 
 
 def test_keys_of_a_search(server: Server, client: httpx.Client) -> None:

@@ -14,8 +14,9 @@ from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from sqlalchemy import select, update
 
+from bleedmap.archive.remote.dicomweb import Object
 from bleedmap.server.config import Settings, Target
-from bleedmap.server.dicom.send import AwayError, Object, associate
+from bleedmap.server.dicom.send import AwayError, associate
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.tables import delivery
 from bleedmap.server.store.tables import job as jobs

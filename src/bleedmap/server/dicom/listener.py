@@ -23,10 +23,10 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from bleedmap.archive.remote.tls import make_server_context
 from bleedmap.io.dicom.header import set_up_pydicom
 from bleedmap.server.config import Settings, is_loopback, split_address
 from bleedmap.server.dicom.receive import Receiver, RefusedError
-from bleedmap.server.dicom.tls import make_server_context
 from bleedmap.server.limits import (
     ACSE_TIMEOUT_S,
     DIMSE_TIMEOUT_S,

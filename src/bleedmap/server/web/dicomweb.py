@@ -22,11 +22,11 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.encaps import get_frame
 from pydicom.uid import UID
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from sqlalchemy import RowMapping
 from starlette.responses import StreamingResponse
 
+from bleedmap.archive.remote.parts import PartsError, split_parts
 from bleedmap.io.dicom.header import set_up_pydicom
 from bleedmap.server.dicom.receive import NO_MATCH, NO_SPACE, Receiver, RefusedError
 from bleedmap.server.limits import GB
@@ -386,43 +386,9 @@ def _split(place: Place, body: Path, boundary: bytes) -> Iterator[Path]:
     Raises:
         Refusal: 400, the body is no multipart one, or is cut short.
     """
-    target, done = place.new_part(), []
     with body.open("rb") as source:
-        state: dict[str, Any] = {"file": None, "ended": False}
-
-        def begin() -> None:
-            state["file"] = target.with_suffix(f".{secrets.token_hex(4)}").open("xb")
-
-        def end_part() -> None:
-            state["file"].close()
-            done.append(Path(state["file"].name))
-
-        def end() -> None:
-            state["ended"] = True
-
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": begin, "on_part_data": lambda data, first, last: state["file"].write(data[first:last]),
-                "on_part_end": end_part, "on_end": end,
-            },
-        )  # fmt: skip
         try:
-            while data := source.read(_CHUNK):
-                parser.write(data)
-                while done:
-                    path = done.pop(0)
-                    try:
-                        yield path
-                    finally:
-                        path.unlink(missing_ok=True)
-            parser.finalize()
-            if not state["ended"]:
-                raise Refusal(400, "The body is cut short", "a multipart body with its last boundary", "send it again")
-        except MultipartParseError as error:
-            raise Refusal(400, "The body is no multipart one", "parts between boundaries", "send it again") from error
-        finally:
-            if state["file"] is not None:
-                state["file"].close()
-            for path in target.parent.glob(f"{target.stem}.*"):
-                path.unlink(missing_ok=True)
+            yield from split_parts(source.read, boundary, place.new_part())
+        except PartsError as error:
+            needed = "parts between boundaries, and the last boundary"
+            raise Refusal(400, f"The body {error}", needed, "send it again") from error

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pynetdicom.sop_class import Verification
 from sqlalchemy.exc import SQLAlchemyError
 
+from bleedmap.archive.remote.tls import make_client_context, make_server_context
 from bleedmap.errors import BleedmapError
 from bleedmap.inference.weights import locate
 from bleedmap.server.config import Settings, Target, split_address
 from bleedmap.server.dicom.send import AwayError, ask_service, associate
-from bleedmap.server.dicom.tls import make_client_context, make_server_context
 from bleedmap.server.limits import GB, free_bytes
 from bleedmap.server.place import Place
 from bleedmap.server.store.engine import explain_away, open_database

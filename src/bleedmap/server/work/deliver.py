@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import RowMapping, func, insert, select, update
 
+from bleedmap.archive.remote.dicomweb import Object
 from bleedmap.server.config import Settings, Target
 from bleedmap.server.dicom import commitment
 from bleedmap.server.dicom.commitment import CONFIRMED, MISSING, OPEN, SENT
 from bleedmap.server.dicom.send import (
     NO_CONNECTION,
     AwayError,
-    Object,
     UnsupportedError,
     find_held,
     send_objects,

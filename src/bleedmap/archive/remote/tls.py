@@ -64,5 +64,5 @@ def _refuse(path: str, error: Exception) -> SettingsError:
     return SettingsError(
         path, found="is not there" if missing else f"cannot be used: {error}",
         needed="a PEM file of a certificate, and of its key without a password",
-        remedy="mend the settings tls_certificate, tls_key, tls_client_ca, tls_ca",
+        remedy="mend the path: --ca-file, or the settings tls_certificate, tls_key, tls_client_ca, tls_ca",
     )  # fmt: skip

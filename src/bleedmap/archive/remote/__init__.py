@@ -1,0 +1,1 @@
+"""Studies from a server or a bucket, and results back to it."""
