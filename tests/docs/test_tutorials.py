@@ -25,7 +25,7 @@ def test_every_page_is_in_the_sites_contents_and_has_its_picture(name):
     assert f"tutorials/{name}.md" in (DOCS.parent / "zensical.toml").read_text("utf-8")
     text = (tutorials.PAGES / f"{name}.md").read_text("utf-8")
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert pictures or name == "retrain"  # its picture would be that of validate
+    assert pictures
     assert all((tutorials.PAGES / one).is_file() for one in pictures)
 
 
