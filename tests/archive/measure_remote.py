@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support/server"))
 
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom

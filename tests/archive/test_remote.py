@@ -209,6 +209,7 @@ def test_what_cannot_be_reached_or_opened_is_named(batch, capsys, monkeypatch, t
         ((url,), (url, "cannot be reached", "Connection refused")),
         (("https://anna:secret@127.0.0.1/dicom-web",), ("holds a user name or a password", "~/.netrc")),
         ((url, "--token-file", tmp_path / "none"), ("none: cannot be read", "--token-file")),
+        (("http://pacs.example/dicom-web", "--token-file", tmp_path / "none"), ("a token, and no TLS", "https")),
         (("ftpx://host/a",), ("ftpx://", "no kind of store")),
         ((url, "--uids", tmp_path / "none"), ("none: cannot be read", "--uids")),
         ((f"{url}/studies/..%2F..",), ("Study Instance UID",)),

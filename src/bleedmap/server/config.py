@@ -7,10 +7,10 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from bleedmap.archive.remote.web import is_loopback_host
 from bleedmap.errors import SettingsError
 
 _SEND = ("seg", "sr", "pictures", "probability")
@@ -188,11 +188,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine can reach the address."""
-    host = split_address(address)[0]
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback_host(split_address(address)[0])
 
 
 def _parse(kind: type, content: Any, subject: str, place: str) -> Any:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bleedmap.archive.find import Archive
 from bleedmap.archive.remote.send import Target
-from bleedmap.archive.remote.web import Service, hide_credentials, refuse_credentials
+from bleedmap.archive.remote.web import Service, hide_credentials, is_loopback_host, refuse_credentials
 from bleedmap.errors import SettingsError
 from bleedmap.io.dicom.header import explain_uid
 
@@ -70,6 +70,7 @@ def open_archive(url: str, access: Access = Access(), wanted: Wanted = Wanted())
     from bleedmap.archive.remote.dicomweb import DicomwebArchive  # noqa: PLC0415
 
     root, uid, query = found
+    _refuse_plain(root, access)
     uids = (*([uid] if uid else []), *wanted.uids)
     for one in uids:
         if why := explain_uid(one):
@@ -99,7 +100,18 @@ def open_target(url: str, access: Access = Access()) -> Target:
         return StoreTarget.open(url)
     from bleedmap.archive.remote.send import DicomwebTarget  # noqa: PLC0415
 
+    _refuse_plain(found[0], access)
     return DicomwebTarget(Service(found[0], access.token_file, access.ca_file))
+
+
+def _refuse_plain(root: str, access: Access) -> None:
+    """Refuse to send a token to another machine where everyone on the way can read it."""
+    parts = urlsplit(root)
+    if access.token_file and parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
+        raise SettingsError(
+            root, found="a token, and no TLS", needed="https://, so that nobody on the way reads the token",
+            remedy="give the https address of the service, or a tunnel to it on 127.0.0.1",
+        )  # fmt: skip
 
 
 def has_same_address(url: str, other: str) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 from http.client import HTTPException
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -57,6 +58,14 @@ def persist(do: Callable[[], Outcome]) -> Outcome:
                 raise
         time.sleep(pause_s)
     return do()
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, which nobody else reaches."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def refuse_credentials(url: str) -> None:
