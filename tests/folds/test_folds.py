@@ -11,14 +11,16 @@ import pytest
 pytest.importorskip("torch")
 
 from bleedmap.archive.ledger import Job, Ledger
+from bleedmap.archive.locks import locked
 from bleedmap.archive.workers import Share
 from bleedmap.datasets.folds import Fold, ProtocolFolds
 from bleedmap.errors import OutputError, ResourceError, SettingsError
 from bleedmap.evaluation.records import read_prediction
 from bleedmap.evaluation.scores import cross_validation
+from bleedmap.folds import ablations
 from bleedmap.folds import choices as fold_choices
 from bleedmap.folds import run as folds
-from bleedmap.folds.ablations import Variant, run_variant
+from bleedmap.folds.ablations import Variant, run_variant, try_variant
 from bleedmap.folds.out_of_distribution import CHANGES, measure_out_of_distribution
 from bleedmap.folds.recipes import CrossValidation, mixed, painted
 from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, run_all, run_fold
@@ -75,16 +77,28 @@ def test_every_patient_is_predicted_by_a_network_that_has_not_seen_it(finished: 
 
 
 @pytest.mark.exhaustive
-def test_a_cluster_makes_the_same_folds(finished: CrossValidation, tmp_path: Path) -> None:
+def test_a_cluster_makes_the_same_folds_and_variants(finished: CrossValidation, tmp_path: Path) -> None:
     from bleedmap.archive.cluster import Cluster, connect
 
     other, done = begin(tmp_path), list[str]()
+    # both of one training, which one of them does
+    variants = (
+        Variant("recipe", "whole", RECIPE),
+        Variant("both", "", RECIPE, trained="ablations/recipe", mirrored=True),
+    )
     with run_nodes(0, 1, 1) as nodes, connect(nodes.address):
         cluster = Cluster(tmp_path, [tmp_path / "ct-ich"])
         for wave in (["1", "2"], ["all"]):
             load = lambda: partial(folds.run_cell, other, "run")  # noqa: E731
             cluster.run(load, wave, lambda actor, name: done.append(name), Share(most=len(wave), ahead=1))
-    assert sorted(done) == ["1", "2", "all"]
+        cluster.run(
+            lambda: partial(try_variant, other, "run"), variants, lambda actor, name: done.append(name),
+            Share(most=2, ahead=1),
+        )  # fmt: skip
+    assert sorted(done) == ["1", "2", "all", "both", "recipe"]
+    for one in variants:
+        assert (other.folder / f"ablations/{one.name}/result.json").is_file()
+        assert run_variant(other, one) == run_variant(finished, one)
     for name in ("fold-1", "fold-2", "all"):
         made, alone = ((one.folder / name / "network.safetensors").read_bytes() for one in (other, finished))
         assert made == alone, name
@@ -101,6 +115,17 @@ def test_a_cell_that_ends_its_process_again_and_again_is_given_up(tmp_path: Path
         ledger.begin(Job("1", "", {}), "run")
     with pytest.raises(ResourceError, match="ended 10 times"):
         folds.run_cell(validation, "run", "1")
+
+
+def test_one_process_at_a_time_trains_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(recipe: Recipe, pools: Any, machine: Any, folder: Path, *rest: Any) -> None:
+        with locked(folder.parent / f".cells/locks/train-{folder.name}.lock") as ours:
+            assert not ours
+        raise InterruptedError
+
+    monkeypatch.setattr(ablations, "train_recipe", train)
+    with pytest.raises(InterruptedError):
+        run_variant(begin(tmp_path), Variant("recipe", "whole", RECIPE, start="imagenet"))
 
 
 def test_it_finds_what_is_easy_to_find(finished: CrossValidation) -> None:

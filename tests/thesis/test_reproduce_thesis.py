@@ -18,8 +18,9 @@ from PIL import Image
 import command_line
 from bleedmap.cli.main import main
 from bleedmap_thesis.plan import SCALES, cells
-from bleedmap_thesis.runner import cell_ledger, make_job
+from bleedmap_thesis.runner import cell_ledger, make_job, result_file
 from ct_ich_tables import PEOPLE, label_rows
+from ray_nodes import run_nodes
 from written_files import wait_for_changes
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -135,6 +136,24 @@ def test_two_commands_share_the_work(release, undisturbed, tmp_path):
     assert [process.wait() for process in both] == [0, 0], [log.read_text() for log in logs]
     assert len(logs) == 2
     assert results_of(out) == of_one_network(results_of(undisturbed))
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_runs_the_same_cells_and_waits_for_one_that_a_command_is_at(release, undisturbed, tmp_path):
+    out, cell = tmp_path / "cluster", cells(SCALES["trial"], ("grid",))[0]
+    with run_nodes(0, 1, 1) as nodes, (tmp_path / "log").open("wb") as log:
+        words = words_of(out, release, "--part", "grid", "--method", "model-2-b32", "--ray", nodes.address)
+        with cell_ledger(out).claim(make_job(cell), wait=False) as ours:
+            assert ours
+            command = [sys.executable, "-m", "bleedmap.cli.main", *words]
+            process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=log)
+            while len(results_of(out)) < 1:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+            assert not result_file(out, cell).exists()
+        assert process.wait(120) == 0, (tmp_path / "log").read_text()
+    assert results_of(out) == of_one_network(results_of(undisturbed))
+    assert (out / "report/report.html").is_file()
 
 
 def test_a_cell_at_work_is_running(release, undisturbed):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bleedmap.archive.ledger import Job, Ledger
+from bleedmap.archive.workers import try_cell
 from bleedmap.arrays import AnyArray
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split
@@ -55,6 +56,15 @@ class CellRunner:
             torch.set_num_threads(threads)  # a resumed run may have had another number
         _tidy(open_run(self.folder, cell))
         return result
+
+    def run_beside_others(self, run: str, cell: Cell) -> str:
+        """Run a cell in one process of several, also of other commands; return its key; see `try_cell`."""
+
+        def do() -> None:
+            with cell_ledger(self.folder).claim(make_job(cell), wait=True):
+                self.run(cell)
+
+        return try_cell(self.folder, cell.key, run, do)
 
     def pair(self, cell: Cell) -> SplitPair:
         """Make both splits of the cell's seed and fold."""

@@ -12,16 +12,18 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 from bleedmap.archive.ledger import Job, Ledger
-from bleedmap.errors import find_shortage
+from bleedmap.errors import ResourceError, find_shortage
 from bleedmap.inference.backends import available_threads
 
 # numpy's matrix products here are small; threads of their own would take the cores from the other processes.
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _PROCESSES = 4  # by default: more are faster where there are cores, and memory, for them
 _STUDIES_TO_START = 3  # are done while a process begins and loads its network
+_MOST_ENDS = 10  # of processes at one cell on a cluster; a node that is taken away ends one too
 OnMessage = Callable[[int, Any], None]  # a process' number, and what it sent
 OnExit = Callable[[int, int], None]  # a process' number, and its exit code, or minus the signal that ended it
 Work = Callable[[Callable[[Any], None]], None]  # what a process does, given how to send a message
@@ -77,6 +79,33 @@ def run_jobs(
             elif not is_done(job):
                 do(job)
     return elsewhere
+
+
+def try_cell(folder: Path, name: str, run: str, do: Callable[[], object]) -> str:
+    """Do a cell of an experiment, of which several processes do others; return its name.
+
+    Args:
+        folder: of the experiment.
+        name: of the cell.
+        run: another for each command; see `Ledger.count_ends`.
+        do: the cell; goes on from what an ended process left, and does nothing where all is done.
+
+    Raises:
+        ResourceError: processes of this run ended at this cell again and again.
+    """
+    ledger, job = Ledger(folder, ".cells"), Job(name, "", {})
+    with ledger.claim(job, wait=True):
+        ends = ledger.count_ends(job, run)
+        if ends >= _MOST_ENDS:
+            raise ResourceError(
+                f"cell {name}", found=f"its process ended {ends} times, killed or by a crash",
+                needed="a process that lives until the cell is done",
+                remedy="look for too little memory; what was trained is kept: give the same command again",
+            )  # fmt: skip
+        ledger.begin(job, run)
+        do()
+        ledger.finish(job, {})
+    return name
 
 
 def count_processes(studies: int, most: int | None = None) -> int:

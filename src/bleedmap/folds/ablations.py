@@ -7,15 +7,17 @@ that length and at its own. No test patient of fold 1 is seen.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from bleedmap.archive.workers import try_cell
 from bleedmap.folds.evidence import StudyPrediction
 from bleedmap.folds.recipes import CrossValidation
-from bleedmap.folds.run import Predictor, network_record, train_pretrained
+from bleedmap.folds.run import Predictor, network_record, train_alone, train_pretrained
 from bleedmap.inference.certainty import slice_evidence
 from bleedmap.io.files import write_json
 from bleedmap.metrics.roc import roc_auc
@@ -108,6 +110,12 @@ VARIANTS = (
 )  # fmt: skip
 
 
+def try_variant(validation: CrossValidation, run: str, variant: Variant) -> str:
+    """Train and judge one in one process of several; see `try_cell`."""
+    do = partial(run_variant, validation, variant)
+    return try_cell(validation.folder / "ablations", variant.name, run, do)
+
+
 def run_variant(validation: CrossValidation, variant: Variant) -> dict[str, Any]:
     """Train and judge one; from its file where it is there. The cross-validation's own recipe is not used."""
     folder = validation.folder / "ablations" / variant.name
@@ -130,12 +138,12 @@ def _trained(validation: CrossValidation, variant: Variant) -> LiteUNet:
     folder = validation.folder / (variant.trained or f"ablations/{variant.name}")
     if (folder / "network.safetensors").is_file():
         return load_recipe_network(folder / "network.safetensors", variant.recipe)
-    train = validation.folds.sides(FOLD)["train"]
-    return train_recipe(
-        variant.recipe, lambda: validation.source.pools(variant.recipe, train), validation.machine, folder,
-        _start(validation, variant),
-        report_steps(validation.report, f"training {variant.name}", variant.recipe.steps),
-    )  # fmt: skip
+    train, start = validation.folds.sides(FOLD)["train"], _start(validation, variant)
+    with train_alone(folder):
+        return train_recipe(
+            variant.recipe, lambda: validation.source.pools(variant.recipe, train), validation.machine, folder, start,
+            report_steps(validation.report, f"training {variant.name}", variant.recipe.steps),
+        )  # fmt: skip
 
 
 def _steps(variant: Variant) -> int:

@@ -4,6 +4,7 @@ side once. Every step leaves a file and is not done again."""
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bleedmap.archive.ledger import Job, Ledger
 from bleedmap.archive.locks import locked
+from bleedmap.archive.workers import try_cell
 from bleedmap.arrays import FloatArray
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.own_split import OwnSplit
 from bleedmap.datasets.splits import Split
-from bleedmap.errors import OutputError, ResourceError, SplitError
+from bleedmap.errors import OutputError, SplitError
 from bleedmap.evaluation.records import (
     Choices,
     OutOfFold,
@@ -55,13 +56,12 @@ from bleedmap.training.studies import VOXEL_ML, CtIchStudies, Shown, Studies
 
 SHIPPED = "ct-ich-lite"
 ALL = "all"  # the cell that trains on all patients; the others are the folds' numbers
-_MOST_ENDS = 10  # of processes at one cell on a cluster; a node that is taken away ends one too
 
 
 def train_pretrained(validation: CrossValidation) -> dict[str, Tensor]:
     """The weights that phantoms taught, trained where they are not there yet."""
     recipe = validation.pretraining
-    with _alone(validation, "phantoms"):
+    with train_alone(validation.folder / "phantoms"):
         network = train_recipe(
             recipe, lambda: validation.source.pools(recipe, ()), validation.machine, validation.folder / "phantoms",
             None, report_steps(validation.report, "training phantoms", recipe.steps),
@@ -69,9 +69,9 @@ def train_pretrained(validation: CrossValidation) -> dict[str, Tensor]:
     return dict(network.state_dict())
 
 
-def _alone(validation: CrossValidation, name: str) -> AbstractContextManager[bool]:
+def train_alone(folder: Path) -> AbstractContextManager[bool]:
     """Wait until no other process trains in that folder; while inside, none does."""
-    return locked(validation.folder / f".cells/locks/train-{name}.lock", wait=True)
+    return locked(folder.parent / f".cells/locks/train-{folder.name}.lock", wait=True)
 
 
 def train_network(validation: CrossValidation, name: str, patients: tuple[int, ...]) -> LiteUNet:
@@ -83,7 +83,7 @@ def train_network(validation: CrossValidation, name: str, patients: tuple[int, .
         start = train_pretrained(validation)
     else:
         start = dict(train_network(validation.before, name, patients).state_dict())
-    with _alone(validation, name):
+    with train_alone(run.folder):
         return train_recipe(
             recipe, lambda: validation.source.pools(recipe, patients), validation.machine, run.folder, start,
             report_steps(validation.report, f"training {name}", recipe.steps),
@@ -91,32 +91,9 @@ def train_network(validation: CrossValidation, name: str, patients: tuple[int, .
 
 
 def run_cell(validation: CrossValidation, run: str, name: str) -> str:
-    """Run a fold by its number, or `ALL`, in one process of several; return its name.
-
-    Args:
-        validation: the same in all processes.
-        run: another for each command; see `Ledger.count_ends`.
-        name: of the cell.
-
-    Raises:
-        ResourceError: processes of this run ended at this cell again and again.
-    """
-    ledger, job = Ledger(validation.folder, ".cells"), Job(name, "", {})
-    with ledger.claim(job, wait=True):
-        ends = ledger.count_ends(job, run)
-        if ends >= _MOST_ENDS:
-            raise ResourceError(
-                f"cell {name}", found=f"its process ended {ends} times, killed or by a crash",
-                needed="a process that lives until the cell is done",
-                remedy="look for too little memory; what was trained is kept: give the same command again",
-            )  # fmt: skip
-        ledger.begin(job, run)
-        if name == ALL:
-            run_all(validation)
-        else:
-            run_fold(validation, int(name))
-        ledger.finish(job, {})
-    return name
+    """Run a fold by its number, or `ALL`, in one process of several; see `try_cell`."""
+    do = partial(run_all, validation) if name == ALL else partial(run_fold, validation, int(name))
+    return try_cell(validation.folder, name, run, do)
 
 
 def run_fold(validation: CrossValidation, number: int) -> OutOfFold:

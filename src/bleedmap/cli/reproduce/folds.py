@@ -1,16 +1,16 @@
 """`bleedmap reproduce folds`, `ablations` and `strangers`: our own recipe and network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import click
 
 from bleedmap.cli.console import ProgressBar, explain_interrupt, make_table, print_json, print_table
 from bleedmap.cli.options import data_option, device_option, json_option, out_option, precision_option
+from bleedmap.cli.reproduce.cluster import ray_option, run_on_cluster, threads_option
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 folds_option = out_option("Folder of folds: OUT/mixed of `reproduce folds`.")
 ALL = "all"
-_MEMORY = 10 << 30  # of a fold's process
+_MEMORY = 10 << 30  # of a training's process
 _LINE_EVERY_S = 30.0
 
 
@@ -63,12 +63,8 @@ def _open_validation(
     help="'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
     "what is missing is trained first. 'bone' is the next one, not judged yet.",
 )  # fmt: skip
-@click.option(
-    "--ray", metavar="ADDRESS",
-    help="Have a Ray cluster train the folds side by side, each on a GPU where there are GPUs: HOST:PORT of its head, "
-    "auto or local. Needs the extra ray.",
-)  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="With --ray: CPUs of a fold.")
+@ray_option
+@threads_option
 @data_option
 @device_option
 @precision_option
@@ -95,8 +91,12 @@ def command(
     cells = wanted or ("1", "2", "3", "4", "5", ALL)
     with explain_interrupt("give the same command again to continue"):
         if ray is not None:
-            _run_on_cluster(ray, cells, recipe, out, data, device, precision, threads)
-        with _open_validation(out, data, device, precision) as first:
+            from bleedmap.folds.run import run_cell
+
+            load = partial(_open_on_node, recipe, run_cell, out, device, precision)
+            waves = sorted(set(cells) - {ALL}), [ALL] if ALL in cells else []  # `ALL` needs what the folds chose
+            run_on_cluster(ray, out, data, load, waves, device=device, threads=threads, memory=_MEMORY)
+        with _open_validation(out, data, *(() if ray else (device, precision))) as first:
             _run(cells, _choose_recipe(first, recipe), made=ray is not None)
 
 
@@ -120,52 +120,28 @@ def _run(wanted: tuple[str, ...], validation: "CrossValidation", *, made: bool) 
         click.echo(f"{path}: trained on all patients")
 
 
-def _run_on_cluster(
-    address: str, wanted: tuple[str, ...], recipe: str, out: Path, data: Path | None, device: str, precision: str,
-    threads: int,
-) -> None:  # fmt: skip
-    """Have what was asked for made by a cluster, so that it is there when this process looks for it."""
-    from bleedmap.archive.cluster import Cluster, connect, has_gpus
-    from bleedmap.archive.workers import Share
-    from bleedmap.datasets.ct_ich import data_root
-
-    root = data_root(data)
-    load = partial(_load_on_node, recipe, out, root, device, precision, uuid4().hex)
-    with connect(address), ProgressBar(line_every_s=_LINE_EVERY_S) as bar:
-        gpus = int(device in ("auto", "cuda") and has_gpus())
-        cluster, done = Cluster(out, [root], bar.warn), list[str]()
-
-        def show(actor: int, name: str) -> None:
-            done.append(name)
-            bar.report("Folds", len(done), len(set(wanted)), f"done: {', '.join(done)}")
-
-        for wave in (sorted(set(wanted) - {ALL}), [ALL] if ALL in wanted else []):  # `ALL` needs what the folds chose
-            share = Share(threads, gpus, _MEMORY, most=len(wave), ahead=1)
-            cluster.run(load, wave, show, share)
-
-
-def _load_on_node(recipe: str, out: Path, root: Path, device: str, precision: str, run: str) -> Any:
+def _open_on_node(
+    recipe: str, do: "Callable[[CrossValidation, str, Any], str]", out: Path, device: str, precision: str, root: Path,
+    run: str,
+) -> Callable[[Any], str]:  # fmt: skip
     """Open the data set in an actor of a cluster; return what runs a cell there."""
-    from bleedmap.folds.recipes import CrossValidation
-    from bleedmap.folds.run import run_cell
-    from bleedmap.training.device import choose_machine, keep_memory
-
-    keep_memory()
-    dataset, folds = open_with_folds(root)
-    first = CrossValidation(dataset, folds, out, choose_machine(device, precision))  # type: ignore[arg-type]
-    return partial(run_cell, _choose_recipe(first, recipe), run)
+    with _open_validation(out, root, device, precision) as first:
+        return partial(do, _choose_recipe(first, recipe), run)
 
 
 @click.command(short_help="What each part of our recipe is worth, on inner patients.")
 @out_option("Folder of `reproduce folds`.")
 @click.option("--only", "wanted", multiple=True, help="One training by name; several times for several.")
+@ray_option
+@threads_option
 @data_option
 @device_option
 @precision_option
 @json_option
 def ablations(
-    out: Path, wanted: tuple[str, ...], data: Path | None, device: str, precision: str, as_json: bool
-) -> None:
+    out: Path, wanted: tuple[str, ...], ray: str | None, threads: int, data: Path | None, device: str, precision: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Train our recipe without one of its parts, and judge each training on fold 1's validation patients.
 
     In: the data set. Out: a folder for each training below OUT/ablations, and a table. Most are shorter than the
@@ -174,14 +150,19 @@ def ablations(
     \b
     bleedmap reproduce ablations -o folds --data ct-ich                        all: hours on a CPU
     bleedmap reproduce ablations -o folds --data ct-ich --only no-phantoms
+    bleedmap reproduce ablations -o folds --data ct-ich --ray auto             side by side on a Ray cluster
     """
-    from bleedmap.folds.ablations import VARIANTS, run_variant
+    from bleedmap.folds.ablations import VARIANTS, run_variant, try_variant
 
     names = [one.name for one in VARIANTS]
     if unknown := set(wanted) - set(names):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}", param_hint="--only")
-    with _open_validation(out, data, device, precision) as experiment:
-        found = [run_variant(experiment, one) for one in VARIANTS if one.name in (wanted or names)]
+    variants = [one for one in VARIANTS if one.name in (wanted or names)]
+    if ray is not None:
+        load = partial(_open_on_node, "first", try_variant, out, device, precision)
+        run_on_cluster(ray, out, data, load, [variants], device=device, threads=threads, memory=_MEMORY)
+    with _open_validation(out, data, *(() if ray else (device, precision))) as experiment:
+        found = [run_variant(experiment, one) for one in variants]
     if as_json:
         print_json(found)
         return

@@ -3,7 +3,8 @@
 import importlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from bleedmap.cli.console import (
     progress_bar,
 )
 from bleedmap.cli.options import data_option, device_option, json_option, out_option, precision_option
+from bleedmap.cli.reproduce.cluster import ray_option, run_on_cluster, threads_option
 from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from bleedmap_thesis.runner import CellRunner
 
 PARTS = ("grid", "folds", "factors")
+_MEMORY = 4 << 30  # of a cell's process
 STATES = ("done", "running", "begun", "open")
 
 
@@ -56,13 +59,16 @@ STATES = ("done", "running", "begun", "open")
 )
 @click.option("--status", "only_status", is_flag=True, help="Only show which cells are done.")
 @click.option("--report-only", is_flag=True, help="Only write the report from the finished cells.")
+@ray_option
+@threads_option
 @data_option
 @device_option
 @precision_option
 @json_option
 def command(
     out: Path, scale_name: str, parts: tuple[str, ...], methods: tuple[str, ...], seeds: int, each_alone: bool,
-    only_status: bool, report_only: bool, data: Path | None, device: str, precision: str, as_json: bool,
+    only_status: bool, report_only: bool, ray: str | None, threads: int, data: Path | None, device: str, precision: str,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Run the thesis' experiment on the real data and write its report.
 
@@ -74,6 +80,7 @@ def command(
     bleedmap reproduce thesis -o thesis                   run what is missing, then write the report
     bleedmap reproduce thesis -o thesis --part grid --seeds 3
     bleedmap reproduce thesis -o thesis --report-only
+    bleedmap reproduce thesis -o thesis --ray auto        cells side by side on a Ray cluster
 
     You can stop at any moment and give the same command again: finished cells stay, and the current one continues to
     the same result (exactly on a CPU, up to rounding on a GPU). Several commands may share OUT and divide the cells
@@ -91,7 +98,7 @@ def command(
         _status(out, scale, planned, as_json)
         return
     if not report_only:
-        _run(out, planned, data, device, precision)
+        _run(out, planned, data, device, precision, ray, threads)
     _report(out, planned, data, as_json)
 
 
@@ -121,7 +128,9 @@ def _choose_scale(device: str) -> str:
     return "full" if device in ("auto", "cuda") and torch.cuda.is_available() else "small"
 
 
-def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, precision: str) -> None:
+def _run(
+    out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, precision: str, ray: str | None, threads: int
+) -> None:
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.io.files import refuse_folder
     from bleedmap.training.device import choose_machine, keep_memory
@@ -133,12 +142,26 @@ def _run(out: Path, planned: "Sequence[Cell]", data: Path | None, device: str, p
         return
     refuse_folder(out / "report", overwrite=True)  # the report comes last: what would stop it is better met now
     thesis.read_results(out)
+    if ray is not None:
+        load = partial(_open_on_node, out, device, precision)
+        run_on_cluster(ray, out, data, load, [open_cells], device=device, threads=threads, memory=_MEMORY)
+        return
     machine = choose_machine(device, precision)  # type: ignore[arg-type]
     if machine.processes > 1:
         raise click.UsageError("torchrun is for `bleedmap train`; here start the command several times instead.")
     runner = thesis.CellRunner(out, open_ct_ich(data_root(data)), machine)
     with explain_interrupt("give the same command again to continue"):
         _run_cells(runner, open_cells, len(planned))
+
+
+def _open_on_node(out: Path, device: str, precision: str, root: Path, run: str) -> "Callable[[Cell], str]":
+    """Open the data set in an actor of a cluster; return what runs a cell there."""
+    from bleedmap.datasets.ct_ich import open_ct_ich
+    from bleedmap.training.device import choose_machine, keep_memory
+
+    keep_memory()
+    machine = choose_machine(device, precision)  # type: ignore[arg-type]
+    return partial(load_thesis("runner").CellRunner(out, open_ct_ich(root), machine).run_beside_others, run)
 
 
 def _run_cells(runner: "CellRunner", open_cells: "Sequence[Cell]", total: int) -> None:
