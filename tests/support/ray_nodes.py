@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, on loopback alone, whose nodes can be killed and replaced."""
+"""A Ray cluster of several nodes on this machine, reached by loopback, whose nodes can be killed and replaced."""
 
 import os
 from collections.abc import Iterator

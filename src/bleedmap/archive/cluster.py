@@ -54,7 +54,9 @@ def connect(address: str) -> Iterator[None]:
     here: dict[str, Any] = {}
     if address == "local":
         here = {"num_cpus": available_threads(), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-        if platform.system() == "Linux":  # on loopback; 127.0.0.1 itself Ray would replace by the machine's address
+        # Reached by loopback; 127.0.0.1 itself Ray would replace by the machine's address. Its ports are open on every
+        # interface all the same: Ray binds to loopback for 127.0.0.1 alone.
+        if platform.system() == "Linux":
             here["_node_ip_address"] = "127.0.0.2"
     answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
