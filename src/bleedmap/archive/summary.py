@@ -30,6 +30,7 @@ SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, INDEX = "summary.json", "summary.csv", "
 DICTIONARY_CSV, THUMBNAILS = "data-dictionary.csv", "thumbnails"
 IDENTITY = ("patient_id", "study_date", "accession_number")
 MOST_SHOWN = 10_000  # rows on the page
+_PROGRAM = Path(__file__).parents[1]  # the program's own files
 _FIRST_SHOWN: tuple[Status, ...] = ("found", "no verdict", "failed", "waiting", "refused", "not found")
 _STATUS: dict[Verdict, Status] = {"bleed marked": "found", "no bleed marked": "not found", "no verdict": "no verdict"}
 
@@ -159,7 +160,7 @@ def describe_error(error: Exception) -> str:
 
 def _describe_fault(error: Exception) -> str:
     """Give kind and place of a fault alone: the error's message may quote what the file says of a patient."""
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if "bleedmap" in Path(one.filename).parts]
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if _PROGRAM in Path(one.filename).parents]
     place = f" in {Path(frames[-1].filename).stem}.{frames[-1].name}, line {frames[-1].lineno}" if frames else ""
     return f"unexpected {type(error).__name__}{place}: a fault of the program, please report it"
 

@@ -27,8 +27,8 @@ _MIXED_LEVEL = (
 FIRST_METHOD = "bleedmap, first recipe"
 PAINTED_METHOD = "bleedmap, painted bleeds"
 _BONE_LEVEL = (
-    "By protocol 3: written down when all earlier recipes' figures and pictures of test patients had been seen; its "
-    "parts are chosen on validation patients, and each test side is predicted once."
+    "Late, by protocol 3: written when all earlier recipes' figures and pictures of test patients had been seen; fixed "
+    "beforehand, no part was chosen by an ablation; each test side was predicted once."
 )
 MIXED_METHOD = "bleedmap, painted bleeds and phantoms"
 BONE_METHOD = "bleedmap, bone and true sizes"

@@ -215,7 +215,7 @@ PAINTED = Recipe(
 # After PAINTED: more paintings, and phantoms again; half-way to what came of it. What ships.
 MIXED = replace(PAINTED, steps=1600, lesion=2, lesion_free=3, phantom=1, painted=2, paintings=24, start_share=0.5)
 
-# The next recipe, which no shipped network has: bone as a channel, true sizes, and more kinds of painted heads.
+# Judged on all folds (docs/decisions/0015), of no shipped network: bone as a channel, true sizes, more painted heads.
 _SEEN: dict[str, Any] = {"frame_mm": 208.0, "bone": True, "boneless": 0.3, "mirrored": True}
 BONE_PRETRAINING = replace(PRETRAINING, **_SEEN)
 BONE = replace(
@@ -297,7 +297,7 @@ PRESETS: dict[str, tuple[str, TrainConfig | LiteConfig]] = {
         LiteConfig((("phantoms", PRETRAINING), ("patients", RECIPE), ("painted", PAINTED), ("mixed", MIXED))),
     ),
     "bone": (
-        "the next recipe, not judged: a bone channel, sizes in mm, small painted bleeds and decoys; an hour on a CPU",
+        "a bone channel, sizes in mm, small painted bleeds and decoys; judged, and not shipped; an hour on a CPU",
         LiteConfig((("phantoms", BONE_PRETRAINING), ("patients", BONE))),
     ),
 }  # fmt: skip

@@ -61,7 +61,7 @@ def _open_validation(
 @click.option(
     "--recipe", type=click.Choice(["mixed", "painted", "first", "bone"]), default="mixed", show_default=True,
     help="'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
-    "what is missing is trained first. 'bone' is the next one, not judged yet.",
+    "what is missing is trained first. 'bone' sees bone and true sizes; it was judged and does not ship.",
 )  # fmt: skip
 @ray_option
 @threads_option
