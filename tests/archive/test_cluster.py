@@ -199,3 +199,29 @@ def test_the_error_of_a_version_is_explained():
     assert isinstance(told, SettingsError)
     assert "Ray: 2.1" in told.found
     assert "pip install" in told.remedy
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_of_ones_own_takes_work_by_a_token_and_ends_with_the_command(tmp_path: Path):
+    archive = make_archive(tmp_path, 2)
+    process = start(archive, tmp_path / "out", "--ray", "local", "--processes", 1)
+    servers: dict[int, bytes] = {}  # id -> environment
+    until(lambda: servers.update(own_servers(process.pid)) or bool(servers) or process.poll() is not None)
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    assert len(rows_of(tmp_path / "out")) == 2
+    assert servers
+    assert all(b"RAY_AUTH_MODE=token" in one for one in servers.values())
+    until(lambda: not any(Path(f"/proc/{number}").exists() for number in servers))
+
+
+def own_servers(parent: int) -> dict[int, bytes]:
+    """The head's servers among the children of a process, with their environments."""
+    found = {}
+    for number in map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()):
+        try:
+            if b"gcs_server" in Path(f"/proc/{number}/cmdline").read_bytes():
+                found[number] = Path(f"/proc/{number}/environ").read_bytes()
+        except OSError:  # it has ended
+            continue
+    return found

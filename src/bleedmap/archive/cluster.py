@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
@@ -45,7 +44,7 @@ def connect(address: str) -> Iterator[None]:
 
     Args:
         address: 'host:port' of its head, 'auto' for the cluster that this machine belongs to, or 'local' for one that
-            is started here and ends with this process.
+            is started here and ends with this process; then `guard_local_cluster` comes first.
 
     Raises:
         SettingsError: no cluster there, or one with another Ray or Python.
@@ -54,8 +53,6 @@ def connect(address: str) -> Iterator[None]:
     os.environ.update(_ENVIRONMENT)
     here: dict[str, Any] = {}
     if address == "local":
-        # Ray listens on all of the machine's addresses: nobody else may have it run programs.
-        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)})
         here = {"num_cpus": available_threads(), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
         # Reached by loopback; 127.0.0.1 itself Ray would replace by the machine's address. Its ports are open on every
         # interface all the same: Ray binds to loopback for 127.0.0.1 alone.

@@ -13,6 +13,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from bleedmap.archive.ledger import Job, Ledger
@@ -79,6 +80,15 @@ def run_jobs(
             elif not is_done(job):
                 do(job)
     return elsewhere
+
+
+def guard_local_cluster(address: str) -> None:
+    """Have a Ray cluster that is started here take work by a token alone: it listens on all addresses of the machine.
+
+    To be called before Ray is imported, which reads this once.
+    """
+    if address == "local":
+        os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)})
 
 
 def try_cell(folder: Path, name: str, run: str, do: Callable[[], object]) -> str:

@@ -243,6 +243,9 @@ def command(
 def _connect(address: str | None) -> None:
     """Be connected to a Ray cluster until the command ends, where one is asked for."""
     if address is not None:
+        from bleedmap.archive.workers import guard_local_cluster
+
+        guard_local_cluster(address)
         from bleedmap.archive.cluster import connect
 
         click.get_current_context().with_resource(connect(address))

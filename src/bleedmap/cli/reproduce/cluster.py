@@ -37,8 +37,10 @@ def run_on_cluster(
         threads: CPUs of a cell.
         memory: of a cell, in bytes.
     """
+    from bleedmap.archive.workers import Share, guard_local_cluster
+
+    guard_local_cluster(address)
     from bleedmap.archive.cluster import Cluster, connect, has_gpus
-    from bleedmap.archive.workers import Share
     from bleedmap.datasets.ct_ich import data_root
 
     root, done, of = data_root(data), list[str](), sum(map(len, waves))
