@@ -20,7 +20,7 @@ from bleedmap.evaluation.scores import cross_validation
 from bleedmap.folds import ablations
 from bleedmap.folds import choices as fold_choices
 from bleedmap.folds import run as folds
-from bleedmap.folds.ablations import Variant, run_variant, try_variant
+from bleedmap.folds.ablations import Trial, Variant, list_trials, run_trial, summarise, try_trial
 from bleedmap.folds.out_of_distribution import CHANGES, measure_out_of_distribution
 from bleedmap.folds.recipes import CrossValidation, mixed, painted
 from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, run_all, run_fold
@@ -84,21 +84,22 @@ def test_a_cluster_makes_the_same_folds_and_variants(finished: CrossValidation, 
     # both of one training, which one of them does
     variants = (
         Variant("recipe", "whole", RECIPE),
-        Variant("both", "", RECIPE, trained="ablations/recipe", mirrored=True),
+        Variant("both", "", RECIPE, trained="ablations/fold-{fold}/recipe", mirrored=True),
     )
+    trials = list_trials(variants, [1], [0])
     with run_nodes(0, 1, 1) as nodes, connect(nodes.address):
         cluster = Cluster(tmp_path, [tmp_path / "ct-ich"])
         for wave in (["1", "2"], ["all"]):
             load = lambda: partial(folds.run_cell, other, "run")  # noqa: E731
             cluster.run(load, wave, lambda actor, name: done.append(name), Share(most=len(wave), ahead=1))
         cluster.run(
-            lambda: partial(try_variant, other, "run"), variants, lambda actor, name: done.append(name),
+            lambda: partial(try_trial, other, "run"), trials, lambda actor, name: done.append(name),
             Share(most=2, ahead=1),
         )  # fmt: skip
-    assert sorted(done) == ["1", "2", "all", "both", "recipe"]
-    for one in variants:
+    assert sorted(done) == ["1", "2", "all", "fold-1/both", "fold-1/recipe"]
+    for one in trials:
         assert (other.folder / f"ablations/{one.name}/result.json").is_file()
-        assert run_variant(other, one) == run_variant(finished, one)
+        assert run_trial(other, one) == run_trial(finished, one)
     for name in ("fold-1", "fold-2", "all"):
         made, alone = ((one.folder / name / "network.safetensors").read_bytes() for one in (other, finished))
         assert made == alone, name
@@ -125,7 +126,7 @@ def test_one_process_at_a_time_trains_a_variant(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(ablations, "train_recipe", train)
     with pytest.raises(InterruptedError):
-        run_variant(begin(tmp_path), Variant("recipe", "whole", RECIPE, start="imagenet"))
+        run_trial(begin(tmp_path), Trial(Variant("recipe", "whole", RECIPE, start="imagenet")))
 
 
 def test_it_finds_what_is_easy_to_find(finished: CrossValidation) -> None:
@@ -228,24 +229,42 @@ def test_the_network_of_all_patients_segments(finished: CrossValidation) -> None
 
 @pytest.mark.exhaustive
 def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: CrossValidation) -> None:
-    whole = run_variant(finished, Variant("recipe", "whole", RECIPE))
-    alone = run_variant(finished, Variant("alone", "no neighbours", replace(RECIPE, neighbours=0)))
-    mirrored = run_variant(finished, Variant("mirrored", "both", RECIPE, trained="ablations/recipe", mirrored=True))
-    more = run_variant(finished, Variant("more", "five slices", replace(RECIPE, neighbours=2, steps=1)))
-    for one in (whole, alone, mirrored, more):
-        assert (one["patients"], one["bleeding"], one["slices"]) == (4, 2, 16)  # fold 1's validation side
-        assert one["mean"] == pytest.approx((one["volume_dice"] + one["slice_auc"]) / 2)
-    assert len({one["volume_dice"] for one in (whole, alone, mirrored)}) == 3
-    assert run_variant(finished, Variant("recipe", "whole", RECIPE)) == whole
+    variants = (
+        Variant("recipe", "whole", RECIPE, base=None),
+        Variant("alone", "no neighbours", replace(RECIPE, neighbours=0)),
+        Variant("mirrored", "both", RECIPE, trained="ablations/fold-{fold}/recipe", mirrored=True),
+        Variant("more", "five slices", replace(RECIPE, neighbours=2, steps=1)),
+    )
+    found = [run_trial(finished, one) for one in list_trials(variants, [1], [0])]
+    for one in found:
+        assert [patient["patient"] for patient in one["patients"]] == list(PATIENTS)[6:10]  # fold 1's validation side
+        assert sum(patient["dice"] is not None for patient in one["patients"]) == 2
+        assert sum(len(patient["lesion"]) for patient in one["patients"]) == 16
+    rows = {one["name"]: one for one in summarise(found)}
+    assert len({rows[name]["volume_dice"] for name in ("recipe", "alone", "mirrored")}) == 3
+    assert rows["recipe"]["difference"] is None
+    middle, low, high = rows["alone"]["difference"]
+    assert middle == pytest.approx(rows["alone"]["volume_dice"] - rows["recipe"]["volume_dice"])
+    assert low <= middle <= high
+    assert run_trial(finished, Trial(variants[0])) == found[0]
+    with pytest.raises(SettingsError, match="mirrored"):
+        list_trials(variants, [1], [1])
+    other = run_trial(finished, Trial(variants[0], fold=2, seed=3))
+    network = load_recipe_network(
+        finished.folder / "ablations/fold-2/recipe-seed-3/network.safetensors", replace(RECIPE, seed=3)
+    )
+    assert network.settings.channels == 3
+    both = summarise([found[0], other])[0]
+    assert (both["trainings"], both["bleeding"]) == (2, 4)
 
 
 @pytest.mark.exhaustive
 def test_a_network_with_bone_and_true_sizes_is_trained_judged_and_served(tmp_path: Path) -> None:
     experiment = begin(tmp_path)
     recipe = replace(RECIPE, bone=True, boneless=0.3, mirrored=True, frame_mm=100.0, phantom=0, slice_dice=0.5)
-    found = run_variant(experiment, Variant("bone", "all", recipe, start="imagenet"))
-    assert found["volume_dice"] > 0.3
-    weights_file = experiment.folder / "ablations/bone/network.onnx"
+    found = run_trial(experiment, Trial(Variant("bone", "all", recipe, start="imagenet")))
+    assert summarise([found])[0]["volume_dice"] > 0.3
+    weights_file = experiment.folder / "ablations/fold-1/bone/network.onnx"
     weights = locate(weights_file)
     assert weights.preprocessing == recipe.preprocessing()
     assert weights.network.channels == 5

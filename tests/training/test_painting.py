@@ -238,3 +238,84 @@ def test_decoys_bear_no_label_and_bone_is_drawn_in_its_own_channel() -> None:
         assert not drawn.bones[drawn.study == one][:, brain].any()  # blood is no bone
     again = load_paintings(heads, 12, frame_mm=200.0, decoys=0.5)
     np.testing.assert_array_equal(drawn.slices, again.slices)
+
+
+def varied_head() -> painting.Head:
+    bones = np.where(head() == SKULL, 120, 0).astype(np.uint8)
+    return head_of(head(), bones, 200.0)
+
+
+def test_a_large_bleed_pushes_tissue_away_and_a_small_one_does_not() -> None:
+    """A bright line beside the blood moves off it; the skull and what is far away stay."""
+    grey = head()
+    grey[:, 30:114, 80:83] = 200  # a line to the right of the blood
+    within = head_of(grey, None, 200.0)
+    share = np.zeros(grey.shape, np.float32)
+    share[4:8, 62:82, 56:76] = 1  # 20 by 20 pixels of 1.4 mm, 4 slices of 5 mm: 15 mL
+    pushed = painting._push_aside(np.random.default_rng(0), within, share)
+    beside, far = (np.flatnonzero(pushed[5, row, 76:96] > 150).mean() + 76 for row in (72, 32))
+    assert 82 < beside < 90
+    assert far == pytest.approx(81, abs=0.6)
+    np.testing.assert_array_equal(pushed[:, ~within.inside[0]], within.grey[:, ~within.inside[0]])
+    np.testing.assert_array_equal(pushed[10], within.grey[10])
+    share[5:8] = 0
+    share[4, :, 60:] = 0  # below the least
+    np.testing.assert_array_equal(painting._push_aside(np.random.default_rng(0), within, share), within.grey)
+
+
+def test_old_blood_lies_above_fresh_blood() -> None:
+    share = np.ones((2, 40, 5), np.float32)
+    added = painting._settle(np.random.default_rng(1), share, 60.0)
+    hu = 60 + added[0, :, 0] if added.ndim == 3 else 60 + added[:, 0]
+    assert 16 <= hu[0] <= 33
+    assert hu[-1] == 60
+    assert (np.diff(hu) >= 0).all()
+
+
+def test_an_opened_skull_has_a_gap_in_both_windows_and_blood_beside_it() -> None:
+    whole = varied_head()
+    for seed in range(5):
+        opened = painting._open_skull(np.random.default_rng(seed), whole)
+        assert opened.gap is not None
+        assert whole.bones is not None
+        assert opened.bones is not None
+        gone = (whole.bones > 100) & (opened.bones < 20)
+        assert 20 < gone.sum() < 0.3 * (whole.bones > 100).sum()
+        assert np.median(opened.grey[gone]) < 160
+        np.testing.assert_array_equal(opened.inside, whole.inside)
+        share = painting._lens(np.random.default_rng(seed), opened, 2.0)
+        assert share is not None
+        places = np.argwhere(share > 0.5)
+        if len(places):
+            apart = (places - opened.gap) * (painting.SLICE_MM, opened.pixel_mm, opened.pixel_mm)
+            assert np.hypot(*np.abs(apart).min(0)[1:]) < 2 * painting._GAP_REACH_MM
+
+
+def test_varied_paintings_are_drawn_again_alike_and_label_as_before() -> None:
+    heads = replace(
+        studies(3), bones=np.where(head() == SKULL, 120, 0).astype(np.uint8)[None].repeat(3, 0).reshape(-1, SIDE, SIDE)
+    )
+    drawn, again = (load_paintings(heads, 16, frame_mm=200.0, decoys=0.3, varied=True) for _ in range(2))
+    plain = load_paintings(heads, 16, frame_mm=200.0, decoys=0.3)
+    np.testing.assert_array_equal(drawn.slices, again.slices)
+    assert drawn.slices.shape != plain.slices.shape or (drawn.slices != plain.slices).any()
+    assert ((drawn.masks > 127).any(axis=(1, 2)) == drawn.has_lesion).all()
+    assert drawn.bones is not None
+    skull = heads.bones is not None and heads.bones[0] == 120
+    assert any((one[skull] < 20).any() for one in drawn.bones)  # gaps
+
+
+def test_bright_arteries_and_sinuses_are_no_bone() -> None:
+    within, seen = varied_head(), 0
+    for seed in range(80):
+        plain, varied = (painting.paint_decoy(np.random.default_rng(seed), within, one) for one in (False, True))
+        if varied is None or plain is None or (varied[0] == plain[0]).all():
+            continue
+        slices, bones, share = varied
+        assert bones is not None
+        assert within.bones is not None
+        solid = (share > 0.9) & (within.depth > 2)
+        if solid.any() and not (bones > within.bones).any() and share.max() <= 1 + 1e-6:
+            hu = slices[solid].astype(float).mean() * 120 / 255 - 20
+            seen += 50 < hu < 80
+    assert seen >= 5

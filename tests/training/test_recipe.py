@@ -166,6 +166,59 @@ def test_small_lesions_count_as_much_as_large_ones_in_their_own_dice() -> None:
     assert torch.isfinite(free["dice"])
 
 
+def test_guides_are_asked_at_their_own_size_and_an_open_skull_teaches_nothing() -> None:
+    cover, labels = torch.zeros(2, 2, 32, 32), torch.zeros(2, 6)
+    cover[0, 0, 8:24, 8:24], cover[0, 1, 4:28, 4:28], labels[0, 0] = 1, 1, 1  # the second slice's skull is not found
+    right, recipe = 20 * cover - 10, replace(TINY, deep=0.5, skull=0.2)
+
+    def losses(*guides: torch.Tensor) -> dict[str, float]:
+        answer = Answer(right[:, :1], torch.zeros(2, 6), torch.zeros(2, 320), guides)
+        return {name: float(one) for name, one in lite_losses(answer, cover, labels, recipe).items()}
+
+    eighth, fourth = right[:, :1, ::4, ::4], right[:, :1, ::2, ::2]
+    good = losses(eighth, fourth, right[:, 1:])
+    assert good["deep"] < 0.005
+    assert good["skull"] < 1e-4
+    for wrong in (losses(-eighth, fourth, right[:, 1:]), losses(eighth, -fourth, right[:, 1:])):
+        assert wrong["deep"] > 1
+        assert (wrong["dice"], wrong["skull"]) == (good["dice"], good["skull"])
+    said = right[:, 1:].clone()
+    said[1] = 10
+    assert losses(eighth, fourth, said)["skull"] == good["skull"]
+    assert losses(eighth, fourth, -right[:, 1:])["skull"] == pytest.approx(0.2 * 10 / 2, rel=0.01)
+
+
+def test_guides_teach_and_are_not_kept(pools: Pools, tmp_path: Path) -> None:
+    recipe, machine = replace(TINY, deep=0.5, skull=0.2, steps=3), choose_machine("cpu", "fp32")
+    plain = train_recipe(replace(recipe, deep=0.0, skull=0.0), lambda: pools, machine, tmp_path / "plain")
+    guided = train_recipe(recipe, lambda: pools, machine, tmp_path / "guided")
+    assert set(Run(tmp_path / "guided").metrics()[0]) >= {"dice", "pixels", "labels", "deep", "skull"}
+    ours, theirs = (dict(one.state_dict()) for one in (guided, plain))
+    assert ours.keys() == theirs.keys()
+    assert not torch.equal(ours["merges.2.conv1.weight"], theirs["merges.2.conv1.weight"])
+    again = train_recipe(replace(recipe, seed=1), lambda: pools, machine, tmp_path / "further", start=ours)
+    assert again.state_dict().keys() == ours.keys()
+
+
+def test_the_skull_is_turned_with_the_slice() -> None:
+    rows, columns = np.mgrid[:82, :82] - 41
+    radius = np.hypot(rows, columns - 8)  # left of nothing, so that a turn is seen
+    grey = np.where(radius < 32, np.where(radius < 27, 110, 255), 0).astype(np.uint8)[None].repeat(4, 0)
+    masks, labels = np.zeros_like(grey), np.zeros((4, len(LABELS)), np.float32)
+    grey[1, 36:46, 44:54] = masks[1, 36:46, 44:54] = 255  # blood as bright as bone
+    labels[1, :2] = 1
+    heads = Pools(Samples(grey, masks, labels, np.zeros(4, int)), None)
+    recipe = replace(TINY, phantom=0, lesion=1, skull=0.2, intensity=0.0)
+    for step in range(8):
+        slices, cover, _ = apply_step(draw_step(recipe, heads, step), heads, recipe)
+        assert cover.shape == (2, 2, 32, 32)
+        brain = torch.nn.functional.avg_pool2d(((slices[:, 1:2] > 0.3) & (slices[:, 1:2] < 0.6)).float(), 2)
+        whole = (brain + cover[:, :1]) > 0.5
+        inside = cover[:, 1:] > 0.5
+        assert (whole & inside).sum() > 0.93 * inside.sum() > 300
+        assert (cover[:, :1] * ~inside).sum() < 8  # blood lies inside
+
+
 def test_slices_without_a_lesion_weigh_less_where_asked() -> None:
     answer = Answer(torch.zeros(2, 1, 8, 8), torch.zeros(2, 6), torch.zeros(2, 320))
     labels = torch.zeros(2, 6)
@@ -258,7 +311,7 @@ def test_networks_trained_before_a_setting_came_or_went_still_load(tmp_path: Pat
     now = RECIPE.to_dict()
     later = (
         "painted", "paintings", "start_share", "frame_mm", "bone", "boneless", "mirrored", "decoys", "slice_dice",
-        "free_weight",
+        "free_weight", "varied", "deep", "skull",
     )  # fmt: skip
     first = {name: value for name, value in now.items() if name not in later}
     path = tmp_path / "network.safetensors"
@@ -273,7 +326,7 @@ def test_networks_trained_before_a_setting_came_or_went_still_load(tmp_path: Pat
 @pytest.mark.parametrize(
     "wrong",
     [{"size": 100}, {"steps": 0}, {"phantoms": 0}, {"lesion": -1}, {"boneless": 1.0}, {"decoys": -0.1},
-     {"slice_dice": 1.5}, {"free_weight": -1.0}],
+     {"slice_dice": 1.5}, {"free_weight": -1.0}, {"deep": -0.1}, {"skull": -1.0}],
 )  # fmt: skip
 def test_impossible_recipes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingsError):

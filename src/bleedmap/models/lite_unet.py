@@ -9,6 +9,7 @@ ImageNet's weights come with the program (`weights/efficientnet-lite0.safetensor
 docs/decisions/0009 says from where and how they were converted).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Answer:
     logits: Tensor  # (n, 1, rows/2, columns/2), of pixels
     labels: Tensor  # (n, 6) logits: presence of a bleed, then `bleedmap.models.networks.LABELS`' types
     features: Tensor  # (n, 320), the encoder's last, averaged over the slice
+    guides: tuple[Tensor, ...] = ()  # in training with guides: (n, 1, …) logits of pixels at 1/8 and 1/4, skull at 1/2
 
 
 def _same(x: Tensor, kernel: int) -> Tensor:
@@ -128,9 +130,12 @@ class Merge(nn.Module):
 
 
 class LiteUNet(nn.Module):
-    """Slices (n, channels, rows, columns) in 0 to 1, sides multiples of 32 → `Answer`."""
+    """Slices (n, channels, rows, columns) in 0 to 1, sides multiples of 32 → `Answer`.
 
-    def __init__(self, settings: LiteUNetSettings) -> None:
+    `guided`: with heads that only training asks for; `drop_guides` leaves them out of the weights.
+    """
+
+    def __init__(self, settings: LiteUNetSettings, guided: bool = False) -> None:
         super().__init__()
         self.settings = settings
         self.stem = nn.Conv2d(settings.channels, STEM, 3, 2)
@@ -149,6 +154,7 @@ class LiteUNet(nn.Module):
         self.pixels = nn.Conv2d(settings.decoder[-1], 1, 1)
         self.dropout = nn.Dropout(settings.dropout)
         self.labels = nn.Linear(2 * FEATURES, len(LABELS))
+        self.guides = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in settings.decoder[1:] if guided)
 
     def forward(self, slices: Tensor) -> Answer:
         x = functional.relu6(self.stem(_same(slices * 2 - 1, 3)))  # ImageNet's weights expect -1 to 1
@@ -159,9 +165,13 @@ class LiteUNet(nn.Module):
                 skips.append(x)
         mean, most = x.mean(dim=(2, 3)), x.amax(dim=(2, 3))  # (n, 320)
         labels = self.labels(self.dropout(torch.cat([mean, most], dim=1)))
+        decoded = []
         for merge in self.merges:
             x = merge(x, skips.pop())
-        return Answer(self.pixels(x), labels, mean)
+            decoded.append(x)
+        # Without guides there is nothing to pair.
+        guides = tuple(guide(one) for guide, one in zip(self.guides, decoded[1:], strict=False))
+        return Answer(self.pixels(x), labels, mean, guides)
 
     def probability(self, answer: Answer) -> Tensor:
         """(n, 1, rows, columns) of pixels, at the input's size."""
@@ -173,16 +183,21 @@ class LiteUNet(nn.Module):
 
     def new_parameters(self) -> list[nn.Parameter]:
         """Decoder and heads."""
-        return [one for part in (self.merges, self.pixels, self.labels) for one in part.parameters()]
+        return [one for part in (self.merges, self.pixels, self.labels, self.guides) for one in part.parameters()]
 
 
-def build_lite(settings: LiteUNetSettings, seed: int) -> LiteUNet:
+def build_lite(settings: LiteUNetSettings, seed: int, guided: bool = False) -> LiteUNet:
     """A network whose decoder and heads are fresh, the same for the same seed; the encoder's weights are not set."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = LiteUNet(settings)
+        network = LiteUNet(settings, guided)
         nn.init.constant_(network.pixels.bias, -4.0)  # type: ignore[arg-type]  # lesion pixels are rare
     return network
+
+
+def drop_guides(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the network that predicts."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("guides.")}
 
 
 def load_encoder(network: LiteUNet, path: Path = ENCODER_FILE, slices: int | None = None) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.training.config import Recipe, TrainConfig
+from bleedmap.training.painting import VIEW_MM, find_inside_skull
 from bleedmap.training.samples import Pools, Samples
 from bleedmap.window import BRAIN
 
@@ -214,7 +215,8 @@ def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Te
 
     Returns:
         Slices (k, channels, size, size) float32 in 0 to 1; the lesion's share of each pixel of half the rows and
-        columns, (k, 1, size/2, size/2); labels (k, 6).
+        columns, and where the recipe asks for it that of the inside of the skull, (k, 1 or 2, size/2, size/2); labels
+        (k, 6).
     """
     rows = (
         (pools.patients, draw.patient_rows),
@@ -228,6 +230,10 @@ def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Te
     others = others.float().div_(255)  # bone where it is seen, then the mask
     if draw.boneless is not None:
         others[torch.from_numpy(draw.boneless), :-1] = 0
+    regions = 1
+    if recipe.skull:
+        regions, inside = 2, _inside_skulls(slices[:, recipe.neighbours], others[:, -1], recipe)
+        others = torch.cat([others, inside], dim=1)
     slices = _rearranged(slices.float().div_(255), draw)
     if recipe.mirrored:
         slices = torch.cat([slices, slices[:, recipe.neighbours][:, None].flip(3)], dim=1)
@@ -236,9 +242,17 @@ def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Te
     affine[:, :, 0] *= torch.from_numpy(np.where(draw.mirror, -1.0, 1.0)).float()[:, None]
     grid = functional.affine_grid(affine, [len(both), 1, recipe.size, recipe.size], align_corners=False)
     both = functional.grid_sample(both, grid, align_corners=False)
-    slices, bones, cover = _changed(both[:, :grey], draw), both[:, grey:-1], both[:, -1:]
+    slices, bones, cover = _changed(both[:, :grey], draw), both[:, grey:-regions], both[:, -regions:]
     seen = 2 * recipe.neighbours + 1  # bone stands between the slices and the mirror image, as in `stack_channels`
     return torch.cat([slices[:, :seen], bones, slices[:, seen:]], dim=1), functional.avg_pool2d(cover, 2), labels
+
+
+def _inside_skulls(slices: Tensor, share: Tensor, recipe: Recipe) -> Tensor:
+    """(k, 1, side, side) 0 or 1: the inside of each slice's skull, blood as bright as bone in it."""
+    pixel_mm = (recipe.frame_mm or VIEW_MM) / slices.shape[-1]
+    found = [find_inside_skull(one, pixel_mm) for one in slices.numpy()]
+    whole = [one | (blood > 0.5) if one.any() else one for one, blood in zip(found, share.numpy(), strict=True)]
+    return torch.from_numpy(np.stack(whole)).float()[:, None]
 
 
 def _gather(samples: Samples, rows: AnyArray, recipe: Recipe) -> tuple[AnyArray, AnyArray, AnyArray]:

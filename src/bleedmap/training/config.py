@@ -161,6 +161,13 @@ class Recipe(Settings):
     decoys: float = _setting(0.0, "part of the paintings that draw what is bright and no blood")
     slice_dice: float = _setting(0.0, "of the Dice loss, the part that is each lesion slice's own, not the batch's")
     free_weight: float = _setting(1.0, "of slices without a lesion in the pixels' cross-entropy")
+    varied: bool = _setting(
+        False,
+        "paintings also show mixed subdural blood, gaps of the skull and tissue pushed aside; decoys also "
+        "bright arteries and sinuses",
+    )
+    deep: float = _setting(0.0, "weight of the pixels' loss at a fourth and an eighth of the input, in training alone")
+    skull: float = _setting(0.0, "weight of a second region, the inside of the skull, in training alone")
 
     def __post_init__(self) -> None:
         shares = (self.start_share, self.boneless, self.decoys, self.slice_dice)
@@ -173,12 +180,12 @@ class Recipe(Settings):
             or (self.phantom and not self.phantoms)
             or (self.painted > 0) != (self.paintings > 0)
             or not 0 <= min(shares) <= max(shares) < 1
-            or self.free_weight < 0
+            or min(self.free_weight, self.deep, self.skull) < 0
         ):
             raise SettingsError(
                 "recipe",
                 found=f"size {self.size}, steps {self.steps}, slices of a batch {counts}, phantoms {self.phantoms}, "
-                f"paintings {self.paintings}, shares {shares}, free_weight {self.free_weight}",
+                f"paintings {self.paintings}, shares {shares}, weights {self.free_weight}, {self.deep}, {self.skull}",
                 needed="a size that 32 divides, a step and a slice a batch at least, phantoms and paintings where a "
                 "batch has some, start_share, boneless, decoys and slice_dice from 0 and below 1, no weight below 0",
                 remedy="start from a stage of the preset lite (docs/training-settings.md)",
@@ -203,6 +210,11 @@ class Recipe(Settings):
     def network(self) -> LiteUNetSettings:
         """The network's definition."""
         return LiteUNetSettings(channels=self.preprocessing().channels)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the network has answers that only its training asks for."""
+        return self.deep > 0 or self.skull > 0
 
 
 RECIPE = Recipe()  # of the first networks that were judged on all folds, and of what the shipped ones begin with

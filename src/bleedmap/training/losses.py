@@ -29,21 +29,44 @@ def batch_loss(name: str, logits: Tensor, reference: Tensor) -> Tensor:
 
 
 def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -> dict[str, Tensor]:
-    """The weighted parts of a recipe's loss; `cover` (n, 1, size/2, size/2) in 0 to 1, `labels` (n, 6) 0, 1, or
-    NaN where not known."""
-    logits = answer.logits.float()
-    bleeds = labels[:, 0] > 0
+    """The weighted parts of a recipe's loss.
+
+    Args:
+        answer: of n slices.
+        cover: (n, 1, size/2, size/2), the lesion's share of each pixel; where the recipe asks for it, a second channel
+            of the inside of the skull, all 0 where that was not found, as at the base.
+        labels: (n, 6) 0, 1, or NaN where not known.
+        recipe: its weights.
+    """
+    cover, skull = cover[:, :1], cover[:, 1:]
+    dice, pixels = _outline_losses(answer.logits, cover, labels, recipe)
+    guides: dict[str, Tensor] = {}
+    if recipe.deep:
+        scales = zip(answer.guides[:2], (4, 2), strict=True)
+        deep = [sum(_outline_losses(one, functional.avg_pool2d(cover, by), labels, recipe)) for one, by in scales]
+        guides["deep"] = recipe.deep * sum(deep) / 2
+    if recipe.skull:
+        found = skull.amax(dim=(1, 2, 3)) > 0
+        told = functional.binary_cross_entropy_with_logits(answer.guides[2].float(), skull, reduction="none")
+        guides["skull"] = recipe.skull * (told.mean(dim=(1, 2, 3)) * found).mean()
+    said = answer.labels.float()
+    if bool((known := ~labels.isnan()).logical_not().any()):  # types that nobody told teach nothing
+        said, labels = said[known], labels[known]
+    return {
+        "dice": dice,
+        "pixels": pixels,
+        "labels": recipe.labels_weight * functional.binary_cross_entropy_with_logits(said, labels),
+        **guides,
+    }
+
+
+def _outline_losses(logits: Tensor, cover: Tensor, labels: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Dice and cross-entropy of pixels."""
+    logits, bleeds = logits.float(), labels[:, 0] > 0
     dice = 1 - soft_dice(logits, cover)
     if recipe.slice_dice and bool(bleeds.any()):
         own = torch.stack([1 - soft_dice(logits[one], cover[one]) for one in bleeds.nonzero()[:, 0]]).mean()
         dice = torch.lerp(dice, own, recipe.slice_dice)
     pixels = functional.binary_cross_entropy_with_logits(logits, cover, reduction="none").mean(dim=(1, 2, 3))
     weights = torch.where(bleeds, 1.0, recipe.free_weight)
-    said = answer.labels.float()
-    if bool((known := ~labels.isnan()).logical_not().any()):  # types that nobody told teach nothing
-        said, labels = said[known], labels[known]
-    return {
-        "dice": dice,
-        "pixels": (weights * pixels).mean(),
-        "labels": recipe.labels_weight * functional.binary_cross_entropy_with_logits(said, labels),
-    }
+    return dice, (weights * pixels).mean()

@@ -2,15 +2,18 @@
 
 After the synthetic tumours of Hu et al. (CVPR 2023, arXiv:2303.14869). Shapes follow where blood collects: lenses and
 crescents along the inner table, clots in the brain, contusions near its surface, sediment in a ventricle, films in
-sulci and cisterns. Nothing is pushed aside, and no oedema grows beyond a rim.
+sulci and cisterns. No oedema grows beyond a rim.
 
 In a frame of known size volumes and HU follow what 1,872 lesions of BHSD and 80 of CT-ICH measure, more of the small
 ones; without it lengths are mm by a guess. Decoys are bright and no blood: calcifications of falx, choroid plexus and
 pineal gland, bone that a slice cuts along the inner table, and streaks.
+
+Varied paintings also push tissue aside, mix fresh and old subdural blood, and open the skull; their decoys are bright
+arteries and sinuses too.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -42,6 +45,11 @@ _MEASURED = {
 }  # fmt: skip
 _LEAST_ML, _HU = 0.03, (37.0, 82.0)
 _CHRONIC, _CHRONIC_HU = 0.15, (16.0, 33.0)  # part of the subdural ones, darker than brain
+# Of varied paintings: part of the subdural bleeds with fresh blood below old, of heads with an opened skull; least mL
+# that push tissue aside, by what part of their half thickness, and over how many mm this fades.
+_MIXED, _OPENED = 0.2, 0.12
+_PUSHING_ML, _PUSHED, _FADING_MM = 3.0, (0.3, 0.9), 18.0
+_GAP_REACH_MM = 30.0  # blood lies so near to a gap of the skull
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +63,7 @@ class Head:
     residual: FloatArray  # grey, what smoothing took away inside
     pixel_mm: float  # between pixels
     bones: ByteArray | None = None  # grey over what lies above the window; None where no network sees it
+    gap: AnyArray | None = None  # (slice, row, column) of a gap of the skull, beside which blood lies
 
 
 def head_of(slices: ByteArray, bones: ByteArray | None = None, view_mm: float = VIEW_MM) -> Head:
@@ -67,7 +76,7 @@ def head_of(slices: ByteArray, bones: ByteArray | None = None, view_mm: float = 
     """
     pixel_mm = view_mm / slices.shape[1]
     grey = slices.astype(np.float32)
-    inside = np.stack([_within_skull(one, pixel_mm) for one in slices])
+    inside = np.stack([find_inside_skull(one, pixel_mm) for one in slices])
     depth = np.stack([ndimage.distance_transform_edt(one) * pixel_mm for one in inside]).astype(np.float32)
     return Head(
         grey, inside, depth, _smoothed(np.minimum(grey, 200), inside, 1.2 / pixel_mm),
@@ -77,7 +86,7 @@ def head_of(slices: ByteArray, bones: ByteArray | None = None, view_mm: float = 
 
 
 def paint(
-    random: np.random.Generator, head: Head, measured: bool = False
+    random: np.random.Generator, head: Head, measured: bool = False, varied: bool = False
 ) -> tuple[ByteArray, FloatArray, str] | None:  # fmt: skip
     """Draw one bleed, or several contusions.
 
@@ -85,6 +94,7 @@ def paint(
         random: of everything.
         head: is not changed.
         measured: whether volume and HU are as lesions measure.
+        varied: whether tissue is pushed aside, and subdural blood may be fresh below and old above.
 
     Returns:
         The slices; blood's share of each pixel, both (slice, row, column); and the type, one of `LABELS`. None where
@@ -108,8 +118,10 @@ def paint(
     uneven_hu = random.uniform(1, 5) * _noise(random, shape, 8.0, head) + random.uniform(0, 3) * _noise(
         random, shape, 3.0, head
     )
+    if varied and kind == "SDH" and random.random() < _MIXED:
+        uneven_hu += _settle(random, share[box], hu)
     blood = (hu + uneven_hu - _LOWEST_HU) * _GREY_PER_HU + head.residual[box] * random.uniform(0.6, 1.1)
-    mixed = head.grey.copy()
+    mixed = _push_aside(random, head, share) if varied else head.grey.copy()
     if kind in ("IPH", "contusions"):
         _darken_around(mixed, share, random.uniform(0, 8), head)
     mixed[box] += share[box] * (blood - mixed[box])
@@ -132,22 +144,74 @@ def _draw_hu(random: np.random.Generator, kind: str) -> float:
     return float(np.clip(random.normal(mean, spread), *_HU))
 
 
+def _settle(random: np.random.Generator, share: FloatArray, hu: float) -> FloatArray:
+    """HU to add to subdural blood: old blood above a level, in a patient who lies on the back; fresh blood below."""
+    rows = np.flatnonzero((share > 0.5).any(axis=(0, 2)))
+    level = random.uniform(rows[0], rows[-1] + 1)
+    above = np.clip(level - np.arange(share.shape[1], dtype=np.float32) + 0.5, 0, 1)
+    return np.asarray(above[:, None] * np.float32(random.uniform(*_CHRONIC_HU) - hu), np.float32)
+
+
+def _push_aside(random: np.random.Generator, head: Head, share: FloatArray) -> FloatArray:
+    """The head's grey with the tissue around a large bleed moved away from it; less far off, and near the skull."""
+    grey, blood = head.grey.copy(), share > 0.5
+    if np.count_nonzero(blood) * head.pixel_mm**2 * SLICE_MM / 1000 < _PUSHING_ML:
+        return grey
+    part = random.uniform(*_PUSHED)
+    for one in np.flatnonzero(blood.any(axis=(1, 2))):
+        apart, nearest = ndimage.distance_transform_edt(~blood[one], return_indices=True)
+        half_thick = float(ndimage.distance_transform_edt(blood[one]).max())
+        fading = np.exp(-apart * head.pixel_mm / _FADING_MM) * np.minimum(1, head.depth[one] / 8)
+        here = np.indices(apart.shape, np.float32)
+        away = (here - nearest) / np.maximum(apart, 1)
+        moved = ndimage.map_coordinates(head.grey[one], here - away * (part * half_thick * fading), order=1)
+        grey[one] = np.where(head.inside[one], moved, head.grey[one])
+    return grey
+
+
+def _open_skull(random: np.random.Generator, head: Head) -> Head:
+    """A gap of the skull, as after surgery: soft tissue in place of a disc of bone."""
+    centre = _place(random, head.inside & (head.depth < 2 * max(1, head.pixel_mm)))
+    if centre is None:
+        return head
+    radius = random.uniform(12, 35)
+    site = _site(head, centre, radius)
+    bone = (head.grey[site.box] >= _BONE) & ~head.inside[site.box]
+    gap = np.zeros(head.grey.shape, np.float32)
+    gap[site.box] = bone & (np.sqrt(site.z**2 + site.y**2 + site.x**2) < radius)
+    blur = 0.5 / head.pixel_mm
+    gap = ndimage.gaussian_filter(gap, (0, blur, blur))
+    soft = _grey(random.uniform(15, 45)) + _RESIDUAL / 2 * random.standard_normal(gap.shape, np.float32)
+    grey = head.grey + gap * (soft - head.grey)
+    bones = None if head.bones is None else np.asarray(np.rint(head.bones * (1 - gap)), np.uint8)
+    return replace(head, grey=np.clip(grey, 0, 255).astype(np.float32), bones=bones, gap=centre)
+
+
 def _in_head(grey: FloatArray, head: Head) -> ByteArray:
     return np.asarray(np.clip(np.rint(np.where(head.inside, grey, head.grey)), 0, 255), np.uint8)
 
 
-def paint_decoy(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArray | None, FloatArray] | None:
-    """Draw what is bright and no blood: a calcification, bone along the inner table, or a streak.
+def paint_decoy(
+    random: np.random.Generator, head: Head, varied: bool = False
+) -> tuple[ByteArray, ByteArray | None, FloatArray] | None:
+    """Draw what is bright and no blood: a calcification, bone along the inner table, or a streak; varied, also a bright
+    artery or sinus.
 
     Returns:
         The slices and what lies above their window; and the decoy's share of each pixel. None where this head has no
         place for it.
     """
     kind = random.choice(("calcification", "bone", "streak"), p=(0.5, 0.3, 0.2))
+    if varied and random.random() < 0.3:
+        kind = random.choice(("artery", "sinus"))
     if kind == "streak":
         return _streak(random, head)
     if kind == "calcification":
         share = _clot(random, head, None, (1, 4.5), (6, 90))
+    elif kind == "artery":
+        share = _clot(random, head, None, (1, 2.2), (15, 70))
+    elif kind == "sinus":
+        share = _along_the_table(random, head, _between(random, 10, 30), random.uniform(4, 8), 2, False, _back(head))
     else:
         radius = _between(random, 3, 18)
         share = _along_the_table(random, head, radius, random.uniform(0.8, 4), 2, False)
@@ -155,7 +219,7 @@ def paint_decoy(random: np.random.Generator, head: Head) -> tuple[ByteArray, Byt
         return None
     blur = 0.5 / head.pixel_mm
     share = ndimage.gaussian_filter(share, (0, blur, blur)) * head.inside
-    hu = _between(random, 95, 700)
+    hu = random.uniform(52, 78) if kind in ("artery", "sinus") else _between(random, 95, 700)
     mixed = head.grey + share * ((hu - _LOWEST_HU) * _GREY_PER_HU - head.grey)
     bones = head.bones
     if bones is not None:
@@ -182,7 +246,7 @@ def _streak(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArr
 
 def load_paintings(
     patients: Samples, each: int, seed: int = 0, progress: Progress = lambda done, of: None, frame_mm: float = 0.0,
-    decoys: float = 0.0,
+    decoys: float = 0.0, varied: bool = False,
 ) -> Samples:  # fmt: skip
     """Draw `each` bleeds into each study without one; of each, the slices with blood and two on either side, of which
     the outer ones serve as neighbours (`Pools.painting_rows`).
@@ -193,6 +257,7 @@ def load_paintings(
         seed: of everything random, with the study's number.
         frame_mm: side of the samples' frame, in which volumes and HU are as lesions measure; 0: not known.
         decoys: part of the drawings that are no bleed.
+        varied: whether tissue is pushed aside, skulls are opened, and so on.
 
     Returns:
         Samples whose studies are numbered from 0, one a bleed.
@@ -210,7 +275,8 @@ def load_paintings(
             for number in range(each):
                 random = np.random.default_rng([seed, int(study), number])
                 draw = _decoy_sample if decoys and random.random() < decoys else _sample
-                tries = (draw(random, head, len(drawn), frame_mm > 0) for _ in range(_TRIES))
+                own = _open_skull(random, head) if varied and random.random() < _OPENED else head
+                tries = (draw(random, own, len(drawn), frame_mm > 0, varied) for _ in range(_TRIES))
                 sample = next((one for one in tries if one is not None), None)
                 drawn += [] if sample is None else [sample]
         progress(done, len(free))
@@ -222,9 +288,9 @@ def load_paintings(
     return concatenate(drawn)
 
 
-def _sample(random: np.random.Generator, head: Head, number: int, measured: bool) -> Samples | None:
+def _sample(random: np.random.Generator, head: Head, number: int, measured: bool, varied: bool) -> Samples | None:
     """One bleed."""
-    painted = paint(random, head, measured)
+    painted = paint(random, head, measured, varied)
     if painted is None:
         return None
     slices, share, name = painted
@@ -239,9 +305,9 @@ def _sample(random: np.random.Generator, head: Head, number: int, measured: bool
     return _cut(slices, head.bones, share * bleeds[:, None, None], labels, np.flatnonzero(bleeds), number)
 
 
-def _decoy_sample(random: np.random.Generator, head: Head, number: int, measured: bool) -> Samples | None:
+def _decoy_sample(random: np.random.Generator, head: Head, number: int, measured: bool, varied: bool) -> Samples | None:
     """One drawing that is no bleed."""
-    painted = paint_decoy(random, head)
+    painted = paint_decoy(random, head, varied)
     if painted is None:
         return None
     slices, bones, share = painted
@@ -260,8 +326,9 @@ def _cut(
     return Samples(slices[kept].copy(), masks, labels[kept], study, None if bones is None else bones[kept].copy())
 
 
-def _within_skull(one: ByteArray, pixel_mm: float) -> BoolArray:
-    """(row, column): the largest tissue with bone on all four sides."""
+def find_inside_skull(one: ByteArray, pixel_mm: float) -> BoolArray:
+    """(row, column) bool: the largest tissue with bone on all four sides; nothing where the skull is open, as at the
+    base."""
     nothing = np.zeros(one.shape, np.bool_)
     bone, around = one >= _BONE, np.ones(one.shape, np.bool_)
     for axis in (0, 1):
@@ -359,10 +426,19 @@ def _filled(head: Head, site: _Site, field: FloatArray, edge_mm: float = 1.2) ->
 
 
 def _along_the_table(
-    random: np.random.Generator, head: Head, radius: float, thick: float, power: int, one_side: bool
-) -> FloatArray | None:
-    """Between the inner table and a surface `thick` mm below it, thinner away from the middle."""
-    centre = _place(random, head.inside & (head.depth < 1.5 * max(1, head.pixel_mm)))
+    random: np.random.Generator, head: Head, radius: float, thick: float, power: int, one_side: bool,
+    within: BoolArray | None = None,
+) -> FloatArray | None:  # fmt: skip
+    """Between the inner table and a surface `thick` mm below it, thinner away from the middle, which lies `within`, and
+    beside a gap of the skull where there is one."""
+    possible = head.inside & (head.depth < 1.5 * max(1, head.pixel_mm))
+    if within is not None:
+        possible &= within
+    if head.gap is not None:
+        near = np.zeros_like(possible)
+        near[_site(head, head.gap, _GAP_REACH_MM).box] = True
+        possible &= near
+    centre = _place(random, possible)
     if centre is None:
         return None
     site = _site(head, centre, 1.5 * radius)
@@ -375,6 +451,14 @@ def _along_the_table(
         beyond = np.float32(2 - side * (centre[2] - middle) * head.pixel_mm) - side * site.x
         field = np.maximum(field, beyond)
     return _filled(head, site, field)
+
+
+def _back(head: Head) -> BoolArray:
+    """Where sinuses lie: along the back of the skull, near the middle. Rows run from front to back."""
+    rows, columns = (np.flatnonzero(head.inside.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    low = np.arange(head.grey.shape[1])[:, None] > rows[0] + 0.75 * (rows[-1] - rows[0])
+    middle = (columns[0] + columns[-1]) / 2
+    return np.asarray(low & (np.abs(np.arange(head.grey.shape[2]) - middle) * head.pixel_mm < 45))
 
 
 def _lens(random: np.random.Generator, head: Head, ml: float | None = None) -> FloatArray | None:

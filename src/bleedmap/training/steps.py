@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bleedmap.errors import OutputError, SettingsError
 from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from bleedmap.models.lite_unet import LiteUNet, build_lite, load_encoder
+from bleedmap.models.lite_unet import LiteUNet, build_lite, drop_guides, load_encoder
 from bleedmap.preprocess import Preprocessing
 from bleedmap.training.augment import apply_step, draw_step
 from bleedmap.training.config import LiteConfig, Recipe
@@ -39,7 +39,8 @@ LARGEST_GRADIENT = 5.0  # norm over all parameters
 # What recipes of the first trainings did not name; and a setting that is gone, whose every kept network had none.
 _LATER = {
     "painted": 0, "paintings": 0, "start_share": 0.0, "frame_mm": 0.0, "bone": False, "boneless": 0.0,
-    "mirrored": False, "decoys": 0.0, "slice_dice": 0.0, "free_weight": 1.0,
+    "mirrored": False, "decoys": 0.0, "slice_dice": 0.0, "free_weight": 1.0, "varied": False,
+    "deep": 0.0, "skull": 0.0,
 }  # fmt: skip
 _GONE = {"pasted": 0.0}
 
@@ -62,11 +63,11 @@ class Steps:
                 needed="a slice for each process at least", remedy="start fewer processes",
             )  # fmt: skip
         self._recipe, self._pools, self._machine = recipe, pools, replace(machine, compiled=False)
-        network = build_lite(recipe.network(), recipe.seed)
+        network = build_lite(recipe.network(), recipe.seed, recipe.guided)
         if start is None:
             load_encoder(network, slices=2 * recipe.neighbours + 1)
         else:
-            network.load_state_dict(dict(start))
+            network.load_state_dict(network.state_dict() | dict(start))
         network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network: LiteUNet = network
         groups = [
@@ -162,7 +163,8 @@ def train_recipe(
     resume(task, run)
     train(task, run, machine, report)
     if machine.rank == 0:
-        kept = task.state.average if start is None else _mix(task.state.average, start, recipe.start_share)
+        kept = drop_guides(task.state.average)
+        kept = kept if start is None else _mix(kept, start, recipe.start_share)
         write_checkpoint(run.network_file, Checkpoint(network_tensors(kept), task.describe()))
         run.checkpoint_file.unlink(missing_ok=True)
     wait_for_others(machine)
@@ -203,7 +205,7 @@ class PoolSource:
             return Pools(samples, phantoms)
         paintings = load_paintings(
             samples, recipe.paintings, recipe.seed, lambda done, of: self.report("painting bleeds", done, of, ""),
-            recipe.frame_mm, recipe.decoys,
+            recipe.frame_mm, recipe.decoys, recipe.varied,
         )  # fmt: skip
         return Pools(samples, phantoms, paintings)
 
