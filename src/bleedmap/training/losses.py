@@ -43,8 +43,11 @@ def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -
     guides: dict[str, Tensor] = {}
     if recipe.deep:
         scales = zip(answer.guides[:2], (4, 2), strict=True)
-        deep = [sum(_outline_losses(one, functional.avg_pool2d(cover, by), labels, recipe)) for one, by in scales]
-        guides["deep"] = recipe.deep * sum(deep) / 2
+        deep = [
+            torch.stack(_outline_losses(logits, functional.avg_pool2d(cover, by), labels, recipe))
+            for logits, by in scales
+        ]
+        guides["deep"] = recipe.deep * torch.stack(deep).sum() / 2
     if recipe.skull:
         found = skull.amax(dim=(1, 2, 3)) > 0
         told = functional.binary_cross_entropy_with_logits(answer.guides[2].float(), skull, reduction="none")
