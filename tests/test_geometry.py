@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bleedmap.arrays import AnyArray
 from bleedmap.errors import InputError
-from bleedmap.geometry import AxialTurn, PlaneTurn, SliceGrid, axial_affine
+from bleedmap.geometry import AxialTurn, PlaneTurn, SliceGrid, axial_affine, swap_lps_ras
 
 
 def stack(*heights_mm: float, row_mm: float = 0.5, column_mm: float = 0.25, forward: float = 0.0) -> SliceGrid:
@@ -210,3 +211,183 @@ def test_a_place_leads_back_to_its_index(kind: str) -> None:
     assert beyond[0] == pytest.approx(len(grid) - 1 + 2.5)
     below = grid.to_index(grid.origins_mm[0] - grid.normal * 2.5 * grid.extents_mm[0])
     assert below[0] == pytest.approx(-2.5)
+
+
+UP, BACK, LEFT = np.array([0.0, 0, 1]), np.array([0.0, 1, 0]), np.array([1.0, 0, 0])
+VIEWS = {"axial": (UP, BACK, LEFT), "coronal": (BACK, -UP, LEFT), "sagittal": (LEFT, -UP, BACK)}
+
+
+def planes(slices: AnyArray, down: AnyArray, along: AnyArray, angle_deg: float = 0.0) -> SliceGrid:
+    """Three slices 4 mm apart; rows of 2 mm and columns of 3 mm run `down` and `along`, turned in the plane."""
+    cos, sin = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
+    down, along = cos * down + sin * along, cos * along - sin * down
+    return SliceGrid(np.array([1.0, 2, 3]) + 4 * np.outer(np.arange(3), slices), 2 * down, 3 * along, 1.0)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("flip_rows", [False, True])
+@pytest.mark.parametrize("flip_columns", [False, True])
+@pytest.mark.parametrize("angle_deg", [-40, 0, 40])
+def test_every_turn_of_a_view_is_found_and_leads_back(view, transpose, flip_rows, flip_columns, angle_deg):
+    """Each stored pixel keeps its place, and the turned rows and columns run as the standard view's, as near as can."""
+    slices, down, along = VIEWS[view]
+    as_viewed = planes(slices, down, along, angle_deg)
+    first, row, column = as_viewed.origins_mm, as_viewed.row_step_mm, as_viewed.column_step_mm
+    if flip_columns:
+        first, column = first + 4 * column, -column
+    if flip_rows:
+        first, row = first + 3 * row, -row
+    stored_shape = (5, 4) if transpose else (4, 5)
+    row, column = (column, row) if transpose else (row, column)
+    stored = replace(as_viewed, origins_mm=first, row_step_mm=row, column_step_mm=column)
+    turn = PlaneTurn.find(stored)
+    assert turn == PlaneTurn(transpose, flip_rows, flip_columns)
+    turned = turn.turn_grid(stored, *stored_shape)
+    for name in ("origins_mm", "row_step_mm", "column_step_mm"):
+        assert getattr(turned, name) == pytest.approx(getattr(as_viewed, name))
+    found = turn.locate_stored(turned, (4, 5))
+    assert found.positions_mm == pytest.approx(stored.origins_mm)
+    assert found.pixel_mm == pytest.approx((3, 2) if transpose else (2, 3))
+    assert found.orientation[:3] == pytest.approx(column / np.linalg.norm(column))
+    assert found.orientation[3:] == pytest.approx(row / np.linalg.norm(row))
+    numbers = np.arange(60).reshape(3, *stored_shape)
+    index = (1, 2, 3)
+    place = np.argwhere(turn.apply(numbers) == numbers[index])[0]
+    assert turned.to_mm(place) == pytest.approx(stored.to_mm(np.array(index)))
+
+
+@pytest.mark.parametrize(("degrees", "flipped"), [(44, False), (46, True)])
+def test_slices_up_to_45_degrees_off_axial_are_viewed_as_axial_ones(degrees, flipped):
+    """Rows run to the back and up: for an axial view as they should, for a coronal one the wrong way."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    grid = SliceGrid(np.outer(np.arange(3), [0, -sin, cos]), np.array([0, cos, sin]), LEFT, 1.0)
+    assert PlaneTurn.find(grid) == PlaneTurn(flip_rows=flipped)
+
+
+def test_ras_is_lps_with_two_axes_reversed():
+    affine = np.arange(16, dtype=np.float32).reshape(4, 4)
+    ras = swap_lps_ras(affine)
+    assert ras.tolist() == [[0, -1, -2, -3], [-4, -5, -6, -7], [8, 9, 10, 11], [12, 13, 14, 15]]
+    assert ras.dtype == np.float64
+    assert np.array_equal(swap_lps_ras(ras), affine)
+
+
+def test_a_gantrys_tilt_has_the_sign_that_dicom_gives_it():
+    """Each slice up lies farther to the front: the gantry's top leans towards the table's end, by 20 degrees."""
+    for degrees in (20, 0, -20):
+        assert stack(0, 5, 10, forward=np.tan(np.radians(degrees))).gantry_tilt_deg == pytest.approx(-degrees)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "needed"),
+    [
+        ({"row_step_mm": np.zeros(3)},
+         "slices that span no volume (steps [0.0, 0.0, 0.0], [0.25, 0.0, 0.0])", "finite"),
+        ({"thickness_mm": np.nan}, "slices that span no volume (steps [0.0, 0.5, 0.0], [0.25, 0.0, 0.0])", "finite"),
+        ({"thickness_mm": 0.0}, "slices at heights [0.0, 5.0, 10.0] mm, thickness 0.0 mm", "slices that follow"),
+        ({"origins_mm": np.array([[0, 0, 0], [0, 0, 5.12345], [0, 0, 5.0]])},
+         "slices at heights [0.0, 5.123, 5.0] mm, thickness 3.0 mm", "slices that follow"),
+    ],
+)  # fmt: skip
+def test_a_refused_stack_is_named_with_its_numbers(changes, found, needed):
+    with pytest.raises(InputError) as caught:
+        replace(stack(0, 5, 10), **changes)
+    assert (str(caught.value.subject), caught.value.found) == ("slice grid", found)
+    assert caught.value.needed.startswith(needed)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("affine", [np.diag([1.0, 1, 0, 1]), np.eye(3), np.diag([np.inf, 1, 1, 1])])
+def test_a_refused_affine_is_named_with_its_numbers(affine):
+    with pytest.raises(InputError) as caught:
+        SliceGrid.from_affine(affine, 2)
+    assert str(caught.value.subject) == "affine"
+    assert caught.value.found == f"an affine that maps the grid to no volume: {affine.tolist()}"
+    assert (caught.value.needed, bool(caught.value.remedy)) == ("a finite, invertible 4×4 affine to mm", True)
+
+
+def test_an_affines_thickness_is_the_distance_along_the_normal():
+    sheared = np.array([[0, 0, 0.25, 1], [3, 0.5, 0, 2], [-4, 0, 0, 3], [0, 0, 0, 1.0]])
+    grid = SliceGrid.from_affine(sheared.astype(np.float32), 2)
+    assert grid.thickness_mm == 4
+    assert grid.origins_mm.tolist() == [[1, 2, 3], [1, 5, -1]]
+    assert grid.origins_mm.dtype == np.float64
+
+
+def test_even_layers_of_a_sheared_stack_lean_with_it():
+    grid = stack(0, 5, 10, 20, 25, forward=0.5)
+    even = grid.evenly()
+    assert even.margin == (0, 0)
+    assert even.grid.thickness_mm == pytest.approx(2.5)
+    assert even.grid.slice_step_mm == pytest.approx([0, -1.25, 2.5])
+    assert even.grid.origins_mm[0] == pytest.approx(grid.origins_mm[0] + (0, 0.625, -1.25))
+
+
+def test_the_frame_of_slices_that_move_holds_all_of_them():
+    """A table that moves 1.2 mm to the front and 2.6 to the left: two rows up, ten columns on."""
+    straight = stack(0, 5, 9, 16)
+    grid = replace(straight, origins_mm=straight.origins_mm + np.outer([0, 0, 1, 1], [2.6, -1.2, 0]))
+    even = grid.evenly()
+    of_slice = {int(index): corner.tolist() for index, corner in zip(even.slices, even.corners, strict=True)}
+    assert of_slice == {0: [2, 0], 1: [2, 0], 2: [0, 10], 3: [0, 10]}
+    assert even.grid.origins_mm[0, :2] == pytest.approx([10, 20 - 2 * 0.5])
+    assert even.slices.tolist() == sorted(even.slices.tolist())
+    assert even.off < 0.02
+
+
+def test_pixels_off_by_half_a_pixel_stay_in_a_straight_stack():
+    straight = stack(0, 5, 9, 16)
+    for off_mm, margin in ((0.24, (0, 0)), (0.4, (1, 0))):
+        grid = replace(straight, origins_mm=straight.origins_mm + np.outer([0, 1, 0, 0], [0, off_mm, 0]))
+        assert grid.evenly().margin == margin
+
+
+def test_many_layers_are_tried_and_the_best_is_kept():
+    """Extents that no few layers hold: of large slices the best of 2·n layers is taken, and what is off is told."""
+    grid = stack(0, 1, 3.17, 4.71, 8)
+    even = grid.evenly(1 << 27)  # no more layers than twice the slices
+    held = np.bincount(even.slices, minlength=5)
+    tried = {}
+    edges = np.cumsum([0.0, *grid.extents_mm])
+    for count in range(5, 11):
+        layers = np.diff(np.rint(edges * (count / edges[-1])))
+        tried[count] = np.abs(layers * edges[-1] / count / grid.extents_mm - 1).max()
+    best = min(tried, key=tried.get)
+    assert len(even.slices) == best
+    assert held.sum() == best
+    assert even.off == pytest.approx(tried[best])
+    assert even.off > 0.02
+
+
+def test_an_even_stacks_layers_are_its_slices():
+    even = stack(0, 5, 10).evenly()
+    assert (even.corners.tolist(), even.margin, even.off) == ([[0, 0]] * 3, (0, 0), 0)
+
+
+def test_a_turn_to_axial_keeps_boxes_in_their_places():
+    shape, box = (4, 5, 6), (slice(1, 3), slice(0, 2), slice(4, 6))
+    numbers = np.arange(120).reshape(shape)
+    for order in ((1, 0, 2), (2, 0, 1)):
+        for reverse in ((False, False, False), (True, False, True), (False, True, False)):
+            turn = AxialTurn(order, reverse)
+            assert np.sort(turn.apply(numbers)[turn.turn_box(box, shape)], None).tolist() == (
+                np.sort(numbers[box], None).tolist()
+            )
+
+
+def test_two_slices_more_than_45_degrees_off_are_cut_axially():
+    for degrees, cut in ((44, False), (46, True)):
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        grid = SliceGrid(np.outer(np.arange(2), [0, sin, cos]), np.array([0, cos, -sin]), LEFT, 1.0)
+        assert (AxialTurn.find(grid) is not None) == cut
+
+
+def test_places_below_and_above_go_on_by_the_extents_of_the_ends():
+    grid = stack(0, 4, 10)
+    for height_mm, index in ((-4, -1), (-2, -0.5), (-10, -2.5), (0, 0), (7, 1.5), (10, 2), (13, 2.5), (16, 3), (22, 4)):
+        found = grid.to_index(np.array([10 + 3 * 0.25, 20 + 2 * 0.5, 30.0 + height_mm]))
+        assert found.tolist() == pytest.approx([index, 2, 3])
+    both = grid.to_index(np.array([[[10, 20, 30], [10, 20, 34]]], np.float32))
+    assert both.tolist() == [[[0, 0, 0], [1, 0, 0]]]
+    assert both.dtype == np.float64

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from bleedmap.inference import certainty
 from bleedmap.inference.backends import Segmented
@@ -57,6 +58,27 @@ def test_exactly_as_far_as_the_farthest_is_still_familiar():
 def test_the_first_and_the_last_slice_have_themselves_as_neighbours():
     odds = np.array([3.0, 3.0])
     assert certainty.study_evidence(np.zeros((2, 3)), odds).tolist() == [3.0, 3.0, 0.0]
+    assert certainty.study_evidence(np.zeros((3, 3)), np.array([3.0, 0.0, 0.0])).tolist() == [3.0, 2.0, 0.0]
+
+
+def test_log_odds_are_cut_off_at_40():
+    least = 1 / (1 + np.exp(40.0))
+    found = certainty.probability(np.array([-1000, -40, -39, 1000], np.float32))
+    assert found.dtype == np.float64
+    assert found[:2] == pytest.approx(least, rel=1e-6)
+    assert found[2] > found[1] * 2
+    assert found[3] == 1
+
+
+def test_four_weights_of_a_study_are_read():
+    stored = PLAIN.to_dict() | {"study_weights": [1.0, 2.0, 3.0, 4.0]}
+    assert CertaintySettings.from_dict(stored).study_weights == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_a_network_without_presence_has_no_evidence():
+    told = replace(slices_of(0.0), labels=None)
+    with pytest.raises(ValueError, match=r"^a network that tells no presence$"):
+        certainty.slice_evidence(told)
 
 
 def test_a_types_constant_is_added():

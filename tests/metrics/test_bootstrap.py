@@ -43,6 +43,21 @@ def test_two_thousand_draws_unless_said_otherwise():
     assert len(drawn) == RESAMPLES == 2000
 
 
+def test_the_ends_are_the_middle_95_percent_of_the_draws():
+    drawn = []
+    values = np.random.default_rng(0).random(12)
+
+    def statistic(rows, _):
+        drawn.append(values[rows].mean())
+        return [drawn[-1], np.nan]
+
+    ends = patient_bootstrap(np.arange(12), statistic, resamples=300)
+    assert ends[0] == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
+    assert np.isnan(ends[1]).all()  # no draw gave a number
+    assert patient_bootstrap(np.arange(12), statistic, resamples=300, seed=0)[0].tolist() == ends[0].tolist()
+    assert patient_bootstrap(np.arange(12), statistic, resamples=300, seed=1)[0].tolist() != ends[0].tolist()
+
+
 def test_alike_slices_of_a_patient_do_not_narrow_the_interval():
     once = np.random.default_rng(0).random(20)
     often, who = np.repeat(once, 30), np.repeat(np.arange(20), 30)

@@ -46,12 +46,19 @@ class TestCalibration:
         truth = np.arange(2501) < 318
         assert brier(truth, np.full(2501, 318 / 2501)) == pytest.approx(0.111, abs=5e-4)
 
+    def test_single_precision_is_enough_of_an_input(self):
+        """The mean of squares is taken in double precision."""
+        said = np.full(3, 0.1, np.float32)
+        assert brier(np.zeros(3, bool), said) == pytest.approx(float(np.float32(0.1)) ** 2, rel=1e-12)
+        assert expected_calibration_error(np.zeros(3, bool), said) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+    @pytest.mark.filterwarnings("error")
     def test_none_and_nonsense(self):
         nobody = np.zeros(0)
         assert np.isnan(expected_calibration_error(nobody > 0, nobody))
         assert np.isnan(brier(nobody > 0, nobody))
         for wrong in (-0.1, 1.1, np.nan):
-            with pytest.raises(ValueError, match="probability"):
+            with pytest.raises(ValueError, match=r"^a probability below 0, above 1 or not a number$"):
                 brier(np.array([True]), np.array([wrong]))
 
     @given(truths, st.integers(0, 2**31), st.sampled_from(["width", "count"]))

@@ -1,11 +1,13 @@
 """Lesion by lesion: worked by hand, and against masks compared one by one."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
-from bleedmap.metrics.lesions import FOUND_IOU, compare
+from bleedmap.metrics.lesions import FOUND_IOU, Pieces, compare
 from bleedmap.postprocess import label_lesions
 
 masks = hnp.arrays(bool, (3, 5, 6))
@@ -55,6 +57,17 @@ class TestLesions:
         assert len(lesions) == 0
         assert not regions.touched.any()
         assert not regions.overlapped.any()
+
+        for shape in ((0, 4, 4), (0,)):
+            assert [len(pieces) for pieces in compare(np.zeros(shape, int), np.zeros(shape, int))] == [0, 0]
+
+    def test_pieces_come_back_from_json(self):
+        stored = Pieces(np.array([10, 3]), np.array([4, 0]), np.array([0.25, 0.0])).to_dict()
+        assert stored == {"voxels": [10, 3], "shared": [4, 0], "best_iou": [0.25, 0.0]}
+        again = Pieces.from_dict(json.loads(json.dumps(stored)) | {"study": "a"})
+        assert again.to_dict() == stored
+        none = Pieces.from_dict({"voxels": [], "shared": [], "best_iou": []})
+        assert [one.dtype for one in (none.voxels, none.shared, none.best_iou)] == [np.int64, np.int64, np.float64]
 
     def test_pieces_that_touch_at_a_corner_between_slices_are_one_lesion(self):
         mask = np.zeros((2, 3, 3), bool)

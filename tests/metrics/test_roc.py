@@ -107,3 +107,60 @@ def test_the_area_is_mann_and_whitneys(seed: int) -> None:
     score = random.integers(0, 8, 30) / 8
     u = stats.mannwhitneyu(score[truth], score[~truth], method="asymptotic").statistic
     assert roc_auc(truth, score) == float(u) / (truth.sum() * (~truth).sum())
+
+
+TRUTH = np.array([True, True, False, False, True, False])
+SCORE = np.array([0.9, 0.4, 0.4, 0.1, 0.1, 0.8])
+
+
+def test_area_curve_and_point_by_hand():
+    """Of nine pairs 0.9 wins three; 0.4 wins one, ties one; 0.1 ties one: 5 of 9."""
+    assert roc_auc(TRUTH, SCORE) == pytest.approx(5 / 9)
+    false_positive_rate, sensitivity = roc_curve(TRUTH, SCORE)
+    assert false_positive_rate == pytest.approx([0, 0, 1 / 3, 2 / 3, 1])
+    assert sensitivity == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3, 1])
+    point = at_threshold(TRUTH, SCORE, 0.4)
+    assert (point.threshold, point.sensitivity, point.specificity) == pytest.approx((0.4, 2 / 3, 1 / 3))
+    assert np.isnan(at_threshold(np.zeros(2, bool), np.arange(2.0), 1).sensitivity)
+
+
+def test_an_area_with_a_score_that_is_no_number_is_none():
+    assert np.isnan(roc_auc(TRUTH, np.array([0.9, np.nan, 0.4, 0.1, 0.1, 0.8])))
+    assert roc_auc(TRUTH[:2], np.array([np.nan, 0.5])) is None
+    assert roc_auc(~TRUTH[:2], np.array([np.nan, 0.5])) is None
+
+
+def test_a_curve_of_one_group_alone_has_no_number_that_is_not_finite():
+    for truth in (np.ones(2, bool), np.zeros(2, bool)):
+        rates = np.concatenate(roc_curve(truth, np.array([0.2, 0.7])))
+        assert np.isfinite(rates).all()
+
+
+def test_a_specificity_is_reached_within_rounding():
+    """Of ten bleed-free cases nine lie below 0.9: 0.9 in binary is no sum of tenths."""
+    truth = np.append(np.zeros(10, bool), True)
+    score = np.append(np.arange(10) / 10, 0.95)
+    assert at_specificity(truth, score, 0.9).threshold == 0.9
+    assert at_specificity(truth, score, 0.9 + 5e-10).threshold == 0.9
+    assert at_specificity(truth, score, 0.9 + 1e-6).threshold == 0.95
+
+
+def test_pixels_by_hand():
+    roc = PixelRoc()
+    assert roc.area() is None
+    roc.add(np.array([[True]]), np.array([[0.5]], np.float32))
+    assert roc.area() is None
+    roc.add(np.array([[False, False, True]]), np.array([[0.5, 1.0, 0.75]], np.float64))
+    roc.add(np.array([False]), np.array([0.0], np.float32))
+    # 0.5: a tie, a loss, a win; 0.75: a win, a loss, a win
+    assert roc.area() == pytest.approx(3.5 / 6)
+    alone = PixelRoc()
+    alone.add(np.array([False, False]), np.array([0.5, 1.0], np.float32))
+    assert alone.area() is None
+
+
+@pytest.mark.parametrize("low", [2**-30, 2**-12, 0.1, 0.25, 0.499, 0.5, 0.501, 0.75, 0.9, 1 - 2**-12])
+def test_pixels_that_differ_by_a_thousandth_of_the_odds_are_told_apart(low):
+    roc = PixelRoc()
+    roc.add(np.array([False, True]), np.array([low, low + 1e-3 * min(low, 1 - low)], np.float32))
+    assert roc.area() == 1
