@@ -10,8 +10,7 @@ import pytest
 
 from bleedmap.server.config import Limits, Server, Settings
 from bleedmap.server.place import Place
-from bleedmap.server.store.engine import Database, open_database
-from bleedmap.server.store.schema import prepare
+from bleedmap.server.store.engine import Database, open_database, prepare
 from postgres_server import run_postgres
 
 _NUMBERS = itertools.count()

@@ -9,8 +9,7 @@ import pytest
 
 from bleedmap.server.config import Settings, read_settings, write_settings
 from bleedmap.server.place import Place
-from bleedmap.server.store.engine import open_database
-from bleedmap.server.store.schema import prepare
+from bleedmap.server.store.engine import open_database, prepare
 from command_line import run
 from free_port import free_port
 

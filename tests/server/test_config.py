@@ -53,9 +53,12 @@ def test_what_is_written_is_read_back(settings, tmp_path):
         ({"dicom": {"ae_title": "A" * 17}}, "ae_title"),
         ({"dicom": {"peer": {"ae_title": "X"}}}, "dicom.peer"),
         ({"target": [{"name": "a", "ae_title": "A", "address": "h"}]}, "address of the target a"),
-        ({"target": [{"name": "a", "kind": "ftp"}]}, "kind 'ftp'"),
+        ({"target": [{"name": "a", "kind": "ftp"}]}, "target.kind = 'ftp'"),
         ({"target": [{"kind": "dicomweb", "url": "https://x"}]}, "without a name"),
+        ({"target": [{"name": "a", "send": ["seg", "jpeg"]}]}, "target.send = ['seg', 'jpeg']"),
+        ({"target": [{"name": "a", "kind": "dicomweb", "url": "pacs"}]}, "url 'pacs'"),
         ({"worker": {"processes": 0}}, "worker.processes = 0"),
+        ({"worker": {"threshold": 1.5}}, "worker.threshold = 1.5"),
         ({"server": 3}, "server = 3"),
     ],
 )

@@ -15,8 +15,7 @@ from bleedmap.server import view
 from bleedmap.server.config import Server, Settings, write_settings
 from bleedmap.server.place import Place
 from bleedmap.server.store import readings, users
-from bleedmap.server.store.engine import Database, open_database
-from bleedmap.server.store.schema import prepare
+from bleedmap.server.store.engine import Database, open_database, prepare
 from bleedmap.window import BRAIN
 from command_line import run
 from debian_programs import complaints

@@ -14,10 +14,10 @@ from sqlalchemy import select, update
 from bleedmap.server.config import Dicom, Target, Worker
 from bleedmap.server.dicom.receive import Receiver
 from bleedmap.server.place import Place
-from bleedmap.server.states import Step
 from bleedmap.server.store import queue, tables
 from bleedmap.server.store.engine import open_database
-from bleedmap.server.work import complete, deliver, segment
+from bleedmap.server.store.tables import Step
+from bleedmap.server.work import deliver, segment, versions
 from free_port import free_port
 from orthanc_server import run_orthanc
 from phantom_studies import make_study
@@ -25,8 +25,8 @@ from tiny_network import write_spot_network
 
 # (module, function, kill before it or after it): each act of a study's way, in order.
 POINTS = [
-    (complete.queue, "enqueue", "before"), (complete.queue, "enqueue", "after"),
-    (complete.Place, "sync_folder", "before"), (segment, "collect", "before"), (segment, "collect", "after"),
+    (versions.queue, "enqueue", "before"), (versions.queue, "enqueue", "after"),
+    (versions.Place, "sync_folder", "before"), (segment, "collect", "before"), (segment, "collect", "after"),
     (segment, "save", "before"), (segment, "save", "after"), (segment.queue, "finish", "after"),
     (deliver, "find_held", "after"), (deliver, "send_objects", "before"), (deliver, "send_objects", "after"),
     (deliver, "find_held", "before"), (deliver.queue, "finish", "before"), (deliver.queue, "finish", "after"),
@@ -54,7 +54,7 @@ def go_on(settings, number: int) -> None:
     database, place = open_database(settings), Place(settings.data)
     if POINTS[number][0] is not None:
         kill_at(*POINTS[number])
-    complete.complete_studies(database, place, 0.0)
+    versions.complete_studies(database, place, 0.0)
     segmenter = None
     while job := queue.claim(database, (Step.SEGMENT, Step.DELIVER), "test", 60.0):
         if job.step == Step.SEGMENT:
@@ -151,11 +151,11 @@ def test_a_result_that_is_made_twice_is_the_same_objects(sqlite_settings, tmp_pa
 
 
 def segment_one(settings, database) -> None:
-    from bleedmap.server.store.schema import prepare
+    from bleedmap.server.store.engine import prepare
 
     prepare(database)
     receive(settings, database, make_study(1, side=64))
-    complete.complete_studies(database, Place(settings.data), 0.0)
+    versions.complete_studies(database, Place(settings.data), 0.0)
     with database.write() as connection:
         connection.execute(update(tables.study).values(made_at=1_700_000_000.0))
     run_child(replace(settings, target=()))

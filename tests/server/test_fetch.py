@@ -8,16 +8,15 @@ import pytest
 from sqlalchemy import select
 
 from bleedmap.server.config import Dicom, Peer
-from bleedmap.server.dicom.fetch import ask_counts, count_instances, do_fetch, request_fetch
 from bleedmap.server.dicom.listener import Listener
 from bleedmap.server.dicom.receive import Receiver
 from bleedmap.server.dicom.send import AwayError
 from bleedmap.server.place import Place
-from bleedmap.server.states import Step
 from bleedmap.server.store import queue, tables
-from bleedmap.server.store.engine import open_database
-from bleedmap.server.store.schema import prepare
-from bleedmap.server.work.complete import complete_studies
+from bleedmap.server.store.engine import open_database, prepare
+from bleedmap.server.store.tables import Step
+from bleedmap.server.work.fetch import ask_counts, count_instances, do_fetch, request_fetch
+from bleedmap.server.work.versions import complete_studies
 from free_port import free_port
 from orthanc_server import run_orthanc
 from phantom_studies import make_study

@@ -38,8 +38,7 @@ from bleedmap.server.dicom.send import AwayError
 from bleedmap.server.dicom.send import associate as associate_target
 from bleedmap.server.place import Place
 from bleedmap.server.store import tables
-from bleedmap.server.store.engine import open_database
-from bleedmap.server.store.schema import prepare
+from bleedmap.server.store.engine import open_database, prepare
 from certificates import write_certificate
 from dicom_sender import associate, echo, send
 from pdu_mutations import mutate, record_speech

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from bleedmap.server.config import Settings
-from bleedmap.server.states import JobState, Step
 from bleedmap.server.store import queue, tables
 from bleedmap.server.store.engine import Database, open_database
+from bleedmap.server.store.tables import JobState, Step
 
 POINTS = ("claimed", "before the act", "after the act", "before the commit", "after the commit")
 _LEASE_S = 0.5

@@ -5,10 +5,10 @@ from dataclasses import replace
 from sqlalchemy import select, update
 
 from bleedmap.server.config import Limits
-from bleedmap.server.states import StudyState
 from bleedmap.server.store import studies, tables
 from bleedmap.server.store.studies import Arrival
-from bleedmap.server.work.retain import delete_expired
+from bleedmap.server.store.tables import StudyState
+from bleedmap.server.work.versions import delete_expired
 
 
 def test_images_go_first_then_results_and_the_row_stays(settings, database, place):

@@ -1,11 +1,13 @@
 """The server's settings: the TOML file, the flags and the table in the docs are these frozen dataclasses.
 
 `[server]` and the other tables of the file are the fields of `Settings`; `[[dicom.peer]]` and `[[target]]` are lists.
+What nobody needs to change stands above them: numbers that protect the server from what it is sent, with their reasons.
 """
 
+import json
 import tomllib
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -13,14 +15,30 @@ from typing import Any, get_args, get_type_hints
 from bleedmap.archive.remote.web import is_loopback_host
 from bleedmap.errors import SettingsError
 
-_SEND = ("seg", "sr", "pictures", "probability")
-_WHEN = ("always", "bleed")
-_KINDS = ("dimse", "dicomweb")
-_MAY = ("store", "query")
+GB = 1_000_000_000
+ACSE_TIMEOUT_S = 5.0  # a socket that says nothing is closed: 40 of them kept a true sender out for 30 s
+DIMSE_TIMEOUT_S = 60.0  # a PACS that writes to tape may take long for one C-STORE
+NETWORK_TIMEOUT_S = 60.0  # an association that is silent this long is aborted
+CONNECT_TIMEOUT_S = 10.0  # to a target
+TLS_HANDSHAKE_S = 5.0  # as ACSE_TIMEOUT_S, one layer below
+SILENT_S = 60.0  # an open association that sends nothing this long holds no study open
+TICK_S = 0.5  # the database is told of arrivals once in this time: files come at 160/s, commits at some 150/s
+HOLD_S = 5.0  # an association that is alive holds its study this much longer at each tick, should the listener die
+LEASE_S = 60.0  # a job belongs to a process this long, and is renewed each third of it
+BEAT_S = 5.0  # a process says that it lives
+BEAT_OLD_S = 30.0  # after this it counts as dead
+BACKOFF_S, LONGEST_BACKOFF_S = 5.0, 900.0  # doubled each time, ±20 %
+COMPUTE_ERRORS = 3  # a step that computes and fails this often fails for good; steps on the network never do
+HEADER_BYTES = 64 * 1024 * 1024  # a data set whose header alone is longer is no image
+SLICES = 5000  # instances of one study
+INSTANCE_BYTES = 700 << 20  # as what is read: a multi-frame scan of 1,300 slices of 512 × 512
+INFLIGHT_BYTES = 1 << 30  # of all associations together, in memory
+PDU_BYTES = 4 << 20  # the longest that is read: twice what any peer was seen to send with an unlimited size agreed
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _setting(default: Any, text: str, *, least: float | None = None, of: tuple[str, ...] = ()) -> Any:
+    """A field with its meaning; `least` that a number may be, `of` which words a text or list may be."""
+    return field(default=default, metadata={"help": text, "least": least, "of": of})
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class Peer:
 
     ae_title: str = _setting("", "its AE title")
     address: str = _setting("", "its IP address; empty: any")
-    may: tuple[str, ...] = _setting(("store",), "store, query")
+    may: tuple[str, ...] = _setting(("store",), "store, query", of=("store", "query"))
     port: int = _setting(0, "where it answers C-FIND and C-MOVE; 0: it is not asked")
 
 
@@ -47,10 +65,10 @@ class Dicom:
 
     ae_title: str = _setting("BLEEDMAP", "our AE title")
     listen: str = _setting("127.0.0.1:11112", "address and port; 0.0.0.0 for all networks")
-    quiet_s: float = _setting(15.0, "seconds without a new slice after which a study is complete")
-    max_associations: int = _setting(40, "at once, from all peers together")
-    max_associations_per_address: int = _setting(20, "at once, from one address")
-    max_pdu: int = _setting(131072, "largest protocol data unit, bytes")
+    quiet_s: float = _setting(15.0, "seconds without a new slice after which a study is complete", least=0.1)
+    max_associations: int = _setting(40, "at once, from all peers together", least=1)
+    max_associations_per_address: int = _setting(20, "at once, from one address", least=1)
+    max_pdu: int = _setting(131072, "largest protocol data unit, bytes", least=4096)
     any_peer: bool = _setting(False, "while no peer is listed, take studies from any address, not from loopback alone")
     tls_certificate: str = _setting("", "PEM file of the server's certificate; empty: no TLS")
     tls_key: str = _setting("", "PEM file of its key")
@@ -63,15 +81,17 @@ class Target:
     """A PACS that takes the results."""
 
     name: str = _setting("", "a short name, for lists and logs")
-    kind: str = _setting("dimse", "dimse (C-STORE) or dicomweb (STOW-RS)")
+    kind: str = _setting("dimse", "dimse (C-STORE) or dicomweb (STOW-RS)", of=("dimse", "dicomweb"))
     ae_title: str = _setting("", "dimse: its AE title")
     address: str = _setting("", "dimse: host:port")
     url: str = _setting("", "dicomweb: the service's root, as https://pacs/dicom-web")
     token_file: str = _setting("", "dicomweb: file of a bearer token")
     tls: bool = _setting(False, "dimse: TLS, with our certificate")
     tls_ca: str = _setting("", "PEM file of the authority of its certificate; empty: the system's")
-    send: tuple[str, ...] = _setting(("seg", "sr", "pictures"), "seg, sr, pictures, probability")
-    when: str = _setting("always", "always, or bleed: only studies with a bleed marked")
+    send: tuple[str, ...] = _setting(
+        ("seg", "sr", "pictures"), "seg, sr, pictures, probability", of=("seg", "sr", "pictures", "probability")
+    )
+    when: str = _setting("always", "always, or bleed: only studies with a bleed marked", of=("always", "bleed"))
     commitment: bool = _setting(True, "dimse: ask for storage commitment; else C-FIND")
 
 
@@ -102,20 +122,20 @@ class Oidc:
 class Limits:
     """What protects the disk and the queue."""
 
-    free_gb: float = _setting(10.0, "nothing is received below this much free space")
-    study_gb: float = _setting(4.0, "largest study")
-    upload_gb: float = _setting(2.0, "largest upload")
-    keep_days: float = _setting(14.0, "images of a delivered study are deleted after this; 0: never")
-    keep_results_days: float = _setting(90.0, "and its results after this; 0: never")
-    attempts: int = _setting(12, "times that a study may end its worker before it counts as failed")
+    free_gb: float = _setting(10.0, "nothing is received below this much free space", least=0)
+    study_gb: float = _setting(4.0, "largest study", least=1e-6)
+    upload_gb: float = _setting(2.0, "largest upload", least=1e-6)
+    keep_days: float = _setting(14.0, "images of a delivered study are deleted after this; 0: never", least=0)
+    keep_results_days: float = _setting(90.0, "and its results after this; 0: never", least=0)
+    attempts: int = _setting(12, "times that a study may end its worker before it counts as failed", least=1)
 
 
 @dataclass(frozen=True)
 class Worker:
     """Segmenting and sending."""
 
-    processes: int = _setting(1, "worker processes on this machine")
-    senders: int = _setting(2, "processes on this machine that bring results to the targets")
+    processes: int = _setting(1, "worker processes on this machine", least=1)
+    senders: int = _setting(2, "processes on this machine that bring results to the targets", least=1)
     weights: str = _setting("", "installed weights by name, or an .onnx file; empty: the default")
     threshold: float = _setting(0.0, "lesion from this probability on; 0: the weights' own")
     accept: tuple[str, ...] = _setting((), "input checks whose refusal is overruled")
@@ -155,9 +175,7 @@ def read_settings(path: Path | None) -> Settings:
             remedy="write one to begin with: bleedmap serve --write-config > bleedmap.toml",
         ) from error  # fmt: skip
     settings = parse_settings(content, str(path))
-    where = path.parent / settings.server.data
-    content.setdefault("server", {})["data"] = str(where)
-    return parse_settings(content, str(path))
+    return replace(settings, server=replace(settings.server, data=str(path.parent / settings.data)))
 
 
 def parse_settings(content: dict[str, Any], subject: str = "settings") -> Settings:
@@ -167,10 +185,8 @@ def parse_settings(content: dict[str, Any], subject: str = "settings") -> Settin
         SettingsError: an unknown setting, or a value that cannot work.
     """
     settings: Settings = _parse(Settings, content, subject, "")
-    for wrong in _find_wrong(settings):
-        raise SettingsError(
-            subject, found=wrong[0], needed=wrong[1], remedy="bleedmap serve --write-config shows every setting"
-        )
+    for found, needed in _find_wrong(settings):
+        raise _refuse(subject, found, needed)
     return settings
 
 
@@ -194,13 +210,21 @@ def is_loopback(address: str) -> bool:
 def _parse(kind: type, content: Any, subject: str, place: str) -> Any:
     if not isinstance(content, dict):
         raise _refuse(subject, f"{place} = {content!r}", f"a table [{place}]")
-    types = get_type_hints(kind)
-    for name in content:
+    types, values = get_type_hints(kind), {}
+    about = {one.name: one.metadata for one in fields(kind)}
+    for name, value in content.items():
+        where = f"{place}.{name}" if place else name
         if name not in types:
             near = get_close_matches(name, types, 1)
             said = f"; did you mean '{near[0]}'?" if near else ""
-            raise _refuse(subject, f"unknown setting {_join(place, name)}{said}", f"one of {', '.join(types)}")
-    return kind(**{name: _convert(types[name], value, subject, _join(place, name)) for name, value in content.items()})
+            raise _refuse(subject, f"unknown setting {where}{said}", f"one of {', '.join(types)}")
+        made = values[name] = _convert(types[name], value, subject, where)
+        least, of = about[name].get("least"), about[name].get("of")
+        if least is not None and not made >= least:
+            raise _refuse(subject, f"{where} = {value}", f"a number of at least {least}")
+        if of and not set(made if isinstance(made, tuple) else (made,)) <= set(of):
+            raise _refuse(subject, f"{where} = {value!r}", f"of {', '.join(of)}")
+    return kind(**values)
 
 
 def _convert(kind: Any, value: Any, subject: str, place: str) -> Any:
@@ -214,10 +238,6 @@ def _convert(kind: Any, value: Any, subject: str, place: str) -> Any:
     if not fits:
         raise _refuse(subject, f"{place} = {value!r}", {str: "a text", bool: "true or false"}.get(kind, "a number"))
     return kind(value)
-
-
-def _join(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
 
 
 def _refuse(subject: str, found: str, needed: str) -> SettingsError:
@@ -244,38 +264,11 @@ def _find_wrong(settings: Settings) -> Iterator[tuple[str, str]]:
     names = [one.name for one in targets]
     if not all(names) or len(set(names)) < len(names):
         yield "targets without a name, or two of one name", "a name of its own for each [[target]]"
-    yield from _find_wrong_choices(settings)
-    for name, (value, low) in _least(settings).items():
-        if not value >= low:
-            yield f"{name} = {value}", f"a number of at least {low}"
-    if not 0 <= settings.worker.threshold <= 1:
-        yield f"worker.threshold = {settings.worker.threshold}", "a probability, or 0 for the weights' own"
-
-
-def _find_wrong_choices(settings: Settings) -> Iterator[tuple[str, str]]:
-    for one in settings.target:
-        if one.kind not in _KINDS or one.when not in _WHEN or not set(one.send) <= set(_SEND):
-            found = f"target {one.name}: kind {one.kind!r}, when {one.when!r}, send {list(one.send)}"
-            yield found, f"kind of {_KINDS}, when of {_WHEN}, send of {_SEND}"
+    for one in targets:
         if one.kind == "dicomweb" and not one.url.startswith(("http://", "https://")):
             yield f"target {one.name}: url {one.url!r}", "an http(s) URL of the DICOMweb service"
-    for peer in settings.dicom.peer:
-        if not set(peer.may) <= set(_MAY):
-            yield f"peer {peer.ae_title}: may = {list(peer.may)}", f"of {_MAY}"
-
-
-def _least(settings: Settings) -> dict[str, tuple[float, float]]:
-    """The numbers, each with the least that it may be."""
-    dicom, limits = settings.dicom, settings.limits
-    return {
-        "dicom.quiet_s": (dicom.quiet_s, 0.1), "dicom.max_associations": (dicom.max_associations, 1),
-        "dicom.max_associations_per_address": (dicom.max_associations_per_address, 1),
-        "dicom.max_pdu": (dicom.max_pdu, 4096), "limits.free_gb": (limits.free_gb, 0),
-        "limits.study_gb": (limits.study_gb, 1e-6), "limits.upload_gb": (limits.upload_gb, 1e-6),
-        "limits.keep_days": (limits.keep_days, 0), "limits.keep_results_days": (limits.keep_results_days, 0),
-        "limits.attempts": (limits.attempts, 1), "worker.processes": (settings.worker.processes, 1),
-        "worker.senders": (settings.worker.senders, 1),
-    }  # fmt: skip
+    if not 0 <= settings.worker.threshold <= 1:
+        yield f"worker.threshold = {settings.worker.threshold}", "a probability, or 0 for the weights' own"
 
 
 def write_settings(settings: Settings = Settings()) -> str:
@@ -288,41 +281,26 @@ def write_settings(settings: Settings = Settings()) -> str:
         if one.name == "target":
             lines += _write_list("target", Target, value)
         else:
-            lines += _write_table(one.name, value)
+            lines += _write_table(f"[{one.name}]", value)
             if one.name == "dicom":
                 lines += _write_list("dicom.peer", Peer, value.peer)
     return "\n".join(lines) + "\n"
 
 
-def _write_table(name: str, value: Any) -> list[str]:
+def _write_table(head: str, value: Any, mark: str = "") -> list[str]:
     rows = [(one.name, getattr(value, one.name), one.metadata["help"]) for one in fields(value) if one.name != "peer"]
     said = (type(value).__doc__ or "").split("\n")[0]
-    return ["", f"[{name}]  # {said}", *(f"{key} = {_toml(held)}  # {text}" for key, held, text in rows)]
+    return ["", f"{mark}{head}  # {said}", *(f"{mark}{name} = {_toml(held)}  # {text}" for name, held, text in rows)]
 
 
 def _write_list(name: str, kind: Any, values: tuple[Any, ...]) -> list[str]:
-    said = (kind.__doc__ or "").split("\n")[0]
-    lines = []
-    for value in values or (kind(),):
-        held = [(one.name, getattr(value, one.name), one.metadata["help"]) for one in fields(kind)]
-        mark = "" if values else "# "
-        lines += [
-            "",
-            f"{mark}[[{name}]]  # {said}",
-            *(f"{mark}{key} = {_toml(one)}  # {text}" for key, one, text in held),
-        ]
-    return lines
+    mark = "" if values else "# "
+    return [line for one in values or (kind(),) for line in _write_table(f"[[{name}]]", one, mark)]
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as TOML has it: texts, lists and booleans are those of JSON."""
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def list_settings() -> list[tuple[str, str, str]]:

@@ -18,11 +18,13 @@ import hmac
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from bleedmap.io.files import REFUSALS, output_error
+from bleedmap.server.config import GB
 
 _FOLDERS = ("incoming", "incoming/parts", "studies", "corrections", "keys", "logs")
 _KEY = "keys/place.key"
@@ -121,3 +123,13 @@ class Place:
 def new_id() -> str:
     """A random identifier of 100 bits, fit for paths and URLs."""
     return "".join(secrets.choice(_LETTERS) for _ in range(20))
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes are free on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def is_full(folder: Path, free_gb: float) -> bool:
+    """Whether less is free than what the server keeps free."""
+    return free_bytes(folder) < free_gb * GB

@@ -8,11 +8,9 @@ from sqlalchemy import insert
 
 from bleedmap.server.config import Settings, Target
 from bleedmap.server.place import Place
-from bleedmap.server.states import Step
 from bleedmap.server.store import queue, readings, users
-from bleedmap.server.store.engine import open_database
-from bleedmap.server.store.schema import prepare
-from bleedmap.server.store.tables import delivery, process
+from bleedmap.server.store.engine import open_database, prepare
+from bleedmap.server.store.tables import Step, delivery, process
 from bleedmap.server.web.context import Web
 from bleedmap.server.web.metrics import Figures
 from server_studies import add_row

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from bleedmap.server.config import Settings
-from bleedmap.server.store import audit, sessions, users
+from bleedmap.server.store import audit, users
 from bleedmap.server.store.tables import audit as audit_rows
 from bleedmap.server.store.tables import session
 from server_web import PASSWORD, Server, serve_web
@@ -66,7 +66,7 @@ def test_sessions_rotate_and_end(server: Server) -> None:
     assert client.get("/api/me", headers={"Cookie": tokens[1]}).status_code == 401
     fresh = changed.headers["set-cookie"].split(";")[0]
     assert client.get("/api/me", headers={"Cookie": fresh}).json()["name"] == "Anna"
-    for column, age in ((session.c.seen_at, sessions.IDLE_S), (session.c.created_at, sessions.LONGEST_S)):
+    for column, age in ((session.c.seen_at, users.IDLE_S), (session.c.created_at, users.LONGEST_S)):
         with server.database.write() as connection:
             connection.execute(update(session).values({column: column - age - 1}))
         assert client.get("/api/me", headers={"Cookie": fresh}).status_code == 401

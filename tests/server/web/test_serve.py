@@ -8,7 +8,7 @@ import httpx
 
 from bleedmap.server.config import Dicom, Limits, Settings, Web, Worker
 from bleedmap.server.config import Server as Place
-from bleedmap.server.store import sessions, users
+from bleedmap.server.store import users
 from free_port import free_port
 from phantom_studies import NAME, NUMBER, make_study
 from running_server import run_server
@@ -29,7 +29,7 @@ def test_an_uploaded_study_is_segmented_and_shown(tmp_path: Path) -> None:
         with server.database.write() as connection:
             now = server.database.now(connection)
             user = users.add_user(connection, now, "Anna", "reader")
-            token = sessions.begin(connection, now, user, "")
+            token = users.begin_session(connection, now, user, "")
         headers = {"Cookie": f"__Host-bleedmap={token}", "Origin": url}
         client = httpx.Client(base_url=url, headers=headers, transport=httpx.HTTPTransport(retries=5), timeout=30)
         for one in instances:

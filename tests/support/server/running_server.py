@@ -15,8 +15,7 @@ from sqlalchemy import select
 
 from bleedmap.server.config import Settings, write_settings
 from bleedmap.server.store import tables
-from bleedmap.server.store.engine import Database, open_database
-from bleedmap.server.store.schema import prepare
+from bleedmap.server.store.engine import Database, open_database, prepare
 from dicom_sender import associate
 
 

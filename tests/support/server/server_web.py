@@ -12,7 +12,7 @@ import uvicorn
 
 from bleedmap.server.config import Settings
 from bleedmap.server.place import Place
-from bleedmap.server.store import sessions, users
+from bleedmap.server.store import users
 from bleedmap.server.store.engine import Database, open_database
 from bleedmap.server.web.app import make_app
 from bleedmap.server.web.login import hash_password
@@ -37,7 +37,7 @@ class Server:
             with self.database.write() as connection:
                 now = self.database.now(connection)
                 number = users.add_user(connection, now, name or f"{role}-{time.time_ns()}", role, senders=senders)
-                token = sessions.begin(connection, now, number, "")
+                token = users.begin_session(connection, now, number, "")
             headers["Cookie"] = f"__Host-bleedmap={token}"
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 

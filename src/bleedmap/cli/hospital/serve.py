@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +40,30 @@ Environment=BLEEDMAP_CACHE={data}/cache
 WantedBy=multi-user.target
 """
 
-config_option = click.option(
+_config_option = click.option(
     "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Settings, a TOML file. Not given: every setting as --write-config shows it.",
 )  # fmt: skip
-set_option = click.option(
+_set_option = click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE",
     help="Change one setting, as dicom.quiet_s=5. Repeat for several.",
 )  # fmt: skip
 
 
+def settings_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """The flags --config and --set of a verb, which gets the settings that they make."""
+
+    @_config_option
+    @_set_option
+    @wraps(verb)
+    def with_settings(config: Path | None, changes: tuple[str, ...], **given: Any) -> None:
+        verb(settings=_load_settings(config, changes), **given)
+
+    return with_settings
+
+
 @click.command(short_help="In the hospital: receive studies, segment them, send results, show a worklist.")
-@config_option
-@set_option
+@settings_options
 @click.option(
     "--only", type=click.Choice(_KINDS), multiple=True,
     help="Run only this kind of process here, others elsewhere with the same database and folder. Repeat for several.",
@@ -60,8 +73,7 @@ set_option = click.option(
 @click.option("--print-systemd", is_flag=True, help="Print a unit for systemd, and end.")
 @click.option("--insecure", is_flag=True, help="Let pages be served beyond this machine without TLS.")
 def command(
-    config: Path | None, changes: tuple[str, ...], only: tuple[str, ...], check: bool, write_config: bool,
-    print_systemd: bool, insecure: bool,
+    settings: "Settings", only: tuple[str, ...], check: bool, write_config: bool, print_systemd: bool, insecure: bool
 ) -> None:  # fmt: skip
     """Serve a hospital: a DICOM listener, segmenting, sending to a PACS, a worklist and a reading page.
 
@@ -81,13 +93,12 @@ def command(
     bleedmap serve --config bleedmap.toml --check
     bleedmap serve --config bleedmap.toml
     """
-    from bleedmap.server.config import write_settings
-
-    settings = load_settings(config, changes)
     if write_config:
+        from bleedmap.server.config import write_settings
+
         sys.stdout.write(write_settings(settings))
     elif print_systemd:
-        program = Path(sys.argv[0]).resolve()
+        program, config = Path(sys.argv[0]).resolve(), click.get_current_context().params["config"]
         said = "/etc/bleedmap/bleedmap.toml" if config is None else str(config.resolve())
         sys.stdout.write(_UNIT.format(program=program, config=said, data=settings.data.resolve()))
     elif check:
@@ -97,18 +108,18 @@ def command(
         _serve(settings, only)
 
 
-def load_settings(config: Path | None, changes: tuple[str, ...]) -> "Settings":
+def _load_settings(config: Path | None, changes: tuple[str, ...]) -> "Settings":
     """Read the settings and change those that are given by --set."""
+    import json
     import tomllib
+    from dataclasses import asdict
 
     from bleedmap.server.config import parse_settings, read_settings
 
     settings = read_settings(config)
     if not changes:
         return settings
-    from dataclasses import asdict
-
-    content: dict[str, Any] = asdict(settings)
+    content: dict[str, Any] = json.loads(json.dumps(asdict(settings)))  # lists, as in a file
     for change in changes:
         name, sign, value = change.partition("=")
         table, dot, key = name.partition(".")
@@ -121,13 +132,7 @@ def load_settings(config: Path | None, changes: tuple[str, ...]) -> "Settings":
             content[table][key] = tomllib.loads(f"x = {value}")["x"]
         except tomllib.TOMLDecodeError:
             content[table][key] = value  # a text without its quotes
-    return parse_settings(_to_lists(content), "--set")
-
-
-def _to_lists(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _to_lists(value) for key, value in content.items()}
-    return [_to_lists(one) for one in content] if isinstance(content, list | tuple) else content
+    return parse_settings(content, "--set")
 
 
 def _refuse_open_doors(settings: "Settings", insecure: bool) -> None:
@@ -148,8 +153,6 @@ def _refuse_open_doors(settings: "Settings", insecure: bool) -> None:
 
 
 def _serve(settings: "Settings", only: tuple[str, ...]) -> None:
-    import importlib.util
-
     import pynetdicom  # noqa: F401 - says at once which extra is missing
     import sqlalchemy  # noqa: F401
     import uvicorn  # noqa: F401
@@ -163,9 +166,6 @@ def _serve(settings: "Settings", only: tuple[str, ...]) -> None:
     Place(settings.data)
     several = {"worker": settings.worker.processes, "sender": settings.worker.senders}
     kinds = [one for one in only or _KINDS for _ in range(several.get(one, 1))]
-    if "web" in kinds and importlib.util.find_spec("bleedmap.server.web") is None:
-        logger.warning("this installation has no pages; the other processes run")
-        kinds.remove("web")
     logger.info("DICOM at %s as %s, data in %s", settings.dicom.listen, settings.dicom.ae_title, settings.data)
     supervise(settings, kinds, stop_on_signals())
     logger.info("ended")

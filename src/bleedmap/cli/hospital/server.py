@@ -2,14 +2,18 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.hospital.serve import config_option, load_settings, set_option
+from bleedmap.cli.hospital.serve import settings_options
 from bleedmap.cli.options import json_option, out_option
 from bleedmap.errors import OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from bleedmap.server.config import Settings
 
 
 @click.group(short_help="Look after a server: status, users, backup.")
@@ -25,10 +29,9 @@ def command() -> None:
 
 
 @command.command()
-@config_option
-@set_option
+@settings_options
 @json_option
-def status(config: Path | None, changes: tuple[str, ...], as_json: bool) -> None:
+def status(settings: "Settings", as_json: bool) -> None:
     """Say which processes live, how many studies are in which state, what waits, and how full the disk is.
 
     In: the settings. Out: a table, or JSON. No name or number of a patient is shown.
@@ -36,21 +39,17 @@ def status(config: Path | None, changes: tuple[str, ...], as_json: bool) -> None
     \b
     bleedmap server status --config bleedmap.toml
     """
-    from bleedmap.server.store.engine import open_database
-    from bleedmap.server.work.status import read_status
+    from bleedmap.server.work.check import read_status
 
-    found = read_status(load_settings(config, changes), open_database)
+    found = read_status(settings)
     if as_json:
         print_json(found)
         return
-    table = make_table("What", ">Count", title="Processes")
-    for kind, count in sorted(found["processes"].items()):
-        table.add_row(kind, f"{count}")
-    print_table(table)
-    table = make_table("State", ">Studies", title="Studies")
-    for state, count in sorted(found["studies"].items()):
-        table.add_row(state, f"{count:,}")
-    print_table(table)
+    for head, count, title in (("What", "Count", "Processes"), ("State", "Studies", "Studies")):
+        table = make_table(head, f">{count}", title=title)
+        for name, n in sorted(found[title.lower()].items()):
+            table.add_row(name, f"{n:,}")
+        print_table(table)
     table = make_table("Step", "State", ">Jobs", title="Jobs that are not done")
     for one in found["jobs"]:
         table.add_row(one["step"], one["state"], f"{one['count']:,}")
@@ -65,11 +64,10 @@ def status(config: Path | None, changes: tuple[str, ...], as_json: bool) -> None
 
 
 @command.command()
-@config_option
-@set_option
+@settings_options
 @click.option("--peer", required=True, help='AE title of a peer of the settings that may be asked: may = ["query"].')
 @click.argument("study_uid", metavar="STUDY-UID")
-def fetch(config: Path | None, changes: tuple[str, ...], peer: str, study_uid: str) -> None:
+def fetch(settings: "Settings", peer: str, study_uid: str) -> None:
     """Let the server fetch a study from a PACS: C-FIND, then C-MOVE to its listener.
 
     In: the Study Instance UID. Out: the server's own name for the study; what becomes of it stands in the worklist.
@@ -77,12 +75,10 @@ def fetch(config: Path | None, changes: tuple[str, ...], peer: str, study_uid: s
     \b
     bleedmap server fetch --config bleedmap.toml --peer PACS 1.2.840.113619.2.5
     """
-    from bleedmap.server.dicom.fetch import find_peer, request_fetch
     from bleedmap.server.place import Place
-    from bleedmap.server.store.engine import open_database
-    from bleedmap.server.store.schema import prepare
+    from bleedmap.server.store.engine import prepared_database
+    from bleedmap.server.work.fetch import find_peer, request_fetch
 
-    settings = load_settings(config, changes)
     if find_peer(settings, peer) is None:
         raise SettingsError(
             "--peer", found=f"'{peer}'", needed='a [[dicom.peer]] with may = ["query"] and its port',
@@ -92,23 +88,17 @@ def fetch(config: Path | None, changes: tuple[str, ...], peer: str, study_uid: s
         raise SettingsError(
             "STUDY-UID", found="no UID", needed="digits and dots, 64 at most", remedy="copy it from the PACS"
         )
-    database = open_database(settings)
-    prepare(database)
-    print_line(request_fetch(database, Place(settings.data), peer, study_uid))
-    database.close()
+    with prepared_database(settings) as database:
+        print_line(request_fetch(database, Place(settings.data), peer, study_uid))
 
 
 @command.command()
-@config_option
-@set_option
+@settings_options
 @click.option("--disable", metavar="NAME", help="Let this user log in no more; sessions end at once.")
 @click.option("--enable", metavar="NAME", help="Let this user log in again.")
 @click.option("--reset", metavar="NAME", help="Give this user a new password, which is printed once.")
 @json_option
-def users(
-    config: Path | None, changes: tuple[str, ...], disable: str | None, enable: str | None, reset: str | None,
-    as_json: bool,
-) -> None:  # fmt: skip
+def users(settings: "Settings", disable: str | None, enable: str | None, reset: str | None, as_json: bool) -> None:
     """List the users, or change one: for an administrator who cannot log in any more.
 
     In: the settings. Out: names, roles, and when they were last seen.
@@ -121,35 +111,29 @@ def users(
 
     from bleedmap.server.store import audit
     from bleedmap.server.store import users as stored
-    from bleedmap.server.store.engine import open_database
-    from bleedmap.server.store.schema import prepare
+    from bleedmap.server.store.engine import prepared_database
+    from bleedmap.server.web.login import hash_password
 
-    database = open_database(load_settings(config, changes))
-    prepare(database)
-    for what, name in (("disable", disable), ("enable", enable), ("reset", reset)):
-        if name is None:
-            continue
-        password = secrets.token_urlsafe(15)
-        with database.write() as connection:
-            row, now = stored.find_by_name(connection, name), database.now(connection)
-            if row is None:
-                raise SettingsError(
-                    f"--{what}", found=f"no user '{name}'", needed="a user's name", remedy="bleedmap server users"
-                )
-            if what == "reset":
-                from bleedmap.server.web.login import hash_password
-
-                stored.change_user(connection, row["id"], password=hash_password(password, name))
-                print_line(f"{escape(row['name'])}: the new password is {password}")
-            else:
-                stored.change_user(connection, row["id"], disabled_at=now if what == "disable" else None)
-            audit.record(connection, now, "server", f"user {what}", user=row["id"])
-    with database.read() as connection:
-        rows = [
-            {key: one[key] for key in ("name", "role", "created_at", "last_seen", "disabled_at")}
-            for one in stored.list_users(connection)
-        ]
-    database.close()
+    with prepared_database(settings) as database:
+        for what, name in (("disable", disable), ("enable", enable), ("reset", reset)):
+            if name is None:
+                continue
+            with database.write() as connection:
+                row, now = stored.find_by_name(connection, name), database.now(connection)
+                if row is None:
+                    raise SettingsError(
+                        f"--{what}", found=f"no user '{name}'", needed="a user's name", remedy="bleedmap server users"
+                    )
+                if what == "reset":
+                    password = secrets.token_urlsafe(15)
+                    stored.change_user(connection, row["id"], password=hash_password(password, name))
+                    print_line(f"{escape(row['name'])}: the new password is {password}")
+                else:
+                    stored.change_user(connection, row["id"], disabled_at=now if what == "disable" else None)
+                audit.record(connection, now, "server", f"user {what}", user=row["id"])
+        with database.read() as connection:
+            listed = stored.list_users(connection)
+    rows = [{key: one[key] for key in ("name", "role", "created_at", "last_seen", "disabled_at")} for one in listed]
     if as_json:
         print_json(rows)
         return
@@ -161,10 +145,9 @@ def users(
 
 
 @command.command()
-@config_option
-@set_option
+@settings_options
 @click.option("--dicomweb", is_flag=True, help="The token of machines that ask by DICOMweb.")
-def token(config: Path | None, changes: tuple[str, ...], dicomweb: bool) -> None:
+def token(settings: "Settings", dicomweb: bool) -> None:
     """Print the token by which the first administrator is made, in the pages of a new server.
 
     In: the settings. Out: the token, from a file of the server's folder that only its owner can read.
@@ -173,7 +156,7 @@ def token(config: Path | None, changes: tuple[str, ...], dicomweb: bool) -> None
     bleedmap server token --config bleedmap.toml
     """
     name = "keys/dicomweb-token" if dicomweb else "keys/first-run-token"
-    path = load_settings(config, changes).data / name
+    path = settings.data / name
     if not path.is_file():
         raise SettingsError(
             path, found="is not there", needed="a server that has begun, and that has no user yet",
@@ -183,12 +166,11 @@ def token(config: Path | None, changes: tuple[str, ...], dicomweb: bool) -> None
 
 
 @command.command()
-@config_option
-@set_option
+@settings_options
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A new file for the copy."
 )
-def backup(config: Path | None, changes: tuple[str, ...], out: Path) -> None:
+def backup(settings: "Settings", out: Path) -> None:
     """Copy the embedded database into one file while the server runs.
 
     In: the settings. Out: an SQLite file, whole or not at all, to be put back as server.db while the server is stopped.
@@ -201,7 +183,6 @@ def backup(config: Path | None, changes: tuple[str, ...], out: Path) -> None:
 
     from bleedmap.io.files import output_error, written_whole
 
-    settings = load_settings(config, changes)
     if settings.server.database != "sqlite":
         raise SettingsError(
             "server.database", found="not the embedded database", needed="sqlite", remedy="use pg_dump of PostgreSQL"
@@ -231,14 +212,11 @@ def corrections() -> None:
 
 
 @corrections.command(name="export")
-@config_option
-@set_option
+@settings_options
 @out_option("A new folder for the images and outlines.")
 @click.option("--pseudonymous", is_flag=True, help="Leave out names, numbers and dates, and give other UIDs.")
 @json_option
-def export_corrections(
-    config: Path | None, changes: tuple[str, ...], out: Path, pseudonymous: bool, as_json: bool
-) -> None:
+def export_corrections(settings: "Settings", out: Path, pseudonymous: bool, as_json: bool) -> None:
     """Export the studies that readers judged: images, and the outline that counts as a DICOM segmentation.
 
     In: the settings. Out: a folder for each study; patients.csv, whose each is; studies.csv, where each outline comes
@@ -252,18 +230,16 @@ def export_corrections(
     bleedmap evaluate --studies outlines -o measured
     """
     from bleedmap.server.place import Place
-    from bleedmap.server.store.engine import open_database
+    from bleedmap.server.store.engine import prepared_database
     from bleedmap.server.work.corrections import export_corrections as export
 
-    settings = load_settings(config, changes)
-    database = open_database(settings)
-    made = export(database, Place(settings.data), settings, out, pseudonymous=pseudonymous)
-    database.close()
+    with prepared_database(settings) as database:
+        written, left_out = export(database, Place(settings.data), settings, out, pseudonymous=pseudonymous)
     if as_json:
-        print_json({"written": dict(made.written), "left_out": dict(made.left_out)})
+        print_json({"written": dict(written), "left_out": dict(left_out)})
         return
-    for source, count in sorted(made.written.items()):
+    for source, count in sorted(written.items()):
         print_line(f"{count:,} × {source}")
-    for reason, count in sorted(made.left_out.items()):
+    for reason, count in sorted(left_out.items()):
         print_line(f"left out: {count:,} × {escape(reason)}")
     print_line(f"Written: {escape(str(out))}")

@@ -25,9 +25,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from bleedmap.archive.remote.tls import make_server_context
 from bleedmap.io.dicom.header import set_up_pydicom
-from bleedmap.server.config import Settings, is_loopback, split_address
-from bleedmap.server.dicom.receive import Receiver, RefusedError
-from bleedmap.server.limits import (
+from bleedmap.server.config import (
     ACSE_TIMEOUT_S,
     DIMSE_TIMEOUT_S,
     INFLIGHT_BYTES,
@@ -36,7 +34,11 @@ from bleedmap.server.limits import (
     PDU_BYTES,
     SILENT_S,
     TLS_HANDSHAKE_S,
+    Settings,
+    is_loopback,
+    split_address,
 )
+from bleedmap.server.dicom.receive import Receiver, RefusedError
 from bleedmap.server.log import logger
 
 NOT_AUTHORISED = 0x0124

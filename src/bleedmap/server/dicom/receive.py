@@ -4,11 +4,12 @@ Files are the truth of receiving. The database is told of them once a second, an
 start, so that a kill at any moment costs nothing that was answered with success.
 """
 
+import filecmp
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +20,8 @@ from pydicom.uid import UID
 from bleedmap.io.dicom.header import DamagedError, parse, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT
 from bleedmap.io.dicom.producer import NAME
-from bleedmap.server.config import Settings
-from bleedmap.server.limits import GB, HEADER_BYTES, HOLD_S, SLICES, is_full
-from bleedmap.server.place import Place
+from bleedmap.server.config import GB, HEADER_BYTES, HOLD_S, SLICES, Settings
+from bleedmap.server.place import Place, is_full
 from bleedmap.server.store import studies
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.studies import Arrival
@@ -58,12 +58,11 @@ class Received:
 
     Attributes:
         key: of its study's folder in `incoming`.
-        study_uid, sop_class, sop_uid: of the instance.
+        sop_class, sop_uid: of the instance.
         passed_over: why it is not processed; '' where it is.
     """
 
     key: str
-    study_uid: str
     sop_class: str
     sop_uid: str
     passed_over: str = ""
@@ -96,10 +95,8 @@ class Receiver:
             raise RefusedError(NO_SPACE, "less space is free on the disk than is kept free")
         header = _read_header(content)
         kind, uid, study_uid = _read_uids(header)
-        found = Received(self.place.key_of(study_uid), study_uid, kind, uid)
-        why = _find_why_passed(header, kind)
-        if not why:
-            why = self._write(found, content, size)
+        found = Received(self.place.key_of(study_uid), kind, uid)
+        why = _find_why_passed(header, kind) or self._write(found, content, size)
         with self._lock:
             if why:
                 self._passed[sender_ae, kind, why] += 1
@@ -274,21 +271,9 @@ def _count(folder: Path) -> int:
 
 def _compare(part: Path, path: Path) -> str:
     try:
-        return _HELD if have_same_bytes(part, path) else _REPLACED
+        return _HELD if filecmp.cmp(part, path, shallow=False) else _REPLACED
     except FileNotFoundError:
         return ""
-
-
-def have_same_bytes(one: Path, other: Path) -> bool:
-    """Whether two files hold the same."""
-    if one.stat().st_size != other.stat().st_size:
-        return False
-    with one.open("rb") as first, other.open("rb") as second:
-        read: Callable[[], tuple[bytes, bytes]] = lambda: (first.read(1 << 20), second.read(1 << 20))  # noqa: E731
-        pair = read()
-        while pair[0] == pair[1] and pair[0]:
-            pair = read()
-        return pair[0] == pair[1]
 
 
 def _rename(part: Path, path: Path) -> None:

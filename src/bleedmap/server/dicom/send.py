@@ -1,5 +1,10 @@
-"""Send objects to a target and ask what it holds: DIMSE (C-STORE, C-FIND) and DICOMweb (STOW-RS, QIDO-RS)."""
+"""Send objects to a target and ask what it holds: DIMSE (C-STORE, C-FIND) and DICOMweb (STOW-RS, QIDO-RS).
 
+By storage commitment (PS3.4 annex J) a PACS is asked, with N-ACTION, whether it holds objects and keeps them. It
+answers by N-EVENT-REPORT, at once over the same association or later over one of its own, to our listener.
+"""
+
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -8,6 +13,7 @@ from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
     StudyRootQueryRetrieveInformationModelFind,
 )
 
@@ -16,8 +22,15 @@ from bleedmap.archive.remote.dicomweb import Object
 from bleedmap.archive.remote.tls import make_client_context
 from bleedmap.archive.remote.web import RemoteError, Service
 from bleedmap.io.dicom.header import set_up_pydicom
-from bleedmap.server.config import Settings, Target, split_address
-from bleedmap.server.limits import ACSE_TIMEOUT_S, CONNECT_TIMEOUT_S, DIMSE_TIMEOUT_S, NETWORK_TIMEOUT_S
+from bleedmap.server.config import (
+    ACSE_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    DIMSE_TIMEOUT_S,
+    NETWORK_TIMEOUT_S,
+    Settings,
+    Target,
+    split_address,
+)
 
 NO_CONNECTION = "no connection"
 Outcome = TypeVar("Outcome")
@@ -64,10 +77,54 @@ def find_held(settings: Settings, target: Target, objects: Sequence[Object]) -> 
                 if not status:
                     raise AwayError("no answer to C-FIND")
                 if status.Status not in (0x0000, 0xFF00, 0xFF01):
-                    raise UnsupportedError(f"its answer to C-FIND: {_word(status)}")
+                    raise UnsupportedError(f"its answer to C-FIND: {describe_status(status)}")
                 if found is not None:
                     held.add(str(found.get("SOPInstanceUID", "")))
     return held & {one.sop_uid for one in objects}
+
+
+def ask_commitment(
+    settings: Settings, target: Target, objects: Sequence[Object], transaction_uid: str,
+    on_report: Callable[[Dataset], object], is_answered: Callable[[], bool], wait_s: float,
+) -> bool:  # fmt: skip
+    """Ask a target to commit, and wait for its report; return whether it came.
+
+    Args:
+        settings: of us.
+        target: of kind dimse.
+        objects: asked for.
+        transaction_uid: new for each asking.
+        on_report: called with the event information where it comes over the same association, from another thread.
+        is_answered: whether a report was recorded, by whichever way it came.
+        wait_s: how long to wait for it, with the association open.
+
+    Raises:
+        AwayError: it cannot be reached, or refuses.
+        UnsupportedError: it does not do storage commitment.
+    """
+    action = Dataset()
+    action.TransactionUID = transaction_uid
+    action.ReferencedSOPSequence = []
+    for one in objects:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = one.sop_class, one.sop_uid
+        action.ReferencedSOPSequence.append(item)
+
+    def take(event: Any) -> tuple[int, None]:
+        on_report(event.event_information)
+        return 0x0000, None
+
+    model = StorageCommitmentPushModel
+    with associate(settings, target, [(model, None)], [(evt.EVT_N_EVENT_REPORT, take)]) as association:
+        status, _ = association.send_n_action(action, 1, model, StorageCommitmentPushModelInstance)
+        if not status or status.get("Status") != 0x0000:
+            raise AwayError(f"its answer to storage commitment: {describe_status(status)}")
+        until = time.monotonic() + wait_s
+        while not is_answered():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+    return True
 
 
 @contextmanager
@@ -134,11 +191,12 @@ def _c_store(settings: Settings, target: Target, objects: Sequence[Object]) -> A
             if not status:
                 raise AwayError("no answer to C-STORE")
             taken = status.Status == 0x0000 or status.Status & 0xF000 == 0xB000  # warnings: stored, somehow coerced
-            answers[one.sop_uid] = "" if taken else _word(status)
+            answers[one.sop_uid] = "" if taken else describe_status(status)
     return answers
 
 
-def _word(status: Any) -> str:
+def describe_status(status: Any) -> str:
+    """The status of an answer, as 0xA700; 'none' where there was no answer."""
     return f"0x{status.Status:04X}" if status and "Status" in status else "none"
 
 

@@ -6,14 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
-from bleedmap.errors import MissingExtraError, ResourceError, SettingsError
+from bleedmap import __version__
+from bleedmap.errors import DataError, MissingExtraError, ResourceError, SettingsError
 from bleedmap.server.config import Settings
+from bleedmap.server.store.tables import metadata, schema
 
 _BUSY_S = 30  # how long a writer waits for the one before it
 _FILE = "server.db"
+_LOCK = 0x626C65  # of PostgreSQL, so that two servers that start at once do not both make the tables
+_SHAPE = 1  # of `tables`: a change there needs the next number here, and what brings earlier databases to it
 _GONE = ("database is locked", "disk i/o error", "database or disk is full", "unable to open database")
 
 
@@ -70,6 +74,26 @@ def open_database(settings: Settings) -> Database:
     return Database(engine)
 
 
+@contextmanager
+def prepared_database(settings: Settings) -> Iterator[Database]:
+    """Yield the database that the settings name, with its tables; it is closed at the end.
+
+    Raises:
+        SettingsError, MissingExtraError, DataError: as `open_database` and `prepare`.
+        ResourceError: it cannot be reached.
+    """
+    database = open_database(settings)
+    try:
+        prepare(database)
+        yield database
+    except DBAPIError as error:
+        if is_away(error):
+            raise explain_away(error) from error
+        raise
+    finally:
+        database.close()
+
+
 def _refuse_url() -> SettingsError:
     return SettingsError(
         "server.database", found="another kind of database, or no URL",
@@ -112,3 +136,26 @@ def explain_away(error: BaseException) -> ResourceError:
         "database", found=f"cannot be reached: {said}", needed="the database of the settings, running",
         remedy="start it, or mend [server] database; nothing received is lost meanwhile",
     )  # fmt: skip
+
+
+def prepare(database: Database) -> int:
+    """Make the tables where they are not there yet, all or none; return the number of their shape.
+
+    Raises:
+        DataError: the database was made by a newer version of the program.
+    """
+    with database.write() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        if not inspect(connection).has_table("schema"):
+            metadata.create_all(connection)
+            now = database.now(connection)
+            connection.execute(insert(schema).values(step=_SHAPE, at=now, program=__version__))
+        last = connection.execute(select(schema).order_by(schema.c.step.desc()).limit(1)).one()
+        if last.step > _SHAPE:
+            raise DataError(
+                "database", found=f"made by bleedmap {last.program}: its shape is step {last.step}",
+                needed=f"step {_SHAPE} or earlier, which bleedmap {__version__} knows",
+                remedy="install the newer version again, or restore the backup from before it",
+            )  # fmt: skip
+    return _SHAPE

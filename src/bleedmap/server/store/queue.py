@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
-from bleedmap.server.limits import BACKOFF_S, LEASE_S, LONGEST_BACKOFF_S
-from bleedmap.server.states import JobState, Step
+from bleedmap.server.config import BACKOFF_S, LEASE_S, LONGEST_BACKOFF_S
 from bleedmap.server.store.engine import Database
+from bleedmap.server.store.tables import JobState, Step
 from bleedmap.server.store.tables import job as jobs
 
 _CLOCK_BACK_S = 2 * LONGEST_BACKOFF_S  # a moment so far ahead was written before the clock was set back
@@ -138,11 +138,6 @@ def wake(connection: Connection, step: Step, target: str, reason: str) -> None:
     """Let all jobs be due that wait for a target with this reason, since it answers again."""
     waiting = and_(jobs.c.step == step, jobs.c.target == target, jobs.c.state == JobState.WAITING, jobs.c.lease == "")
     connection.execute(update(jobs).where(waiting, jobs.c.error.endswith(reason)).values(due=0.0))
-
-
-def give_back(connection: Connection, job: Job, due: float = 0.0) -> None:
-    """Give a job back untried, as at an orderly end of the process, or to look again at `due`."""
-    _end(connection, job, state=JobState.READY, due=due, attempt=job.attempt - 1)
 
 
 def give_up(connection: Connection, job: Job, reason: str) -> None:

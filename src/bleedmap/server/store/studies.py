@@ -6,12 +6,35 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, case, delete, exists, func, insert, literal, or_, select, update
 
+from bleedmap.errors import BleedmapError
+from bleedmap.server.log import logger
 from bleedmap.server.place import new_id
-from bleedmap.server.states import FINISHED, StudyState, check_move
-from bleedmap.server.store import audit
-from bleedmap.server.store.tables import event, identity, job, passed_over, reading, study
+from bleedmap.server.store import audit, queue
+from bleedmap.server.store.engine import Database
+from bleedmap.server.store.queue import Job
+from bleedmap.server.store.tables import FINISHED, MOVES, StudyState, event, identity, job, passed_over, reading, study
 
 _CLOCK_BACK_S = 60.0  # a last slice so far ahead came before the clock was set back
+
+
+class MoveError(BleedmapError):
+    """A state that does not follow on the one before."""
+
+    exit_code = 1
+
+
+def check_move(study: str, before: str, after: str) -> None:
+    """Refuse a move that is not among `MOVES`.
+
+    Raises:
+        MoveError: so it is.
+    """
+    if StudyState(after) not in MOVES[StudyState(before)]:
+        raise MoveError(
+            f"study {study}", found=f"'{after}' after '{before}'",
+            needed=f"one of {', '.join(sorted(MOVES[StudyState(before)])) or 'nothing: it is gone'}",
+            remedy="report this: two processes disagree",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,7 +50,6 @@ class Arrival:
         age_s: since its last slice came.
         who: the columns of `identity`.
         about: columns of `study`: description, study_at.
-        expected: instances that the sender says it has.
     """
 
     key: str
@@ -38,7 +60,6 @@ class Arrival:
     age_s: float = 0.0
     who: dict[str, str] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
-    expected: int | None = None
 
 
 def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival], hold_s: float) -> None:
@@ -54,11 +75,8 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
         newest = find_newest(connection, study.c.key == one.key)
         held = {"held_until": now + hold_s if one.held else 0.0}
         if newest is not None and newest["state"] == StudyState.RECEIVING:
-            values: dict[str, Any] = {"last_seen": now - one.age_s, "sender_ae": one.sender_ae, **held}
-            values["instances"] = one.instances
-            if one.expected is not None:
-                values["expected"] = one.expected
-            connection.execute(_row(newest["id"], newest["version"]).values(**values))
+            values = {"last_seen": now - one.age_s, "sender_ae": one.sender_ae, "instances": one.instances, **held}
+            change(connection, newest["id"], newest["version"], **values)
             continue
         number, version = (new_id(), 1) if newest is None else (newest["id"], newest["version"] + 1)
         cause = "arrived" if newest is None else "late slices"
@@ -66,7 +84,7 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
             insert(study).values(
                 id=number, version=version, uid=one.uid, key=one.key, state=StudyState.RECEIVING, state_since=now,
                 cause=cause, first_seen=now, last_seen=now - one.age_s, instances=one.instances,
-                sender_ae=one.sender_ae, expected=one.expected, **held, **one.about,
+                sender_ae=one.sender_ae, **held, **one.about,
             )
         )  # fmt: skip
         if newest is None:
@@ -119,6 +137,13 @@ def find(connection: Connection, number: str, version: int | None = None) -> Row
     return connection.execute(select(study).where(same)).mappings().first()
 
 
+def find_shown(connection: Connection, number: str) -> RowMapping | None:
+    """The newest version of a study that has an outcome, else the newest: as the worklist chooses."""
+    is_open = study.c.state.in_((StudyState.RECEIVING, StudyState.COMPLETE))
+    shown = select(study).where(study.c.id == number).order_by(is_open, study.c.version.desc()).limit(1)
+    return connection.execute(shown).mappings().first()
+
+
 def find_newest(connection: Connection, condition: Any) -> RowMapping | None:
     """The newest version of the study that fulfils a condition on the table `study`."""
     newest = select(study).where(condition).order_by(study.c.version.desc()).limit(1)
@@ -140,7 +165,7 @@ def move(
     ).scalar_one()
     check_move(number, before, state)
     changed = {"state": state, "state_since": now, "waiting": "", **values}
-    connection.execute(_row(number, version).values(**changed))
+    change(connection, number, version, **changed)
     add_event(connection, now, number, version, state, reason)
     if state in FINISHED:
         rows = connection.execute(
@@ -152,17 +177,25 @@ def move(
                 move(connection, now, number, earlier, StudyState.SUPERSEDED, said)
 
 
-def await_something(connection: Connection, now: float, number: str, version: int, reason: str) -> None:
-    """Say for what the next step of a version waits; its history is told where that is new."""
-    row = find(connection, number, version)
-    if row is not None and row["waiting"] != reason:
-        connection.execute(_row(number, version).values(waiting=reason))
-        add_event(connection, now, number, version, "waiting" if reason else row["state"], reason or "goes on")
+def put_off(database: Database, job: Job, reason: str) -> None:
+    """Let a job wait and say for what, beside the state of its version; its history is told where that is new.
+
+    Raises:
+        LostLeaseError: the job is no longer ours.
+    """
+    with database.write() as connection:
+        now = database.now(connection)
+        queue.put_off(connection, job, reason, now)
+        row = find(connection, job.study, job.version)
+        if row is not None and row["waiting"] != reason:
+            change(connection, job.study, job.version, waiting=reason)
+            add_event(connection, now, job.study, job.version, "waiting", reason)
+    logger.warning("study %s v%d waits: %s", job.study, job.version, reason)
 
 
 def change(connection: Connection, number: str, version: int, **values: Any) -> None:
     """Change columns of a version that are not its state."""
-    connection.execute(_row(number, version).values(**values))
+    connection.execute(update(study).where(study.c.id == number, study.c.version == version).values(**values))
 
 
 def forget(connection: Connection, number: str, version: int) -> None:
@@ -271,7 +304,3 @@ def count_states(connection: Connection) -> dict[str, int]:
     """Count the versions in each state."""
     rows = connection.execute(select(study.c.state, func.count()).group_by(study.c.state))
     return {state: count for state, count in rows}  # noqa: C416 - rows are no pairs for mypy
-
-
-def _row(number: str, version: int) -> Any:
-    return update(study).where(study.c.id == number, study.c.version == version)

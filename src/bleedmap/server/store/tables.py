@@ -1,13 +1,77 @@
-"""The tables of the server, as SQLAlchemy Core sees them; `schema` makes them step by step.
+"""The tables of the server and the states in them; `engine.prepare` makes them.
 
 Moments are seconds since 1970, UTC, as floats. Identifiers of studies, users and sessions are random texts. A study
 is one row a version: slices that come later make version N+1 beside version N, under the same `id`. `reading`,
 `correction`, `event` and `audit` only grow: no row of them is changed or deleted.
 """
 
-from sqlalchemy import Column, Double, ForeignKeyConstraint, Integer, MetaData, Table, Text, UniqueConstraint
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Double,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)  # fmt: skip
 
 metadata = MetaData()
+
+
+class StudyState(StrEnum):
+    """What has become of one version of a study; `study.waiting` says beside it what its next step waits for."""
+
+    RECEIVING = "receiving"  # slices may still come
+    COMPLETE = "complete"  # quiet, or the stated count is there; to be segmented
+    SEGMENTED = "segmented"  # the result stands; not yet confirmed by all targets
+    DELIVERED = "delivered"  # every target has confirmed every object; without targets, as soon as it is segmented
+    REFUSED = "refused"  # by an input check: a result with a reason, sent nowhere
+    FAILED = "failed"  # the attempts are used up: a person is asked
+    SUPERSEDED = "superseded"  # a later version has a result of its own
+    GONE = "gone"  # deleted by age; the row stays
+
+
+class JobState(StrEnum):
+    """Where a job stands; a job that is held by a process has a lease besides."""
+
+    READY = "ready"
+    WAITING = "waiting"  # tried; its error says for what it waits, its due when it is tried again
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """What a job does."""
+
+    SEGMENT = "segment"
+    DELIVER = "deliver"
+    FETCH = "fetch"
+
+
+_S = StudyState
+MOVES: dict[StudyState, frozenset[StudyState]] = {
+    _S.RECEIVING: frozenset({_S.COMPLETE, _S.FAILED}),
+    _S.COMPLETE: frozenset({_S.SEGMENTED, _S.REFUSED, _S.FAILED, _S.DELIVERED}),
+    _S.SEGMENTED: frozenset({_S.DELIVERED, _S.FAILED, _S.SUPERSEDED, _S.GONE}),
+    _S.DELIVERED: frozenset({_S.SEGMENTED, _S.SUPERSEDED, _S.GONE}),  # back: a person sends it once more
+    _S.REFUSED: frozenset({_S.SUPERSEDED, _S.GONE}),
+    _S.FAILED: frozenset({_S.COMPLETE, _S.SEGMENTED, _S.SUPERSEDED, _S.GONE}),  # a person tries again
+    _S.SUPERSEDED: frozenset({_S.GONE}),
+    _S.GONE: frozenset(),
+}
+FINISHED = frozenset({_S.SEGMENTED, _S.DELIVERED, _S.REFUSED, _S.FAILED})  # has an outcome to show
+
+
+def _number() -> Column[Any]:
+    """A row's own number, which is never given twice (in SQLite: with `sqlite_autoincrement`)."""
+    return Column("id", Integer, Identity(), primary_key=True)
+
 
 study = Table(
     "study", metadata,
@@ -15,7 +79,7 @@ study = Table(
     Column("version", Integer, primary_key=True, comment="from 1"),
     Column("uid", Text, nullable=False, comment="Study Instance UID: never in logs, paths or URLs"),
     Column("key", Text, nullable=False, comment="keyed hash of the UID: names its folder in incoming/"),
-    Column("state", Text, nullable=False, comment="states.StudyState"),
+    Column("state", Text, nullable=False, comment="StudyState"),
     Column("state_since", Double, nullable=False),
     Column("waiting", Text, nullable=False, default="", comment="what its next step waits for, in words; '' nothing"),
     Column("cause", Text, nullable=False, default="arrived", comment="arrived, late slices, asked again, fetched"),
@@ -37,6 +101,7 @@ study = Table(
     Column("error", Text, nullable=False, default="", comment="why it was refused or has failed"),
     Column("delete_after", Double, nullable=True, comment="its images are deleted then; None: not decided or never"),
     UniqueConstraint("key", "version", name="study_key"),
+    Index("study_state", "state", "last_seen"), Index("study_uid", "uid"),
 )  # fmt: skip
 
 # Who the patient is: apart, so that a pseudonymous list never joins it.
@@ -53,11 +118,11 @@ identity = Table(
 # The queue. A job belongs to the process that holds its lease, and to nobody once `leased_until` is past.
 job = Table(
     "job", metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    _number(),
     Column("study", Text, nullable=False), Column("version", Integer, nullable=False),
-    Column("step", Text, nullable=False, comment="states.Step"),
+    Column("step", Text, nullable=False, comment="Step"),
     Column("target", Text, nullable=False, default="", comment="of deliver: the target's name; of fetch: the peer's"),
-    Column("state", Text, nullable=False, comment="states.JobState"),
+    Column("state", Text, nullable=False, comment="JobState"),
     Column("due", Double, nullable=False, comment="not before"),
     Column("attempt", Integer, nullable=False, default=0, comment="how often it was claimed"),
     Column("errors", Integer, nullable=False, default=0, comment="how often it ended by an error"),
@@ -66,6 +131,7 @@ job = Table(
     Column("error", Text, nullable=False, default="", comment="the last one, or what it waits for"),
     UniqueConstraint("study", "version", "step", "target", name="job_once"),
     ForeignKeyConstraint(["study", "version"], ["study.id", "study.version"]),
+    Index("job_due", "state", "due"), sqlite_autoincrement=True,
 )  # fmt: skip
 
 # What of a result a target holds: a row for each object of a deliver job.
@@ -78,6 +144,7 @@ delivery = Table(
     Column("asked_at", Double, nullable=True, comment="when the target was last asked whether it holds it"),
     Column("status", Text, nullable=False, default="", comment="the target's last answer, as 0x0112 or HTTP 409"),
     ForeignKeyConstraint(["job"], ["job.id"]),
+    Index("delivery_transaction", "transaction_uid"),
 )  # fmt: skip
 
 # A person who logs in. `password` is argon2id's encoded hash; '' for those who log in by OpenID Connect.
@@ -103,7 +170,7 @@ session = Table(
 # What a reader says of a result. Append-only: the newest of a reader for a version counts.
 reading = Table(
     "reading", metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    _number(),
     Column("study", Text, nullable=False), Column("version", Integer, nullable=False),
     Column("user", Text, nullable=False), Column("at", Double, nullable=False),
     Column("says", Text, nullable=False, comment="agree, missed, false alarm, cannot say"),
@@ -111,12 +178,13 @@ reading = Table(
     Column("seconds_open", Double, nullable=True), Column("slices_seen", Integer, nullable=True),
     ForeignKeyConstraint(["study", "version"], ["study.id", "study.version"]),
     ForeignKeyConstraint(["user"], ["user.id"]),
+    Index("reading_study", "study", "version"), sqlite_autoincrement=True,
 )  # fmt: skip
 
 # An outline that a reader drew. Append-only: `number` counts those of a study. The file lies in corrections/ID/.
 correction = Table(
     "correction", metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    _number(),
     Column("study", Text, nullable=False), Column("version", Integer, nullable=False),
     Column("number", Integer, nullable=False, comment="from 1, within the study"),
     Column("user", Text, nullable=False), Column("at", Double, nullable=False),
@@ -126,15 +194,17 @@ correction = Table(
     UniqueConstraint("study", "number", name="correction_number"),
     ForeignKeyConstraint(["study", "version"], ["study.id", "study.version"]),
     ForeignKeyConstraint(["user"], ["user.id"]),
+    sqlite_autoincrement=True,
 )  # fmt: skip
 
 # The history of a study: every state with its time and reason. Append-only.
 event = Table(
     "event", metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    _number(),
     Column("study", Text, nullable=False), Column("version", Integer, nullable=False),
     Column("at", Double, nullable=False), Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False, default="", comment="in words, without identifiers"),
+    Index("event_study", "study", "id"), sqlite_autoincrement=True,
 )  # fmt: skip
 
 # Who did what. Append-only: each row holds the hash of the row before, so that a change or a gap is seen.

@@ -1,16 +1,22 @@
-"""People who log in: a name, a role, and from which senders they see studies."""
+"""People who log in: a name, a role, from which senders they see studies; and their sessions.
 
+A session is a random token, of which only the SHA-256 is stored; it ends by itself.
+"""
+
+import hashlib
+import secrets
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, update
 
 from bleedmap.errors import SettingsError
 from bleedmap.server.place import new_id
-from bleedmap.server.store import sessions
 from bleedmap.server.store.tables import session, user
 
 ROLES = ("reader", "admin")
 LONGEST_NAME = 64
+IDLE_S, LONGEST_S = 30 * 60.0, 12 * 3600.0  # OWASP ASVS 3.3: a session ends when idle, and in any case
+SEEN_EVERY_S = 60.0  # the moment of a session's last request is written no more often
 
 
 def add_user(
@@ -74,7 +80,7 @@ def count_users(connection: Connection) -> int:
 def set_role(connection: Connection, number: str, role: str) -> None:
     """Give a user of OpenID Connect the role that the provider's groups say now; earlier sessions end."""
     connection.execute(update(user).where(user.c.id == number).values(role=role))
-    sessions.end_all(connection, number)
+    end_sessions(connection, number)
 
 
 def change_user(connection: Connection, number: str, **values: Any) -> None:
@@ -90,4 +96,46 @@ def change_user(connection: Connection, number: str, **values: Any) -> None:
             "user", found="the last administrator", needed="at least one who is not disabled",
             remedy="make another user an administrator first",
         )  # fmt: skip
-    sessions.end_all(connection, number)
+    end_sessions(connection, number)
+
+
+def begin_session(connection: Connection, now: float, user_id: str, address: str) -> str:
+    """Begin a session; return its token, which nobody else ever sees. Sessions that have ended are deleted."""
+    ended = or_(session.c.created_at < now - LONGEST_S, session.c.seen_at < now - IDLE_S)
+    connection.execute(delete(session).where(ended))
+    token = secrets.token_urlsafe(32)
+    values = {"token_sha256": _hash(token), "user": user_id, "created_at": now, "seen_at": now, "address": address}
+    connection.execute(insert(session).values(**values))
+    return token
+
+
+def find_session(connection: Connection, now: float, token: str) -> RowMapping | None:
+    """Find who a token belongs to: the columns of `user`, and `seen_at`; None where the session has ended."""
+    query = (
+        select(user, session.c.seen_at)
+        .join(session, session.c.user == user.c.id)
+        .where(
+            session.c.token_sha256 == _hash(token), user.c.disabled_at.is_(None),
+            session.c.created_at > now - LONGEST_S, session.c.seen_at > now - IDLE_S,
+        )
+    )  # fmt: skip
+    return connection.execute(query).mappings().first()
+
+
+def touch_session(connection: Connection, now: float, token: str) -> None:
+    """Write down that the session is used."""
+    connection.execute(update(session).where(session.c.token_sha256 == _hash(token)).values(seen_at=now))
+
+
+def end_session(connection: Connection, token: str) -> None:
+    """End a session."""
+    connection.execute(delete(session).where(session.c.token_sha256 == _hash(token)))
+
+
+def end_sessions(connection: Connection, user_id: str) -> None:
+    """End all sessions of a user."""
+    connection.execute(delete(session).where(session.c.user == user_id))
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,26 +1,25 @@
 """Administration: users, audit, peers, queue, disk. The guard lets administrators alone reach these."""
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import case, func, select
 
-from bleedmap.server.limits import BEAT_OLD_S, GB, free_bytes
+from bleedmap.server.config import BEAT_OLD_S, GB
+from bleedmap.server.place import free_bytes
 from bleedmap.server.store import audit, users
 from bleedmap.server.store.tables import audit as audit_rows
 from bleedmap.server.store.tables import delivery, job, passed_over, process
 from bleedmap.server.store.tables import user as user_table
-from bleedmap.server.web.context import Asking, Parts, StudyId, as_json
-from bleedmap.server.web.errors import Refusal
+from bleedmap.server.web.context import Asking, Given, Parts, Refusal, StudyId, Text, as_json, pick
 from bleedmap.server.web.login import hash_password
 
 _MOST_ROWS = 200
-_PASSED = ("sender_ae", "reason", "count", "last_at")
 
 router = APIRouter(prefix="/api/admin")
-Text = Annotated[str, StringConstraints(max_length=256)]
 
 
 @router.get("/users")
@@ -29,15 +28,14 @@ def list_users(web: Parts) -> Response:
     with web.database.read() as connection:
         rows = users.list_users(connection)
     shown = [
-        {name: row[name] for name in ("id", "name", "role", "senders", "last_seen")}
+        pick(row, "id", "name", "role", "senders", "last_seen")
         | {"oidc": bool(row["subject"]), "disabled": row["disabled_at"] is not None}
         for row in rows
     ]
     return as_json({"users": shown})
 
 
-class _User(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _User(Given):
     name: Text
     password: Text
     role: Literal["reader", "admin"]
@@ -55,8 +53,7 @@ def add_user(web: Parts, actor: Asking, given: _User) -> Response:
     return as_json({"id": number}, 201)
 
 
-class _Change(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Change(Given):
     role: Literal["reader", "admin"] | None = None
     senders: Text | None = None
     disabled: bool | None = None
@@ -103,38 +100,32 @@ def list_audit(web: Parts, before: Annotated[int | None, Query(ge=1, le=2**53)] 
         broken = audit.find_break(connection)
         total = connection.execute(select(func.count()).select_from(audit_rows)).scalar_one()
     names = ("id", "at", "address", "action", "outcome", "study", "detail")
-    shown = [{name: row[name] for name in names} | {"actor": row["who"] or row["actor"]} for row in rows]
+    shown = [pick(row, *names) | {"actor": row["who"] or row["actor"]} for row in rows]
     return as_json({"whole": broken is None, "broken_at": broken, "total": total, "rows": shown})
 
 
 @router.get("/queue")
 def describe_queue(web: Parts) -> Response:
     """Jobs that are not done, the living processes, and what was accepted and not processed."""
+    waiting = select(job).where(job.c.state != "done").order_by(job.c.due).limit(_MOST_ROWS)
+    counted = select(job.c.step, job.c.state, func.count()).group_by(job.c.step, job.c.state)
+    newest = select(passed_over).order_by(passed_over.c.last_at.desc()).limit(50)
     with web.database.read() as connection:
         now = web.database.now(connection)
-        jobs = (
-            connection.execute(select(job).where(job.c.state != "done").order_by(job.c.due).limit(_MOST_ROWS))
-            .mappings()
-            .all()
-        )
-        counts = connection.execute(
-            select(job.c.step, job.c.state, func.count()).group_by(job.c.step, job.c.state)
-        ).all()
+        jobs = connection.execute(waiting).mappings().all()
+        counts = connection.execute(counted).all()
         processes = connection.execute(select(process).order_by(process.c.kind, process.c.id)).mappings().all()
-        passed = (
-            connection.execute(select(passed_over).order_by(passed_over.c.last_at.desc()).limit(50)).mappings().all()
-        )
+        passed = connection.execute(newest).mappings().all()
     names = ("id", "study", "version", "step", "target", "state", "due", "attempt", "error")
     return as_json(
         {
-            "now": now, "jobs": [{name: row[name] for name in names} for row in jobs],
-            "counts": sorted([row[0], row[1], row[2]] for row in counts),
+            "now": now, "jobs": [pick(row, *names) for row in jobs], "counts": sorted(map(list, counts)),
             "processes": [
-                {"id": row["id"], "kind": row["kind"], "started_at": row["started_at"], "age_s": now - row["beat_at"],
-                 "alive": now - row["beat_at"] < BEAT_OLD_S}
+                pick(row, "id", "kind", "started_at")
+                | {"age_s": now - row["beat_at"], "alive": now - row["beat_at"] < BEAT_OLD_S}
                 for row in processes
             ],
-            "passed_over": [{name: row[name] for name in _PASSED} for row in passed],
+            "passed_over": [pick(row, "sender_ae", "reason", "count", "last_at") for row in passed],
         }
     )  # fmt: skip
 
@@ -144,19 +135,18 @@ def describe_disk(web: Parts) -> Response:
     """Free space, and what each folder takes."""
     root = web.place.root
     folders = ("incoming", "studies", "corrections", "logs")
-    used = [[name, sum(_size(root / name)) / GB] for name in folders]
+    used = [[name, _measure(root / name) / GB] for name in folders]
     return as_json({"free_gb": free_bytes(root) / GB, "kept_free_gb": web.settings.limits.free_gb, "used": used})
 
 
-def _size(folder: Any) -> list[int]:
-    found = []
+def _measure(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    size = 0
     for top, _, names in os.walk(folder):
         for name in names:
-            try:
-                found.append(os.lstat(os.path.join(top, name)).st_size)  # noqa: PTH118 - many of them
-            except OSError:  # gone meanwhile
-                continue
-    return found
+            with suppress(OSError):  # gone meanwhile
+                size += os.lstat(os.path.join(top, name)).st_size  # noqa: PTH118 - many of them
+    return size
 
 
 @router.get("/peers")

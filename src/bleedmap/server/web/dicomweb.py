@@ -8,7 +8,8 @@ import asyncio
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -28,12 +29,11 @@ from starlette.responses import StreamingResponse
 
 from bleedmap.archive.remote.parts import PartsError, split_parts
 from bleedmap.io.dicom.header import set_up_pydicom
+from bleedmap.server.config import GB
 from bleedmap.server.dicom.receive import NO_MATCH, NO_SPACE, Receiver, RefusedError
-from bleedmap.server.limits import GB
 from bleedmap.server.place import Place
 from bleedmap.server.store import studies
-from bleedmap.server.web.context import Actor, Asking, Parts, Web
-from bleedmap.server.web.errors import Refusal
+from bleedmap.server.web.context import Actor, Asking, Parts, Refusal, Web
 from bleedmap.server.web.uploads import save_body, store_file
 
 _CHUNK = 1 << 20
@@ -148,12 +148,10 @@ def _describe_study(row: RowMapping) -> dict[str, Any]:
 def search_series(web: Parts, actor: Asking, request: Request, study: Uid) -> Response:
     """Search the series of a study."""
     instances = _find(web, actor, study)
-    counts: dict[str, int] = {}
+    counts = Counter(one.get("SeriesInstanceUID") for one in instances)
     first: dict[str, Instance] = {}
     for one in instances:
-        uid = one.get("SeriesInstanceUID")
-        counts[uid] = counts.get(uid, 0) + 1
-        first.setdefault(uid, one)
+        first.setdefault(one.get("SeriesInstanceUID"), one)
     number = _tag("NumberOfSeriesRelatedInstances")
     found = (_pick(one, _SERIES_TAGS) | {number: {"vr": "IS", "Value": [counts[uid]]}} for uid, one in first.items())
     return _answer(_select(request, found))
@@ -200,7 +198,7 @@ def _matches(element: dict[str, Any], wanted: str) -> bool:
     return any(fnmatchcase(one.upper(), choice.upper()) for one in values for choice in choices)
 
 
-def _answer(content: list[dict[str, Any]], status: int = 200) -> Response:
+def _answer(content: Any, status: int = 200) -> Response:
     return Response(json.dumps(content, separators=(",", ":")), status_code=status, media_type=_JSON)
 
 
@@ -249,23 +247,20 @@ def _send(web: Web, actor: Actor, instances: list[Instance]) -> Response:
     return _multipart("application/dicom", [("application/dicom", _read_pieces(one.path)) for one in instances])
 
 
-def _read_pieces(path: Path) -> Callable[[], Iterator[bytes]]:
-    def read() -> Iterator[bytes]:
-        with path.open("rb") as file:
-            while data := file.read(_CHUNK):
-                yield data
-
-    return read
+def _read_pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            yield data
 
 
-def _multipart(kind: str, parts: list[tuple[str, Callable[[], Iterator[bytes]]]]) -> Response:
-    """A multipart/related response; each part is its type and a function that gives its pieces."""
+def _multipart(kind: str, parts: list[tuple[str, Iterable[bytes]]]) -> Response:
+    """A multipart/related response; each part is its type and its pieces, which are read when their turn comes."""
     boundary = secrets.token_hex(16)
 
     def stream() -> Iterator[bytes]:
         for content_type, pieces in parts:
             yield f"--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
-            yield from pieces()
+            yield from pieces
             yield b"\r\n"
         yield f"--{boundary}--\r\n".encode()
 
@@ -290,15 +285,11 @@ def retrieve_frames(
     syntax = UID(held.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2.1"))
     packed = syntax.is_encapsulated
     kind = _FRAME_TYPES.get(syntax, "application/octet-stream") if packed else "application/octet-stream"
-    parts = []
+    parts: list[tuple[str, Iterable[bytes]]] = []
     for number in numbers:
         data = get_frame(held.PixelData, number - 1, number_of_frames=count) if packed else _cut(held, number - 1)
-        parts.append((f"{kind}; transfer-syntax={syntax}", _hold(data)))
+        parts.append((f"{kind}; transfer-syntax={syntax}", [data]))
     return _multipart(kind, parts)
-
-
-def _hold(data: bytes) -> Callable[[], Iterator[bytes]]:
-    return lambda: iter([data])
 
 
 def _cut(held: Dataset, index: int) -> bytes:
@@ -360,7 +351,7 @@ def _take(web: Web, actor: Actor, body: Path, boundary: bytes, study: str | None
     content |= {"00081198": {"vr": "SQ", "Value": failed}} if failed else {}
     full = any(one["00081197"]["Value"] == [NO_SPACE] for one in failed)
     status = 200 if not failed else 202 if kept else 503 if full else 409
-    return Response(json.dumps(content), status_code=status, media_type=_JSON)
+    return _answer(content, status)
 
 
 def _check_study(file: Path, study: str) -> None:

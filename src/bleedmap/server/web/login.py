@@ -2,33 +2,31 @@
 
 import re
 import threading
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import RowMapping, update
 
-from bleedmap.server.store import audit, sessions, users
+from bleedmap.server.store import audit, users
 from bleedmap.server.store.tables import user as user_table
-from bleedmap.server.web.context import Actor, Asking, Parts, Web, as_json
-from bleedmap.server.web.errors import Refusal
+from bleedmap.server.web.context import Actor, Asking, Given, Parts, Refusal, Text, Web, as_json
 from bleedmap.server.web.security import cookie_name, find_address, takes_secure
 
 FIRST_RUN = "keys/first-run-token"
-SHORTEST, _LONGEST = 12, 256  # characters of a password
+SHORTEST = 12  # characters of a password
 _AT_ONCE = threading.BoundedSemaphore(2)  # hashes: each takes 64 MiB and a quarter of a second
 _HASHER = PasswordHasher()  # argon2id with RFC 9106's second choice
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 _PER_NAME, _PER_ADDRESS = "10/15 minutes", "40/15 minutes"
 
 router = APIRouter()
-Text = Annotated[str, StringConstraints(max_length=_LONGEST)]
 
 
-class _Login(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Login(Given):
     name: Text
     password: Text
 
@@ -37,8 +35,7 @@ class _FirstRun(_Login):
     token: Text
 
 
-class _Change(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Change(Given):
     old: Text
     new: Text
 
@@ -96,7 +93,7 @@ def make_first(web: Parts, request: Request, given: _FirstRun) -> Response:
 def log_out(web: Parts, request: Request, actor: Asking) -> Response:
     """End this session."""
     with web.database.write() as connection:
-        sessions.end(connection, request.cookies.get(cookie_name(request), ""))
+        users.end_session(connection, request.cookies.get(cookie_name(request), ""))
         web.record(connection, actor, "logout")
     answer = Response(status_code=204)
     answer.delete_cookie(cookie_name(request), path="/", secure=takes_secure(request), httponly=True, samesite="strict")
@@ -124,28 +121,25 @@ def change_password(web: Parts, request: Request, actor: Asking, given: _Change)
     hashed = hash_password(given.new, actor.name)
     with web.database.write() as connection:
         connection.execute(update(user_table).where(user_table.c.id == actor.id).values(password=hashed))
-        sessions.end_all(connection, actor.id)
+        users.end_sessions(connection, actor.id)
         web.record(connection, actor, "password changed")
-        token = sessions.begin(connection, web.database.now(connection), actor.id, actor.address)
+        token = users.begin_session(connection, web.database.now(connection), actor.id, actor.address)
     answer = Response(status_code=204)
     set_cookie(answer, request, token)
     return answer
 
 
-def enter(web: Web, request: Request, row: RowMapping, how: str = "password") -> Response:
-    """Begin a session, always with a new token, and say who entered."""
-    actor = Actor(row["id"], row["name"], row["role"], frozenset(), bool(row["password"]), find_address(request))
-    token = begin_session(web, actor, how)
-    answer = as_json(_describe(actor))
-    set_cookie(answer, request, token)
-    return answer
-
-
-def begin_session(web: Web, actor: Actor, how: str) -> str:
-    """Begin a session; return its token."""
+def enter(
+    web: Web, request: Request, row: RowMapping, how: str = "password", answer: Response | None = None
+) -> Response:
+    """Begin a session, always with a new token, which goes with `answer`; None: one that says who entered."""
+    actor = Actor.of(row, find_address(request))
     with web.database.write() as connection:
         web.record(connection, actor, "login", how=how)
-        return sessions.begin(connection, web.database.now(connection), actor.id, actor.address)
+        token = users.begin_session(connection, web.database.now(connection), actor.id, actor.address)
+    answer = answer or as_json(_describe(actor))
+    set_cookie(answer, request, token)
+    return answer
 
 
 def set_cookie(answer: Response, request: Request, token: str) -> None:
@@ -175,14 +169,12 @@ def verify_password(hashed: str, password: str) -> bool:
             return False
 
 
-class _slot:  # noqa: N801 - reads as a function
+@contextmanager
+def _slot() -> Iterator[None]:
     """One of the few hashes at once; who waits too long is sent away, not queued."""
-
-    def __enter__(self) -> None:
-        if not _AT_ONCE.acquire(timeout=5):
-            raise Refusal(
-                503, "Too many people log in at this moment", remedy="try again", headers={"Retry-After": "5"}
-            )
-
-    def __exit__(self, *error: object) -> None:
+    if not _AT_ONCE.acquire(timeout=5):
+        raise Refusal(503, "Too many people log in at this moment", remedy="try again", headers={"Retry-After": "5"})
+    try:
+        yield
+    finally:
         _AT_ONCE.release()

@@ -19,8 +19,8 @@ from starlette.responses import RedirectResponse, Response
 
 from bleedmap.server.config import Oidc
 from bleedmap.server.store import audit, users
-from bleedmap.server.web.context import Actor, Parts, Web
-from bleedmap.server.web.login import begin_session, set_cookie
+from bleedmap.server.web.context import Parts, Web
+from bleedmap.server.web.login import enter
 from bleedmap.server.web.security import find_address, find_origin, takes_secure
 
 _WAITS_S, _MOST_WAITING = 600.0, 1000  # for a person at the provider's page
@@ -87,9 +87,7 @@ def finish(web: Parts, request: Request) -> Response:
     row = _admit(web, request, claims)
     if row is None:
         return _go_back("refused")
-    actor = Actor(row["id"], row["name"], row["role"], frozenset(), False, find_address(request))
-    answer = _go_back("")
-    set_cookie(answer, request, begin_session(web, actor, "OpenID Connect"))
+    answer = enter(web, request, row, "OpenID Connect", _go_back(""))
     answer.delete_cookie(_COOKIE, path="/api/oidc")
     return answer
 

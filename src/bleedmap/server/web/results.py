@@ -1,8 +1,6 @@
 """What belongs to a version of a study: the shown stack, pictures, the report, DICOM; and what readers add to it."""
 
 import asyncio
-import base64
-import hashlib
 import io
 import re
 import zipfile
@@ -11,16 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.responses import FileResponse, StreamingResponse
 
+from bleedmap.page.writer import csp_hash
 from bleedmap.server import view
 from bleedmap.server.place import new_id
-from bleedmap.server.states import Step, StudyState
 from bleedmap.server.store import readings, studies
 from bleedmap.server.store.queue import enqueue
-from bleedmap.server.web.context import Actor, Asking, Parts, StudyId, Version, Web, as_json, find_for
-from bleedmap.server.web.errors import Refusal
+from bleedmap.server.store.tables import Step, StudyState
+from bleedmap.server.web.context import Actor, Asking, Given, Parts, Refusal, StudyId, Version, Web, as_json, find_for
 from bleedmap.server.web.studies import read_words
 from bleedmap.window import Window
 
@@ -84,11 +82,11 @@ def give_report(web: Parts, actor: Asking, number: StudyId, version: Version) ->
     path = _find_file(_find_folder(web, actor, number, version) / "results", "report.html")
     web.note(actor, "report opened", number, version=version)
     content = path.read_bytes()
-    hashes: dict[str, list[str]] = {"script": [], "style": []}
-    for kind, text in _INLINE.findall(content.decode("utf-8")):
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        hashes[kind].append(f"'sha256-{digest}'")
-    scripts, styles = (" ".join(hashes[kind]) or "'none'" for kind in ("script", "style"))
+    inline = _INLINE.findall(content.decode("utf-8"))
+    scripts, styles = (
+        " ".join(csp_hash(text) for kind, text in inline if kind == wanted) or "'none'"
+        for wanted in ("script", "style")
+    )
     policy = (
         f"sandbox allow-scripts; default-src 'none'; img-src data:; script-src {scripts}; style-src {styles}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -139,8 +137,7 @@ def _stream_zip(folder: Path, files: list[Path]) -> Iterator[bytes]:
     yield pieces.take()
 
 
-class _Reading(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Reading(Given):
     version: Annotated[int, Field(ge=1, le=1_000_000)]
     says: Literal["agree", "missed", "false alarm", "cannot say"]
     words: Annotated[str, StringConstraints(max_length=2000)] = ""

@@ -15,9 +15,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bleedmap.server.config import is_loopback
-from bleedmap.server.store import sessions
-from bleedmap.server.web.context import Actor, Web
-from bleedmap.server.web.errors import Refusal, fail
+from bleedmap.server.store import users
+from bleedmap.server.web.context import Actor, Refusal, Web, fail
 
 PUBLIC = {
     ("GET", "/"), ("GET", "/api/login"), ("POST", "/api/login"), ("POST", "/api/first-run"), ("GET", "/healthz"),
@@ -95,7 +94,7 @@ class Guard:
         token = request.cookies.get(cookie_name(request), "")
         with self.web.database.read() as connection:
             now = self.web.database.now(connection)
-            row = sessions.find(connection, now, token) if token else None
+            row = users.find_session(connection, now, token) if token else None
         if row is None and may_be_nobody:
             return None
         if row is None:
@@ -103,11 +102,10 @@ class Guard:
         if path.startswith(_ADMIN) and row["role"] != "admin":
             raise Refusal(403, "This is for administrators", remedy="ask one of them")
         by_itself = path == "/api/live" or "bleedmap-quiet" in request.headers  # no person asked
-        if not by_itself and sessions.is_stale(row["seen_at"], now):
+        if not by_itself and now - row["seen_at"] > users.SEEN_EVERY_S:
             with self.web.database.write() as connection:
-                sessions.touch(connection, now, token)
-        senders = frozenset(one for one in row["senders"].split(",") if one)
-        return Actor(row["id"], row["name"], row["role"], senders, bool(row["password"]), address)
+                users.touch_session(connection, now, token)
+        return Actor.of(row, address)
 
 
 def _is_public(request: Request) -> bool:
@@ -178,11 +176,7 @@ def cookie_name(request: Request) -> str:
 
 def takes_secure(request: Request) -> bool:
     """Whether a browser keeps a Secure cookie of this request: TLS, or this very machine."""
-    return request.url.scheme == "https" or _name(request.headers.get("host", "")) in (
-        "127.0.0.1",
-        "localhost",
-        "[::1]",
-    )
+    return request.url.scheme == "https" or _name(request.headers.get("host", "")) in _HERE
 
 
 def find_address(request: Request) -> str:

@@ -8,10 +8,9 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import RowMapping, func, select
 
 from bleedmap.server import view
-from bleedmap.server.states import StudyState
 from bleedmap.server.store import readings, studies
-from bleedmap.server.store.tables import delivery, job, study
-from bleedmap.server.web.context import Asking, Parts, StudyId, Web, as_json, find_for
+from bleedmap.server.store.tables import StudyState, delivery, job, study
+from bleedmap.server.web.context import Asking, Parts, StudyId, Web, as_json, find_for, pick
 
 GROUPS = ("bleed marked", "needs a person", "not yet looked at", "no bleed marked")  # by `group_rank`
 _ORDERS = {
@@ -69,7 +68,7 @@ def _describe(row: RowMapping, readers: list[str], before: dict[tuple[str, int],
         moved = f"moved from “{said}” (version {row['version'] - 1}): {row['cause']}"
     if row["arriving"]:
         moved = f"{moved}; more slices arrive" if moved else "more slices arrive: it will be looked at again"
-    return {name: row[name] for name in _SHOWN} | {
+    return pick(row, *_SHOWN) | {
         "group": GROUPS[row["group_rank"]], "unread": row["read_at"] is None, "read_by": readers, "moved": moved,
         "patient": {name: row[name] or "" for name in _WHO},
     }  # fmt: skip
@@ -94,18 +93,14 @@ def describe_study(web: Parts, actor: Asking, number: StudyId) -> Response:
         | {
             "has_view": (folder / "view" / view.WORDS).is_file(),
             "files": list_files(web, number, shown["version"]),
-            "events": [_pick(one, "version", "at", "state", "reason") for one in events],
-            "readings": [_pick(one, "version", "at", "says", "words") | {"user": one["user_name"]} for one in said],
+            "events": [pick(one, "version", "at", "state", "reason") for one in events],
+            "readings": [pick(one, "version", "at", "says", "words") | {"user": one["user_name"]} for one in said],
             "corrections": [
-                _pick(one, "number", "version", "at", "voxels", "sha256") | {"user": one["user_name"]} for one in drawn
+                pick(one, "number", "version", "at", "voxels", "sha256") | {"user": one["user_name"]} for one in drawn
             ],
             "deliveries": sent,
         }
     )
-
-
-def _pick(row: RowMapping, *names: str) -> dict[str, Any]:
-    return {name: row[name] for name in names}
 
 
 def _list_deliveries(connection: Any, number: str, version: int) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from bleedmap.server.config import GB, SLICES
 from bleedmap.server.dicom.receive import NO_SPACE, Receiver, RefusedError
-from bleedmap.server.limits import GB, SLICES, is_full
-from bleedmap.server.web.context import Actor, Asking, Parts, Web, as_json
-from bleedmap.server.web.errors import Refusal
+from bleedmap.server.place import is_full
+from bleedmap.server.web.context import Actor, Asking, Parts, Refusal, Web, as_json
 from bleedmap.server.web.results import take_body
 
 _CHUNK = 1 << 20

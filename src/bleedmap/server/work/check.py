@@ -1,20 +1,22 @@
-"""Try all that the settings name: folder, database, ports, certificates, weights, targets."""
+"""How a server is: try all that its settings name; and its processes, studies, jobs and disk in figures."""
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from pynetdicom.sop_class import Verification
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bleedmap.archive.remote.tls import make_client_context, make_server_context
 from bleedmap.errors import BleedmapError
 from bleedmap.inference.weights import locate
-from bleedmap.server.config import Settings, Target, split_address
+from bleedmap.server.config import BEAT_OLD_S, GB, Settings, Target, split_address
 from bleedmap.server.dicom.send import AwayError, ask_service, associate
-from bleedmap.server.limits import GB, free_bytes
-from bleedmap.server.place import Place
-from bleedmap.server.store.engine import explain_away, open_database
-from bleedmap.server.store.schema import prepare
+from bleedmap.server.place import Place, free_bytes
+from bleedmap.server.store import queue, studies
+from bleedmap.server.store.engine import explain_away, prepared_database
+from bleedmap.server.store.tables import JobState, job, passed_over, process
 from bleedmap.study.gate.gate import read_accepted
 
 
@@ -62,11 +64,8 @@ def _check_space(settings: Settings) -> str:
 
 
 def _check_database(settings: Settings) -> None:
-    database = open_database(settings)
-    try:
-        prepare(database)
-    finally:
-        database.close()
+    with prepared_database(settings):
+        pass
 
 
 def _check_port(address: str) -> None:
@@ -86,3 +85,36 @@ def _check_target(settings: Settings, target: Target) -> None:
         status = association.send_c_echo()
         if not status or status.Status != 0x0000:
             raise AwayError("no answer to C-ECHO")
+
+
+def read_status(settings: Settings) -> dict[str, Any]:
+    """Read the figures of a server, as JSON can hold them; none of them tells anything of a patient.
+
+    Raises:
+        ResourceError: the database cannot be reached.
+        DataError: it was made by a newer version of the program.
+    """
+    with prepared_database(settings) as database, database.read() as connection:
+        now = database.now(connection)
+        living = select(process.c.kind, func.count()).where(process.c.beat_at > now - BEAT_OLD_S)
+        waiting = select(job.c.error, func.count()).where(job.c.state == JobState.WAITING, job.c.error != "")
+        oldest = queue.find_oldest_due(connection)
+        total = func.sum(passed_over.c.count).label("count")
+        passed = select(passed_over.c.sender_ae, passed_over.c.reason, total)
+        return {
+            "processes": {one.kind: one[1] for one in connection.execute(living.group_by(process.c.kind))},
+            "studies": studies.count_states(connection),
+            "jobs": [
+                {"step": step, "state": state, "count": n}
+                for (step, state), n in sorted(queue.count_jobs(connection).items())
+            ],
+            "waiting": [
+                {"reason": reason, "count": n} for reason, n in connection.execute(waiting.group_by(job.c.error))
+            ],
+            "passed_over": [
+                {"sender_ae": one.sender_ae, "reason": one.reason, "count": one.count}
+                for one in connection.execute(passed.group_by(passed_over.c.sender_ae, passed_over.c.reason))
+            ],
+            "oldest_waiting_s": None if oldest is None else max(0.0, now - oldest),
+            "free_gb": round(free_bytes(settings.data) / GB, 2),
+        }  # fmt: skip

@@ -73,23 +73,18 @@ class Outline:
     file: str
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote: studies by the source of their outline, and why others were left out."""
-
-    written: Counter[str]
-    left_out: Counter[str]
-
-
 def export_corrections(
     database: Database, place: Place, settings: Settings, folder: Path, *, pseudonymous: bool = False
-) -> Exported:
+) -> tuple[Counter[str], Counter[str]]:
     """Write images and outlines of all studies that a reader judged into a new folder, whole or not at all.
 
     Args:
         database, place, settings: of the server.
         folder: new or empty.
         pseudonymous: without names, numbers and dates, and with other UIDs, the same for the same study.
+
+    Returns:
+        Studies that were written, by the source of their outline; and those left out, by the reason.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -114,12 +109,13 @@ def export_corrections(
             patient = who.get(one.row["id"]) or one.row["id"]
             reader = readers.setdefault(one.reader, f"reader-{len(readers) + 1}") if pseudonymous else one.reader
             people.append([name, _hide(key, patient) if pseudonymous else patient])
-            rows.append([name, one.source, reader, "" if pseudonymous else _iso(one.at), one.row["verdict"] or ""])
+            at = "" if pseudonymous else datetime.fromtimestamp(one.at).isoformat(timespec="seconds")
+            rows.append([name, one.source, reader, at, one.row["verdict"] or ""])
             written[one.source] += 1
         _write_csv(inside / PATIENTS, ["study", "patient"], people)
         _write_csv(inside / STUDIES, ["study", "outline", "reader", "at", "verdict of the program"], rows)
         (inside / READ_ME).write_text(_WORDS, "utf-8")
-    return Exported(written, left)
+    return written, left
 
 
 def _list_outlines(connection: Connection, left: Counter[str]) -> Iterator[Outline]:
@@ -197,7 +193,7 @@ def _copy_pseudonymous(source: Dataset, key: bytes) -> Dataset:
     made = _filter(source)
     for keyword in _UIDS:
         if value := source.get(keyword):
-            setattr(made, keyword, _map_uid(key, value))
+            setattr(made, keyword, generate_uid(entropy_srcs=[key.hex(), str(value)]))
     made.PatientID = _hide(key, str(source.get("PatientID") or source.StudyInstanceUID))
     made.PatientName = made.PatientID
     made.PatientBirthDate = made.StudyDate = made.StudyTime = made.AccessionNumber = made.StudyID = ""
@@ -222,17 +218,9 @@ def _filter(source: Dataset) -> Dataset:
     return made
 
 
-def _map_uid(key: bytes, uid: str) -> str:
-    return str(generate_uid(entropy_srcs=[key.hex(), str(uid)]))
-
-
 def _hide(key: bytes, text: str) -> str:
     """A pseudonym: the same for the same text on this server, and nothing elsewhere."""
     return "P" + hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:15].upper()
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at).isoformat(timespec="seconds")
 
 
 def _write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:

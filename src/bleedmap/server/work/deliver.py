@@ -6,29 +6,30 @@ A study is delivered when the target itself says that it holds every object. Wha
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
+from pydicom.uid import generate_uid
 from sqlalchemy import RowMapping, func, insert, select, update
 
 from bleedmap.archive.remote.dicomweb import Object
 from bleedmap.server.config import Settings, Target
-from bleedmap.server.dicom import commitment
-from bleedmap.server.dicom.commitment import CONFIRMED, MISSING, OPEN, SENT
 from bleedmap.server.dicom.send import (
     NO_CONNECTION,
     AwayError,
     UnsupportedError,
+    ask_commitment,
     find_held,
     send_objects,
 )
 from bleedmap.server.log import describe_fault, logger
 from bleedmap.server.place import Place
-from bleedmap.server.states import JobState, Step, StudyState
 from bleedmap.server.store import audit, queue, studies
 from bleedmap.server.store.engine import Database, is_away
 from bleedmap.server.store.queue import Job
-from bleedmap.server.store.tables import delivery
+from bleedmap.server.store.tables import JobState, Step, StudyState, delivery
 from bleedmap.server.store.tables import job as jobs
-from bleedmap.server.work.segment import finish_study
+from bleedmap.server.work.versions import finish_study
 
+CONFIRMED, MISSING, SENT, OPEN = "confirmed", "missing", "sent", "open"
 _REPORT_WAIT_S = 10.0  # for storage commitment's report; a later one is taken by the listener
 _FILES = {
     "seg": "segmentation.dcm", "sr": "report.dcm", "probability": "probability.dcm", "pictures": "pictures/*.dcm",
@@ -66,14 +67,15 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
     try:
         _bring(database, settings, target, job, objects)
     except (AwayError, OSError) as error:
-        _wait(database, job, f"{target.name}: {error if isinstance(error, AwayError) else 'a result cannot be read'}")
+        why = str(error) if isinstance(error, AwayError) else "a result cannot be read"
+        studies.put_off(database, job, f"{target.name}: {why}")
     except queue.LostLeaseError:
         raise
     except Exception as error:
         if is_away(error):
             raise
         logger.error("delivery of study %s: %s", job.study, describe_fault(error))
-        _wait(database, job, f"{target.name}: a fault of the program; tried again")
+        studies.put_off(database, job, f"{target.name}: a fault of the program; tried again")
     else:
         with database.write() as connection:
             now = database.now(connection)
@@ -100,18 +102,17 @@ def _bring(database: Database, settings: Settings, target: Target, job: Job, obj
     with database.write() as connection:
         if not queue.is_held(connection, job):
             raise queue.LostLeaseError(f"job {job.id}")
-        _set(connection, job, missing, state=SENT, status="")
+        _set(connection, job, {one.sop_uid for one in missing}, state=SENT, status="")
     answers = send_objects(settings, target, missing)
     refused = {uid: status for uid, status in answers.items() if status}
     if refused:
         with database.write() as connection:
             for uid, status in refused.items():
-                where = (delivery.c.job == job.id) & (delivery.c.sop_uid == uid)
-                connection.execute(update(delivery).where(where).values(state=MISSING, status=status))
+                _set(connection, job, {uid}, state=MISSING, status=status)
         raise AwayError(f"refuses {len(refused)} of {len(objects)} objects: {', '.join(sorted(set(refused.values())))}")
     held = _ask(database, settings, target, job, objects)
-    if any(one.sop_uid not in held for one in objects):
-        lacking = sum(one.sop_uid not in held for one in objects)
+    lacking = sum(one.sop_uid not in held for one in objects)
+    if lacking:
         raise AwayError(f"has not confirmed {lacking} of {len(objects)} objects")
 
 
@@ -134,9 +135,9 @@ def _ask(database: Database, settings: Settings, target: Target, job: Job, objec
     """Ask whether a target holds what was sent: storage commitment, else a query."""
     if target.kind != "dimse" or not target.commitment:
         return _note_held(database, job, find_held(settings, target, objects))
-    transaction = commitment.new_transaction()
+    transaction = str(generate_uid())
     with database.write() as connection:
-        _set(connection, job, objects, transaction_uid=transaction, asked_at=None)
+        _set(connection, job, {one.sop_uid for one in objects}, transaction_uid=transaction, asked_at=None)
     pending = (delivery.c.job == job.id) & delivery.c.asked_at.is_(None)
 
     def is_answered() -> bool:
@@ -144,9 +145,9 @@ def _ask(database: Database, settings: Settings, target: Target, job: Job, objec
             return connection.execute(select(func.count()).select_from(delivery).where(pending)).scalar_one() == 0
 
     try:
-        came = commitment.ask_commitment(
+        came = ask_commitment(
             settings, target, objects, transaction,
-            lambda report: commitment.record_report(database, report), is_answered, _REPORT_WAIT_S,
+            lambda report: record_report(database, report), is_answered, _REPORT_WAIT_S,
         )  # fmt: skip
     except UnsupportedError:
         return _note_held(database, job, find_held(settings, target, objects))
@@ -156,11 +157,34 @@ def _ask(database: Database, settings: Settings, target: Target, job: Job, objec
         return {uid for uid, state in _read_rows(connection, job).items() if state == CONFIRMED}
 
 
-def _note_held(database: Database, job: Job, held: set[str]) -> set[str]:
+def record_report(database: Database, report: Dataset) -> int:
+    """Record what a target reports, for the objects that this transaction asked for; return their number."""
+    transaction = str(report.get("TransactionUID", ""))
+    if not transaction:
+        return 0
+    said = {str(one.ReferencedSOPInstanceUID): (CONFIRMED, "") for one in report.get("ReferencedSOPSequence", [])}
+    for one in report.get("FailedSOPSequence", []):
+        reason = f"0x{int(one.get('FailureReason', 0)):04X}"
+        said.setdefault(str(one.ReferencedSOPInstanceUID), (MISSING, reason))
+    known = 0
     with database.write() as connection:
         now = database.now(connection)
-        where = (delivery.c.job == job.id) & delivery.c.sop_uid.in_(held)
-        connection.execute(update(delivery).where(where).values(state=CONFIRMED, asked_at=now, status=""))
+        asked = delivery.c.transaction_uid == transaction
+        rows = connection.execute(select(delivery.c.job, delivery.c.sop_uid).where(asked)).all()
+        for job, uid in rows:
+            if uid in said:
+                known += 1
+                state, status = said[uid]
+                one = asked & (delivery.c.job == job) & (delivery.c.sop_uid == uid)
+                connection.execute(update(delivery).where(one).values(state=state, status=status, asked_at=now))
+        waiting = jobs.c.id.in_({row.job for row in rows}) & (jobs.c.lease == "")
+        connection.execute(update(jobs).where(waiting).values(due=0.0))  # its answer is there: look at once
+    return known
+
+
+def _note_held(database: Database, job: Job, held: set[str]) -> set[str]:
+    with database.write() as connection:
+        _set(connection, job, held, state=CONFIRMED, asked_at=database.now(connection), status="")
     return held
 
 
@@ -169,8 +193,8 @@ def _read_rows(connection: Any, job: Job) -> dict[str, str]:
     return {uid: state for uid, state in rows}  # noqa: C416 - rows are no pairs for mypy
 
 
-def _set(connection: Any, job: Job, objects: list[Object], **values: Any) -> None:
-    where = (delivery.c.job == job.id) & delivery.c.sop_uid.in_([one.sop_uid for one in objects])
+def _set(connection: Any, job: Job, uids: set[str], **values: Any) -> None:
+    where = (delivery.c.job == job.id) & delivery.c.sop_uid.in_(uids)
     connection.execute(update(delivery).where(where).values(**values))
 
 
@@ -183,14 +207,7 @@ def _conclude(connection: Any, now: float, settings: Settings, job: Job, row: Ro
     left = connection.execute(rest).scalar_one()
     current = studies.find(connection, job.study, job.version)
     if not left and current is not None and current["state"] == StudyState.SEGMENTED:
-        finish_study(connection, now, job.study, job.version, settings, "every target has confirmed every object")
+        said = "every target has confirmed every object"
+        finish_study(connection, now, settings, job, StudyState.DELIVERED, said)
     elif current is not None:
         studies.change(connection, job.study, job.version, waiting="")
-
-
-def _wait(database: Database, job: Job, reason: str) -> None:
-    with database.write() as connection:
-        now = database.now(connection)
-        queue.put_off(connection, job, reason, now)
-        studies.await_something(connection, now, job.study, job.version, reason)
-    logger.warning("study %s v%d waits: %s", job.study, job.version, reason)

@@ -17,16 +17,15 @@ from sqlalchemy import RowMapping
 from bleedmap import __version__
 from bleedmap.errors import InputError, OutputError, find_shortage
 from bleedmap.results.save import SUMMARY, save
-from bleedmap.server.config import Settings, Target
-from bleedmap.server.limits import COMPUTE_ERRORS
+from bleedmap.server.config import COMPUTE_ERRORS, Settings, Target
 from bleedmap.server.log import describe_fault, logger
 from bleedmap.server.place import Place
-from bleedmap.server.states import Step, StudyState
 from bleedmap.server.store import audit, queue, studies
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.queue import Job
+from bleedmap.server.store.tables import Step, StudyState
 from bleedmap.server.view import write_view
-from bleedmap.server.work.complete import collect
+from bleedmap.server.work.versions import collect, finish_study
 from bleedmap.study.read import read_study
 from bleedmap.study.segment import Segmenter
 from bleedmap.study.words import counted, millilitres
@@ -60,13 +59,13 @@ def do_segment(database: Database, place: Place, settings: Settings, segmenter: 
     except Exception as error:
         shortage = find_shortage(error)
         if isinstance(error, OutputError | OSError) or shortage is not None:
-            _wait(database, job, _explain(shortage or error))
+            studies.put_off(database, job, _explain(shortage or error))
         elif job.errors + 1 >= COMPUTE_ERRORS:
             logger.error("study %s failed: %s", job.study, describe_fault(error))
             _fail(database, job, f"a fault of the program: {describe_fault(error)}")
         else:
             logger.error("study %s, try %d: %s", job.study, job.errors + 1, describe_fault(error))
-            _wait(database, job, "a fault of the program; tried again")
+            studies.put_off(database, job, "a fault of the program; tried again")
     else:
         _record(database, settings, job, summary)
 
@@ -141,16 +140,9 @@ def _record(database: Database, settings: Settings, job: Job, summary: dict[str,
             queue.enqueue(connection, job.study, job.version, Step.DELIVER, target.name)
         if not targets:
             said = "no target gets it" if settings.target else "no target is set"
-            finish_study(connection, now, job.study, job.version, settings, said)
+            finish_study(connection, now, settings, job, StudyState.DELIVERED, said)
         audit.record(connection, now, "server", "study segmented", study=job.study, version=job.version)
     logger.info("study %s v%d: %s", job.study, job.version, summary["verdict"])
-
-
-def finish_study(connection: Any, now: float, study: str, version: int, settings: Settings, reason: str) -> None:
-    """Say that a version is where it belongs; from now its age counts."""
-    days = settings.limits.keep_days
-    after = now + days * 86400 if days else None
-    studies.move(connection, now, study, version, StudyState.DELIVERED, reason, delete_after=after)
 
 
 def _headline(summary: dict[str, Any]) -> str:
@@ -163,14 +155,11 @@ def _headline(summary: dict[str, Any]) -> str:
 
 
 def _refuse(database: Database, settings: Settings, job: Job, error: InputError) -> None:
-    days = settings.limits.keep_days
     with database.write() as connection:
         now = database.now(connection)
         queue.finish(connection, job)
-        studies.move(
-            connection, now, job.study, job.version, StudyState.REFUSED, error.found, error=error.found,
-            headline="not segmented", delete_after=now + days * 86400 if days else None,
-        )  # fmt: skip
+        said = {"error": error.found, "headline": "not segmented"}
+        finish_study(connection, now, settings, job, StudyState.REFUSED, error.found, **said)
         audit.record(connection, now, "server", "study refused", study=job.study, version=job.version)
     logger.info("study %s v%d: refused by an input check", job.study, job.version)
 
@@ -180,14 +169,6 @@ def _fail(database: Database, job: Job, reason: str) -> None:
         now = database.now(connection)
         queue.give_up(connection, job, reason)
         studies.move(connection, now, job.study, job.version, StudyState.FAILED, reason, error=reason)
-
-
-def _wait(database: Database, job: Job, reason: str) -> None:
-    with database.write() as connection:
-        now = database.now(connection)
-        queue.put_off(connection, job, reason, now)
-        studies.await_something(connection, now, job.study, job.version, reason)
-    logger.warning("study %s v%d waits: %s", job.study, job.version, reason)
 
 
 def _explain(error: BaseException) -> str:

@@ -55,13 +55,6 @@ def supervise(settings: Settings, kinds: list[str], stop: threading.Event) -> No
     _end(children)
 
 
-def run_alone(settings: Settings, kind: str, stop: threading.Event) -> None:
-    """Run one kind of process in this process, until told to stop."""
-    from bleedmap.server.work.worker import KINDS  # noqa: PLC0415 - the supervisor itself stays small
-
-    KINDS[kind](settings, stop)
-
-
 def stop_on_signals() -> threading.Event:
     """An event that SIGTERM, SIGINT and SIGHUP set."""
     stop = threading.Event()
@@ -104,12 +97,14 @@ def _end(children: list[_Child]) -> None:
 
 def _run(kind: str, settings: Settings) -> None:
     """Run in the new process."""
+    from bleedmap.server.work.worker import KINDS  # noqa: PLC0415 - the supervisor itself stays small
+
     set_up_logging(kind)
     stop = stop_on_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer
     threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
     try:
-        run_alone(settings, kind, stop)
+        KINDS[kind](settings, stop)
     except BleedmapError as error:
         logger.error("%s", error.explain())
         os._exit(error.exit_code)

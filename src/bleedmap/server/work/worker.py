@@ -4,7 +4,6 @@ A process renews the lease of its job and says that it lives, from a thread of i
 waits for it; nothing that was received is lost meanwhile.
 """
 
-import importlib.util
 import json
 import os
 import platform
@@ -18,24 +17,19 @@ from typing import Any
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from bleedmap.errors import MissingExtraError
-from bleedmap.server.config import Settings, split_address
-from bleedmap.server.dicom.commitment import record_report
-from bleedmap.server.limits import BEAT_S, LEASE_S, TICK_S, free_bytes
+from bleedmap.server.config import BEAT_S, LEASE_S, TICK_S, Settings, split_address
 from bleedmap.server.log import describe_fault, logger
-from bleedmap.server.place import Place
-from bleedmap.server.states import Step
+from bleedmap.server.place import Place, free_bytes
 from bleedmap.server.store import queue
-from bleedmap.server.store.engine import Database, explain_away, is_away, open_database
+from bleedmap.server.store.engine import Database, explain_away, is_away, open_database, prepare
 from bleedmap.server.store.queue import Job
-from bleedmap.server.store.schema import prepare
+from bleedmap.server.store.tables import Step
 from bleedmap.server.store.tables import process as processes
 
 _IDLE_S = 0.5  # between looks at an empty queue
 _AWAY_S = 2.0  # between looks at a database that is away
 _RETAIN_S = 60.0
 _FORGET_S = 3600.0  # a row of a process that died
-WEB = "bleedmap.server.web"
 
 
 @dataclass
@@ -47,21 +41,11 @@ class Beat:
     stop: threading.Event
     detail: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> "Beat":
         """Begin, in a thread that ends with the process."""
         threading.Thread(target=self._run, daemon=True).start()
         return self
-
-    @contextmanager
-    def at(self, job: Job) -> Iterator[None]:
-        """Hold a job while inside."""
-        self.job = job
-        try:
-            yield
-        finally:
-            self.job = None
 
     def _run(self) -> None:
         host, pid, started = platform.node(), os.getpid(), time.time()
@@ -106,7 +90,8 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
     """Receive instances, tell the database of them, and let studies that are whole be segmented."""
     from bleedmap.server.dicom.listener import Listener  # noqa: PLC0415 - each process loads what it needs
     from bleedmap.server.dicom.receive import Receiver  # noqa: PLC0415
-    from bleedmap.server.work.complete import complete_studies  # noqa: PLC0415
+    from bleedmap.server.work.deliver import record_report  # noqa: PLC0415
+    from bleedmap.server.work.versions import complete_studies  # noqa: PLC0415
 
     place = Place(settings.data)
     database = open_when_there(settings, stop)
@@ -150,9 +135,9 @@ def run_worker(settings: Settings, stop: threading.Event) -> None:
 
 def run_sender(settings: Settings, stop: threading.Event) -> None:
     """Deliver results, fetch studies that were asked for, and delete by age."""
-    from bleedmap.server.dicom.fetch import ask_counts, do_fetch  # noqa: PLC0415
     from bleedmap.server.work.deliver import do_deliver  # noqa: PLC0415
-    from bleedmap.server.work.retain import delete_expired  # noqa: PLC0415
+    from bleedmap.server.work.fetch import ask_counts, do_fetch  # noqa: PLC0415
+    from bleedmap.server.work.versions import delete_expired  # noqa: PLC0415
 
     place = Place(settings.data)
     last = -_RETAIN_S
@@ -171,21 +156,16 @@ def run_sender(settings: Settings, stop: threading.Event) -> None:
 
 
 def run_web(settings: Settings, stop: threading.Event) -> None:
-    """Serve the pages and DICOMweb.
-
-    Raises:
-        MissingExtraError: a part of it is not installed.
-    """
+    """Serve the pages and DICOMweb."""
     import uvicorn  # noqa: PLC0415
 
-    if importlib.util.find_spec(WEB) is None:
-        raise MissingExtraError("the web server", "server", WEB)
-    make_app: Callable[[Settings], Any] = importlib.import_module(f"{WEB}.app").make_app
+    from bleedmap.server.web.app import make_app  # noqa: PLC0415
+
     database = open_when_there(settings, stop)
     if database is None:
         return
-    host, port = split_address(settings.web.listen)
     web = settings.web
+    host, port = split_address(web.listen)
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(settings), host=host, port=port, log_config=None, access_log=False, server_header=False,
@@ -225,8 +205,11 @@ def _work(
             if job is None:
                 stop.wait(_IDLE_S)
                 continue
-            with beat.at(job):
+            beat.job = job
+            try:
                 do(database, job)
+            finally:
+                beat.job = None
 
 
 @contextmanager
@@ -236,7 +219,7 @@ def _waiting_for_database(stop: threading.Event) -> Iterator[None]:
         yield
     except queue.LostLeaseError:
         logger.warning("a job was taken over by another process; its outcome is not recorded twice")
-    except (DBAPIError, SQLAlchemyError) as error:
+    except SQLAlchemyError as error:
         if not is_away(error):
             logger.error("database: %s", describe_fault(error))
         else:

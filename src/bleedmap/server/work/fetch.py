@@ -10,12 +10,12 @@ from pynetdicom.sop_class import (
 from sqlalchemy import select
 
 from bleedmap.server.config import Peer, Settings, Target
-from bleedmap.server.dicom.send import AwayError, associate
+from bleedmap.server.dicom.send import AwayError, associate, describe_status
 from bleedmap.server.place import Place, new_id
-from bleedmap.server.states import Step, StudyState
 from bleedmap.server.store import audit, queue, studies
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.queue import Job
+from bleedmap.server.store.tables import Step, StudyState
 from bleedmap.server.store.tables import study as study_table
 
 _UNKNOWN = 1_000_000  # more than any study has: its sender does not say, so that only quiet makes it complete
@@ -59,10 +59,7 @@ def do_fetch(database: Database, place: Place, settings: Settings, job: Job) -> 
             raise AwayError("does not hold the study")
         move_study(settings, peer, uid)
     except AwayError as error:
-        with database.write() as connection:
-            now = database.now(connection)
-            queue.put_off(connection, job, f"{job.target}: {error}", now)
-            studies.await_something(connection, now, job.study, job.version, f"{job.target}: {error}")
+        studies.put_off(database, job, f"{job.target}: {error}")
         return
     with database.write() as connection:
         queue.finish(connection, job)
@@ -128,8 +125,7 @@ def move_study(settings: Settings, peer: Peer, study_uid: str) -> None:
         for status, _ in association.send_c_move(query, settings.dicom.ae_title, move):
             last = status
     if not last or last.Status != 0x0000:
-        said = f"0x{last.Status:04X}" if last and "Status" in last else "none"
-        raise AwayError(f"its answer to C-MOVE: {said}")
+        raise AwayError(f"its answer to C-MOVE: {describe_status(last)}")
 
 
 def _as_target(peer: Peer) -> Target:

@@ -1,20 +1,27 @@
-"""When a study is whole, and how its slices become those of a version.
+"""When a study is whole, how its slices become those of a version, and how a version is deleted by age.
 
 A version takes its slices by one rename of the folder in `incoming`: each slice belongs to this version or to the next.
+By age first its images are deleted, later its results. The row, its history and its readings stay.
 """
 
+import filecmp
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
-from bleedmap.server.dicom.receive import have_same_bytes
+from bleedmap.server.config import Settings
+from bleedmap.server.log import logger
 from bleedmap.server.place import Place
-from bleedmap.server.states import Step, StudyState
-from bleedmap.server.store import queue, studies
+from bleedmap.server.store import audit, queue, studies
 from bleedmap.server.store.engine import Database
+from bleedmap.server.store.queue import Job
+from bleedmap.server.store.tables import MOVES, Step, StudyState
+
+DAY_S = 86400.0
 
 
 def complete_studies(database: Database, place: Place, quiet_s: float) -> int:
@@ -80,6 +87,48 @@ def collect(place: Place, row: RowMapping) -> Path:
     return dicom
 
 
+def finish_study(
+    connection: Connection, now: float, settings: Settings, job: Job, state: StudyState, reason: str, **values: Any
+) -> None:
+    """Say that a version has reached its last state; from now its age counts."""
+    days = settings.limits.keep_days
+    values["delete_after"] = now + days * DAY_S if days else None
+    studies.move(connection, now, job.study, job.version, state, reason, **values)
+
+
+def delete_expired(database: Database, place: Place, settings: Settings) -> int:
+    """Delete what is old enough; return how many versions were touched. After a kill it is done again."""
+    limits = settings.limits
+    with database.read() as connection:
+        rows = studies.list_expired(connection, database.now(connection))
+    touched = 0
+    for row in rows:
+        number, version = row["id"], row["version"]
+        has_images = place.dicom(number, version).is_dir()
+        later_s = (limits.keep_results_days - limits.keep_days) * DAY_S if limits.keep_results_days else None
+        goes_now = not has_images or (later_s is not None and later_s <= 0)
+        if goes_now and StudyState.GONE not in MOVES[StudyState(row["state"])]:
+            continue
+        for folder in (place.dicom(number, version), place.view(number, version)):
+            shutil.rmtree(folder, ignore_errors=True)
+        if goes_now:
+            shutil.rmtree(place.version(number, version), ignore_errors=True)
+        with database.write() as connection:
+            now = database.now(connection)
+            if goes_now:
+                studies.move(connection, now, number, version, StudyState.GONE, "by age", delete_after=None)
+            else:
+                after = None if later_s is None else now + later_s
+                studies.change(connection, number, version, delete_after=after)
+                studies.add_event(connection, now, number, version, row["state"], "its images were deleted by age")
+            what = "everything" if goes_now else "images"
+            audit.record(connection, now, "server", "deleted by age", study=number, version=version, what=what)
+        touched += 1
+    if touched:
+        logger.info("deleted by age: %d", touched)
+    return touched
+
+
 def _has_all(row: RowMapping) -> bool:
     return row["expected"] is not None and row["instances"] >= row["expected"]
 
@@ -95,7 +144,7 @@ def _drop_held(place: Place, row: RowMapping) -> int:
     before, count = _find_before(place, row), 0
     for path in _list_slices(place.incoming(row["key"])) if before else []:
         with suppress(FileNotFoundError):
-            if have_same_bytes(path, before / path.name):  # type: ignore[operator]
+            if filecmp.cmp(path, before / path.name, shallow=False):  # type: ignore[operator]
                 path.unlink()
                 count += 1
     return count
