@@ -2,16 +2,16 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from bleedmap.server.config import Limits, Server, Settings
+from bleedmap.server.config import Server, Settings
 from bleedmap.server.place import Place
-from bleedmap.server.store.engine import Database, open_database, prepare
+from bleedmap.server.store.engine import Database, prepared_database
 from postgres_server import run_postgres
+from server_web import small_settings
 
 _NUMBERS = itertools.count()
 
@@ -22,24 +22,19 @@ def postgres() -> Iterator[str]:
         yield url
 
 
-def make_settings(folder: Path, database: str = "sqlite") -> Settings:
-    """Settings of a small server in `folder`; nothing is kept free, for small disks."""
-    return replace(Settings(), server=Server(str(folder), database), limits=Limits(free_gb=0.0))
-
-
 @pytest.fixture
 def sqlite_settings(tmp_path: Path) -> Settings:
-    return make_settings(tmp_path / "data")
+    return small_settings(tmp_path)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "sqlite":
-        return make_settings(tmp_path / "data")
+        return small_settings(tmp_path)
     url, name = request.getfixturevalue("postgres"), f"test{next(_NUMBERS)}"
     with psycopg.connect(url.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return make_settings(tmp_path / "data", f"{url}/{name}")
+    return small_settings(tmp_path, server=Server(str(tmp_path / "data"), f"{url}/{name}"))
 
 
 @pytest.fixture
@@ -49,7 +44,5 @@ def place(settings: Settings) -> Place:
 
 @pytest.fixture
 def database(settings: Settings, place: Place) -> Iterator[Database]:
-    opened = open_database(settings)
-    prepare(opened)
-    yield opened
-    opened.close()
+    with prepared_database(settings) as opened:
+        yield opened

@@ -6,7 +6,6 @@ Wall time and the processor's time of server and client together, each the media
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -15,11 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support/server"))
 
 from sqlalchemy import insert, select
 
-from bleedmap.server.config import Limits, Settings
-from bleedmap.server.config import Server as Where
 from bleedmap.server.store.tables import identity, study
 from server_studies import add_row
-from server_web import Server, serve_web
+from server_web import Server, serve_web, small_settings
 
 STUDIES, TIMES = 5000, 9
 VERDICTS = ("bleed marked", "no verdict", "no bleed marked")
@@ -50,8 +47,7 @@ def measure(ask: Callable[[], object]) -> tuple[float, float]:
 
 def main(folder: Path) -> None:
     """Print a line for each address."""
-    settings = replace(Settings(), server=Where(str(folder)), limits=Limits(free_gb=0.0))
-    with serve_web(settings) as server:
+    with serve_web(small_settings(folder)) as server:
         fill(server)
         client = server.client("reader")
         for path in ("/api/studies", "/dicomweb/studies?limit=101", f"/dicomweb/studies?limit={STUDIES}"):

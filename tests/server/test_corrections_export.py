@@ -1,7 +1,6 @@
 """Readers' outlines come out as a data set that `evaluate --studies` measures; a pseudonymous one tells of nobody."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from bleedmap.evaluation.reference_find import Places, find_cases
 from bleedmap.evaluation.references import read_case
 from bleedmap.io.dicom.header import set_up_pydicom
 from bleedmap.server import view
-from bleedmap.server.config import Server, Settings, write_settings
+from bleedmap.server.config import Settings, write_settings
 from bleedmap.server.place import Place
 from bleedmap.server.store import readings, users
 from bleedmap.server.store.engine import Database, open_database, prepare
@@ -21,12 +20,13 @@ from command_line import run
 from debian_programs import complaints
 from phantom_studies import NAME, NUMBER, make_study
 from server_studies import add_study
+from server_web import small_settings
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, dict[str, np.ndarray]]:
     """A server with four studies: corrected, agreed, a false alarm, and missed without a correction."""
-    settings = replace(Settings(), server=Server(str(tmp_path_factory.mktemp("judged") / "data")))
+    settings = small_settings(tmp_path_factory.mktemp("judged"))
     place, database = Place(settings.data), open_database(settings)
     prepare(database)
     with database.write() as connection:
@@ -86,13 +86,7 @@ def test_the_export_is_a_data_set(judged, pseudonymous: bool, tmp_path: Path, ca
     if pseudonymous:
         set_up_pydicom()
         held = b"".join(one.read_bytes() for one in out.rglob("*") if one.is_file())
-        for secret in (
-            NAME,
-            NUMBER,
-            "ACC-",
-            "Dr Reader",
-            make_study(0)[0].StudyInstanceUID,
-            make_study(0)[3].SOPInstanceUID,
-        ):
+        uids = (make_study(0)[0].StudyInstanceUID, make_study(0)[3].SOPInstanceUID)
+        for secret in (NAME, NUMBER, "ACC-", "Dr Reader", *uids):
             assert secret.encode() not in held
     assert run("evaluate", "--studies", out, "-o", tmp_path / "measured", "--weights", settings.data.parent / "no") != 0

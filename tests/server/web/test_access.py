@@ -1,17 +1,13 @@
 """Who may ask what: every route without a login, as a reader, for a stranger's study; and what every answer carries."""
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 from sqlalchemy import select
 
-from bleedmap.server.config import Limits, Settings
-from bleedmap.server.config import Server as Where
 from bleedmap.server.store.tables import audit
 from bleedmap.server.web.security import PUBLIC
-from server_studies import add_row, add_study, phantom, scanned
-from server_web import Server, serve_web
+from server_studies import add_row
+from server_web import Server
 
 JSON = {"Content-Type": "application/json"}
 # What each change needs, so that it is refused for who asks and not for what is asked.
@@ -23,18 +19,6 @@ BODIES = {
     "/api/me/password": {"json": {"old": "x", "new": "x" * 12}},
 }  # fmt: skip
 VALUES = {"{version}": "1", "{name}": "stack", "{what}": "dicom", "{slice_number}": "1", "{made}": "1"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    where = Where(str(tmp_path_factory.mktemp("web") / "data"))
-    with serve_web(Settings(server=where, limits=Limits(free_gb=0.0))) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def study(server: Server) -> str:
-    return add_study(server.place, server.database, scanned(), phantom().mask.array)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import insert
 
 from bleedmap.server.config import Settings, Target
-from bleedmap.server.place import Place
 from bleedmap.server.store import queue, readings, users
-from bleedmap.server.store.engine import open_database, prepare
+from bleedmap.server.store.engine import Database
 from bleedmap.server.store.tables import Step, delivery, process
 from bleedmap.server.web.context import Web
 from bleedmap.server.web.metrics import Figures
@@ -17,10 +16,7 @@ from server_studies import add_row
 from server_web import serve_web
 
 
-def test_corrections_saved_at_once_have_numbers_of_their_own(settings: Settings) -> None:
-    Place(settings.data)
-    database = open_database(settings)
-    prepare(database)
+def test_corrections_saved_at_once_have_numbers_of_their_own(database: Database) -> None:
     number = add_row(database)
     with database.write() as connection:
         user = users.add_user(connection, 0.0, "Anna", "reader")
@@ -34,7 +30,6 @@ def test_corrections_saved_at_once_have_numbers_of_their_own(settings: Settings)
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(save, range(12))) == list(range(1, 13))
-    database.close()
 
 
 def test_all_lists_answer_alike(settings: Settings) -> None:

@@ -1,7 +1,6 @@
 """DICOMweb: what is stored is found and comes back byte for byte; wrong requests are answered, not served."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,18 +11,9 @@ from sqlalchemy import select
 
 from bleedmap.archive.remote.dicomweb import DicomwebArchive
 from bleedmap.archive.remote.web import Service
-from bleedmap.server.config import Limits, Settings
-from bleedmap.server.config import Server as Where
 from bleedmap.server.store.tables import study as study_rows
 from server_studies import NAME, NUMBER, add_row, add_study, as_bytes, phantom, scanned
-from server_web import Server, serve_web
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    where = Where(str(tmp_path_factory.mktemp("dicomweb") / "data"))
-    with serve_web(Settings(server=where, limits=Limits(free_gb=0.0, upload_gb=0.02))) as running:
-        yield running
+from server_web import Server
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +26,9 @@ def client(server: Server) -> httpx.Client:
 def images(server: Server) -> Path:
     """The files of a study whose rows and files agree on its UID."""
     instances = scanned()
-    for one in instances:
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
-    number = add_study(
-        server.place, server.database, instances, phantom().mask.array, uid=instances[0].StudyInstanceUID
-    )
-    folder = server.place.dicom(number, 1)
-    for path in list(folder.iterdir()):
-        path.rename(path.with_name(f"{path.name}.dcm"))
-    return folder
+    uid = instances[0].StudyInstanceUID
+    number = add_study(server.place, server.database, instances, phantom().mask.array, uid=uid)
+    return server.place.dicom(number, 1)
 
 
 def parts_of(answer: httpx.Response) -> list[bytes]:

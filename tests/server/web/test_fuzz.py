@@ -1,31 +1,19 @@
 """Every route against requests that schemathesis makes from our OpenAPI: none makes an error of the server."""
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 
-from bleedmap.server.config import Limits, Settings
-from bleedmap.server.config import Server as Where
-from server_studies import add_study, phantom, scanned
-from server_web import Server, serve_web
+from server_web import Server
 
 pytestmark = pytest.mark.exhaustive
 _EXAMPLES = 40
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    where = Where(str(tmp_path_factory.mktemp("fuzz") / "data"))
-    with serve_web(Settings(server=where, limits=Limits(free_gb=0.0, upload_gb=0.01))) as running:
-        yield running
-
-
-def test_no_request_makes_a_server_error(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    study = add_study(server.place, server.database, scanned(), phantom().mask.array)
+def test_no_request_makes_a_server_error(server: Server, study: str, caplog: pytest.LogCaptureFixture) -> None:
     client = server.client("admin", name="fuzz")
     headers = {name: client.headers[name] for name in ("Cookie", "Origin")}
     schema = schemathesis.openapi.from_dict(client.get("/api/openapi.json").json())

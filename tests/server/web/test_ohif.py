@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bleedmap.server.config import Limits, Settings
-from bleedmap.server.config import Server as Where
 from browser import open_browser
 from ohif import fetch_ohif, serve_ohif
 from orthanc_server import run_orthanc
 from server_studies import add_study, phantom, scanned
-from server_web import serve_web
+from server_web import serve_web, small_settings
 
 pytestmark = pytest.mark.exhaustive  # a package of 48 MB, and a viewer that is slow without a GPU
 _LINE = (215, 25, 28)  # the colour that our segmentation asks for
@@ -31,16 +29,10 @@ def dicomweb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tup
     """Both servers with the same study: name -> its DICOMweb and what it asks for."""
     folder = tmp_path_factory.mktemp("viewed")
     instances = scanned()
-    for one in instances:
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
-    where = Settings(server=Where(str(folder / "data")), limits=Limits(free_gb=0.0))
-    with serve_web(where) as server, run_orthanc(folder / "orthanc", dicomweb=True) as orthanc:
+    with serve_web(small_settings(folder)) as server, run_orthanc(folder / "orthanc", dicomweb=True) as orthanc:
         uid = instances[0].StudyInstanceUID
         number = add_study(server.place, server.database, instances, phantom().mask.array, uid=uid)
-        images = server.place.dicom(number, 1)
-        for path in list(images.iterdir()):
-            path.rename(path.with_name(f"{path.name}.dcm"))
-        for path in (*images.glob("*.dcm"), *server.place.results(number, 1).rglob("*.dcm")):
+        for path in (*server.place.dicom(number, 1).glob("*.dcm"), *server.place.results(number, 1).rglob("*.dcm")):
             orthanc.ask("/instances", path.read_bytes())
         token = (server.place.root / "keys/dicomweb-token").read_text().strip()
         yield {

@@ -4,16 +4,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-from bleedmap.server.config import Limits, Oidc, Settings
-from bleedmap.server.config import Server as Where
+from bleedmap.server.config import Oidc
 from free_port import free_port
-from server_web import Server, serve_web
+from server_web import Server, serve_web, small_settings
 
 PROGRAM = Path(__file__).parents[2] / "support/server/oidc_provider.py"
 
@@ -38,8 +36,7 @@ def server(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("oidc")
     (folder / "secret").write_text("a secret\n")
     oidc = Oidc(provider, "bleedmap", str(folder / "secret"), reader_group="readers", admin_group="admins")
-    settings = replace(Settings(), server=Where(str(folder / "data")), limits=Limits(free_gb=0.0), oidc=oidc)
-    with serve_web(settings) as running:
+    with serve_web(small_settings(folder, oidc=oidc)) as running:
         yield running
 
 

@@ -1,7 +1,6 @@
 """The pages in a real browser: by keyboard alone, on a tablet, in the dark, without WebGL2; nothing asked outside."""
 
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,22 +10,12 @@ from sqlalchemy import select
 
 from bleedmap.geometry import PlaneTurn
 from bleedmap.server import view
-from bleedmap.server.config import Limits, Settings
-from bleedmap.server.config import Server as Where
 from bleedmap.server.store.tables import correction, reading
 from browser import NO_WEBGL, open_browser
 from server_studies import add_row, add_study, phantom, scanned
-from server_web import PASSWORD, Server, serve_web
+from server_web import PASSWORD, Server
 
 GLASS = 60_000  # ms: without a GPU, on a busy machine
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    where = Where(str(tmp_path_factory.mktemp("page") / "data"))
-    with serve_web(Settings(server=where, limits=Limits(free_gb=0.0))) as running:
-        running.add_user("root", "admin")
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +23,7 @@ def study(server: Server) -> str:
     """A study whose rows and columns are stored transposed and flipped, so that each mistake of order would show."""
     instances = scanned(turn=PlaneTurn(transpose=True, flip_rows=True))
     number = add_study(server.place, server.database, instances, phantom().mask.array)
+    server.add_user("root", "admin")
     add_row(server.database, verdict="no bleed marked", score=0.02)
     add_row(server.database, state="refused", error="slice count: 3 slices, 10 to 400 are needed")
     return number

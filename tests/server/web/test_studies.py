@@ -4,7 +4,6 @@ import gzip
 import io
 import time
 import zipfile
-from collections.abc import Iterator
 
 import httpx
 import nibabel as nib
@@ -13,30 +12,11 @@ import pytest
 from sqlalchemy import insert, select
 
 from bleedmap.server import view
-from bleedmap.server.config import Limits, Settings, Target
-from bleedmap.server.config import Server as Where
+from bleedmap.server.config import Settings
 from bleedmap.server.store.tables import job
 from bleedmap.server.store.tables import study as study_rows
 from server_studies import NAME, NUMBER, add_row, add_study, phantom, scanned
 from server_web import Server, serve_web
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    where = Where(str(tmp_path_factory.mktemp("web") / "data"))
-    target = Target(name="pacs", ae_title="PACS", address="127.0.0.1:4242")
-    with serve_web(Settings(server=where, limits=Limits(free_gb=0.0), target=(target,))) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def study(server: Server) -> str:
-    return add_study(server.place, server.database, scanned(), phantom().mask.array)
-
-
-@pytest.fixture(scope="module")
-def reader(server: Server) -> httpx.Client:
-    return server.client("reader", name="Anna")
 
 
 def correct(client: httpx.Client, study: str, body: bytes, base: str, version: int = 1) -> httpx.Response:

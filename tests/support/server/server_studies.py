@@ -43,6 +43,7 @@ def scanned(**turn: Any) -> list[Dataset]:
     instances = ct_instances(phantom().volume, **turn)
     for one in instances:
         one.PatientName, one.PatientID, one.PatientBirthDate, one.PatientSex = NAME, NUMBER, BORN, "F"
+        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
     return instances
 
 
@@ -84,6 +85,8 @@ def add_study(place: Place, database: Database, instances: list[Dataset], marked
     folder.mkdir(parents=True)
     result = result_of(folder, instances, marked)
     save(result, folder / "results")
+    for path in list((folder / "dicom").iterdir()):
+        path.rename(path.with_name(f"{path.name}.dcm"))
     (folder / "view").mkdir()
     write_view(folder / "view", result)
     found = result.found

@@ -5,12 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 
-from bleedmap.server.config import Settings
+from bleedmap.server.config import Limits, Settings
+from bleedmap.server.config import Server as Where
 from bleedmap.server.place import Place
 from bleedmap.server.store import users
 from bleedmap.server.store.engine import Database, open_database
@@ -46,6 +48,12 @@ class Server:
         hashed = hash_password(PASSWORD, name)
         with self.database.write() as connection:
             users.add_user(connection, self.database.now(connection), name, role, password=hashed, **more)
+
+
+def small_settings(folder: Path, **changes: Any) -> Settings:
+    """Settings of a small server in `folder`; nothing is kept free, for small disks."""
+    given = {"server": Where(str(folder / "data")), "limits": Limits(free_gb=0.0), **changes}
+    return replace(Settings(), **given)
 
 
 @contextmanager

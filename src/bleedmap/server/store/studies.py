@@ -238,19 +238,18 @@ def list_history(connection: Connection, number: str) -> list[RowMapping]:
 
 
 def list_worklist(
-    connection: Connection, *, order: str = "urgency", state: str | None = None, number: str | None = None,
-    uid: str | None = None, limit: int = 5000, pseudonymous: bool = False,
+    connection: Connection, *, order: str = "worklist", state: str | None = None, number: str | None = None,
+    uid: str | None = None, limit: int = 5000,
 ) -> list[RowMapping]:  # fmt: skip
     """List the studies, one row each: the newest version that has an outcome, else the newest.
 
     Args:
         connection: to read by.
-        order: 'urgency' (unread first; of these: bleed marked, by probability; needs a person: no verdict, refused,
+        order: 'worklist' (unread first; of these: bleed marked, by probability; needs a person: no verdict, refused,
             failed; not yet looked at; no bleed marked; then arrival) or 'arrival'.
         state: only studies in this state; None: all.
         number, uid: only this study, by its identifier or its Study Instance UID; None: all.
         limit: most rows.
-        pseudonymous: without the columns of `identity`.
 
     Returns:
         Rows with the columns of `study`; `group_rank` 0 to 3 as above; `arriving`, whether a later version is under
@@ -273,12 +272,12 @@ def list_worklist(
         (study.c.verdict.is_(None), 2),
         else_=3,
     ).label("group_rank")
-    columns: list[Any] = [study, rank, later.label("arriving"), read_at]
-    source: Any = study
-    if not pseudonymous:
-        columns += [one for one in identity.c if one.name != "study"]
-        source = study.outerjoin(identity, identity.c.study == study.c.id)
-    query = select(*columns).select_from(source).where(study.c.state != StudyState.SUPERSEDED, ~earlier)
+    who = [one for one in identity.c if one.name != "study"]
+    query = (
+        select(study, rank, later.label("arriving"), read_at, *who)
+        .select_from(study.outerjoin(identity, identity.c.study == study.c.id))
+        .where(study.c.state != StudyState.SUPERSEDED, ~earlier)
+    )
     if state is not None:
         query = query.where(study.c.state == state)
     if number is not None:
@@ -286,7 +285,7 @@ def list_worklist(
     if uid is not None:
         query = query.where(study.c.uid == uid)
     arrival = study.c.first_seen.desc()
-    if order == "urgency":
+    if order == "worklist":
         by_score = case((rank == 0, func.coalesce(study.c.score, literal(0.0))), else_=literal(0.0)).desc()
         query = query.order_by(read_at.is_not(None), rank, by_score, arrival)
     else:

@@ -104,7 +104,7 @@ study = Table(
     Index("study_state", "state", "last_seen"), Index("study_uid", "uid"),
 )  # fmt: skip
 
-# Who the patient is: apart, so that a pseudonymous list never joins it.
+# Who the patient is, apart from what is said of the study.
 identity = Table(
     "identity", metadata,
     Column("study", Text, primary_key=True, comment="study.id"),

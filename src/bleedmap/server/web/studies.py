@@ -38,8 +38,7 @@ def list_studies(
     """The worklist, with its order in words and the count of every group."""
     with web.database.read() as connection:
         now = web.database.now(connection)
-        by = "urgency" if order == "worklist" else "arrival"
-        rows = studies.list_worklist(connection, order=by, state=None if state is None else state.value)
+        rows = studies.list_worklist(connection, order=order, state=state)
         readers = readings.list_readers(connection)
         before = _list_earlier(connection)
     rows = [row for row in rows if actor.may_see(row)]

@@ -34,7 +34,7 @@ _FORGET_S = 3600.0  # a row of a process that died
 
 @dataclass
 class Beat:
-    """Says that a process lives, and renews the lease of its job."""
+    """Says that a process lives, and renews the lease of its job, from a thread that ends with the process."""
 
     database: Database
     kind: str
@@ -42,10 +42,8 @@ class Beat:
     detail: dict[str, Any] = field(default_factory=dict)
     job: Job | None = None
 
-    def start(self) -> "Beat":
-        """Begin, in a thread that ends with the process."""
+    def __post_init__(self) -> None:
         threading.Thread(target=self._run, daemon=True).start()
-        return self
 
     def _run(self) -> None:
         host, pid, started = platform.node(), os.getpid(), time.time()
@@ -100,7 +98,7 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
     receiver = Receiver(settings, place)
     listener = Listener(settings, receiver, lambda report: record_report(database, report))
     threading.excepthook = listener.note_fault
-    beat = Beat(database, "listener", stop).start()
+    beat = Beat(database, "listener", stop)
     swept = False
     logger.info("listening at %s:%d", *listener.address)
     while not stop.is_set():
@@ -173,7 +171,7 @@ def run_web(settings: Settings, stop: threading.Event) -> None:
             ssl_certfile=web.tls_certificate or None, ssl_keyfile=web.tls_key or None, timeout_graceful_shutdown=5,
         )
     )  # fmt: skip
-    Beat(database, "web", stop).start()
+    Beat(database, "web", stop)
 
     def end() -> None:
         stop.wait()
@@ -192,7 +190,7 @@ def _work(
     database = open_when_there(settings, stop)
     if database is None:
         return
-    beat = Beat(database, kind, stop).start()
+    beat = Beat(database, kind, stop)
     holder = f"{kind}:{platform.node()}:{os.getpid()}"
     with _waiting_for_database(stop):
         queue.release_dead(database, platform.node(), _is_alive)
