@@ -39,25 +39,19 @@ from pdu_mutations import mutate, record_speech
 from phantom_studies import make_study
 from running_server import Server as Running
 from running_server import run_server
+from server_web import small_settings
 from tiny_network import write_spot_network
 
 QUIET_S = 2.0
 OBJECTS = ("SEG", "SR", "OT")
-
-
 WEIGHTS = ""  # of --weights
 
 
 def make_settings(folder: Path, pacs_port: int, **changes) -> Settings:
     target = Target("pacs", "dimse", "ORTHANC", f"127.0.0.1:{pacs_port}")
     dicom = Dicom(listen=f"127.0.0.1:{free_port()}", quiet_s=QUIET_S, max_associations_per_address=40)
-    chosen = {
-        "dicom": dicom,
-        "target": (target,),
-        "limits": Limits(free_gb=0.0),
-        "worker": Worker(processes=2, weights=WEIGHTS),
-    }
-    return replace(Settings(), server=Server(str(folder / "data")), **chosen | changes)
+    worker = Worker(processes=2, weights=WEIGHTS)
+    return small_settings(folder, **{"dicom": dicom, "target": (target,), "worker": worker, **changes})
 
 
 def port_of(settings: Settings) -> int:
@@ -113,20 +107,23 @@ def whole(out: Path, **changes) -> Iterator[tuple[Running, Orthanc]]:
         yield server, orthanc
 
 
+@contextmanager
+def listener_alone(out: Path) -> Iterator[tuple[Running, int]]:
+    """A server of one process, the listener, and its number."""
+    settings = make_settings(out, free_port())
+    settings = replace(settings, dicom=replace(settings.dicom, max_associations_per_address=20))
+    with run_server(settings, port_of(settings), only=("listener",)) as server:
+        server.wait(lambda _: bool(server.pids("listener")))
+        (pid,) = server.pids("listener")
+        yield server, pid
+
+
 def wait_for_delivery(server: Running, count: int, seconds: float) -> list:
-    return server.wait(
-        lambda rows: (
-            sum(one["state"] == "delivered" for one in rows if one["version"] == newest(rows)[one["id"]]) >= count
-        ),
-        seconds,
-    )
+    def met(rows) -> bool:
+        newest = {one["id"]: one["state"] for one in sorted(rows, key=lambda one: one["version"])}
+        return sum(state == "delivered" for state in newest.values()) >= count
 
-
-def newest(rows) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for one in rows:
-        found[one["id"]] = max(found.get(one["id"], 0), one["version"])
-    return found
+    return server.wait(met, seconds)
 
 
 def judge(server: Running, orthanc: Orthanc, count: int) -> dict[str, object]:
@@ -240,7 +237,6 @@ def as_other_class(one: Dataset) -> Dataset:
 
 def measure_receive(out: Path, count: int) -> dict[str, object]:
     """Receiving alone: 28 slices of 512 × 512 a study, four senders of dcmtk, each its own studies."""
-    settings = make_settings(out, free_port())
     folders = []
     for number in range(4):
         folder = out / f"sender{number}"
@@ -251,10 +247,7 @@ def measure_receive(out: Path, count: int) -> dict[str, object]:
         folders.append(folder)
     size = sum(one.stat().st_size for folder in folders for one in folder.iterdir())
     files = sum(1 for folder in folders for _ in folder.iterdir())
-    with run_server(settings, port_of(settings), only=("listener",)) as server:
-        (pid,) = server.pids("listener") or (
-            server.wait(lambda _: bool(server.pids("listener"))) and server.pids("listener")
-        )
+    with listener_alone(out) as (server, pid):
         began = time.monotonic()
         senders = [
             subprocess.Popen(["storescu", "-aet", f"CT{number}", "127.0.0.1", str(server.port), "+sd", str(folder)])
@@ -262,9 +255,8 @@ def measure_receive(out: Path, count: int) -> dict[str, object]:
         ]  # fmt: skip
         codes = [one.wait() for one in senders]
         took_s = time.monotonic() - began
-        kept = len(list((server.settings.data / "incoming").glob("*/*.dcm"))) + len(
-            list((server.settings.data / "studies").glob("*/*/*/*.dcm"))
-        )
+        data = server.settings.data
+        kept = len([*data.glob("incoming/*/*.dcm"), *data.glob("studies/*/*/*/*.dcm")])
         return {
             "files": files, "kept": kept, "exit codes": codes, "MB": round(size / 1e6), "s": round(took_s, 1),
             "MB/s": round(size / 1e6 / took_s, 1), "files/s": round(files / took_s),
@@ -368,11 +360,8 @@ def measure_pacs(out: Path, count: int) -> dict[str, object]:
         with run_orthanc(out / "orthanc", **named) as orthanc:
             began = time.monotonic()
             wait_for_delivery(server, count, 1200)
-            return {
-                **judge(server, orthanc, count),
-                "waiting": dict(waiting),
-                "caught up s": round(time.monotonic() - began),
-            }
+            caught_up_s = round(time.monotonic() - began)
+            return {**judge(server, orthanc, count), "waiting": dict(waiting), "caught up s": caught_up_s}
 
 
 def measure_database(out: Path, count: int) -> dict[str, object]:
@@ -408,12 +397,8 @@ def measure_database(out: Path, count: int) -> dict[str, object]:
 
 def measure_pdus(out: Path, count: int) -> dict[str, object]:
     """Mutated PDUs of a true association, each over a connection of its own; echoes from another address meanwhile."""
-    settings = make_settings(out, free_port())
-    settings = replace(settings, dicom=replace(settings.dicom, max_associations_per_address=20))
     draw, spoken = random.Random(2), record_speech()
-    with run_server(settings, port_of(settings), only=("listener",)) as server:
-        server.wait(lambda _: bool(server.pids("listener")))
-        (pid,) = server.pids("listener")
+    with listener_alone(out) as (server, pid):
         before, slowest, stop = rss_mb(pid), [0.0], threading.Event()
         failed: list[str] = []
 
@@ -447,11 +432,7 @@ def measure_pdus(out: Path, count: int) -> dict[str, object]:
 
 def measure_clients(out: Path, count: int) -> dict[str, object]:
     """Silent clients, and slow ones that send a byte a second, while another sends studies and echoes."""
-    settings = make_settings(out, free_port())
-    settings = replace(settings, dicom=replace(settings.dicom, max_associations_per_address=20))
-    with run_server(settings, port_of(settings), only=("listener",)) as server:
-        server.wait(lambda _: bool(server.pids("listener")))
-        (pid,) = server.pids("listener")
+    with listener_alone(out) as (server, pid):
         silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
         began, answered = time.monotonic(), []
         while time.monotonic() - began < 20:

@@ -9,7 +9,7 @@ import pytest
 
 from bleedmap.server.config import Settings, read_settings, write_settings
 from bleedmap.server.place import Place
-from bleedmap.server.store.engine import open_database, prepare
+from bleedmap.server.store.engine import prepared_database
 from command_line import run
 from free_port import free_port
 
@@ -73,9 +73,7 @@ def test_a_backup_of_a_database_in_use_is_whole(capsys, tmp_path, monkeypatch):
     settings = read_settings(None)
     monkeypatch.chdir(tmp_path)
     Place(settings.data)
-    database = open_database(settings)
-    prepare(database)
-    with database.write():
+    with prepared_database(settings) as database, database.write():
         assert run("server", "backup", "-o", tmp_path / "copy.db") == 0
     with sqlite3.connect(tmp_path / "copy.db") as copy:
         assert copy.execute("SELECT step FROM schema").fetchall() == [(1,)]
@@ -86,7 +84,6 @@ def test_a_backup_of_a_database_in_use_is_whole(capsys, tmp_path, monkeypatch):
     assert run("server", "status", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["studies"], shown["processes"]) == ({}, {})
-    database.close()
 
 
 def test_users_are_listed_disabled_and_get_a_new_password(capsys, tmp_path, monkeypatch):
@@ -96,22 +93,20 @@ def test_users_are_listed_disabled_and_get_a_new_password(capsys, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     settings = read_settings(None)
     Place(settings.data)
-    database = open_database(settings)
-    prepare(database)
-    with database.write() as connection:
-        for name, role in (("anna", "admin"), ("bert", "admin")):
-            users.add_user(connection, 1.0, name, role, password=hash_password("correct horse", name))
-    assert run("server", "users", "--disable", "bert", "--reset", "Anna") == 0
-    shown = capsys.readouterr().out
-    password = shown.split("the new password is ")[1].split()[0]
-    with database.read() as connection:
-        assert verify_password(users.find_by_name(connection, "anna")["password"], password)
-        assert users.find_by_name(connection, "bert")["disabled_at"] is not None
+    with prepared_database(settings) as database:
+        with database.write() as connection:
+            for name in ("anna", "bert"):
+                users.add_user(connection, 1.0, name, "admin", password=hash_password("correct horse", name))
+        assert run("server", "users", "--disable", "bert", "--reset", "Anna") == 0
+        shown = capsys.readouterr().out
+        password = shown.split("the new password is ")[1].split()[0]
+        with database.read() as connection:
+            assert verify_password(users.find_by_name(connection, "anna")["password"], password)
+            assert users.find_by_name(connection, "bert")["disabled_at"] is not None
     assert run("server", "users", "--disable", "anna") == 2
     assert "last administrator" in capsys.readouterr().err
     assert run("server", "users", "--json") == 0
     assert [one["name"] for one in json.loads(capsys.readouterr().out)] == ["anna", "bert"]
-    database.close()
 
 
 def test_the_token_of_the_first_administrator_is_printed_where_there_is_one(capsys, tmp_path, monkeypatch):

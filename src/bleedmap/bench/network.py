@@ -98,20 +98,14 @@ def _onnxruntime(weights: WeightsFile, threads: int | None) -> Runner:
 
 
 def measure_network(
-    weights: WeightsFile,
-    runners: Sequence[Runner],
-    threads: int | None,
-    repeats: int,
-    progress: Progress = lambda done, of: None,
-    matrix_side: int = MATRIX,
-    batch: int = 1,
-) -> dict[str, Any]:
+    weights: WeightsFile, runners: Sequence[Runner], threads: int | None, repeats: int,
+    progress: Progress = lambda done, of: None, matrix_side: int = MATRIX, batch: int = 1,
+) -> dict[str, Any]:  # fmt: skip
     """Slices/s of each runner: `repeats` rounds, in each of which all have their turn, so that load falls on all.
 
     The machine's own matrix products have their turn too; the best one counts.
 
     Args:
-        weights: the network.
         runners: those to compare; the first is the reference where `REFERENCE` is not among them.
         threads: as the runners were loaded with.
         repeats: turns of each.

@@ -70,7 +70,6 @@ def measure_study(
     """`bleedmap segment` in fresh processes, then the same steps in one.
 
     Args:
-        load: what computes.
         repeats: fresh processes, and turns in the warm one after its first.
         shape: (slices, rows, columns) of the phantom.
     """
@@ -98,7 +97,6 @@ def measure_growth(
     """Warm seconds and memory by slices, by pixels, and `bleedmap batch` by studies: memory of its first process.
 
     Args:
-        load: what computes.
         repeats: turns of each size; of a batch, at most so many studies in all, and one turn at least.
         studies: the most of a batch.
         shape: where one of the three grows, the others stay at this.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from bleedmap.bench.machine import MATRIX
 from bleedmap.models.lite_unet import Depthwise, Inverted, LiteUNet, build_lite, load_encoder
 from bleedmap.models.networks import LABELS
 from bleedmap.models.unet import build
@@ -25,7 +26,6 @@ from bleedmap.training.samples import Pools, Samples, Side
 from bleedmap.training.steps import Steps
 
 LESION_SHARE = 0.5  # of the made slices, as in the thesis' balanced set
-MATRIX = 4096  # rows and columns of the matrix product that stands for the machine's own rate
 FLOP_FACTOR = 3  # a training step is a forward pass and a backward one of twice its cost
 PLAIN_STEPS = 5  # of a recipe's plain loop in a turn
 _SLICES, _STUDIES = 48, 4  # of a pool, made of noise: speed does not depend on what they show

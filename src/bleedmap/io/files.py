@@ -71,7 +71,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         _sync(temporary)
         move(temporary, path)
         if not any(part.startswith(_PART) for part in path.parts):  # a folder's are written down with the folder
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
@@ -104,7 +104,7 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
             _replace_results(folder, temporary)
         else:
             move(temporary, folder)
-        _sync_folder(place)
+        sync_folder(place)
     except BleedmapError:
         raise
     except OSError as error:
@@ -326,7 +326,7 @@ def _sync(path: Path) -> None:
         _order_sync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have the names in a folder written down, where the system lets a folder be opened."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))

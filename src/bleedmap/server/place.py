@@ -19,11 +19,11 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from bleedmap.io.files import REFUSALS, output_error
+from bleedmap.io.files import output_error
 from bleedmap.server.config import GB
 
 _FOLDERS = ("incoming", "incoming/parts", "studies", "corrections", "keys", "logs")
@@ -54,7 +54,7 @@ class Place:
         path = self.root / name
         if not path.exists():
             part = path.with_name(f".{secrets.token_hex(8)}")
-            self.write_whole(part, make().encode())
+            self.write_whole(part, [make().encode()])
             with suppress(FileExistsError):  # a link is refused where the name is taken: one secret wins
                 os.link(part, path)
             part.unlink()
@@ -99,25 +99,12 @@ class Place:
         return self.root / "corrections" / study
 
     @staticmethod
-    def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
-        """Write a new file and wait until the disk has it."""
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+    def write_whole(path: Path, content: Iterable[bytes | memoryview]) -> None:
+        """Write a new file in pieces, 0600, and wait until the disk has it."""
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
-
-    @staticmethod
-    def sync_folder(folder: Path) -> None:
-        """Wait until the disk has a folder's names; shares that cannot say so are trusted."""
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in REFUSALS:
-                raise
-        finally:
-            os.close(handle)
 
 
 def new_id() -> str:

@@ -128,10 +128,15 @@ def _wrong(found: str, shape: tuple[int, ...] | None = None) -> InputError:
     )  # fmt: skip
 
 
+def read_words(folder: Path) -> dict[str, Any]:
+    """Read the words that `write_view` wrote into a folder."""
+    words: dict[str, Any] = json.loads((folder / WORDS).read_text("utf-8"))
+    return words
+
+
 @lru_cache(maxsize=2)
 def _load(folder: Path) -> tuple[AnyArray, AnyArray, dict[str, Any]]:
-    words = json.loads((folder / WORDS).read_text("utf-8"))
-    return read_view(folder / STACK), read_view(folder / PROBABILITY), words
+    return read_view(folder / STACK), read_view(folder / PROBABILITY), read_words(folder)
 
 
 def draw_view(folder: Path, number: int, window: Window, *, overlay: bool = True) -> bytes:

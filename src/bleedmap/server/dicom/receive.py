@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from bleedmap.io.dicom.header import DamagedError, parse, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT
 from bleedmap.io.dicom.producer import NAME
+from bleedmap.io.files import sync_folder
 from bleedmap.server.config import GB, HEADER_BYTES, HOLD_S, SLICES, Settings
 from bleedmap.server.place import Place, is_full
 from bleedmap.server.store import studies
@@ -138,7 +139,6 @@ class Receiver:
         """Tell the database what came since the last call; where it is away, the next call tells it.
 
         Args:
-            database: to be told.
             held: keys of studies for which an association is alive.
         """
         with self._lock:
@@ -186,15 +186,11 @@ class Receiver:
         path, part = folder / f"{self.place.key_of(found.sop_uid)}.dcm", self.place.new_part()
         self._check_size(found.key, folder, size)
         try:
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                for piece in content:
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
+            self.place.write_whole(part, content)
             before = _compare(part, path)
             if before != _HELD:
                 _rename(part, path)
-                self.place.sync_folder(folder)
+                sync_folder(folder)
         except OSError as error:
             raise RefusedError(NO_SPACE, f"cannot be written: {error.strerror}") from error
         finally:

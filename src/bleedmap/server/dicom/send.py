@@ -90,7 +90,6 @@ def ask_commitment(
     """Ask a target to commit, and wait for its report; return whether it came.
 
     Args:
-        settings: of us.
         target: of kind dimse.
         objects: asked for.
         transaction_uid: new for each asking.
@@ -134,7 +133,6 @@ def associate(
     """Yield an association with a target, released at the end.
 
     Args:
-        settings: of us.
         target: of kind dimse.
         contexts: (abstract syntax, transfer syntax); None: the usual ones.
         handlers: of pynetdicom, for what comes over the association.

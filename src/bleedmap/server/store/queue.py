@@ -78,7 +78,6 @@ def release_dead(database: Database, host: str, is_alive: Callable[[int], bool])
     """Free the jobs of this machine's processes that are dead, before their leases run out; return their number.
 
     Args:
-        database: of the queue.
         host: of this machine, as it stands in the holders' names: kind:host:pid.
         is_alive: whether a process of this machine lives.
     """
@@ -120,10 +119,7 @@ def put_off(connection: Connection, job: Job, reason: str, now: float, *, is_err
     """Let a job wait, longer each time; return when it is tried again.
 
     Args:
-        connection: of the transaction.
-        job: to be tried again.
         reason: for what it waits, in words without identifiers.
-        now: the moment.
         is_error: count it among the job's errors.
 
     Raises:

@@ -66,8 +66,6 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
     """Record what arrived: a new study, more of one that is being received, or a next version of one that was not.
 
     Args:
-        connection: of the transaction.
-        now: the moment.
         arrivals: one a study.
         hold_s: an open association holds its study so much longer.
     """
@@ -244,7 +242,6 @@ def list_worklist(
     """List the studies, one row each: the newest version that has an outcome, else the newest.
 
     Args:
-        connection: to read by.
         order: 'worklist' (unread first; of these: bleed marked, by probability; needs a person: no verdict, refused,
             failed; not yet looked at; no bleed marked; then arrival) or 'arrival'.
         state: only studies in this state; None: all.

@@ -26,8 +26,6 @@ def add_user(
     """Add a user; return the identifier.
 
     Args:
-        connection: of the transaction.
-        now: the moment.
         name: unique, whatever its case.
         role: reader or admin.
         password: argon2's encoded hash; '' for those who log in by OpenID Connect.

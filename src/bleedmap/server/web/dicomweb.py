@@ -29,12 +29,11 @@ from starlette.responses import StreamingResponse
 
 from bleedmap.archive.remote.parts import PartsError, split_parts
 from bleedmap.io.dicom.header import set_up_pydicom
-from bleedmap.server.config import GB
 from bleedmap.server.dicom.receive import NO_MATCH, NO_SPACE, Receiver, RefusedError
 from bleedmap.server.place import Place
 from bleedmap.server.store import studies
 from bleedmap.server.web.context import Actor, Asking, Parts, Refusal, Web
-from bleedmap.server.web.uploads import save_body, store_file
+from bleedmap.server.web.uploads import saved_body, store_file
 
 _CHUNK = 1 << 20
 _MOST_RESULTS = 1000
@@ -323,11 +322,8 @@ async def _store(web: Web, actor: Actor, request: Request, study: str | None) ->
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/related" or inner != "application/dicom" or not boundary:
         raise Refusal(415, "The content is of another type", 'multipart/related; type="application/dicom"; boundary=…')
-    part = await save_body(web, request, int(web.settings.limits.upload_gb * GB))
-    try:
+    async with saved_body(web, request) as part:
         return await asyncio.to_thread(_take, web, actor, part, boundary, study)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _take(web: Web, actor: Actor, body: Path, boundary: bytes, study: str | None) -> Response:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import re
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints
 from starlette.responses import FileResponse, StreamingResponse
 
+from bleedmap.io.files import sync_folder
 from bleedmap.page.writer import csp_hash
 from bleedmap.server import view
 from bleedmap.server.place import new_id
@@ -19,7 +20,7 @@ from bleedmap.server.store import readings, studies
 from bleedmap.server.store.queue import enqueue
 from bleedmap.server.store.tables import Step, StudyState
 from bleedmap.server.web.context import Actor, Asking, Given, Parts, Refusal, StudyId, Version, Web, as_json, find_for
-from bleedmap.server.web.studies import read_words
+from bleedmap.server.web.uploads import take_body
 from bleedmap.window import Window
 
 _MOST_CORRECTION = 64 * 1024 * 1024  # bytes as sent; unpacked it is the stack's size
@@ -70,7 +71,7 @@ def give_slice(
     """A slice as a picture, counted from 1."""
     folder = _find_folder(web, actor, number, version) / "view"
     _find_file(folder, view.WORDS)
-    if not 1 <= slice_number <= read_words(folder)["shape"][0]:
+    if not 1 <= slice_number <= view.read_words(folder)["shape"][0]:
         raise Refusal(404, "There is no such slice")
     picture = view.draw_view(folder, slice_number, Window(level, width), overlay=overlay)
     return Response(picture, media_type="image/png")
@@ -171,28 +172,10 @@ async def add_correction(
     return await asyncio.to_thread(_keep_correction, web, actor, number, version, base, body)
 
 
-async def take_body(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The request's body, piece by piece.
-
-    Raises:
-        Refusal: 413, once it is longer than `most`.
-    """
-    length = request.headers.get("content-length", "")
-    came = 0
-    refusal = Refusal(413, "The upload is too large", f"at most {most:,} bytes")
-    if length.isdigit() and int(length) > most:
-        raise refusal
-    async for part in request.stream():
-        came += len(part)
-        if came > most:
-            raise refusal
-        yield part
-
-
 def _keep_correction(web: Web, actor: Actor, number: str, version: int, base: str, body: bytes) -> Response:
     folder = _find_folder(web, actor, number, version) / "view"
     _find_file(folder, view.WORDS)
-    words = read_words(folder)
+    words = view.read_words(folder)
     mask = view.read_correction(body, tuple(words["shape"]))
     with web.database.read() as connection:
         drawn = readings.list_corrections(connection, number)
@@ -204,8 +187,8 @@ def _keep_correction(web: Web, actor: Actor, number: str, version: int, base: st
     file = f"{new_id()}.nii.gz"
     home = web.place.corrections(number)
     home.mkdir(mode=0o700, exist_ok=True)
-    web.place.write_whole(home / file, view.pack_mask(mask, words))
-    web.place.sync_folder(home)
+    web.place.write_whole(home / file, [view.pack_mask(mask, words)])
+    sync_folder(home)
     sha256, voxels = view.hash_mask(mask), int(mask.sum())
     with web.database.write() as connection:
         now = web.database.now(connection)

@@ -1,7 +1,5 @@
 """The worklist and one study: what stands in the database, as JSON."""
 
-import json
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -55,7 +53,7 @@ def list_studies(
 
 def _list_earlier(connection: Any) -> dict[tuple[str, int], str]:
     """What was said of versions that have been superseded."""
-    query = select(study.c.id, study.c.version, study.c.verdict, study.c.state)
+    query = select(study.c.id, study.c.version, study.c.verdict)
     rows = connection.execute(query.where(study.c.state == StudyState.SUPERSEDED))
     return {(row.id, row.version): row.verdict or "no result" for row in rows}
 
@@ -122,9 +120,3 @@ def list_files(web: Web, number: str, version: int) -> list[str]:
         "images.zip": web.place.dicom(number, version),
     }  # fmt: skip
     return [name for name, path in there.items() if path.exists()]
-
-
-def read_words(folder: FilePath) -> dict[str, Any]:
-    """What `view.json` of a version holds."""
-    words: dict[str, Any] = json.loads((folder / view.WORDS).read_text("utf-8"))
-    return words

@@ -6,7 +6,8 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from bleedmap.server.config import GB, SLICES
 from bleedmap.server.dicom.receive import NO_SPACE, Receiver, RefusedError
 from bleedmap.server.place import is_full
 from bleedmap.server.web.context import Actor, Asking, Parts, Refusal, Web, as_json
-from bleedmap.server.web.results import take_body
 
 _CHUNK = 1 << 20
 _PIECE = 64 << 20  # mapped at once
@@ -28,32 +28,49 @@ router = APIRouter()
 @router.post("/api/uploads", status_code=201)
 async def upload(web: Parts, actor: Asking, request: Request) -> Response:
     """Take a DICOM file, or a zip of them; say how many slices were kept, and why others were not."""
-    most = int(web.settings.limits.upload_gb * GB)
-    part = await save_body(web, request, most)
-    try:
+    async with saved_body(web, request) as part:
         kept, passed = await asyncio.to_thread(_take, web, actor, part)
-    finally:
-        part.unlink(missing_ok=True)
     return as_json({"kept": kept, "passed_over": dict(passed)}, 201)
 
 
-async def save_body(web: Web, request: Request, most: int) -> Path:
-    """Stream the request's body into a file of its own in `incoming/parts`; the caller removes it.
+@asynccontextmanager
+async def saved_body(web: Web, request: Request) -> AsyncIterator[Path]:
+    """Yield the request's body as a file of its own in `incoming/parts`, which is removed at the end.
 
     Raises:
         Refusal: too large, or the disk is full.
     """
-    if is_full(web.place.root, web.settings.limits.free_gb):
+    limits, part = web.settings.limits, web.place.new_part()
+    if is_full(web.place.root, limits.free_gb):
         raise _no_space()
-    part = web.place.new_part()
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            async for piece in take_body(request, most):
-                await asyncio.to_thread(file.write, piece)
-    except BaseException as error:
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                async for piece in take_body(request, int(limits.upload_gb * GB)):
+                    await asyncio.to_thread(file.write, piece)
+        except OSError as error:
+            raise _no_space() from error
+        yield part
+    finally:
         part.unlink(missing_ok=True)
-        raise _no_space() if isinstance(error, OSError) else error from error
-    return part
+
+
+async def take_body(request: Request, most: int) -> AsyncIterator[bytes]:
+    """The request's body, piece by piece.
+
+    Raises:
+        Refusal: 413, once it is longer than `most`.
+    """
+    length = request.headers.get("content-length", "")
+    came = 0
+    refusal = Refusal(413, "The upload is too large", f"at most {most:,} bytes")
+    if length.isdigit() and int(length) > most:
+        raise refusal
+    async for part in request.stream():
+        came += len(part)
+        if came > most:
+            raise refusal
+        yield part
 
 
 def _no_space() -> Refusal:

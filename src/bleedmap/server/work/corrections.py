@@ -79,7 +79,6 @@ def export_corrections(
     """Write images and outlines of all studies that a reader judged into a new folder, whole or not at all.
 
     Args:
-        database, place, settings: of the server.
         folder: new or empty.
         pseudonymous: without names, numbers and dates, and with other UIDs, the same for the same study.
 

@@ -48,8 +48,8 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
         row = studies.find(connection, job.study, job.version)
         assert row is not None
         if job.attempt == 1:  # asked for anew: what was confirmed long ago may be gone
-            once = (delivery.c.job == job.id) & (delivery.c.state == CONFIRMED)
-            connection.execute(update(delivery).where(once).values(state=SENT))
+            held = {uid for uid, state in _read_rows(connection, job).items() if state == CONFIRMED}
+            _set(connection, job, held, state=SENT)
         rows = _read_rows(connection, job)
         begun = any(state != OPEN for state in rows.values())
         if target is None or row["state"] == StudyState.GONE or (row["state"] == StudyState.SUPERSEDED and not begun):
@@ -57,7 +57,7 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
             queue.give_up(connection, job, reason)
             now = database.now(connection)
             studies.add_event(connection, now, job.study, job.version, "not sent", f"{job.target}: {reason}")
-            _conclude(connection, now, settings, job, row)
+            _conclude(connection, now, settings, job)
             return
         objects = list_objects(place, row, target)
         for one in objects:
@@ -69,10 +69,8 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
     except (AwayError, OSError) as error:
         why = str(error) if isinstance(error, AwayError) else "a result cannot be read"
         studies.put_off(database, job, f"{target.name}: {why}")
-    except queue.LostLeaseError:
-        raise
     except Exception as error:
-        if is_away(error):
+        if is_away(error) or isinstance(error, queue.LostLeaseError):
             raise
         logger.error("delivery of study %s: %s", job.study, describe_fault(error))
         studies.put_off(database, job, f"{target.name}: a fault of the program; tried again")
@@ -84,7 +82,7 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
             said = f"{target.name} holds {len(objects)} objects"
             audit.record(connection, now, "server", "results sent", study=job.study, target=target.name)
             studies.add_event(connection, now, job.study, job.version, "sent", said)
-            _conclude(connection, now, settings, job, row)
+            _conclude(connection, now, settings, job)
         logger.info("study %s v%d: %s", job.study, job.version, said)
 
 
@@ -190,7 +188,7 @@ def _note_held(database: Database, job: Job, held: set[str]) -> set[str]:
 
 def _read_rows(connection: Any, job: Job) -> dict[str, str]:
     rows = connection.execute(select(delivery.c.sop_uid, delivery.c.state).where(delivery.c.job == job.id))
-    return {uid: state for uid, state in rows}  # noqa: C416 - rows are no pairs for mypy
+    return {row.sop_uid: row.state for row in rows}
 
 
 def _set(connection: Any, job: Job, uids: set[str], **values: Any) -> None:
@@ -198,7 +196,7 @@ def _set(connection: Any, job: Job, uids: set[str], **values: Any) -> None:
     connection.execute(update(delivery).where(where).values(**values))
 
 
-def _conclude(connection: Any, now: float, settings: Settings, job: Job, row: RowMapping) -> None:
+def _conclude(connection: Any, now: float, settings: Settings, job: Job) -> None:
     """Say that a version is delivered, once no job of its is left."""
     rest = select(func.count()).select_from(jobs).where(
         jobs.c.study == job.study, jobs.c.version == job.version, jobs.c.step == Step.DELIVER,

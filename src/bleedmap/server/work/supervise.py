@@ -36,7 +36,6 @@ def supervise(settings: Settings, kinds: list[str], stop: threading.Event) -> No
     """Keep processes running until told to stop.
 
     Args:
-        settings: of the server.
         kinds: one for each process: listener, web, worker, sender.
         stop: set from a signal handler or another thread.
     """
