@@ -10,7 +10,7 @@ export async function showLogin(place: HTMLElement, enter: (me: Me) => void): Pr
     [h("label", { htmlFor: id }, words), h("input", { id, name: id, required: true, ...more })] as const;
   const form = h("form", { className: "box" }, h("h1", {}, door.first_run ? "Make the first administrator" : "Log in"));
   if (door.first_run) {
-    form.append(h("p", {}, "The server wrote a token into keys/first-run-token in its data folder; `bleedmap server token` shows it."),
+    form.append(h("p", {}, "The server wrote a token into keys/first-run-token in its data folder; ", h("code", {}, "bleedmap server token"), " shows it."),
       ...field("token", "Token", { autocomplete: "off", spellcheck: false }));
   }
   if (door.passwords || door.first_run) {

@@ -16,7 +16,7 @@ const main = document.getElementById("main")!, top = document.getElementById("to
 let leave: () => void = () => {}, me: Me | null = null, turn = 0;
 
 function draw_top(): void {
-  const link = (to: string, words: string) => h("a", { href: to, "aria-current": location.hash === to ? "page" : undefined }, words);
+  const link = (to: string, words: string) => h("a", { href: to, "aria-current": (location.hash || "#/") === to ? "page" : undefined }, words);
   top.replaceChildren(...(me === null ? [] : [
     link("#/", "Worklist"), me.role === "admin" ? link("#/admin", "Administration") : "", h("span", { className: "who" }, `${me.name} (${me.role})`),
     me.password ? link("#/password", "Password") : "", h("button", { type: "button", onclick: () => void log_out() }, "Log out"),
