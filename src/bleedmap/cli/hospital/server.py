@@ -77,9 +77,9 @@ def fetch(settings: "Settings", peer: str, study_uid: str) -> None:
     """
     from bleedmap.server.place import Place
     from bleedmap.server.store.engine import prepared_database
-    from bleedmap.server.work.fetch import find_peer, request_fetch
+    from bleedmap.server.work.fetch import list_askable, request_fetch
 
-    if find_peer(settings, peer) is None:
+    if peer not in list_askable(settings):
         raise SettingsError(
             "--peer", found=f"'{peer}'", needed='a [[dicom.peer]] with may = ["query"] and its port',
             remedy="add it to the settings",

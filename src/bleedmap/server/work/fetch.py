@@ -1,5 +1,6 @@
 """Ask a peer for a study: how many instances it has (C-FIND), and to send them to us (C-MOVE)."""
 
+from contextlib import suppress
 from typing import Any
 
 from pydicom import Dataset
@@ -50,7 +51,7 @@ def do_fetch(database: Database, place: Place, settings: Settings, job: Job) -> 
     """
     with database.read() as connection:
         uid = connection.execute(select(study_table.c.uid).where(study_table.c.id == job.study)).scalars().first()
-    peer = find_peer(settings, job.target)
+    peer = list_askable(settings).get(job.target)
     try:
         if peer is None or uid is None:
             raise AwayError("is no peer that may be asked")
@@ -68,28 +69,26 @@ def do_fetch(database: Database, place: Place, settings: Settings, job: Job) -> 
 
 def ask_counts(database: Database, settings: Settings) -> None:
     """Ask senders that may be asked how many instances the studies have that they are sending: once a study."""
-    titles = [one.ae_title for one in settings.dicom.peer if find_peer(settings, one.ae_title)]
-    if not titles:
+    peers = list_askable(settings)
+    if not peers:
         return
-    asked = (study_table.c.state == StudyState.RECEIVING) & study_table.c.expected.is_(None)
+    query = select(study_table).where(
+        study_table.c.state == StudyState.RECEIVING, study_table.c.expected.is_(None),
+        study_table.c.sender_ae.in_(peers),
+    )  # fmt: skip
     with database.read() as connection:
-        rows = (
-            connection.execute(select(study_table).where(asked, study_table.c.sender_ae.in_(titles))).mappings().all()
-        )
+        rows = connection.execute(query).mappings().all()
     for row in rows:
-        peer = find_peer(settings, row["sender_ae"])
-        try:
-            count = None if peer is None else count_instances(settings, peer, row["uid"])
-        except AwayError:
-            count = None
+        count = None
+        with suppress(AwayError):
+            count = count_instances(settings, peers[row["sender_ae"]], row["uid"])
         with database.write() as connection:
             studies.change(connection, row["id"], row["version"], expected=count or _UNKNOWN)
 
 
-def find_peer(settings: Settings, ae_title: str) -> Peer | None:
-    """The peer of this title that may be asked."""
-    found = (one for one in settings.dicom.peer if one.ae_title == ae_title and "query" in one.may and one.port)
-    return next(found, None)
+def list_askable(settings: Settings) -> dict[str, Peer]:
+    """The peers that may be asked, by their AE titles."""
+    return {one.ae_title: one for one in settings.dicom.peer if "query" in one.may and one.port}
 
 
 def count_instances(settings: Settings, peer: Peer, study_uid: str) -> int | None:
