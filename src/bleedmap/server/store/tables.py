@@ -19,7 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-)  # fmt: skip
+)
 
 metadata = MetaData()
 

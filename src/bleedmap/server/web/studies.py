@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, case, func, select
 
 from bleedmap.server import view
 from bleedmap.server.store import readings, studies
@@ -101,7 +101,7 @@ def describe_study(web: Parts, actor: Asking, number: StudyId) -> Response:
 
 
 def _list_deliveries(connection: Any, number: str, version: int) -> list[dict[str, Any]]:
-    confirmed = func.sum(func.coalesce((delivery.c.state == "confirmed").cast(job.c.version.type), 0))
+    confirmed = func.sum(case((delivery.c.state == "confirmed", 1), else_=0))
     query = (
         select(job.c.target, job.c.state, job.c.error, func.count(delivery.c.sop_uid), confirmed)
         .outerjoin(delivery, delivery.c.job == job.c.id)
@@ -109,7 +109,7 @@ def _list_deliveries(connection: Any, number: str, version: int) -> list[dict[st
         .group_by(job.c.id, job.c.target, job.c.state, job.c.error).order_by(job.c.target)
     )  # fmt: skip
     names = ("target", "state", "error", "objects", "confirmed")
-    return [dict(zip(names, (*row[:4], row[4] or 0), strict=True)) for row in connection.execute(query)]
+    return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
 
 
 def list_files(web: Web, number: str, version: int) -> list[str]:
