@@ -4,23 +4,19 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 
-from bleedmap.server.config import Dicom, Limits, Settings, Target, Worker
-from bleedmap.server.config import Server as Place
+from bleedmap.server.config import Target
 from bleedmap.server.store import tables
 from debian_programs import complaints
 from dicom_sender import send
 from free_port import free_port
 from orthanc_server import Orthanc, run_orthanc
 from phantom_studies import NAME, NUMBER, make_study
-from running_server import Server, run_server
-from tiny_network import write_spot_network
+from running_server import Server, run_server, spot_settings
 
 _PACS = ("SEG", "SR", "OT")
 _QUIET_S = 1.0
@@ -37,14 +33,6 @@ def orthanc(tmp_path_factory, ports) -> Iterator[Orthanc]:
         yield running
 
 
-def make_settings(folder: Path, port: int, targets: tuple[Target, ...]) -> Settings:
-    write_spot_network(folder / "spot.onnx")
-    return replace(
-        Settings(), server=Place(str(folder / "data")), dicom=Dicom(listen=f"127.0.0.1:{port}", quiet_s=_QUIET_S),
-        target=targets, limits=Limits(free_gb=0.1), worker=Worker(weights=str(folder / "spot.onnx")),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, orthanc, ports) -> Iterator[Server]:
     """A server with Orthanc as its two targets: by DIMSE with storage commitment, and by DICOMweb."""
@@ -53,7 +41,7 @@ def server(tmp_path_factory, orthanc, ports) -> Iterator[Server]:
         Target("pacs", "dimse", "ORTHANC", f"127.0.0.1:{orthanc.dicom_port}"),
         Target("web", "dicomweb", url=f"http://127.0.0.1:{orthanc.http_port}/dicom-web", send=("seg", "sr")),
     )
-    with run_server(make_settings(folder, ports[0], targets), ports[0]) as running:
+    with run_server(spot_settings(folder, ports[0], _QUIET_S, target=targets), ports[0]) as running:
         yield running
 
 

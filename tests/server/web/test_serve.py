@@ -1,28 +1,21 @@
 """The whole program with its pages: uploaded, segmented, shown; logs and addresses tell nothing of anybody."""
 
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import httpx
 
-from bleedmap.server.config import Dicom, Limits, Settings, Web, Worker
-from bleedmap.server.config import Server as Place
+from bleedmap.server.config import Web
 from bleedmap.server.store import users
 from free_port import free_port
 from phantom_studies import NAME, NUMBER, make_study
-from running_server import run_server
-from tiny_network import write_spot_network
+from running_server import run_server, spot_settings
 
 
 def test_an_uploaded_study_is_segmented_and_shown(tmp_path: Path) -> None:
-    write_spot_network(tmp_path / "spot.onnx")
     ports = free_port(), free_port()
-    settings = replace(
-        Settings(), server=Place(str(tmp_path / "data")), dicom=Dicom(listen=f"127.0.0.1:{ports[0]}", quiet_s=1.0),
-        limits=Limits(free_gb=0.1), worker=Worker(weights=str(tmp_path / "spot.onnx")),
-        web=Web(listen=f"127.0.0.1:{ports[1]}", metrics=f"127.0.0.1:{free_port()}"),
-    )  # fmt: skip
+    web = Web(listen=f"127.0.0.1:{ports[1]}", metrics=f"127.0.0.1:{free_port()}")
+    settings = spot_settings(tmp_path, ports[0], web=web)
     url = f"http://{settings.web.listen}"
     instances = make_study(1)
     with run_server(settings, ports[0], only=("listener", "web", "worker")) as server:

@@ -13,10 +13,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from bleedmap.server.config import Settings, write_settings
+from bleedmap.server.config import Dicom, Settings, Worker, write_settings
 from bleedmap.server.store import tables
 from bleedmap.server.store.engine import Database, open_database, prepare
 from dicom_sender import associate
+from server_web import small_settings
+from tiny_network import write_spot_network
 
 
 @dataclass
@@ -48,6 +50,13 @@ class Server:
         """The living processes of a kind, the newest last."""
         rows = sorted(self.rows(tables.process), key=lambda one: one["started_at"])
         return [one["pid"] for one in rows if one["kind"] == kind and Path(f"/proc/{one['pid']}").exists()]
+
+
+def spot_settings(folder: Path, dicom_port: int, quiet_s: float = 1.0, **changes: Any) -> Settings:
+    """Settings of a small server that segments by the network that marks a spot."""
+    write_spot_network(folder / "spot.onnx")
+    dicom = Dicom(listen=f"127.0.0.1:{dicom_port}", quiet_s=quiet_s)
+    return small_settings(folder, dicom=dicom, worker=Worker(weights=str(folder / "spot.onnx")), **changes)
 
 
 @contextmanager
