@@ -44,7 +44,7 @@ def test_each_of_82_patients_is_tested_once_and_no_side_shares_one() -> None:
         everyone = [patient for patients in sides.values() for patient in patients]
         assert sorted(everyone) == list(folds.patients)
         assert len(sides["validation"]) == 12
-        assert all(folds.test_fold(patient) == fold.fold for patient in fold.test)
+        assert sides["test"] == fold.test
 
 
 def count_sides(folds: ProtocolFolds, data: CtIch, loads: Mapping[int, int]) -> list[dict[str, int | str]]:

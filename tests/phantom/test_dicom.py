@@ -14,14 +14,8 @@ from bleedmap.cli.phantom import _SYNTAXES
 from bleedmap.errors import OutputError, SettingsError
 from bleedmap.geometry import PlaneTurn, SliceGrid
 from bleedmap.io import nifti
-from bleedmap.phantom.dicom import (
-    TRANSFER_SYNTAXES,
-    CtOptions,
-    ct_instances,
-    enhanced_ct,
-    scout,
-    write_series,
-)
+from bleedmap.phantom.dicom import TRANSFER_SYNTAXES, CtOptions, ct_instances, scout, write_series
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.head import Bleed, PhantomSettings
 from bleedmap.phantom.scan import ScanGeometry, scan
 from bleedmap.volume import Volume

@@ -68,6 +68,7 @@ def all_patients(method: str, skill: float, seed: int = 0) -> OutOfFold:
         seed: of the draws.
     """
     random, folds = np.random.default_rng(seed), protocol_folds()
+    fold_of = {patient: fold.fold for fold in folds.folds for patient in fold.test}
     studies = []
     for place, patient in enumerate(folds.patients):
         reference = np.zeros((3, SIDE, SIDE), bool)
@@ -75,7 +76,7 @@ def all_patients(method: str, skill: float, seed: int = 0) -> OutOfFold:
         marked = random.random(reference.shape) < np.where(reference, skill, 0.004)
         lesion = reference.any(axis=(1, 2))
         said = np.clip(0.5 + skill * np.where(lesion, 0.3, -0.3) + random.normal(0, 0.2, 3), 0, 1)
-        studies.append(study(patient, reference, marked, said.tolist(), float(said.max()), folds.test_fold(patient)))
+        studies.append(study(patient, reference, marked, said.tolist(), float(said.max()), fold_of[patient]))
     choices = tuple(Choices(fold.fold, 10, 0.5, 0.5, 0.5) for fold in folds.folds)
     made = {"recipe_level": "B", "recipe": {"epochs": 10, "mirrored": True}, "seed": seed}
     return OutOfFold(method, folds.data_sha256, choices, tuple(studies), made)

@@ -153,7 +153,8 @@ def _write(
 def _write_dicom(
     phantom: "Phantom | PhantomScan", settings: "PhantomSettings", form: _Form, folder: Path, overwrite: bool
 ) -> None:
-    from bleedmap.phantom.dicom import CtOptions, ct_instances, enhanced_ct, write_series
+    from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
+    from bleedmap.phantom.dicom_enhanced import enhanced_ct
 
     options = CtOptions(
         seed=crc32(repr((settings, form)).encode()),  # other phantoms, other studies

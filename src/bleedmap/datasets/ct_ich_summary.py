@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,12 +16,7 @@ from bleedmap.window import BRAIN
 _BLACK, _WHITE = 20, 235
 
 # Words of the demographics table (with its misspelling) for the types. "Intracranial" covers them all.
-_WORDS = {
-    "extradural": "epidural",
-    "extadural": "epidural",
-    "subdural": "subdural",
-    "ivh": "intraventricular",
-}
+_WORDS = {"extradural": "epidural", "extadural": "epidural", "subdural": "subdural", "ivh": "intraventricular"}
 _GENERAL_WORDS = ("intracranial", "ich")
 
 
@@ -90,6 +84,7 @@ def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summar
     pixels, sizes = _measure_areas(data, lesion, progress)
     percents = [100 * area / (rows * columns) for area, (rows, columns) in zip(pixels, sizes, strict=True)]
     masks = [sum(record.has_lesion for record in patient.slices) for patient in bleeding]
+    groups: tuple[tuple[SliceRecord | Patient, ...], ...] = (data.slices, data.patients)
     return Summary(
         release=data.release,
         patients=len(data.patients),
@@ -103,7 +98,10 @@ def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summar
         lesion_patients=len(bleeding),
         slices_of_lesion_patients=sum(len(patient.slices) for patient in bleeding),
         lesion_slices_a_lesion_patient=Spread.of(masks) if masks else None,
-        types=tuple(_count_type(data, name) for name in TYPES),
+        types=tuple(
+            TypeCount(name, SHORT_NAMES[name], *(sum(name in one.types for one in of) for of in groups))
+            for name in TYPES
+        ),
         slices_of_several_types=sum(len(record.types) > 1 for record in data.slices),
         patients_of_several_types=sum(len(patient.types) > 1 for patient in data.patients),
         fracture_slices=sum(record.fracture for record in data.slices),
@@ -116,12 +114,6 @@ def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summar
         lesion_pixels=Spread.of(pixels) if pixels else None,
         lesion_percent_of_image=Spread.of(percents) if percents else None,
     )
-
-
-def _count_type(data: CtIch, name: str) -> TypeCount:
-    slices = sum(name in record.types for record in data.slices)
-    patients = sum(name in patient.types for patient in data.patients)
-    return TypeCount(name, SHORT_NAMES[name], slices, patients)
 
 
 def _measure_areas(
@@ -152,18 +144,10 @@ def find_oddities(data: CtIch) -> tuple[Oddity, ...]:
     Raises:
         InputError: a mask cannot be read.
     """
-    return tuple(
-        oddity
-        for check in (
-            _check_tables,
-            _check_bones,
-            _check_labels_and_masks,
-            _check_patients,
-            _check_mask_greys,
-            _state_limits,
-        )
-        for oddity in check(data)
-    )
+    checks = (
+        _check_tables, _check_bones, _check_labels_and_masks, _check_patients, _check_mask_greys, _state_limits,
+    )  # fmt: skip
+    return tuple(oddity for check in checks for oddity in check(data))
 
 
 def explain_diagnosis(patient: Patient) -> str | None:
@@ -192,17 +176,14 @@ def _check_tables(data: CtIch) -> Iterator[Oddity]:
     labels, demographics = data.root / JpegRelease.labels, data.root / JpegRelease.demographics
     if labels.is_file() and labels.read_bytes().startswith(b"\xef\xbb\xbf"):
         yield Oddity(labels.name, "starts with a byte-order mark", "skipped when read")
-    if demographics.is_file() and _count_header_lines(demographics) > 1:
-        yield Oddity(demographics.name, "a header cell with a line break", "columns match by letters only")
+    if demographics.is_file():
+        with demographics.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream)
+            next(reader, None)
+        if reader.line_num > 1:
+            yield Oddity(demographics.name, "a header cell with a line break", "columns match by letters only")
     if data.patients[0].number < 100:
         yield Oddity("tables and folders", "patient 49 in the tables, 049 in the folders", "read as numbers")
-
-
-def _count_header_lines(path: Path) -> int:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream)
-        next(reader, None)
-        return reader.line_num
 
 
 def _check_bones(data: CtIch) -> Iterator[Oddity]:
@@ -261,9 +242,6 @@ def _check_mask_greys(data: CtIch) -> Iterator[Oddity]:
 def _state_limits(data: CtIch) -> Iterator[Oddity]:
     if data.release.endswith("JPEG"):
         highest_hu = BRAIN.lowest_hu + BRAIN.width_hu
-        yield Oddity(
-            "brain pictures",
-            f"grey 0 to 255 spans {BRAIN.lowest_hu:.0f} to {highest_hu:.0f} HU",
-            "HU beyond are lost",
-        )
+        spans = f"grey 0 to 255 spans {BRAIN.lowest_hu:.0f} to {highest_hu:.0f} HU"
+        yield Oddity("brain pictures", spans, "HU beyond are lost")
         yield Oddity("all pictures", "no pixel spacing is given", "areas in pixels, no mL")

@@ -76,10 +76,6 @@ class ProtocolFolds:
         train = tuple(sorted(set(self.patients) - set(fold.test) - set(fold.validation)))
         return {"train": train, "validation": fold.validation, "test": fold.test}
 
-    def test_fold(self, patient: int) -> int:
-        """Find the fold in which a patient is tested."""
-        return next(fold.fold for fold in self.folds if patient in fold.test)
-
     def split(self, number: int, data: CtIch) -> Split:
         """Make a fold into a split of all its slices, for training and measuring.
 
@@ -150,8 +146,8 @@ def make_protocol_folds(data: CtIch, seed: int = SEED) -> ProtocolFolds:
         InputError: a mask cannot be read.
         SplitError: too few patients.
     """
-    loads = lesion_pixels(data)
-    further = {patient.number: _encode_load(loads.get(patient.number, 0)) for patient in data.patients}
+    loads = {one.number: 0 for one in data.patients} | lesion_pixels(data)
+    further = {one: tuple(int(load_class(pixels) == name) for name in LOADS) for one, pixels in loads.items()}
     splits = make_folds(
         data, "patient", seed, False, FOLDS, validation_fraction=VALIDATION_FRACTION, swaps=True, further=further
     )
@@ -177,10 +173,6 @@ def load_class(pixels: int) -> str | None:
     return next(
         (name for name, (low, high) in LOADS.items() if low <= pixels and (high is None or pixels < high)), None
     )
-
-
-def _encode_load(pixels: int) -> tuple[int, ...]:
-    return tuple(int(load_class(pixels) == name) for name in LOADS)
 
 
 def _numbers(split: Split, side: str) -> tuple[int, ...]:

@@ -102,16 +102,6 @@ class PatientCounts:
     slices: int
     lesion_slices: int
 
-    @property
-    def bleeds(self) -> bool:
-        """Whether any slice does."""
-        return self.lesion_slices > 0
-
-    @property
-    def counts(self) -> list[int]:
-        """Of which each side should have its share."""
-        return [self.slices, self.lesion_slices]
-
 
 def deal_patients(patients: Sequence[PatientCounts], validation: float, seed: int) -> frozenset[str]:
     """Choose the patients to validate on: seeded, bleeding and bleed-free ones in proportion.
@@ -124,7 +114,7 @@ def deal_patients(patients: Sequence[PatientCounts], validation: float, seed: in
     Raises:
         SplitError: nobody or everybody bleeds, or a side would have no patient of one kind.
     """
-    bleeding = sum(one.bleeds for one in patients)
+    bleeding = sum(one.lesion_slices > 0 for one in patients)
     free = len(patients) - bleeding
     found = f"{len(patients)} patients to train on, of whom {bleeding} bleed and {free} do not"
     if not bleeding or not free:
@@ -134,7 +124,10 @@ def deal_patients(patients: Sequence[PatientCounts], validation: float, seed: in
             remedy=f"add patients {lacking}; if studies of one patient count as one by mistake, give --patients",
         )  # fmt: skip
     try:
-        sides = deal(patients, (1 - validation, validation), np.random.default_rng([seed, 0]))
+        sides = deal(
+            patients, lambda one: [one.slices, one.lesion_slices], (1 - validation, validation),
+            np.random.default_rng([seed, 0]),
+        )  # fmt: skip
     except SplitError:
         least = next(count for count in range(2, 10_000) if 1 <= round(count * validation) < count)
         raise SplitError(

@@ -14,11 +14,11 @@ A split is a file of slice ids, checked when it is made, when it is read, and ag
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -68,7 +68,10 @@ class Split:
         fold, folds = (1, 1) if self.fold is self.folds is None else (self.fold, self.folds)
         if fold is None or folds is None or not 1 <= fold <= folds:
             raise _bad_split(f"fold {self.fold} of {self.folds}", "a fold from 1 to `folds`, or neither")
-        self._refuse_bad_ids()
+        if empty := [side for side in SIDES if not self.side(side)]:
+            raise _bad_split(f"no slices on the {empty[0]} side", "slices on all three sides")
+        if bad := [name for name in self.ids if not _ID.fullmatch(name)]:
+            raise _bad_split(f"the slice id '{bad[0]}'", 'patient in three digits, slice: "049/14"')
         if twice := _list_repeated(self.ids):
             raise _bad_split(f"named more than once: {twice}", "every slice on one side, once")
         shared = _list_repeated([name for side in SIDES for name in self.patients(side)])
@@ -118,14 +121,6 @@ class Split:
         else:
             return
         raise SplitError(data.root, found=found, needed=needed, remedy=remedy)
-
-    def _refuse_bad_ids(self) -> None:
-        for side in SIDES:
-            if not self.side(side):
-                raise _bad_split(f"no slices on the {side} side", "slices on all three sides")
-        bad = [name for name in self.ids if not _ID.fullmatch(name)]
-        if bad:
-            raise _bad_split(f"the slice id '{bad[0]}'", 'patient in three digits, slice: "049/14"')
 
 
 def read_split(path: Path) -> Split:
@@ -184,19 +179,7 @@ def _unreadable(path: Path, found: str) -> SplitError:
     )
 
 
-class Unit(Protocol):
-    """What is dealt to a side whole."""
-
-    @property
-    def bleeds(self) -> bool:
-        """Which of the two strata it is of."""
-
-    @property
-    def counts(self) -> list[int]:
-        """What sides should have their share of."""
-
-
-UnitT = TypeVar("UnitT", bound=Unit)
+UnitT = TypeVar("UnitT")
 
 
 @dataclass(frozen=True)
@@ -204,12 +187,10 @@ class _Unit:
     """What is dealt to a side whole: a patient's chosen slices, or one slice."""
 
     slices: tuple[SliceRecord, ...]
-    bleeds: bool
     further: tuple[int, ...] = ()
 
-    @property
-    def counts(self) -> list[int]:
-        """What sides should have their share of: slices, lesion slices, units of each type, and further counts."""
+    def count(self) -> list[int]:
+        """Count what sides should have their share of: slices, lesion slices, units of each type, and further."""
         lesions = sum(record.has_lesion for record in self.slices)
         types = frozenset().union(*(record.types for record in self.slices))
         return [len(self.slices), lesions, *(name in types for name in TYPES), *self.further]
@@ -235,11 +216,7 @@ def balanced_slices(data: CtIch, seed: int) -> tuple[SliceRecord, ...]:
 
 
 def make_split(
-    data: CtIch,
-    kind: Kind,
-    seed: int,
-    balanced: bool,
-    fractions: tuple[float, float, float] = FRACTIONS,
+    data: CtIch, kind: Kind, seed: int, balanced: bool, fractions: tuple[float, float, float] = FRACTIONS
 ) -> Split:
     """Make one split; every side gets bleeding and bleed-free patients (or slices) in proportion.
 
@@ -259,7 +236,7 @@ def make_split(
             needed="three numbers above 0 that add up to 1",
             remedy="for example 0.8, 0.1, 0.1",
         )
-    sides = deal(_list_units(data, kind, seed, balanced, {}), fractions, np.random.default_rng([seed, 0]))
+    sides = deal(_list_units(data, kind, seed, balanced, {}), _Unit.count, fractions, np.random.default_rng([seed, 0]))
     return _make_split(data, kind, seed, balanced, sides, fold=None, folds=None)
 
 
@@ -280,16 +257,15 @@ def make_folds(
     if folds < 2:
         raise SplitError("split", found=f"{folds} folds", needed="2 folds or more", remedy="5 is usual: `--folds 5`")
     units = _list_units(data, kind, seed, balanced, further or {})
-    tests = deal(units, [1 / folds] * folds, np.random.default_rng([seed, folds]), swaps)
+    tests = deal(units, _Unit.count, [1 / folds] * folds, np.random.default_rng([seed, folds]), swaps)
     validation = validation_fraction * folds / (folds - 1)  # of what is not tested
     splits = []
     for fold, test in enumerate(tests, start=1):
         rest = [unit for other in tests if other is not test for unit in other]
         rng = np.random.default_rng([seed, folds, fold])
-        train_side, validation_side = deal(rest, (1 - validation, validation), rng, swaps)
-        splits.append(
-            _make_split(data, kind, seed, balanced, [train_side, validation_side, test], fold=fold, folds=folds)
-        )
+        train_side, validation_side = deal(rest, _Unit.count, (1 - validation, validation), rng, swaps)
+        sides = [train_side, validation_side, test]
+        splits.append(_make_split(data, kind, seed, balanced, sides, fold=fold, folds=folds))
     return splits
 
 
@@ -298,28 +274,33 @@ def _list_units(
 ) -> list[_Unit]:  # fmt: skip
     chosen = balanced_slices(data, seed) if balanced else data.slices
     if kind == "slice":
-        return [_Unit((record,), record.has_lesion, further.get(record.patient, ())) for record in chosen]
+        return [_Unit((record,), further.get(record.patient, ())) for record in chosen]
     by_patient: dict[int, list[SliceRecord]] = {}
     for record in chosen:
         by_patient.setdefault(record.patient, []).append(record)
-    return [
-        _Unit(tuple(own), any(record.has_lesion for record in own), further.get(patient, ()))
-        for patient, own in by_patient.items()
-    ]
+    return [_Unit(tuple(own), further.get(patient, ())) for patient, own in by_patient.items()]
 
 
 def deal(
-    units: Sequence[UnitT], shares: Sequence[float], rng: np.random.Generator, swaps: bool = False
-) -> list[list[UnitT]]:
-    """Deal units to sides in proportion to `shares`, stratum by stratum: the most even of many draws.
+    units: Sequence[UnitT], count: Callable[[UnitT], list[int]], shares: Sequence[float], rng: np.random.Generator,
+    swaps: bool = False,
+) -> list[list[UnitT]]:  # fmt: skip
+    """Deal units whole to sides in proportion to `shares`, stratum by stratum: the most even of many draws.
 
     Every draw deals the same numbers of bleeding and bleed-free units, so all of them are stratified.
+
+    Args:
+        units: what is dealt.
+        count: gives a unit's slices, lesion slices, and what else sides should have their share of.
+        shares: of the sides, adding up to 1.
+        rng: of the draws.
+        swaps: as in `make_folds`.
 
     Raises:
         SplitError: a side would get no bleeding or no bleed-free unit.
     """
-    bleeds = np.array([unit.bleeds for unit in units], dtype=np.bool_)
-    counts = np.array([unit.counts for unit in units], dtype=np.float64)
+    counted = [count(unit) for unit in units]
+    bleeds, counts = np.array([one[1] > 0 for one in counted], np.bool_), np.array(counted, np.float64)
     wanted = np.asarray(shares, dtype=np.float64)
     # Rounding favours the last sides with bleeding units and the first with bleed-free: totals stay even.
     sizes = {
@@ -327,7 +308,12 @@ def deal(
         "bleed-free": _round_sizes(int((~bleeds).sum()), wanted),
     }
     for name, size in sizes.items():
-        _refuse_empty(name, size)
+        if min(size) == 0:
+            raise SplitError(
+                "split", found=f"{sum(size)} {name} patients or slices for {len(size)} sides: one would get none",
+                needed="bleeding and bleed-free on every side",
+                remedy="make fewer folds, or give a larger part to the small sides",
+            )  # fmt: skip
     best, least = np.zeros(len(units), dtype=np.int64), np.inf
     for _ in range(_DRAWS):
         side_of = np.empty(len(units), dtype=np.int64)
@@ -355,16 +341,6 @@ def _swap_evener(bleeds: BoolArray, counts: DoubleArray, side_of: AnyArray, shar
                 else:
                     best[[one, other]] = best[[other, one]]
     return best
-
-
-def _refuse_empty(name: str, sizes: Sequence[int]) -> None:
-    if min(sizes) == 0:
-        raise SplitError(
-            "split",
-            found=f"{sum(sizes)} {name} patients or slices for {len(sizes)} sides: one would get none",
-            needed="bleeding and bleed-free on every side",
-            remedy="make fewer folds, or give a larger part to the small sides",
-        )
 
 
 def _round_sizes(total: int, shares: Sequence[float] | DoubleArray) -> list[int]:

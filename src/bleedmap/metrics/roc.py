@@ -9,9 +9,8 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 
-_DROPPED_BITS = (
-    10  # of float32's 23 of mantissa: a bin spans at most 1/8192 of its probability, or of what is left to 1
-)
+# Of float32's 23 of mantissa: a bin spans at most 1/8192 of its probability, or of what is left to 1.
+_DROPPED_BITS = 10
 _HALF = int(np.float32(0.5).view(np.uint32)) >> _DROPPED_BITS
 
 

@@ -5,19 +5,14 @@ import torch
 from bleedmap.errors import SettingsError
 
 
-def available_devices() -> list[str]:
-    """Of cpu, cuda and mps, those that torch finds here; the fastest first."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    return [name for name, found in there.items() if found]
-
-
 def require_device(name: str) -> str:
     """`name`, or for 'auto' the fastest device here.
 
     Raises:
         SettingsError: a device that is not here.
     """
-    here = available_devices()
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = [device for device, found in there.items() if found]  # the fastest first
     if name == "auto":
         return here[0]
     if name not in here:

@@ -50,16 +50,21 @@ def _same(x: Tensor, kernel: int) -> Tensor:
     return functional.pad(x, (before, kernel - 2 - before, before, kernel - 2 - before))
 
 
+def _convolve_each(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """Convolve each channel with a filter of its own, in steps of 1 or 2."""
+    kernel = weight.shape[-1]
+    padded, edge = (_same(x, kernel), 0) if stride == 2 else (x, kernel // 2)
+    return functional.conv2d(padded, weight, bias, stride, edge, 1, len(weight))
+
+
 class _FixedDepthwise(torch.autograd.Function):
     """A depthwise convolution whose weights learn nothing: its gradient is one more forward convolution."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-        kernel = weight.shape[-1]
         ctx.save_for_backward(weight)
         ctx.stride, ctx.shape = stride, x.shape
-        padded, edge = (_same(x, kernel), 0) if stride == 2 else (x, kernel // 2)
-        return functional.conv2d(padded, weight, bias, stride, edge, 1, len(weight))
+        return _convolve_each(x, weight, bias, stride)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -90,10 +95,7 @@ class Depthwise(nn.Module):
         if self.training:
             fixed: Tensor = _FixedDepthwise.apply(x, weight, bias, self.stride)  # type: ignore[no-untyped-call]
             return fixed
-        kernel = weight.shape[-1]
-        padded, edge = (_same(x, kernel), 0) if self.stride == 2 else (x, kernel // 2)
-        answer: Tensor = functional.conv2d(padded, weight, bias, self.stride, edge, 1, len(weight))
-        return answer
+        return _convolve_each(x, weight, bias, self.stride)
 
 
 class Inverted(nn.Module):

@@ -36,6 +36,11 @@ class HeadShape:
     fat_mm: float  # thickness of the scalp's fat
     calcified: bool  # whether pineal gland and choroid plexus hold lime
 
+    @property
+    def turn_and_scale(self) -> DoubleArray:
+        """(3, 3) from atlas to scan, without the shift."""
+        return np.asarray(shapes.rotation(self.angles_deg) @ np.diag(self.scale), np.float64)
+
 
 def draw_head(generator: np.random.Generator) -> HeadShape:
     """Draw the head of an adult, young (tight sulci) to old (wide ones)."""
@@ -60,23 +65,15 @@ def draw_head(generator: np.random.Generator) -> HeadShape:
 
 def head_coordinates(head: HeadShape) -> Coordinates:
     """Turn scan coordinates into the head's own, in atlas mm; each (z, y, x)."""
-    to_head = np.linalg.inv(_make_turn_and_scale(head))
+    to_head = np.linalg.inv(head.turn_and_scale)
     x, y, z = (one - np.float32(shift) for one, shift in zip(shapes.lattice(), head.shift_mm, strict=True))
     return Coordinates(*(shapes.along(Coordinates(x, y, z), row) for row in to_head))
 
 
 def scan_point(head: HeadShape, point: shapes.Point) -> shapes.Point:
     """Return where a point of the atlas lies in the scan, (x, y, z) in mm."""
-    x, y, z = (float(one) for one in _make_turn_and_scale(head) @ np.asarray(point) + np.asarray(head.shift_mm))
+    x, y, z = (float(one) for one in head.turn_and_scale @ np.asarray(point) + np.asarray(head.shift_mm))
     return x, y, z
-
-
-def _make_turn_and_scale(head: HeadShape) -> DoubleArray:
-    nod, tilt, turn = np.radians(head.angles_deg)
-    about_x = np.array([[1, 0, 0], [0, np.cos(nod), -np.sin(nod)], [0, np.sin(nod), np.cos(nod)]])
-    about_y = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
-    about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
-    return np.asarray(about_z @ about_y @ about_x @ np.diag(head.scale), np.float64)
 
 
 def brain_coordinates(at: Coordinates, generator: np.random.Generator, push_mm: FloatArray | float) -> Coordinates:

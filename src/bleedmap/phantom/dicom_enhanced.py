@@ -11,7 +11,7 @@ from pydicom.valuerep import VR
 
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import PlaneTurn, StoredPlanes
-from bleedmap.phantom.dicom_instance import (
+from bleedmap.phantom.dicom import (
     AS_VIEWED,
     PLAIN,
     CtOptions,
@@ -70,20 +70,18 @@ def _add_image(one: Dataset, options: CtOptions) -> None:
     one.PresentationLUTShape = "IDENTITY"
     one.AcquisitionContextSequence = []
     if options.contrast is not None:
-        one.ContrastBolusAgentSequence = [
-            _make_item(
-                CodeValue="7140000", CodingSchemeDesignator="SCT", CodeMeaning=options.contrast,
-                ContrastBolusAgentNumber=1, ContrastBolusVolume=None, ContrastBolusIngredientConcentration=None,
-                ContrastBolusAdministrationRouteSequence=[_make_code("47625008", "Intravenous route")],
-                ContrastBolusIngredientCodeSequence=[_make_code("44588005", "Iodine")],
-            )
-        ]  # fmt: skip
+        one.ContrastBolusAgentSequence = _make_sequence(
+            CodeValue="7140000", CodingSchemeDesignator="SCT", CodeMeaning=options.contrast,
+            ContrastBolusAgentNumber=1, ContrastBolusVolume=None, ContrastBolusIngredientConcentration=None,
+            ContrastBolusAdministrationRouteSequence=[_make_code("47625008", "Intravenous route")],
+            ContrastBolusIngredientCodeSequence=[_make_code("44588005", "Iodine")],
+        )  # fmt: skip
 
 
 def _add_dimensions(one: Dataset, options: CtOptions) -> None:
     """Index the frames by their place in one stack."""
     organization = options.uid("dimensions", options.series_number)
-    one.DimensionOrganizationSequence = [_make_item(DimensionOrganizationUID=organization)]
+    one.DimensionOrganizationSequence = _make_sequence(DimensionOrganizationUID=organization)
     one.DimensionIndexSequence = [
         _make_item(
             DimensionOrganizationUID=organization, DimensionIndexPointer=Tag(keyword),
@@ -98,91 +96,75 @@ def _make_shared_groups(volume: Volume, planes: StoredPlanes, options: CtOptions
     frame_type = _make_item(FrameType=[*options.image_type[:2], *_TYPE])
     _describe(frame_type)
     shared.CTImageFrameTypeSequence = [frame_type]
-    shared.PixelMeasuresSequence = [
-        _make_item(
-            PixelSpacing=[format_decimal(one) for one in planes.pixel_mm],
-            SliceThickness=format_decimal(volume.grid.thickness_mm),
-        )
-    ]
-    shared.PlaneOrientationSequence = [
-        _make_item(ImageOrientationPatient=[format_decimal(one) for one in planes.orientation])
-    ]
-    shared.FrameAnatomySequence = [
-        _make_item(FrameLaterality="U", AnatomicRegionSequence=[_make_code("69536005", "Head")])
-    ]  # fmt: skip
-    shared.PixelValueTransformationSequence = [
-        _make_item(
-            RescaleIntercept=format_decimal(options.intercept),
-            RescaleSlope=format_decimal(options.slope),
-            RescaleType="HU",
-        )
-    ]
-    shared.FrameVOILUTSequence = [_make_item(WindowCenter="40", WindowWidth="80")]
+    shared.PixelMeasuresSequence = _make_sequence(
+        PixelSpacing=[format_decimal(one) for one in planes.pixel_mm],
+        SliceThickness=format_decimal(volume.grid.thickness_mm),
+    )
+    shared.PlaneOrientationSequence = _make_sequence(
+        ImageOrientationPatient=[format_decimal(one) for one in planes.orientation]
+    )
+    shared.FrameAnatomySequence = _make_sequence(
+        FrameLaterality="U", AnatomicRegionSequence=[_make_code("69536005", "Head")]
+    )
+    shared.PixelValueTransformationSequence = _make_sequence(
+        RescaleIntercept=format_decimal(options.intercept),
+        RescaleSlope=format_decimal(options.slope),
+        RescaleType="HU",
+    )
+    shared.FrameVOILUTSequence = _make_sequence(WindowCenter="40", WindowWidth="80")
     if options.contrast is not None:
-        shared.ContrastBolusUsageSequence = [
-            _make_item(
-                ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES", ContrastBolusAgentDetected="YES"
-            )
-        ]
+        shared.ContrastBolusUsageSequence = _make_sequence(
+            ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES", ContrastBolusAgentDetected="YES"
+        )
     _add_acquisition(shared, volume, planes.pixel_mm, options)
     return shared
 
 
 def _add_acquisition(shared: Dataset, volume: Volume, pixel_mm: tuple[float, float], options: CtOptions) -> None:
     """Add what an original image must say of tube, table, gantry and reconstruction."""
-    shared.CTAcquisitionTypeSequence = [
-        _make_item(AcquisitionType="SEQUENCED", ConstantVolumeFlag="NO", FluoroscopyFlag="NO")
-    ]
-    shared.CTAcquisitionDetailsSequence = [
-        _make_item(
-            RotationDirection="CW", RevolutionTime=1.0, SingleCollimationWidth=volume.grid.thickness_mm,
-            TotalCollimationWidth=volume.grid.thickness_mm, TableHeight=150.0,
-            GantryDetectorTilt=round(volume.grid.gantry_tilt_deg, 3) + 0.0, DataCollectionDiameter=500.0,
-        )
-    ]  # fmt: skip
-    shared.CTTableDynamicsSequence = [_make_item(TableSpeed=10.0)]
-    shared.CTGeometrySequence = [
-        _make_item(DistanceSourceToDetector=1000.0, DistanceSourceToDataCollectionCenter=500.0)
-    ]
+    shared.CTAcquisitionTypeSequence = _make_sequence(
+        AcquisitionType="SEQUENCED", ConstantVolumeFlag="NO", FluoroscopyFlag="NO"
+    )
+    shared.CTAcquisitionDetailsSequence = _make_sequence(
+        RotationDirection="CW", RevolutionTime=1.0, SingleCollimationWidth=volume.grid.thickness_mm,
+        TotalCollimationWidth=volume.grid.thickness_mm, TableHeight=150.0,
+        GantryDetectorTilt=round(volume.grid.gantry_tilt_deg, 3) + 0.0, DataCollectionDiameter=500.0,
+    )  # fmt: skip
+    shared.CTTableDynamicsSequence = _make_sequence(TableSpeed=10.0)
+    shared.CTGeometrySequence = _make_sequence(
+        DistanceSourceToDetector=1000.0, DistanceSourceToDataCollectionCenter=500.0
+    )
     diameter_mm = min(volume.hu.shape[1] * volume.grid.spacing_mm[1], volume.hu.shape[2] * volume.grid.spacing_mm[2])
-    shared.CTReconstructionSequence = [
-        _make_item(
-            ReconstructionAlgorithm="FILTER_BACK_PROJ", ConvolutionKernel=options.kernel,
-            ConvolutionKernelGroup="BRAIN", ReconstructionDiameter=diameter_mm,
-            ReconstructionAngle=360.0, ReconstructionPixelSpacing=list(pixel_mm), ImageFilter="none",
-        )
-    ]  # fmt: skip
-    shared.CTExposureSequence = [
-        _make_item(
-            ExposureTimeInms=1000.0, XRayTubeCurrentInmA=250.0, ExposureInmAs=250.0,
-            ExposureModulationType="NONE",
-        )
-    ]  # fmt: skip
-    shared.CTXRayDetailsSequence = [
-        _make_item(KVP=format_decimal(options.kvp), FocalSpots=["1.2"], FilterType="FLAT", FilterMaterial="ALUMINUM")
-    ]
-    shared.IrradiationEventIdentificationSequence = [_make_item(IrradiationEventUID=options.uid("irradiation"))]
+    shared.CTReconstructionSequence = _make_sequence(
+        ReconstructionAlgorithm="FILTER_BACK_PROJ", ConvolutionKernel=options.kernel,
+        ConvolutionKernelGroup="BRAIN", ReconstructionDiameter=diameter_mm,
+        ReconstructionAngle=360.0, ReconstructionPixelSpacing=list(pixel_mm), ImageFilter="none",
+    )  # fmt: skip
+    shared.CTExposureSequence = _make_sequence(
+        ExposureTimeInms=1000.0, XRayTubeCurrentInmA=250.0, ExposureInmAs=250.0,
+        ExposureModulationType="NONE",
+    )  # fmt: skip
+    shared.CTXRayDetailsSequence = _make_sequence(
+        KVP=format_decimal(options.kvp), FocalSpots=["1.2"], FilterType="FLAT", FilterMaterial="ALUMINUM"
+    )
+    shared.IrradiationEventIdentificationSequence = _make_sequence(IrradiationEventUID=options.uid("irradiation"))
 
 
 def _make_frame_groups(planes: StoredPlanes, index: int, frame: int) -> Dataset:
     """Make what differs from frame to frame; `index` counts from 0 feet to head, `frame` from 1 as stored."""
     groups = Dataset()
     position = planes.positions_mm[index]
-    groups.FrameContentSequence = [
-        _make_item(
-            FrameAcquisitionNumber=1, FrameAcquisitionDateTime="20240102030405",
-            FrameReferenceDateTime="20240102030405", FrameAcquisitionDuration=1000.0,
-            StackID="1", InStackPositionNumber=index + 1, DimensionIndexValues=[1, index + 1],
-            FrameLabel=f"frame {frame}",
-        )
-    ]  # fmt: skip
-    groups.PlanePositionSequence = [_make_item(ImagePositionPatient=[format_decimal(one) for one in position])]
-    groups.CTPositionSequence = [
-        _make_item(
-            TablePosition=float(position[2]), ReconstructionTargetCenterPatient=[float(one) for one in position],
-            DataCollectionCenterPatient=[float(one) for one in position],
-        )
-    ]  # fmt: skip
+    groups.FrameContentSequence = _make_sequence(
+        FrameAcquisitionNumber=1, FrameAcquisitionDateTime="20240102030405",
+        FrameReferenceDateTime="20240102030405", FrameAcquisitionDuration=1000.0,
+        StackID="1", InStackPositionNumber=index + 1, DimensionIndexValues=[1, index + 1],
+        FrameLabel=f"frame {frame}",
+    )  # fmt: skip
+    groups.PlanePositionSequence = _make_sequence(ImagePositionPatient=[format_decimal(one) for one in position])
+    groups.CTPositionSequence = _make_sequence(
+        TablePosition=float(position[2]), ReconstructionTargetCenterPatient=[float(one) for one in position],
+        DataCollectionCenterPatient=[float(one) for one in position],
+    )  # fmt: skip
     return groups
 
 
@@ -194,6 +176,11 @@ def _describe(image: Dataset) -> None:
 
 def _make_code(value: str, meaning: str) -> Dataset:
     return _make_item(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
+
+
+def _make_sequence(**attributes: Any) -> list[Dataset]:
+    """Make a sequence of one item."""
+    return [_make_item(**attributes)]
 
 
 def _make_item(**attributes: Any) -> Dataset:

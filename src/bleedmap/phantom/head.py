@@ -5,7 +5,7 @@ seed, in mm; the scan's grid only samples it, so that one seed is one head at ev
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage, sparse
@@ -43,7 +43,7 @@ class PhantomSettings:
     seed: int = 0  # of the head, the bleeds' places and the noise
     spacing_mm: tuple[float, float, float] = (5.0, 0.45, 0.45)  # (slice, row, column)
     shape: tuple[int, int, int] = (28, 512, 512)  # (slices, rows, columns)
-    bleeds: tuple[Bleed, ...] = field(default=())  # what bleeds, how much, on which side
+    bleeds: tuple[Bleed, ...] = ()  # what bleeds, how much, on which side
     noise_hu: float = 3.5  # standard deviation of the noise in the brain
     streaks: bool = True  # dark bands and streaks between the petrous bones
     beam_hardening: bool = True  # the bright rim under the skull
@@ -56,9 +56,8 @@ class PhantomSettings:
         if not all(0.2 <= one <= 10 for one in self.spacing_mm):
             raise _refusal("spacing", f"{self.spacing_mm} mm", "0.2 to 10 mm along each axis", "--spacing 5 0.45 0.45")
         if self.shape[0] < 1 or min(self.shape[1:]) < 32 or max(self.shape) > 1024:
-            raise _refusal(
-                "shape", f"{self.shape}", "1 to 1024 slices, of 32 to 1024 rows and columns", "--shape 28 512 512"
-            )
+            needed = "1 to 1024 slices, of 32 to 1024 rows and columns"
+            raise _refusal("shape", f"{self.shape}", needed, "--shape 28 512 512")
         view = [count * step for count, step in zip(self.shape[1:], self.spacing_mm[1:], strict=True)]
         if view[0] < _SMALLEST_VIEW_MM[0] or view[1] < _SMALLEST_VIEW_MM[1]:
             raise _refusal(

@@ -14,7 +14,8 @@ from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.errors import SettingsError
 from bleedmap.geometry import SliceGrid
 from bleedmap.phantom import physics as phantom_physics
-from bleedmap.phantom.head import Phantom, PhantomSettings, TrueBleed, make_phantom
+from bleedmap.phantom.head import PhantomSettings, TrueBleed, make_phantom
+from bleedmap.phantom.shapes import rotation
 from bleedmap.volume import Mask, Volume
 
 _FINE_MM = (1.0, 0.9, 0.9)
@@ -57,16 +58,11 @@ class ScanGeometry:
             raise _refusal("tilt", f"{self.tilt_deg}°", "-45° to 45°", "for example 20")
         if self.slices < 1 or not 0.2 <= self.spacing_mm <= 20 or not 0.1 <= (self.thickness_mm or 1) <= 20:
             found = f"{self.slices} slices, {self.spacing_mm} mm apart, {self.thickness_mm or self.spacing_mm} mm thick"
-            raise _refusal(
-                "slices", found, "at least one, 0.2 to 20 mm apart, 0.1 to 20 mm thick", "for example 30, 5 mm apart"
-            )
+            needed = "at least one, 0.2 to 20 mm apart, 0.1 to 20 mm thick"
+            raise _refusal("slices", found, needed, "for example 30, 5 mm apart")
         if min(self.shape) < 2 or not all(0.2 <= one <= 10 for one in self.pixel_mm):
-            raise _refusal(
-                "pixels",
-                f"{self.shape} of {self.pixel_mm} mm",
-                "at least 2 × 2, of 0.2 to 10 mm",
-                "for example 128 × 128 of 1.8 mm",
-            )
+            found, needed = f"{self.shape} of {self.pixel_mm} mm", "at least 2 × 2, of 0.2 to 10 mm"
+            raise _refusal("pixels", found, needed, "for example 128 × 128 of 1.8 mm")
         if self.positions_mm is not None and (len(self.positions_mm) < 1 or (np.diff(self.positions_mm) <= 0).any()):
             raise _refusal("positions", f"{self.positions_mm} mm", "places that rise", "sort them and name each once")
         count = len(self.table_mm)
@@ -92,8 +88,8 @@ class ScanGeometry:
         return np.asarray(np.delete(own, list(self.missing)), np.float64)
 
     def _make_grid(self, table_mm: DoubleArray) -> SliceGrid:
-        turned = _make_rotation(self.turn_deg)
-        plane = turned @ _make_rotation((self.tilt_deg, 0.0, 0.0))
+        turned = rotation(self.turn_deg)
+        plane = turned @ rotation((self.tilt_deg, 0.0, 0.0))
         row_step, column_step = plane[:, 1] * self.pixel_mm[0], plane[:, 0] * self.pixel_mm[1]
         corner = -((self.shape[0] - 1) / 2 * row_step + (self.shape[1] - 1) / 2 * column_step)
         apart = float(np.median(np.diff(self.table_mm))) if len(self.table_mm) > 1 else self.spacing_mm
@@ -103,15 +99,6 @@ class ScanGeometry:
 
 def _refusal(subject: str, found: str, needed: str, remedy: str) -> SettingsError:
     return SettingsError(f"scan geometry, {subject}", found=found, needed=needed, remedy=remedy)
-
-
-def _make_rotation(angles_deg: tuple[float, float, float]) -> DoubleArray:
-    """Make the (3, 3) rotation about x, then y, then z, of LPS."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians(angles_deg)), np.sin(np.radians(angles_deg))
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return np.asarray(about_z @ about_y @ about_x, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +126,10 @@ def scan(settings: PhantomSettings, geometry: ScanGeometry) -> PhantomScan:
     shares = _sample(block, block_grid, grid, thick_mm, geometry.shape, _BLOOD_MM, 0.0)
     mask = Mask(_choose_fullest(shares, grid.voxel_ml), grid)
     centroid = np.argwhere(fine.mask.array).mean(axis=0) if fine.mask.array.any() else np.full(3, np.nan)
-    return PhantomScan(
-        Volume(hu, grid), mask, fine.bleeds, fine.mask.volume_ml, fine.mask.grid.to_mm(centroid)
-    )  # fmt: skip
+    return PhantomScan(Volume(hu, grid), mask, fine.bleeds, fine.mask.volume_ml, fine.mask.grid.to_mm(centroid))
 
 
-@lru_cache(maxsize=2)  # some 90 MB each
-def _fine_phantom(settings: PhantomSettings) -> Phantom:
-    return make_phantom(settings)
+_fine_phantom = lru_cache(maxsize=2)(make_phantom)  # some 90 MB each
 
 
 def _cut_out(mask: Mask) -> tuple[FloatArray, SliceGrid]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from bleedmap.arrays import AnyArray, FloatArray
+from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
 
 LATTICE_MM = 2.0
 X_MM, Y_MM, Z_MM = (np.arange(-half, half + 1, LATTICE_MM, dtype=np.float32) for half in (92.0, 116.0, 92.0))
@@ -41,6 +41,15 @@ def along(at: Coordinates, direction: AnyArray) -> FloatArray:
     """Return the coordinate along a direction (x, y, z)."""
     total = np.float32(direction[0]) * at.x + np.float32(direction[1]) * at.y + np.float32(direction[2]) * at.z
     return np.asarray(total, np.float32)
+
+
+def rotation(angles_deg: Point) -> DoubleArray:
+    """Make the (3, 3) rotation about x, then y, then z, of LPS."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians(angles_deg)), np.sin(np.radians(angles_deg))
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x, np.float64)
 
 
 def ellipsoid(at: Coordinates, centre: Point, semi_axes: Point) -> FloatArray:

@@ -14,7 +14,7 @@ import pytest
 from pydicom.encaps import encapsulate, generate_frames
 
 from bleedmap.errors import InputError
-from bleedmap.phantom.dicom import enhanced_ct
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from dicom_studies import even_grid, read, series, volume_on, write
 
 COMPRESSED = ("rle", "jpeg", "jpeg-ls", "jpeg-2000")

@@ -9,7 +9,7 @@ from pydicom.tag import Tag
 
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.header import read_numbers, set_up_pydicom
-from bleedmap.phantom.dicom import enhanced_ct
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from dicom_studies import assert_same, even_grid, read, series, volume_on, write
 
 EXPECTED = volume_on(even_grid())

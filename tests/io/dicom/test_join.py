@@ -16,7 +16,8 @@ from bleedmap.evaluation.references import read_case
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.seg import make_mask_segmentation
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.phantom.dicom import CtOptions, enhanced_ct
+from bleedmap.phantom.dicom import CtOptions
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.scan import ScanGeometry
 from bleedmap.volume import Volume
 from bleedmap.window import Window

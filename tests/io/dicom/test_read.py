@@ -15,7 +15,8 @@ from pydicom.uid import JPEGExtended12Bit, JPEGLSNearLossless, LegacyConvertedEn
 
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.read import read_series, scan
-from bleedmap.phantom.dicom import TRANSFER_SYNTAXES, CtOptions, enhanced_ct
+from bleedmap.phantom.dicom import TRANSFER_SYNTAXES, CtOptions
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.volume import Volume
 from dicom_studies import assert_same, even_grid, read, series, volume_on, write
 

@@ -9,7 +9,8 @@ from pydicom.uid import generate_uid
 
 from bleedmap.errors import InputError
 from bleedmap.geometry import PlaneTurn, SliceGrid
-from bleedmap.phantom.dicom import CtOptions, ct_instances, enhanced_ct
+from bleedmap.phantom.dicom import CtOptions, ct_instances
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.scan import ScanGeometry
 from bleedmap.volume import Mask
 from dicom_studies import SHAPE, SPACING_MM, assert_same, even_grid, read, series, volume_on, write

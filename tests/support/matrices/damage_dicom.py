@@ -13,7 +13,8 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.tag import Tag
 
-from bleedmap.phantom.dicom import TRANSFER_SYNTAXES, CtOptions, ct_instances, enhanced_ct
+from bleedmap.phantom.dicom import TRANSFER_SYNTAXES, CtOptions, ct_instances
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.head import Bleed, PhantomSettings
 from bleedmap.phantom.scan import PhantomScan, ScanGeometry, scan
 

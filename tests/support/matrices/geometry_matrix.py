@@ -26,7 +26,8 @@ from bleedmap.inference.backends import BackendRecord
 from bleedmap.inference.weights import locate
 from bleedmap.io import nifti
 from bleedmap.io.files import write_json
-from bleedmap.phantom.dicom import CtOptions, ct_instances, enhanced_ct
+from bleedmap.phantom.dicom import CtOptions, ct_instances
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.head import Bleed, PhantomSettings
 from bleedmap.phantom.scan import PhantomScan, ScanGeometry, scan
 from bleedmap.results.dicom import dicom_results
