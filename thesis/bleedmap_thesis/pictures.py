@@ -1,44 +1,37 @@
 """The thesis' Figures 1 to 4 and its trial of CLAHE; where data or a run is missing, the words say which."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields
 
 import numpy as np
 import torch
 
 from bleedmap.arrays import AnyArray, DoubleArray, FloatArray
-from bleedmap.datasets.ct_ich import CtIch, SliceRecord
+from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.evaluation.slices import RESAMPLES
 from bleedmap.figures.architecture import architecture
 from bleedmap.figures.clahe import MOST, Contrast, clahe, contrast, tissues
 from bleedmap.figures.curves import MOST as MOST_CURVES
 from bleedmap.figures.curves import TrainingCurve, curves
 from bleedmap.figures.prediction import PredictedSlice, prediction
-from bleedmap.figures.samples import Sample, draw_slices, samples
+from bleedmap.figures.samples import Sample, draw_slices, read_samples, samples
 from bleedmap.metrics.bootstrap import patient_bootstrap
 from bleedmap.models.networks import NETWORKS
-from bleedmap.page.section import Picture, Section, Table
+from bleedmap.page.section import Estimate, Picture, Section, Table, tabulate
 from bleedmap.preprocess import CLIP_LIMIT, TILES, equalise, network_input, resize_back
 from bleedmap.training.config import TrainConfig
 from bleedmap.training.run import Run
 from bleedmap.window import BRAIN
 from bleedmap_thesis.plan import Cell, Scale, name_method
-from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import Estimate, tabulate
+from bleedmap_thesis.record import THRESHOLD, CellResult
 
 FIGURE_1_SLICES, DRAW_SEED = 5, 0
 FIGURE_4_LABEL = "model-2-b32"  # the thesis' best cell
 FIGURE_4_LESIONS, FIGURE_4_FREE = 4, 1  # slices
-THRESHOLD = 0.5
 RunOf = Callable[[Cell], Run | None]
 Progress = Callable[[str, int, int], None]  # what is being done, done, of
 
 _NO_DATA = "the data set was not at hand when this report was written (give --data)"
-
-
-def read_sample(data: CtIch, record: SliceRecord) -> Sample:
-    """Read a slice in the brain window, and its mask."""
-    return Sample(record, BRAIN.to_unit(data.read_hu(record)), data.read_mask(record))
 
 
 def _list_ids(shown: Iterable[Sample | PredictedSlice]) -> str:
@@ -52,7 +45,7 @@ def data_and_network(data: CtIch | None) -> Section:
     pictures = [Picture("figure-2-architecture", alt, lambda: architecture("model-2", NETWORKS["model-2"]))]
     if data is not None:
         words = f"Figure 1 shows lesion slices drawn at random, the types in turn (seed {DRAW_SEED})."
-        shown = [read_sample(data, record) for record in draw_slices(data.slices, FIGURE_1_SLICES, DRAW_SEED)]
+        shown = read_samples(data, draw_slices(data.slices, FIGURE_1_SLICES, DRAW_SEED))
         alt = f"Brain slices over the radiologists' masks: {_list_ids(shown)}"
         pictures.insert(0, Picture("figure-1-samples", alt, lambda: samples(shown, data.release)))
     words_2 = (
@@ -75,16 +68,15 @@ def curves_and_prediction(results: Sequence[CellResult], scale: Scale, data: CtI
         ]
         alt = f"Loss, mean IoU and Dice over the epochs of {len(shown)} runs"
         pictures.append(Picture("figure-3-curves", alt, lambda: curves(shown)))
-    result = _find_figure_4_cell(results)
-    missing = _find_missing(result, data, runs)
-    if missing or result is None or data is None:
-        words.append(f"Figure 4 (prediction over the slice) is missing: {missing}.")
+    figure_4 = _make_figure_4(results, scale, data, runs)
+    if isinstance(figure_4, str):
+        words.append(f"Figure 4 (prediction over the slice) is missing: {figure_4}.")
     else:
         words.append(
             "Figure 4 shows slices drawn at random from the test side, the types in turn, not chosen by result "
             f"(seed {DRAW_SEED}; the last is lesion-free). Their patients were trained on."
         )
-        pictures.append(_picture_prediction(result, scale, data, runs))
+        pictures.append(figure_4)
     return Section("figures-3-4", "Figures 3 and 4: curves and predictions", tuple(words), pictures=tuple(pictures))
 
 
@@ -100,30 +92,20 @@ def _choose_curves(results: Sequence[CellResult], scale: Scale) -> list[Training
     return made
 
 
-def _find_figure_4_cell(results: Sequence[CellResult]) -> CellResult | None:
-    """Find the lowest seed's run, not the best one on the test side: a choice by test scores would flatter."""
+def _make_figure_4(results: Sequence[CellResult], scale: Scale, data: CtIch | None, runs: RunOf) -> Picture | str:
+    """Predict slices by the lowest seed's run: a choice by test scores would flatter; or say what is missing."""
     wanted = ("grid", FIGURE_4_LABEL, "slice")
     own = [one for one in results if (one.cell.part, one.cell.label, one.cell.kind) == wanted]
-    return min(own, key=lambda one: one.cell.seed, default=None)
-
-
-def _find_missing(result: CellResult | None, data: CtIch | None, runs: RunOf) -> str:
-    """Say what Figure 4 lacks; empty where it lacks nothing."""
-    if result is None:
+    if not own:
         return "Model 2, batch 32, by slice has not been run at this scale"
     if data is None:
         return _NO_DATA
-    run = runs(result.cell)
-    if run is None or not run.kept_file(result.last.epoch).is_file():
-        return "the network of Model 2, batch 32, by slice is no longer in its run folder"
-    return ""
-
-
-def _picture_prediction(result: CellResult, scale: Scale, data: CtIch, runs: RunOf) -> Picture:
+    result = min(own, key=lambda one: one.cell.seed)
     run, epoch = runs(result.cell), result.last.epoch
-    assert run is not None
-    network, _ = run.kept(epoch)
-    shown = predict_slices(network, run.config(), data, result.last.ids, set(run.split().patients("train")))
+    if run is None or not run.kept_file(epoch).is_file():
+        return "the network of Model 2, batch 32, by slice is no longer in its run folder"
+    trained_on = set(run.split().patients("train"))
+    shown = predict_slices(run.kept(epoch)[0], run.config(), data, result.last.ids, trained_on)
     name = f"Model 2, batch 32, epoch {epoch}, seed {result.cell.seed}, split by slice, {scale.name} scale"
     alt = f"Slice, reference, prediction and overlay for {_list_ids(shown)}"
     return Picture("figure-4-prediction", alt, lambda: prediction(shown, name, THRESHOLD))
@@ -170,12 +152,12 @@ def clahe_contrast(data: CtIch | None, progress: Progress, *, resamples: int = R
     lesions = [record for record in data.slices if record.has_lesion]
     patients, found = [], []
     for done, record in enumerate(lesions, start=1):
-        pair = _measure_contrast(read_sample(data, record))
+        pair = _measure_contrast(*read_samples(data, [record]))
         if pair is not None:
             patients.append(record.patient)
             found.append(pair)
         progress("measuring CLAHE", done, len(lesions))
-    drawn = [read_sample(data, record) for record in draw_slices(data.slices, MOST, DRAW_SEED)]
+    drawn = read_samples(data, draw_slices(data.slices, MOST, DRAW_SEED))
     alt = "Lesion slices before and after CLAHE, with the greys of lesion, tissue and bone"
     picture = Picture("clahe", alt, lambda: clahe(drawn, data.release))
     tables = (_tabulate_contrast(np.array(found), np.array(patients), resamples),) if found else ()
@@ -186,14 +168,13 @@ def clahe_contrast(data: CtIch | None, progress: Progress, *, resamples: int = R
     return Section("clahe", title, (words,), tables, (picture,))
 
 
-def _measure_contrast(sample: Sample) -> tuple[list[float], list[float]] | None:
+def _measure_contrast(sample: Sample) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Measure the fields of `Contrast` before and after CLAHE; None without lesion, tissue and bone."""
     where = tissues(sample.unit, sample.reference)
     before, after = (contrast(unit, where) for unit in (sample.unit, equalise(sample.unit)))
     if before is None or after is None:
         return None
-    names = [one.name for one in fields(Contrast)]
-    return [getattr(before, name) for name in names], [getattr(after, name) for name in names]
+    return astuple(before), astuple(after)
 
 
 def _tabulate_contrast(found: DoubleArray, patients: AnyArray, resamples: int) -> Table:

@@ -9,10 +9,10 @@ Three parts:
 - factors: a fractional factorial design over dropout, filters, optimiser, kernel size, stride and the kind of split.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from bleedmap.training.config import TrainConfig
 
 Part = Literal["grid", "folds", "factors"]
 PARTS: tuple[Part, ...] = ("grid", "folds", "factors")
+KINDS: tuple[Kind, ...] = ("slice", "patient")
 THESIS_EPOCHS, THESIS_STEP = 1400, 200
 FOLD_EPOCHS = 1000  # of the thesis' schedule: where its best cell stands
 FACTOR_EPOCHS = 600
@@ -91,10 +92,6 @@ class Cell:
         fold = "" if self.fold is None else f"-fold{self.fold}"
         return f"{self.scale}/{self.part}/{self.label}/{self.kind}-seed{self.seed}{fold}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self) | {"levels": dict(self.levels)}
-
 
 def thesis_config(scale: Scale, network: str, batch_size: int, epochs: int, seed: int) -> TrainConfig:
     """The thesis' recipe at a scale; `batch_size` and `epochs` are the thesis'."""
@@ -143,25 +140,18 @@ def _grid(scale: Scale, seed: int, alone: bool) -> Iterator[Cell]:
 
 def _folds(scale: Scale, seed: int) -> Iterator[Cell]:
     """The main question first, then cheap methods, then dear ones."""
-    trained: list[tuple[str, str, dict[str, bool]]] = [
-        ("model-2-b32", "model-2", {}),
-        ("model-1-b32", "model-1", {}),
-        ("model-2-b32-clahe", "model-2", {"clahe": True}),
-        ("original-u-net-b32", "original", {}),
+    base = thesis_config(scale, "model-2", 32, FOLD_EPOCHS, seed)
+    methods: list[tuple[str, str, TrainConfig | None]] = [
+        (UNET, "model-2-b32", base),
+        *((name, name, None) for name in BASELINES),
+        (UNET, "model-1-b32", replace(base, network="model-1")),
+        (UNET, "model-2-b32-clahe", replace(base, clahe=True)),
+        (UNET, "original-u-net-b32", replace(base, network="original")),
     ]
-    pairs: list[tuple[int, Kind]] = [(fold, kind) for fold in range(1, FOLDS + 1) for kind in ("slice", "patient")]
-
-    def networks(which: list[tuple[str, str, dict[str, bool]]]) -> Iterator[Cell]:
-        for label, network, changes in which:
-            config = replace(thesis_config(scale, network, 32, FOLD_EPOCHS, seed), **changes)  # type: ignore[arg-type]
-            for fold, kind in pairs:
-                yield Cell("folds", scale.name, UNET, label, kind, seed, fold, config)
-
-    yield from networks(trained[:1])
-    for method in BASELINES:
-        for fold, kind in pairs:
-            yield Cell("folds", scale.name, method, method, kind, seed, fold, None)
-    yield from networks(trained[1:])
+    for method, label, config in methods:
+        for fold in range(1, FOLDS + 1):
+            for kind in KINDS:
+                yield Cell("folds", scale.name, method, label, kind, seed, fold, config)
 
 
 # Two levels a factor, the thesis' own first; the last two follow from the first four (2^(6-2), resolution IV:
@@ -178,13 +168,13 @@ FACTORS: dict[str, tuple[str, str]] = {
 SGD_RATE = 100  # times Adam's learning rate
 
 
-def _factors(scale: Scale, seed: int = 0) -> Iterator[Cell]:
+def _factors(scale: Scale) -> Iterator[Cell]:
     for dropout, filters, optimiser, kernel in product((0, 1), repeat=4):
         level = {
             "dropout": dropout, "filters": filters, "optimiser": optimiser, "kernel": kernel,
             "stride": (filters + optimiser + kernel) % 2, "split": (dropout + filters + optimiser) % 2,
         }  # fmt: skip
-        base = thesis_config(scale, "model-2", 32, FACTOR_EPOCHS, seed)
+        base = thesis_config(scale, "model-2", 32, FACTOR_EPOCHS, seed=0)
         config = replace(
             base,
             dropout=(0.1, 0.0)[dropout],
@@ -198,7 +188,7 @@ def _factors(scale: Scale, seed: int = 0) -> Iterator[Cell]:
         label = "run-" + "".join(str(value) for value in level.values())
         levels = tuple((name, FACTORS[name][value]) for name, value in level.items())
         kind: Kind = "patient" if level["split"] else "slice"
-        yield Cell("factors", scale.name, UNET, label, kind, seed, 1, config, levels)
+        yield Cell("factors", scale.name, UNET, label, kind, 0, 1, config, levels)
 
 
 # Method label -> its name, in the order in which tables list them.
@@ -249,22 +239,21 @@ def split_pairs(data: CtIch, seed: int, folds: int) -> list[SplitPair]:
     From the larger training side lesion and lesion-free slices are left out at random until both sides have as many
     of each: neither the amount of training nor its balance differs within a pair.
     """
-    pairs = zip(
-        make_folds(data, "slice", seed, True, folds), make_folds(data, "patient", seed, True, folds), strict=True
-    )
-    lesions = {record.id for record in data.slices if record.has_lesion}
-    made = []
-    for fold, (by_slice, by_patient) in enumerate(pairs, start=1):
-        counts = [_counts(split.train, lesions) for split in (by_slice, by_patient)]
-        wanted = (min(one[0] for one in counts), min(one[1] for one in counts))
-        equal = [_with_training(data, split, lesions, wanted, [seed, fold]) for split in (by_slice, by_patient)]
-        made.append(_pair(data, equal[0], equal[1]))
+    lesions, made = {record.id for record in data.slices if record.has_lesion}, []
+    for fold, pair in enumerate(zip(*(make_folds(data, kind, seed, True, folds) for kind in KINDS), strict=True), 1):
+        groups = [
+            [[name for name in split.train if (name in lesions) == bleeds] for bleeds in (True, False)]
+            for split in pair
+        ]  # fmt: skip
+        wanted = [min(map(len, both)) for both in zip(*groups, strict=True)]
+        equal = [_draw_training(data, *own, wanted, [seed, fold]) for own in zip(pair, groups, strict=True)]
+        made.append(_pair(data, *equal))
     return made
 
 
 def split_pair(data: CtIch, seed: int) -> SplitPair:
     """80/10/10 of both kinds, the thesis' own proportions; the training sides differ by a few slices."""
-    return _pair(data, *(make_split(data, kind, seed, True) for kind in ("slice", "patient")))
+    return _pair(data, *(make_split(data, kind, seed, True) for kind in KINDS))
 
 
 def _pair(data: CtIch, by_slice: Split, by_patient: Split) -> SplitPair:
@@ -273,18 +262,13 @@ def _pair(data: CtIch, by_slice: Split, by_patient: Split) -> SplitPair:
     return SplitPair(by_slice, by_patient, tuple(name for name in rest if name.split("/")[0] in tested))
 
 
-def _counts(ids: Sequence[str], lesions: set[str]) -> tuple[int, int]:
-    """Lesion slices and others."""
-    with_lesion = sum(name in lesions for name in ids)
-    return with_lesion, len(ids) - with_lesion
-
-
-def _with_training(data: CtIch, split: Split, lesions: set[str], wanted: tuple[int, int], seed: list[int]) -> Split:
+def _draw_training(
+    data: CtIch, split: Split, groups: list[list[str]], wanted: list[int], seed: list[int]
+) -> Split:  # fmt: skip
+    """Keep as many slices of each group of the training side as are wanted."""
     random = np.random.default_rng([*seed, split.kind == "patient"])
-    kept: set[str] = set()
-    for has_lesion, count in zip((True, False), wanted, strict=True):
-        names = [name for name in split.train if (name in lesions) == has_lesion]
-        kept |= {names[index] for index in random.choice(len(names), count, replace=False)}
+    draws = [random.choice(len(names), count, replace=False) for names, count in zip(groups, wanted, strict=True)]
+    kept = {names[index] for names, draw in zip(groups, draws, strict=True) for index in draw}
     train = tuple(name for name in split.train if name in kept)
     content = data.content_sha256([*train, *split.validation, *split.test])
     return replace(split, train=train, data_sha256=content)

@@ -6,10 +6,9 @@ from typing import Any
 
 from bleedmap import __version__
 from bleedmap.datasets.ct_ich import CtIch
-from bleedmap.page.section import Section, Table
+from bleedmap.page.section import Section, Table, tabulate
 from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, Cell, Scale, cells, name_method
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import tabulate
 
 COLLAPSE = 0.2  # of training Dice
 _OF_A_SEED = 2 * FOLDS  # by slice and by patient
@@ -46,18 +45,20 @@ def count_folds(results: Iterable[CellResult], scale: Scale, label: str) -> Fold
     return FoldCount(sum(counts), _OF_A_SEED * max(1, len(counts)))
 
 
+def _find_begun(results: Iterable[CellResult], scale: Scale, label: str) -> dict[int, int]:
+    """Find the seeds that are only begun where a method has a whole one, and how many of their cells are done."""
+    if not count_folds(results, scale, label).whole:
+        return {}
+    return {seed: count for seed, count in _count_seeds(results, scale, label).items() if count < _OF_A_SEED}
+
+
 def drop_begun_seeds(results: Sequence[CellResult], scale: Scale) -> list[CellResult]:
     """Leave out the folds of seeds that are only begun, for methods that have a whole seed."""
+    begun = {label: _find_begun(results, scale, label) for label in {one.cell.label for one in results}}
     own = (scale.name, "folds")
-    methods = {one.cell.label for one in results if (one.cell.scale, one.cell.part) == own}
-    begun = {
-        (label, seed)
-        for label in methods if count_folds(results, scale, label).whole
-        for seed, count in _count_seeds(results, scale, label).items() if count < _OF_A_SEED
-    }  # fmt: skip
     return [
         one for one in results
-        if (one.cell.scale, one.cell.part) != own or (one.cell.label, one.cell.seed) not in begun
+        if (one.cell.scale, one.cell.part) != own or one.cell.seed not in begun[one.cell.label]
     ]  # fmt: skip
 
 
@@ -67,11 +68,10 @@ def describe_missing(results: Sequence[CellResult], scale: Scale, labels: Iterab
     for label in labels:
         if not (done := count_folds(results, scale, label)).whole:
             missing.append(f"{name_method(label)}, {done}")
-            continue
         missing += [
             f"{name_method(label)}, seed {seed}, {FoldCount(count, _OF_A_SEED)} and left out"
-            for seed, count in _count_seeds(results, scale, label).items() if count < _OF_A_SEED
-        ]  # fmt: skip
+            for seed, count in _find_begun(results, scale, label).items()
+        ]
     return f"Incomplete: {'; '.join(missing)}." if missing else ""
 
 
@@ -116,21 +116,20 @@ def _hours(results: Sequence[CellResult]) -> float:
 def describe_origin(results: Sequence[CellResult], data: CtIch | None) -> dict[str, Any]:
     """Gather what the head of the page says of where the numbers come from."""
     made = [one.made for one in results]
+    machines = {
+        f"{one.get('device', 'unknown device')}, {one.get('threads', '?')} threads, "
+        f"{'bf16' if one.get('bf16') else 'fp32'}, torch {one.get('torch', '?')}"
+        for one in made
+    }
     return {
         "program": f"bleedmap {__version__}",
         "code": sorted({str(one.get("code", "unknown")) for one in made}),
-        "machines": sorted({_describe_machine(one) for one in made}),
+        "machines": sorted(machines),
         "hours": _hours(results),
         "releases": sorted({str(one.split["release"]) for one in results} | ({data.release} if data else set())),
         "data_sha256": data.content_sha256() if data else None,
         "split_sha256": sorted({str(one.split["data_sha256"]) for one in results}),
     }
-
-
-def _describe_machine(made: dict[str, Any]) -> str:
-    precision = "bf16" if made.get("bf16") else "fp32"
-    device, threads = made.get("device", "unknown device"), made.get("threads", "?")
-    return f"{device}, {threads} threads, {precision}, torch {made.get('torch', '?')}"
 
 
 def find_collapsed(results: Sequence[CellResult]) -> list[CellResult]:

@@ -2,24 +2,24 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray
+from bleedmap.arrays import AnyArray, FloatArray
 from bleedmap.datasets.splits import Split
 from bleedmap.errors import InputError
 from bleedmap.evaluation.slices import SliceResults
 from bleedmap.io.files import write_json
-from bleedmap.metrics import overlap
 from bleedmap.metrics.overlap import Counts
 from bleedmap.training.config import TrainConfig
 from bleedmap_thesis.plan import Cell
 
 _FORMAT = "bleedmap cell 1"
 _DIGITS = 6  # of probabilities and their sums
+THRESHOLD = 0.5  # a pixel is lesion from this probability on
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +44,6 @@ class Evaluation:
         assert self.counts is not None, "a classifier marks no pixels"
         return SliceResults(self.ids, self.patients, self.counts.reference > 0, self.score, self.counts, None)
 
-    def rows(self, chosen: AnyArray) -> "Evaluation":
-        """Take some rows, without the extra columns."""
-        counts, hit, total = self.counts, self.soft_hit, self.soft_sum
-        return Evaluation(
-            self.epoch, tuple(self.ids[row] for row in chosen), self.score[chosen],
-            None if counts is None else counts.rows(chosen), None if hit is None else hit[chosen],
-            None if total is None else total[chosen],
-        )  # fmt: skip
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it: columns."""
         columns: dict[str, Any] = {"score": _rounded(self.score)}
@@ -69,20 +60,6 @@ class Evaluation:
         soft = [np.array(content[name]) if name in content else None for name in ("soft_hit", "soft_sum")]
         score = np.array(content["score"], np.float32)
         return cls(content["epoch"], tuple(content["ids"]), score, counts, soft[0], soft[1], content["extra"])
-
-
-def evaluation(
-    epoch: int, ids: tuple[str, ...], reference: BoolArray, probability: FloatArray, threshold: float = 0.5
-) -> Evaluation:
-    """Count slices of a reference and a probability, (n, rows, columns) both, lesion from the threshold on."""
-    return Evaluation(
-        epoch,
-        ids,
-        probability.max(axis=(1, 2)),
-        overlap.count(reference, probability >= threshold),
-        (probability * reference).sum(axis=(1, 2), dtype=np.float64),
-        probability.sum(axis=(1, 2), dtype=np.float64),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +81,13 @@ class CellResult:
 
     def write(self, path: Path) -> None:
         """Write whole or not at all."""
-        write_json(path, self.to_dict(), compact=True)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return {
-            "format": _FORMAT,
-            "cell": self.cell.to_dict(),
-            "split": self.split,
-            "parameters": self.parameters,
-            "curves": self.curves,
+        cell = asdict(self.cell) | {"levels": dict(self.cell.levels)}
+        content = {
+            "format": _FORMAT, "cell": cell, "split": self.split, "parameters": self.parameters, "curves": self.curves,
             "evaluations": [one.to_dict() for one in self.evaluations],
-            "rest": None if self.rest is None else self.rest.to_dict(),
-            "made": self.made,
-        }
+            "rest": None if self.rest is None else self.rest.to_dict(), "made": self.made,
+        }  # fmt: skip
+        write_json(path, content, compact=True)
 
 
 def read_result(path: Path) -> CellResult:

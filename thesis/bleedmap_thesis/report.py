@@ -102,21 +102,30 @@ def make_scale_chapters(results: Sequence[CellResult], sources: Sources) -> list
 
 
 def write_chapters(
-    chapters: Sequence[Chapter],
-    facts: dict[str, Any],
-    out: Path,
-    progress: Progress = lambda what, done, of: None,
+    chapters: Sequence[Chapter], facts: dict[str, Any], out: Path, progress: Progress = lambda what, done, of: None
 ) -> Path:
     """Write chapters, in their order, as a report, whole or not at all; `facts` are of `progress.describe_origin`.
 
     Raises:
         OutputError: `out` holds files of others, or cannot be written.
     """
+    pictures = {
+        f"{chapter.key}-{one.key}": one
+        for chapter in chapters for section in chapter.sections for one in section.pictures
+    }  # fmt: skip
+    content = [
+        {"key": one.key, "title": one.title, "words": one.words,
+         "sections": [_describe_section(one.key, section) for section in one.sections]}
+        for one in chapters
+    ]  # fmt: skip
     with folder_written_whole(out, overwrite=True) as folder:
         _write_tables(folder / "tables", chapters)
-        _draw(folder / "figures", chapters, progress)
-        write_json(folder / "report.json", _content(chapters, facts))
-        _write_page(folder / "report.html", chapters, facts)
+        style.save_pictures(pictures, folder / "figures", progress)
+        write_json(folder / "report.json", {"format": _FORMAT, **facts, "chapters": content})
+        write_page(
+            folder / "report.html", "thesis.html", chapters=chapters, facts=facts,
+            embedded=lambda name: embed_png(folder / f"figures/{name}.png"),
+        )  # fmt: skip
     return out / "report.html"
 
 
@@ -149,32 +158,8 @@ def _write_tables(folder: Path, chapters: Sequence[Chapter]) -> None:
         part.write_text(CSV_README + "".join(notes), "utf-8")
 
 
-def _draw(folder: Path, chapters: Sequence[Chapter], progress: Progress) -> None:
-    wanted = {
-        f"{chapter.key}-{one.key}": one
-        for chapter in chapters for section in chapter.sections for one in section.pictures
-    }  # fmt: skip
-    style.save_pictures(wanted, folder, progress)
-
-
-def _content(chapters: Sequence[Chapter], facts: dict[str, Any]) -> dict[str, Any]:
-    """report.json: the page's words and numbers, unrounded."""
-    return {
-        "format": _FORMAT,
-        **facts,
-        "chapters": [
-            {
-                "key": chapter.key,
-                "title": chapter.title,
-                "words": chapter.words,
-                "sections": [_section_content(chapter.key, section) for section in chapter.sections],
-            }
-            for chapter in chapters
-        ],
-    }
-
-
-def _section_content(key: str, section: Section) -> dict[str, Any]:
+def _describe_section(key: str, section: Section) -> dict[str, Any]:
+    """Give what report.json holds of a section: the page's words and numbers, unrounded."""
     return {
         "key": section.key,
         "title": section.title,
@@ -191,10 +176,3 @@ def _section_content(key: str, section: Section) -> dict[str, Any]:
         ],
         "data": to_json(section.data),
     }  # fmt: skip
-
-
-def _write_page(path: Path, chapters: Sequence[Chapter], facts: dict[str, Any]) -> None:
-    write_page(
-        path, "thesis.html", chapters=chapters, facts=facts,
-        embedded=lambda name: embed_png(path.parent / f"figures/{name}.png"),
-    )  # fmt: skip

@@ -24,9 +24,9 @@ from bleedmap.training.device import Machine
 from bleedmap.training.passes import predict, train_passes
 from bleedmap.training.run import Run, code_version
 from bleedmap.training.samples import Side, load_side
-from bleedmap_thesis.baselines import BASELINES, Prediction
+from bleedmap_thesis.baselines import BASELINES
 from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, UNET, Cell, SplitPair, cells, split_pair, split_pairs
-from bleedmap_thesis.record import CellResult, Evaluation, count_sides, evaluation, read_result
+from bleedmap_thesis.record import THRESHOLD, CellResult, Evaluation, count_sides, read_result
 
 Report = Callable[[str, int, int], None]  # what is being done, done, of
 
@@ -37,7 +37,7 @@ class CellRunner:
     def __init__(self, folder: Path, data: CtIch, machine: Machine) -> None:
         self.folder, self.data, self.machine = folder, data, machine
         self.lesions = {record.id for record in data.slices if record.has_lesion}
-        self._pairs = cache(self._make_pair)
+        self._pair = cache(self._make_pair)
         self._loaded: tuple[Preprocessing, Side] | None = None
 
     def run(self, cell: Cell, report: Report = lambda what, done, of: None) -> CellResult:
@@ -66,10 +66,6 @@ class CellRunner:
 
         return try_cell(self.folder, cell.key, run, do)
 
-    def pair(self, cell: Cell) -> SplitPair:
-        """Make both splits of the cell's seed and fold."""
-        return self._pairs(cell.seed, cell.fold)
-
     def _make_pair(self, seed: int, fold: int | None) -> SplitPair:
         return split_pair(self.data, seed) if fold is None else split_pairs(self.data, seed, FOLDS)[fold - 1]
 
@@ -83,7 +79,7 @@ class CellRunner:
         return self._loaded[1]
 
     def _train(self, cell: Cell, report: Report) -> CellResult:
-        config, pair = cell.config, self.pair(cell)
+        config, pair = cell.config, self._pair(cell.seed, cell.fold)
         assert config is not None
         slices, split = self._load_slices(config.preprocessing(), report), pair.of(cell.kind)
         run, machine = self._open_run(cell, config, split)
@@ -120,15 +116,17 @@ class CellRunner:
         return run, run.machine()
 
     def _run_baseline(self, cell: Cell, report: Report) -> CellResult:
-        pair, begun = self.pair(cell), time.monotonic()
+        pair, begun = self._pair(cell.seed, cell.fold), time.monotonic()
         slices, split = self._load_slices(Preprocessing(size=SCALES[cell.scale].size), report), pair.of(cell.kind)
         test = slices.select(split.test)
         found = BASELINES[cell.method](
             slices.select(split.train), test, self.machine, cell.seed, lambda done, of: report(cell.method, done, of)
         )
         seconds = time.monotonic() - begun
+        counts = None if found.mask is None else overlap.count(_masks(test), found.mask)
         return CellResult(
-            cell, count_sides(split, self.lesions), found.parameters, [], (_count_prediction(found, test),), None,
+            cell, count_sides(split, self.lesions), found.parameters, [],
+            (Evaluation(0, test.ids, found.score, counts, extra=found.extra),), None,
             _describe_making(code_version(), self.machine, seconds, seconds),
         )  # fmt: skip
 
@@ -210,18 +208,15 @@ def _describe_making(begun_by: str, machine: Machine, training_s: float, all_s: 
 
 def _evaluate(network: UNet, epoch: int, side: Side, machine: Machine) -> Evaluation:
     inputs = side.inputs.to(machine.device)  # a run that began on another device stays there
-    probability = torch.sigmoid(predict(network, inputs, machine))[:, 0].cpu().numpy()
-    return evaluation(epoch, side.ids, _masks(side), probability)
+    probability, reference = torch.sigmoid(predict(network, inputs, machine))[:, 0].cpu().numpy(), _masks(side)
+    soft_hit, soft_sum = (one.sum(axis=(1, 2), dtype=np.float64) for one in (probability * reference, probability))
+    counts = overlap.count(reference, probability >= THRESHOLD)
+    return Evaluation(epoch, side.ids, probability.max(axis=(1, 2)), counts, soft_hit, soft_sum)
 
 
 def _masks(side: Side) -> AnyArray:
     """(n, size, size) bool."""
     return np.asarray(side.masks[:, 0].cpu().numpy() > 0)
-
-
-def _count_prediction(found: Prediction, test: Side) -> Evaluation:
-    counts = None if found.mask is None else overlap.count(_masks(test), found.mask)
-    return Evaluation(0, test.ids, found.score, counts, extra=found.extra)
 
 
 def _tidy(run: Run) -> None:

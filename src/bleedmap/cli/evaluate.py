@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bleedmap.evaluation.external_report import ExternalReport
     from bleedmap.evaluation.reference_find import NoMask
     from bleedmap.evaluation.report import ScoredMethods
-    from bleedmap.evaluation.subject import Subject
+    from bleedmap.evaluation.slices import Subject
     from bleedmap.training.run import Run
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
@@ -178,7 +178,7 @@ def _evaluate_side(
 ) -> None:  # fmt: skip
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.datasets.splits import read_split
-    from bleedmap.evaluation.subject import load_weights_subject, measure_side
+    from bleedmap.evaluation.slices import load_weights_subject, measure_side
     from bleedmap.io.files import write_json
 
     if name is not None and Path(name).is_dir():
@@ -208,7 +208,7 @@ def _load_run(folder: Path, device: str, precision: str) -> "Subject":
     """The best network of a run, measured in torch; of a run in stages, as it is exported, in OpenVINO."""
     import torch
 
-    from bleedmap.evaluation.subject import Subject
+    from bleedmap.evaluation.slices import Subject
     from bleedmap.training.config import TrainConfig
     from bleedmap.training.device import choose_machine, keep_memory
     from bleedmap.training.passes import predict
@@ -234,7 +234,7 @@ def _load_run(folder: Path, device: str, precision: str) -> "Subject":
 
 
 def _load_lite_run(run: "Run") -> "Subject":
-    from bleedmap.evaluation.subject import Subject
+    from bleedmap.evaluation.slices import Subject
     from bleedmap.inference.openvino_backend import OpenVinoBackend
     from bleedmap.inference.outline import outline_prediction, segment_slices
     from bleedmap.inference.weights import locate

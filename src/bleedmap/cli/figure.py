@@ -157,7 +157,7 @@ def _draw_samples(
 ) -> None:  # fmt: skip
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.figures import style
-    from bleedmap.figures.choose import choose_slices, read_samples
+    from bleedmap.figures.samples import choose_slices, read_samples
 
     style.check_suffix(out)
     dataset = open_ct_ich(data_root(data))
@@ -195,7 +195,8 @@ def prediction(
     from bleedmap.datasets.ct_ich import data_root, open_ct_ich
     from bleedmap.figures import prediction as drawing
     from bleedmap.figures import style
-    from bleedmap.figures.choose import choose_slices, find_split, find_unseen, predict_slices
+    from bleedmap.figures.prediction import find_split, find_unseen, predict_slices
+    from bleedmap.figures.samples import choose_slices
     from bleedmap.inference.weights import locate
 
     style.check_suffix(out)

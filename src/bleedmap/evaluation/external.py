@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bleedmap import __version__
-from bleedmap.archive.ledger import Finished, Job, Ledger
+from bleedmap.archive.ledger import Job, Ledger
 from bleedmap.archive.workers import run_jobs
 from bleedmap.arrays import BoolArray, FloatArray, Progress
 from bleedmap.datasets.ct_ich import SliceRecord
@@ -121,11 +121,16 @@ def run_external(
     done: dict[str, ExternalStudy] = {}
 
     def is_done(job: Job) -> bool:
-        study = _read_study(ledger.read(job), job)
-        if study is not None:
-            done[job.key] = study
-            progress(len(done), len(cases))
-        return study is not None
+        """Not where there is no record that holds, or where someone changed it."""
+        finished = ledger.read(job)
+        if finished is None or finished.job != job:
+            return False
+        try:
+            done[job.key] = ExternalStudy.from_dict(finished.content["study"])
+        except (KeyError, TypeError, ValueError):
+            return False
+        progress(len(done), len(cases))
+        return True
 
     def do(job: Job) -> None:
         ledger.begin(job)
@@ -136,8 +141,7 @@ def run_external(
 
     progress(0, len(cases))
     jobs = [Job(one.name, one.digest, settings) for one in found.cases]
-    elsewhere = run_jobs(ledger, jobs, do, is_done, wait=False)
-    run_jobs(ledger, elsewhere, do, is_done, wait=True)
+    run_jobs(ledger, run_jobs(ledger, jobs, do, is_done, wait=False), do, is_done, wait=True)
     return [done[one.name] for one in found.cases]
 
 
@@ -176,16 +180,6 @@ def _settings(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> d
         "window": list(asdict(options.window).values()), "accept": sorted(options.accept),
         "no_mask_means": options.no_mask, "version": __version__,
     }  # fmt: skip
-
-
-def _read_study(finished: Finished | None, job: Job) -> ExternalStudy | None:
-    """Read a study from its record; None where there is none that holds, or where someone changed it."""
-    if finished is None or finished.job != job:
-        return None
-    try:
-        return ExternalStudy.from_dict(finished.content["study"])
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _measure_or_refuse(case: Case, segmenter: Segmenter, options: ExternalOptions) -> ExternalStudy:

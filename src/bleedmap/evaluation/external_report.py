@@ -13,7 +13,7 @@ from bleedmap.evaluation.external_scores import ExternalScores, Patients, extern
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap
-from bleedmap.page.section import Section, Table, or_dash
+from bleedmap.page.section import Estimate, Section, estimate_or_dash, or_dash, tabulate
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.segment import Segmenter
 
@@ -157,15 +157,14 @@ def _lesion_rows(studies: Sequence[ExternalStudy]) -> Iterable[dict[str, Any]]:
 
 
 def _measures(scores: ExternalScores) -> Section:
-    columns = ("measure", "of", "value", "value low", "value high", "cases", "patients", "how it counts")
     tables = []
     for group in dict.fromkeys(one.group for one in scores.measures):
         rows = [
-            (one.title, one.over, or_dash(one.value), one.low, one.high, one.cases, one.patients, one.convention)
-            for one in scores.measures
-            if one.group == group
-        ]
-        tables.append(Table(group.replace(" ", "-"), group.capitalize(), "", columns, tuple(rows)))
+            {"measure": one.title, "of": one.over, "value": estimate_or_dash(one.value, one.low, one.high),
+             "cases": one.cases, "patients": one.patients, "how it counts": one.convention}
+            for one in scores.measures if one.group == group
+        ]  # fmt: skip
+        tables.append(tabulate(group.replace(" ", "-"), group.capitalize(), "", rows))
     words = (
         "As in the cross-validation protocol (docs/protocol.md), where its measures apply to one network and a folder "
         "of studies: a lesion of which nothing is marked scores 0; lesion-free slices and studies lend no Dice, and "
@@ -181,30 +180,29 @@ def _volumes(scores: ExternalScores) -> Iterator[Section]:
     if not scores.volumes:
         return
     rows = [
-        (group, one.studies, one.bias, *one.bias_interval, or_dash(one.low), or_dash(one.high), one.mean_absolute,
-         one.median_absolute)
+        {"studies": group, "number": one.studies, "bias": Estimate(one.bias, *one.bias_interval),
+         "lower limit of agreement": or_dash(one.low), "upper limit of agreement": or_dash(one.high),
+         "mean absolute difference": one.mean_absolute, "median absolute difference": one.median_absolute}
         for group, one in scores.volumes.items()
     ]  # fmt: skip
-    columns = (
-        "studies", "number", "bias", "bias low", "bias high", "lower limit of agreement", "upper limit of agreement",
-        "mean absolute difference", "median absolute difference",
-    )  # fmt: skip
     words = (
         "Marked minus reference, in mL, of all lesions of a study: bias with its interval over patients, and limits of "
         "agreement (bias ± 1.96 standard deviations; Bland and Altman 1986): where 95 % of single differences lie, if "
         "they are spread normally. Bleed-free studies draw the limits of all studies together: read the bleeding ones."
     )
-    table = Table("volumes", "Agreement of volumes, mL", "", columns, tuple(rows), dict.fromkeys(columns, 2))
+    table = tabulate("volumes", "Agreement of volumes, mL", "", rows, dict.fromkeys(rows[0], 2))
     yield Section("volumes", "Volumes", (words,), (table,))
 
 
 def _lesions_and_surfaces(scores: ExternalScores) -> Iterator[Section]:
     words, tables = [], []
     if scores.lesions:
-        columns = ("lesions of the reference", "number", "touched by a mark", "overlapped (IoU ≥ 0.1)")
-        rows = tuple((one.size, one.lesions, one.touched, one.overlapped) for one in scores.lesions)
         note = "26-connected pieces of 10 voxels or more."
-        tables.append(Table("lesions-by-size", "Lesions found, by size", note, columns, rows))
+        tables.append(tabulate("lesions-by-size", "Lesions found, by size", note, [
+            {"lesions of the reference": one.size, "number": one.lesions, "touched by a mark": one.touched,
+             "overlapped (IoU ≥ 0.1)": one.overlapped}
+            for one in scores.lesions
+        ]))  # fmt: skip
     if (of := scores.surfaces) is not None:
         words.append(
             f"Surfaces of the two masks, in the {of.studies} studies where both mark something on an even, upright "
@@ -224,8 +222,8 @@ def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
         "HD95, mm": "hd95_mm",
     }  # fmt: skip
     digits = {"highest probability": 2, "reference, mL": 2, "marked, mL": 2, "HD95, mm": 1}
-    shown = tuple(tuple(or_dash(row[name]) for name in columns.values()) for row in rows)
-    return Section("studies", "Studies", (), (Table("each-study", "Each study", "", tuple(columns), shown, digits),))
+    shown = [{head: or_dash(row[name]) for head, name in columns.items()} for row in rows]
+    return Section("studies", "Studies", (), (tabulate("each-study", "Each study", "", shown, digits),))
 
 
 def _plot(report: ExternalReport) -> dict[str, Any] | None:

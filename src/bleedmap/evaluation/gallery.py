@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from math import ceil
 from pathlib import Path
 
@@ -98,7 +100,11 @@ def ct_ich_pixels(data: CtIch, predictions: Path) -> Pixels:
         record = data.slice(slice_id(study.patient, study.numbers[index]))
         return data.read_hu(record), data.read_mask(record)
 
-    return Pixels(slice_of, lambda study: read_prediction(predictions, study.patient)[1])
+    @lru_cache(maxsize=1)  # slices of a patient often follow each other
+    def mask_of(study: StudyRecord) -> BoolArray:
+        return read_prediction(predictions, study.patient)[1]
+
+    return Pixels(slice_of, mask_of)
 
 
 def galleries(
@@ -112,34 +118,28 @@ def galleries(
         InputError: a slice or prediction cannot be read, or is not the one that was counted.
     """
     missed, alarms, ranked = misses(records), false_alarms(records), cases(records)
-    every = [*missed, *alarms, *(one for case in ranked for one in case.slices)]
-    drawn = _draw(every, pixels, progress)
+    done, every = count(1), len(missed) + len(alarms) + sum(len(one.slices) for one in ranked)
+
+    def show(chosen: Sequence[ChosenSlice], title: str = "") -> Row:
+        shown = []
+        for one in chosen:
+            name = f"patient {one.study.patient:03d}, slice {one.number}"
+            uri, size = (None, (0, 0)) if pixels is None else _picture(one, pixels)
+            shown.append(SlicePicture(name, _slice_in_words(one), uri, size))
+            progress(next(done), every)
+        return Row(title, tuple(shown))
+
+    alone = [(show(chosen),) if chosen else () for chosen in (missed, alarms)]
     return (
-        Gallery("misses", "Misses", _misses_in_words(records, missed), _as_row(missed, drawn)),
-        Gallery("false-alarms", "False alarms", _alarms_in_words(records, alarms), _as_row(alarms, drawn)),
-        Gallery("cases", "Ten cases by rank", _cases_in_words(ranked), tuple(_case(one, drawn) for one in ranked)),
-    )
+        Gallery("misses", "Misses", _misses_in_words(records, missed), alone[0]),
+        Gallery("false-alarms", "False alarms", _alarms_in_words(records, alarms), alone[1]),
+        Gallery("cases", "Ten cases by rank", _cases_in_words(ranked),
+                tuple(show(one.slices, _case_in_words(one)) for one in ranked)),
+    )  # fmt: skip
 
 
-def _draw(
-    chosen: Sequence[ChosenSlice], pixels: Pixels | None, progress: Progress
-) -> dict[tuple[int, int], SlicePicture]:
-    """Draw slices, by (patient, index); patient by patient, so that one mask at a time is held."""
-    found: dict[tuple[int, int], SlicePicture] = {}
-    mask: BoolArray | None = None
-    patient = None
-    for done, one in enumerate(sorted(chosen, key=lambda slice_: (slice_.study.patient, slice_.index)), 1):
-        if pixels is not None and one.study.patient != patient:
-            mask, patient = pixels.mask_of(one.study), one.study.patient
-        name = f"patient {one.study.patient:03d}, slice {one.number}"
-        uri, size = (None, (0, 0)) if pixels is None or mask is None else _picture(one, pixels, mask)
-        found[one.study.patient, one.index] = SlicePicture(name, _slice_in_words(one), uri, size)
-        progress(done, len(chosen))
-    return found
-
-
-def _picture(one: ChosenSlice, pixels: Pixels, mask: BoolArray) -> tuple[str, tuple[int, int]]:
-    hu, reference = pixels.slice_of(one.study, one.index)
+def _picture(one: ChosenSlice, pixels: Pixels) -> tuple[str, tuple[int, int]]:
+    (hu, reference), mask = pixels.slice_of(one.study, one.index), pixels.mask_of(one.study)
     counts, index = one.study.counts, one.index
     fits = mask.shape == (len(one.study.numbers), *reference.shape)
     if not fits or (mask[index].sum(), reference.sum()) != (counts.predicted[index], counts.reference[index]):
@@ -153,21 +153,15 @@ def _picture(one: ChosenSlice, pixels: Pixels, mask: BoolArray) -> tuple[str, tu
     return embed_jpeg(picture, _QUALITY), picture.size
 
 
-def _as_row(chosen: Iterable[ChosenSlice], drawn: dict[tuple[int, int], SlicePicture]) -> tuple[Row, ...]:
-    pictures = tuple(drawn[one.study.patient, one.index] for one in chosen)
-    return (Row("", pictures),) if pictures else ()
-
-
-def _case(case: Case, drawn: dict[tuple[int, int], SlicePicture]) -> Row:
+def _case_in_words(case: Case) -> str:
     study = case.slices[0].study
     whole = study.counts.pooled()
-    title = (
+    return (
         f"{case.percentile}th percentile: patient {study.patient:03d}, Dice {case.dice:.2f}; "
         f"{_types(np.asarray(study.types.any(axis=0)))}; {int(whole.reference[0]):,} lesion voxels, "
         f"{int(whole.predicted[0]):,} marked, {int(whole.true_positive[0]):,} of them in the lesion; "
         f"study probability {study.verdict.study:.2f}"
     )
-    return Row(title, tuple(drawn[one.study.patient, one.index] for one in case.slices))
 
 
 def _slice_in_words(one: ChosenSlice) -> str:
@@ -198,7 +192,7 @@ def _misses_in_words(records: OutOfFold, chosen: Sequence[ChosenSlice]) -> tuple
         for name in ("false_negative", "reference", "predicted")
     )
     types = {name: sum(bool(one.study.types[one.index, k]) for one in chosen) for k, name in enumerate(TYPE_NAMES)}
-    labels = ", ".join(f"{name} {count}" for name, count in types.items() if count) or _TYPES_UNKNOWN
+    labels = ", ".join(f"{name} {times}" for name, times in types.items() if times) or _TYPES_UNKNOWN
     return (
         rule,
         f"{len(chosen)} slices of {_patients(chosen)} patients: {sum(missed):,} of {sum(lesion):,} lesion pixels are "
@@ -212,9 +206,7 @@ def _alarms_in_words(records: OutOfFold, chosen: Sequence[ChosenSlice]) -> tuple
     if not chosen:
         return (rule, "No lesion-free slice is marked anywhere.")
     elsewhere = [one for one in chosen if one.study.counts.reference.any()]
-    beside = sum(
-        bool(one.study.counts.reference[max(0, one.index - 1) : one.index + 2].any()) for one in elsewhere
-    )  # fmt: skip
+    beside = sum(bool(one.study.counts.reference[max(0, one.index - 1) : one.index + 2].any()) for one in elsewhere)
     return (
         rule,
         f"{len(chosen)} slices of {_patients(chosen)} patients: {len(chosen) - len(elsewhere)} are of bleed-free "
@@ -269,11 +261,9 @@ def cases(records: OutOfFold) -> tuple[Case, ...]:
 def _most(pixels: Iterable[tuple[StudyRecord, AnyArray]]) -> tuple[ChosenSlice, ...]:
     """The slices with the most pixels, then by patient and slice; `A_PATIENT` of a patient at most."""
     ranked = sorted(
-        (-int(count), one.patient, index, one)
-        for one, counts in pixels
-        for index, count in enumerate(counts.tolist())
-        if count
-    )
+        (-int(most), one.patient, index, one)
+        for one, counts in pixels for index, most in enumerate(counts.tolist()) if most
+    )  # fmt: skip
     chosen: list[ChosenSlice] = []
     taken = Counter[int]()
     for _, patient, index, one in ranked:

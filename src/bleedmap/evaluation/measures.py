@@ -158,14 +158,9 @@ def slice_ece(binning: calibration.Binning, tables: Tables) -> Measured:
     return over_all(slices, error)
 
 
-def slice_brier(tables: Tables) -> Measured:
-    """Brier score of the slice probability."""
-    return over_all(tables.slices, calibration.brier(tables.slices.has_lesion, tables.slices.presence))
-
-
-def study_brier(tables: Tables) -> Measured:
-    """Brier score of the study probability."""
-    return over_all(tables.studies, calibration.brier(tables.studies.bleeds, tables.studies.probability))
+def brier(table: SliceTable | StudyTable, truth: BoolArray, probability: AnyArray) -> Measured:
+    """Brier score of a probability."""
+    return over_all(table, calibration.brier(truth, probability))
 
 
 def interval_coverage(tables: Tables) -> Measured:

@@ -62,15 +62,10 @@ PEERS = (
     Peer("volume_dice", 0.321, 0.321, "ResNet-34 U-Net", "one test side; how empty slices count is not known"),
     Peer("volume_dice", 0.407, 0.44, "trained without masks", "other splits; how empty slices count is not known"),
     Peer("study_auc", 0.964, 0.974, "RSNA 2019 winner and another, on 75 scans", "trained on another data set"),
-    Peer(
-        "volume_dice",
-        0.339,
-        0.339,
-        "BLAST-CT, one of its twelve models, on these 36 patients",
-        "measured elsewhere, not trained on this data set; HU from both windows, true pixel sizes",
-    ),
+    Peer("volume_dice", 0.339, 0.339, "BLAST-CT, one of its twelve models, on these 36 patients",
+         "measured elsewhere, not trained on this data set; HU from both windows, true pixel sizes"),
     Peer("study_auc", 0.814, 0.814, "BLAST-CT, one of its twelve models, on 57 of the patients", "likewise"),
-)
+)  # fmt: skip
 
 # How a method came by its recipe, by `made["recipe_level"]` of its records: a level of docs/protocol.md ("Recipe"). Any
 # other text there is printed as it stands.

@@ -140,7 +140,8 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
         notes.append("A slice or study without a mask file counts as free of lesions: --no-mask-means lesion-free.")
     if not cases:
         raise _explain_nothing(places, left)
-    return Cases(places.studies, tuple(sorted(cases, key=lambda one: _sort_key(one.name))), tuple(left), tuple(notes))
+    cases.sort(key=lambda one: [natural(Path(part)) for part in one.name.split("/")])
+    return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
 
 
 def _find_labelled(places: Places, labels: Mapping[str, Labels], seen: Callable[[int], None]) -> Cases:
@@ -345,7 +346,8 @@ def _find_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]
             if nifti.is_nifti(source.path):
                 continue
             if source.uid is None or source.path.suffix.lower() == ".zip":
-                left.append(_explain_unread(source))
+                zipped = source.path.suffix.lower() == ".zip"
+                left.append(LeftOut(source.place, "a zip: unpack it" if zipped else "DICOM that cannot be read"))
                 continue
             of_images, of_masks = _sort_files(source)
             if of_images:
@@ -368,11 +370,6 @@ def _find_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]
     return cases
 
 
-def _explain_unread(source: Source) -> LeftOut:
-    zipped = source.path.suffix.lower() == ".zip"
-    return LeftOut(source.place, "a zip: unpack it" if zipped else "DICOM that cannot be read")
-
-
 def _sort_files(source: Source) -> tuple[list[Path], list[Path]]:
     """Tell a study's files of images, unreadable ones among them, from its SEG objects."""
     image_files: list[Path] = []
@@ -384,10 +381,6 @@ def _sort_files(source: Source) -> tuple[list[Path], list[Path]]:
             kinds = set()
         (seg_files if kinds & set(SEGMENTATIONS) else image_files).append(path)
     return image_files, seg_files
-
-
-def _sort_key(name: str) -> list[list[tuple[int, str]]]:
-    return [natural(Path(part)) for part in name.split("/")]
 
 
 def _explain_nothing(places: Places, left: Sequence[LeftOut]) -> InputError:

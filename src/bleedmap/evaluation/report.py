@@ -5,25 +5,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.arrays import AnyArray, BoolArray
-from bleedmap.datasets.folds import LOADS
 from bleedmap.errors import InputError
 from bleedmap.evaluation import protocol
 from bleedmap.evaluation import report_sections as parts
 from bleedmap.evaluation.gallery import Pixels, galleries
-from bleedmap.evaluation.records import TYPE_NAMES, OutOfFold
+from bleedmap.evaluation.records import OutOfFold
+from bleedmap.evaluation.report_figures import pictures
 from bleedmap.evaluation.report_sections import Method
 from bleedmap.evaluation.scores import Comparison, Score, compare_methods, cross_validation
-from bleedmap.evaluation.tables import Tables
-from bleedmap.figures import prediction, scores, style
+from bleedmap.figures import prediction, style
 from bleedmap.io.files import folder_written_whole, write_json
 from bleedmap.metrics.bootstrap import RESAMPLES
-from bleedmap.metrics.roc import at_specificity, roc_curve
-from bleedmap.page.section import Picture, Section, to_json
+from bleedmap.page.section import Section, to_json
 from bleedmap.page.writer import embed_png, write_csv, write_page
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done, of)
@@ -156,88 +150,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def pictures(methods: Sequence[Method]) -> tuple[Picture, ...]:
-    """All figures, drawn when the report is written; of more methods than there are colours, the first."""
-    shown = methods[: len(style.PALETTE)]
-    dice = "Dice of each bleeding patient's volume, ranked, and against the lesion's voxels."
-    roc = "ROC curves of slices and of studies, with the fixed operating point."
-    reliability = "Share of bleeding cases against the probability given, for slices and studies."
-    sensitivity = "Sensitivity for lesions, slices and studies, by size and by type."
-    found = (
-        Picture("dice", dice, lambda: _draw_dice(shown)),
-        Picture("roc", roc, lambda: _draw_roc(shown)),
-        Picture("reliability", reliability, lambda: _draw_reliability(shown)),
-        Picture("sensitivity", sensitivity, lambda: _draw_sensitivity(shown)),
-    )
-    bleeds = any(one.counts.reference.any() for one in methods[0].records.studies)
-    return found if bleeds else found[2:3]
-
-
-def _draw_roc(methods: Sequence[Method]) -> Figure:
-    def curve(method: Method, key: str, truth: BoolArray, score: AnyArray, specificity: float) -> scores.RocCurve:
-        area, point = method.scores.score(key).value, at_specificity(truth, score, specificity)
-        return scores.RocCurve(
-            f"{method.name}, area {'–' if area is None else f'{area:.3f}'}", *roc_curve(truth, score),
-            None if point is None else (1 - point.specificity, point.sensitivity),
-        )  # fmt: skip
-
-    slices, studies = [], []
-    for method in methods:
-        tables = Tables.of(method.records)
-        of = tables.slices
-        slices.append(curve(method, "slice_auc", of.has_lesion, of.presence, protocol.SLICE_SPECIFICITY))
-        whole = tables.studies
-        studies.append(curve(method, "study_auc", whole.bleeds, whole.probability, protocol.STUDY_SPECIFICITY))
-    words = (
-        "ROC curves out of fold, all folds' probabilities in one ranking. Circles: specificity "
-        f"{protocol.SLICE_SPECIFICITY} for slices, {protocol.STUDY_SPECIFICITY} for studies, at the lowest threshold "
-        "that reaches it, read off these same cases: points of the curve, not promises."
-    )
-    return scores.roc((("Slices", slices), ("Studies", studies)), words)
-
-
-def _draw_reliability(methods: Sequence[Method]) -> Figure:
-    slices = [scores.Reliability(method.name, method.scores.slice_reliability) for method in methods]
-    studies = [scores.Reliability(method.name, method.scores.study_reliability) for method in methods]
-    words = (
-        "Of the cases given a probability, the share that bleeds; a calibrated probability lies on the diagonal. Ten "
-        "bins of equal width; beneath, the cases of each on a logarithmic scale. Bins of few cases scatter by chance."
-    )
-    return scores.reliability_diagram((("Slices", slices), ("Studies", studies)), words)
-
-
-def _draw_dice(methods: Sequence[Method]) -> Figure:
-    series = []
-    for method in methods:
-        studies = Tables.of(method.records).studies
-        order = np.argsort(studies.patient, kind="stable")
-        kept = order[studies.bleeds[order]]
-        series.append(scores.PatientDice(method.name, studies.dice[kept], studies.voxels[kept]))
-    words = (
-        "Dice of each bleeding patient's whole volume, false alarms on lesion-free slices counted. "
-        f"a: ranked by {methods[0].name}. b: against the size of the lesions, on a logarithmic scale."
-    )
-    return scores.dice_by_patient(series, words)
-
-
-def _draw_sensitivity(methods: Sequence[Method]) -> Figure:
-    def rows(method: Method, key: str, parts: Sequence[str]) -> list[scores.Sensitivity]:
-        found = [(part, method.scores.score(f"{key}_{part}")) for part in parts]
-        return [scores.Sensitivity(part, one.value, one.low, one.high, one.cases) for part, one in found]
-
-    kinds = (
-        ("Lesions touched", "lesion_sensitivity_touched", protocol.LESION_VOXELS),
-        (f"Slices, specificity {protocol.SLICE_SPECIFICITY}", "slice_sensitivity_fixed", protocol.SLICE_PIXELS),
-        (f"Studies, specificity {protocol.STUDY_SPECIFICITY}", "study_sensitivity_fixed", LOADS),
-    )
-    panels = [
-        (title, [(one.name, rows(one, key, (*sizes, *TYPE_NAMES))) for one in methods]) for title, key, sizes in kinds
-    ]
-    words = (
-        "Sensitivity with 95 % intervals, in brackets the cases. Sizes in voxels of the lesion, pixels of the slice "
-        "and voxels of the patient, as the tables say; types are labels of slices, and a case of several types counts "
-        "under each."
-    )
-    return scores.sensitivity_panels(panels, words)

@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from bleedmap.evaluation.protocol import TARGETS, Peer
 from bleedmap.evaluation.records import OutOfFold
 from bleedmap.evaluation.scores import NO_DIFFERENCE, Comparison, CrossValidation, Difference, Score
 from bleedmap.evaluation.tables import Tables
-from bleedmap.page.section import DOES_NOT_APPLY, Section, Table, Value, name_interval, or_dash
+from bleedmap.page.section import DOES_NOT_APPLY, Estimate, Row, Section, Table, estimate_or_dash, or_dash, tabulate
 
 _INTERVALS = (
     "In brackets 95 % intervals: percentile bootstrap over patients, {resamples:,} draws; a share of 0 or 1 has "
@@ -34,23 +35,26 @@ class Method:
         """As tables print it."""
         return self.records.method
 
+    @cached_property
+    def tables(self) -> Tables:
+        """The records as columns."""
+        return Tables.of(self.records)
+
 
 def headline(methods: Sequence[Method]) -> Section:
     """The targets and the decisions; which targets the first method meets comes first."""
     rows = [
-        (_label(score), method.name, *_ends(score), score.target or DOES_NOT_APPLY, _MET[score.met], score.cases,
-         score.patients)
-        for key in HEADLINE
-        for method in methods
-        for score in [method.scores.score(key)]
+        {"measure": _label(score), "method": method.name, "value": _estimate(score),
+         "target": score.target or DOES_NOT_APPLY, "met": _MET[score.met], "cases": score.cases,
+         "patients": score.patients}
+        for key in HEADLINE for method in methods for score in [method.scores.score(key)]
     ]  # fmt: skip
-    columns = ("measure", "method", *name_interval("value"), "target", "met", "cases", "patients")
     note = (
         "Every study counts here, abstained on or not. A target is met or missed by the value; targets were set before "
         "training."
     )
     words = (_targets_met(methods[0]), _INTERVALS.format(resamples=methods[0].scores.resamples))
-    table = _by_method("headline", "Headline measures", note, columns, rows, methods)
+    table = _by_method("headline", "Headline measures", note, rows, methods)
     return Section("headline", "What was reached", words, (table,))
 
 
@@ -67,20 +71,19 @@ def by_fold(methods: Sequence[Method]) -> Section:
     """The headline measures in each fold alone."""
     folds = sorted({one.fold for method in methods for one in method.records.studies})
     every = {one.key: one for one in measures()}
-    tables = [Tables.of(method.records) for method in methods]
+    tables = [method.tables for method in methods]
     parts = [[one.drawn(np.flatnonzero(one.studies.fold == fold)) for fold in folds] for one in tables]
     rows = [
-        (_label(every[key]), method.name, *(or_dash(every[key].compute(part).value) for part in own))
-        for key in HEADLINE
-        for method, own in zip(methods, parts, strict=True)
-    ]
+        {"measure": _label(every[key]), "method": method.name}
+        | {f"fold {fold}": or_dash(every[key].compute(part).value) for fold, part in zip(folds, own, strict=True)}
+        for key in HEADLINE for method, own in zip(methods, parts, strict=True)
+    ]  # fmt: skip
     sizes = "; ".join(
         f"fold {fold}: {len(part.studies.bleeds)} patients, {int(part.studies.bleeds.sum())} bleed"
         for fold, part in zip(folds, parts[0], strict=True)
     )
     note = f"Values without intervals: a fold has too few patients for one. {sizes}."
-    columns = ("measure", "method", *(f"fold {fold}" for fold in folds))
-    table = _by_method("by-fold", "The same, fold by fold", note, columns, rows, methods)
+    table = _by_method("by-fold", "The same, fold by fold", note, rows, methods)
     return Section("by-fold", "Fold by fold", ("How far the folds lie apart.",), (table,))
 
 
@@ -88,14 +91,13 @@ def published(methods: Sequence[Method], peers: Sequence[Peer], caution: str) ->
     """Published figures beside the measure that each is nearest to; None without any."""
     if not peers:
         return None
-    rows = []
-    for peer in peers:
-        theirs = f"{peer.low:g}" if peer.low == peer.high else f"{peer.low:g} to {peer.high:g}"
-        ours = [method.scores.score(peer.measure) for method in methods]
-        ends = [value for score in ours for value in _ends(score)]
-        rows.append((peer.who, theirs, _label(ours[0]), *ends, peer.caution))
-    columns = ("published by", "figure", "nearest measure here", *_columns(methods), "caution")
-    table = Table("published", "Published figures", "", columns, tuple(rows))
+    rows = [
+        {"published by": peer.who,
+         "figure": f"{peer.low:g}" if peer.low == peer.high else f"{peer.low:g} to {peer.high:g}",
+         "nearest measure here": _label(ours[0]), **_side_by_side(methods, ours), "caution": peer.caution}
+        for peer in peers for ours in [[method.scores.score(peer.measure) for method in methods]]
+    ]  # fmt: skip
+    table = tabulate("published", "Published figures", "", rows)
     return Section("published", "Published figures on this data set", (caution,), (table,))
 
 
@@ -105,14 +107,14 @@ def differences(comparisons: Sequence[Comparison]) -> Section | None:
         return None
     tables, words = [], []
     for number, one in enumerate(comparisons, 1):
-        rows = tuple(
-            (_label(each), or_dash(each.first), or_dash(each.second), or_dash(each.difference), each.low, each.high,
-             each.better or DOES_NOT_APPLY)
+        rows = [
+            {"measure": _label(each), one.first: or_dash(each.first), one.second: or_dash(each.second),
+             "difference": estimate_or_dash(each.difference, each.low, each.high),
+             "better": each.better or DOES_NOT_APPLY}
             for each in one.differences
-        )  # fmt: skip
+        ]  # fmt: skip
         title, better = f"{one.first} against {one.second}", Counter(each.better for each in one.differences)
-        columns = ("measure", one.first, one.second, *name_interval("difference"), "better")
-        tables.append(Table(f"difference-{number}", title, "", columns, rows))
+        tables.append(tabulate(f"difference-{number}", title, "", rows))
         words.append(
             f"{title}: {better[one.first]} of {len(one.differences)} headline measures better, {better[one.second]} "
             "worse, for the others no difference was shown."
@@ -128,17 +130,15 @@ def every_measure(methods: Sequence[Method]) -> Section:
     """All measures by group, methods side by side, each with how it counts."""
     tables = []
     for group in dict.fromkeys(one.group for one in methods[0].scores.scores):
-        rows = []
-        for score in methods[0].scores.scores:
-            if score.group != group:
-                continue
+        rows = list[Row]()
+        for score in [one for one in methods[0].scores.scores if one.group == group]:
             own = [method.scores.score(score.key) for method in methods]
             most = max(own, key=lambda one: one.cases)  # a method without types has no cases of them
-            ends = [value for one in own for value in _ends(one)]
-            rows.append((score.title, score.over, *ends, most.cases, most.patients, score.convention))
-        columns = ("measure", "of", *_columns(methods), "cases", "patients", "how it counts")
-        title = group[0].upper() + group[1:]
-        tables.append(Table(group.replace(" ", "-"), title, "", columns, tuple(rows)))
+            rows.append({
+                "measure": score.title, "of": score.over, **_side_by_side(methods, own), "cases": most.cases,
+                "patients": most.patients, "how it counts": score.convention,
+            })  # fmt: skip
+        tables.append(tabulate(group.replace(" ", "-"), group[0].upper() + group[1:], "", rows))
     words = "Every measure of the protocol. Where a number cannot be had there is a dash, not 0."
     return Section("measures", "All measures", (words,), tuple(tables))
 
@@ -146,12 +146,10 @@ def every_measure(methods: Sequence[Method]) -> Section:
 def abstentions(methods: Sequence[Method]) -> Section:
     """Share abstained on; where it is not 0, the reasons and the headline measures without these studies."""
     rows = [
-        (score.title, method.name, *_ends(score), score.cases)
-        for method in methods
-        for score in method.scores.abstained
-    ]
-    columns = ("studies", "method", *name_interval("share"), "of")
-    tables = [_by_method("abstained", "Share abstained on", "", columns, rows, methods)]
+        {"studies": score.title, "method": method.name, "share": _estimate(score), "of": score.cases}
+        for method in methods for score in method.scores.abstained
+    ]  # fmt: skip
+    tables = [_by_method("abstained", "Share abstained on", "", rows, methods)]
     words = []
     for number, method in enumerate(methods, 1):
         verdicts = [study.verdict for study in method.records.studies]
@@ -162,49 +160,40 @@ def abstentions(methods: Sequence[Method]) -> Section:
         listed = "; ".join(f"{reason} ({times})" for reason, times in reasons.most_common())
         words.append(f"{method.name}: {f'{count} studies were given no verdict. {listed}' if count else 'none'}.")
         if method.scores.answered is not None:
-            tables.append(_answered(method, method.scores.answered, number))
+            pairs = zip(map(method.scores.score, HEADLINE), method.scores.answered, strict=True)
+            tables.append(tabulate(f"answered-{number}", f"{method.name}: without these studies", "", [
+                {"measure": _label(one), "all studies": _estimate(one), "with a verdict": _estimate(without),
+                 "cases": without.cases}
+                for one, without in pairs
+            ]))  # fmt: skip
     return Section("abstained", "Studies without a verdict", tuple(words), tuple(tables))
-
-
-def _answered(method: Method, answered: Sequence[Score], number: int) -> Table:
-    rows = [
-        (_label(one), *_ends(one), *_ends(without), without.cases)
-        for one, without in zip(map(method.scores.score, HEADLINE), answered, strict=True)
-    ]
-    columns = ("measure", *name_interval("all studies"), *name_interval("with a verdict"), "cases")
-    return Table(f"answered-{number}", f"{method.name}: without these studies", "", columns, tuple(rows))
 
 
 def choices(methods: Sequence[Method]) -> Section:
     """What each fold chose before its test side was looked at."""
     rows = [
-        (method.name, one.fold, one.epochs, one.pixel_threshold, one.slice_threshold, one.study_threshold)
-        for method in methods
-        for one in method.records.choices
-    ]
-    columns = ("method", "fold", "epochs", "pixel threshold", "slice threshold", "study threshold")
+        {"method": method.name} | {name.replace("_", " "): value for name, value in asdict(one).items()}
+        for method in methods for one in method.records.choices
+    ]  # fmt: skip
     note = "Marked, or called bleeding, from the threshold on."
-    table = _by_method("choices", "Choices of the folds", note, columns, rows, methods)
+    table = _by_method("choices", "Choices of the folds", note, rows, methods)
     words = "Chosen on each fold's validation patients, written down before its test patients were predicted."
     return Section("choices", "What each fold chose", (words,), (table,))
 
 
-def _by_method(
-    key: str, title: str, note: str, columns: tuple[str, ...], rows: Sequence[tuple[Value, ...]],
-    methods: Sequence[Method],
-) -> Table:  # fmt: skip
+def _by_method(key: str, title: str, note: str, rows: Sequence[Row], methods: Sequence[Method]) -> Table:
     """A table with a column of methods, which is left out where it would repeat one name."""
-    kept = [index for index, name in enumerate(columns) if name != "method" or len(methods) > 1]
-    left = tuple(tuple(row[index] for index in kept) for row in rows)
-    return Table(key, title, note, tuple(columns[index] for index in kept), left)
+    kept = [{name: value for name, value in row.items() if name != "method" or len(methods) > 1} for row in rows]
+    return tabulate(key, title, note, kept)
 
 
-def _columns(methods: Sequence[Method]) -> tuple[str, ...]:
-    return tuple(name for method in methods for name in name_interval("value" if len(methods) == 1 else method.name))
+def _side_by_side(methods: Sequence[Method], scores: Sequence[Score]) -> Row:
+    names = ["value"] if len(methods) == 1 else [method.name for method in methods]
+    return {name: _estimate(score) for name, score in zip(names, scores, strict=True)}
 
 
-def _ends(score: Score) -> tuple[Value, Value, Value]:
-    return or_dash(score.value), score.low, score.high
+def _estimate(score: Score) -> Estimate:
+    return estimate_or_dash(score.value, score.low, score.high)
 
 
 def _label(of: Score | Measure | Difference) -> str:

@@ -120,8 +120,7 @@ class Tables:
 def _slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
     """The rows of a study; none where only the study is labelled."""
     table = _all_slices(row, one, choices)
-    none = np.zeros(0, np.int64)
-    return table if one.known != "study" else SliceTable(*(getattr(table, part.name)[none] for part in fields(table)))
+    return table if one.known != "study" else SliceTable(**{name: column[:0] for name, column in vars(table).items()})
 
 
 def _all_slices(row: int, one: StudyRecord, choices: Choices) -> SliceTable:
@@ -160,10 +159,9 @@ def _lesions(row: int, one: StudyRecord, voxel_ml: float) -> LesionTable:
 def _study(row: int, one: StudyRecord, choices: Choices, voxel_ml: float) -> StudyTable:
     whole, verdict = one.counts.pooled(), one.verdict
     voxels = int(whole.reference[0])
-    outlined = one.known == "outlines"
-    holds = (
-        np.nan if verdict.voxels is None or not outlined else float(verdict.voxels[0] <= voxels <= verdict.voxels[1])
-    )
+    outlined, holds = one.known == "outlines", np.nan
+    if verdict.voxels is not None and outlined:
+        holds = float(verdict.voxels[0] <= voxels <= verdict.voxels[1])
     return StudyTable(
         study=np.array([row]),
         patient=np.array([one.patient]),
@@ -193,6 +191,4 @@ def _take(table: Table, rows: AnyArray) -> Table:
     sizes = np.searchsorted(table.study, rows, side="right") - begins
     study = np.repeat(np.arange(len(rows)), sizes)
     chosen = np.arange(len(study)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(begins, sizes)
-    kind = type(table)
-    columns = {column.name: getattr(table, column.name)[chosen] for column in fields(kind)}
-    return kind(**(columns | {"study": study}))
+    return type(table)(**({name: column[chosen] for name, column in vars(table).items()} | {"study": study}))

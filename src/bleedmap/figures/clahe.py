@@ -82,16 +82,11 @@ def clahe(shown: Sequence[Sample], release: str) -> Figure:
         "brighter than one of the tissue around it; bone − lesion, the step between their median greys, of 255. "
     )
     with mpl.rc_context(style.SETTINGS):
-        figure = style.page(_HEAD_MM + len(shown) * row_mm, words + _spelled(shown))
+        figure = style.page(_HEAD_MM + len(shown) * row_mm, words + types_spelled_out([one.record for one in shown]))
         for index, sample in enumerate(shown):
             _row(figure, sample, _HEAD_MM + index * row_mm)
         _heads(figure)
     return figure
-
-
-def _spelled(shown: Sequence[Sample]) -> str:
-    spelled = types_spelled_out([sample.record for sample in shown])
-    return f"{spelled}." if spelled else ""
 
 
 def _left_mm(column: int) -> float:

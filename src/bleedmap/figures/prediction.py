@@ -1,7 +1,8 @@
-"""A prediction beside its reference: the thesis' Figure 4, and a slice with both outlines."""
+"""A prediction beside its reference: the thesis' Figure 4, a slice with both outlines; whether it was trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -11,13 +12,18 @@ from PIL import Image
 from scipy import ndimage
 
 from bleedmap.arrays import BoolArray, ByteArray, FloatArray
-from bleedmap.datasets.ct_ich_tables import SliceRecord
+from bleedmap.datasets.ct_ich import CtIch, SliceRecord
+from bleedmap.datasets.splits import SIDES, Split, read_split
 from bleedmap.figures import style
 from bleedmap.figures.samples import types_in_words, types_spelled_out
+from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference.outline import outline_slices
+from bleedmap.inference.weights import WeightsFile
 from bleedmap.metrics import overlap
 from bleedmap.postprocess import to_mask
 from bleedmap.preprocess import head_frame
 from bleedmap.results.overlay import SCALE_START, blend, colours
+from bleedmap.window import BRAIN
 
 MOST = 6  # rows of a page
 _HEADS = ("slice", "reference", "prediction", "probability over slice")
@@ -39,6 +45,73 @@ class PredictedSlice:
     probability: FloatArray  # the network's, float32 in 0 to 1
     standing: str  # what the slice was to the network: "test side", "unseen patient"
     trained_on: bool  # whether the network learned from this patient
+
+
+def find_split(dataset: CtIch, weights: WeightsFile, given: Path | None) -> Split | None:
+    """Read the given split and check it against the data; else the weights' own, if the data are of its release.
+
+    Raises:
+        SplitError: the given split is of other data.
+    """
+    if given is not None:
+        split = read_split(given)
+        split.check_against(dataset)
+        return split
+    file = weights.path.with_suffix(".split.json")
+    own = read_split(file) if file.is_file() else None
+    return own if own is not None and own.release == dataset.release else None
+
+
+def find_unseen(dataset: CtIch, weights: WeightsFile, split: Split | None) -> list[SliceRecord]:
+    """Lesion slices of the test side; without a split, of patients not trained on; all slices if none is left."""
+    trained = set(weights.record.get("trained_patients", ()))
+
+    def is_unseen(record: SliceRecord) -> bool:
+        return _side(record, split) == "test" if split is not None else _patient(record) not in trained
+
+    return [one for one in dataset.slices if one.has_lesion and is_unseen(one)] or list(dataset.slices)
+
+
+def predict_slices(
+    dataset: CtIch, chosen: Sequence[SliceRecord], weights: WeightsFile, split: Split | None
+) -> list[PredictedSlice]:
+    """What the network says of slices; one that sees whole studies is given the patient's other slices too."""
+    backend, shown = OpenVinoBackend(weights), []
+    for record in chosen:
+        studied = [record]
+        if weights.preprocessing.frame == "study":
+            studied = [one for one in dataset.slices if one.patient == record.patient]
+        hu = np.stack([dataset.read_hu(one) for one in studied])
+        at = studied.index(record)
+        probability = outline_slices(hu, weights, backend).probability[at]
+        standing, trained_on = _standing(record, weights, split)
+        shown.append(
+            PredictedSlice(record, BRAIN.to_unit(hu[at]), dataset.read_mask(record), probability, standing, trained_on)
+        )
+    return shown
+
+
+def _standing(record: SliceRecord, weights: WeightsFile, split: Split | None) -> tuple[str, bool]:
+    """What a slice was to the network, in words, and whether its patient was trained on."""
+    trained = weights.record.get("trained_patients")
+    side = _side(record, split) if split else None
+    words = [f"{side} side" if side else "in no side"] if split else []
+    if trained is None:
+        return ", ".join([*words, "training patients unknown"]), False
+    if _patient(record) in trained:
+        return ", ".join([*words, "patient trained on"]), True
+    return ", ".join(words or ["unseen patient"]), False
+
+
+def _side(record: SliceRecord, split: Split) -> str | None:
+    """The side that a slice stands on; in a split by patient, with all slices of its patient."""
+    if split.kind == "patient":
+        return next((side for side in SIDES if _patient(record) in split.patients(side)), None)
+    return next((side for side in SIDES if record.id in split.side(side)), None)
+
+
+def _patient(record: SliceRecord) -> str:
+    return record.id.split("/")[0]
 
 
 def score_in_words(reference: BoolArray, prediction: BoolArray) -> str:
@@ -74,7 +147,7 @@ def _caption(shown: Sequence[PredictedSlice], network: str, threshold: float) ->
     if trained:
         listed = ", ".join(f"{patient:03d}" for patient in trained)
         words.append(f"The network was trained on {listed}: what it does there says little about new patients.")
-    return " ".join(line if line.endswith(".") else f"{line}." for line in words if line)
+    return " ".join(filter(None, words))
 
 
 def _row(figure: Figure, one: PredictedSlice, top_mm: float, threshold: float) -> None:

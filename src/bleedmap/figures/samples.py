@@ -9,8 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bleedmap.arrays import BoolArray, FloatArray
-from bleedmap.datasets.ct_ich_tables import SHORT_NAMES, TYPES, SliceRecord
+from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, SliceRecord
+from bleedmap.errors import DataError, SettingsError
 from bleedmap.figures import style
+from bleedmap.window import BRAIN
 
 MOST = 18  # that a page holds
 _ACROSS = 6
@@ -45,6 +47,40 @@ def draw_slices(records: Sequence[SliceRecord], count: int, seed: int) -> list[S
     return chosen
 
 
+def choose_slices(
+    dataset: CtIch, ids: str | None, most: int, count: int, seed: int, among: Sequence[SliceRecord] | None = None
+) -> list[SliceRecord]:
+    """The slices that `ids` names ("049/14,051/20"), at most `most`; or `count` lesion slices drawn at random.
+
+    Raises:
+        SettingsError: none or too many are named.
+        DataError: no slice has a lesion, or a named one does not exist.
+    """
+    if ids is None:
+        if drawn := draw_slices(dataset.slices if among is None else among, count, seed):
+            return drawn
+        raise DataError(
+            dataset.root,
+            found="no slice has a lesion's mask",
+            needed="a lesion to draw",
+            remedy="name the slices with --slices, or fetch the masks with `bleedmap data download`",
+        )
+    chosen = [dataset.slice(name.strip()) for name in ids.split(",") if name.strip()]
+    if not 1 <= len(chosen) <= most:
+        raise SettingsError(
+            "--slices",
+            found=f"{len(chosen)} slices",
+            needed=f"1 to {most}, which one page holds",
+            remedy="name fewer, such as 049/14,051/20" if chosen else "name some, such as 049/14,051/20",
+        )
+    return chosen
+
+
+def read_samples(dataset: CtIch, chosen: Sequence[SliceRecord]) -> list[Sample]:
+    """Read slices in the brain window with their reference masks."""
+    return [Sample(one, BRAIN.to_unit(dataset.read_hu(one)), dataset.read_mask(one)) for one in chosen]
+
+
 def types_in_words(record: SliceRecord) -> str:
     """ "EDH, SAH"; what the labels and the mask say where no type was labelled."""
     named = [SHORT_NAMES[name] for name in TYPES if name in record.types]
@@ -52,9 +88,9 @@ def types_in_words(record: SliceRecord) -> str:
 
 
 def types_spelled_out(records: Sequence[SliceRecord]) -> str:
-    """ "EDH epidural, SAH subarachnoid hemorrhage": the abbreviations that a figure uses."""
+    """ "EDH epidural, SAH subarachnoid hemorrhage.": the abbreviations that a figure uses."""
     used = [f"{SHORT_NAMES[name]} {name}" for name in TYPES if any(name in record.types for record in records)]
-    return f"{', '.join(used)} hemorrhage" if used else ""
+    return f"{', '.join(used)} hemorrhage." if used else ""
 
 
 def samples(shown: Sequence[Sample], release: str) -> Figure:
@@ -65,9 +101,8 @@ def samples(shown: Sequence[Sample], release: str) -> Figure:
     margin_mm = (style.WIDTH_MM - across * side_mm - (across - 1) * _GAP_MM) / 2
     block_mm = 2 * side_mm + _GAP_MM + _NAMES_MM
     words = f"CT-ICH {release}: axial slices in the brain window (top) and the radiologists’ masks (below). "
-    spelled = types_spelled_out([sample.record for sample in shown])
     with mpl.rc_context(style.SETTINGS):
-        figure = style.page(blocks * block_mm, words + (f"{spelled}." if spelled else ""))
+        figure = style.page(blocks * block_mm, words + types_spelled_out([sample.record for sample in shown]))
         for index, sample in enumerate(shown):
             left_mm = margin_mm + index % across * (side_mm + _GAP_MM)
             _pair(figure, sample, index, left_mm, index // across * block_mm, side_mm)

@@ -1,6 +1,6 @@
 """The style of all figures: a journal's full width, one typeface, colours that colour-blind readers can tell apart."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,12 @@ def write(figure: Figure, left_mm: float, top_mm: float, words: str, **how: Any)
 def letter(figure: Figure, place: int, left_mm: float, top_mm: float, **how: Any) -> None:
     """Write the letter of a panel, a for place 0."""
     write(figure, left_mm, top_mm, chr(ord("a") + place), **({"weight": "bold", "size": TEXT_PT + 1} | how))
+
+
+def letters(figure: Figure, lefts_mm: Sequence[float]) -> None:
+    """Write a, b, … above panels that begin there."""
+    for place, left_mm in enumerate(lefts_mm):
+        letter(figure, place, left_mm, 2.2)
 
 
 def plain_logarithms(axis: Axis) -> None:

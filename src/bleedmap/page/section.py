@@ -3,9 +3,9 @@
 Numbers are rounded, a measure and the ends of its interval stand in one column.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +31,45 @@ class Table:
     columns: tuple[str, ...]  # one name each; units in the name
     rows: tuple[tuple[Value, ...], ...]
     digits: dict[str, int] = field(default_factory=dict)  # decimals of a column's floats in HTML, where not 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval; NaN where it cannot be had."""
+
+    value: float
+    low: float
+    high: float
+
+
+NOT_APPLICABLE = Estimate(nan, nan, nan)  # a dash: where a measure has no meaning, unlike one that cannot be had
+Row = Mapping[str, Any]  # name of the column -> text, number or Estimate
+
+
+def tabulate(key: str, title: str, note: str, rows: Sequence[Row], digits: Mapping[str, int] | None = None) -> Table:
+    """Make a table of one row or more, all with the same columns; an `Estimate` takes 'x', 'x low' and 'x high'.
+
+    Numbers of arrays become Python's own, and NaN becomes None: JSON has neither.
+    """
+    columns: list[str] = []
+    for name, value in rows[0].items():
+        columns += name_interval(name) if isinstance(value, Estimate) else [name]
+    cells = tuple(tuple(cell for value in row.values() for cell in _list_cells(value)) for row in rows)
+    return Table(key, title, note, tuple(columns), cells, dict(digits or {}))
+
+
+def estimate_or_dash(value: float | None, low: float | None, high: float | None) -> Estimate:
+    """An estimate from numbers that are None where they cannot be had; without a value, a dash."""
+    if value is None:
+        return NOT_APPLICABLE
+    return Estimate(value, nan if low is None else low, nan if high is None else high)
+
+
+def _list_cells(value: Any) -> list[Value]:
+    if value is NOT_APPLICABLE:
+        return [DOES_NOT_APPLY, None, None]
+    parts = [value.value, value.low, value.high] if isinstance(value, Estimate) else [value]
+    return [to_plain(one.item() if hasattr(one, "item") else one) for one in parts]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ class Effect:
     name: str  # of the factor, or 'a:b' of an interaction
     sum_of_squares: float  # of type II, which in a balanced design is the only one
     df: int  # degrees of freedom
-    f: float | None  # F, or None where there is no error to hold it against; then so are the rest
-    p: float | None  # of F with `df` and the table's error
-    partial_eta2: float | None  # SS / (SS + SS of the error); biased upward when the error has few degrees of freedom
-    partial_omega2: float | None
+    f: float | None = None  # F, or None where there is no error to hold it against; then so are the rest
+    p: float | None = None  # of F with `df` and the table's error
+    partial_eta2: float | None = None  # SS / (SS + SS of the error); biased upward where that has few degrees
+    partial_omega2: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def anova(values: DoubleArray, factors: Mapping[str, Sequence[object]], terms: S
 
 def _effect(name: str, squares: float, df: int, error: float, error_df: int, n: int) -> Effect:
     if not error_df or error <= 0:
-        return Effect(name, squares, df, None, None, None, None)
+        return Effect(name, squares, df)
     f = (squares / df) / (error / error_df)
     omega2 = df * (f - 1) / (df * (f - 1) + n)
     return Effect(name, squares, df, f, float(stats.f.sf(f, df, error_df)), squares / (squares + error), omega2)
@@ -146,8 +146,8 @@ def split_plot(
         one.name: None if one.f is None else float(stats.f.sf(one.f, one.df * used, error_df * used))
         for one in within.effects
     }
-    whole = Anova(scaled, error, upper.error_df, runs, upper.residuals)
     groups = [tuple(str(factors[name][run]) for term in crossed for name in term.split(":")) for run in range(runs)]
+    whole = replace(upper, effects=scaled, error_sum_of_squares=error)
     return SplitPlot(whole, within, epsilon, corrected, levene_p(upper.residuals, groups))
 
 

@@ -8,12 +8,11 @@ import numpy as np
 
 from bleedmap.arrays import DoubleArray
 from bleedmap.datasets.splits import Kind
-from bleedmap.page.section import DOES_NOT_APPLY, Section, Table
+from bleedmap.page.section import DOES_NOT_APPLY, NOT_APPLICABLE, Row, Section, Table, tabulate
 from bleedmap_thesis.analyses import paired_slices as paired
-from bleedmap_thesis.plan import Scale, name_method
+from bleedmap_thesis.plan import KINDS, Scale, name_method
 from bleedmap_thesis.progress import add_note, describe_missing, drop_begun_seeds
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import NOT_APPLICABLE, Row, tabulate
 
 CLAHE = "model-2-b32-clahe"
 CONVENTION = (
@@ -46,7 +45,7 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
         return None
     methods = [
         Method(label, kind, cells, paired.gather(cells, lesions))
-        for label in names for kind in paired.KINDS if (cells := paired.select(results, scale, "folds", label, kind))
+        for label in names for kind in KINDS if (cells := paired.select(results, scale, "folds", label, kind))
     ]  # fmt: skip
     marking = [one for one in methods if one.tested.counts is not None]
     tables = [*_outlining(marking), _detection(methods), *_differences(marking)]
@@ -87,19 +86,16 @@ def _detection(methods: Sequence[Method]) -> Table:
 def _estimate_rates(of: paired.Tested) -> Row:
     """Estimate sensitivity, specificity and their mean."""
     if of.counts is None:
-        none = DOES_NOT_APPLY
-        return {"sensitivity": none, "specificity": none, "balanced accuracy": NOT_APPLICABLE}
+        return dict.fromkeys(("sensitivity", "specificity"), DOES_NOT_APPLY) | {"balanced accuracy": NOT_APPLICABLE}
     marked, lesion = of.counts.predicted > 0, of.lesion
     columns = np.stack([marked & lesion, lesion, ~marked & ~lesion, ~lesion], axis=1).astype(np.float64)
-    sensitivity, specificity, balanced = paired.bootstrap_sums(of.patients, columns, _compute_rates)
-    return {
-        "sensitivity": sensitivity.value, "specificity": specificity.value, "balanced accuracy": balanced,
-    }  # fmt: skip
 
+    def compute_rates(sums: DoubleArray) -> DoubleArray:
+        rates = sums[:, ::2] / sums[:, 1::2]
+        return np.column_stack([rates, rates.mean(axis=1)])
 
-def _compute_rates(sums: DoubleArray) -> DoubleArray:
-    rates = sums[:, ::2] / sums[:, 1::2]
-    return np.column_stack([rates, rates.mean(axis=1)])
+    sensitivity, specificity, balanced = paired.bootstrap_sums(of.patients, columns, compute_rates)
+    return {"sensitivity": sensitivity.value, "specificity": specificity.value, "balanced accuracy": balanced}
 
 
 def _differences(marking: Sequence[Method]) -> Iterator[Table]:

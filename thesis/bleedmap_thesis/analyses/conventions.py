@@ -16,8 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bleedmap.page.section import Section
-from bleedmap_thesis.tables import tabulate
+from bleedmap.page.section import Section, tabulate
 
 ROUNDING = 0.005  # of Dice and IoU in Table 1, two decimals
 ACCURACY_ROUNDING = 0.00005  # of accuracy, 99.91 %
@@ -41,21 +40,22 @@ class TableRow:
     accuracy: float
 
 
-def _rows(model: int, batch: int, columns: dict[int, tuple[float, float, float]]) -> tuple[TableRow, ...]:
-    return tuple(TableRow(model, epochs, batch, *scores) for epochs, scores in columns.items())
-
-
 # Erazo, USFQ, 2021, Table 1.
-TABLE_1 = (
-    *_rows(1, 16, {200: (0.56, 0.65, 0.9974), 400: (0.68, 0.78, 0.9977), 600: (0.72, 0.80, 0.9978),
-                   800: (0.76, 0.82, 0.9981), 1000: (0.79, 0.83, 0.9982)}),
-    *_rows(1, 32, {200: (0.57, 0.65, 0.9975), 400: (0.67, 0.77, 0.9977), 600: (0.73, 0.81, 0.9978),
-                   800: (0.77, 0.82, 0.9980), 1000: (0.78, 0.83, 0.9982)}),
-    *_rows(2, 16, {200: (0.60, 0.69, 0.9973), 400: (0.72, 0.81, 0.9982), 600: (0.80, 0.85, 0.9987),
-                   800: (0.84, 0.88, 0.9990), 1000: (0.84, 0.88, 0.9990)}),
-    *_rows(2, 32, {200: (0.61, 0.70, 0.9975), 400: (0.72, 0.81, 0.9982), 600: (0.79, 0.85, 0.9986),
-                   800: (0.84, 0.88, 0.9990), 1000: (0.85, 0.89, 0.9991)}),
-)  # fmt: skip
+_PRINTED = {  # (model, batch) -> epochs -> mean IoU, Dice, accuracy
+    (1, 16): {200: (0.56, 0.65, 0.9974), 400: (0.68, 0.78, 0.9977), 600: (0.72, 0.80, 0.9978),
+              800: (0.76, 0.82, 0.9981), 1000: (0.79, 0.83, 0.9982)},
+    (1, 32): {200: (0.57, 0.65, 0.9975), 400: (0.67, 0.77, 0.9977), 600: (0.73, 0.81, 0.9978),
+              800: (0.77, 0.82, 0.9980), 1000: (0.78, 0.83, 0.9982)},
+    (2, 16): {200: (0.60, 0.69, 0.9973), 400: (0.72, 0.81, 0.9982), 600: (0.80, 0.85, 0.9987),
+              800: (0.84, 0.88, 0.9990), 1000: (0.84, 0.88, 0.9990)},
+    (2, 32): {200: (0.61, 0.70, 0.9975), 400: (0.72, 0.81, 0.9982), 600: (0.79, 0.85, 0.9986),
+              800: (0.84, 0.88, 0.9990), 1000: (0.85, 0.89, 0.9991)},
+}  # fmt: skip
+TABLE_1 = tuple(
+    TableRow(model, epochs, batch, *scores)
+    for (model, batch), column in _PRINTED.items()
+    for epochs, scores in column.items()
+)
 
 
 def compute_iou(dice: float) -> float:
@@ -138,10 +138,6 @@ def _by_slice(dice: float, accuracy: float) -> tuple[float, float]:
     return compute_iou(dice), dice
 
 
-def _pooled(dice: float, accuracy: float) -> tuple[float, float]:
-    return compute_iou(dice), compute_iou(dice)
-
-
 def _pair_conventions(key: str, text: str, lesion: Callable[[float, float], tuple[float, float]]) -> list[Convention]:
     """Make the convention for the lesion's IoU, and for its mean with the background's."""
     return [
@@ -152,7 +148,10 @@ def _pair_conventions(key: str, text: str, lesion: Callable[[float, float], tupl
 
 _FREE = "mean over all slices, lesion-free ones"
 CONVENTIONS = (
-    Convention("pooled, lesion", "all pixels pooled, soft or thresholded; lesion IoU", _pooled),
+    Convention(
+        "pooled, lesion", "all pixels pooled, soft or thresholded; lesion IoU",
+        lambda dice, accuracy: (compute_iou(dice), compute_iou(dice)),
+    ),
     Convention("pooled, mean", "all pixels pooled, thresholded; mean of lesion and background IoU", _pooled_mean),
     *_pair_conventions("lesion slices", "mean over lesion slices", _by_slice),
     *_pair_conventions(

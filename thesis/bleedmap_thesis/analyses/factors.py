@@ -15,13 +15,11 @@ from statsmodels.stats.multitest import multipletests
 from bleedmap.arrays import DoubleArray
 from bleedmap.figures import style
 from bleedmap.metrics.bootstrap import COVERAGE
-from bleedmap.page.section import Picture, Section, Table
+from bleedmap.page.section import Estimate, Picture, Section, Table, tabulate
 from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.analyses.anova import Anova, anova, levene_p
-from bleedmap_thesis.analyses.gap_figures import letter_panels
 from bleedmap_thesis.plan import FACTORS, SGD_RATE, Scale, name_method
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import Estimate, tabulate
 
 RUNS = 16
 _LEAST_ERROR_DF = 2  # below it no interval is worth printing
@@ -184,7 +182,7 @@ def _draw(effects: Sequence[Estimate], every: Sequence[Contrast], scale: Scale) 
         left, right = style.panel(figure, 42, 6, 50, 50), style.panel(figure, 110, 6, 68, 50)
         _draw_effects(left, effects)
         _draw_half_normal(right, every)
-        letter_panels(figure, (0.5, 98))
+        style.letters(figure, (0.5, 98))
     return figure
 
 

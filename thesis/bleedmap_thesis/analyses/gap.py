@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bleedmap.arrays import AnyArray, DoubleArray
+from bleedmap.figures import style
 from bleedmap.metrics import overlap
-from bleedmap.page.section import Picture, Section, Table
-from bleedmap_thesis.analyses import gap_figures, nearness
+from bleedmap.page.section import NOT_APPLICABLE, Estimate, Picture, Row, Section, Table, tabulate
+from bleedmap_thesis.analyses import nearness
 from bleedmap_thesis.analyses import paired_slices as paired
-from bleedmap_thesis.plan import Scale, name_method
+from bleedmap_thesis.plan import KINDS, Scale, name_method
 from bleedmap_thesis.progress import add_note, count_folds, describe_missing, drop_begun_seeds
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import NOT_APPLICABLE, Estimate, Row, tabulate
 
 LATE = 600  # of the thesis' epochs: from here on its Table 1 changes least
 CONVENTION = (
@@ -35,21 +38,21 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     main = found[0].lesions
     tables, pictures = [_tabulate_gaps(found)], [Picture(
         "gap", "Mean Dice of each bleeding patient, by slice and by patient, joined by a line",
-        partial(gap_figures.draw_patients, main, scale),
+        partial(_draw_patients, main, scale),
     )]  # fmt: skip
     schedules = [one for pair in found if (one := follow_schedule(results, scale, pair, lesions))]
     if schedules:
         tables.append(_tabulate_schedules(schedules))
         pictures.append(Picture(
             "gap-schedule", "Dice by slice and by patient, and the gap between them, at every kept epoch",
-            partial(gap_figures.draw_schedule, schedules[0], scale),
+            partial(_draw_schedule, schedules[0], scale),
         ))  # fmt: skip
     tables += [_tabulate_measures(found[0]), *_by_fold(results, scale, main.label, lesions), *_by_seed(main)]
     if near := nearness.find_nearest(results, scale, main, lesions):
         tables += nearness.tabulate_control(near, main)
         pictures.append(Picture(
             "gap-distance", "Dice of each lesion slice against its distance to the nearest training slice",
-            partial(gap_figures.draw_distance, near, main, scale),
+            partial(nearness.draw_distance, near, main, scale),
         ))  # fmt: skip
     copied = [nearness.COPY] * bool(count_folds(results, scale, nearness.COPY).cells)
     missing = describe_missing(begun, scale, [*(pair.label for pair in found), *copied])
@@ -63,11 +66,11 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
 
 
 def _begin_row(pair: paired.Pair) -> dict[str, Any]:
-    return {"method": name_method(pair.label), "seeds": len(np.unique(pair.by_slice.seeds))} | _count(pair)
-
-
-def _count(pair: paired.Pair) -> dict[str, Any]:
-    return dict(zip(("lesion slices", "bleeding patients"), paired.count_lesions(pair.by_slice), strict=True))
+    slices, patients = paired.count_lesions(pair.by_slice)
+    seeds = len(np.unique(pair.by_slice.seeds))
+    return {
+        "method": name_method(pair.label), "seeds": seeds, "lesion slices": slices, "bleeding patients": patients,
+    }  # fmt: skip
 
 
 def _tabulate_gaps(found: Sequence[paired.Pair]) -> Table:
@@ -107,17 +110,12 @@ class Schedule:
         }  # fmt: skip
         return {name: paired.estimate_mean(self.patients, dice[which].mean(axis=0)) for name, dice in columns.items()}
 
-    def estimate_growth(self) -> Estimate:
-        """Estimate the gap at the last kept epoch less that at the first."""
-        gaps = self.by_slice - self.by_patient
-        return paired.estimate_mean(self.patients, gaps[-1] - gaps[0])
-
 
 def follow_schedule(
     results: Sequence[CellResult], scale: Scale, pair: paired.Pair, lesions: frozenset[str]
 ) -> Schedule | None:
     """Follow one method over its epochs; None where all folds kept fewer than two."""
-    both = [paired.select(results, scale, "folds", pair.label, kind) for kind in paired.KINDS]
+    both = [paired.select(results, scale, "folds", pair.label, kind) for kind in KINDS]
     kept = sorted(set.intersection(*({one.epoch for one in cell.evaluations} for cells in both for cell in cells)))
     if len(kept) < 2:
         return None
@@ -134,8 +132,12 @@ def _tabulate_schedules(found: Sequence[Schedule]) -> Table:
         rows += [begin | {"epochs": f"{epoch:,}"} | one.estimate(index) for index, epoch in enumerate(epochs)]
         if (late := np.array(epochs) >= LATE).any():
             rows.append(begin | {"epochs": f"mean from {LATE} on"} | one.estimate(late))
-        growth = {"Dice by slice": none, "Dice by patient": none, "gap": one.estimate_growth()}
-        rows.append(begin | {"epochs": f"{epochs[-1]:,} less {epochs[0]:,}"} | growth)
+        gaps = one.by_slice - one.by_patient
+        growth = paired.estimate_mean(one.patients, gaps[-1] - gaps[0])
+        rows.append(begin | {
+            "epochs": f"{epochs[-1]:,} less {epochs[0]:,}", "Dice by slice": none, "Dice by patient": none,
+            "gap": growth,
+        })  # fmt: skip
     return tabulate(
         "gap-schedule", "The gap over the schedule",
         "Epochs are the thesis'; the lesion slices are the same at every epoch. The learning rate is constant, so that "
@@ -214,7 +216,7 @@ def _measure_auc(pair: paired.Pair) -> Row:
 
 
 def _by_fold(results: Sequence[CellResult], scale: Scale, label: str, lesions: frozenset[str]) -> Iterator[Table]:
-    cells = [paired.select(results, scale, "folds", label, kind) for kind in paired.KINDS]
+    cells = [paired.select(results, scale, "folds", label, kind) for kind in KINDS]
     both = [{(one.cell.seed, one.cell.fold): one for one in own} for own in cells]
     rows = []
     for seed, fold in sorted((key for key in both[0] if key in both[1]), key=str):
@@ -250,9 +252,7 @@ def _by_seed(main: paired.Pair) -> Iterator[Table]:
 def _by_grid(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> Iterator[Table]:
     rows = []
     for label in paired.list_labels(results, scale, "grid"):
-        both = [
-            {one.cell.seed: one for one in paired.select(results, scale, "grid", label, kind)} for kind in paired.KINDS
-        ]
+        both = [{one.cell.seed: one for one in paired.select(results, scale, "grid", label, kind)} for kind in KINDS]
         for seed in sorted(set(both[0]) & set(both[1])):
             of = [paired.gather([own[seed]], lesions) for own in both]
             one, other = (paired.estimate_mean(tested.patients, tested.dice) for tested in of)
@@ -266,3 +266,65 @@ def _by_grid(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str
             "gap-grid", "The thesis' own 80/10/10 split, after all epochs, by slice and by patient",
             "Other test slices under each kind: not paired.", rows,
         )  # fmt: skip
+
+
+def _draw_patients(main: paired.Pair, scale: Scale) -> Figure:
+    """Draw the gap patient by patient. a: a line a patient. b: the patients' gaps, in order."""
+    who, index = np.unique(main.patients, return_inverse=True)
+    n = np.bincount(index)
+    ends = [np.bincount(index, of.dice) / n for of in (main.by_slice, main.by_patient)]
+    caption = main.describe(
+        scale,
+        "a: each patient's mean; the thick line is the mean over slices. b: each patient's mean gap, by slice less by "
+        "patient; a dot's area is the number of lesion slices; the line is the mean over slices.",
+    )  # fmt: skip
+    with mpl.rc_context(style.SETTINGS):
+        figure = style.page(70, caption)
+        left, right = style.panel(figure, 14, 6, 62, 54), style.panel(figure, 98, 6, 80, 54)
+        left.plot([0, 1], ends, "o-", color=style.RULE, linewidth=0.7, markersize=2.2, mfc=style.FAINT, mew=0)
+        whole = [main.by_slice.dice.mean(), main.by_patient.dice.mean()]
+        left.plot([0, 1], whole, color=style.PALETTE[1], linewidth=2.2, marker="o", markersize=5)
+        for place, value, side in zip((-0.05, 1.05), whole, ("right", "left"), strict=True):
+            left.text(place, value, f"{value:.2f}", ha=side, va="center", color=style.PALETTE[1], weight="bold")
+        left.set(xlim=(-0.3, 1.3), ylim=(0, 1), xticks=[0, 1], xticklabels=["by slice", "by patient"])
+        left.set_ylabel("Dice, lesion slices")
+        gaps = ends[0] - ends[1]
+        order = np.argsort(gaps)
+        right.axhline(0, color=style.FAINT, linewidth=0.6)
+        right.axhline(main.gap.mean(), color=style.PALETTE[1])
+        areas = 4 + 3 * n[order] / len(np.unique(main.by_slice.seeds))
+        right.scatter(np.arange(len(who)), gaps[order], s=areas, color=style.PALETTE[0], alpha=0.85, linewidths=0)
+        right.set(xlabel="bleeding patient, in order of the gap", ylabel="gap of Dice")
+        style.letters(figure, (0.5, 85))
+    return figure
+
+
+def _draw_schedule(main: Schedule, scale: Scale) -> Figure:
+    """Draw the gap over the epochs. a: Dice by slice and by patient. b: the gap."""
+    caption = main.pair.describe(
+        scale,
+        "At every kept epoch; a: mean Dice, b: the paired gap, by slice less by patient. Bars: 95 % intervals over "
+        "patients, the trained networks fixed; those of a overlap because patients differ, which pairing takes out.",
+    )  # fmt: skip
+    with mpl.rc_context(style.SETTINGS):
+        figure = style.page(60, caption)
+        left, right = style.panel(figure, 14, 6, 72, 42), style.panel(figure, 106, 6, 72, 42)
+        found = [main.estimate(index) for index in range(len(main.epochs))]
+        shift = 0.06 * (main.epochs[1] - main.epochs[0])  # so that the bars stand side by side
+        for kind, by in zip(KINDS, (-1, 1), strict=True):
+            at = np.array(main.epochs) + by * shift
+            _draw_course(left, at, [one[f"Dice by {kind}"] for one in found], paired.COLOURS[kind], f"by {kind}")
+        _draw_course(right, np.array(main.epochs), [one["gap"] for one in found], style.INK, "gap")
+        right.axhline(0, color=style.FAINT, linewidth=0.6)
+        left.set(ylim=(0, None), ylabel="Dice, lesion slices")
+        left.legend(frameon=False, fontsize=style.SMALL_PT, loc="lower right")
+        right.set(ylabel="gap of Dice")
+        for axes in (left, right):
+            axes.set(xticks=main.epochs, xlabel="epochs, as the thesis counts them")
+        style.letters(figure, (0.5, 92))
+    return figure
+
+
+def _draw_course(axes: Axes, at: AnyArray, found: Sequence[Estimate], colour: str, name: str) -> None:
+    axes.vlines(at, [one.low for one in found], [one.high for one in found], color=colour, linewidth=0.9)
+    axes.plot(at, [one.value for one in found], "o-", color=colour, markersize=3, label=name)

@@ -6,13 +6,12 @@ from itertools import product
 import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
-from bleedmap.page.section import DOES_NOT_APPLY, Section, Table, Value
+from bleedmap.page.section import DOES_NOT_APPLY, Row, Section, Table, Value, tabulate
 from bleedmap_thesis.analyses import paired_slices as paired
 from bleedmap_thesis.analyses.anova import Anova, split_plot
-from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale, name_method
+from bleedmap_thesis.plan import KINDS, THESIS_EPOCHS, THESIS_STEP, Scale, name_method
 from bleedmap_thesis.progress import add_note, describe_missing, drop_begun_seeds
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import Row, tabulate
 
 MODELS, BATCHES = ("model-1", "model-2"), (16, 32)
 _WITHOUT, _WITH = "model-1-b32", "model-2-b32"
@@ -46,7 +45,7 @@ def _compare_dropout(results: Sequence[CellResult], scale: Scale, lesions: froze
     """Compare Model 2 with Model 1 on the same test slices, each kind; and how far their gaps differ."""
     changes: list[dict[tuple[int, str], float]] = []
     rows: list[Row] = []
-    for kind in paired.KINDS:
+    for kind in KINDS:
         cells = [paired.select(results, scale, "folds", label, kind) for label in (_WITH, _WITHOUT)]
         if not all(cells):
             continue
@@ -57,7 +56,7 @@ def _compare_dropout(results: Sequence[CellResult], scale: Scale, lesions: froze
         changes.append(dict(zip(zip(one.seeds.tolist(), one.ids.tolist(), strict=True), change.tolist(), strict=True)))
         dice = other.dice.mean(), one.dice.mean()
         rows.append(_make_dropout_row(f"by {kind}", paired.count_lesions(one), dice, one.patients, change))
-    if len(changes) == len(paired.KINDS) and (keys := [key for key in changes[0] if key in changes[1]]):
+    if len(changes) == len(KINDS) and (keys := [key for key in changes[0] if key in changes[1]]):
         change = np.array([changes[1][key] - changes[0][key] for key in keys])
         who = np.array([name.split("/")[0] for _, name in keys])
         n = len({name for _, name in keys}), len(np.unique(who))
@@ -85,7 +84,7 @@ def _make_dropout_row(
 def _compare_curves(results: Sequence[CellResult], scale: Scale) -> Iterator[Table]:
     """Compare training less validation at the ends of the curves, run against run of the same fold."""
     rows = []
-    for kind in paired.KINDS:
+    for kind in KINDS:
         ends = [
             {
                 (one.cell.seed, one.cell.fold): _average_curve_end(one)
@@ -141,7 +140,13 @@ def _compare_batches(results: Sequence[CellResult], scale: Scale, lesions: froze
             changes.append((f"{epochs:,}", one.dice - other.dice))
         if changes:
             changes.append(("all", np.mean([change for _, change in changes], axis=0)))
-        rows += [_compare_batch(model, epochs, len(seeds), n, who, change) for epochs, change in changes]
+        for epochs_in_words, change in changes:
+            found = paired.estimate_mean(who, change)
+            rows.append({
+                "model": name_method(f"{model}-b32").partition(",")[0], "epochs": epochs_in_words, "seeds": len(seeds),
+                "lesion slices": n[0], "bleeding patients": n[1], "difference": found,
+                "compatible": max(abs(found.low), abs(found.high)),
+            })  # fmt: skip
     if rows:
         yield tabulate(
             "batch", "Batch 32 less batch 16, paired by test slice",
@@ -149,15 +154,6 @@ def _compare_batches(results: Sequence[CellResult], scale: Scale, lesions: froze
             "differ by 0.01 at most.",
             rows,
         )  # fmt: skip
-
-
-def _compare_batch(model: str, epochs: str, seeds: int, n: tuple[int, int], who: AnyArray, change: DoubleArray) -> Row:
-    found = paired.estimate_mean(who, change)
-    return {
-        "model": name_method(f"{model}-b32").partition(",")[0], "epochs": epochs, "seeds": seeds,
-        "lesion slices": n[0], "bleeding patients": n[1], "difference": found,
-        "compatible": max(abs(found.low), abs(found.high)),
-    }  # fmt: skip
 
 
 def _analyse_variance(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> Iterator[Table]:

@@ -6,12 +6,11 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray
 from bleedmap.metrics.bootstrap import wilson_interval
-from bleedmap.page.section import DOES_NOT_APPLY, Section
+from bleedmap.page.section import DOES_NOT_APPLY, Estimate, Row, Section, tabulate
 from bleedmap_thesis.analyses import paired_slices as paired
-from bleedmap_thesis.plan import UNET, Part, Scale, name_method
+from bleedmap_thesis.plan import KINDS, UNET, Part, Scale, name_method
 from bleedmap_thesis.progress import add_note, describe_missing, drop_begun_seeds
 from bleedmap_thesis.record import CellResult, Evaluation
-from bleedmap_thesis.tables import Estimate, Row, tabulate
 
 _PARTS: tuple[Part, ...] = ("grid", "folds")
 _TEST, _REST = "test side", "never drawn"
@@ -39,7 +38,7 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     networks = drop_begun_seeds(networks, scale)
     rows = [
         row
-        for part in _PARTS for label in paired.list_labels(networks, scale, part) for kind in paired.KINDS
+        for part in _PARTS for label in paired.list_labels(networks, scale, part) for kind in KINDS
         for row in _count_marked(paired.select(networks, scale, part, label, kind), scale)
     ]  # fmt: skip
     rows.sort(key=lambda row: not (_is_best(row) and row["epochs, thesis"] == CLAIMED_EPOCHS))

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy import stats
 
 from bleedmap.arrays import AnyArray, DoubleArray
+from bleedmap.figures import style
 from bleedmap.metrics.bootstrap import patient_bootstrap
-from bleedmap.page.section import DOES_NOT_APPLY, Table
+from bleedmap.page.section import DOES_NOT_APPLY, NOT_APPLICABLE, Estimate, Row, Table, tabulate
 from bleedmap_thesis.analyses import paired_slices as paired
-from bleedmap_thesis.plan import Scale, name_method
+from bleedmap_thesis.plan import KINDS, Scale, name_method
 from bleedmap_thesis.record import CellResult
-from bleedmap_thesis.tables import NOT_APPLICABLE, Estimate, Row, tabulate
 
 THIRDS = 3
 COPY = "copy-nearest"
@@ -36,7 +40,7 @@ def find_nearest(
 ) -> Near | None:
     """Look up the main method's lesion slices; None where the baseline that copies the nearest slice is not done."""
     found = {}
-    for kind in paired.KINDS:
+    for kind in KINDS:
         places: dict[tuple[int, str], list[float]] = {}
         for one in paired.select(results, scale, "folds", COPY, kind):
             dice = paired.gather([one], lesions).dice.tolist()
@@ -44,10 +48,10 @@ def find_nearest(
             places |= {(one.cell.seed, name): values for name, *values in columns}
         found[kind] = places
     keys = list(zip(main.by_slice.seeds.tolist(), main.by_slice.ids.tolist(), strict=True))
-    rows = np.array([row for row, key in enumerate(keys) if all(key in found[kind] for kind in paired.KINDS)], np.int64)
+    rows = np.array([row for row, key in enumerate(keys) if all(key in found[kind] for kind in KINDS)], np.int64)
     if len(rows) < 2 * THIRDS:
         return None
-    values = {kind: np.array([found[kind][keys[row]] for row in rows], np.float64).T for kind in paired.KINDS}
+    values = {kind: np.array([found[kind][keys[row]] for row in rows], np.float64).T for kind in KINDS}
     return Near(
         main.by_slice.ids[rows], main.patients[rows],
         {"slice": main.by_slice.dice[rows], "patient": main.by_patient.dice[rows]},
@@ -74,7 +78,7 @@ def tabulate_control(near: Near, main: paired.Pair) -> Iterator[Table]:
     n = {"lesion slices": len(np.unique(near.ids)), "bleeding patients": len(np.unique(who))}
     quarters = ("median distance", "lower quartile", "upper quartile")
     rows, copies = list[Row](), list[Row]()
-    for kind in paired.KINDS:
+    for kind in KINDS:
         distance, dice, copied = near.distance[kind], near.dice[kind], near.copied[kind]
         rows.append({
             "split": f"by {kind}", **n, "same patient": near.same_patient[kind].mean(),
@@ -112,7 +116,7 @@ def tabulate_control(near: Near, main: paired.Pair) -> Iterator[Table]:
 
 
 def _split_thirds(near: Near) -> Iterator[Row]:
-    for kind in paired.KINDS:
+    for kind in KINDS:
         distance, dice = near.distance[kind], near.dice[kind]
         which = np.searchsorted(np.quantile(distance, np.arange(1, THIRDS) / THIRDS), distance, side="left")
         for third in range(THIRDS):
@@ -123,3 +127,38 @@ def _split_thirds(near: Near) -> Iterator[Row]:
                     "largest distance": distance[own].max(),
                     "Dice": paired.estimate_mean(near.patients[own], dice[own]),
                 }  # fmt: skip
+
+
+def draw_distance(near: Near, main: paired.Pair, scale: Scale) -> Figure:
+    """Draw Dice against distance. a: both kinds, a dot a slice, thirds as bars. b: gap against increase."""
+    caption = main.describe(
+        scale,
+        "Distance of a test slice to the nearest training slice: root mean square difference of the inputs. a: a dot a "
+        "slice; bars are the mean Dice in thirds of each kind's distances. b: what a slice loses from split by slice "
+        "to split by patient, against its increase of distance.",
+    )  # fmt: skip
+    with mpl.rc_context(style.SETTINGS):
+        figure = style.page(70, caption)
+        left, right = style.panel(figure, 14, 6, 76, 54), style.panel(figure, 108, 6, 70, 54)
+        for kind in KINDS:
+            distance, colour = near.distance[kind], paired.COLOURS[kind]
+            left.scatter(distance, near.dice[kind], s=5, color=colour, alpha=0.35, linewidths=0, label=f"by {kind}")
+            _draw_thirds(left, distance, near.dice[kind], colour)
+        left.set(xlabel="distance to the nearest training slice", ylabel="Dice", ylim=(0, 1.02))
+        left.set_xlim(left=0)
+        left.legend(frameon=False, fontsize=style.SMALL_PT, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.99),
+                    markerscale=2)  # fmt: skip
+        right.axhline(0, color=style.FAINT, linewidth=0.6)
+        increase = near.distance["patient"] - near.distance["slice"]
+        right.scatter(increase, near.dice["slice"] - near.dice["patient"], s=5, color=style.INK, alpha=0.4,
+                      linewidths=0)  # fmt: skip
+        right.set(xlabel="increase of distance, by patient less by slice", ylabel="loss of Dice")
+        style.letters(figure, (0.5, 95))
+    return figure
+
+
+def _draw_thirds(axes: Axes, distance: DoubleArray, dice: DoubleArray, colour: str) -> None:
+    for low, high in pairwise(np.quantile(distance, np.linspace(0, 1, THIRDS + 1))):
+        own = (distance >= low) & (distance <= high)
+        for shade, width in (("white", 4.2), (colour, 2.6)):
+            axes.plot([low, high], [dice[own].mean()] * 2, color=shade, linewidth=width, solid_capstyle="butt")

@@ -9,16 +9,17 @@ from scipy import stats
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.datasets.splits import Kind
+from bleedmap.figures import style
 from bleedmap.metrics import overlap
 from bleedmap.metrics.bootstrap import COVERAGE
 from bleedmap.metrics.overlap import Counts
-from bleedmap_thesis.plan import UNET, Part, Scale, rank_method
+from bleedmap.page.section import Estimate
+from bleedmap_thesis.plan import KINDS, UNET, Part, Scale, name_method, rank_method
 from bleedmap_thesis.progress import FoldCount, count_folds
 from bleedmap_thesis.record import CellResult, Evaluation
-from bleedmap_thesis.tables import Estimate
 
-KINDS: tuple[Kind, ...] = ("slice", "patient")
 MAIN = "model-2-b32"
+COLOURS = {"slice": style.PALETTE[0], "patient": style.PALETTE[1]}
 RESAMPLES = 4000
 LESION_DICE = (
     "Dice: mean over lesion slices, probability ≥ 0.5 (a baseline: its own mask), at the network's size; a lesion of "
@@ -232,6 +233,15 @@ class Pair:
     def gap(self) -> DoubleArray:
         """(n,) Dice by slice less Dice by patient; NaN on lesion-free slices."""
         return self.by_slice.dice - self.by_patient.dice
+
+    def describe(self, scale: Scale, panels: str) -> str:
+        """Write the caption of a figure of these slices; `panels` says what is in it."""
+        slices, patients = count_lesions(self.by_slice)
+        seeds = len(np.unique(self.by_slice.seeds))
+        return (
+            f"{name_method(self.label)}, {slices} lesion slices of {patients} bleeding patients, seeds: {seeds}, "
+            f"folds: {self.done}. {panels} {LESION_DICE}. {scale.describe()}"
+        )
 
 
 def pair_kinds(results: Sequence[CellResult], scale: Scale, lesions: frozenset[str]) -> list[Pair]:

@@ -1,7 +1,7 @@
 """The thesis' Table 1 beside ours: every cell under the convention of the comparison, and by stricter measures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -13,19 +13,16 @@ from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.datasets.splits import Kind
 from bleedmap.evaluation.slices import RESAMPLES, score
 from bleedmap.figures import style
-from bleedmap.metrics import overlap
-from bleedmap.page.section import Picture, Section, Table, Value, name_interval
+from bleedmap.metrics.overlap import concatenate, dice, iou, mean_iou
+from bleedmap.page.section import Estimate, Picture, Row, Section, Table, tabulate
 from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, TABLE_1, TableRow
-from bleedmap_thesis.analyses.gap_figures import letter_panels
 from bleedmap_thesis.analyses.lesion_free import estimate_share
 from bleedmap_thesis.analyses.paired_slices import RESAMPLES as STRICT_RESAMPLES
 from bleedmap_thesis.analyses.paired_slices import Tested, bootstrap_sums, draw_auc, estimate_from_draws
-from bleedmap_thesis.analyses.trained_conventions import compute_masses, score_as_compared
+from bleedmap_thesis.analyses.trained_conventions import score_as_compared
 from bleedmap_thesis.plan import THESIS_EPOCHS, THESIS_STEP, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
-from bleedmap_thesis.tables import Estimate
 
-BOOTSTRAP_SEED = 0
 MODELS, BATCHES = (1, 2), (16, 32)
 _WIDE_MM, _HIGH_MM, _LEFT_MM, _ABOVE_MM, _BELOW_MM = 74.0, 58.0, 12.0, 6.0, 11.0
 _PITCH_MM = 90.0
@@ -69,14 +66,14 @@ STRICT = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Estimate):
     """One measure of a cell: the mean over seeds, its 95 % interval, and the lowest and highest seed."""
 
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    lowest_seed: float | None = None
-    highest_seed: float | None = None
+    lowest_seed: float
+    highest_seed: float
+
+
+_UNKNOWN = Measured(*[np.nan] * 5)
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class MeasuredCell:
     thesis_epochs: int
     kind: Kind
     evaluations: Sequence[Evaluation]
-    scores: dict[str, Measured] = field(default_factory=dict)
+    scores: dict[str, Measured]
 
     @property
     def thesis(self) -> TableRow | None:
@@ -118,9 +115,20 @@ def section(results: Sequence[CellResult], scale: Scale, *, resamples: int = RES
     for cells in (by_slice, by_patient):
         measured = any(cell.scores for cell in cells)
         if measured or cells is by_slice:
-            tables.append(_compare(cells, scale, resamples))
+            tables.append(_tabulate(
+                cells, scale, COMPARED, ("slices",), "table-1", "Table 1 under the convention of the comparison",
+                f"n: summed over seeds. Intervals: {resamples:,} resamples. What the thesis prints as mean IoU is held "
+                "against IoU (lesion); the mean with the background is the formula that its text describes, by which "
+                "an unmarked lesion scores near one half. Where it prints nothing the field is empty.",
+            ))  # fmt: skip
         if measured:
-            tables.append(_compare_strictly(cells, scale))
+            tables.append(_tabulate(
+                cells, scale, STRICT, ("lesion slices", "lesion patients", "lesion-free slices"), "table-1-strict",
+                "The same cells, strictly",
+                f"Intervals: {STRICT_RESAMPLES:,} resamples. Lesion-slice Dice: mean over lesion slices, 0 for a "
+                "lesion that is not marked. Per-patient Dice: mean over the patients' means. Lesion-free slices lend "
+                "no score; the share with any marked pixel stands beside. Slice AUC: by a slice's highest probability.",
+            ))  # fmt: skip
     alt = "Dice over the epochs of Model 1 and 2, batch 16 and 32, the thesis' points beside ours"
     caption = f"Dice on the test slices, split by slice. {CONVENTION} {scale.describe()}"
     picture = Picture("table-1", alt, lambda: draw_dice(by_slice, caption))
@@ -149,58 +157,30 @@ def _find_evaluations(
     return [found[seed] for seed in sorted(found)]
 
 
-def _compare(cells: Sequence[MeasuredCell], scale: Scale, resamples: int) -> Table:
-    return _tabulate(
-        cells, scale, COMPARED, ("slices",), "table-1", "Table 1 under the convention of the comparison",
-        f"n: summed over seeds. Intervals: {resamples:,} resamples. What the thesis prints as mean IoU is held against "
-        "IoU (lesion); the mean with the background is the formula that its text describes, by which an unmarked "
-        "lesion scores near one half. Where it prints nothing the field is empty.",
-    )  # fmt: skip
-
-
-def _compare_strictly(cells: Sequence[MeasuredCell], scale: Scale) -> Table:
-    return _tabulate(
-        cells, scale, STRICT, ("lesion slices", "lesion patients", "lesion-free slices"),
-        "table-1-strict", "The same cells, strictly",
-        f"Intervals: {STRICT_RESAMPLES:,} resamples. Lesion-slice Dice: mean over lesion slices, 0 for a lesion that "
-        "is not marked. Per-patient Dice: mean over the patients' means. Lesion-free slices lend no score; the share "
-        "with any marked pixel stands beside. Slice AUC: by a slice's highest probability.",
-    )  # fmt: skip
-
-
 def _tabulate(
     cells: Sequence[MeasuredCell], scale: Scale, measures: Sequence[Measure], counted: Sequence[str], key: str,
     title: str, note: str,
 ) -> Table:  # fmt: skip
     """Make a row a cell: a measure has its interval, with several seeds the lowest and highest, and the thesis' own."""
     kind, several = cells[0].kind, any(len(cell.evaluations) > 1 for cell in cells)
-    columns = ["model", "batch, thesis", "batch, here", "epochs, thesis", "epochs, here"]
-    digits: dict[str, int] = {}
-    for one in measures:
-        own = [*name_interval(one.name), *([f"{one.name} lowest seed", f"{one.name} highest seed"] if several else [])]
-        digits |= dict.fromkeys(own, one.digits)
-        if one.printed and kind == "slice":
-            own.insert(0, f"{one.printed[1]}, thesis")
-            digits[own[0]] = 2
-        columns += own
-    rows = []
+    digits, rows = dict[str, int](), list[Row]()
     for cell in cells:
-        row: list[Value] = [
-            f"Model {cell.model}", cell.batch, cell.batch // scale.batch_over, cell.thesis_epochs,
-            scale.epochs(cell.thesis_epochs),
-        ]  # fmt: skip
+        row: dict[str, Any] = {
+            "model": f"Model {cell.model}", "batch, thesis": cell.batch, "batch, here": cell.batch // scale.batch_over,
+            "epochs, thesis": cell.thesis_epochs, "epochs, here": scale.epochs(cell.thesis_epochs),
+        }  # fmt: skip
         for one in measures:
             if one.printed and kind == "slice":
-                row.append(round(getattr(cell.thesis, one.printed[0]) * one.factor, 2) if cell.thesis else "")
-            scored = cell.scores.get(one.key, Measured())
-            row += [scored.value, scored.low, scored.high]
-            row += [scored.lowest_seed, scored.highest_seed] if several else []
+                known, name = cell.thesis, f"{one.printed[1]}, thesis"
+                row[name] = round(getattr(known, one.printed[0]) * one.factor, 2) if known else ""
+                digits[name] = 2
+            found = row[one.name] = cell.scores.get(one.key, _UNKNOWN)
+            seeds = {f"{one.name} lowest seed": found.lowest_seed, f"{one.name} highest seed": found.highest_seed}
+            row |= seeds if several else {}
+            digits |= dict.fromkeys((one.name, *seeds), one.digits)
         counts = cell.count()
-        rows.append((*row, *(counts[name] for name in counted), len(cell.evaluations)))
-    return Table(
-        key if kind == "slice" else f"{key}-by-patient", f"{title}, by {kind}", note,
-        (*columns, *(f"n {name}" for name in counted), "seeds"), tuple(rows), digits,
-    )  # fmt: skip
+        rows.append(row | {f"n {name}": counts[name] for name in counted} | {"seeds": len(cell.evaluations)})
+    return tabulate(key if kind == "slice" else f"{key}-by-patient", f"{title}, by {kind}", note, rows, digits)
 
 
 def measure(evaluations: Sequence[Evaluation], resamples: int = RESAMPLES) -> dict[str, Measured]:
@@ -210,12 +190,12 @@ def measure(evaluations: Sequence[Evaluation], resamples: int = RESAMPLES) -> di
     ones have `paired_slices.RESAMPLES`.
     """
     single = np.array([_score(one) for one in evaluations])
-    ends = _estimate_compared(evaluations, resamples) | _estimate_strict(evaluations)
-    found = {}
+    of, found = _gather_seeds(evaluations), dict[str, Measured]()
+    ends = _estimate_compared(of, resamples) | _estimate_strict(of)
     for one, each in zip((*COMPARED, *STRICT), single.T, strict=True):
-        known = each[~np.isnan(each)]
-        values = (known.mean(), *ends[one.key], known.min(), known.max()) if len(known) else (np.nan,) * 5
-        found[one.key] = Measured(*(None if np.isnan(value) else float(value) * one.factor for value in values))
+        known, end = each[~np.isnan(each)], ends[one.key]
+        values = (known.mean(), end.low, end.high, known.min(), known.max()) if len(known) else [np.nan] * 5
+        found[one.key] = Measured(*(float(value) * one.factor for value in values))
     return found
 
 
@@ -226,79 +206,60 @@ def _score(evaluation: Evaluation) -> list[float]:
     return [np.nan if (value := found[one.key]) is None else value for one in (*COMPARED, *STRICT)]
 
 
-def _estimate_compared(evaluations: Sequence[Evaluation], resamples: int) -> dict[str, tuple[float, float]]:
-    """Estimate what `score_as_compared` gives from sums over slices, each seed's in columns of its own."""
-    columns = np.zeros((sum(len(one.ids) for one in evaluations), len(evaluations), 6))
-    row = 0
-    for index, one in enumerate(evaluations):
-        own, of, counts = columns[row : (row := row + len(one.ids)), index], compute_masses(one, soft=False), one.counts
-        assert of is not None
-        assert counts is not None
-        dice, iou, other = of.scores((np.nan, np.nan))
-        lesion = of.reference > 0
-        own[lesion, :4] = np.stack([iou, (iou + other) / 2, dice, lesion], axis=1)[lesion]  # in the order of COMPARED
-        own[:, 4], own[:, 5] = counts.true_positive + counts.true_negative, of.pixels
-
-    def statistic(sums: DoubleArray) -> DoubleArray:
-        of_seed = sums.reshape(len(sums), len(evaluations), 6)
-        return _average_seeds(of_seed[..., (0, 1, 2, 4)] / of_seed[..., (3, 3, 3, 5)], 1)
-
-    patients, flat = np.concatenate([one.patients for one in evaluations]), columns.reshape(len(columns), -1)
-    ends = bootstrap_sums(patients, flat, statistic, resamples, BOOTSTRAP_SEED)
-    return {one.key: (found.low, found.high) for one, found in zip(COMPARED, ends, strict=True)}
-
-
-def _estimate_strict(evaluations: Sequence[Evaluation]) -> dict[str, tuple[float, float]]:
-    of = _gather_seeds(evaluations)
-    assert of.counts is not None
-    dice, lesion = of.dice, of.lesion
-    keys = sorted(set(zip(of.patients[lesion], of.seeds[lesion], strict=True)))
-    means = [dice[lesion & (of.patients == who) & (of.seeds == seed)].mean() for who, seed in keys]
-    found = {
-        "lesion_slice_dice": _estimate_over_seeds(of.patients, of.seeds, dice),
-        "patient_mean_dice": _estimate_over_seeds(
-            np.array([who for who, _ in keys]), np.array([seed for _, seed in keys]), np.array(means)
-        ),
-        "lesion_free_slices_marked": _estimate_marked(of, of.counts.predicted > 0),
-        "slice_roc_auc": estimate_from_draws(*draw_auc(of, np.unique(of.patients))),
-    }
-    return {name: (one.low, one.high) for name, one in found.items()}
-
-
-def _estimate_marked(of: Tested, marked: AnyArray) -> Estimate:
-    """Estimate the share of lesion-free slices that are marked, as elsewhere in the report where it is 0 or 1."""
-    free = ~of.lesion
-    if 0 < marked[free].sum() < free.sum() or not free.any():
-        return _estimate_over_seeds(of.patients, of.seeds, np.where(of.lesion, np.nan, marked))
-    return estimate_share(of.patients[free], marked[free])
-
-
 def _gather_seeds(evaluations: Sequence[Evaluation]) -> Tested:
     """Concatenate all seeds' slices, one seed after another, as if of one fold."""
-    results = [one.results() for one in evaluations]
-    seeds = np.repeat(np.arange(len(results)), [len(one.ids) for one in results])
-    return Tested(
-        np.concatenate([one.ids for one in results]), np.concatenate([one.patients for one in results]), seeds,
-        np.zeros(len(seeds), np.int64), np.concatenate([one.highest for one in results]).astype(np.float64),
-        np.concatenate([one.has_lesion for one in results]), overlap.concatenate([one.counts for one in results]),
-    )  # fmt: skip
+    counts = concatenate([one.counts for one in evaluations if one.counts is not None])
+    seeds = np.repeat(np.arange(len(evaluations)), [len(one.ids) for one in evaluations])
+    score, patients = (np.concatenate([getattr(one, name) for one in evaluations]) for name in ("score", "patients"))
+    ids, folds = np.concatenate([one.ids for one in evaluations]), np.zeros(len(seeds), np.int64)
+    return Tested(ids, patients, seeds, folds, score.astype(np.float64), counts.reference > 0, counts)
 
 
-def _estimate_over_seeds(patients: AnyArray, seeds: AnyArray, values: DoubleArray) -> Estimate:
-    """Estimate the mean over seeds of a mean over rows; rows of NaN are left out."""
-    there = ~np.isnan(values)
-    if not there.any():
+def _estimate_compared(of: Tested, resamples: int) -> dict[str, Estimate]:
+    """Estimate what `score_as_compared` gives; patients without a lesion are drawn too."""
+    counts = of.counts
+    assert counts is not None
+    agreed = counts.true_positive + counts.true_negative
+    sums = {one.__name__: (one(counts, empty=0) * of.lesion, of.lesion) for one in (iou, mean_iou, dice)}
+    sums["accuracy"] = agreed, agreed + counts.false_positive + counts.false_negative
+    return {
+        name: _estimate_over_seeds(of.patients, of.seeds, values, weights, resamples)
+        for name, (values, weights) in sums.items()
+    }
+
+
+def _estimate_strict(of: Tested) -> dict[str, Estimate]:
+    assert of.counts is not None
+    lesions, free, marked = of.rows(of.lesion), of.rows(~of.lesion), of.counts.predicted[~of.lesion] > 0
+    keys = sorted(set(zip(lesions.patients, lesions.seeds, strict=True)))
+    means = [lesions.dice[(lesions.patients == who) & (lesions.seeds == seed)].mean() for who, seed in keys]
+    patients, seeds = (np.array([key[place] for key in keys]) for place in (0, 1))
+    return {
+        "lesion_slice_dice": _estimate_over_seeds(lesions.patients, lesions.seeds, lesions.dice),
+        "patient_mean_dice": _estimate_over_seeds(patients, seeds, np.array(means)),
+        "lesion_free_slices_marked":  # as elsewhere in the report where it is 0 or 1
+            estimate_share(free.patients, marked) if len(marked) and marked.all() == marked.any()
+            else _estimate_over_seeds(free.patients, free.seeds, marked),
+        "slice_roc_auc": estimate_from_draws(*draw_auc(of, np.unique(of.patients))),
+    }  # fmt: skip
+
+
+def _estimate_over_seeds(
+    patients: AnyArray, seeds: AnyArray, values: AnyArray, weights: AnyArray | None = None,
+    resamples: int = STRICT_RESAMPLES,
+) -> Estimate:  # fmt: skip
+    """Estimate the mean over seeds of the sum of values over that of weights, which without any are 1."""
+    if not len(values):
         return Estimate(np.nan, np.nan, np.nan)
-    own = (seeds[there, None] == np.unique(seeds)).astype(np.float64)
-    columns, count = np.concatenate([own * values[there, None], own], axis=1), own.shape[1]
-    return bootstrap_sums(
-        patients[there], columns, lambda sums: _average_seeds(sums[:, :count] / sums[:, count:], 1)[:, None]
-    )[0]
+    own = (seeds[:, None] == np.unique(seeds)).astype(np.float64)
+    shares = own * values[:, None], own * (1 if weights is None else weights[:, None])
 
+    def average_seeds(sums: DoubleArray) -> DoubleArray:
+        """Leaves out what a seed cannot score."""
+        above, below = np.split(sums, 2, axis=1)
+        return np.asarray(np.ma.masked_invalid(above / below).mean(axis=1).filled(np.nan), np.float64)[:, None]
 
-def _average_seeds(values: DoubleArray, axis: int = 0) -> DoubleArray:
-    """Average, leaving out what a seed cannot score."""
-    return np.asarray(np.ma.masked_invalid(values).mean(axis=axis).filled(np.nan), np.float64)
+    return bootstrap_sums(patients, np.concatenate(shares, axis=1), average_seeds, resamples)[0]
 
 
 def draw_dice(cells: Sequence[MeasuredCell], caption: str) -> Figure:
@@ -317,7 +278,7 @@ def draw_dice(cells: Sequence[MeasuredCell], caption: str) -> Figure:
             axes.set_axisbelow(True)
             axes.legend(frameon=False, fontsize=style.SMALL_PT, loc="lower right", borderaxespad=0.2)
             style.write(figure, index * _PITCH_MM + 4, 2.6, f"Model {model}", weight="bold")
-        letter_panels(figure, [index * _PITCH_MM + 0.5 for index in range(len(models))])
+        style.letters(figure, [index * _PITCH_MM + 0.5 for index in range(len(models))])
     return figure
 
 
@@ -326,10 +287,7 @@ def _draw_lines(axes: Axes, own: Sequence[MeasuredCell], batch: int, colour: str
     printed = [(one.thesis_epochs, one.thesis.dice) for one in own if one.thesis]
     axes.plot(*zip(*printed, strict=True), "s", color=colour, label=f"thesis, batch {batch}", **_HOLLOW)
     scored = [(one.thesis_epochs + shift, one.scores["dice"]) for one in own if one.scores]
-    ours = [(at, dice.value, dice.low, dice.high) for at, dice in scored if dice.value is not None]
-    if ours:
-        axes.plot([one[0] for one in ours], [one[1] for one in ours], "o-", color=colour,
-                  label=f"ours, batch {batch}", markersize=3.2)  # fmt: skip
-    for at, _, low, high in ours:
-        if low is not None and high is not None:
-            axes.plot((at, at), (low, high), color=colour, linewidth=0.8, alpha=0.7)
+    if ours := [(at, one.value, one.low, one.high) for at, one in scored if not np.isnan(one.value)]:
+        at, value, low, high = np.array(ours).T
+        axes.plot(at, value, "o-", color=colour, label=f"ours, batch {batch}", markersize=3.2)
+        axes.plot([at, at], [low, high], color=colour, linewidth=0.8, alpha=0.7)

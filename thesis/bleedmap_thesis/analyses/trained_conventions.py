@@ -9,14 +9,14 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.metrics import overlap
-from bleedmap.page.section import DOES_NOT_APPLY, Section
+from bleedmap.page.section import DOES_NOT_APPLY, Row, Section, tabulate
 from bleedmap_thesis.analyses.conventions import COMPARISON_CONVENTION, ROUNDING, TABLE_1, compute_iou
 from bleedmap_thesis.plan import UNET, Scale
 from bleedmap_thesis.record import CellResult, Evaluation
-from bleedmap_thesis.tables import Row, tabulate
 
 BATCH = 32  # of the thesis' best cell
 REACH = (0.65, 0.89)  # Table 1's lowest and highest Dice
+_LEFT_OUT = (np.nan, np.nan)  # (Dice, IoU)
 CONVENTION = (
     "Test sides of the grid by slice, at every kept epoch. Place: where a pair's IoU lies between the least that its "
     "Dice allows (0: all slices score alike) and the most (1: each slice scores 0 or 1); above 1 where the background "
@@ -27,77 +27,62 @@ CONVENTION = (
 
 @dataclass(frozen=True, eq=False)
 class Masses:
-    """What a score is made of, a row a slice: pixels, or sums of probability."""
+    """What a score is made of: `columns` (4, n) has a column a slice.
 
-    hit: DoubleArray  # (n,) over the reference
-    predicted: DoubleArray  # (n,) over the slice
-    reference: DoubleArray  # (n,) pixels of the reference
-    pixels: DoubleArray  # (n,) of the slice
+    Its rows: pixels (or probability, summed) over the reference; the same over the slice; pixels of the reference;
+    pixels of the slice.
+    """
+
+    columns: DoubleArray
     batch: int = BATCH  # slices that a batch pools
 
-    def pooled(self) -> "Masses":
-        """Pool all slices as one."""
-        return self.batched(len(self.hit))
-
-    def batched(self, size: int) -> "Masses":
+    def pool(self, size: int) -> "Masses":
         """Pool every `size` slices in a row, and the rest as the last."""
-        starts = np.arange(0, len(self.hit), max(1, size))
-        columns = (self.hit, self.predicted, self.reference, self.pixels)
-        hit, predicted, reference, pixels = (np.add.reduceat(column, starts) for column in columns)
-        return Masses(hit, predicted, reference, pixels, self.batch)
+        starts = np.arange(0, self.columns.shape[1], max(1, size))
+        return Masses(np.add.reduceat(self.columns, starts, axis=1), self.batch)
 
-    def scores(self, empty: tuple[float, float]) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-        """Compute (n,) Dice, IoU and background IoU; `empty` is the (Dice, IoU) of empty against empty."""
-        both, union = self.predicted + self.reference, self.predicted + self.reference - self.hit
+    def keep_lesions(self) -> "Masses":
+        """Leave out slices without a lesion."""
+        return Masses(self.columns[:, self.columns[2] > 0], self.batch)
+
+    def score(
+        self, group: "Callable[[Masses], Masses] | None" = None, empty: tuple[float, float] = _LEFT_OUT, *,
+        background: bool = False,
+    ) -> tuple[float, float]:  # fmt: skip
+        """Average Dice and IoU over what `group` makes of the slices; NaN where nothing is scored.
+
+        `empty` is the (Dice, IoU) of empty against empty, NaN to leave it out; `background` averages its IoU in.
+        """
+        hit, predicted, reference, pixels = (group(self) if group else self).columns
+        both, union = predicted + reference, predicted + reference - hit
         with np.errstate(invalid="ignore"):
-            dice = np.where(both > 0, 2 * self.hit / both, empty[0])
-            iou = np.where(union > 0, self.hit / union, empty[1])
-        return dice, iou, (self.pixels - union) / (self.pixels - self.hit)
+            dice = np.where(both > 0, 2 * hit / both, empty[0])
+            iou = np.where(union > 0, hit / union, empty[1])
+        if background:
+            iou = (iou + (pixels - union) / (pixels - hit)) / 2
+        there = ~np.isnan(dice)
+        return (float(dice[there].mean()), float(iou[there].mean())) if there.any() else _LEFT_OUT
 
 
 Score = Callable[[Masses], tuple[float, float]]
 
 
-def _score_pooled(masses: Masses, *, background: bool) -> tuple[float, float]:
-    return _average(masses.pooled().scores((np.nan, np.nan)), background)
-
-
-def _score_lesion_slices(masses: Masses, *, background: bool) -> tuple[float, float]:
-    lesion = masses.reference > 0
-    return _average(tuple(score[lesion] for score in masses.scores((np.nan, np.nan))), background)
-
-
-def _score_batches(masses: Masses, *, background: bool) -> tuple[float, float]:
-    """Score batches; those with nothing to mark and nothing marked are left out."""
-    return _average(masses.batched(masses.batch).scores((np.nan, np.nan)), background)
-
-
-def _score_all_slices(masses: Masses, *, background: bool, empty: tuple[float, float]) -> tuple[float, float]:
-    return _average(masses.scores(empty), background)
-
-
-def _average(scores: Sequence[DoubleArray], background: bool) -> tuple[float, float]:
-    """Average Dice and IoU; slices without a score (NaN) left out."""
-    dice, iou, other = scores
-    there = ~np.isnan(dice)
-    if not there.any():
-        return np.nan, np.nan
-    return float(dice[there].mean()), float(((iou + other) / 2 if background else iou)[there].mean())
-
-
 def _list_conventions() -> dict[str, tuple[bool, Score]]:
     """List name -> whether it takes probabilities, and how it scores. Soft predictions are never quite empty."""
     found: dict[str, tuple[bool, Score]] = {}
-    empties = {"1": (1.0, 1.0), "0": (0.0, 0.0), "left out": (np.nan, np.nan), "Dice 1 and IoU 0": (1.0, 0.0)}
+    groups: dict[str, Callable[[Masses], Masses]] = {
+        "pooled": lambda of: of.pool(of.columns.shape[1]), "lesion slices": Masses.keep_lesions,
+        "batches": lambda of: of.pool(of.batch),
+    }  # fmt: skip
+    empties = {"1": (1.0, 1.0), "0": (0.0, 0.0), "left out": _LEFT_OUT, "Dice 1 and IoU 0": (1.0, 0.0)}
     for background, end in ((False, "lesion"), (True, "mean")):
+        score = partial(Masses.score, background=background)
         for soft, prefix in ((False, ""), (True, "soft, ")):
-            found[f"{prefix}pooled, {end}"] = soft, partial(_score_pooled, background=background)
-            found[f"{prefix}lesion slices, {end}"] = soft, partial(_score_lesion_slices, background=background)
-            found[f"{prefix}batches, {end}"] = soft, partial(_score_batches, background=background)
+            for name, group in groups.items():
+                found[f"{prefix}{name}, {end}"] = soft, partial(score, group=group)
         for name, empty in empties.items():
-            score = partial(_score_all_slices, background=background, empty=empty)
-            found[f"all slices, empty {name}, {end}"] = False, score
-        found[f"soft, all slices, {end}"] = True, partial(_score_all_slices, background=background, empty=(0.0, 0.0))
+            found[f"all slices, empty {name}, {end}"] = False, partial(score, empty=empty)
+        found[f"soft, all slices, {end}"] = True, partial(score, empty=(0.0, 0.0))
     return found
 
 
@@ -109,10 +94,9 @@ def compute_masses(of: Evaluation, soft: bool, batch: int = BATCH) -> Masses | N
     counts = of.counts
     if counts is None or (soft and (of.soft_hit is None or of.soft_sum is None)):
         return None
-    pixels = counts.reference + counts.false_positive + counts.true_negative
     hit, predicted = (of.soft_hit, of.soft_sum) if soft else (counts.true_positive, counts.predicted)
-    columns = [np.asarray(column, np.float64) for column in (hit, predicted, counts.reference, pixels)]
-    return Masses(columns[0], columns[1], columns[2], columns[3], batch)
+    pixels = counts.reference + counts.false_positive + counts.true_negative
+    return Masses(np.array([hit, predicted, counts.reference, pixels], np.float64), batch)
 
 
 def score_as_compared(evaluation: Evaluation) -> dict[str, float | None]:
@@ -124,12 +108,12 @@ def score_as_compared(evaluation: Evaluation) -> dict[str, float | None]:
         marked by pixels.
     """
     of = compute_masses(evaluation, soft=False)
-    if of is None or evaluation.counts is None:
+    if of is None:
         return dict.fromkeys(("dice", "iou", "mean_iou", "accuracy"))
-    dice, iou = _score_lesion_slices(of, background=False)
-    scores = {"dice": dice, "iou": iou, "mean_iou": _score_lesion_slices(of, background=True)[1]}
-    accuracy = float(overlap.accuracy(evaluation.counts.pooled())[0])
-    return {name: None if np.isnan(value) else value for name, value in scores.items()} | {"accuracy": accuracy}
+    dice, iou = of.score(Masses.keep_lesions)
+    mean_iou = of.score(Masses.keep_lesions, background=True)[1]
+    scores = {"dice": dice, "iou": iou, "mean_iou": mean_iou, "accuracy": _score_accuracy(evaluation)}
+    return {name: None if np.isnan(value) else value for name, value in scores.items()}
 
 
 def place(dice: float, iou: float) -> float:
@@ -149,7 +133,8 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     """Hold our grid's pairs under every convention against Table 1's curve IoU(Dice)."""
     wanted = (scale.name, "grid", UNET, "slice")
     cells = [one for one in results if (one.cell.scale, one.cell.part, one.cell.method, one.cell.kind) == wanted]
-    evaluations = [(kept, _find_batch(one, scale)) for one in cells for kept in one.evaluations]
+    batches = [BATCH if one.cell.config is None else one.cell.config.batch_size * scale.batch_over for one in cells]
+    evaluations = [(kept, batch) for one, batch in zip(cells, batches, strict=True) for kept in one.evaluations]
     if not evaluations:
         return None
     low, high = place_table_1()
@@ -164,11 +149,6 @@ def section(results: Sequence[CellResult], scale: Scale) -> Section | None:
     )  # fmt: skip
     asked = "Which way of scoring gives pairs like the thesis', on networks that we trained?"
     return Section("trained-conventions", asked, (CONVENTION,), (table,), data={"table_1_place": [low, high]})
-
-
-def _find_batch(one: CellResult, scale: Scale) -> int:
-    """Find the thesis' batch that the cell stands for."""
-    return BATCH if one.cell.config is None else one.cell.config.batch_size * scale.batch_over
 
 
 def _judge(name: str, soft: bool, score: Score, evaluations: Sequence[tuple[Evaluation, int]]) -> Row:

@@ -38,7 +38,7 @@ def copy_nearest(training: Side, test: Side, machine: Machine, seed: int, progre
     extra = {
         "nearest": nearest,
         "distance": [round(value, 6) for value in distance.tolist()],
-        "same_patient": [_patient(a) == _patient(b) for a, b in zip(test.ids, nearest, strict=True)],
+        "same_patient": [a.split("/")[0] == b.split("/")[0] for a, b in zip(test.ids, nearest, strict=True)],
     }
     score = mask.flatten(1).float().mean(dim=1)
     return Prediction(np.asarray(score.numpy()), np.asarray(mask.numpy()), extra, None)
@@ -60,7 +60,3 @@ def _nearest(known: Tensor, slices: Tensor, progress: Progress) -> tuple[list[in
     mirror = torch.stack([one.values for one in found]).argmin(dim=0)
     row = torch.stack([one.indices for one in found]).gather(0, mirror[None])[0]
     return row.tolist(), mirror.tolist()
-
-
-def _patient(name: str) -> str:
-    return name.split("/", maxsplit=1)[0]

@@ -6,7 +6,6 @@ All take slices (n, 1, rows, columns) in 0 to 1, of `SMALLEST_SIDE` pixels or mo
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 from bleedmap.arrays import FloatArray, Progress
 from bleedmap.training.device import Machine
 from bleedmap.training.samples import Side
-from bleedmap_thesis.baselines.base import Baseline, Prediction, bleeds_to_learn
+from bleedmap_thesis.baselines.base import Prediction, bleeds_to_learn
 
 SMALLEST_SIDE = 63  # rows and columns: what AlexNet's last pooling needs
 
@@ -123,60 +122,48 @@ def _local_norm() -> nn.Module:
     return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)  # section 3.3 of the AlexNet paper
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a classifier is trained: Adam, cross-entropy, so many epochs, no validation, no early stop."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-
-
-# Epochs are what about a minute on two CPU cores allows for 450 slices of 128×128.
-RECIPES = {
-    "cnn-13": Recipe(epochs=30, learning_rate=1e-3, batch_size=16),
-    "alexnet": Recipe(epochs=10, learning_rate=1e-4, batch_size=32),
-    "resnet-50": Recipe(epochs=7, learning_rate=1e-3, batch_size=16),
-}
+# Epochs, learning rate of Adam, batch size: cross-entropy, no validation, no early stop. Epochs are what about a minute
+# on two CPU cores allows for 450 slices of 128×128.
+RECIPES = {"cnn-13": (30, 1e-3, 16), "alexnet": (10, 1e-4, 32), "resnet-50": (7, 1e-3, 16)}
 _AT_A_TIME = 32  # slices, when they are scored
 
 
-def classifier(name: str) -> Baseline:
+def train_classifier(
+    name: str, training: Side, test: Side, machine: Machine, seed: int, progress: Progress
+) -> Prediction:  # fmt: skip
     """The baseline that trains the classifier called `name`, by its recipe.
 
     Mirrors (left–right and top–bottom) are drawn anew each epoch. The score is the probability of a bleed, after
     the last epoch. The same seed on the same machine gives the same scores.
     """
 
-    def run(training: Side, test: Side, machine: Machine, seed: int, progress: Progress) -> Prediction:
-        bleeds_to_learn(training)
-        network = build_classifier(name, seed).to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
-            torch.manual_seed(seed)  # of dropout
-            _train(network, RECIPES[name], training.to(machine.device), machine, seed, progress)
-        parameters = sum(one.numel() for one in network.parameters())
-        return Prediction(_score(network, test, machine), None, {}, parameters)
-
-    return run
+    bleeds_to_learn(training)
+    network = build_classifier(name, seed).to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
+        torch.manual_seed(seed)  # of dropout
+        _train(network, name, training.to(machine.device), machine, seed, progress)
+    parameters = sum(one.numel() for one in network.parameters())
+    return Prediction(_score(network, test, machine), None, {}, parameters)
 
 
-def _train(network: nn.Module, recipe: Recipe, training: Side, machine: Machine, seed: int, progress: Progress) -> None:
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
+def _train(network: nn.Module, name: str, training: Side, machine: Machine, seed: int, progress: Progress) -> None:
+    epochs, learning_rate, batch_size = RECIPES[name]
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
     bleeds = torch.from_numpy(training.has_lesion.astype(np.float32)).to(machine.device)
     network.train()
-    for epoch in range(recipe.epochs):
+    for epoch in range(epochs):
         random = np.random.default_rng([seed, epoch])
         order = random.permutation(len(bleeds))
         mirrors = torch.from_numpy(random.random((2, len(bleeds))) < 0.5).to(machine.device)
         # Parts of nearly the same size: a last batch of one slice would have no variance to norm by.
-        for part in np.array_split(order, max(1, round(len(order) / recipe.batch_size))):
+        for part in np.array_split(order, max(1, round(len(order) / batch_size))):
             rows = torch.from_numpy(part).to(machine.device)
             slices = _mirrored(training.inputs[rows], mirrors[:, rows])
             loss = functional.binary_cross_entropy_with_logits(_logits(network, slices, machine), bleeds[rows])
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
-        progress(epoch + 1, recipe.epochs)
+        progress(epoch + 1, epochs)
 
 
 def _mirrored(slices: Tensor, mirrors: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bleedmap_thesis.tables import NOT_APPLICABLE, Estimate, tabulate
+from bleedmap.page.section import NOT_APPLICABLE, Estimate, tabulate
 
 
 def test_an_estimate_takes_three_columns():
