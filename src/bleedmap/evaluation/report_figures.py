@@ -78,16 +78,14 @@ def _draw_reliability(methods: Sequence[Method]) -> Figure:
     )
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(_ABOVE_MM + _SIDE_MM + _GAP_MM + _COUNTS_MM + _BELOW_MM, words)
-        for place, (title, bins_of) in enumerate(
-            (("Slices", lambda of: of.slice_reliability), ("Studies", lambda of: of.study_reliability))
-        ):
+        for place, (title, name) in enumerate((("Slices", "slice_reliability"), ("Studies", "study_reliability"))):
             axes = _square(figure, place, title)
             axes.set(ylabel="share that bleeds")
             axes.set_xticklabels([])
             below_mm = _ABOVE_MM + _SIDE_MM + _GAP_MM
             beneath = style.panel(figure, _LABELS_MM + place * _PITCH_MM, below_mm, _SIDE_MM, _COUNTS_MM)
             for method, colour in zip(methods, style.PALETTE, strict=False):
-                bins: Sequence[Bin] = bins_of(method.scores)
+                bins: Sequence[Bin] = getattr(method.scores, name)
                 mean, share = zip(*[(one.mean_probability, one.share) for one in bins if one.cases], strict=True)
                 axes.plot(mean, share, "o-", color=colour, label=method.name, markersize=3.2, clip_on=False)
                 edges = [one.low for one in bins] + [bins[-1].high]

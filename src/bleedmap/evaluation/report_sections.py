@@ -74,8 +74,8 @@ def by_fold(methods: Sequence[Method]) -> Section:
     tables = [method.tables for method in methods]
     parts = [[one.drawn(np.flatnonzero(one.studies.fold == fold)) for fold in folds] for one in tables]
     rows = [
-        {"measure": _label(every[key]), "method": method.name}
-        | {f"fold {fold}": or_dash(every[key].compute(part).value) for fold, part in zip(folds, own, strict=True)}
+        {"measure": _label(every[key]), "method": method.name,
+         **{f"fold {fold}": or_dash(every[key].compute(part).value) for fold, part in zip(folds, own, strict=True)}}
         for key in HEADLINE for method, own in zip(methods, parts, strict=True)
     ]  # fmt: skip
     sizes = "; ".join(
