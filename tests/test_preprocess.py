@@ -18,7 +18,6 @@ from bleedmap.preprocess import (
     _linear_bands,
     bone_input,
     head_frame,
-    head_frame_of,
     network_input,
     resize_back,
     resize_into,
@@ -184,12 +183,12 @@ def test_a_table_beside_the_head_is_left_out() -> None:
 @pytest.mark.parametrize("shape", [(100, 120), (131, 90), (200, 300)])  # small ones are looked at on every pixel
 @pytest.mark.parametrize("pixel_mm", [None, (0.9, 1.3)])
 @pytest.mark.parametrize("head", [True, False])
-def test_the_frame_of_hu_is_that_of_the_window(
+def test_the_frame_of_a_lone_slice_is_that_of_its_study(
     shape: tuple[int, int], pixel_mm: tuple[float, float] | None, head: bool
 ) -> None:
     row, column = np.mgrid[: shape[0], : shape[1]]
     hu = np.where(head & (np.hypot(row - 50, 0.7 * column - 40) < 31), 35, -1000).astype(np.float32)
-    assert head_frame_of(hu, BRAIN, pixel_mm) == head_frame(BRAIN.to_unit(hu), pixel_mm)
+    assert study_frame(hu[None], BRAIN, pixel_mm) == head_frame(BRAIN.to_unit(hu), pixel_mm)
 
 
 def test_an_empty_slice_has_the_whole_frame() -> None:

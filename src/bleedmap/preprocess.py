@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -119,8 +119,10 @@ def network_input(
             frame = shared
         elif settings.frame == "head":
             frame = head_frame(unit, pixel_mm)
+        elif pixel_mm is None:
+            frame = whole_frame(unit.shape)
         else:
-            frame = whole_frame(unit.shape) if pixel_mm is None else training_view(unit, pixel_mm)
+            frame = _training_view(_head_box(unit), unit.shape, pixel_mm)
         inputs[index] = resize_into(equalise(unit) if settings.clahe else unit, frame, settings.size)
         frames.append(frame)
     return inputs, frames
@@ -221,7 +223,8 @@ def _guess_of(box: _Box) -> tuple[float, float]:
 
 def _study_box(hu: AnyArray, window: Window) -> _Box | None:
     """Around the head of a whole study, but for the slices at either end of the sizes."""
-    boxes = [box for one in hu if (box := _head_box_of(one, window)) is not None]
+    step = _head_step(hu.shape[1:])
+    boxes = [box for one in hu if (box := _largest_part(window.to_unit(one[::step, ::step]), step)) is not None]
     if not boxes:
         return None
     low, high = np.percentile(np.array(boxes), STUDY_EDGES, axis=0)
@@ -235,17 +238,8 @@ def whole_frame(shape: tuple[int, ...]) -> Frame:
     return Frame((rows - side) / 2, (columns - side) / 2, side, side)
 
 
-def training_view(unit: FloatArray, pixel_mm: tuple[float, float]) -> Frame:
-    """A square of the training pictures' view, 250 mm a side, centred on the head; on the slice where there is none.
-
-    Args:
-        unit: (row, column), 0 to 1 in the brain window.
-        pixel_mm: (row, column) spacing.
-    """
-    return _training_view_of(_head_box(unit), unit.shape, pixel_mm)
-
-
-def _training_view_of(box: _Box | None, shape: tuple[int, ...], pixel_mm: tuple[float, float]) -> Frame:
+def _training_view(box: _Box | None, shape: tuple[int, ...], pixel_mm: tuple[float, float]) -> Frame:
+    """A square of the training pictures' view, 250 mm a side, centred on the head; on the slice where there is none."""
     centred_on = box or (0, 0, shape[0], shape[1])
     return _around(centred_on, (TRAINING_VIEW_MM / pixel_mm[0], TRAINING_VIEW_MM / pixel_mm[1]))
 
@@ -260,15 +254,10 @@ def head_frame(unit: FloatArray, pixel_mm: tuple[float, float] | None = None) ->
     return _frame_of(_head_box(unit), unit.shape, pixel_mm)
 
 
-def head_frame_of(hu: AnyArray, window: Window, pixel_mm: tuple[float, float] | None = None) -> Frame:
-    """`head_frame` of a slice (row, column) in HU; only the rows and columns that it looks at are windowed."""
-    return _frame_of(_head_box_of(hu, window), hu.shape, pixel_mm)
-
-
 def _frame_of(box: _Box | None, shape: tuple[int, ...], pixel_mm: tuple[float, float] | None) -> Frame:
     if box is not None:
         return _square(box, shape, pixel_mm)
-    return whole_frame(shape) if pixel_mm is None else _training_view_of(None, shape, pixel_mm)
+    return whole_frame(shape) if pixel_mm is None else _training_view(None, shape, pixel_mm)
 
 
 def _square(box: _Box, shape: tuple[int, ...], pixel_mm: tuple[float, float] | None) -> Frame:
@@ -284,11 +273,6 @@ def _around(box: _Box, size: tuple[float, float]) -> Frame:
     """The frame of (height, width) whose centre is that of a box (first row, first column, end row, end column)."""
     (height, width), centre = size, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     return Frame(centre[0] - height / 2, centre[1] - width / 2, height, width)
-
-
-def _head_box_of(hu: AnyArray, window: Window) -> _Box | None:
-    step = _head_step(hu.shape)
-    return _largest_part(window.to_unit(hu[::step, ::step]), step)
 
 
 def _head_box(unit: FloatArray) -> _Box | None:
@@ -327,18 +311,12 @@ def resize_back(probability: FloatArray, frame: Frame, shape: tuple[int, int]) -
     return _resized(probability, rows, columns, shape)
 
 
-@dataclass(frozen=True, eq=False)
-class _Band:
-    """Some rows of a matrix, without the columns at which all of them are 0.
+class _Band(NamedTuple):
+    """Some rows of a matrix, without the columns at which all of them are 0."""
 
-    Attributes:
-        rows, columns: where it lies in the matrix.
-        weights: (rows, columns) float32.
-    """
-
-    rows: slice
+    rows: slice  # where it lies in the matrix
     columns: slice
-    weights: FloatArray
+    weights: FloatArray  # (rows, columns)
 
 
 def _bands(matrix: FloatArray) -> tuple[_Band, ...]:

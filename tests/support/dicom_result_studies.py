@@ -14,9 +14,9 @@ from bleedmap.io.dicom.capture import Capture, make_captures
 from bleedmap.io.dicom.producer import Producer
 from bleedmap.io.dicom.seg import LesionMeasure, make_mask_segmentation, make_probability_segmentation
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.sr import make_measurement_report
 from bleedmap.phantom.dicom import CtOptions, ct_instances
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
+from bleedmap.results.sr import make_measurement_report
 from bleedmap.volume import ProbabilityMap, Volume
 
 SHAPE = (6, 25, 31)  # 775 pixels a slice: no multiple of eight, so that bits of two slices share a byte

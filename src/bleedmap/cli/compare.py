@@ -216,7 +216,7 @@ def _compare_many(
         def report(done: int, of: int, name: str, row: Row | None) -> None:
             bar.report("Pairs", done, of, name)
             if row is not None:
-                bar.log(f"{done:,}/{of:,} {name}: {row.status}, {row.seconds:,.1f} s")
+                bar.log(f"{done:,}/{of:,} {name}: {row['status']}, {row['seconds']:,.1f} s")
 
         content = run_cohort(
             found, out, load, settings, accept=accept, retry=retry, overwrite=overwrite, report=report

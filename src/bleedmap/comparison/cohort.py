@@ -13,9 +13,9 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.archive.find import display_path, name_studies
@@ -37,11 +37,12 @@ from bleedmap.study.inputs import natural
 from bleedmap.study.segment import Segmenter
 from bleedmap.study.words import millilitres
 
-Status = Literal["expansion", "no expansion", "no growth claimed", "refused", "failed"]
+STATUSES = ("expansion", "no expansion", "no growth claimed", "refused", "failed")
+Row = dict[str, Any]  # of `ROW_MEANINGS`
 GROWTH_CSV, GROWTH_JSON, LESIONS_CSV = "growth.csv", "growth.json", "lesions.csv"
 DICTIONARY_CSV, INDEX = "data-dictionary.csv", "index.html"
 _STATE = ".compare"
-# Field of a row -> unit and meaning.
+# Field of a pair's row -> unit and meaning. What is not known is None.
 ROW_MEANINGS: dict[str, tuple[str, str]] = {
     "name": ("", "name of the pair's folder of results"),
     "first": ("", "the earlier study, as the table or the folder names it"),
@@ -86,39 +87,8 @@ class Pair:
     by_date: bool
 
 
-@dataclass(frozen=True)
-class Row:
-    """One pair in the table; `ROW_MEANINGS` says what each field is. What is not known is None."""
-
-    name: str
-    first: str
-    second: str
-    status: Status
-    hours: float | None = None
-    aligned: bool | None = None
-    first_ml: float | None = None
-    second_ml: float | None = None
-    growth_ml: float | None = None
-    growth_low_ml: float | None = None
-    growth_high_ml: float | None = None
-    growth_percent: float | None = None
-    growth_low_percent: float | None = None
-    growth_high_percent: float | None = None
-    interval_coverage: float | None = None
-    expansion: str | None = None
-    firmness: str | None = None
-    matched: int | None = None
-    merged: int | None = None
-    split: int | None = None
-    regrouped: int | None = None
-    new: int | None = None
-    gone: int | None = None
-    cut: int | None = None
-    outside: int | None = None
-    reasons: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    seconds: float | None = None
-    error: str | None = None
+def _make_row(**known: Any) -> Row:
+    return dict.fromkeys(ROW_MEANINGS) | {"reasons": (), "notes": ()} | known
 
 
 def find_pairs(place: Path) -> tuple[Pair, ...]:
@@ -216,7 +186,7 @@ def run_cohort(
     )  # fmt: skip
     try_to_write(out / LONGEST_NAME[:MOST_BYTES])
     before = {one.job.key: one for one in ledger.read_all()}
-    known = {key: row.name for key, one in before.items() if (row := read_row(one)) is not None}
+    known = {key: row["name"] for key, one in before.items() if (row := read_row(one)) is not None}
     files = (GROWTH_CSV, GROWTH_JSON, LESIONS_CSV, DICTIONARY_CSV, INDEX)
     names = name_studies({one.key: one.place for one in pairs}, known, files)
     by_key = {one.key: one for one in pairs}
@@ -227,10 +197,10 @@ def run_cohort(
         row = read_row(finished)
         if row is None or finished is None or finished.job != job:
             return False
-        if row.error is not None:
+        if row["error"] is not None:
             ready = not (retry and finished == before.get(job.key))
         else:
-            ready = (out / row.name / JSON).is_file()
+            ready = (out / row["name"] / JSON).is_file()
         if ready:
             done.add(job.key)
         return ready
@@ -249,11 +219,11 @@ def run_cohort(
             cause = find_shortage(error) or error
             if cause is error and isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
                 raise  # the disk's: it would be every pair's
-            status: Status = "refused" if isinstance(cause, InputError) else "failed"
-            row = Row(name, shown[0], shown[1], status, error=_describe(cause))
-        row = replace(row, seconds=round(time.monotonic() - started, 2))
+            status = "refused" if isinstance(cause, InputError) else "failed"
+            row = _make_row(name=name, first=shown[0], second=shown[1], status=status, error=_describe(cause))
+        row["seconds"] = round(time.monotonic() - started, 2)
         put_in_place(results, place, work / "earlier")
-        ledger.finish(job, {"row": asdict(row), "lesions": lesions})
+        ledger.finish(job, {"row": row, "lesions": lesions})
         done.add(job.key)
         report(len(done), len(pairs), name, row)
 
@@ -287,7 +257,7 @@ def describe_pair(comparison: Comparison, name: str) -> Row:
     if comparison.groups is not None:
         kinds = [one.kind for one in comparison.groups]
         known |= {kind: kinds.count(kind) for kind in MEANINGS}
-    status: Status = "no growth claimed"
+    status = "no growth claimed"
     if growth is not None:
         status = "expansion" if growth.expansion == "met" else "no expansion"
         low_ml, high_ml = growth.interval_ml or (None, None)
@@ -298,10 +268,10 @@ def describe_pair(comparison: Comparison, name: str) -> Row:
             "growth_high_percent": _rounded(high), "interval_coverage": growth.coverage,
             "expansion": growth.expansion, "firmness": growth.firmness,
         }  # fmt: skip
-    return Row(
-        name, comparison.first.identity.source, comparison.second.identity.source, status,
-        _rounded(comparison.hours), comparison.alignment.fits,
-        _rounded(comparison.first.volume_ml), _rounded(comparison.second.volume_ml), **known,
+    return _make_row(
+        name=name, first=comparison.first.identity.source, second=comparison.second.identity.source, status=status,
+        hours=_rounded(comparison.hours), aligned=comparison.alignment.fits,
+        first_ml=_rounded(comparison.first.volume_ml), second_ml=_rounded(comparison.second.volume_ml), **known,
         reasons=comparison.reasons, notes=comparison.notes,
     )  # fmt: skip
 
@@ -329,11 +299,8 @@ def _digest(studies: Iterable[Path]) -> str:
 
 def read_row(finished: Finished | None) -> Row | None:
     """Read the row of a pair from its record; None where there is none, or where someone changed it."""
-    try:
-        row = {} if finished is None else finished.content["row"]
-        return Row(**row | {name: tuple(row.get(name, ())) for name in ("reasons", "notes")})
-    except (KeyError, TypeError):
-        return None
+    row = None if finished is None else finished.content.get("row")
+    return row if isinstance(row, dict) and row.keys() == ROW_MEANINGS.keys() else None
 
 
 def _write_tables(ledger: Ledger, settings: dict[str, Any], pairs: tuple[Pair, ...]) -> dict[str, Any]:
@@ -343,21 +310,22 @@ def _write_tables(ledger: Ledger, settings: dict[str, Any], pairs: tuple[Pair, .
             for one in ledger.read_all()
             if one.job.settings == settings and (row := read_row(one))
         }
-        ordered = sorted(done.values(), key=lambda one: one[0].name)
-        rows = [asdict(row) for row, _ in ordered]
+        ordered = sorted(done.values(), key=lambda one: one[0]["name"])
+        rows = [row for row, _ in ordered]
         content = {
             "research_only": RESEARCH_ONLY,
             "program": {"name": "bleedmap", "version": __version__},
             "settings": settings,
             "criterion": {"words": CRITERION, "note": DERIVED_FOR},
-            "counts": {status: sum(row["status"] == status for row in rows) for status in get_args(Status)},
+            "counts": {status: sum(row["status"] == status for row in rows) for status in STATUSES},
             "open": sum(one.key not in done for one in pairs),
             "pairs": rows,
         }
-        folder, columns = ledger.folder, [one.name for one in fields(Row)]
+        folder = ledger.folder
         write_json(folder / GROWTH_JSON, content)
-        write_csv(folder / GROWTH_CSV, columns, [[row[one] for one in columns] for row in rows], for_excel=True)
-        lesions = [[row.name, *map(_as_cell, one)] for row, given in ordered for one in given]
+        cells = [[row[one] for one in ROW_MEANINGS] for row in rows]
+        write_csv(folder / GROWTH_CSV, ROW_MEANINGS, cells, for_excel=True)
+        lesions = [[row["name"], *one] for row, given in ordered for one in given]
         write_csv(folder / LESIONS_CSV, ["name", *COLUMNS], lesions, for_excel=True)
         meanings = [(GROWTH_CSV, name, *told) for name, told in ROW_MEANINGS.items()]
         meanings += [(LESIONS_CSV, name, *told) for name, told in ({"name": ROW_MEANINGS["name"]} | COLUMNS).items()]
@@ -369,17 +337,10 @@ def _write_tables(ledger: Ledger, settings: dict[str, Any], pairs: tuple[Pair, .
     return content
 
 
-def _as_cell(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _shown(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     """A row with what the page shows besides."""
     forms = {
-        "first_ml": millilitres,
-        "second_ml": millilitres,
-        "growth_ml": signed_ml,
-        "growth_percent": signed_percent,
-    }
+        "first_ml": millilitres, "second_ml": millilitres, "growth_ml": signed_ml, "growth_percent": signed_percent,
+    }  # fmt: skip
     shown = {name: "–" if row[name] is None else form(row[name]) for name, form in forms.items()}
     return row | {"shown": shown, "page": row["error"] is None and (folder / row["name"] / PAGE).is_file()}

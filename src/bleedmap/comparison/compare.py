@@ -149,9 +149,13 @@ def compare_examinations(first: Examination, second: Examination, *, accept: tup
     if groups is None:
         notes.append(NOT_ALIGNED)
     reasons = _list_reasons(first, second)
-    growth = None if reasons else _measure_growth(first, second, groups)
     apart = [one for one in groups or () if not one.compared]
-    if apart and growth is not None:
+    growth = None
+    if not reasons and not apart:
+        growth = _measure_growth(first, second)
+    elif not reasons:
+        kept = [one for one in groups or () if one.compared]
+        growth = Growth(sum(one.first_ml for one in kept), sum(one.second_ml for one in kept))
         left = [sum(getattr(one, side) for one in apart) for side in ("first_ml", "second_ml")]
         notes.append(
             "Some lesions lie where one of the studies does not show the head. They are left out of the growth: "
@@ -243,11 +247,7 @@ def _list_reasons(first: Examination, second: Examination) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _measure_growth(first: Examination, second: Examination, groups: tuple[Group, ...] | None) -> Growth:
-    apart = [one for one in groups or () if not one.compared]
-    if apart:
-        kept = [one for one in groups or () if one.compared]
-        return Growth(sum(one.first_ml for one in kept), sum(one.second_ml for one in kept))
+def _measure_growth(first: Examination, second: Examination) -> Growth:
     spans = [None if one.certainty is None else one.certainty.volume_ml for one in (first, second)]
     coverage = first.certainty.coverage if first.certainty is not None and None not in spans else None
     return Growth(first.volume_ml, second.volume_ml, spans[0], spans[1], coverage)

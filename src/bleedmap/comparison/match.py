@@ -1,6 +1,6 @@
 """Which lesions of two aligned studies are one: matched, grown together, fallen apart, new, gone, or not to be told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,9 +77,7 @@ def match_lesions(first: Examination, second: Examination, alignment: Alignment)
     ]
     groups = []
     for ones, others in _connect(_find_pairs(first, second, labels, alignment), *counts):
-        whole = all(shown[0][one] >= LEAST_SHOWN for one in ones) and all(
-            shown[1][one] >= LEAST_SHOWN for one in others
-        )
+        whole = bool((shown[0][ones] >= LEAST_SHOWN).all() and (shown[1][others] >= LEAST_SHOWN).all())
         groups.append(
             Group(
                 _name(len(ones), len(others), whole),
@@ -113,9 +111,10 @@ def show(volume: Volume, places_mm: DoubleArray) -> BoolArray:
     return np.asarray(inside & scanned[nearest[..., 0]] & (values > _PADDING_HU))
 
 
-def _measure_shown(labels: AnyArray, own: Examination, other: Volume, move: object) -> DoubleArray:
+def _measure_shown(
+    labels: AnyArray, own: Examination, other: Volume, move: Callable[[AnyArray], DoubleArray]
+) -> DoubleArray:
     """(lesion,) share of each lesion's voxels whose place the other volume shows."""
-    assert callable(move)
     marked = np.argwhere(labels)
     numbers = labels[labels > 0] - 1
     count = len(own.findings.lesions)
@@ -179,10 +178,5 @@ def _connect(pairs: set[tuple[int, int]], ones: int, others: int) -> list[tuple[
     rows, columns = [one for one, _ in pairs], [ones + other for _, other in pairs]
     links = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(ones + others,) * 2)
     count, group = connected_components(links, directed=False)
-    return [
-        (
-            [one for one in range(ones) if group[one] == number],
-            [other for other in range(others) if group[ones + other] == number],
-        )
-        for number in range(count)
-    ]
+    found = (np.flatnonzero(group == number) for number in range(count))
+    return [(one[one < ones].tolist(), (one[one >= ones] - ones).tolist()) for one in found]

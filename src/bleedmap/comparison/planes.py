@@ -179,19 +179,14 @@ class _Sampler:
     def _find_lesions(self, nearest: AnyArray, inside: BoolArray) -> dict[int, tuple[float, float]]:
         """Each lesion's number -> its upper right end on the plane."""
         labels = np.where(inside, self._labels[tuple(np.moveaxis(nearest, -1, 0))], 0)
-        found = ndimage.find_objects(labels)
-        return {
-            number: (float(spans[0].start), float(spans[1].stop))
-            for number, spans in enumerate(found, 1)
-            if spans is not None
-        }
+        boxes = enumerate(ndimage.find_objects(labels), 1)
+        return {number: (float(box[0].start), float(box[1].stop)) for number, box in boxes if box is not None}
 
 
 def describe_half(half: Half) -> str:
     """'slice 12, lesions 1, 2'; what a study shows on a plane."""
     if half.slice is None:
         return "not scanned here"
-    numbers = (
-        f", {'lesion' if len(half.lesions) == 1 else 'lesions'} {spans(sorted(half.lesions))}" if half.lesions else ""
-    )
-    return f"slice {half.slice + 1}{numbers}"
+    if not half.lesions:
+        return f"slice {half.slice + 1}"
+    return f"slice {half.slice + 1}, {'lesion' if len(half.lesions) == 1 else 'lesions'} {spans(sorted(half.lesions))}"

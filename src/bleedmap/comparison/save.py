@@ -1,6 +1,5 @@
 """All result files of a comparison in one folder."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ from bleedmap.comparison.growth import CRITERION, CRITERION_ML, CRITERION_PERCEN
 from bleedmap.comparison.match import MEANINGS, NEAR_MM
 from bleedmap.comparison.pictures import describe_viewer, draw_overview, still_pairs
 from bleedmap.comparison.planes import Planes, lay_out
-from bleedmap.comparison.tables import COLUMNS, growth_of, lesion_table, to_json
-from bleedmap.comparison.words import expansion_words, headline, interval_is, interval_words
+from bleedmap.comparison.tables import COLUMNS, lesion_table, to_json
+from bleedmap.comparison.words import expansion_words, growth_of, headline, interval_is, interval_words
 from bleedmap.io.files import folder_written_whole, write_json
 from bleedmap.io.images import write_png
 from bleedmap.page.writer import environment, write_csv, write_page
@@ -20,30 +19,7 @@ from bleedmap.study.words import millilitres, span_ml
 
 PAGE, JSON, TABLE, PICTURE = "compare.html", "compare.json", "growth.csv", "compare.png"
 _FILES = {"page": PAGE, "table": TABLE, "picture": PICTURE}
-_LEFT, _RIGHT, _FLOOR, _MIDDLE = 20.0, 900.0, 84.0, 58.0  # of the chart's field, in its own units
-
-
-@dataclass(frozen=True)
-class GrowthChart:
-    """The growth on an axis in mL, its interval, and the criterion's two limits.
-
-    Attributes:
-        at: of the growth as measured.
-        interval: its ends; None without one.
-        limits: (place, words, height of the words).
-        ticks: (place, label) along the axis.
-    """
-
-    at: float
-    interval: tuple[float, float] | None
-    limits: tuple[tuple[float, str, float], ...]
-    ticks: tuple[tuple[float, str], ...]
-    left: float = _LEFT
-    right: float = _RIGHT
-    floor: float = _FLOOR
-    middle: float = _MIDDLE
-    width: float = 940.0
-    height: float = 110.0
+_LEFT, _RIGHT = 20.0, 900.0  # of the chart's axis, in its own units
 
 
 def save(comparison: Comparison, folder: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
@@ -98,8 +74,11 @@ def _describe_time(one: Identity) -> str:
     return one.taken.strftime("%Y-%m-%d %H:%M" if one.exact else "%Y-%m-%d")
 
 
-def chart_growth(growth: Growth) -> GrowthChart | None:
-    """Lay out the growth against the criterion; None where neither study is marked."""
+def chart_growth(growth: Growth) -> dict[str, Any] | None:
+    """Lay out the growth, its interval and the criterion's two limits on an axis in mL, as the page draws it.
+
+    None where neither study is marked.
+    """
     if not growth.first_ml and not growth.second_ml:
         return None
     limits = {CRITERION_ML: f"{CRITERION_ML:g} mL"}
@@ -114,8 +93,9 @@ def chart_growth(growth: Growth) -> GrowthChart | None:
         return round(_LEFT + (_RIGHT - _LEFT) * (ml - low) / (high - low), 1)
 
     ticks = [low + step * number for number in range(round((high - low) / step) + 1)]
-    return GrowthChart(
-        place(growth.ml), None if growth.interval_ml is None else (place(ends[0]), place(ends[1])),
-        tuple((place(at), words, 16.0 * row) for row, (at, words) in enumerate(sorted(limits.items()))),
-        tuple((place(at), f"{at + 0.0:g}") for at in ticks),
-    )  # fmt: skip
+    return {
+        "width": 940.0, "height": 110.0, "left": _LEFT, "right": _RIGHT, "floor": 84.0, "middle": 58.0,
+        "at": place(growth.ml), "interval": None if growth.interval_ml is None else tuple(map(place, ends)),
+        "limits": [(place(at), words, 16.0 * row) for row, (at, words) in enumerate(sorted(limits.items()))],
+        "ticks": [(place(at), f"{at + 0.0:g}") for at in ticks],
+    }  # fmt: skip

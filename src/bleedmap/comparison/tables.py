@@ -8,7 +8,6 @@ from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.comparison.compare import Comparison
 from bleedmap.comparison.examination import Examination
 from bleedmap.comparison.growth import CRITERION, CRITERION_ML, CRITERION_PERCENT, DERIVED_FOR, Growth, Interval
-from bleedmap.comparison.match import Group
 
 FORMAT = "bleedmap comparison 1"  # of `to_json`, described in comparison.schema.json
 # Column of growth.csv -> unit and meaning.
@@ -124,10 +123,3 @@ def _ends(interval: Interval | None, digits: int) -> list[float | None] | None:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits) + 0.0
-
-
-def growth_of(group: Group) -> str:
-    """'+3.2 mL (+40 %)', or a dash."""
-    from bleedmap.comparison.words import share, signed_ml  # noqa: PLC0415
-
-    return "–" if group.growth_ml is None else f"{signed_ml(group.growth_ml)} mL{share(group.growth_percent)}"

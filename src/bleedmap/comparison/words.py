@@ -2,6 +2,7 @@
 
 from bleedmap.comparison.compare import Comparison
 from bleedmap.comparison.growth import Growth, Interval
+from bleedmap.comparison.match import Group
 from bleedmap.study.words import percent
 
 
@@ -14,6 +15,11 @@ def headline(comparison: Comparison) -> str:
         return "no bleed marked in either study"
     totals = "" if comparison.groups is not None else ", of totals only: the heads could not be aligned"
     return f"{signed_ml(growth.ml)} mL{share(growth.percent)}{totals}"
+
+
+def growth_of(group: Group) -> str:
+    """'+3.2 mL (+40 %)', or a dash."""
+    return "–" if group.growth_ml is None else f"{signed_ml(group.growth_ml)} mL{share(group.growth_percent)}"
 
 
 def share(value: float | None) -> str:

@@ -17,7 +17,7 @@ from bleedmap.errors import DataError, InputError
 from bleedmap.evaluation.pairs import LeftOut, Pair, Pairing, pair_by_name, parallel_folders, stem
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
-from bleedmap.io.dicom.planes import sop_class
+from bleedmap.io.dicom.header import find_sop_class
 from bleedmap.io.dicom.seg_read import SEGMENTATIONS
 from bleedmap.study.inputs import natural
 
@@ -376,7 +376,7 @@ def _sort_files(source: Source) -> tuple[list[Path], list[Path]]:
     seg_files: list[Path] = []
     for path in map(Path, source.files):
         try:
-            kinds = {sop_class(file) for file in scan(path).files}
+            kinds = {find_sop_class(file.header) for file in scan(path).files}
         except InputError:
             kinds = set()
         (seg_files if kinds & set(SEGMENTATIONS) else image_files).append(path)

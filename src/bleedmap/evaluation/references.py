@@ -106,8 +106,7 @@ def _read_pictures(case: Case, window: Window) -> Referenced:
     looks: list[PictureLook] = []
     masks: list[BoolArray] = []
     for image, mask in zip(case.images, case.masks or [None] * len(case.images), strict=True):
-        read = images.read_picture(image)
-        grey = read.pixels
+        grey, turned = images.read_picture(image)
         if slices and grey.shape != slices[0].shape:
             raise InputError(
                 image, found=f"{grey.shape[0]} × {grey.shape[1]} pixels (rows × columns)",
@@ -115,7 +114,7 @@ def _read_pictures(case: Case, window: Window) -> Referenced:
                 remedy="give slices of one series, and each patient a folder",
             )  # fmt: skip
         slices.append(window.to_hu(grey))
-        looks.append(measure_picture(image.name, grey, window, read.turned))
+        looks.append(measure_picture(image.name, grey, window, turned))
         shape = (grey.shape[0], grey.shape[1])
         masks.append(np.zeros(shape, np.bool_) if mask is None else _read_picture_mask(mask, shape))
     return Referenced(np.stack(slices), np.stack(masks), None, note_turned(looks), looks=tuple(looks))

@@ -64,10 +64,13 @@ class OpenVinoBackend:
         one_by_one: bool = False,
     ) -> None:  # fmt: skip
         check_threads(threads)
-        self._size = int(weights.record["preprocessing"]["size"])
+        self._size = weights.preprocessing.size
         self._tells_labels = isinstance(weights.network, LiteUNetSettings)
-        if precision == "bf16":
-            _check_bf16()
+        if precision == "bf16" and not _computes_bf16():
+            raise SettingsError(
+                "precision", found="bf16", needed="a processor that computes bf16 (AMX or AVX512-BF16)",
+                remedy="use --precision auto, which takes what is there",
+            )  # fmt: skip
         fp32, bf16 = (cpu_properties(hint, threads, 1 if one_by_one else _UNDER_WAY) for hint in ("f32", "bf16"))
         if precision == "auto" and self._tells_labels and _computes_bf16():
             parts = [
@@ -151,14 +154,6 @@ class _Lane:
                 one.wait()
 
 
-def _check_bf16() -> None:
-    if not _computes_bf16():
-        raise SettingsError(
-            "precision", found="bf16", needed="a processor that computes bf16 (AMX or AVX512-BF16)",
-            remedy="use --precision auto, which takes what is there",
-        )  # fmt: skip
-
-
 def _computes_bf16() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -208,7 +203,7 @@ def load_compiled(weights: WeightsFile, config: Mapping[str, str | int], threads
 
 
 def _model(weights: WeightsFile, part: Part) -> Any:
-    model, size = read_model(weights.content), int(weights.record["preprocessing"]["size"])
+    model, size = read_model(weights.content), weights.preprocessing.size
     model.reshape([1, weights.network.channels, size, size])
     return model if part == "whole" else upsampling_apart(model)[_PARTS.index(part)]
 

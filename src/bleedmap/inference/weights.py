@@ -95,16 +95,8 @@ class WeightsFile:
         """
         try:
             record = self.record["preprocessing"]
-            return Preprocessing(
-                int(record["size"]),
-                record["frame"],
-                Window(**record["window"]),
-                bool(record.get("clahe", False)),
-                int(record.get("neighbours", 0)),
-                float(record.get("frame_mm", 0)),
-                bool(record.get("bone", False)),
-                bool(record.get("mirrored", False)),
-            )
+            required = {"size": record["size"], "frame": record["frame"], "window": Window(**record["window"])}
+            return Preprocessing(**{**record, **required})
         except (KeyError, TypeError, ValueError, SettingsError) as error:
             raise WeightsError(
                 self.path,

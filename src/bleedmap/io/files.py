@@ -68,10 +68,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         move(temporary, path)
         if not any(part.startswith(_PART) for part in path.parts):  # a folder's are written down with the folder
-            sync_folder(path.parent)
+            sync(path.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
@@ -104,7 +104,7 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
             _replace_results(folder, temporary)
         else:
             move(temporary, folder)
-        sync_folder(place)
+        sync(place)
     except BleedmapError:
         raise
     except OSError as error:
@@ -292,12 +292,10 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _write_copy(source: Path, target: Path) -> None:
-    with source.open("rb") as inside, target.open("wb") as outside:
-        shutil.copyfileobj(inside, outside, 1 << 20)
+    shutil.copyfile(source, target)
     with suppress(OSError):  # the file of a cache is its owner's alone
-        if source.stat().st_mode != target.stat().st_mode:
-            target.chmod(source.stat().st_mode & 0o777)
-    _sync(target)
+        shutil.copymode(source, target)
+    sync(target)
 
 
 def _copy_folder(source: Path, target: Path) -> None:
@@ -320,30 +318,22 @@ def _copy_folder(source: Path, target: Path) -> None:
     shutil.rmtree(source, ignore_errors=True)  # what stays of it has a name that is passed over
 
 
-def _sync(path: Path) -> None:
-    """Have a file written down by the disk, if the disk takes the order."""
-    with path.open("r+b") as stream:
-        _order_sync(stream.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder written down, where the system lets a folder be opened."""
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, written down by the disk, if the disk takes the order."""
+    is_folder = path.is_dir()
     try:
-        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    except OSError:  # Windows, a share
-        return
-    try:
-        _order_sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _order_sync(descriptor: int) -> None:
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    except OSError:
+        if is_folder:  # Windows and some shares open none
+            return
+        raise
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any, *, compact: bool = False) -> None:

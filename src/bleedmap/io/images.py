@@ -1,6 +1,5 @@
 """Read single slices as 8-bit grey pictures, turned as they are to be seen, and write masks and pictures."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +25,6 @@ _TURNS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Grey:
-    """A picture that was read.
-
-    Attributes:
-        pixels: (row, column) uint8, upright.
-        turned: how it was turned to be upright, as its EXIF orientation says; '' where it was not.
-    """
-
-    pixels: ByteArray
-    turned: str
-
-
 def is_picture(path: Path) -> bool:
     """Whether a file is to be read as a picture, by its name or by its content."""
     if path.suffix.lower() in SUFFIXES:
@@ -49,21 +35,24 @@ def is_picture(path: Path) -> bool:
 
 def read_grey(path: Path) -> ByteArray:
     """Read a slice's (row, column) uint8, as `read_picture`."""
-    return read_picture(path).pixels
+    return read_picture(path)[0]
 
 
-def read_picture(path: Path) -> Grey:
+def read_picture(path: Path) -> tuple[ByteArray, str]:
     """Read a slice, turned as its EXIF orientation says.
+
+    Returns:
+        (row, column) uint8, upright; and how it was turned to be so, '' where it was not.
 
     Raises:
         InputError: not a readable picture in 8-bit grey: colour, 16-bit values without a window, transparency, several
             pictures in one file.
     """
     picture, orientation = _open(path)
-    return Grey(_read_grey(path, picture), _TURNS.get(orientation, ""))
+    return _take_grey(path, picture), _TURNS.get(orientation, "")
 
 
-def _read_grey(path: Path, picture: Image.Image) -> ByteArray:
+def _take_grey(path: Path, picture: Image.Image) -> ByteArray:
     if picture.has_transparency_data:
         picture = _flatten(path, picture)
     if picture.mode == "L":

@@ -140,9 +140,7 @@ def _identify(start: bytes, packing: str | None, inside: bytes, name: str) -> Ki
 
 def _by_content(start: bytes, name: str) -> Kind | None:
     size = {struct.unpack(order + "i", start[:4])[0]: order for order in "<>"} if len(start) >= 4 else {}
-    if 348 in size and start[344:348] == b"n+1\0":
-        return Kind("a NIfTI volume", nifti=True)
-    if 540 in size and start[4:7] == b"n+2":
+    if (348 in size and start[344:348] == b"n+1\0") or (540 in size and start[4:7] == b"n+2"):
         return Kind("a NIfTI volume", nifti=True)
     if (348 in size and len(start) >= 348) or (540 in size and start[4:7] == b"ni2"):
         words = "a NIfTI header whose voxels are in another file" if start[344:347] == b"ni1" or 540 in size else (

@@ -20,14 +20,13 @@ from nibabel.spatialimages import HeaderDataError
 from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import SliceGrid, swap_lps_ras
-from bleedmap.io.dicom.header import looks_like_dicom
+from bleedmap.io.dicom.files import is_dicom
 from bleedmap.io.files import written_whole
 from bleedmap.io.kinds import identify
-from bleedmap.io.packed import UNPACK_ERRORS, find_packing, open_packed, unpack_start
+from bleedmap.io.packed import UNPACK_ERRORS, open_packed
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
-_START_BYTES = 4096
 _HEADER_BYTES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 _UNITS = {1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("micrometres", 0.001)}  # xyzt_units, lowest three bits
 _TEMPLATE = 3  # from this sform code on the sform leads to an atlas (3 Talairach, 4 MNI, 5 another), not to the scanner
@@ -83,23 +82,8 @@ def is_nifti(path: Path) -> bool:
     named = path.name.lower().endswith(SUFFIXES)
     kind = identify(path)
     if kind is None:
-        return named and not holds_dicom(path)
-    return kind.nifti or (named and not kind.words.startswith("a zip") and not holds_dicom(path))
-
-
-def holds_dicom(path: Path) -> bool:
-    """Whether one file is DICOM by its content, packed or not."""
-    if not path.is_file():
-        return False  # a pipe would wait for ever
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(_START_BYTES)
-            if packing := find_packing(start):
-                stream.seek(0)
-                start = unpack_start(stream, packing, _START_BYTES)
-    except OSError:
-        return False
-    return looks_like_dicom(start)
+        return named and not is_dicom(path)
+    return kind.nifti or (named and not kind.words.startswith("a zip") and not is_dicom(path))
 
 
 def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:

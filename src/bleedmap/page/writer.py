@@ -92,5 +92,5 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Sequence[Any]],
 
 def spreadsheet_cell(value: Any) -> Any:
     """A list as one text; what a spreadsheet would take for a formula gets a quote before it."""
-    text = "; ".join(value) if isinstance(value, tuple) else to_plain(value)
+    text = "; ".join(value) if isinstance(value, tuple | list) else to_plain(value)
     return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULA) else text

@@ -15,9 +15,9 @@ from bleedmap.io.dicom.capture import Capture, make_captures
 from bleedmap.io.dicom.producer import Producer, write_dicom
 from bleedmap.io.dicom.seg import LesionMeasure, make_mask_segmentation, make_probability_segmentation
 from bleedmap.io.dicom.series import DicomSeries
-from bleedmap.io.dicom.sr import make_measurement_report
 from bleedmap.postprocess import label_lesions
 from bleedmap.results.pictures import capture_pictures, words_height
+from bleedmap.results.sr import make_measurement_report
 from bleedmap.results.standard import parse_on_demand
 from bleedmap.results.tables import lesion_rows
 from bleedmap.study.result import Result

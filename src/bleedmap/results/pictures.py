@@ -17,7 +17,7 @@ from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import ByteArray, DoubleArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.files import output_error, written_whole
-from bleedmap.preprocess import head_frame_of
+from bleedmap.preprocess import head_frame
 from bleedmap.results.overlay import SliceView, draw_sheet, draw_slice, font
 from bleedmap.study.result import Result
 from bleedmap.study.words import headline, slice_line, verdict
@@ -186,7 +186,7 @@ def head_box(result: Result, chosen: Sequence[int]) -> tuple[slice, slice]:
     """(rows, columns) that hold the head and every lesion on all of these slices: one box, so that sizes compare."""
     window = result.weights.preprocessing.window
     _, row_mm, column_mm = result.volume.grid.spacing_mm
-    frames = [head_frame_of(result.volume.hu[index], window, (row_mm, column_mm)) for index in chosen]
+    frames = [head_frame(window.to_unit(result.volume.hu[index]), (row_mm, column_mm)) for index in chosen]
     starts = [(frame.row, frame.column) for frame in frames] + [one.first[1:] for one in result.findings.lesions]
     stops = [(frame.row + frame.height, frame.column + frame.width) for frame in frames]
     stops += [(one.last[1] + 1, one.last[2] + 1) for one in result.findings.lesions]

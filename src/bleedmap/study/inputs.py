@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bleedmap.errors import InputError, spell
 from bleedmap.io import images, nifti
-from bleedmap.io.dicom.files import holds_dicom
+from bleedmap.io.dicom.files import holds_dicom, is_dicom
 from bleedmap.io.kinds import identify
 from bleedmap.io.names import fit_name, fold_name, number_name
 from bleedmap.study.gate.check import Check
@@ -60,7 +60,7 @@ def gather(paths: list[Path]) -> Inputs:
     if folders:
         raise _not_alone(folders[0], len(paths) - 1)
     files, ignored = _expand(paths)
-    studies = [path for path in files if is_study(path)]
+    studies = [one for one in files if not images.is_picture(one) or nifti.is_nifti(one) or is_dicom(one)]
     if studies:
         if len(files) > 1:
             raise _not_alone(studies[0], len(files) - 1)
@@ -101,8 +101,8 @@ def check_pictures(pictures: Sequence[Picture], window: Window, accept: Iterable
     """
     looks = []
     for one in pictures:
-        read = images.read_picture(one.path)
-        looks.append(measure_picture(one.name, read.pixels, window, read.turned))
+        pixels, turned = images.read_picture(one.path)
+        looks.append(measure_picture(one.name, pixels, window, turned))
     checks = judge_pictures(looks, window)
     first = pictures[0].path
     refusal = find_refusal(spell(first if len(pictures) == 1 else first.parent), checks, accept, WANTED)
@@ -130,13 +130,6 @@ def _not_alone(study: Path, others: int) -> InputError:
         needed="one study, or pictures only",
         remedy="name the folder that holds the study's files; `bleedmap batch` takes many studies",
     )
-
-
-def is_study(path: Path) -> bool:
-    """Whether a file that the user named is for the readers of studies: anything but a picture."""
-    if path.is_dir():
-        return False
-    return not images.is_picture(path) or nifti.is_nifti(path) or nifti.holds_dicom(path)
 
 
 def _expand(paths: list[Path]) -> tuple[list[Path], list[Ignored]]:

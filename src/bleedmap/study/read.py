@@ -14,7 +14,7 @@ from bleedmap.io.dicom.read import read_series
 from bleedmap.io.dicom.series import DicomSeries
 from bleedmap.io.names import fit_name, stem
 from bleedmap.io.nifti import NiftiGrid, is_nifti, read_image, read_volume
-from bleedmap.study.sources import KINDS, Source, find_image, gather_dicom, is_array, refuse_affine
+from bleedmap.study.sources import KINDS, Source, find_image, gather_dicom, is_array
 from bleedmap.study.words import spans
 from bleedmap.volume import Volume
 
@@ -75,7 +75,10 @@ def read_study(
 
 def _read(source: Source, affine: object, study: str | None, series: int | None, advance: Advance) -> Study:
     if affine is not None and not is_array(source):
-        raise refuse_affine(source)
+        raise InputError(
+            "affine", found=f"an affine beside a {type(source).__name__}, which has its own or none",
+            needed="an affine for an array only", remedy="leave the affine out, or give the array of the image",
+        )  # fmt: skip
     if isinstance(source, list | tuple):
         source = gather_dicom(source)
     if isinstance(source, DicomFound):
@@ -99,7 +102,13 @@ def _read_path(path: Path, study: str | None, series: int | None, advance: Advan
     if not is_nifti(path):
         found = scan(path)
         read = _read_dicom(found, study, series, advance)
-        return read if found.path == path else replace(read, notes=(*read.notes, _note_directory(path, found)))
+        if found.path == path:
+            return read
+        note = (
+            f"{path.name} is a DICOMDIR, a table of contents: the files that it lists were read from its folder, "
+            f"{spell(found.path)}."
+        )
+        return replace(read, notes=(*read.notes, note))
     if study is not None or series is not None:
         raise _refuse_choice(path)
     return _conclude_nifti(path, *read_volume(path))
@@ -116,13 +125,6 @@ def _conclude_nifti(path: Path | str, volume: Volume, grid: NiftiGrid) -> Study:
     volume, filled = _empty_filled_ends(volume)
     notes = (*(() if grid.states_orientation else (_NO_ORIENTATION,)), *grid.notes, *filled)
     return Study(_name(Path(path)), spell(path), volume, Acquisition(), nifti=grid, notes=notes)
-
-
-def _note_directory(path: Path, found: DicomFound) -> str:
-    return (
-        f"{path.name} is a DICOMDIR, a table of contents: the files that it lists were read from its folder, "
-        f"{spell(found.path)}."
-    )
 
 
 def _empty_filled_ends(volume: Volume) -> tuple[Volume, tuple[str, ...]]:

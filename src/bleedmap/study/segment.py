@@ -196,10 +196,11 @@ class Segmenter:
         """
         prepared = prepare(study, self.weights.measured_on, accept)
         turn, slabs, checks, shown = prepared.turn, prepared.slabs, prepared.checks, prepared.volume
-        doubts = (*list_doubts(checks), *_doubt_spacing(shown.grid, self.weights.measured_on))
+        doubts = [f"The input check '{one.name}' did not pass: {one.found}." for one in find_doubtful(checks)]
+        doubts += _doubt_spacing(shown.grid, self.weights.measured_on)
         outline = outline_slices(
             shown.hu, self.weights, self.backend, grid=shown.grid, threshold=self.threshold, slabs=slabs,
-            doubts=doubts, advance=advance if slabs is None else _count_slices(advance, slabs),
+            doubts=tuple(doubts), advance=advance if slabs is None else _count_slices(advance, slabs),
         )  # fmt: skip
         if turn is not None:
             study, outline = replace(study, notes=prepared.axial.notes), _turn_back(outline, turn)
@@ -254,13 +255,8 @@ def check_study(study: Study, accept: tuple[str, ...] = (), slabs: Slabs | None 
     return checks
 
 
-def list_doubts(checks: tuple[Check, ...]) -> tuple[str, ...]:
-    """List, as sentences, the checks that leave the network where it was not measured."""
-    return tuple(f"The input check '{one.name}' did not pass: {one.found}." for one in find_doubtful(checks))
-
-
 def find_doubtful(checks: tuple[Check, ...]) -> tuple[Check, ...]:
-    """Return the checks whose outcome leaves no verdict."""
+    """Return the checks whose outcome leaves the network where it was not measured, so that it gives no verdict."""
     return tuple(
         one for one in checks if one.verdict == "refusal" or (one.verdict == "warning" and one.name not in _NO_DOUBT)
     )

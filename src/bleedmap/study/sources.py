@@ -35,7 +35,7 @@ def find_image(source: Source, affine: object = None) -> Any:
     """
     if isinstance(source, nib.spatialimages.SpatialImage):
         return source
-    if _is_simpleitk(source):
+    if "SimpleITK" in sys.modules and isinstance(source, sys.modules["SimpleITK"].Image):
         return _from_simpleitk(source)
     return _from_array(source, affine) if is_array(source) else None
 
@@ -43,14 +43,6 @@ def find_image(source: Source, affine: object = None) -> Any:
 def is_array(source: Source) -> bool:
     """Whether it is an array, or converts itself to one as a tensor does, and is no image with axes of its own."""
     return hasattr(source, "__array__") and not isinstance(source, nib.spatialimages.SpatialImage)
-
-
-def refuse_affine(source: Source) -> InputError:
-    """Say that only an array takes an affine."""
-    return InputError(
-        "affine", found=f"an affine beside a {type(source).__name__}, which has its own or none",
-        needed="an affine for an array only", remedy="leave the affine out, or give the array of the image",
-    )  # fmt: skip
 
 
 def _from_array(array: Any, affine: Any) -> Any:
@@ -67,10 +59,6 @@ def _from_array(array: Any, affine: Any) -> Any:
             needed="numbers of HU, and an affine of 4×4", remedy="bleedmap.segment(array, affine=affine)",
         )  # fmt: skip
     return nib.Nifti1Image(hu.astype(np.float32) if hu.dtype.kind in "bif" else hu, matrix)
-
-
-def _is_simpleitk(source: Source) -> bool:
-    return "SimpleITK" in sys.modules and isinstance(source, sys.modules["SimpleITK"].Image)
 
 
 def _from_simpleitk(image: Any) -> Any:

@@ -179,5 +179,5 @@ def test_real_slices_pass_and_their_changed_copies_do_not(ct_ich_root: Path) -> 
 
 def test_a_picture_is_measured_as_it_was_read(tmp_path: Path) -> None:
     images.write_png(tmp_path / "one.png", slices()[3])
-    read = images.read_picture(tmp_path / "one.png")
-    assert measure_picture("p0", read.pixels, BRAIN, read.turned).shape == slices()[3].shape
+    pixels, turned = images.read_picture(tmp_path / "one.png")
+    assert measure_picture("p0", pixels, BRAIN, turned).shape == slices()[3].shape

@@ -220,15 +220,11 @@ def read_contrast(plane: Plane) -> str | None:
 
 
 def _read_region(plane: Plane) -> str | None:
-    region = first_item(_find_group(plane, "FrameAnatomySequence"), "AnatomicRegionSequence")
-    return text(region, "CodeMeaning")
-
-
-def _find_group(plane: Plane, keyword: str) -> Dataset:
-    """Find a functional group of the first frame, or the one that all frames share."""
+    """Read the region that the functional groups of a multi-frame image's first frame name."""
     if plane.frame is None:
-        return Dataset()
-    return FrameGroups.of_all(plane.file.header)[0].first(keyword)
+        return None
+    group = FrameGroups.of_all(plane.file.header)[0].first("FrameAnatomySequence")
+    return text(first_item(group, "AnatomicRegionSequence"), "CodeMeaning")
 
 
 def _read_age_years(header: Dataset) -> float | None:

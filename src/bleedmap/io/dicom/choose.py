@@ -30,8 +30,8 @@ from bleedmap.io.dicom.acquisition import (
 )
 from bleedmap.io.dicom.files import DicomFile, DicomFound, lies_beside
 from bleedmap.io.dicom.grid import SAME_PLACE_MM, check_plane, count_places, heights_mm
-from bleedmap.io.dicom.header import integer, text
-from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT, SCOUT, Plane, read_planes, sop_class
+from bleedmap.io.dicom.header import find_sop_class, integer, text
+from bleedmap.io.dicom.planes import CT_IMAGES, SCOUT, Plane, read_planes
 from bleedmap.io.dicom.series import SeriesChoice
 from bleedmap.io.dicom.stack import WHOLE_HEAD_MM, Stack, join_series, split_into_stacks
 
@@ -91,9 +91,8 @@ class Candidate:
     def kernel(self) -> str:
         """What is wrong with the kernel, by its name, else by the series' description; '' where nothing is."""
         named = find_sharpest(self.stack.planes)
-        sharp = is_sharp_kernel(named)
-        bone = is_bone_series(self.description) if not sharp else True
-        return f"bone or lung kernel ({named or self.description})" if sharp or bone else ""
+        sharp = is_sharp_kernel(named) or is_bone_series(self.description)
+        return f"bone or lung kernel ({named or self.description})" if sharp else ""
 
     @cached_property
     def contrast(self) -> str:
@@ -115,6 +114,11 @@ class Candidate:
     def may_be_enhanced(self) -> bool:
         """Whether the description has a word of contrast and nothing says in what sense."""
         return read_contrast(self.first) is None and mentions_contrast(self.description)
+
+    @cached_property
+    def files(self) -> tuple[DicomFile, ...]:
+        """The files that hold its planes, each once."""
+        return tuple({id(plane.file): plane.file for plane in self.stack.planes}.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,19 +180,11 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
     _refuse_turned_part(best, alike)
     if series is None:
         _refuse_other_kernel(best, alike)
-    others = sorted(
-        (one for one in candidates if one is not best), key=lambda one: (one.number is None, one.number or 0)
-    )
-    why = f"asked for: {_describe(best)}" if series is not None else _describe(best)
-    choice = [_make_choice(best, True, why)]
+    others = [one for one in candidates if one is not best]
+    choice = [_make_choice(best, True, f"{'' if series is None else 'asked for: '}{_describe(best)}")]
     for one in others:
-        choice.append(
-            _make_choice(
-                one,
-                False,
-                one.fault or (_say_what_is_worse(one, best, ranks) if one in fit else "another was asked for"),
-            )
-        )
+        worse = _say_what_is_worse(one, best, ranks) if one in fit else "another was asked for"
+        choice.append(_make_choice(one, False, one.fault or worse))
     notes = (*_write_notes(best, others, found), *_describe_energies(best, others))
     unread = _find_unread(best, others, found, broken)
     if not unread and series is None:
@@ -197,7 +193,7 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
 
 
 def _choose_study(found: DicomFound, study: str | None) -> str:
-    ct = dict.fromkeys(file.study for file in found.files if sop_class(file) in (CLASSIC_CT, *MULTI_FRAME_CT))
+    ct = dict.fromkeys(file.study for file in found.files if find_sop_class(file.header) in CT_IMAGES)
     if study is not None:
         if study not in found.studies:
             raise _refusal(
@@ -265,8 +261,8 @@ def _make_candidate(stack: Stack) -> Candidate:
 def _find_other_kind(stack: Stack) -> str | None:
     """Find what a stack is, if it is no stack of axial CT slices."""
     plane = stack.planes[0]
-    kind = sop_class(plane.file)
-    if kind not in (CLASSIC_CT, *MULTI_FRAME_CT):
+    kind = find_sop_class(plane.file.header)
+    if kind not in CT_IMAGES:
         modality = text(plane.file.header, "Modality") or "without modality"
         capture = kind.startswith("1.2.840.10008.5.1.4.1.1.7")  # secondary capture and its multi-frame kinds
         return "a secondary capture" if capture else f"{_KINDS.get(modality, modality)}, not a CT image"
@@ -277,9 +273,7 @@ def _find_other_kind(stack: Stack) -> str | None:
     if computed := _find_computed(read_energy(plane)):
         return computed
     turned = _find_turned(plane)
-    if turned and not _is_thin(stack):
-        return turned
-    return None
+    return turned if turned and not _is_thin(stack) else None
 
 
 def _find_turned(plane: Plane) -> str:
@@ -327,13 +321,10 @@ def _share_places(one: Candidate, other: Candidate) -> bool:
 def _find_other_energies(one: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
     """Find the stacks of the same heights and contrast whose images are of another energy, maps too."""
     alike = [
-        other
-        for other in others
-        if other is not one
-        and (other.fault is None or other.energy.is_computed)
-        and bool(other.contrast) == bool(one.contrast)
-        and _share_heights(one, other)
-    ]
+        other for other in others
+        if other is not one and (other.fault is None or other.energy.is_computed)
+        and bool(other.contrast) == bool(one.contrast) and _share_heights(one, other)
+    ]  # fmt: skip
     kinds = {(other.energy.level, other.energy.is_computed) for other in (one, *alike)}
     return [other for other in alike if other.energy != one.energy] if len(kinds) > 1 else []
 
@@ -374,7 +365,7 @@ def _rank(one: Candidate, tallest_mm: float, others: Sequence[Candidate]) -> lis
         _rate_energy(one, others),
         (off_mm, f"slices of {one.thickness_mm:g} mm, further from {WANTED_MM:g} mm"),
         (one.view_mm[1] > _HEAD_VIEW_MM[1], f"a field of view of {one.view_mm[1]:.0f} mm, more than a head takes"),
-        (_holds_other_kernel(one, others), "of a series that holds slices of another kernel too"),
+        (bool(_list_other_kernels(one, others)), "of a series that holds slices of another kernel too"),
         (not original, "derived rather than original"),
         (-images, f"fewer images ({images})"),
         (one.number if one.number is not None else 1e9, "equal to the one chosen, with a later number"),
@@ -400,15 +391,13 @@ def _describe(one: Candidate) -> str:
 
 
 def _make_choice(one: Candidate, chosen: bool, reason: str) -> SeriesChoice:
-    files = len({id(plane.file) for plane in one.stack.planes})
     part = f" (part {one.stack.part} of {one.stack.parts})" if one.stack.parts > 1 else ""
-    return SeriesChoice(one.number, one.description, files, chosen, reason + part)
+    return SeriesChoice(one.number, one.description, len(one.files), chosen, reason + part)
 
 
 def _format_title(one: Candidate) -> str:
     part = f", part {one.stack.part}" if one.stack.parts > 1 else ""
-    count = len({id(plane.file) for plane in one.stack.planes})
-    return f"series {one.number} '{one.description}'{part}, {count} file{'s' if count > 1 else ''}"
+    return f"series {one.number} '{one.description}'{part}, {_count(len(one.files), 'file')}"
 
 
 def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
@@ -417,10 +406,9 @@ def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
     Raises:
         InputError: another part of the chosen series differs by its angle alone, and is more than a stray image or two.
     """
-    for one in fit:
-        of_series = one is not best and one.stack.series & best.stack.series
-        turned_deg = best.stack.turned_against(one.stack) if of_series else None
-        if turned_deg is not None and len(one.stack.planes) > max(2, len(best.stack.planes) // 5):
+    for one in _list_parts(best, fit):
+        turned_deg = best.stack.turned_against(one.stack)
+        if turned_deg is not None:
             raise InputError(
                 str(best.first.file.place.path),
                 found=f"series {best.number} holds {len(best.stack.planes)} slices and {len(one.stack.planes)} "
@@ -430,22 +418,19 @@ def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
             )
 
 
-def _list_other_kernels(best: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
-    """List the parts of the same series, at the same places, of another kernel: more than a stray image or two."""
-    return [
-        one
-        for one in others
-        if one is not best
-        and one.fault is None
-        and one.stack.series & best.stack.series
-        and one.first.kernel != best.first.kernel
-        and len(one.stack.planes) > max(2, len(best.stack.planes) // 5)
-        and _share_places(one, best)
+def _list_parts(best: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
+    """List the other parts of the same series that can be read and are more than a stray image or two."""
+    stray = max(2, len(best.stack.planes) // 5)
+    of_series = [
+        one for one in others if one is not best and one.fault is None and one.stack.series & best.stack.series
     ]
+    return [one for one in of_series if len(one.stack.planes) > stray]
 
 
-def _holds_other_kernel(one: Candidate, others: Sequence[Candidate]) -> bool:
-    return bool(_list_other_kernels(one, others))
+def _list_other_kernels(best: Candidate, others: Sequence[Candidate]) -> list[Candidate]:
+    """List the parts of the same series, at the same places, of another kernel."""
+    parts = (one for one in _list_parts(best, others) if one.first.kernel != best.first.kernel)
+    return [one for one in parts if _share_places(one, best)]
 
 
 def _refuse_other_kernel(best: Candidate, fit: Sequence[Candidate]) -> None:
@@ -498,12 +483,10 @@ def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound
     if best.contrast:
         notes.append(f"No better series was found than one with contrast ({best.contrast}).")
     if found.unreadable:
-        count, reason = len(found.unreadable), found.unreadable[0].reason
-        notes.append(f"{count} file{'s' if count > 1 else ''} could not be read ({reason}); slices may be missing.")
+        count, reason = _count(len(found.unreadable), "file"), found.unreadable[0].reason
+        notes.append(f"{count} could not be read ({reason}); slices may be missing.")
     if found.zips:
-        notes.append(
-            f"{found.zips} zip{'s' if found.zips > 1 else ''} inside {'were' if found.zips > 1 else 'was'} not opened."
-        )
+        notes.append(f"{_count(found.zips, 'zip')} inside {'were' if found.zips > 1 else 'was'} not opened.")
     return notes
 
 
@@ -518,8 +501,7 @@ def _list_differences(best: Candidate, parts: Sequence[Candidate]) -> str:
 def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound, broken: Sequence[Broken]) -> str:
     """What seems to belong to the chosen series and is not read: files beside it, slices without or at other places."""
     planes, series, clauses = best.stack.planes, best.stack.series, []
-    files = list({id(plane.file): plane.file for plane in planes}.values())
-    beside = [(one.name, one.reason) for one in found.unreadable if lies_beside(one, files)]
+    beside = [(one.name, one.reason) for one in found.unreadable if lies_beside(one, best.files)]
     beside += [(file.place.name, error.found) for file, error in broken if file.series in series]
     if beside:
         names = ", ".join(f"{Path(name).name}: {reason}" for name, reason in beside[:3])
@@ -537,22 +519,22 @@ def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound
             if added := int((apart_mm > max(1.0, best.thickness_mm / 2)).sum()):
                 difference = best.stack.describe_difference(one.stack)
                 clauses.append(f"{_count(added, 'slice')} of the series at other places differ ({difference})")
-    if clause := _find_missing_parts(best.stack):
+    if clause := _find_missing_parts(best):
         clauses.append(clause)
     of_series = sum(len(one.stack.planes) for one in (best, *others) if one.stack.series & series)
     for keyword, tag in (("ImagesInAcquisition", "0020,1002"), ("NumberOfSeriesRelatedInstances", "0020,1209")):
-        stated = {integer(file.header, keyword) for file in files}
+        stated = {integer(file.header, keyword) for file in best.files}
         expected = next(iter(stated)) if len(stated) == 1 else None
         if expected is not None and best.first.frame is None and expected > of_series and not clauses:
             clauses.append(f"the files state {_count(expected, 'image')} ({tag}), {of_series} are here")
     return "; ".join(clauses)
 
 
-def _find_missing_parts(stack: Stack) -> str:
+def _find_missing_parts(one: Candidate) -> str:
     """Find how many parts of a concatenation of multi-frame images are not there: PS3.3 C.7.6.16.2.2.4."""
-    headers = [file.header for file in dict.fromkeys(plane.file for plane in stack.planes)]
-    parts = {integer(one, "InConcatenationNumber") for one in headers} - {None}
-    total = max(integer(one, keyword) or 0 for one in headers for keyword in _PARTS)
+    headers = [file.header for file in one.files]
+    parts = {integer(header, "InConcatenationNumber") for header in headers} - {None}
+    total = max(integer(header, keyword) or 0 for header in headers for keyword in _PARTS)
     found = f"the files state {total} parts of a concatenation (0020,9163), {len(parts)} are read"
     return found if len(parts) < total else ""
 

@@ -98,7 +98,9 @@ class FrameDecoder:
         Raises:
             InputError: a transfer syntax that is not known, too few bytes, or bytes that cannot be decoded.
         """
-        syntax, data = _read_syntax(header), _read_pixel_bytes(header, name)
+        syntax, data = _read_syntax(header), value_of(header, "PixelData")
+        if not isinstance(data, bytes) or not data:
+            raise _refusal(name, "no pixel data (7FE0,0010)", "an image")
         if syntax in _NATIVE:
             yield from _read_native(data, shape, _NATIVE[syntax], header, name)
         elif syntax == RLELossless:
@@ -198,13 +200,6 @@ def _read_syntax(header: Dataset) -> str | None:
     if named is not None:
         return named
     return _IMPLICIT if header.original_encoding[1] else _BIG_ENDIAN
-
-
-def _read_pixel_bytes(header: Dataset, name: str) -> bytes:
-    data = value_of(header, "PixelData")
-    if not isinstance(data, bytes) or not data:
-        raise _refusal(name, "no pixel data (7FE0,0010)", "an image")
-    return data
 
 
 def _read_native(data: bytes, shape: FrameShape, order: str, header: Dataset, name: str) -> Iterator[AnyArray]:

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -463,30 +463,22 @@ def _read_header(place: Place, read: Read) -> Parsed:
     raise error or DamagedError(f"a header of more than {_HEADER_BYTES[-1] >> 20} MiB")
 
 
-def read_whole(place: Place, read: Read) -> Dataset:
+def read_whole(place: Place, read: Read, parsed: Parsed | None = None) -> Dataset:
     """Read a file with its pixels.
 
-    Raises:
-        InputError: too large, or damaged.
-    """
-    return _with_pixels(place, read, None)
-
-
-def read_pixels(file: DicomFile, read: Read) -> Dataset:
-    """Read the pixels of a file whose header is read already; the header is parsed again only where it is deflated.
+    Args:
+        place: of the file.
+        read: of `open_source`.
+        parsed: its header, where that is read already; it is parsed again only where the file is deflated.
 
     Raises:
         InputError: too large, damaged, or changed since.
     """
-    return _with_pixels(file.place, read, file.parsed if file.parsed.pixels_at is not None else None)
-
-
-def _with_pixels(place: Place, read: Read, parsed: Parsed | None) -> Dataset:
     try:
         data = read(place, MOST_FILE_BYTES + 1)
         if len(data) > MOST_FILE_BYTES:
             raise DamagedError(f"holds more than {MOST_FILE_BYTES >> 20} MiB")
-        if parsed is not None:
+        if parsed is not None and parsed.pixels_at is not None:
             return add_pixels(parsed, data)
         return parse(data, pixels=True, most=MOST_FILE_BYTES).header
     except DamagedError as error:
@@ -497,15 +489,15 @@ def _with_pixels(place: Place, read: Read, parsed: Parsed | None) -> Dataset:
 
 def holds_dicom(folder: Path) -> bool:
     """Whether a folder has a DICOM file anywhere, by its content; it stops at the first."""
-    for inside, names in walk(folder):
-        for name in names:
-            file = inside / name
-            if _resolve_plain_file(file) is None:
-                continue
-            with suppress(DamagedError):
-                if looks_like_dicom(_read_file(Place(file), _START_BYTES)):
-                    return True
-    return False
+    return any(is_dicom(inside / name) for inside, names in walk(folder) for name in names)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a plain file is DICOM by its content, packed or not."""
+    try:
+        return _resolve_plain_file(path) is not None and looks_like_dicom(_read_file(Place(path), _START_BYTES))
+    except DamagedError:
+        return False
 
 
 def _list_places(path: Path) -> Iterator[Place]:

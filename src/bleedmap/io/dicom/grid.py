@@ -131,14 +131,9 @@ def build_stored_grid(planes: Sequence[Plane]) -> SliceGrid:
     return grid
 
 
-def describe_geometry(grid: SliceGrid, planes: Sequence[Plane], stated_tilt_deg: float | None) -> tuple[str, ...]:
+def describe_geometry(grid: SliceGrid, planes: Sequence[Plane]) -> list[str]:
     """Describe what a reader should know of the slices' geometry, each in a sentence with its figures."""
-    found = [*_describe_angles(grid, planes, stated_tilt_deg), *_describe_gaps(grid, planes)]
-    return tuple(found)
-
-
-def _describe_angles(grid: SliceGrid, planes: Sequence[Plane], stated_deg: float | None) -> list[str]:
-    notes = []
+    notes, stated_deg = [], planes[0].stated_tilt_deg
     shear = grid.shear_deg if len(grid) > 1 else 0.0
     shift = grid.slice_step_mm - (grid.slice_step_mm @ grid.normal) * grid.normal  # within the planes
     if shear > 0.5:
@@ -157,7 +152,7 @@ def _describe_angles(grid: SliceGrid, planes: Sequence[Plane], stated_deg: float
     turned_deg = max(angle_deg(planes[0], plane) for plane in planes)
     if turned_deg > _TURNED_FROM_DEG:
         notes.append(f"The slices are turned against each other by up to {turned_deg:.2f}°; the mean was used.")
-    return notes
+    return [*notes, *_describe_gaps(grid, planes)]
 
 
 def _describe_gaps(grid: SliceGrid, planes: Sequence[Plane]) -> list[str]:

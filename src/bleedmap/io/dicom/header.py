@@ -115,10 +115,10 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
     try:
         stream, deflated = BytesIO(data), False
         meta = _read_meta(stream) if has_preamble(data) else Dataset()
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            deflated = True
-            stream, whole = _inflate(data[stream.tell() :], most)
-            if pixels and not whole:
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:  # PS3.5 A.5
+            deflated, inflater = True, zlib.decompressobj(-zlib.MAX_WBITS)
+            stream = BytesIO(inflater.decompress(data[stream.tell() :], most))
+            if pixels and not inflater.eof:
                 raise DamagedError(f"its deflated content exceeds {most >> 20:,} MiB, or is cut off")
             body = read_dataset(stream, False, True, stop_when=None if pixels else _at_pixels)
             header = FileDataset(stream, body, file_meta=FileMetaDataset(meta), is_implicit_VR=False)
@@ -126,8 +126,8 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
             stream.seek(0)
             header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
         header.buffer = None  # it would hold all the bytes for as long as the header lives
-        if not is_directory(header):
-            _check_kind(header)
+        if not is_directory(header) and not find_sop_class(header) and text(header, "Modality") is None:
+            raise DamagedError("names neither SOP Class (0008,0016) nor Modality (0008,0060)")
         at, ended = stream.tell(), stream.tell() < len(stream.getbuffer())
         known = ended and not (pixels or deflated)
         return Parsed(header, ended, at if known else None, zlib.crc32(data[:at]) if known else 0)
@@ -176,20 +176,9 @@ def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
     return int(tag) >= _PIXELS
 
 
-def _inflate(data: bytes, most: int) -> tuple[BytesIO, bool]:
-    """Inflate no more than `most` bytes: PS3.5 A.5. Also whether that was all."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    return BytesIO(inflater.decompress(data, most)), inflater.eof
-
-
 def is_directory(header: Dataset) -> bool:
     """Whether a file is a DICOMDIR, by its meta information: it has no SOP class of its own. PS3.10 8.6."""
     return text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
-
-
-def _check_kind(header: Dataset) -> None:
-    if not find_sop_class(header) and text(header, "Modality") is None:
-        raise DamagedError("names neither SOP Class (0008,0016) nor Modality (0008,0060)")
 
 
 def find_sop_class(header: Dataset) -> str:

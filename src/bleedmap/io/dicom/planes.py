@@ -18,6 +18,7 @@ from bleedmap.io.dicom.header import Reading, find_sop_class, first_item, items,
 
 CLASSIC_CT = str(CTImageStorage)
 MULTI_FRAME_CT = (str(EnhancedCTImageStorage), str(LegacyConvertedEnhancedCTImageStorage))
+CT_IMAGES = (CLASSIC_CT, *MULTI_FRAME_CT)
 MOST_SLICES = 2000
 _NUMBERS = {  # keyword -> the functional group where a multi-frame image has it, and how many numbers it takes
     "ImagePositionPatient": ("PlanePositionSequence", 3),
@@ -86,6 +87,13 @@ class Plane:
         file: the instance that holds it.
         frame: its number from 1 in a multi-frame instance; None in a classic one.
         readings: its numbers by keyword, those of `_NUMBERS`, usable or not.
+        rows, columns: of the stored image; 0 where the file gives none.
+        position_mm: (0020,0032) centre of the first pixel, LPS.
+        orientation: (0020,0037) six cosines: along a row, then down a column.
+        spacing_mm: (0028,0030) between rows, between columns.
+        thickness_mm: (0018,0050).
+        kvp: (0018,0060) in kV.
+        stated_tilt_deg: (0018,1120), the gantry's tilt as the file states it.
         image_type: (0008,0008) or (0008,9007).
         kernel: (0018,1210); '' where the file does not say.
         moments: acquisition number and times, whatever tells one pass over the head from another.
@@ -95,6 +103,14 @@ class Plane:
     file: DicomFile
     frame: int | None
     readings: Mapping[str, Reading]
+    rows: int
+    columns: int
+    position_mm: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+    thickness_mm: float | None
+    kvp: float | None
+    stated_tilt_deg: float | None
     image_type: tuple[str, ...]
     kernel: str
     moments: tuple[str, ...]
@@ -105,49 +121,6 @@ class Plane:
         """File and frame, as error messages name it."""
         frame = f", frame {self.frame}" if self.frame is not None else ""
         return f"{self.file.place.name}{frame}"
-
-    @property
-    def rows(self) -> int:
-        """Of the stored image; 0 where the file gives none."""
-        return int(self._number("Rows") or 0)
-
-    @property
-    def columns(self) -> int:
-        """Of the stored image; 0 where the file gives none."""
-        return int(self._number("Columns") or 0)
-
-    @property
-    def position_mm(self) -> tuple[float, ...]:
-        """(0020,0032) centre of the first pixel, LPS."""
-        return self.readings["ImagePositionPatient"].numbers
-
-    @property
-    def orientation(self) -> tuple[float, ...]:
-        """(0020,0037) six cosines: along a row, then down a column."""
-        return self.readings["ImageOrientationPatient"].numbers
-
-    @property
-    def spacing_mm(self) -> tuple[float, ...]:
-        """(0028,0030) between rows, between columns."""
-        return self.readings["PixelSpacing"].numbers
-
-    @property
-    def thickness_mm(self) -> float | None:
-        """(0018,0050)."""
-        return self._number("SliceThickness")
-
-    @property
-    def kvp(self) -> float | None:
-        """(0018,0060) in kV."""
-        return self._number("KVP")
-
-    @property
-    def stated_tilt_deg(self) -> float | None:
-        """(0018,1120), the gantry's tilt as the file states it."""
-        return self._number("GantryDetectorTilt")
-
-    def _number(self, keyword: str) -> float | None:
-        return next(iter(self.readings[keyword].numbers), None)
 
     @property
     def special(self) -> tuple[str, ...]:
@@ -173,18 +146,13 @@ class Plane:
         return float(np.degrees(np.arccos(np.clip(self.normal[2], -1, 1))))
 
 
-def sop_class(file: DicomFile) -> str:
-    """Return the SOP Class UID of a file, or of what it looks like; '' where nothing says."""
-    return find_sop_class(file.header)
-
-
 def read_planes(file: DicomFile) -> tuple[Plane, ...]:
     """Read the planes of a CT image; a classic one has one.
 
     Raises:
         InputError: more frames than a head has slices, or than the file describes.
     """
-    if sop_class(file) not in MULTI_FRAME_CT:
+    if find_sop_class(file.header) not in MULTI_FRAME_CT:
         return (_read_plane(file, None, lambda group: file.header),)
     per_frame = FrameGroups.of_all(file.header)
     frames = read_numbers(file.header, "NumberOfFrames")
@@ -206,12 +174,22 @@ def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Datas
         keyword: _read_reading(file.header if frame is None else group(place), file.header, keyword, count)
         for keyword, (place, count) in _NUMBERS.items()
     }
+    numbers = {keyword: reading.numbers for keyword, reading in readings.items()}
+    one = {keyword: found[0] if found else None for keyword, found in numbers.items()}
     frame_type = texts(group("CTImageFrameTypeSequence"), "FrameType") if frame is not None else ()
     return Plane(
         file=file,
         frame=frame,
         readings=readings,
-        image_type=tuple(one.upper() for one in frame_type or texts(file.header, "ImageType")),
+        rows=int(one["Rows"] or 0),
+        columns=int(one["Columns"] or 0),
+        position_mm=numbers["ImagePositionPatient"],
+        orientation=numbers["ImageOrientationPatient"],
+        spacing_mm=numbers["PixelSpacing"],
+        thickness_mm=one["SliceThickness"],
+        kvp=one["KVP"],
+        stated_tilt_deg=one["GantryDetectorTilt"],
+        image_type=tuple(value.upper() for value in frame_type or texts(file.header, "ImageType")),
         kernel=text(group("CTReconstructionSequence"), "ConvolutionKernel")
         or text(file.header, "ConvolutionKernel")
         or "",

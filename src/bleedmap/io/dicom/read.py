@@ -12,11 +12,11 @@ from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import read_acquisition
 from bleedmap.io.dicom.choose import choose_series
 from bleedmap.io.dicom.decode import FrameDecoder
-from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_pixels, scan
+from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_whole, scan
 from bleedmap.io.dicom.grid import build_stored_grid, describe_geometry, order_planes
 from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
-from bleedmap.io.dicom.planes import Plane, Rescale, describe_readings
+from bleedmap.io.dicom.planes import Plane, describe_readings
 from bleedmap.io.dicom.series import DicomSeries, find_why_unreferable
 from bleedmap.volume import Volume
 
@@ -25,16 +25,12 @@ __all__ = ["DicomFound", "read_series", "scan"]
 MOST_VOLUME_BYTES = 1_200_000_000  # in float32: 1,144 slices of 512 × 512
 
 
-def _ignore_progress(slices: int) -> None:
-    pass
-
-
 def read_series(
     found: DicomFound,
     *,
     study: str | None = None,
     series: int | None = None,
-    advance: Callable[[int], None] = _ignore_progress,
+    advance: Callable[[int], None] = lambda slices: None,
 ) -> DicomSeries:
     """Choose the series worth reading, and read it.
 
@@ -59,7 +55,7 @@ def read_series(
         turn = PlaneTurn.find(grid)
         hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
         first = planes[0]
-        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes, first.stated_tilt_deg)]
+        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes)]
         notes += [*describe_readings(planes), *_describe_rescales(planes), *pixel_note]
         files = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in files:
@@ -70,8 +66,12 @@ def read_series(
                 f"DICOM results (segmentation, report, pictures) are left out, as they could not refer to the images: "
                 f"{unreferable}. The NIfTI files, tables and the report are whole."
             )
+        try:
+            volume = Volume(hu, turn.turn_grid(grid, first.rows, first.columns))
+        except BleedmapError as error:
+            raise InputError(found.path, found=error.found, needed=error.needed, remedy=error.remedy) from error
         return DicomSeries(
-            volume=_volume(found, hu, planes, turn),
+            volume=volume,
             turn=turn,
             headers=tuple(plane.file.header for plane in planes),
             frames=None if first.frame is None else tuple(plane.frame or 0 for plane in planes),
@@ -82,19 +82,18 @@ def read_series(
         )
 
 
-def _volume(found: DicomFound, hu: FloatArray, planes: Sequence[Plane], turn: PlaneTurn) -> Volume:
-    try:
-        return Volume(hu, turn.turn_grid(build_stored_grid(planes), planes[0].rows, planes[0].columns))
-    except BleedmapError as error:
-        raise InputError(found.path, found=error.found, needed=error.needed, remedy=error.remedy) from error
-
-
 def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
     """Note slices of another rescale: scanners rescale a series alike, so these may be damaged and their HU wrong."""
     counts = Counter(plane.rescale for plane in planes)
     (usual, most), *others = counts.most_common()
-    apart = [one for one, _ in others if one is None or usual is None or _differ_in_hu(one, usual)]
-    if not apart or usual is None:
+    if usual is None:
+        return []
+    apart = [  # by more than the digits that they are written with
+        one for one, _ in others
+        if one is None or one.unit != usual.unit
+        or abs(one.slope - usual.slope) * 4096 + abs(one.intercept - usual.intercept) > 0.1
+    ]  # fmt: skip
+    if not apart:
         return []
     other = apart[0]
     was = "none" if other is None else f"slope {other.slope:g}, intercept {other.intercept:g}"
@@ -102,11 +101,6 @@ def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
         f"The rescale to HU differs from slice to slice: slope {usual.slope:g}, intercept {usual.intercept:g} on "
         f"{most} of {len(planes)}, elsewhere {was}; each slice was rescaled by its own, look at them."
     ]
-
-
-def _differ_in_hu(one: Rescale, other: Rescale) -> bool:
-    """Whether two rescales differ by more than the digits that they are written with."""
-    return one.unit != other.unit or abs(one.slope - other.slope) * 4096 + abs(one.intercept - other.intercept) > 0.1
 
 
 def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:
@@ -139,7 +133,7 @@ def _read_planes_in_hu(planes: Sequence[Plane], read: Read, decoder: FrameDecode
     for plane in planes:
         by_file.setdefault(plane.file, []).append(plane)
     for file, wanted in by_file.items():
-        yield from convert_planes_to_hu(read_pixels(file, read), wanted, decoder)
+        yield from convert_planes_to_hu(read_whole(file.place, read, file.parsed), wanted, decoder)
 
 
 def _leave_out_doubles(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from pydicom.uid import UID
@@ -24,8 +24,8 @@ from bleedmap.io.dicom.grid import (
     count_places,
     heights_mm,
 )
-from bleedmap.io.dicom.header import text
-from bleedmap.io.dicom.planes import Plane, sop_class
+from bleedmap.io.dicom.header import find_sop_class, text
+from bleedmap.io.dicom.planes import Plane
 
 _STACK = 4  # slices: fewer are no pass over the head
 WHOLE_HEAD_MM = 100.0  # a stack of this height counts as complete, whatever else there is (a neck, a spine)
@@ -35,6 +35,7 @@ _MOST_GROUPS = 8  # tried for each part
 _SHIFTED_MM = 1.0  # in plane from one part to the next
 _STRICT_MM = 0.1  # of a place from where it would be on an even stack
 _ONE_SCAN = timedelta(hours=1)
+_One = TypeVar("_One")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Attribute:
 
 def _read_instance(plane: Plane) -> str:
     """Read the SOP Instance UID of a multi-frame instance; '' for a classic one, which each slice has of its own."""
-    return "" if plane.frame is None else text(plane.file.header, "SOPInstanceUID") or ""
+    return "" if plane.frame is None else _read_header(plane, "SOPInstanceUID")
 
 
 def _read_header(plane: Plane, keyword: str) -> str:
@@ -66,7 +67,7 @@ def _format(plane: Plane, keyword: str) -> str:
 
 
 _KIND = (  # what the slices of one stack always share, beside spacing and angle
-    _Attribute("SOP Class UID (0008,0016)", lambda plane: UID(sop_class(plane.file)).name),
+    _Attribute("SOP Class UID (0008,0016)", lambda plane: UID(find_sop_class(plane.file.header)).name),
     _Attribute("Image Type (0008,0008)", lambda plane: ", ".join(plane.special)),
     _Attribute("Rows and Columns (0028,0010)", lambda plane: f"{plane.rows} × {plane.columns}"),
     _Attribute("Image Position, Orientation and Pixel Spacing", lambda plane: "given" if plane.has_place else ""),
@@ -75,7 +76,7 @@ _SPACING = _Attribute(
     "Pixel Spacing (0028,0030)", lambda plane: " × ".join(f"{one:.6g}" for one in plane.spacing_mm) + " mm"
 )
 _FRAME = _Attribute(
-    "Frame of Reference UID (0020,0052)", lambda plane: text(plane.file.header, "FrameOfReferenceUID") or "", False
+    "Frame of Reference UID (0020,0052)", lambda plane: _read_header(plane, "FrameOfReferenceUID"), False
 )
 _TYPES = tuple(
     _Attribute(f"Image Type (0008,0008) value {at + 1}", lambda plane, at=at: "".join(plane.image_type[at : at + 1]))  # type: ignore[misc]
@@ -92,9 +93,7 @@ _CONTRAST = _Attribute("contrast agent (0018,0010)", lambda plane: read_contrast
 _KVP = _Attribute("KVP (0018,0060)", lambda plane: f"{plane.kvp or 0:g} kV")
 _THICKNESS = _Attribute("Slice Thickness (0018,0050)", lambda plane: f"{plane.thickness_mm or 0:.2f} mm")
 _NUMBER = _Attribute("Series Number (0020,0011)", lambda plane: _read_header(plane, "SeriesNumber"))
-_DESCRIPTION = _Attribute(
-    "Series Description (0008,103E)", lambda plane: text(plane.file.header, "SeriesDescription") or ""
-)
+_DESCRIPTION = _Attribute("Series Description (0008,103E)", lambda plane: _read_header(plane, "SeriesDescription"))
 _PATIENT = _Attribute("Patient ID (0010,0020)", lambda plane: _read_header(plane, "PatientID"), False)
 _MADE = (  # what tells apart reconstructions at the same places under one series UID
     _KERNEL, _CONTRAST, _KVP,
@@ -291,19 +290,12 @@ def _join(parts: Sequence[Sequence[Plane]], *, loose: bool, interleave: bool = T
     if not explain_misfit(parts, loose=loose, interleave=interleave):
         return [list(parts)]
     normal = parts[0][0].normal
-    groups: list[Parts] = []
-    for part in sorted(parts, key=lambda one: (-len(one), float(np.dot(one[0].position_mm, normal)))):
-        fits = (
-            group
-            for group in groups[:_MOST_GROUPS]
-            if not explain_misfit([*group, part], loose=loose, interleave=interleave)
-        )
-        group = next(fits, None)
-        if group is None:
-            groups.append([part])
-        else:
-            group.append(part)
-    return groups
+    ordered = sorted(parts, key=lambda one: (-len(one), float(np.dot(one[0].position_mm, normal))))
+
+    def fits(group: Parts, part: Sequence[Plane]) -> bool:
+        return not explain_misfit([*group, part], loose=loose, interleave=interleave)
+
+    return _gather(ordered, fits, _MOST_GROUPS)
 
 
 def explain_misfit(parts: Sequence[Sequence[Plane]], *, loose: bool, interleave: bool = True) -> str:
@@ -458,18 +450,23 @@ def _group_alike(planes: Sequence[Plane]) -> list[list[Plane]]:
     """Group planes of one kind by pixel spacing and angle."""
     if not planes[0].has_place:
         return [list(planes)]
-    groups: list[list[Plane]] = []
-    for plane in planes:
-        near = (
-            group
-            for group in groups
-            if _have_same_pixels(group[0], plane) and angle_deg(group[0], plane) <= PARALLEL_WITHIN_DEG
-        )
-        group = next(near, None)
+    return _gather(
+        planes,
+        lambda near, one: _have_same_pixels(near[0], one) and angle_deg(near[0], one) <= PARALLEL_WITHIN_DEG,
+    )
+
+
+def _gather(
+    ones: Iterable[_One], fits: Callable[[list[_One], _One], bool], most: int | None = None
+) -> list[list[_One]]:
+    """Put each into the first group that it fits, of the first `most`, else into a new one."""
+    groups: list[list[_One]] = []
+    for one in ones:
+        group = next((group for group in groups[:most] if fits(group, one)), None)
         if group is None:
-            groups.append([plane])
+            groups.append([one])
         else:
-            group.append(plane)
+            group.append(one)
     return groups
 
 

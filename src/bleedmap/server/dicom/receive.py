@@ -18,9 +18,9 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from bleedmap.io.dicom.header import DamagedError, parse, text
-from bleedmap.io.dicom.planes import CLASSIC_CT, MULTI_FRAME_CT
+from bleedmap.io.dicom.planes import CLASSIC_CT, CT_IMAGES
 from bleedmap.io.dicom.producer import NAME
-from bleedmap.io.files import sync_folder
+from bleedmap.io.files import sync
 from bleedmap.server.config import GB, HEADER_BYTES, HOLD_S, SLICES, Settings
 from bleedmap.server.place import Place, is_full
 from bleedmap.server.store import studies
@@ -190,7 +190,7 @@ class Receiver:
             before = _compare(part, path)
             if before != _HELD:
                 _rename(part, path)
-                sync_folder(folder)
+                sync(folder)
         except OSError as error:
             raise RefusedError(NO_SPACE, f"cannot be written: {error.strerror}") from error
         finally:
@@ -244,7 +244,7 @@ def _read_uids(header: Dataset) -> tuple[str, str, str]:
 def _find_why_passed(header: Dataset, kind: str) -> str:
     if text(header, "Manufacturer") == NAME and text(header, "ManufacturerModelName") == NAME:
         return _OWN
-    return "" if kind in (CLASSIC_CT, *MULTI_FRAME_CT) else _NOT_CT
+    return "" if kind in CT_IMAGES else _NOT_CT
 
 
 def _read_moment(header: Dataset) -> str:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, StringConstraints
 from starlette.responses import FileResponse, StreamingResponse
 
-from bleedmap.io.files import sync_folder
+from bleedmap.io.files import sync
 from bleedmap.page.writer import csp_hash
 from bleedmap.server import view
 from bleedmap.server.place import new_id
@@ -188,7 +188,7 @@ def _keep_correction(web: Web, actor: Actor, number: str, version: int, base: st
     home = web.place.corrections(number)
     home.mkdir(mode=0o700, exist_ok=True)
     web.place.write_whole(home / file, [view.pack_mask(mask, words)])
-    sync_folder(home)
+    sync(home)
     sha256, voxels = view.hash_mask(mask), int(mask.sum())
     with web.database.write() as connection:
         now = web.database.now(connection)

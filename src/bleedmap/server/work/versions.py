@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
-from bleedmap.io.files import sync_folder
+from bleedmap.io.files import sync
 from bleedmap.server.config import Settings
 from bleedmap.server.log import logger
 from bleedmap.server.place import Place
@@ -70,8 +70,8 @@ def collect(place: Place, row: RowMapping) -> Path:
     if not arrived.exists() and row["cause"] != "asked again":
         with suppress(FileNotFoundError):
             incoming.rename(arrived)
-            sync_folder(incoming.parent)
-            sync_folder(home)
+            sync(incoming.parent)
+            sync(home)
     if before is None:
         arrived.rename(dicom)
     else:
@@ -84,7 +84,7 @@ def collect(place: Place, row: RowMapping) -> Path:
                 _link(path, part / path.name)
         part.rename(dicom)
         shutil.rmtree(arrived, ignore_errors=True)
-    sync_folder(home)
+    sync(home)
     return dicom
 
 

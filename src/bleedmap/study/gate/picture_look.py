@@ -48,7 +48,7 @@ class PictureLook:
     Attributes:
         name: of its results.
         shape: (rows, columns).
-        turned: as `bleedmap.io.images.Grey`.
+        turned: how it was turned to be upright; '' where it was not.
         lit: not black.
         highest: its brightest grey.
         between: neither black nor white nor nearly so, over what is not black.

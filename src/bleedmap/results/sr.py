@@ -4,7 +4,7 @@ The report is built by highdicom; what it says of certainty uses TID 1501 with T
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.seg import Segmentation
@@ -37,6 +37,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from bleedmap import RESEARCH_ONLY, __version__
+from bleedmap.inference.certainty import Certainty
 from bleedmap.io.dicom import producer as words
 from bleedmap.io.dicom.producer import NAME, REPORT_SERIES, RESEARCH, Producer
 from bleedmap.io.dicom.seg import LesionMeasure
@@ -52,30 +53,6 @@ _ASCII = str.maketrans(
 )
 
 
-class StudyCertainty(Protocol):
-    """How sure the program is of a whole study."""
-
-    @property
-    def study(self) -> float:
-        """Calibrated probability of a hemorrhage, 0 to 1."""
-
-    @property
-    def types(self) -> tuple[tuple[str, float], ...]:
-        """Pairs of a type (EDH, IPH, SDH, IVH or SAH) and the probability that the study holds it."""
-
-    @property
-    def volume_ml(self) -> tuple[float, float] | None:
-        """Lowest and highest of the volume's interval."""
-
-    @property
-    def coverage(self) -> float:
-        """Share of unseen bleeding patients whose volume such an interval held."""
-
-    @property
-    def abstained(self) -> tuple[str, ...]:
-        """Why no verdict is given; empty where one is."""
-
-
 def make_measurement_report(
     segmentation: Segmentation,
     lesions: Sequence[LesionMeasure],
@@ -83,7 +60,7 @@ def make_measurement_report(
     *,
     highest_probability: float,
     remarks: Sequence[str] = (),
-    certainty: StudyCertainty | None = None,
+    certainty: Certainty | None = None,
     predecessor: Dataset | None = None,
 ) -> Comprehensive3DSR:
     """Report what was found: hemorrhage detected or not, its volume, and a measurement group for each segment.
@@ -146,14 +123,14 @@ def _separate(item: Dataset) -> None:
         _separate(below)
 
 
-def _word_verdict(found: bool, certainty: StudyCertainty | None) -> str:
+def _word_verdict(found: bool, certainty: Certainty | None) -> str:
     if certainty is None:
         return "hemorrhage detected" if found else "hemorrhage not detected"
     return "no verdict" if certainty.abstained else "bleed marked" if found else "no bleed marked"
 
 
 def _measure_study(
-    lesions: Sequence[LesionMeasure], highest_probability: float, producer: Producer, certainty: StudyCertainty | None
+    lesions: Sequence[LesionMeasure], highest_probability: float, producer: Producer, certainty: Certainty | None
 ) -> MeasurementsAndQualitativeEvaluations:
     """Measure the study, TID 1501, without naming a finding: whoever skips the evaluation must not take it for one."""
     volume_ml = sum(one.volume_ml for one in lesions)
@@ -247,14 +224,14 @@ def _convert_to_ascii(text: str) -> str:
     return "".join(letter for letter in plain if not unicodedata.combining(letter)).encode("ascii", "replace").decode()
 
 
-def _evaluate_presence(found: bool, certainty: StudyCertainty | None) -> QualitativeEvaluation:
+def _evaluate_presence(found: bool, certainty: Certainty | None) -> QualitativeEvaluation:
     """Say detected, not detected, or neither where the program abstains."""
     if certainty is not None and certainty.abstained:
         return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.INDETERMINATE)
     return QualitativeEvaluation(words.INTRACRANIAL_HEMORRHAGE, words.DETECTED if found else words.NOT_DETECTED)
 
 
-def _measure_study_volume(volume_ml: float, certainty: StudyCertainty | None) -> Measurement:
+def _measure_study_volume(volume_ml: float, certainty: Certainty | None) -> Measurement:
     """Measure the volume of all lesions and how far an interval that holds it reaches to either side (CID 225)."""
     reach_ml, uncertainty = _find_reach_ml(volume_ml, certainty), None
     if reach_ml is not None:
@@ -264,7 +241,7 @@ def _measure_study_volume(volume_ml: float, certainty: StudyCertainty | None) ->
     return Measurement(words.VOLUME, round(volume_ml, 3), words.MILLILITRE, properties=uncertainty)
 
 
-def _measure_certainty(volume_ml: float, certainty: StudyCertainty | None) -> Iterator[Measurement]:
+def _measure_certainty(volume_ml: float, certainty: Certainty | None) -> Iterator[Measurement]:
     """Measure the probability of the study and of each type, and the coverage of the volume's interval."""
     if certainty is None:
         return
@@ -275,7 +252,7 @@ def _measure_certainty(volume_ml: float, certainty: StudyCertainty | None) -> It
         yield _measure_share(words.INTERVAL_COVERAGE, certainty.coverage)
 
 
-def _find_reach_ml(volume_ml: float, certainty: StudyCertainty | None) -> tuple[float, float] | None:
+def _find_reach_ml(volume_ml: float, certainty: Certainty | None) -> tuple[float, float] | None:
     """Find how far the interval reaches below and above the volume; None where it does not hold it.
 
     An uncertainty has no sign: such an interval cannot be coded, and stands in the comments alone.
