@@ -22,8 +22,7 @@ from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import SliceGrid, swap_lps_ras
 from bleedmap.io.dicom.files import is_dicom
 from bleedmap.io.files import written_whole
-from bleedmap.io.kinds import identify
-from bleedmap.io.packed import UNPACK_ERRORS, open_packed
+from bleedmap.io.kinds import UNPACK_ERRORS, identify, open_packed
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -61,13 +60,9 @@ class NiftiGrid:
         """Whether the file says where its axes point (NIfTI-1: sform or qform code above 0)."""
         return int(self.header["sform_code"]) > 0 or int(self.header["qform_code"]) > 0
 
-    @property
-    def _to_ours(self) -> AnyArray:
-        return np.asarray(orientations.ornt_transform(orientations.io_orientation(self.affine_ras), _OURS))
-
     def inward(self, array: AnyArray) -> tuple[AnyArray, DoubleArray]:
         """Turn the file's array to (slice, row, column); return it and that grid's affine to LPS mm."""
-        turn = self._to_ours
+        turn = orientations.ornt_transform(orientations.io_orientation(self.affine_ras), _OURS)
         affine = self.affine_ras @ orientations.inv_ornt_aff(turn, self.shape)
         return np.asarray(orientations.apply_orientation(array, turn)), swap_lps_ras(affine)
 
@@ -112,10 +107,14 @@ def read_image(image: Any, name: str | Path) -> tuple[Volume, NiftiGrid]:
         array = np.asanyarray(image.dataobj)
     except (ImageFileError, HeaderDataError, OSError, ValueError, TypeError) as error:
         raise InputError(
-            name, found=f"cannot be taken as NIfTI ({str(error).splitlines()[0] if str(error) else 'damaged'})",
+            name, found=f"cannot be taken as NIfTI ({_explain(error)})",
             needed="one volume of HU with an affine", remedy="give the array as float32, and its affine",
         ) from error  # fmt: skip
     return _to_volume(name, *_interpret(name, image.header, image.header, array))
+
+
+def _explain(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else "damaged"
 
 
 def _to_volume(path: str | Path, array: AnyArray, affine: DoubleArray, grid: NiftiGrid) -> tuple[Volume, NiftiGrid]:
@@ -153,7 +152,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     except (ImageFileError, HeaderDataError, *UNPACK_ERRORS, OverflowError) as error:
         raise InputError(
             path,
-            found=f"cannot be read as NIfTI ({str(error).splitlines()[0] if str(error) else 'damaged'})",
+            found=f"cannot be read as NIfTI ({_explain(error)})",
             needed="a whole .nii or .nii.gz file",
             remedy="copy or convert the file again",
         ) from error

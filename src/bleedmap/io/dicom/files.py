@@ -30,8 +30,16 @@ from bleedmap.io.dicom.header import (
     text,
 )
 from bleedmap.io.files import walk
-from bleedmap.io.kinds import Kind, identify, identify_bytes
-from bleedmap.io.packed import UNPACK_ERRORS, drop_packing, find_packing, open_packed, unpack_start
+from bleedmap.io.kinds import (
+    UNPACK_ERRORS,
+    Kind,
+    drop_packing,
+    find_packing,
+    identify,
+    identify_bytes,
+    open_packed,
+    unpack_start,
+)
 
 MOST_FILES = 20_000
 MOST_FILE_BYTES = 700 << 20  # a multi-frame scan of 1,300 slices of 512 × 512

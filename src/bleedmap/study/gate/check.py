@@ -26,6 +26,11 @@ class Check:
     meaning: str = ""
 
 
+def judge(name: str, verdict: Verdict, found: str, limit: str, meaning: str) -> Check:
+    """Make a check whose meaning counts only where it does not pass."""
+    return Check(name, verdict, found, limit, "" if verdict == "pass" else meaning)
+
+
 @dataclass(frozen=True)
 class Limits:
     """From `lowest` to `highest` passes; below `refused_below` or above `refused_above` is refused; else a warning."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bleedmap.study.gate.check import Check, Limits, Verdict, graver
+from bleedmap.study.gate.check import Check, Limits, Verdict, graver, judge
 from bleedmap.study.gate.picture_look import NEAR_BLACK, HeadLook, PictureLook
 from bleedmap.study.gate.scan import MATRIX, SLICES
 from bleedmap.study.gate.voxels import BRAIN_HU, CAVITY_CM2, CUT_MM
@@ -111,12 +111,10 @@ def _picture_size(look: PictureLook) -> Check:
     short, long = sorted(look.shape)
     limit = f"{MATRIX.lowest:g} to {MATRIX.highest:g} pixels a side, refused below {MATRIX.refused_below:g}; all alike"
     verdict = graver(MATRIX.verdict(short), "warning" if long > _LONGEST_SIDE * short else "pass")
-    meaning = {
-        "pass": "",
-        "warning": "a slice is 256 to 1024 pixels a side and nearly square: export the slice alone, in its full size",
-        "refusal": "too small to show a bleed: export the slice in its full size, not as a thumbnail",
-    }[verdict]
-    return Check("picture size", verdict, f"{look.shape[0]} × {look.shape[1]} pixels", limit, meaning)
+    meaning = "a slice is 256 to 1024 pixels a side and nearly square: export the slice alone, in its full size"
+    if verdict == "refusal":
+        meaning = "too small to show a bleed: export the slice in its full size, not as a thumbnail"
+    return judge("picture size", verdict, f"{look.shape[0]} × {look.shape[1]} pixels", limit, meaning)
 
 
 def _same_size(check: Check, looks: Sequence[PictureLook]) -> Check:
@@ -167,12 +165,10 @@ def _single_slice(look: PictureLook) -> Check:
 def _air(look: PictureLook) -> Check:
     limit = f"{BORDER_BLACK.lowest:.0%} of the border black, refused below {BORDER_BLACK.refused_below:.0%}"
     verdict = BORDER_BLACK.verdict(look.border[0])
-    meaning = {
-        "pass": "",
-        "warning": "the head is cut off, or a frame or words are around it: export the whole slice, nothing else",
-        "refusal": "no air around a head: no CT slice, or one that was cut out; export the whole slice",
-    }[verdict]
-    return Check("air", verdict, f"{look.border[0]:.0%}", limit, meaning)
+    meaning = "the head is cut off, or a frame or words are around it: export the whole slice, nothing else"
+    if verdict == "refusal":
+        meaning = "no air around a head: no CT slice, or one that was cut out; export the whole slice"
+    return judge("air", verdict, f"{look.border[0]:.0%}", limit, meaning)
 
 
 def _window(look: PictureLook) -> Check:
@@ -184,13 +180,11 @@ def _window(look: PictureLook) -> Check:
     spread = look.anatomy.spread_hu
     if verdict == "pass" and spread is not None and look.anatomy.largest_cm2 >= CAVITY_CM2.refused_below:
         found, verdict = f"{found}, a spread of {spread:.1f} HU", _SPREAD_HU.verdict(spread)
-    meaning = {
-        "pass": "",
-        "warning": "perhaps another window: export in the brain window (level 40, width 120), or say which by --window",
-        "refusal": "a bone window or another wide one, in which blood cannot be told from brain: export in the brain "
-        "window (level 40, width 120)",
-    }[verdict]
-    return Check("window", verdict, found, limit, meaning)
+    meaning = "perhaps another window: export in the brain window (level 40, width 120), or say which by --window"
+    if verdict == "refusal":
+        meaning = "a bone window or another wide one, in which blood cannot be told from brain: export in the brain "
+        meaning += "window (level 40, width 120)"
+    return judge("window", verdict, found, limit, meaning)
 
 
 def _stated_window(check: Check, window: Window) -> Check:
@@ -219,9 +213,8 @@ def _judge_density(brain_hu: float | None) -> Check:
     limit += f"{BRAIN_HU.refused_above:g} HU"
     if brain_hu is None:
         return Check("brain density", "not known", "too little brain", limit)
-    verdict = BRAIN_HU.verdict(brain_hu)
-    meaning = "" if verdict == "pass" else "another window than stated, or no brain: say the window by --window"
-    return Check("brain density", verdict, f"median {brain_hu:.0f} HU", limit, meaning)
+    meaning = "another window than stated, or no brain: say the window by --window"
+    return judge("brain density", BRAIN_HU.verdict(brain_hu), f"median {brain_hu:.0f} HU", limit, meaning)
 
 
 def _orientation(look: PictureLook) -> Check:
@@ -276,20 +269,18 @@ def _all_anatomy(check: Check, looks: Sequence[PictureLook]) -> Check:
 def _view(look: PictureLook) -> Check:
     limit = f"a head over {_LEAST_HEAD:.0%} of the picture's side"
     side = 0.0 if look.head is None else look.head.side
-    meaning = "" if side >= _LEAST_HEAD else "too small, or no head: export the slice alone, without margins"
-    return Check("field of view", "warning" if meaning else "pass", f"{side:.0%}", limit, meaning)
+    meaning = "too small, or no head: export the slice alone, without margins"
+    return judge("field of view", "pass" if side >= _LEAST_HEAD else "warning", f"{side:.0%}", limit, meaning)
 
 
 def _border(look: PictureLook) -> Check:
     limit = f"less than {CUT_MM:g} mm of the head's edge at the picture's border"
-    cut = look.anatomy.cut_mm
-    meaning = "" if cut < CUT_MM else "the head is cut off: what lies beyond is not seen; export the whole slice"
-    return Check(
-        "border", "warning" if meaning else "pass", f"{cut:.0f} mm, in a view of the usual size", limit, meaning
-    )
+    cut, meaning = look.anatomy.cut_mm, "the head is cut off: what lies beyond is not seen; export the whole slice"
+    found = f"{cut:.0f} mm, in a view of the usual size"
+    return judge("border", "pass" if cut < CUT_MM else "warning", found, limit, meaning)
 
 
 def _marks(look: PictureLook) -> Check:
     limit = f"up to {_MOST_MARKS} small bright things outside the head"
-    meaning = "" if look.marks <= _MOST_MARKS else "words or marks are burned in: export the slice without them"
-    return Check("marks", "warning" if meaning else "pass", f"{look.marks}", limit, meaning)
+    meaning = "words or marks are burned in: export the slice without them"
+    return judge("marks", "pass" if look.marks <= _MOST_MARKS else "warning", f"{look.marks}", limit, meaning)

@@ -6,7 +6,7 @@ from scipy import ndimage
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.slabs import Slabs
 from bleedmap.io.dicom.acquisition import Acquisition, find_contrast_agent, is_sharp_kernel, names_head
-from bleedmap.study.gate.check import Check, Limits, Verdict, graver
+from bleedmap.study.gate.check import Check, Limits, Verdict, graver, judge
 from bleedmap.study.words import counted, spans
 
 NOT_STATED = "not stated"
@@ -51,13 +51,12 @@ def scan_checks(
 
 
 def _modality(scan: Acquisition) -> Check:
-    verdict: Verdict = "not known" if scan.modality is None else "pass" if scan.modality == "CT" else "refusal"
-    meaning = {
-        "pass": "",
-        "not known": "the input does not say that it is CT; its HU are checked below",
-        "refusal": "the network knows CT alone; other pictures have no HU",
-    }[verdict]
-    return Check("modality", verdict, scan.modality or NOT_STATED, "CT", meaning)
+    if scan.modality is None:
+        meaning = "the input does not say that it is CT; its HU are checked below"
+        return Check("modality", "not known", NOT_STATED, "CT", meaning)
+    verdict: Verdict = "pass" if scan.modality == "CT" else "refusal"
+    meaning = "the network knows CT alone; other pictures have no HU"
+    return judge("modality", verdict, scan.modality or NOT_STATED, "CT", meaning)
 
 
 def _image_type(scan: Acquisition) -> Check:
@@ -77,10 +76,8 @@ def _body_part(scan: Acquisition) -> Check:
     limit = "head, brain or skull"
     if not scan.body_part:
         return Check("body part", "not known", NOT_STATED, limit, "the anatomy is measured below")
-    if names_head(scan.body_part):
-        return Check("body part", "pass", scan.body_part, limit)
     meaning = "this entry is often wrong; what counts is the anatomy measured below"
-    return Check("body part", "warning", scan.body_part, limit, meaning)
+    return judge("body part", "pass" if names_head(scan.body_part) else "warning", scan.body_part, limit, meaning)
 
 
 def _age(scan: Acquisition) -> Check:
@@ -89,11 +86,10 @@ def _age(scan: Acquisition) -> Check:
         return Check("age", "not known", NOT_STATED, limit, "the network was not measured on children apart")
     verdict, years = AGE_YEARS.verdict(scan.age_years), scan.age_years
     found = f"{years:.0f} years" if years >= 2 else f"{12 * years:.0f} months"
-    meaning = "" if verdict == "pass" else (
-        "of CT-ICH's 82 patients, the training data, 23 are below 16 years and 4 below 2: not measured apart"
-        if years < AGE_YEARS.lowest else "no age of a person"
-    )  # fmt: skip
-    return Check("age", verdict, found, limit, meaning)
+    meaning = "no age of a person"
+    if years < AGE_YEARS.lowest:
+        meaning = "of CT-ICH's 82 patients, the training data, 23 are below 16 years and 4 below 2: not measured apart"
+    return judge("age", verdict, found, limit, meaning)
 
 
 def _contrast(scan: Acquisition) -> Check:
@@ -113,9 +109,8 @@ def _kvp(scan: Acquisition) -> Check:
     limit = f"{KVP.lowest:.0f} to {KVP.highest:.0f} kV"
     if scan.kvp is None:
         return Check("kvp", "not known", NOT_STATED, limit)
-    verdict = KVP.verdict(scan.kvp)
-    meaning = "" if verdict == "pass" else "HU depend on the voltage; none like this was trained on"
-    return Check("kvp", verdict, f"{scan.kvp:g} kV", limit, meaning)
+    meaning = "HU depend on the voltage; none like this was trained on"
+    return judge("kvp", KVP.verdict(scan.kvp), f"{scan.kvp:g} kV", limit, meaning)
 
 
 def _kernel(scan: Acquisition) -> Check:
@@ -123,8 +118,8 @@ def _kernel(scan: Acquisition) -> Check:
     sharp = is_sharp_kernel(scan.kernel)
     if sharp is None:
         return Check("kernel", "not known", NOT_STATED, limit, "the noise is measured below")
-    meaning = "a sharp kernel's noise hides blood and looks like it; take the soft-tissue series" if sharp else ""
-    return Check("kernel", "warning" if sharp else "pass", scan.kernel or "", limit, meaning)
+    meaning = "a sharp kernel's noise hides blood and looks like it; take the soft-tissue series"
+    return judge("kernel", "warning" if sharp else "pass", scan.kernel or "", limit, meaning)
 
 
 def _completeness(scan: Acquisition) -> Check:
@@ -142,13 +137,11 @@ def _slice_count(grid: SliceGrid, slabs: Slabs | None) -> Check:
     if slabs is not None:
         shown, found = len(slabs.volume.hu), f"{found}, {counted(len(slabs.volume.hu), 'slab')}"
     verdict = graver(SLICES.verdict(shown), SLICES.verdict(max(len(grid), SLICES.lowest)))
-    meaning = {
-        "pass": "",
-        "warning": "few for a head" if shown < SLICES.lowest else "more than a head takes",
-        "refusal": "too few to say anything of a head",
-    }[verdict]
+    meaning = "few for a head" if shown < SLICES.lowest else "more than a head takes"
+    if verdict == "refusal":
+        meaning = "too few to say anything of a head"
     limit = f"{SLICES.lowest:.0f} to {SLICES.highest:.0f} slices, refused below {SLICES.refused_below:.0f}"
-    return Check("slice count", verdict, found, limit, meaning)
+    return judge("slice count", verdict, found, limit, meaning)
 
 
 def _slice_spacing(grid: SliceGrid, scan: Acquisition, slabs: Slabs | None) -> Check:
@@ -158,7 +151,7 @@ def _slice_spacing(grid: SliceGrid, scan: Acquisition, slabs: Slabs | None) -> C
     found, verdict = f"{between_mm:.2f} mm", SPACING_MM.verdict(shown_mm)
     if slabs is not None:
         found += f", averaged to slabs of {slabs.apart_mm:.1f} mm"
-    meaning = "" if verdict == "pass" else "the network was trained on slices of 5 mm"
+    meaning = "the network was trained on slices of 5 mm"
     if scan.thickness_mm is not None:
         found += f", slices {scan.thickness_mm:g} mm thick"
         if len(grid) > 1 and scan.thickness_mm < LEAST_COVERED * between_mm:
@@ -166,7 +159,7 @@ def _slice_spacing(grid: SliceGrid, scan: Acquisition, slabs: Slabs | None) -> C
             meaning = f"{1 - scan.thickness_mm / between_mm:.0%} of the head lies between the slices, unseen"
         elif len(grid) > 1 and scan.thickness_mm > between_mm / LEAST_COVERED:
             found += ", overlapping"
-    return Check("slice spacing", verdict, found, limit, meaning)
+    return judge("slice spacing", verdict, found, limit, meaning)
 
 
 def _gaps(grid: SliceGrid) -> Check:
@@ -194,12 +187,10 @@ def _orientation(grid: SliceGrid) -> Check:
     found = f"{off:.0f}° off axial, pictures turned by up to {max(rows, columns):.0f}°, gantry tilt {shear:.0f}°"
     limit = f"{OFF_AXIAL_DEG.highest:g}°, refused above {OFF_AXIAL_DEG.refused_above:g}°"
     verdict = graver(OFF_AXIAL_DEG.verdict(worst), GANTRY_TILT_DEG.verdict(shear))
-    meaning = {
-        "pass": "",
-        "warning": "the network was trained on planes near axial",
-        "refusal": "not axial slices from feet to head with the face up; the network knows no other",
-    }[verdict]
-    return Check("orientation", verdict, found, limit, meaning)
+    meaning = "the network was trained on planes near axial"
+    if verdict == "refusal":
+        meaning = "not axial slices from feet to head with the face up; the network knows no other"
+    return judge("orientation", verdict, found, limit, meaning)
 
 
 def _view(grid: SliceGrid, shape: tuple[int, ...]) -> Check:
@@ -209,5 +200,5 @@ def _view(grid: SliceGrid, shape: tuple[int, ...]) -> Check:
     verdict = graver(*map(VIEW_MM.verdict, sides_mm), MATRIX.verdict(min(rows, columns)))
     found = f"{sides_mm[0]:.0f} × {sides_mm[1]:.0f} mm, {rows} × {columns} pixels of {row_mm:.2f} × {column_mm:.2f} mm"
     limit = f"{VIEW_MM.lowest:g} to {VIEW_MM.highest:g} mm, {MATRIX.lowest:g} pixels, refused below 64"
-    meaning = "" if verdict == "pass" else "heads are scanned at 200 to 300 mm, 512 pixels: the spacing may be wrong"
-    return Check("field of view", verdict, found, limit, meaning)
+    meaning = "heads are scanned at 200 to 300 mm, 512 pixels: the spacing may be wrong"
+    return judge("field of view", verdict, found, limit, meaning)

@@ -1,7 +1,7 @@
 """Checks of what the voxels are and show: are these HU, is this a head, is all of it there."""
 
 from bleedmap.study.gate.anatomy import AIR_HU, DENSE_BONE_HU, METAL_HU, Anatomy, Values
-from bleedmap.study.gate.check import Check, Limits, Verdict, graver
+from bleedmap.study.gate.check import Check, Limits, Verdict, graver, judge
 from bleedmap.study.words import spans
 
 # 'Measured': on CT-ICH's 82 patients by `python tests/support/ct_ich_gate.py FOLDER`, with pixels taken as 0.39 mm.
@@ -41,10 +41,9 @@ def _air(values: Values) -> Check:
             found = f"no voxel below {AIR_HU:g} HU, lowest {values.lowest:,.0f} HU"
         meaning = "not HU, or cut to a window, or without what surrounds the head: give the original values"
         return Check("air", "refusal", found, limit, meaning)
-    verdict = AIR_LEVEL_HU.verdict(values.air_hu)
-    meaning = "" if verdict == "pass" else "air is -1000 HU by definition: slope or intercept may be wrong"
+    meaning = "air is -1000 HU by definition: slope or intercept may be wrong"
     found = f"{values.air_share:.0%} of the voxels, median {values.air_hu:,.0f} HU"
-    return Check("air", verdict, found, limit, meaning)
+    return judge("air", AIR_LEVEL_HU.verdict(values.air_hu), found, limit, meaning)
 
 
 def _without_air(values: Values) -> bool:
@@ -54,14 +53,10 @@ def _without_air(values: Values) -> bool:
 def _bone(values: Values) -> Check:
     limit = f"{BONE_SHARE.lowest:.1%} to {BONE_SHARE.highest:.0%} of the voxels above {DENSE_BONE_HU:g} HU"
     found = f"{values.bone_share:.1%} above {DENSE_BONE_HU:g} HU, highest {values.highest:,.0f} HU"
-    verdict = BONE_SHARE.verdict(values.bone_share)
-    if verdict == "pass":
-        return Check("bone", verdict, found, limit)
-    if values.highest < AIR_HU:
-        return Check("bone", verdict, found, limit, _NOTHING_SHOWN)
     few = values.bone_share < BONE_SHARE.lowest
     meaning = "too little for a skull: cut to a window, or no head" if few else "too much for a head: these are no HU"
-    return Check("bone", verdict, found, limit, meaning)
+    meaning = _NOTHING_SHOWN if values.highest < AIR_HU else meaning
+    return judge("bone", BONE_SHARE.verdict(values.bone_share), found, limit, meaning)
 
 
 def _brain_density(values: Values, anatomy: Anatomy) -> Check:
@@ -84,9 +79,8 @@ def _noise(anatomy: Anatomy) -> Check:
     limit = f"a spread of up to {SPREAD_HU.highest:g} HU in the brain"
     if anatomy.spread_hu is None:
         return Check("noise", "not known", "no brain found", limit)
-    verdict = SPREAD_HU.verdict(anatomy.spread_hu)
-    meaning = "" if verdict == "pass" else "blood stands out of brain by some 30 HU and drowns in such noise"
-    return Check("noise", verdict, f"{anatomy.spread_hu:.0f} HU", limit, meaning)
+    meaning = "blood stands out of brain by some 30 HU and drowns in such noise"
+    return judge("noise", SPREAD_HU.verdict(anatomy.spread_hu), f"{anatomy.spread_hu:.0f} HU", limit, meaning)
 
 
 def _anatomy(anatomy: Anatomy) -> Check:
@@ -107,7 +101,7 @@ def _anatomy(anatomy: Anatomy) -> Check:
     )  # fmt: skip
     if anatomy.cavity_ml < CAVITY_ML.lowest and CAVITY_CM2.verdict(anatomy.largest_cm2) == "pass":
         meaning = "so little of a head is shown that findings would mean nothing"
-    return Check("anatomy", verdict, found, limit, "" if verdict == "pass" else meaning)
+    return judge("anatomy", verdict, found, limit, meaning)
 
 
 def _coverage(anatomy: Anatomy, slices: int) -> Check:
@@ -155,14 +149,12 @@ def _border(anatomy: Anatomy) -> Check:
 
 
 def _padding(values: Values) -> Check:
-    over = values.padding_share > MOST_PADDING
-    meaning = "more than half of the picture is filled in, not measured" if over else ""
-    found = f"{values.padding_share:.0%} of the voxels"
-    return Check("padding", "warning" if over else "pass", found, f"up to {MOST_PADDING:.0%}", meaning)
+    over, found = values.padding_share > MOST_PADDING, f"{values.padding_share:.0%} of the voxels"
+    meaning = "more than half of the picture is filled in, not measured"
+    return judge("padding", "warning" if over else "pass", found, f"up to {MOST_PADDING:.0%}", meaning)
 
 
 def _metal(values: Values) -> Check:
     over = values.metal_ml > METAL_ML
-    meaning = "metal throws streaks that look like blood" if over else ""
-    found = f"{values.metal_ml:.2f} mL above {METAL_HU:g} HU"
-    return Check("metal", "warning" if over else "pass", found, f"up to {METAL_ML:g} mL", meaning)
+    found, meaning = f"{values.metal_ml:.2f} mL above {METAL_HU:g} HU", "metal throws streaks that look like blood"
+    return judge("metal", "warning" if over else "pass", found, f"up to {METAL_ML:g} mL", meaning)
