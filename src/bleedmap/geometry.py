@@ -331,11 +331,15 @@ class PlaneTurn:
         turned = turned[..., ::-1, :] if self.flip_rows else turned
         return turned[..., ::-1] if self.flip_columns else turned
 
+    @property
+    def inverse(self) -> "PlaneTurn":
+        """The turn from the standard view back; a transposition lets rows and columns change their flips."""
+        flips = (self.flip_columns, self.flip_rows) if self.transpose else (self.flip_rows, self.flip_columns)
+        return PlaneTurn(self.transpose, *flips)
+
     def undo(self, planes: AnyArray) -> AnyArray:
         """(…, row, column) as viewed -> as stored."""
-        back = planes[..., ::-1] if self.flip_columns else planes
-        back = back[..., ::-1, :] if self.flip_rows else back
-        return back.swapaxes(-1, -2) if self.transpose else back
+        return self.inverse.apply(planes)
 
     def turn_grid(self, grid: SliceGrid, rows: int, columns: int) -> SliceGrid:
         """Return the grid of the same slices after `apply`, from that of images of so many stored rows and columns."""
@@ -356,16 +360,10 @@ class PlaneTurn:
             grid: in the standard view.
             shape: (rows, columns) in the standard view.
         """
-        down, across, first = grid.row_step_mm, grid.column_step_mm, np.zeros(3)
-        if self.flip_rows:
-            first, down = first + (shape[0] - 1) * down, -down
-        if self.flip_columns:
-            first, across = first + (shape[1] - 1) * across, -across
-        if self.transpose:
-            down, across = across, down
-        down_mm, across_mm = float(np.linalg.norm(down)), float(np.linalg.norm(across))
-        orientation = np.concatenate([across / across_mm, down / down_mm])
-        return StoredPlanes(grid.origins_mm + first, orientation, (down_mm, across_mm))
+        stored = self.inverse.turn_grid(grid, *shape)
+        _, down_mm, across_mm = stored.spacing_mm
+        orientation = np.concatenate([stored.column_step_mm / across_mm, stored.row_step_mm / down_mm])
+        return StoredPlanes(stored.origins_mm, orientation, (down_mm, across_mm))
 
 
 @dataclass(frozen=True)

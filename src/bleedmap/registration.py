@@ -122,10 +122,19 @@ def sample(volume: Volume, places_mm: DoubleArray) -> tuple[FloatArray, BoolArra
         (…,) HU, air outside; (…,) bool.
     """
     index = volume.grid.to_index(places_mm)
-    last = np.array(volume.hu.shape) - 1
-    inside = np.all((index >= -0.5) & (index <= last + 0.5), axis=-1)
-    values = ndimage.map_coordinates(volume.hu, np.moveaxis(np.clip(index, 0, last), -1, 0), order=1)
-    return np.where(inside, values, np.float32(_AIR_HU)), np.asarray(inside)
+    values = ndimage.map_coordinates(volume.hu, np.moveaxis(index, -1, 0), order=1, mode="nearest")
+    inside = lies_inside(index, volume.hu.shape)
+    return np.where(inside, values, np.float32(_AIR_HU)), inside
+
+
+def lies_inside(index: AnyArray, shape: tuple[int, ...]) -> BoolArray:
+    """Whether each index (…, 3) lies in a volume of `shape`, with what its outermost voxels stand for, (…,)."""
+    return np.asarray(np.all((index >= -0.5) & (index <= np.array(shape) - 0.5), axis=-1))
+
+
+def find_voxels(index: AnyArray, shape: tuple[int, ...]) -> tuple[AnyArray, ...]:
+    """Find the voxel nearest to each index (…, 3) in a volume of `shape`, an array (…,) for each axis."""
+    return tuple(np.moveaxis(np.clip(np.rint(index), 0, np.array(shape) - 1).astype(int), -1, 0))
 
 
 def _to_lattice(volume: Volume) -> _Lattice:

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.comparison.examination import Examination
 from bleedmap.postprocess import label_lesions
-from bleedmap.registration import Alignment
+from bleedmap.registration import Alignment, find_voxels, lies_inside
 from bleedmap.volume import Volume
 
 Kind = Literal["matched", "merged", "split", "regrouped", "new", "gone", "cut", "outside"]
@@ -102,13 +102,9 @@ def _name(ones: int, others: int, whole: bool) -> Kind:
 
 def show(volume: Volume, places_mm: DoubleArray) -> BoolArray:
     """Whether a volume shows each of some places (…, 3): within its slices, neither padding nor a blank slice."""
-    index = volume.grid.to_index(places_mm)
-    last = np.array(volume.hu.shape) - 1
-    inside = np.all((index >= -0.5) & (index <= last + 0.5), axis=-1)
-    nearest = np.clip(np.rint(index), 0, last).astype(int)
-    scanned = volume.hu.max(axis=(1, 2)) > _BLANK_HU
-    values = volume.hu[tuple(np.moveaxis(nearest, -1, 0))]
-    return np.asarray(inside & scanned[nearest[..., 0]] & (values > _PADDING_HU))
+    index, scanned = volume.grid.to_index(places_mm), volume.hu.max(axis=(1, 2)) > _BLANK_HU
+    nearest = find_voxels(index, volume.hu.shape)
+    return np.asarray(lies_inside(index, volume.hu.shape) & scanned[nearest[0]] & (volume.hu[nearest] > _PADDING_HU))
 
 
 def _measure_shown(
@@ -160,13 +156,10 @@ def _sample_labels(
     sampled = []
     for one, array, move in ((first, labels[0], lambda at: at), (second, labels[1], alignment.to_second)):
         found = np.zeros([len(axis) for axis in axes], array.dtype)
-        last = np.array(array.shape) - 1
         y, z = np.meshgrid(*axes[1:], indexing="ij")
         for at, x in enumerate(axes[0]):
             index = one.volume.grid.to_index(move(np.stack([np.full_like(y, x), y, z], axis=-1)))
-            inside = np.all((index >= -0.5) & (index <= last + 0.5), axis=-1)
-            nearest = np.clip(np.rint(index), 0, last).astype(int)
-            found[at] = np.where(inside, array[tuple(np.moveaxis(nearest, -1, 0))], 0)
+            found[at] = np.where(lies_inside(index, array.shape), array[find_voxels(index, array.shape)], 0)
         sampled.append(found)
     return sampled[0], sampled[1], step
 

@@ -13,7 +13,7 @@ from bleedmap.comparison.compare import Comparison
 from bleedmap.comparison.examination import Examination
 from bleedmap.geometry import AxialTurn, SliceGrid
 from bleedmap.postprocess import label_lesions
-from bleedmap.registration import Alignment
+from bleedmap.registration import Alignment, find_voxels, lies_inside
 from bleedmap.results.pictures import edge_letters
 from bleedmap.study.words import spans
 
@@ -160,15 +160,15 @@ class _Sampler:
         inside = np.zeros(places.shape[:2], np.bool_)
         for height in self._heights_mm:
             index = grid.to_index(places + height * normal)
-            inside |= np.all((index >= -0.5) & (index <= last + 0.5), axis=-1)
+            inside |= lies_inside(index, volume.hu.shape)
             clipped = np.moveaxis(np.clip(index, 0, last), -1, 0)
             hu += ndimage.map_coordinates(volume.hu, clipped, order=1)
             if self._near_marked(clipped[0]):
                 probability += ndimage.map_coordinates(self._one.probability.array, clipped, order=1)
         hu, probability = (one / np.float32(len(self._heights_mm)) for one in (hu, probability))
-        nearest = np.clip(np.rint(grid.to_index(places)), 0, last).astype(int)
-        lesions = self._find_lesions(nearest, inside) if self._near_marked(nearest[..., 0]) else {}
-        middle = int(nearest[inside][:, 0].mean().round()) if inside.mean() > _LEAST_SEEN else None
+        nearest = find_voxels(grid.to_index(places), volume.hu.shape)
+        lesions = self._find_lesions(nearest, inside) if self._near_marked(nearest[0]) else {}
+        middle = int(nearest[0][inside].mean().round()) if inside.mean() > _LEAST_SEEN else None
         return Half(
             np.where(inside, hu, np.float32(_AIR_HU)), np.where(inside, probability, np.float32(0)), middle, lesions
         )
@@ -176,9 +176,9 @@ class _Sampler:
     def _near_marked(self, slices: AnyArray) -> bool:
         return self._marked is not None and slices.max() >= self._marked[0] and slices.min() <= self._marked[1]
 
-    def _find_lesions(self, nearest: AnyArray, inside: BoolArray) -> dict[int, tuple[float, float]]:
+    def _find_lesions(self, nearest: tuple[AnyArray, ...], inside: BoolArray) -> dict[int, tuple[float, float]]:
         """Each lesion's number -> its upper right end on the plane."""
-        labels = np.where(inside, self._labels[tuple(np.moveaxis(nearest, -1, 0))], 0)
+        labels = np.where(inside, self._labels[nearest], 0)
         boxes = enumerate(ndimage.find_objects(labels), 1)
         return {number: (float(box[0].start), float(box[1].stop)) for number, box in boxes if box is not None}
 

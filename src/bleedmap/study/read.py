@@ -28,10 +28,6 @@ _MEMORY = "volume"  # the source and name of a volume that came from no file
 Advance = Callable[[int], None]
 
 
-def ignore_progress(slices: int) -> None:
-    """Take a number of finished slices and do nothing with it."""
-
-
 @dataclass(frozen=True, eq=False)
 class Study:
     """What was read, before anything is segmented; the fields are those of `Result`."""
@@ -52,7 +48,7 @@ def read_study(
     name: str | None = None,
     study: str | None = None,
     series: int | None = None,
-    advance: Advance = ignore_progress,
+    advance: Advance = lambda slices: None,
 ) -> Study:
     """Read one study.
 

@@ -19,7 +19,7 @@ from bleedmap.inference.weights import MeasuredOn, WeightsFile, locate
 from bleedmap.postprocess import to_mask
 from bleedmap.study.gate.check import Check
 from bleedmap.study.gate.gate import check_input, find_refusal
-from bleedmap.study.read import Advance, Study, ignore_progress, read_study
+from bleedmap.study.read import Advance, Study, read_study
 from bleedmap.study.result import Result, summarise_volume
 from bleedmap.study.sources import Source
 from bleedmap.volume import Mask, ProbabilityMap, Volume
@@ -183,7 +183,7 @@ class Segmenter:
         backend = OpenVinoBackend(chosen, precision, threads, one_by_one)
         return cls(chosen, backend, chosen.threshold if threshold is None else threshold)
 
-    def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = ignore_progress) -> Result:
+    def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = lambda slices: None) -> Result:
         """Check the study, then segment it; of thin slices the network is shown slabs.
 
         Args:

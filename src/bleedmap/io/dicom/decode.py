@@ -52,11 +52,6 @@ class FrameShape:
     bits_allocated: int
     frames: int
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of one native frame."""
-        return self.rows * self.columns * self.bits_allocated // 8
-
 
 @dataclass(frozen=True)
 class _Codestream:
@@ -203,7 +198,7 @@ def _read_syntax(header: Dataset) -> str | None:
 
 
 def _read_native(data: bytes, shape: FrameShape, order: str, header: Dataset, name: str) -> Iterator[AnyArray]:
-    needed = shape.bytes * shape.frames
+    needed = shape.frames * (shape.rows * shape.columns * shape.bits_allocated // 8)
     if len(data) < needed:
         raise _refusal(name, f"{len(data):,} bytes of pixels", f"{needed:,} bytes")
     if shape.bits_allocated == 8 and order == ">" and header["PixelData"].VR == "OW":

@@ -45,7 +45,7 @@ class _Coding:
     shape: FrameShape
     bits_stored: int
     signed: bool
-    overlay_bits: int  # mask of unused bits that hold retired overlays
+    holds_overlays: bool  # retired ones, in unused bits
     padding: tuple[int, int] | None  # from, to, in words read with the right sign
 
 
@@ -94,15 +94,14 @@ def _read_coding(header: Dataset, plane: Plane) -> _Coding:
         raise _refusal(name, f"{frames} frames in a classic CT image", "one frame a file")
     shape = FrameShape(plane.rows, plane.columns, allocated, frames)
     return _Coding(
-        shape, stored, signed == 1, _find_overlay_bits(header, stored), _read_padding(header, allocated, signed == 1)
+        shape, stored, signed == 1, _holds_overlays(header, stored), _read_padding(header, allocated, signed == 1)
     )
 
 
-def _find_overlay_bits(header: Dataset, stored: int) -> int:
-    """Find the unused bits that hold an overlay, a custom retired since: PS3.5 8.1.2 of 2004."""
+def _holds_overlays(header: Dataset, stored: int) -> bool:
+    """Whether unused bits hold an overlay, a custom retired since: PS3.5 8.1.2 of 2004."""
     groups = (group for group in _OVERLAY_GROUPS if (group, 0x3000) not in header)
-    places = (integer(header, (group, 0x0102)) for group in groups)
-    return sum(1 << place for place in places if place is not None and stored <= place < 16)
+    return any(stored <= (integer(header, (group, 0x0102)) or 0) < 16 for group in groups)
 
 
 def _read_padding(header: Dataset, bits: int, signed: bool) -> tuple[int, int] | None:
@@ -178,7 +177,7 @@ def _clear_unused_bits(wide: AnyArray, coding: _Coding, padded: BoolArray, name:
     if unused <= 0:
         return wide
     values = (wide << unused) >> unused  # the sign comes along in signed words
-    if coding.overlay_bits or np.array_equal(values, wide):
+    if coding.holds_overlays or np.array_equal(values, wide):
         return values
     unsigned = wide.view(f"u{wide.dtype.itemsize}")
     wrong = (values != wide) & (unsigned >> coding.bits_stored != 0) & ~padded
