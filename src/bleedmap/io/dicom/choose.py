@@ -28,7 +28,7 @@ from bleedmap.io.dicom.acquisition import (
     read_contrast,
     read_energy,
 )
-from bleedmap.io.dicom.files import DicomFile, DicomFound, lies_beside
+from bleedmap.io.dicom.files import DicomFile, DicomFound
 from bleedmap.io.dicom.grid import SAME_PLACE_MM, check_plane, count_places, heights_mm
 from bleedmap.io.dicom.header import find_sop_class, integer, text
 from bleedmap.io.dicom.planes import CT_IMAGES, SCOUT, Plane, read_planes
@@ -75,11 +75,6 @@ class Candidate:
     def first(self) -> Plane:
         """The first plane, from which everything is taken that all its planes share."""
         return self.stack.planes[0]
-
-    @cached_property
-    def height_mm(self) -> float:
-        """The height from the first slice to the last, and one slice more."""
-        return self.stack.height_mm
 
     @cached_property
     def thickness_mm(self) -> float:
@@ -172,7 +167,7 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
             errors[0].remedy if errors else "send the original axial series of the head, then name its folder",
         )
     upright = [one for one in fit if not _find_turned(one.first)]
-    tallest = max((one.height_mm for one in upright if not _shows_other_part(one)), default=0.0)
+    tallest = max((one.stack.height_mm for one in upright if not _shows_other_part(one)), default=0.0)
     ranks = {id(one): _rank(one, tallest, candidates) for one in fit}
     fit.sort(key=lambda one: [rank for rank, _ in ranks[id(one)]])
     best = fit[0]
@@ -349,7 +344,8 @@ def _find_start(one: Candidate) -> tuple[float, tuple[str, ...]]:
 
 def _rank(one: Candidate, tallest_mm: float, others: Sequence[Candidate]) -> list[tuple[Any, str]]:
     """Rank a stack by these criteria in this order, lower is better, each with the clause that says what is wrong."""
-    whole = one.height_mm >= min(WHOLE_HEAD_MM, _NEARLY_WHOLE * tallest_mm)
+    height_mm = one.stack.height_mm
+    whole = height_mm >= min(WHOLE_HEAD_MM, _NEARLY_WHOLE * tallest_mm)
     off_mm = round(2 * abs(one.thickness_mm - WANTED_MM)) / 2  # to half a millimetre
     original = "ORIGINAL" in one.first.image_type
     images = len(one.stack.planes)
@@ -361,7 +357,7 @@ def _rank(one: Candidate, tallest_mm: float, others: Sequence[Candidate]) -> lis
         (bool(one.contrast), f"with contrast ({one.contrast})"),
         (one.may_be_enhanced, "with a word of contrast in its description, in what sense is not known"),
         (one.view_mm[0] < _HEAD_VIEW_MM[0], f"a field of view of {one.view_mm[0]:.0f} mm, less than a head takes"),
-        (not whole, f"covers {one.height_mm:.0f} mm of {tallest_mm:.0f} mm"),
+        (not whole, f"covers {height_mm:.0f} mm of {tallest_mm:.0f} mm"),
         _rate_energy(one, others),
         (off_mm, f"slices of {one.thickness_mm:g} mm, further from {WANTED_MM:g} mm"),
         (one.view_mm[1] > _HEAD_VIEW_MM[1], f"a field of view of {one.view_mm[1]:.0f} mm, more than a head takes"),
@@ -385,8 +381,7 @@ def _describe(one: Candidate) -> str:
     contrast = f"with contrast ({one.contrast})" if one.contrast else "no contrast named"
     return (
         f"{_find_turned(one.first) or 'axial'}, {len(one.stack.planes)} images of {one.thickness_mm:g} mm "
-        f"over {one.height_mm:.0f} mm, "
-        f"{sharpness}, {contrast}"
+        f"over {one.stack.height_mm:.0f} mm, {sharpness}, {contrast}"
     )
 
 
@@ -397,7 +392,7 @@ def _make_choice(one: Candidate, chosen: bool, reason: str) -> SeriesChoice:
 
 def _format_title(one: Candidate) -> str:
     part = f", part {one.stack.part}" if one.stack.parts > 1 else ""
-    return f"series {one.number} '{one.description}'{part}, {_count(len(one.files), 'file')}"
+    return f"series {one.number} '{one.description}'{part}, {len(one.files)} file{'s' if len(one.files) > 1 else ''}"
 
 
 def _refuse_turned_part(best: Candidate, fit: Sequence[Candidate]) -> None:
@@ -483,10 +478,10 @@ def _write_notes(best: Candidate, others: Sequence[Candidate], found: DicomFound
     if best.contrast:
         notes.append(f"No better series was found than one with contrast ({best.contrast}).")
     if found.unreadable:
-        count, reason = _count(len(found.unreadable), "file"), found.unreadable[0].reason
-        notes.append(f"{count} could not be read ({reason}); slices may be missing.")
+        count, reason = len(found.unreadable), found.unreadable[0].reason
+        notes.append(f"{count} file{'s' if count > 1 else ''} could not be read ({reason}); slices may be missing.")
     if found.zips:
-        notes.append(f"{_count(found.zips, 'zip')} inside {'were' if found.zips > 1 else 'was'} not opened.")
+        notes.append(f"{found.zips} {'zips inside were' if found.zips > 1 else 'zip inside was'} not opened.")
     return notes
 
 
@@ -501,7 +496,8 @@ def _list_differences(best: Candidate, parts: Sequence[Candidate]) -> str:
 def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound, broken: Sequence[Broken]) -> str:
     """What seems to belong to the chosen series and is not read: files beside it, slices without or at other places."""
     planes, series, clauses = best.stack.planes, best.stack.series, []
-    beside = [(one.name, one.reason) for one in found.unreadable if lies_beside(one, best.files)]
+    folders = {Path(file.place.name).parent for file in best.files}
+    beside = [(one.name, one.reason) for one in found.unreadable if Path(one.name).parent in folders]
     beside += [(file.place.name, error.found) for file, error in broken if file.series in series]
     if beside:
         names = ", ".join(f"{Path(name).name}: {reason}" for name, reason in beside[:3])
@@ -541,7 +537,7 @@ def _find_missing_parts(one: Candidate) -> str:
 
 def _find_continuation(best: Candidate, fit: Sequence[Candidate]) -> str:
     """Find a series that goes on where the chosen one, which is no whole head, ends, and could not be joined to it."""
-    if best.height_mm >= WHOLE_HEAD_MM or not best.first.has_place:
+    if best.stack.height_mm >= WHOLE_HEAD_MM or not best.first.has_place:
         return ""
     normal = best.first.normal
     at = np.array([plane.position_mm for plane in best.stack.planes]) @ normal

@@ -342,11 +342,6 @@ def _group(file: DicomFile, faulty: bool) -> set[tuple[str, str]]:
     return {(kind, one) for one in by}
 
 
-def lies_beside(one: Unreadable, files: Iterable[DicomFile]) -> bool:
-    """Whether an unreadable file lies in the folder of one of the files."""
-    return any(Path(one.name).parent == Path(file.place.name).parent for file in files)
-
-
 def _scan_directory(path: Path) -> DicomFound:
     """Read the headers of the studies that a DICOMDIR lists, from its folder; files that it lists must be there."""
     folder = path.parent

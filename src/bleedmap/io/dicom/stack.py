@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -132,7 +133,7 @@ class Stack:
         """The Series Instance UIDs: one, but where series were joined."""
         return frozenset(plane.file.series for plane in self.planes)
 
-    @property
+    @cached_property
     def height_mm(self) -> float:
         """The height from the first slice to the last, and one slice more."""
         heights = np.unique(np.round(heights_mm(self.planes), 1))
