@@ -439,8 +439,8 @@ def read_result(path: Path, grid: SliceGrid, shape: tuple[int, int, int], own: N
     Raises:
         InputError: unreadable, or of another study.
     """
-    _, _, found = _read(path)
-    stored = np.asanyarray(nib.load(path).dataobj)
+    turned, _, found = _read(path)
+    stored = found.outward(turned)
     if own is not None:
         array = own.inward(stored)[0] if stored.shape == own.shape else stored
     else:

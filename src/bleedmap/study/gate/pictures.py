@@ -13,7 +13,7 @@ import numpy as np
 from bleedmap.study.gate.check import Check, Limits, Verdict, graver, judge
 from bleedmap.study.gate.picture_look import NEAR_BLACK, HeadLook, PictureLook
 from bleedmap.study.gate.scan import MATRIX, SLICES
-from bleedmap.study.gate.voxels import BRAIN_HU, CAVITY_CM2, CUT_MM
+from bleedmap.study.gate.voxels import BRAIN_HU, BRAIN_LIMIT, CAVITY_CM2, CUT_MM
 from bleedmap.study.words import counted
 from bleedmap.window import Window
 
@@ -209,12 +209,10 @@ def _all_density(looks: Sequence[PictureLook]) -> Check:
 
 
 def _judge_density(brain_hu: float | None) -> Check:
-    limit = f"median {BRAIN_HU.lowest:g} to {BRAIN_HU.highest:g} HU, refused outside {BRAIN_HU.refused_below:g} to "
-    limit += f"{BRAIN_HU.refused_above:g} HU"
     if brain_hu is None:
-        return Check("brain density", "not known", "too little brain", limit)
+        return Check("brain density", "not known", "too little brain", BRAIN_LIMIT)
     meaning = "another window than stated, or no brain: say the window by --window"
-    return judge("brain density", BRAIN_HU.verdict(brain_hu), f"median {brain_hu:.0f} HU", limit, meaning)
+    return judge("brain density", BRAIN_HU.verdict(brain_hu), f"median {brain_hu:.0f} HU", BRAIN_LIMIT, meaning)
 
 
 def _orientation(look: PictureLook) -> Check:

@@ -10,6 +10,10 @@ AIR_LEVEL_HU = Limits(-1100, -880)  # air is -1000 by definition; CT-ICH's pictu
 BONE_SHARE = Limits(0.005, 0.25, refused_below=0.002, refused_above=0.4)  # measured 1.7 % (newborn) to 10 %
 # Brain is 20 to 45 HU (Osborn's Brain, 2nd ed., 2017; rounded); measured 33 to 47, the newborn 24.
 BRAIN_HU = Limits(20, 50, refused_below=5, refused_above=70)
+BRAIN_LIMIT = (
+    f"median {BRAIN_HU.lowest:g} to {BRAIN_HU.highest:g} HU, refused outside {BRAIN_HU.refused_below:g} to "
+    f"{BRAIN_HU.refused_above:g} HU"
+)
 SPREAD_HU = Limits(0, 25)  # measured 6 to 12; blood stands out of brain by some 30 HU
 # Measured 920 to 2,380 mL (jaws with a full row of teeth count in), the newborn 278.
 CAVITY_ML = Limits(150, 2800, refused_below=150, refused_above=3500)
@@ -60,19 +64,17 @@ def _bone(values: Values) -> Check:
 
 
 def _brain_density(values: Values, anatomy: Anatomy) -> Check:
-    limit = f"median {BRAIN_HU.lowest:g} to {BRAIN_HU.highest:g} HU, refused outside {BRAIN_HU.refused_below:g} to "
-    limit += f"{BRAIN_HU.refused_above:g} HU"
     middle = f"the volume's middle has a median of {anatomy.middle_hu:,.0f} HU"
     of_middle: Verdict = "refusal" if BRAIN_HU.verdict(anatomy.middle_hu) == "refusal" else "not known"
     if anatomy.brain_hu is None:
         meaning = "no tissue of a head is like that: slope or intercept may be wrong" if of_middle == "refusal" else ""
         meaning = _NOTHING_SHOWN if values.highest < AIR_HU else meaning
-        return Check("brain density", of_middle, f"no brain found; {middle}", limit, meaning)
+        return Check("brain density", of_middle, f"no brain found; {middle}", BRAIN_LIMIT, meaning)
     found, verdict = f"median {anatomy.brain_hu:.0f} HU", BRAIN_HU.verdict(anatomy.brain_hu)
     if _without_air(values):  # what looks like brain may be air, shifted
         found, verdict = f"{found}; {middle}", graver(verdict, of_middle)
     meaning = "" if verdict in ("pass", "not known") else "slope or intercept may be wrong, or this is no brain"
-    return Check("brain density", verdict, found, limit, meaning)
+    return Check("brain density", verdict, found, BRAIN_LIMIT, meaning)
 
 
 def _noise(anatomy: Anatomy) -> Check:
