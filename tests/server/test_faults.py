@@ -26,7 +26,7 @@ from tiny_network import write_spot_network
 # (module, function, kill before it or after it): each act of a study's way, in order.
 POINTS = [
     (versions.queue, "enqueue", "before"), (versions.queue, "enqueue", "after"),
-    (versions, "sync_folder", "before"), (segment, "collect", "before"), (segment, "collect", "after"),
+    (versions, "sync", "before"), (segment, "collect", "before"), (segment, "collect", "after"),
     (segment, "save", "before"), (segment, "save", "after"), (segment.queue, "finish", "after"),
     (deliver, "find_held", "after"), (deliver, "send_objects", "before"), (deliver, "send_objects", "after"),
     (deliver, "find_held", "before"), (deliver.queue, "finish", "before"), (deliver.queue, "finish", "after"),
