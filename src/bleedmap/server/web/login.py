@@ -54,18 +54,14 @@ def describe_door(web: Parts, request: Request) -> Response:
 @router.post("/api/login")
 def log_in(web: Parts, request: Request, given: _Login) -> Response:
     """Log in by name and password."""
-    address = find_address(request)
-    web.throttle("login", _PER_ADDRESS, address)
+    web.throttle("login", _PER_ADDRESS, find_address(request))
     web.throttle("login", _PER_NAME, "name", given.name.strip().lower())
     with web.database.read() as connection:
         row = users.find_by_name(connection, given.name)
     known = row is not None and row["password"] and row["disabled_at"] is None
     fits = verify_password(row["password"] if row is not None and known else _NOBODY, given.password)
     if row is None or not known or not fits:
-        with web.database.write() as connection:
-            now = web.database.now(connection)
-            who = "unknown" if row is None else row["id"]
-            audit.record(connection, now, who, "login", outcome="refused", address=address)
+        note_refusal(web, request, "unknown" if row is None else row["id"], "refused")
         raise Refusal(401, "Name or password is wrong", remedy="try again; an administrator can set a new password")
     return enter(web, request, row)
 
@@ -140,6 +136,13 @@ def enter(
     answer = answer or as_json(_describe(actor))
     set_cookie(answer, request, token)
     return answer
+
+
+def note_refusal(web: Web, request: Request, who: str, outcome: str, **detail: str) -> None:
+    """Record that somebody was not let in: 'refused' or 'failed'."""
+    with web.database.write() as connection:
+        now, address = web.database.now(connection), find_address(request)
+        audit.record(connection, now, who, "login", outcome=outcome, address=address, **detail)
 
 
 def set_cookie(answer: Response, request: Request, token: str) -> None:

@@ -20,10 +20,11 @@ from starlette.responses import RedirectResponse, Response
 from bleedmap.server.config import Oidc
 from bleedmap.server.store import audit, users
 from bleedmap.server.web.context import Parts, Web
-from bleedmap.server.web.login import enter
+from bleedmap.server.web.login import enter, note_refusal
 from bleedmap.server.web.security import find_address, find_origin, takes_secure
 
 _WAITS_S, _MOST_WAITING = 600.0, 1000  # for a person at the provider's page
+_HOW = "OpenID Connect"
 _COOKIE = "bleedmap-oidc"  # binds the answer to the browser that asked
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384"]  # signed by the provider's key; never "none"
 _TIMEOUT_S = 10.0
@@ -82,12 +83,12 @@ def finish(web: Parts, request: Request) -> Response:
     try:
         claims = _ask_provider(web.settings.oidc, asked, request.query_params["code"])
     except Exception:  # of the provider, the network, or a token that is not ours: told to nobody but the log
-        _record(web, request, "unknown", "failed")
+        note_refusal(web, request, "unknown", "failed", how=_HOW)
         return _go_back("failed")
     row = _admit(web, request, claims)
     if row is None:
         return _go_back("refused")
-    answer = enter(web, request, row, "OpenID Connect", _go_back(""))
+    answer = enter(web, request, row, _HOW, _go_back(""))
     answer.delete_cookie(_COOKIE, path="/api/oidc")
     return answer
 
@@ -116,7 +117,7 @@ def _admit(web: Web, request: Request, claims: dict[str, Any]) -> Any:
     groups = set(groups if isinstance(groups, list) else [groups])
     is_admin = bool(settings.admin_group) and settings.admin_group in groups
     if not is_admin and not (settings.reader_group and settings.reader_group in groups):
-        _record(web, request, "unknown", "refused")
+        note_refusal(web, request, "unknown", "refused", how=_HOW)
         return None
     role, subject = "admin" if is_admin else "reader", f"{claims['iss']} {claims['sub']}"
     with web.database.write() as connection:
@@ -133,12 +134,6 @@ def _admit(web: Web, request: Request, claims: dict[str, Any]) -> Any:
         elif row["role"] != role:
             users.set_role(connection, row["id"], role)
         return users.find_by_subject(connection, subject)
-
-
-def _record(web: Web, request: Request, who: str, outcome: str) -> None:
-    with web.database.write() as connection:
-        now, address = web.database.now(connection), find_address(request)
-        audit.record(connection, now, who, "login", outcome=outcome, address=address, how="OpenID Connect")
 
 
 def _discover(settings: Oidc) -> dict[str, Any]:
