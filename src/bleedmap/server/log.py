@@ -18,16 +18,14 @@ def set_up_logging(kind: str) -> None:
     handler.setFormatter(logging.Formatter(f"%(asctime)s {kind}[%(process)d] %(levelname)s %(message)s"))
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)
-    threading.excepthook = lambda fault: logger.error("a thread ended: %s", _describe_thread(fault))
+    threading.excepthook = lambda fault: logger.error(
+        "a thread ended: %s", describe_fault(fault.exc_value or fault.exc_type())
+    )
     logging.getLogger().handlers = [logging.NullHandler()]
     for name in ("pynetdicom", "pydicom", "sqlalchemy"):
         other = logging.getLogger(name)
         other.handlers, other.propagate = [logging.NullHandler()], False
         other.setLevel(logging.CRITICAL)
-
-
-def _describe_thread(fault: threading.ExceptHookArgs) -> str:
-    return fault.exc_type.__name__ if fault.exc_value is None else describe_fault(fault.exc_value)
 
 
 def describe_fault(error: BaseException) -> str:

@@ -94,6 +94,11 @@ class Place:
         """What the page shows of a version."""
         return self.version(study, version) / "view"
 
+    def find_earlier(self, study: str, version: int, name: str) -> Path | None:
+        """A file or folder of the last version before this one that still has it."""
+        earlier = (self.version(study, number) / name for number in range(version - 1, 0, -1))
+        return next((one for one in earlier if one.exists()), None)
+
     def corrections(self, study: str) -> Path:
         """The outlines that readers drew for a study."""
         return self.root / "corrections" / study

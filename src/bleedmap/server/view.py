@@ -80,11 +80,8 @@ def _pack(array: AnyArray, row_mm: float, column_mm: float) -> bytes:
 
 def read_view(path: Path) -> AnyArray:
     """Read an array that `write_view` wrote: (slice, row, column)."""
-    return _unpack(gzip.decompress(path.read_bytes()))
-
-
-def _unpack(content: bytes) -> AnyArray:
-    return np.asarray(nib.Nifti1Image.from_bytes(content).dataobj).transpose(2, 1, 0)
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+    return np.asarray(image.dataobj).transpose(2, 1, 0)
 
 
 def read_correction(body: bytes, shape: tuple[int, ...]) -> BoolArray:

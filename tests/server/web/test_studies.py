@@ -88,11 +88,14 @@ def test_files_of_a_study(server: Server, study: str, reader: httpx.Client) -> N
     about = reader.get(f"/api/studies/{study}").json()
     assert about["has_view"] is True
     assert about["files"] == ["report.html", "dicom.zip", "images.zip"]
-    stack = view._unpack(gzip.decompress(reader.get(f"/api/studies/{study}/v1/stack.nii.gz").content))
-    np.testing.assert_allclose(stack, phantom().volume.hu, atol=0.51)  # whole HU, as scanners store them
-    packed = zipfile.ZipFile(io.BytesIO(reader.get(f"/api/studies/{study}/v1/dicom.zip").content))
-    assert packed.testzip() is None
-    assert {"segmentation.dcm", "report.dcm"} <= set(packed.namelist())
+    packed = gzip.decompress(reader.get(f"/api/studies/{study}/v1/stack.nii.gz").content)
+    stack = np.asarray(nib.Nifti1Image.from_bytes(packed).dataobj)
+    np.testing.assert_allclose(
+        stack.transpose(2, 1, 0), phantom().volume.hu, atol=0.51
+    )  # whole HU, as scanners store them
+    results = zipfile.ZipFile(io.BytesIO(reader.get(f"/api/studies/{study}/v1/dicom.zip").content))
+    assert results.testzip() is None
+    assert {"segmentation.dcm", "report.dcm"} <= set(results.namelist())
     images = zipfile.ZipFile(io.BytesIO(reader.get(f"/api/studies/{study}/v1/images.zip").content))
     assert len(images.namelist()) == 14
     assert reader.get(f"/api/studies/{study}/v2/view").status_code == 404

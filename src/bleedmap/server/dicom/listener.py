@@ -73,8 +73,9 @@ class Listener:
         self._lock = threading.Lock()
         dicom = settings.dicom
         handlers = [
-            (evt.EVT_C_ECHO, _answer_echo), (evt.EVT_C_STORE, self._store), (evt.EVT_N_EVENT_REPORT, self._take_report),
-            (evt.EVT_CONN_OPEN, self._open), (evt.EVT_CONN_CLOSE, self._close), (evt.EVT_PDU_RECV, self._count_bytes),
+            (evt.EVT_C_ECHO, lambda event: 0x0000), (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_EVENT_REPORT, self._take_report), (evt.EVT_CONN_OPEN, self._open),
+            (evt.EVT_CONN_CLOSE, self._close), (evt.EVT_PDU_RECV, self._count_bytes),
         ]  # fmt: skip
         context = make_server_context(dicom.tls_certificate, dicom.tls_key, dicom.tls_client_ca)
         self.server: Any = _make_ae(settings, self).make_server(
@@ -304,7 +305,3 @@ def _quieten() -> None:
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_RESPONSE_IDENTIFIERS = _config.LOG_REQUEST_IDENTIFIERS = False
-
-
-def _answer_echo(event: Any) -> int:
-    return 0x0000

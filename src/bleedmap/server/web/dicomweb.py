@@ -92,12 +92,6 @@ def _read_index(folders: tuple[Path, ...], stamp: tuple[int, ...]) -> tuple[Inst
     return tuple(found)
 
 
-def _index(place: Place, row: RowMapping) -> tuple[Instance, ...]:
-    folders = (place.dicom(row["id"], row["version"]), place.results(row["id"], row["version"]) / "dicom")
-    there = tuple(one for one in folders if one.is_dir())
-    return _read_index(there, tuple(one.stat().st_mtime_ns for one in there))
-
-
 def _find(web: Web, actor: Actor, uid: str, **wanted: str) -> list[Instance]:
     """The instances of a study that `actor` may see, of a series or with a UID.
 
@@ -108,7 +102,10 @@ def _find(web: Web, actor: Actor, uid: str, **wanted: str) -> list[Instance]:
         listed = studies.list_worklist(connection, order="arrival", uid=uid)
     if not listed or not actor.may_see(listed[0]):
         raise Refusal(404, "No such study")
-    index = _index(web.place, listed[0])
+    number, version = listed[0]["id"], listed[0]["version"]
+    folders = (web.place.dicom(number, version), web.place.results(number, version) / "dicom")
+    there = tuple(one for one in folders if one.is_dir())
+    index = _read_index(there, tuple(one.stat().st_mtime_ns for one in there))
     found = [one for one in index if all(one.get(name) == value for name, value in wanted.items())]
     if not found:
         raise Refusal(404, "No such instances", remedy="images are deleted when they are old")

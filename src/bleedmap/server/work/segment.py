@@ -31,7 +31,7 @@ from bleedmap.study.segment import Segmenter
 from bleedmap.study.words import counted, millilitres
 
 _NAME = "study"  # begins the names of the result files
-REPORT = "dicom/report.dcm"
+_REPORT = "results/dicom/report.dcm"
 
 
 def do_segment(database: Database, place: Place, settings: Settings, segmenter: Segmenter, job: Job) -> None:
@@ -91,16 +91,10 @@ def segment_version(place: Place, row: RowMapping, segmenter: Segmenter, setting
         save(  # last: whoever finds a summary finds all
             result, results, fractional=any("probability" in one.send for one in settings.target),
             made_at=datetime.fromtimestamp(row["made_at"]), new_uid=make_uids(row, dicom, segmenter, settings),
-            predecessor=_find_report(place, row),
+            predecessor=place.find_earlier(row["id"], row["version"], _REPORT),
         )  # fmt: skip
     content: dict[str, Any] = json.loads((results / SUMMARY).read_text("utf-8"))
     return content
-
-
-def _find_report(place: Place, row: RowMapping) -> Path | None:
-    """The report of the last version before this one that has one."""
-    earlier = (place.results(row["id"], version) / REPORT for version in range(row["version"] - 1, 0, -1))
-    return next((one for one in earlier if one.exists()), None)
 
 
 def make_uids(row: RowMapping, dicom: Path, segmenter: Segmenter, settings: Settings) -> Callable[[], str]:

@@ -45,7 +45,8 @@ def complete_studies(database: Database, place: Place, quiet_s: float) -> int:
             if is_empty:
                 studies.forget(connection, row["id"], row["version"])
                 continue
-            why = "all that its sender stated" if _has_all(row) else f"quiet for {quiet_s:g} s"
+            has_all = row["expected"] is not None and row["instances"] >= row["expected"]
+            why = "all that its sender stated" if has_all else f"quiet for {quiet_s:g} s"
             studies.move(connection, now, row["id"], row["version"], StudyState.COMPLETE, why)
             queue.enqueue(connection, row["id"], row["version"], Step.SEGMENT)
             done += 1
@@ -65,7 +66,7 @@ def collect(place: Place, row: RowMapping) -> Path:
     if dicom.is_dir():
         return dicom
     home, incoming = dicom.parent, place.incoming(row["key"])
-    arrived, before = home / "arrived", _find_before(place, row)
+    arrived, before = home / "arrived", place.find_earlier(row["id"], row["version"], "dicom")
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not arrived.exists() and row["cause"] != "asked again":
         with suppress(FileNotFoundError):
@@ -130,19 +131,9 @@ def delete_expired(database: Database, place: Place, settings: Settings) -> int:
     return touched
 
 
-def _has_all(row: RowMapping) -> bool:
-    return row["expected"] is not None and row["instances"] >= row["expected"]
-
-
-def _find_before(place: Place, row: RowMapping) -> Path | None:
-    """The slices of the last version before this one that still has them."""
-    earlier = (place.dicom(row["id"], version) for version in range(row["version"] - 1, 0, -1))
-    return next((one for one in earlier if one.is_dir()), None)
-
-
 def _drop_held(place: Place, row: RowMapping) -> int:
     """Remove slices that came again and that the version before holds as they are; return their number."""
-    before, count = _find_before(place, row), 0
+    before, count = place.find_earlier(row["id"], row["version"], "dicom"), 0
     for path in _list_slices(place.incoming(row["key"])) if before else []:
         with suppress(FileNotFoundError):
             if filecmp.cmp(path, before / path.name, shallow=False):  # type: ignore[operator]
