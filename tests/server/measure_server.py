@@ -2,6 +2,7 @@
 
     python tests/server/measure_server.py -o /tmp/measured load --studies 200
     python tests/server/measure_server.py -o /tmp/measured receive | kills | disk | pacs | database | pdus | clients
+    python tests/server/measure_server.py -o /tmp/measured pages --studies 5000
 
 What it kills and fills are its own processes and folders. `disk` mounts a small tmpfs, which needs root.
 """
@@ -23,12 +24,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support/server"))
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import MRImageStorage, generate_uid
+from sqlalchemy import insert, select
 
 from bleedmap.server.config import Dicom, Limits, Server, Settings, Target, Worker
 from bleedmap.server.store import tables
@@ -39,7 +42,8 @@ from pdu_mutations import mutate, record_speech
 from phantom_studies import make_study
 from running_server import Server as Running
 from running_server import run_server
-from server_web import small_settings
+from server_studies import add_row
+from server_web import serve_web, small_settings
 from tiny_network import write_spot_network
 
 QUIET_S = 2.0
@@ -452,11 +456,35 @@ def measure_clients(out: Path, count: int) -> dict[str, object]:
         }  # fmt: skip
 
 
+def measure_pages(out: Path, count: int) -> dict[str, object]:
+    """Pages with so many studies: wall time and that of the processor, of server and client in this process."""
+    verdicts, measured = ("bleed marked", "no verdict", "no bleed marked"), {}
+    with serve_web(small_settings(out)) as server:
+        add_row(server.database, verdict="bleed marked", score=0.5)
+        with server.database.write() as connection:
+            first, who = (
+                dict(connection.execute(select(one)).mappings().one()) for one in (tables.study, tables.identity)
+            )
+            own = [{"id": f"{one:020}", "key": f"{one}", "uid": f"1.2.{one}"} for one in range(count - 1)]
+            rows = [first | one | {"score": n / count, "verdict": verdicts[n % 3]} for n, one in enumerate(own)]
+            connection.execute(insert(tables.study), rows)
+            connection.execute(insert(tables.identity), [who | {"study": one["id"]} for one in own])
+        client = server.client("reader")
+        for path in ("/api/studies", "/dicomweb/studies?limit=101", f"/dicomweb/studies?limit={count}"):
+            times = []
+            for _ in range(9):
+                wall, work = time.perf_counter(), time.process_time()
+                client.get(path).raise_for_status()
+                times.append((1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - work)))
+            measured[path] = "{:.0f} ms, {:.0f} ms of the processor".format(*map(median, zip(*times, strict=True)))
+    return measured
+
+
 PARTS = {
     "load": (measure_load, 200), "single": (measure_single, 5), "receive": (measure_receive, 40),
     "orthanc": (measure_orthanc, 20), "kills": (measure_kills, 40), "disk": (measure_disk, 4),
     "pacs": (measure_pacs, 6), "database": (measure_database, 6), "pdus": (measure_pdus, 10_000),
-    "clients": (measure_clients, 40),
+    "clients": (measure_clients, 40), "pages": (measure_pages, 5000),
 }  # fmt: skip
 
 
