@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from bleedmap.cli.main import main
 from bleedmap.datasets.ct_ich import CtIch, open_ct_ich
 from bleedmap.errors import InputError, OutputError
+from bleedmap.evaluation import report_sections
 from bleedmap.evaluation.gallery import Pixels, ct_ich_pixels, galleries
 from bleedmap.evaluation.protocol import CT_ICH_WORDS
 from bleedmap.evaluation.records import Choices, OutOfFold, Verdict, committed_records, record_study, write_prediction
@@ -121,6 +122,14 @@ def test_studies_of_one_kind_have_a_page_too(tmp_path: Path) -> None:
     assert "Published figures" not in page.read_text("utf-8")
     assert "No patient has a lesion." in page.read_text("utf-8")
     assert [path.name for path in (tmp_path / "out/figures").iterdir()] == ["reliability.png"]
+
+
+def test_methods_may_be_called_as_a_column_is() -> None:
+    named = [replace(three_patients(), method=name) for name in ("cases", "better")]
+    scored = evaluate_records(named, resamples=5)
+    sections = (report_sections.every_measure(scored.methods), report_sections.differences(scored.comparisons))
+    for columns in (table.columns for section in sections if section for table in section.tables):
+        assert (columns.count("cases"), columns.count("better")) in {(2, 1), (1, 2)}
 
 
 def test_one_name_for_two_methods_is_refused() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -92,9 +93,9 @@ def published(methods: Sequence[Method], peers: Sequence[Peer], caution: str) ->
     if not peers:
         return None
     rows = [
-        {"published by": peer.who,
-         "figure": f"{peer.low:g}" if peer.low == peer.high else f"{peer.low:g} to {peer.high:g}",
-         "nearest measure here": _label(ours[0]), **_side_by_side(methods, ours), "caution": peer.caution}
+        [("published by", peer.who),
+         ("figure", f"{peer.low:g}" if peer.low == peer.high else f"{peer.low:g} to {peer.high:g}"),
+         ("nearest measure here", _label(ours[0])), *_side_by_side(methods, ours), ("caution", peer.caution)]
         for peer in peers for ours in [[method.scores.score(peer.measure) for method in methods]]
     ]  # fmt: skip
     table = tabulate("published", "Published figures", "", rows)
@@ -108,9 +109,9 @@ def differences(comparisons: Sequence[Comparison]) -> Section | None:
     tables, words = [], []
     for number, one in enumerate(comparisons, 1):
         rows = [
-            {"measure": _label(each), one.first: or_dash(each.first), one.second: or_dash(each.second),
-             "difference": estimate_or_dash(each.difference, each.low, each.high),
-             "better": each.better or DOES_NOT_APPLY}
+            [("measure", _label(each)), (one.first, or_dash(each.first)), (one.second, or_dash(each.second)),
+             ("difference", estimate_or_dash(each.difference, each.low, each.high)),
+             ("better", each.better or DOES_NOT_APPLY)]
             for each in one.differences
         ]  # fmt: skip
         title, better = f"{one.first} against {one.second}", Counter(each.better for each in one.differences)
@@ -130,14 +131,14 @@ def every_measure(methods: Sequence[Method]) -> Section:
     """All measures by group, methods side by side, each with how it counts."""
     tables = []
     for group in dict.fromkeys(one.group for one in methods[0].scores.scores):
-        rows = list[Row]()
+        rows = []
         for score in [one for one in methods[0].scores.scores if one.group == group]:
             own = [method.scores.score(score.key) for method in methods]
             most = max(own, key=lambda one: one.cases)  # a method without types has no cases of them
-            rows.append({
-                "measure": score.title, "of": score.over, **_side_by_side(methods, own), "cases": most.cases,
-                "patients": most.patients, "how it counts": score.convention,
-            })  # fmt: skip
+            rows.append([
+                ("measure", score.title), ("of", score.over), *_side_by_side(methods, own), ("cases", most.cases),
+                ("patients", most.patients), ("how it counts", score.convention),
+            ])  # fmt: skip
         tables.append(tabulate(group.replace(" ", "-"), group[0].upper() + group[1:], "", rows))
     words = "Every measure of the protocol. Where a number cannot be had there is a dash, not 0."
     return Section("measures", "All measures", (words,), tuple(tables))
@@ -187,9 +188,9 @@ def _by_method(key: str, title: str, note: str, rows: Sequence[Row], methods: Se
     return tabulate(key, title, note, kept)
 
 
-def _side_by_side(methods: Sequence[Method], scores: Sequence[Score]) -> Row:
+def _side_by_side(methods: Sequence[Method], scores: Sequence[Score]) -> list[tuple[str, Any]]:
     names = ["value"] if len(methods) == 1 else [method.name for method in methods]
-    return {name: _estimate(score) for name, score in zip(names, scores, strict=True)}
+    return [(name, _estimate(score)) for name, score in zip(names, scores, strict=True)]
 
 
 def _estimate(score: Score) -> Estimate:

@@ -46,15 +46,20 @@ NOT_APPLICABLE = Estimate(nan, nan, nan)  # a dash: where a measure has no meani
 Row = Mapping[str, Any]  # name of the column -> text, number or Estimate
 
 
-def tabulate(key: str, title: str, note: str, rows: Sequence[Row], digits: Mapping[str, int] | None = None) -> Table:
+def tabulate(
+    key: str, title: str, note: str, rows: Sequence[Row | Sequence[tuple[str, Any]]],
+    digits: Mapping[str, int] | None = None,
+) -> Table:  # fmt: skip
     """Make a table of one row or more, all with the same columns; an `Estimate` takes 'x', 'x low' and 'x high'.
 
-    Numbers of arrays become Python's own, and NaN becomes None: JSON has neither.
+    Columns that bear a name of somebody's choice, which may be that of another column, are given as (name, value)
+    pairs. Numbers of arrays become Python's own, and NaN becomes None: JSON has neither.
     """
+    pairs = [list(row.items()) if isinstance(row, Mapping) else row for row in rows]
     columns: list[str] = []
-    for name, value in rows[0].items():
+    for name, value in pairs[0]:
         columns += name_interval(name) if isinstance(value, Estimate) else [name]
-    cells = tuple(tuple(cell for value in row.values() for cell in _list_cells(value)) for row in rows)
+    cells = tuple(tuple(cell for _, value in row for cell in _list_cells(value)) for row in pairs)
     return Table(key, title, note, tuple(columns), cells, dict(digits or {}))
 
 
