@@ -25,12 +25,10 @@ _PLOT = (520, 260)  # of the agreement plot, in units of its own
 
 @dataclass(frozen=True, eq=False)
 class ExternalReport:
-    """What is written: `content` as JSON holds it, the scores, and a row for each study and lesion."""
+    """What is written: `content` as JSON holds it, and the scores."""
 
     content: dict[str, Any]
     scores: ExternalScores | None
-    studies: tuple[dict[str, Any], ...]
-    lesions: tuple[dict[str, Any], ...]
 
 
 def write_report(
@@ -54,7 +52,6 @@ def write_report(
         "notes": _group((note, one.name) for one in studies for note in one.notes),
         "scores": None if scores is None else scores.to_dict(), "studies": rows,
     }  # fmt: skip
-    report = ExternalReport(content, scores, rows, lesions)
     write_json(out / REPORT_JSON, content)
     records.write(out / RECORDS)
     _write_rows(out / "studies.csv", rows)
@@ -64,9 +61,10 @@ def write_report(
         _write_rows(out / "lesions.csv", lesions)
     sections = [] if scores is None else [_measures(scores), *_volumes(scores), *_lesions_and_surfaces(scores)]
     write_page(
-        out / REPORT_HTML, "external.html", content=content, plot=_plot(report), sections=[*sections, _each_study(rows)]
-    )
-    return report
+        out / REPORT_HTML, "external.html", content=content, plot=_plot(rows, scores),
+        sections=[*sections, _each_study(rows)],
+    )  # fmt: skip
+    return ExternalReport(content, scores)
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -226,16 +224,16 @@ def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
     return Section("studies", "Studies", (), (tabulate("each-study", "Each study", "", shown, digits),))
 
 
-def _plot(report: ExternalReport) -> dict[str, Any] | None:
+def _plot(rows: Sequence[dict[str, Any]], scores: ExternalScores | None) -> dict[str, Any] | None:
     """Bland and Altman's picture of the studies whose pixels have a size: means of the two volumes, and differences.
 
     Returns:
         Points and the three lines in the plot's own units, with the axes' ends in mL.
     """
-    if report.scores is None or "all" not in report.scores.volumes:
+    if scores is None or "all" not in scores.volumes:
         return None
-    agreed = report.scores.volumes["all"]
-    known = [one for one in report.studies if one["marked_ml"] is not None]
+    agreed = scores.volumes["all"]
+    known = [one for one in rows if one["marked_ml"] is not None]
     sized = [(one["reference_ml"], one["marked_ml"], one["study"]) for one in known]
     means, apart = [(one + two) / 2 for one, two, _ in sized], [two - one for one, two, _ in sized]
     lines = [value for value in (agreed.bias, agreed.low, agreed.high) if value is not None]
