@@ -13,7 +13,8 @@ from batch_runs import rows_of, until
 from bleedmap.archive import run as batch
 from bleedmap.archive.find import find_studies
 from bleedmap.archive.ledger import Job, Ledger
-from bleedmap.archive.run import Workers, batch_ledger, run_batch
+from bleedmap.archive.run import Workers, run_batch
+from bleedmap.archive.shards import batch_ledger
 from bleedmap.archive.workers import Share
 from bleedmap.errors import SettingsError
 from bleedmap.study.segment import Segmenter

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from batch_runs import Rows, begun, files_of, lasting, rows_of, summary_of, until
 from bleedmap.archive import run as batch
+from bleedmap.archive import summary
 from bleedmap.archive.find import find_studies, name_studies
 from bleedmap.archive.locks import locked
 from bleedmap.archive.run import BatchOptions, Step, run_batch
@@ -363,7 +364,8 @@ def test_a_table_that_takes_long_is_not_written_after_every_study(
         written.append(len(content["studies"]))
         return content
 
-    monkeypatch.setattr(batch, "write_summary", counted)
+    for module in (batch, summary):
+        monkeypatch.setattr(module, "write_summary", counted)
     monkeypatch.setattr(batch, "_TABLE_PAUSE", 1e9)  # as if it took long: the next is due after a minute
     run_batch(find_studies(three, tmp_path / "out"), tmp_path / "out", Segmenter.load(weights))
     assert written == [1, 3]  # after the first study, and at the end
@@ -477,8 +479,8 @@ def places(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("folder", "out", "words"),
     [
-        ("none", "out", "no such folder"), ("in", "out", "is empty"), ("in", ".", "holds the studies"),
-        ("in", "in", "holds the studies"), ("in/x.nii", "out", "is a file"), ("in", "taken", "not earlier results"),
+        ("none", "out", "no such folder"), ("in", "out", "is empty"), ("in", ".", "holds the input"),
+        ("in", "in", "holds the input"), ("in/x.nii", "out", "is a file"), ("in", "taken", "not earlier results"),
         ("in", "in/x.nii", "is a file"),
     ],
 )  # fmt: skip

@@ -8,9 +8,9 @@ import pytest
 
 from batch_runs import begun, files_of, lasting, rows_of, summary_of, until
 from bleedmap.archive import run as batch
+from bleedmap.archive import shards
 from bleedmap.archive.find import find_studies
-from bleedmap.archive.run import batch_ledger, list_studies
-from bleedmap.archive.shards import Shard, read_list, shard_of
+from bleedmap.archive.shards import Shard, batch_ledger, list_studies, read_list, shard_of
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.io import nifti
 from bleedmap.volume import Volume
@@ -100,7 +100,7 @@ def test_one_shard_searches_and_reads_no_more_than_its_own(ten, weights, tmp_pat
     """The list is kept; --search finds what came later; a shard reads its own studies' records, and no table."""
     out, flags = tmp_path / "out", ("--weights", weights, "--precision", "fp32", "--processes", 1)
     searches: list[Path] = []
-    monkeypatch.setattr(batch, "find_studies", lambda *given: searches.append(given[0]) or find_studies(*given))
+    monkeypatch.setattr(shards, "find_studies", lambda *given: searches.append(given[0]) or find_studies(*given))
     assert run("batch", ten, "-o", out, *flags, "--shard", "1/2") == 0
     (ten / "new").mkdir()
     nifti.write(ten / "new/head.nii", heads[0])
@@ -116,7 +116,8 @@ def test_one_shard_searches_and_reads_no_more_than_its_own(ten, weights, tmp_pat
 
     ledger = batch_ledger(out)
     monkeypatch.setattr(type(ledger), "read_all", lambda self: pytest.fail("reads every record"))
-    monkeypatch.setattr(batch, "write_summary", lambda *given: pytest.fail("writes the tables"))
+    for name in ("write_summary", "merge_batch"):
+        monkeypatch.setattr(batch, name, lambda *given: pytest.fail("writes the tables"))
     (out / "new_head/summary.json").unlink()
     new = next(one.key for one in read_list(ledger, ten, None).found.sources if one.place.startswith("new"))
     assert run("batch", ten, "-o", out, *flags, "--shard", f"{shard_of(new, 3)}/3") == 0

@@ -14,7 +14,7 @@ from batch_runs import rows_of
 from bleedmap.archive import summary
 from bleedmap.archive.find import Found
 from bleedmap.archive.ledger import Job
-from bleedmap.archive.run import batch_ledger
+from bleedmap.archive.shards import batch_ledger
 from bleedmap.archive.summary import MEANINGS, Row
 from bleedmap.io import nifti
 from bleedmap.phantom.dicom import ct_instances, write_series

@@ -14,27 +14,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from uuid import uuid4
 
 from bleedmap import __version__
-from bleedmap.archive.find import Archive, Found, Source, display_path, find_studies, name_studies, read_identity
+from bleedmap.archive.find import Found, Source, display_path
 from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.memory import collect_seldom
 from bleedmap.archive.remote.send import Sending
 from bleedmap.archive.remote.web import RemoteError, persist
-from bleedmap.archive.shards import Listed, Shard, read_list, write_list
+from bleedmap.archive.shards import batch_ledger, name_folders
 from bleedmap.archive.summary import (
-    DICTIONARY_CSV,
-    INDEX,
-    LESIONS_CSV,
-    SUMMARY_CSV,
     SUMMARY_JSON,
+    TABLES,
     THUMBNAILS,
     Row,
     Status,
     describe_error,
     describe_result,
+    merge_batch,
     name_reason,
     read_row,
     summarise,
@@ -84,9 +82,7 @@ class BatchOptions:
 
 
 PLAIN = BatchOptions()
-_STATE = ".batch"
 _MOST_ENDS = 3  # of processes on a cluster at one study, which then has failed
-_TABLES = (SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, DICTIONARY_CSV, INDEX)
 _SAVING = 0.5  # of a study's time, measured with 30 slices of 512×512
 # Writing the table takes as long as a third of a study where there are a thousand: after it was written it waits for 50
 # times as long as that took, at most for a minute, and for the next study's end.
@@ -180,94 +176,34 @@ def run_batch(
         hints={"precision": "for several machines give --precision fp32 from the start: auto depends on the processor"},
     )  # fmt: skip
     try_to_write(out / LONGEST_NAME[:MOST_BYTES])
+    is_shard, jobs = names is not None, _jobs(found, settings)
     if names is None:
         before = {one.job.key: one for one in ledger.read_all()}
+        names = name_folders(found, before)
     else:
-        before = {job.key: one for job in _jobs(found, settings) if (one := ledger.read(job)) is not None}
-    work = _Work(
-        found,
-        ledger,
-        settings,
-        options,
-        name_folders(found, before) if names is None else names,
-        before,
-        writes_tables=names is None,
-    )
+        before = {job.key: one for job in jobs if (one := ledger.read(job)) is not None}
+    work = _Work(found, ledger, settings, options, names, before, writes_tables=not is_shard)
     batch = _Batch(work, segmenter, report)
-    enter = partial(_work_in_parallel, work, workers)
     try:
         if cluster is not None:
+            most = count_processes(len(batch.open), workers.processes or sys.maxsize)
             load = partial(_load_on_node, settings, workers, options)
-            cluster.run(load, batch.tasks(), batch.on_result, batch.share(workers))
+            cluster.run(load, batch.tasks(), batch.on_message, Share(workers.threads or 1, most=most))
         else:
-            with run_in_parallel(batch.count_workers(workers.processes), enter, batch.on_message, batch.on_exit):
+            count = count_processes(len(batch.open), workers.processes + 1) - 1
+            with run_in_parallel(count, partial(_work_in_parallel, work, workers), batch.on_message, batch.on_exit):
                 batch.run()
     except BaseException:
         with suppress(Exception):  # the first error says it
             work.write_tables()
         raise
-    finished = [one for job in _jobs(found, settings) if (one := ledger.read(job))]
-    summary = (
-        merge_batch(found, out, identify=options.identify) if names is None else summarise(settings, found, finished)
-    )
+    finished = [one for job in jobs if (one := ledger.read(job))]
+    summary = summarise(settings, found, finished) if is_shard else merge_batch(ledger, found, options.identify)
     if (sending := options.sending) is not None:
-        summary["sending"] = sending.count(out, finished)
-        if names is None and (why := sending.send_tables(out, _TABLES)):
+        summary["sending"] = sending.count(finished)
+        if not is_shard and (why := sending.send_tables(TABLES)):
             summary["sending"]["waiting"]["the tables"] = why
     return summary
-
-
-def find_in(place: Path | Archive, out: Path, seen: Callable[[int], None] = lambda files: None) -> Found:
-    """Look for the studies of a folder, without those of `out` in it, or of an archive.
-
-    Raises:
-        InputError: there is none.
-        RemoteError: the archive cannot be asked.
-    """
-    return find_studies(place, out, seen) if isinstance(place, Path) else persist(lambda: place.find(seen))
-
-
-def list_studies(
-    folder: Path | Archive, out: Path, shard: Shard | None, seen: Callable[[int], None] = lambda files: None, *,
-    again: bool = False,
-) -> Listed:  # fmt: skip
-    """Read a shard's studies, or all, from the list of a batch; search and make it where there is none, or `again`.
-
-    Of shards that begin together one searches, and the others wait for it.
-
-    Raises:
-        InputError: no study in the folder, or a damaged list.
-        OutputError: `out` is not for a batch, or its disk cannot be written.
-    """
-    ledger = batch_ledger(out)
-    ledger.refuse_foreign_files()
-    with ledger.lock("search", wait=True):
-        listed = None if again else read_list(ledger, folder, shard)
-        if listed is None:
-            found = find_in(folder, out, seen)
-            write_list(ledger, found, name_folders(found, {one.job.key: one for one in ledger.read_all()}))
-            listed = read_list(ledger, folder, shard)
-    assert listed is not None
-    return listed
-
-
-def merge_batch(found: Found, out: Path, *, identify: bool) -> dict[str, Any]:
-    """Write the tables of all studies that were done, by one process or in shards; return what `summary.json` holds.
-
-    Args:
-        found: all studies.
-        out: folder of the results.
-        identify: tell patient, date and accession number of each DICOM study.
-    """
-    ledger = batch_ledger(out)
-    read = read_identity if isinstance(found.folder, Path) else found.folder.identify
-    identities = {one.key: read(one) for one in found.sources} if identify else {}
-    return write_summary(ledger, ledger.settings(), found, identities)
-
-
-def batch_ledger(out: Path) -> Ledger:
-    """Return the ledger of a batch's folder of results."""
-    return Ledger(out, _STATE)
 
 
 def count_open(found: Found, out: Path, *, retry: bool, overwrite: bool) -> int:
@@ -305,8 +241,7 @@ class _Work:
             write_summary(self.ledger, self.settings, self.found)
 
 
-@dataclass(frozen=True)
-class _Message:
+class _Message(NamedTuple):
     """What a process sends about the study that it is at: the share that is done, and the row at the end."""
 
     name: str
@@ -326,14 +261,6 @@ def _is_done(ledger: Ledger, job: Job, finished: Finished | None, *, retry: bool
     return (ledger.folder / row.name / SUMMARY_JSON).is_file() if row.has_results else not retry
 
 
-def name_folders(found: Found, before: dict[str, Finished]) -> dict[str, str]:
-    """Name each study's folder by its key; names of earlier runs stay."""
-    known = {key: row.name for key, one in before.items() if (row := read_row(one)) is not None}
-    whole = found.folder.resolve().name if isinstance(found.folder, Path) else Path(found.root).name
-    places = {one.key: one.place if one.place != "." else whole for one in found.sources}
-    return name_studies(places, known, (*_TABLES, THUMBNAILS))
-
-
 def _work_in_parallel(work: _Work, workers: Workers, send: Callable[[_Message], None]) -> None:
     """Entry point of a worker process. Fatal errors such as a full disk are reported by the main process, which meets
     them too."""
@@ -344,7 +271,7 @@ def _work_in_parallel(work: _Work, workers: Workers, send: Callable[[_Message], 
         sys.exit(error.exit_code)
 
 
-def _load_on_node(settings: dict[str, Any], workers: Workers, options: BatchOptions) -> Callable[[_Work], Row]:
+def _load_on_node(settings: dict[str, Any], workers: Workers, options: BatchOptions) -> Callable[[_Work], _Message]:
     """Load the network in an actor of a cluster; return what segments a study there.
 
     Raises:
@@ -364,12 +291,12 @@ def _load_on_node(settings: dict[str, Any], workers: Workers, options: BatchOpti
     return partial(_do_on_node, segmenter)
 
 
-def _do_on_node(segmenter: Segmenter, work: _Work) -> Row:
+def _do_on_node(segmenter: Segmenter, work: _Work) -> _Message:
     """Give the one study its turn; return its row, whoever made it."""
     _Batch(work, segmenter).run()
     row = read_row(work.ledger.read(_jobs(work.found, work.settings)[0]))
     assert row is not None
-    return row
+    return _Message(row.name, 0, row)
 
 
 def _settings(root: str, segmenter: Segmenter, options: BatchOptions) -> dict[str, Any]:
@@ -396,7 +323,7 @@ class _Batch:
         self._work, self._segmenter, self._report, self._send = work, segmenter, report, send
         self._ledger, self._sources = work.ledger, {one.key: one for one in work.found.sources}
         self._done: set[str] = set()  # names of studies
-        self._open = [
+        self.open = [
             job for job in _jobs(work.found, work.settings) if not self._is_done(job, work.before.get(job.key))
         ]
         self._last: dict[int | None, _Message] = {}  # the last message of each process
@@ -410,34 +337,22 @@ class _Batch:
 
         Studies that could not be fetched or sent have one more turn before.
         """
-        elsewhere = run_jobs(self._ledger, self._open, self._do, self._is_done_now, wait=False)
+        elsewhere = run_jobs(self._ledger, self.open, self._do, self._is_done_now, wait=False)
         waiting, self._waiting, self._is_away = self._waiting, [], False
         elsewhere += run_jobs(self._ledger, waiting, self._do, self._is_done_now, wait=False)
         if elsewhere and self._table_is_behind:
             self._write_table()
         run_jobs(self._ledger, elsewhere, self._do, self._is_done_now, wait=True)
 
-    def count_workers(self, most: int) -> int:
-        """Say how many more processes to begin, of so many."""
-        return count_processes(len(self._open), most + 1) - 1
-
-    def share(self, workers: Workers) -> "Share":
-        """Say what each actor takes, and how many are worth starting."""
-        return Share(workers.threads or 1, most=count_processes(len(self._open), workers.processes or sys.maxsize))
-
     def tasks(self) -> Iterator[_Work]:
         """Yield the open studies one by one, each as all that a node must know of it."""
         work, run = self._work, uuid4().hex
         self._report(self._step(""))
-        for job in self._open:
+        for job in self.open:
             found = Found(work.found.folder, (self._sources[job.key],), ())
             names = {job.key: work.names[job.key]}
             before = {job.key: work.before[job.key]} if job.key in work.before else {}
             yield replace(work, found=found, names=names, before=before, writes_tables=False, run=run)
-
-    def on_result(self, actor: int, row: Row) -> None:
-        """Take the end of a study that an actor had."""
-        self.on_message(actor, _Message(row.name, 0, row))
 
     def on_message(self, process: int | None, message: _Message) -> None:
         """Take what a process sends; None: this one."""
@@ -460,23 +375,24 @@ class _Batch:
     def _is_done(self, job: Job, finished: Finished | None) -> bool:
         """Whether a study needs no turn. What another process did since we began holds, retry or not."""
         retry = self._work.options.retry and finished == self._work.before.get(job.key)
-        done = _is_done(self._ledger, job, finished, retry=retry)
         sending = self._work.options.sending
-        if done and sending is not None and finished is not None and _is_result(finished):
-            done = sending.is_sent(self._ledger.folder, finished)
-        if done:
-            self._done.add(self._work.names[job.key])
-        return done
+        if not _is_done(self._ledger, job, finished, retry=retry):
+            return False
+        if sending is not None and _is_result(finished) and not sending.is_sent(finished):
+            return False
+        self._done.add(self._work.names[job.key])
+        return True
 
     def _do(self, job: Job) -> None:
         """Segment a study, unless that was done, and send its results."""
         if not _is_done(self._ledger, job, self._ledger.read(job), retry=self._work.options.retry):
             self._make(job)
         name, finished, sending = self._work.names[job.key], self._ledger.read(job), self._work.options.sending
-        if sending is not None and finished is not None and _is_result(finished):
-            out = self._ledger.folder
-            if not sending.send(out, finished, out / name, self._persist):
-                self._waiting.append(job)
+        if (
+            sending is not None and _is_result(finished)
+            and not sending.send(finished, self._ledger.folder / name, self._persist)
+        ):  # fmt: skip
+            self._waiting.append(job)
         self._tell(name, 0, read_row(finished))
 
     def _persist(self, do: Callable[[], Any]) -> Any:
@@ -499,7 +415,11 @@ class _Batch:
         try:
             refuse_content(place, overwrite=True)
             if ends >= _MOST_ENDS:
-                raise _killer(source, ends)
+                raise ResourceError(
+                    source.place, found=f"the process at this study ended {ends} times, killed or by a crash",
+                    needed="a process that lives until the study is done",
+                    remedy="see whether a node has too little memory for it",
+                )  # fmt: skip
             with self._fetched(source, folder) as local:
                 known, lesions = self._segment(local, self._display(source), name, results)
             row = self._row(source, **known)
@@ -580,14 +500,7 @@ class _Batch:
         return Step(done, len(self._sources), name, **rest)
 
 
-def _killer(source: Source, times: int) -> ResourceError:
-    return ResourceError(
-        source.place, found=f"the process at this study ended {times} times, killed or by a crash",
-        needed="a process that lives until the study is done", remedy="see whether a node has too little memory for it",
-    )  # fmt: skip
-
-
-def _is_result(finished: Finished) -> bool:
+def _is_result(finished: Finished | None) -> TypeGuard[Finished]:
     row = read_row(finished)
     return row is not None and row.has_results
 

@@ -1,4 +1,4 @@
-"""A batch in shards, for the jobs of a cluster: each does the studies whose key's hash falls to it.
+"""The list of a batch's studies, and shards for the jobs of a cluster: each does those whose key's hash falls to it.
 
 OUT/.batch/studies.jsonl   what the search found, a line a study, with the name of its folder of results
 OUT/.batch/shards.json     into how many shards the last run split it
@@ -9,14 +9,16 @@ its record: a split into another number of shards goes on where the last one sto
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bleedmap.archive.find import Archive, Found, Passed, Source, display_path
-from bleedmap.archive.ledger import Ledger
+from bleedmap.archive.find import Archive, Found, Passed, Seen, Source, display_path, find_studies, name_studies
+from bleedmap.archive.ledger import Finished, Ledger
+from bleedmap.archive.remote.web import persist
+from bleedmap.archive.summary import STATE, TABLES, THUMBNAILS, read_row
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.io.files import write_json, written_whole
 from bleedmap.io.names import short_hash
@@ -66,6 +68,52 @@ class Listed:
     found: Found
     names: dict[str, str]  # a study's key -> the name of its folder of results
     made_at: str
+
+
+def batch_ledger(out: Path) -> Ledger:
+    """Return the ledger of a batch's folder of results."""
+    return Ledger(out, STATE)
+
+
+def find_in(place: Path | Archive, out: Path, seen: Seen = lambda files: None) -> Found:
+    """Look for the studies of a folder, without those of `out` in it, or of an archive.
+
+    Raises:
+        InputError: there is none.
+        RemoteError: the archive cannot be asked.
+    """
+    return find_studies(place, out, seen) if isinstance(place, Path) else persist(lambda: place.find(seen))
+
+
+def list_studies(
+    folder: Path | Archive, out: Path, shard: Shard | None, seen: Seen = lambda files: None, *, again: bool = False
+) -> Listed:
+    """Read a shard's studies, or all, from the list of a batch; search and make it where there is none, or `again`.
+
+    Of shards that begin together one searches, and the others wait for it.
+
+    Raises:
+        InputError: no study in the folder, or a damaged list.
+        OutputError: `out` is not for a batch, or its disk cannot be written.
+    """
+    ledger = batch_ledger(out)
+    ledger.refuse_foreign_files()
+    with ledger.lock("search", wait=True):
+        listed = None if again else read_list(ledger, folder, shard)
+        if listed is None:
+            found = find_in(folder, out, seen)
+            write_list(ledger, found, name_folders(found, {one.job.key: one for one in ledger.read_all()}))
+            listed = read_list(ledger, folder, shard)
+    assert listed is not None
+    return listed
+
+
+def name_folders(found: Found, before: Mapping[str, Finished]) -> dict[str, str]:
+    """Name each study's folder by its key; names of earlier runs stay."""
+    known = {key: row.name for key, one in before.items() if (row := read_row(one)) is not None}
+    whole = found.folder.resolve().name if isinstance(found.folder, Path) else Path(found.root).name
+    places = {one.key: one.place if one.place != "." else whole for one in found.sources}
+    return name_studies(places, known, (*TABLES, THUMBNAILS))
 
 
 def write_list(ledger: Ledger, found: Found, names: dict[str, str]) -> None:

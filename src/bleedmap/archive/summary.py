@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.archive.find import Found
+from bleedmap.archive.find import Found, read_identity
 from bleedmap.archive.ledger import Finished, Ledger
 from bleedmap.archive.remote.web import RemoteError
 from bleedmap.errors import BleedmapError, CheckRefusalError, InputError, ResourceError, SettingsError
@@ -27,8 +27,10 @@ from bleedmap.study.words import Verdict, chance, millilitres, verdict
 
 Status = Literal["found", "not found", "no verdict", "refused", "failed", "waiting"]
 SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, INDEX = "summary.json", "summary.csv", "lesions.csv", "index.html"
+STATE = ".batch"  # the ledger's folder in a folder of results
 DICTIONARY_CSV, THUMBNAILS = "data-dictionary.csv", "thumbnails"
 IDENTITY = ("patient_id", "study_date", "accession_number")
+TABLES = (SUMMARY_JSON, SUMMARY_CSV, LESIONS_CSV, DICTIONARY_CSV, INDEX)
 MOST_SHOWN = 10_000  # rows on the page
 _PROGRAM = Path(__file__).parents[1]  # the program's own files
 _FIRST_SHOWN: tuple[Status, ...] = ("found", "no verdict", "failed", "waiting", "refused", "not found")
@@ -163,6 +165,18 @@ def _describe_fault(error: Exception) -> str:
     frames = [one for one in traceback.extract_tb(error.__traceback__) if _PROGRAM in Path(one.filename).parents]
     place = f" in {Path(frames[-1].filename).stem}.{frames[-1].name}, line {frames[-1].lineno}" if frames else ""
     return f"unexpected {type(error).__name__}{place}: a fault of the program, please report it"
+
+
+def merge_batch(ledger: Ledger, found: Found, identify: bool) -> dict[str, Any]:
+    """Write the tables of all studies that were done, by one process or in shards; return what `summary.json` holds.
+
+    Args:
+        ledger: of the batch.
+        found: all studies.
+        identify: tell patient, date and accession number of each DICOM study.
+    """
+    read = read_identity if isinstance(found.folder, Path) else found.folder.identify
+    return write_summary(ledger, ledger.settings(), found, {one.key: read(one) for one in found.sources if identify})
 
 
 def write_summary(

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bleedmap.cli import options
 from bleedmap.cli.console import (
     ProgressBar,
     explain_interrupt,
@@ -23,16 +24,6 @@ from bleedmap.cli.console import (
     progress_bar,
 )
 from bleedmap.cli.edge import print_error
-from bleedmap.cli.options import (
-    accept_option,
-    fractional_option,
-    inference_precision_option,
-    json_option,
-    no_dicom_option,
-    remote_options,
-    threshold_option,
-    weights_option,
-)
 from bleedmap.errors import OutputError
 
 if TYPE_CHECKING:
@@ -61,12 +52,9 @@ _STYLES = {
 
 @click.command(short_help="Segment many studies of a folder, server or bucket into one summary table.")
 @click.argument("source", metavar="SOURCE")
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path),
-    help="A new or empty folder for the results, or the folder of an earlier run, to resume it.",
-)  # fmt: skip
-@weights_option
-@inference_precision_option
+@options.out_option("A new or empty folder for the results, or the folder of an earlier run, to resume it.")
+@options.weights_option
+@options.inference_precision_option
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N",
     help="Number of processor threads for the network in each process. Not given: all of them, divided evenly; with "
@@ -77,10 +65,10 @@ _STYLES = {
     help="Number of studies to segment at the same time, each in a process of about 0.5 GB; fewer are started for few "
     "studies. Not given: one for each thread of the processor, at most 4; with --ray: as the nodes have room.",
 )  # fmt: skip
-@threshold_option
-@accept_option
-@no_dicom_option
-@fractional_option
+@options.threshold_option
+@options.accept_option
+@options.no_dicom_option
+@options.fractional_option
 @click.option(
     "--identify",
     is_flag=True,
@@ -98,7 +86,7 @@ _STYLES = {
     help="Have a Ray cluster do the studies: HOST:PORT of its head, auto for the one that this machine belongs to, or "
     "local to start one on this machine. Needs the extra ray.",
 )  # fmt: skip
-@remote_options
+@options.remote_options
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="DICOMweb: only studies of this day or later.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="DICOMweb: only studies of this day or earlier.")
 @click.option(
@@ -115,16 +103,16 @@ _STYLES = {
     "s3://BUCKET/PREFIX.",
 )  # fmt: skip
 @click.option(
-    "--send-token-file", type=click.Path(path_type=Path), metavar="FILE",
+    "--send-token-file", type=click.Path(), default="", metavar="FILE",
     help="File of the bearer token for --send. Not given: --token-file, where both are on one server.",
 )  # fmt: skip
-@json_option
+@options.json_option
 def command(
     source: str, out: Path, weights: str | None, precision: "Precision", threads: int | None, processes: int | None,
     threshold: float | None, accept: tuple[str, ...], no_dicom: bool, fractional: bool, identify: bool, retry: bool,
-    overwrite: bool, shard: str | None, merge: bool, search: bool, ray: str | None, token_file: Path | None,
-    ca_file: Path | None, since: datetime | None, until: datetime | None, uids: Path | None, scratch: Path | None,
-    send: str | None, send_token_file: Path | None, as_json: bool,
+    overwrite: bool, shard: str | None, merge: bool, search: bool, ray: str | None, token_file: str, ca_file: str,
+    since: datetime | None, until: datetime | None, uids: Path | None, scratch: Path | None, send: str | None,
+    send_token_file: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on all head CTs in a folder, on a DICOMweb server or in a bucket.
 
@@ -188,19 +176,16 @@ def command(
     from bleedmap.archive.memory import collect_seldom
 
     collect_seldom()
-    from bleedmap.archive.run import BatchOptions, Workers, batch_ledger, count_open, find_in, list_studies, run_batch
-    from bleedmap.archive.shards import Shard, note_shards
-    from bleedmap.archive.workers import count_processes
+    from bleedmap.archive.run import BatchOptions, Workers, count_open, run_batch
+    from bleedmap.archive.shards import Shard, batch_ledger, find_in
+    from bleedmap.archive.workers import count_processes, guard_local_cluster
     from bleedmap.inference.backends import available_threads, check_threads
     from bleedmap.inference.weights import locate
 
     folder = _open(source, since, until, uids, token_file, ca_file)
-    sending = _open_target(send, source, send_token_file, token_file, ca_file, dicom=not no_dicom)
-    if isinstance(folder, Path) and folder.resolve().is_relative_to(out.resolve()):
-        raise OutputError(
-            out, found=f"holds the studies, {folder}", needed="a folder of its own for the results",
-            remedy="give another folder with -o",
-        )  # fmt: skip
+    sending = _open_target(out, send, source, send_token_file, token_file, ca_file, dicom=not no_dicom)
+    if isinstance(folder, Path):
+        options.refuse_inside(out, folder)
     of_segmenting = (weights, threshold, processes, threads, ray, accept or None) != (None,) * 6
     others = of_segmenting or no_dicom or fractional or retry or overwrite or sending is not None
     _refuse_flags(merge=merge, shard=shard is not None, search=search, identify=identify, others=others)
@@ -211,94 +196,33 @@ def command(
     if merge:
         _merge(folder, out, search=search, identify=identify, as_json=as_json)
         return
-    _connect(ray)
-    names = None
+    if ray is not None:
+        guard_local_cluster(ray)
+        from bleedmap.archive.cluster import connect
+
+        click.get_current_context().with_resource(connect(ray))
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         if part is None:
-            found = find_in(folder, out, lambda files: seen(files, files))
+            found, names = find_in(folder, out, lambda files: seen(files, files)), None
         else:
-            listed = list_studies(folder, out, part, lambda files: seen(files, files), again=search)
-            found, names = listed.found, listed.names
-    if part is not None:
-        _tell_shard(part, found, note_shards(batch_ledger(out), part), listed.made_at)
-        if not found.sources:
-            return
+            found, names = _list_shard(folder, out, part, seen, again=search)
+    if not found.sources:
+        return
     if ray is None:
         processes = count_processes(count_open(found, out, retry=retry, overwrite=overwrite), processes) - 1
         threads = threads or max(1, available_threads() // (processes + 1))
     workers = Workers(processes or 0, weights, threshold, precision, threads or 1)
     segmenter = replace(workers, threads=None if ray else threads).load()
-    options = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify, scratch, sending)
+    asked = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify, scratch, sending)
     with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
         cluster = None if ray is None else _cluster(out, found, weights, bar)
-        summary = run_batch(found, out, segmenter, options, _Report(bar), workers, names, cluster)
+        summary = run_batch(found, out, segmenter, asked, _Report(bar), workers, names, cluster)
     if as_json:
         print_json(summary | {"out": str(out)})
     else:
         _print(summary, out, whole=part is None)
     if summary["counts"]["failed"] or summary["counts"]["waiting"] or summary.get("sending", {}).get("waiting"):
         sys.exit(1)
-
-
-def _connect(address: str | None) -> None:
-    """Be connected to a Ray cluster until the command ends, where one is asked for."""
-    if address is not None:
-        from bleedmap.archive.workers import guard_local_cluster
-
-        guard_local_cluster(address)
-        from bleedmap.archive.cluster import connect
-
-        click.get_current_context().with_resource(connect(address))
-
-
-def _cluster(out: Path, found: "Found", weights: str | None, bar: ProgressBar) -> "Cluster":
-    from bleedmap.archive.cluster import Cluster
-    from bleedmap.archive.run import batch_ledger
-
-    needs = [found.folder, Path(found.sources[0].files[0])] if isinstance(found.folder, Path) else []
-    if weights and Path(weights).exists():
-        needs.append(Path(weights))
-    return Cluster(batch_ledger(out).state, needs, bar.warn)
-
-
-def _open(
-    source: str, since: datetime | None, until: datetime | None, uids: Path | None, token_file: Path | None,
-    ca_file: Path | None,
-) -> "Path | Archive":  # fmt: skip
-    """The folder or archive that the user named."""
-    from bleedmap.archive.remote.places import Access, Wanted, is_url, open_archive, read_uids
-
-    if not is_url(source):
-        if since or until or uids or token_file or ca_file:
-            raise click.UsageError(
-                "--since, --until, --uids, --token-file and --ca-file are for URLs, not for folders."
-            )
-        return Path(source)
-    if since and until and since > until:
-        raise click.UsageError("--since is after --until.")
-    wanted = Wanted(since and since.date(), until and until.date(), read_uids(uids) if uids else ())
-    return open_archive(source, Access(str(token_file or ""), str(ca_file or "")), wanted)
-
-
-def _open_target(
-    send: str | None, source: str, send_token_file: Path | None, token_file: Path | None, ca_file: Path | None, *,
-    dicom: bool,
-) -> "Sending | None":  # fmt: skip
-    """To whom results are sent; the token of the source is for its own server alone."""
-    from bleedmap.archive.remote.places import Access, has_same_address, is_url, open_target
-    from bleedmap.archive.remote.send import DicomwebTarget, Sending
-
-    if send is None:
-        if send_token_file:
-            raise click.UsageError("--send-token-file is for --send.")
-        return None
-    if not is_url(send):
-        raise click.UsageError("--send takes a URL: https://… of a DICOMweb service, or s3://BUCKET/PREFIX.")
-    token = send_token_file or (token_file if has_same_address(send, source) else None)
-    target = open_target(send, Access(str(token or ""), str(ca_file or "")))
-    if isinstance(target, DicomwebTarget) and not dicom:
-        raise click.UsageError("--no-dicom leaves nothing that a DICOMweb service takes: leave it or --send out.")
-    return Sending(target)
 
 
 def _refuse_flags(*, merge: bool, shard: bool, search: bool, identify: bool, others: bool) -> None:
@@ -311,19 +235,75 @@ def _refuse_flags(*, merge: bool, shard: bool, search: bool, identify: bool, oth
         raise click.UsageError("a shard writes no tables: give --identify with --merge.")
 
 
-def _tell_shard(shard: "Shard", found: "Found", earlier: int | None, made_at: str) -> None:
-    if earlier is not None:
-        print_error(f"split into {shard.of} shards, {earlier} before: what is done stays done")
+def _list_shard(
+    folder: "Path | Archive", out: Path, part: "Shard", seen: "Callable[[int, int], None]", *, again: bool
+) -> "tuple[Found, dict[str, str]]":
+    """A shard's studies, and the names of their folders of results; none where others have them all."""
+    from bleedmap.archive.shards import batch_ledger, list_studies, note_shards
+
+    listed = list_studies(folder, out, part, lambda files: seen(files, files), again=again)
+    if (before := note_shards(batch_ledger(out), part)) is not None:
+        print_error(f"split into {part.of} shards, {before} before: what is done stays done")
+    count, made_at = len(listed.found.sources), listed.made_at
     print_error(
-        f"shard {shard.number} of {shard.of}: {len(found.sources):,} studies, by the search of {made_at}; --search "
-        "looks again"
+        f"shard {part.number} of {part.of}: {count:,} studies, by the search of {made_at}; --search looks again"
     )
+    return listed.found, listed.names
+
+
+def _cluster(out: Path, found: "Found", weights: str | None, bar: ProgressBar) -> "Cluster":
+    from bleedmap.archive.cluster import Cluster
+    from bleedmap.archive.shards import batch_ledger
+
+    needs = [found.folder, Path(found.sources[0].files[0])] if isinstance(found.folder, Path) else []
+    if weights and Path(weights).exists():
+        needs.append(Path(weights))
+    return Cluster(batch_ledger(out).state, needs, bar.warn)
+
+
+def _open(
+    source: str, since: datetime | None, until: datetime | None, uids: Path | None, token_file: str, ca_file: str
+) -> "Path | Archive":
+    """The folder or archive that the user named."""
+    from bleedmap.archive.remote.places import is_url, open_archive, read_uids
+
+    if not is_url(source):
+        if since or until or uids or token_file or ca_file:
+            raise click.UsageError(
+                "--since, --until, --uids, --token-file and --ca-file are for URLs, not for folders."
+            )
+        return Path(source)
+    if since and until and since > until:
+        raise click.UsageError("--since is after --until.")
+    return open_archive(
+        source, token_file=token_file, ca_file=ca_file, since=since, until=until, uids=read_uids(uids) if uids else ()
+    )
+
+
+def _open_target(
+    out: Path, send: str | None, source: str, send_token_file: str, token_file: str, ca_file: str, *, dicom: bool
+) -> "Sending | None":
+    """To whom results are sent; the token of the source is for its own server alone."""
+    from bleedmap.archive.remote.places import has_same_address, is_url, open_target
+    from bleedmap.archive.remote.send import DicomwebTarget, Sending
+
+    if send is None:
+        if send_token_file:
+            raise click.UsageError("--send-token-file is for --send.")
+        return None
+    if not is_url(send):
+        raise click.UsageError("--send takes a URL: https://… of a DICOMweb service, or s3://BUCKET/PREFIX.")
+    token = send_token_file or (token_file if has_same_address(send, source) else "")
+    target = open_target(send, token_file=token, ca_file=ca_file)
+    if isinstance(target, DicomwebTarget) and not dicom:
+        raise click.UsageError("--no-dicom leaves nothing that a DICOMweb service takes: leave it or --send out.")
+    return Sending(target, out)
 
 
 def _merge(folder: "Path | Archive", out: Path, *, search: bool, identify: bool, as_json: bool) -> None:
     """Write the tables of all shards; exit code 1 where studies are still to be done, or have failed."""
-    from bleedmap.archive.run import batch_ledger, list_studies, merge_batch
-    from bleedmap.archive.shards import count_open_shards, read_count
+    from bleedmap.archive.shards import batch_ledger, count_open_shards, list_studies, read_count
+    from bleedmap.archive.summary import merge_batch
 
     ledger = batch_ledger(out)
     if ledger.settings() is None:
@@ -333,7 +313,7 @@ def _merge(folder: "Path | Archive", out: Path, *, search: bool, identify: bool,
         )  # fmt: skip
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         listed = list_studies(folder, out, None, lambda files: seen(files, files), again=search)
-    summary = merge_batch(listed.found, out, identify=identify)
+    summary = merge_batch(ledger, listed.found, identify)
     done = {row["name"] for row in summary["studies"]}
     left = (one.key for one in listed.found.sources if listed.names[one.key] not in done)
     missing = count_open_shards(left, count := read_count(ledger) or 1)
@@ -427,28 +407,24 @@ def _columns(rows: list[dict[str, Any]], width: int) -> "dict[str, Callable[[dic
     are."""
     from bleedmap.study.words import chance, millilitres, percent, span_ml
 
-    def show(key: str, form: str) -> "Callable[[dict[str, Any]], str]":
-        return lambda row: "–" if row[key] is None else format(row[key], form)
+    def show(key: str, form: "Callable[[Any], str]") -> "Callable[[dict[str, Any]], str]":
+        return lambda row: "–" if row[key] is None else form(row[key])
 
     coverage = next((row["interval_coverage"] for row in rows if row["interval_coverage"] is not None), None)
-    sure = any(row["study_probability"] is not None for row in rows)
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "Study": lambda row: row["name"], "Status": lambda row: row["status"],
-    }  # fmt: skip
+    sure, wide = any(row["study_probability"] is not None for row in rows), width >= _WIDE
+    columns = {"Study": show("name", str), "Status": show("status", str)}
     if sure:
-        columns["Probability"] = lambda row: (
-            "–" if row["study_probability"] is None else chance(row["study_probability"])
-        )
-    columns["mL"] = lambda row: "–" if row["volume_ml"] is None else millilitres(row["volume_ml"])
-    if coverage is not None and width >= _WIDE:
+        columns["Probability"] = show("study_probability", chance)
+    columns["mL"] = show("volume_ml", millilitres)
+    if coverage is not None and wide:
         columns[f"{percent(coverage)} interval"] = lambda row: (
             "–" if row["volume_low_ml"] is None else span_ml((row["volume_low_ml"], row["volume_high_ml"]))
         )
-    columns["Lesions"] = show("lesions", ",")
-    if width >= _WIDE:
-        columns["Slices"] = show("slices", ",")
-        columns["Highest pixel"] = show("highest_probability", ".2f")
-    columns["Seconds"] = show("seconds", ",.1f")
-    if width >= _WIDE:
-        columns["Warnings"] = lambda row: ", ".join(row["warnings"])
+    columns["Lesions"] = show("lesions", "{:,}".format)
+    if wide:
+        columns["Slices"] = show("slices", "{:,}".format)
+        columns["Highest pixel"] = show("highest_probability", "{:.2f}".format)
+    columns["Seconds"] = show("seconds", "{:,.1f}".format)
+    if wide:
+        columns["Warnings"] = show("warnings", ", ".join)
     return columns

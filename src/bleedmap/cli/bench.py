@@ -9,8 +9,8 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import json_option, out_option, overwrite_option, threads_option, weights_option
 
 if TYPE_CHECKING:
     from bleedmap.inference.weights import WeightsFile
@@ -21,7 +21,7 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 
 
 @click.command(short_help="How fast it is here: network, whole study, growing work, training.")
-@weights_option
+@options.weights_option
 @click.option(
     "--network", type=click.Choice(["model-1", "model-2", "original"]),
     help="Measure an untrained network of the thesis instead of weights; only its own speed can be measured.",
@@ -47,10 +47,10 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
     "--studies", type=click.IntRange(1), default=10, show_default=True,
     help="Part growth: the largest batch to measure, of 1, 10 and 100 studies.",
 )  # fmt: skip
-@threads_option
-@out_option("A new or empty folder for bench.json.", required=False)
-@overwrite_option
-@json_option
+@options.threads_option
+@options.out_option("A new or empty folder for bench.json.", required=False)
+@options.overwrite_option
+@options.json_option
 def command(
     weights: str | None, network: str | None, parts: tuple[str, ...], repeats: int, batch: str,
     shape: tuple[int, int, int], studies: int, threads: int | None, out: Path | None, overwrite: bool, as_json: bool,

@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
+from bleedmap.cli import options
 from bleedmap.cli.console import ProgressBar, explain_interrupt, make_table, print_json, print_line, print_table
-from bleedmap.cli.options import (
-    inference_precision_option,
-    json_option,
-    overwrite_option,
-    threads_option,
-    threshold_option,
-    weights_option,
-)
-from bleedmap.errors import OutputError, SettingsError
+from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.comparison.compare import Comparison
@@ -29,10 +22,7 @@ _ROWS, _MANY = 20, 50
 @click.command(short_help="Compare two studies of one patient: growth in mL and %, lesion by lesion.")
 @click.argument("first", required=False, type=click.Path(path_type=Path))
 @click.argument("second", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path),
-    help="A new or empty folder for the results; with --pairs also that of an earlier run, to resume it.",
-)  # fmt: skip
+@options.out_option("A new or empty folder for the results; with --pairs also that of an earlier run, to resume it.")
 @click.option(
     "--pairs", type=click.Path(path_type=Path), metavar="CSV|FOLDER",
     help="Many pairs in place of FIRST and SECOND: a table with the columns first, second and, if wanted, name; or a "
@@ -43,13 +33,13 @@ _ROWS, _MANY = 20, 50
     help="Go on although this check refuses: patient (two patient IDs), order (the first study is later), or an input "
     "check as for `bleedmap segment`. The results say so. Repeat for several checks.",
 )  # fmt: skip
-@weights_option
-@inference_precision_option
-@threads_option
-@threshold_option
+@options.weights_option
+@options.inference_precision_option
+@options.threads_option
+@options.threshold_option
 @click.option("--retry", is_flag=True, help="With --pairs: try again those that were refused or failed.")
-@overwrite_option
-@json_option
+@options.overwrite_option
+@options.json_option
 def command(
     first: Path | None, second: Path | None, out: Path, pairs: Path | None, accept: tuple[str, ...],
     weights: str | None, precision: "Precision", threads: int | None, threshold: float | None, retry: bool,
@@ -111,12 +101,7 @@ def command(
         return
     assert first is not None
     assert second is not None
-    for path in (first, second):
-        if path.resolve().is_relative_to(out.resolve()):
-            raise OutputError(
-                out, found=f"holds the input {path}", needed="a folder of its own for the results",
-                remedy="give another folder with -o",
-            )  # fmt: skip
+    options.refuse_inside(out, first, second)
     refuse_folder(out, overwrite=overwrite)
     with ProgressBar(quiet=as_json) as bar:
 

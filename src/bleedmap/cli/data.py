@@ -9,8 +9,8 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import data_option, json_option, out_option
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich_summary import Oddity, Spread, Summary
@@ -36,8 +36,8 @@ def command() -> None:
 
 
 @command.command()
-@data_option
-@json_option
+@options.data_option
+@options.json_option
 def summary(data: Path | None, as_json: bool) -> None:
     """Count patients, slices, lesions and types, and list what is odd in the files.
 
@@ -68,8 +68,8 @@ def summary(data: Path | None, as_json: bool) -> None:
 
 
 @command.command()
-@data_option
-@json_option
+@options.data_option
+@options.json_option
 def verify(data: Path | None, as_json: bool) -> None:
     """Check every file against the publisher's SHA-256 sums.
 
@@ -108,7 +108,7 @@ def verify(data: Path | None, as_json: bool) -> None:
 
 
 @command.command()
-@out_option("Folder for the files: a new one, or that of an earlier run, to resume it.")
+@options.out_option("Folder for the files: a new one, or that of an earlier run, to resume it.")
 @click.option(
     "--url", help="Address of the folder at the publisher or on a mirror. Not given: release 1.0.0 at PhysioNet."
 )
@@ -119,7 +119,7 @@ def verify(data: Path | None, as_json: bool) -> None:
     show_default=True,
     help="Number of files to fetch at the same time.",
 )
-@json_option
+@options.json_option
 def download(out: Path, url: str | None, connections: int, as_json: bool) -> None:
     """Fetch the open release 1.0.0 from PhysioNet.
 
@@ -149,8 +149,8 @@ def download(out: Path, url: str | None, connections: int, as_json: bool) -> Non
 
 
 @command.command()
-@out_option("A new folder, for example Dataset501_CTICH.")
-@data_option
+@options.out_option("A new folder, for example Dataset501_CTICH.")
+@options.data_option
 def nnunet(out: Path, data: Path | None) -> None:
     """Write the data set in nnU-Net v2's layout, with the protocol's five folds by patient.
 

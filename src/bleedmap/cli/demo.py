@@ -8,8 +8,8 @@ import click
 from rich.markup import escape
 
 from bleedmap import RESEARCH_ONLY
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import json_option, overwrite_option, weights_option
 
 if TYPE_CHECKING:
     from bleedmap.phantom.head import Phantom
@@ -24,9 +24,9 @@ _STUDY, _RESULT = "phantom", "result"
     "-o", "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True,
     help="A new or empty folder for the results.",
 )  # fmt: skip
-@weights_option
-@overwrite_option
-@json_option
+@options.weights_option
+@options.overwrite_option
+@options.json_option
 def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> None:
     """Make a phantom head CT with two bleeds, segment it, and compare the result with the truth.
 

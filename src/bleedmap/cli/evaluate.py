@@ -11,18 +11,9 @@ from click.core import ParameterSource
 from rich.markup import escape
 from rich.table import Table
 
+from bleedmap.cli import options
 from bleedmap.cli.console import explain_interrupt, make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import (
-    choice_option,
-    data_option,
-    device_option,
-    json_option,
-    out_option,
-    path_option,
-    precision_option,
-    weights_option,
-)
-from bleedmap.errors import OutputError, SettingsError
+from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
@@ -49,38 +40,40 @@ _FIRST_MEASURES = (
     "--protocol", type=click.Choice(["cross-validation"]),
     help="Make the protocol's tables and report from records of a cross-validation. Needs no network.",
 )  # fmt: skip
-@path_option(
+@options.path_option(
     "--predictions",
     text="With --protocol: folder of the first method's predictions, for the report's pictures. Needs --data.",
 )
-@path_option("--split", "split_file", text="Split file. Not given: the network's own split.")
+@options.path_option("--split", "split_file", text="Split file. Not given: the network's own split.")
 @click.option(
     "--side", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True,
     help="Which side of the split to measure on.",
 )  # fmt: skip
-@choice_option(
+@options.choice_option(
     "--slices", ("split", "all"), "The slices of that side, or all slices of its patients (only for splits by patient)."
 )
-@choice_option(
+@options.choice_option(
     "--grid",
     ("original", "network"),
     "Where pixels are counted: on the slice's own grid, or on the network's, as in the thesis.",
 )
-@out_option(
+@options.out_option(
     "A JSON file for the whole report, slice by slice. With --protocol or --studies: a folder for the report.",
     required=False,
 )
-@path_option("--studies", text="External validation: a folder of head CTs with reference masks, or with --labels.")
-@path_option(
+@options.path_option(
+    "--studies", text="External validation: a folder of head CTs with reference masks, or with --labels."
+)
+@options.path_option(
     "--masks", text="With --studies: the folder of the masks, if they are not in the same folders as the images."
 )
-@path_option(
+@options.path_option(
     "--labels",
     text="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
     "bleeds, or a line for each box.",
 )
-@weights_option
-@choice_option(
+@options.weights_option
+@options.choice_option(
     "--no-mask-means",
     ("unknown", "lesion-free"),
     "With --studies: what a slice or study without a mask file is, or a study without a label. Unknown ones are "
@@ -94,10 +87,10 @@ _FIRST_MEASURES = (
     "--accept", multiple=True, metavar="CHECK",
     help="With --studies: measure studies that this input check refuses; the report says so. Repeat for several.",
 )  # fmt: skip
-@data_option
-@device_option
-@precision_option
-@json_option
+@options.data_option
+@options.device_option
+@options.precision_option
+@options.json_option
 @click.pass_context
 def command(
     context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
@@ -393,14 +386,9 @@ def _evaluate_studies(
     from bleedmap.study.segment import Segmenter
     from bleedmap.window import BRAIN, Window
 
-    for given in filter(None, (folder, masks, labels)):
-        if given.resolve().is_relative_to(out.resolve()):
-            raise OutputError(
-                out, found=f"holds the input {given}", needed="a folder of its own for the results",
-                remedy="give another folder with -o",
-            )  # fmt: skip
+    options.refuse_inside(out, *filter(None, (folder, masks, labels)))
     external_ledger(out).refuse_foreign_files()
-    options = ExternalOptions(Window(*window) if window else BRAIN, accept, no_mask)
+    chosen = ExternalOptions(Window(*window) if window else BRAIN, accept, no_mask)
     segmenter = Segmenter.load(weights)
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         found = find_cases(Places(folder, masks, out, no_mask, labels), lambda files: seen(files, files))
@@ -410,8 +398,8 @@ def _evaluate_studies(
         explain_interrupt("give the same command again to continue"),
         progress_bar("Evaluating studies", quiet=as_json) as progress,
     ):
-        measured = run_external(found, out, segmenter, options, progress)
-    report = write_report(out, found, measured, patients, segmenter, options)
+        measured = run_external(found, out, segmenter, chosen, progress)
+    report = write_report(out, found, measured, patients, segmenter, chosen)
     if as_json:
         print_json(report.content | {"out": str(out)})
     else:

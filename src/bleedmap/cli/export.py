@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
+from bleedmap.cli import options
 from bleedmap.cli.console import print_json
-from bleedmap.cli.options import json_option, out_option
 
 
 @click.command(short_help="Turn a trained run into one ONNX file for `segment`.")
 @click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
-@out_option("The .onnx file to write.")
+@options.out_option("The .onnx file to write.")
 @click.option("--name", help="What the weights call themselves; the file's own name by default.")
-@json_option
+@options.json_option
 def command(source: Path, out: Path, name: str | None, as_json: bool) -> None:
     """Turn a trained run into one ONNX file for `segment`.
 

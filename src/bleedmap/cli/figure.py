@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bleedmap.cli.options import (
-    Verb,
-    accept_option,
-    data_option,
-    out_option,
-    path_option,
-    threshold_option,
-    weights_option,
-)
+from bleedmap.cli import options
 from bleedmap.models.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -22,33 +14,24 @@ if TYPE_CHECKING:
 
     from bleedmap.figures.samples import Sample
 
-picture_option = out_option("The picture to write. Its ending is the format: .png (300 dpi), .pdf or .svg.")
+picture_option = options.out_option("The picture to write. Its ending is the format: .png (300 dpi), .pdf or .svg.")
 
 
-def _slices_options(most: int, default: int) -> Callable[[Verb], Verb]:
+def _slices_options(most: int, default: int) -> "Callable[[options.Verb], options.Verb]":
     """The flags that choose slices."""
-    options = (
-        data_option,
-        click.option(
-            "--slices", metavar="IDS",
-            help="The slices to show, as patient/slice, with commas: 049/14,051/20. Not given: drawn at random.",
-        ),
-        click.option(
-            "--count", type=click.IntRange(1, most), default=default, show_default=True,
-            help="How many slices to draw at random, where --slices is not given.",
-        ),
-        click.option(
-            "--seed", type=click.IntRange(min=0), default=0, show_default=True,
-            help="Seed of the random choice: the same seed gives the same slices.",
-        ),
+    slices = click.option(
+        "--slices", metavar="IDS",
+        help="The slices to show, as patient/slice, with commas: 049/14,051/20. Not given: drawn at random.",
     )  # fmt: skip
-
-    def decorate(verb: Verb) -> Verb:
-        for option in reversed(options):
-            verb = option(verb)
-        return verb
-
-    return decorate
+    count = click.option(
+        "--count", type=click.IntRange(1, most), default=default, show_default=True,
+        help="How many slices to draw at random, where --slices is not given.",
+    )  # fmt: skip
+    seed = click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True,
+        help="Seed of the random choice: the same seed gives the same slices.",
+    )  # fmt: skip
+    return lambda verb: options.data_option(slices(count(seed(verb))))
 
 
 @click.group(short_help="Draw figures to print: of your own study, and those of the thesis.")
@@ -79,9 +62,9 @@ def command() -> None:
     show_default=True,
     help="Window in HU in which the slices are shown.",
 )
-@weights_option
-@threshold_option
-@accept_option
+@options.weights_option
+@options.threshold_option
+@options.accept_option
 @picture_option
 def study(
     source: Path, slices: str | None, window: tuple[float, float], weights: str | None, threshold: float | None,
@@ -171,7 +154,7 @@ def _draw_samples(
     "--weights", "weights_name", metavar="NAME|FILE",
     help="Installed weights by name, or an .onnx file. Not given: the default weights.",
 )  # fmt: skip
-@path_option(
+@options.path_option(
     "--split",
     "split_file",
     text="Split file, to say which side each slice is on. Not given: the one that comes with the weights, if any.",

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.options import json_option
 
 if TYPE_CHECKING:
     from bleedmap.inference.weights import InstalledWeights
@@ -20,7 +20,7 @@ _SOURCES = {
 
 
 @click.command(short_help="List the networks and the weights that are installed.")
-@json_option
+@options.json_option
 def command(as_json: bool) -> None:
     """List the networks that `bleedmap train` can train, and the trained weights that `bleedmap segment` can use.
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+from bleedmap.errors import OutputError
+
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 data_option = click.option(
@@ -60,12 +62,12 @@ fractional_option = click.option(
 def remote_options(verb: Verb) -> Verb:
     """The flags that say how a server is asked."""
     token = click.option(
-        "--token-file", type=click.Path(path_type=Path), metavar="FILE", envvar="BLEEDMAP_TOKEN_FILE",
+        "--token-file", type=click.Path(), default="", metavar="FILE", envvar="BLEEDMAP_TOKEN_FILE",
         help="DICOMweb: file of a bearer token, read anew for each question. Not given: the variable "
         "BLEEDMAP_TOKEN_FILE, else name and password of the host in ~/.netrc.",
     )  # fmt: skip
     authority = click.option(
-        "--ca-file", type=click.Path(path_type=Path), metavar="FILE",
+        "--ca-file", type=click.Path(), default="", metavar="FILE",
         help="DICOMweb: PEM file of the authority that signed the server's certificate. Not given: the system's.",
     )  # fmt: skip
     return token(authority(verb))
@@ -74,6 +76,20 @@ def remote_options(verb: Verb) -> Verb:
 def out_option(text: str, *, required: bool = True) -> Callable[[Verb], Verb]:
     """The flag of the file or folder that a verb writes."""
     return click.option("-o", "--out", type=click.Path(path_type=Path), required=required, help=text)
+
+
+def refuse_inside(out: Path, *inputs: Path) -> None:
+    """Refuse a folder of results that holds an input.
+
+    Raises:
+        OutputError: it does.
+    """
+    holding = next((path for path in inputs if path.resolve().is_relative_to(out.resolve())), None)
+    if holding is not None:
+        raise OutputError(
+            out, found=f"holds the input {holding}", needed="a folder of its own for the results",
+            remedy="give another folder with -o",
+        )  # fmt: skip
 
 
 def path_option(*names: str, text: str) -> Callable[[Verb], Verb]:

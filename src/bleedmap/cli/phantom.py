@@ -9,8 +9,8 @@ from zlib import crc32
 import click
 from rich.markup import escape
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.options import json_option, out_option, path_option
 
 if TYPE_CHECKING:
     from bleedmap.phantom.bleeds import Bleed
@@ -32,8 +32,8 @@ class _Form:
 
 
 @click.command(short_help="Write a synthetic head CT with known bleeds as NIfTI or DICOM.")
-@out_option("The CT to write: a new .nii or .nii.gz file; with --dicom, a new folder.")
-@path_option("--mask", text="Also write the true mask of all bleeds to this NIfTI file.")
+@options.out_option("The CT to write: a new .nii or .nii.gz file; with --dicom, a new folder.")
+@options.path_option("--mask", text="Also write the true mask of all bleeds to this NIfTI file.")
 @click.option(
     "--bleed", "bleeds", multiple=True, metavar="TYPE:ML[:SIDE[:HU]]",
     help="A bleed: type, volume in mL, the patient's side, HU of the blood. Repeat for several. Not given: none.",
@@ -78,7 +78,7 @@ class _Form:
     help="With --dicom: leave this slice out, counted from 0 at the feet. Repeat for several.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the files if they exist.")
-@json_option
+@options.json_option
 def command(
     out: Path, mask: Path | None, bleeds: tuple[str, ...], seed: int, spacing: tuple[float, float, float],
     shape: tuple[int, int, int], noise: float, kernel: float, streaks: bool, beam_hardening: bool, headrest: bool,

@@ -16,21 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import (
-    accept_option,
-    fractional_option,
-    inference_precision_option,
-    json_option,
-    no_dicom_option,
-    overwrite_option,
-    remote_options,
-    threads_option,
-    threshold_option,
-    weights_option,
-    window_option,
-)
-from bleedmap.errors import InputError, OutputError, SettingsError
+from bleedmap.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.inference.backends import Precision
@@ -43,11 +31,8 @@ _TABLE_ROWS, _NAMES_SHOWN = 20, 8
 
 @click.command(short_help="Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path),
-    help="A new or empty folder for the results. It is written whole or not at all.",
-)  # fmt: skip
-@weights_option
+@options.out_option("A new or empty folder for the results. It is written whole or not at all.")
+@options.weights_option
 @click.option(
     "--backend", "backend_name", type=click.Choice(["openvino", "torch"]), default="openvino", show_default=True,
     help="The library that runs the network; torch needs the extra 'train'.",
@@ -56,25 +41,25 @@ _TABLE_ROWS, _NAMES_SHOWN = 20, 8
     "--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True,
     help="Where the network runs; cuda and mps need --backend torch.",
 )  # fmt: skip
-@inference_precision_option
-@threads_option
-@threshold_option
-@window_option
-@accept_option
+@options.inference_precision_option
+@options.threads_option
+@options.threshold_option
+@options.window_option
+@options.accept_option
 @click.option(
     "--series", type=int, help="DICOM: segment the series with this number instead of the one bleedmap chooses."
 )
 @click.option("--study", help="DICOM: segment the study with this Study Instance UID, if the folder holds several.")
-@no_dicom_option
-@fractional_option
-@remote_options
-@overwrite_option
-@json_option
+@options.no_dicom_option
+@options.fractional_option
+@options.remote_options
+@options.overwrite_option
+@options.json_option
 def command(
     inputs: tuple[str, ...], out: Path, weights: str | None, backend_name: str, device: str,
     precision: "Precision", threads: int | None, threshold: float | None, window: tuple[float, float] | None,
     accept: tuple[str, ...], series: int | None, study: str | None, no_dicom: bool, fractional: bool,
-    token_file: Path | None, ca_file: Path | None, overwrite: bool, as_json: bool,
+    token_file: str, ca_file: str, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Outline hemorrhage on a head CT.
 
@@ -131,10 +116,10 @@ def command(
 
     _check_flags(backend_name, device, precision)
     paths, shown = [Path(one) for one in inputs], None
-    _refuse_own_input(out, paths)
+    options.refuse_inside(out, *paths)
     refuse_folder(out, overwrite=overwrite)
     if any("://" in one for one in inputs):
-        fetching = _fetched(inputs, out, study, str(token_file or ""), str(ca_file or ""))
+        fetching = _fetched(inputs, out, study, token_file, ca_file)
         copy, shown = click.get_current_context().with_resource(fetching)
         paths = [copy]
     elif token_file or ca_file:
@@ -174,13 +159,13 @@ def _fetched(
     inputs: tuple[str, ...], out: Path, study: str | None, token_file: str, ca_file: str
 ) -> Iterator[tuple[Path, str]]:
     """Yield a copy of the study that a URL names, beside the results, and how it is named in them."""
-    from bleedmap.archive.remote.places import Access, Wanted, is_dicomweb, open_archive
+    from bleedmap.archive.remote.places import is_dicomweb, open_archive
     from bleedmap.archive.remote.web import persist
 
     if len(inputs) > 1:
         raise click.UsageError("a URL is segmented alone; `bleedmap batch` takes many studies.")
-    wanted = Wanted(uids=(study,) if study and is_dicomweb(inputs[0]) else ())
-    archive = open_archive(inputs[0], Access(token_file, ca_file), wanted)
+    uids = (study,) if study and is_dicomweb(inputs[0]) else ()
+    archive = open_archive(inputs[0], token_file=token_file, ca_file=ca_file, uids=uids)
     sources = [one for one in persist(archive.find).sources if study in (None, one.uid)]
     if len(sources) != 1:
         raise InputError(
@@ -251,16 +236,6 @@ def _check_flags(backend_name: str, device: str, precision: str) -> None:
         raise SettingsError(
             "--precision", found="'bf16' with --backend torch", needed="fp32, in which torch computes here",
             remedy="leave --precision or --backend out",
-        )  # fmt: skip
-
-
-def _refuse_own_input(out: Path, inputs: list[Path]) -> None:
-    place = out.resolve()
-    holding = next((path for path in inputs if path.resolve().is_relative_to(place)), None)
-    if holding is not None:
-        raise OutputError(
-            out, found=f"holds the input {holding}", needed="a folder of its own for the results",
-            remedy="give another folder with -o",
         )  # fmt: skip
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.options import data_option, json_option, out_option
 
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Write a split file: train, validation and test, by patient or by slice.")
-@data_option
+@options.data_option
 @click.option(
     "--kind",
     type=click.Choice(["patient", "slice"]),
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seed of the random split: the same seed gives the same split.",
 )
-@out_option("The split file to write; with --folds, a folder.")
+@options.out_option("The split file to write; with --folds, a folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the file or folder if it exists.")
-@json_option
+@options.json_option
 def command(
     data: Path | None, kind: "Kind", balanced: bool, folds: int | None, seed: int, out: Path, overwrite: bool,
     as_json: bool,

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bleedmap.cli import options
 from bleedmap.cli.console import ProgressBar, explain_interrupt, progress_bar
-from bleedmap.cli.options import (
-    accept_option,
-    choice_option,
-    data_option,
-    device_option,
-    out_option,
-    path_option,
-    precision_option,
-    settings_options,
-    window_option,
-)
 from bleedmap.training.config import PRESETS, LiteConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -43,31 +33,37 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
     short_help="Train a network on CT-ICH, or on your own studies with masks.",
     epilog="Presets: " + "; ".join(f"{name}, {text}" for name, (text, _) in PRESETS.items()) + ".",
 )
-@out_option("Folder of the new run.", required=False)
+@options.out_option("Folder of the new run.", required=False)
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file, from `bleedmap split`.")
-@path_option("--studies", text="Train on a folder of head CTs with reference masks, in place of a split of CT-ICH.")
-@path_option("--masks", text="With --studies: the folder of the masks, if they are not in the images' folders.")
-@path_option(
+@options.path_option(
+    "--studies", text="Train on a folder of head CTs with reference masks, in place of a split of CT-ICH."
+)
+@options.path_option("--masks", text="With --studies: the folder of the masks, if they are not in the images' folders.")
+@options.path_option(
     "--patients",
     text="With --studies: a CSV with the columns study and patient. Not given: patients.csv in the folder, else the "
     "Patient ID of DICOM files, else each study is a patient.",
 )
-@path_option("--test", text="With --studies: a CSV with the column patient or study; these patients are never read.")
+@options.path_option(
+    "--test", text="With --studies: a CSV with the column patient or study; these patients are never read."
+)
 @click.option(
     "--validation", type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="With --studies: part of the patients on whom thresholds are chosen. Not given: 0.2.",
 )  # fmt: skip
 @click.option("--start", metavar="WEIGHTS", help="With --studies: go on from these weights, by the last stage alone.")
-@choice_option("--no-mask-means", ("unknown", "lesion-free"), "With --studies: what a study without a mask file is.")
-@window_option
-@accept_option
+@options.choice_option(
+    "--no-mask-means", ("unknown", "lesion-free"), "With --studies: what a study without a mask file is."
+)
+@options.window_option
+@options.accept_option
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Settings to start from; flags change them.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Folder of a run to continue, exactly as it was.")
-@data_option
-@device_option
-@precision_option
+@options.data_option
+@options.device_option
+@options.precision_option
 @click.option("--steps", type=click.IntRange(min=1), help="Presets lite and bone: steps of each stage.")
-@settings_options(TrainConfig)
+@options.settings_options(TrainConfig)
 def command(
     out: Path | None, split_file: Path | None, studies: Path | None, masks: Path | None, patients: Path | None,
     test: Path | None, validation: float | None, start: str | None, no_mask_means: "NoMask",

@@ -48,7 +48,7 @@ def colours(probability: AnyArray) -> FloatArray:
 def blend(grey: AnyArray, probability: FloatArray, threshold: float) -> ByteArray:
     """(row, column) grey 0 to 255 and probability -> RGB (row, column, 3) uint8, with the mask's thin contour."""
     picture = np.repeat(np.rint(np.asarray(grey, np.float32)).astype(np.uint8)[..., None], 3, axis=-1)
-    part = _drawn_part(probability >= lowest_drawn(threshold))
+    part = _drawn_part(probability, threshold)
     if part is not None:
         _draw(picture[part], grey[part], probability[part], threshold)
     return picture
@@ -59,8 +59,9 @@ def lowest_drawn(threshold: float) -> float:
     return _FAINT_PART * min(threshold, SCALE_START)
 
 
-def _drawn_part(marked: AnyArray) -> tuple[slice, slice] | None:
-    """The box around what is marked, two pixels wider: gradients and linear enlarging within are those of the whole."""
+def _drawn_part(probability: AnyArray, threshold: float) -> tuple[slice, slice] | None:
+    """The box around what is drawn, two pixels wider: gradients and linear enlarging within are those of the whole."""
+    marked = probability >= lowest_drawn(threshold)
     rows, columns = (np.flatnonzero(marked.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return None
@@ -89,48 +90,6 @@ def _contour(probability: FloatArray, threshold: float) -> FloatArray:
     return np.asarray(np.clip(_CONTOUR_WIDTH / 2 + 0.5 - distance, 0, 1), np.float32)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where things stand on a sheet, in pixels."""
-
-    count: int
-    cell_width: int
-    cell_height: int
-    side: int
-
-    @property
-    def gap(self) -> int:
-        return max(12, self.side // 40)
-
-    @property
-    def text(self) -> int:
-        return max(15, self.side // 40)
-
-    @property
-    def columns(self) -> int:
-        widest = ceil(sqrt(self.count * 1.5))
-        return ceil(self.count / ceil(self.count / widest))  # the same rows, evenly filled
-
-    @property
-    def top(self) -> int:
-        return 2 * self.gap + 2 * self.text
-
-    @property
-    def bar_left(self) -> int:
-        return 2 * self.gap + self.columns * (self.cell_width + self.gap)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        rows = ceil(self.count / self.columns)
-        height = self.top + rows * (self.cell_height + 2 * self.text + self.gap) + 2 * self.text + self.gap
-        return self.bar_left + 6 * self.text, height
-
-    def corner(self, index: int) -> tuple[int, int]:
-        row, column = divmod(index, self.columns)
-        left = 2 * self.gap + column * (self.cell_width + self.gap)
-        return left, self.top + row * (self.cell_height + 2 * self.text + self.gap)
-
-
 def draw_sheet(views: Sequence[SliceView], *, title: str, footer: str, threshold: float) -> ByteArray:
     """One slice, or a contact sheet of many, with colour bar and captions.
 
@@ -145,29 +104,26 @@ def draw_sheet(views: Sequence[SliceView], *, title: str, footer: str, threshold
     """
     side = 960 if len(views) == 1 else 360
     panels = [draw_slice(view, side=side, threshold=threshold) for view in views]
-    widest, highest = max(panel.width for panel in panels), max(panel.height for panel in panels)
-    layout = _Layout(len(views), max(widest, side // 2), max(highest, side // 2), side)
-    sheet = Image.new("RGB", layout.size, _PAPER)
+    cell_width = max(side // 2, *(panel.width for panel in panels))
+    cell_height = max(side // 2, *(panel.height for panel in panels))
+    gap, text = max(12, side // 40), max(15, side // 40)
+    rows = ceil(len(views) / ceil(sqrt(len(views) * 1.5)))
+    columns = ceil(len(views) / rows)  # the rows evenly filled
+    across, down, top = cell_width + gap, cell_height + 2 * text + gap, 2 * gap + 2 * text
+    width, height = 2 * gap + columns * across + 6 * text, top + rows * down + 2 * text + gap
+    sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    gap, text, (width, height) = layout.gap, layout.text, layout.size
     _line(pen, (2 * gap, gap + text), title, round(1.3 * text), _INK, width - 4 * gap)
     for index, (view, panel) in enumerate(zip(views, panels, strict=True)):
-        _place(sheet, layout, index, view, panel)
-    _colour_bar(sheet, (layout.bar_left, layout.top), min(layout.cell_height, 480), text)
+        left, upper = 2 * gap + index % columns * across, top + index // columns * down
+        sheet.paste(panel, (left + (cell_width - panel.width) // 2, upper + (cell_height - panel.height) // 2))
+        ends = (left + gap, "lm"), (left + cell_width - gap, "rm")
+        for letter, (x, anchor) in zip(view.sides, ends, strict=True):
+            pen.text((x, upper + cell_height // 2), letter, _FAINT, font(text), anchor=anchor)
+        _line(pen, (left, upper + cell_height + text), view.caption, text, _INK, cell_width)
+    _colour_bar(sheet, (2 * gap + columns * across, top), min(cell_height, 480), text)
     _line(pen, (2 * gap, height - gap - text), footer, round(0.9 * text), _FAINT, width - 4 * gap)
     return np.asarray(sheet)
-
-
-def _place(sheet: Image.Image, layout: _Layout, index: int, view: SliceView, panel: Image.Image) -> None:
-    """A slice in its cell, with the patient's sides and its caption."""
-    pen = ImageDraw.Draw(sheet)
-    left, upper = layout.corner(index)
-    width, height = layout.cell_width, layout.cell_height
-    sheet.paste(panel, (left + (width - panel.width) // 2, upper + (height - panel.height) // 2))
-    ends = (left + layout.gap, "lm"), (left + width - layout.gap, "rm")
-    for letter, (x, anchor) in zip(view.sides, ends, strict=True):
-        pen.text((x, upper + height // 2), letter, _FAINT, font(layout.text), anchor=anchor)
-    _line(pen, (left, upper + height + layout.text), view.caption, layout.text, _INK, width)
 
 
 def draw_slice(view: SliceView, *, side: int, threshold: float) -> Image.Image:
@@ -187,7 +143,7 @@ def draw_slice(view: SliceView, *, side: int, threshold: float) -> Image.Image:
 
 def _coloured_box(probability: FloatArray, size: tuple[int, int], threshold: float) -> tuple[int, int, int, int] | None:
     """(left, upper, right, lower) in a picture of `size` (width, height) that holds all that `blend` would colour."""
-    part = _drawn_part(probability >= lowest_drawn(threshold))
+    part = _drawn_part(probability, threshold)
     if part is None:
         return None
     spans = []
@@ -227,13 +183,17 @@ def _line(
     pen: ImageDraw.ImageDraw, place: tuple[int, int], words: str, size: int, ink: tuple[int, int, int], width: int
 ) -> None:
     """One line of text, made smaller, then shortened, to fit `width` pixels; `place` is its left middle."""
-    smallest = size // 2
-    while size > smallest and pen.textlength(words, font(size)) > width:
-        size -= 1
-    shown = words
-    while shown and pen.textlength(shown if shown == words else f"{shown}…", font(size)) > width:
-        shown = shown[:-1]
-    pen.text(place, shown if shown == words else f"{shown}…", ink, font(size), anchor="lm")
+    size = fitting_size(pen, words, size, width)
+    shown, kept = words, len(words)
+    while kept and pen.textlength(shown, font(size)) > width:
+        kept -= 1
+        shown = f"{words[:kept]}…"
+    pen.text(place, shown, ink, font(size), anchor="lm")
+
+
+def fitting_size(pen: ImageDraw.ImageDraw, words: str, size: int, width: int) -> int:
+    """The largest font up to `size` pixels in which the words fit into `width`; at least half of it."""
+    return next((one for one in range(size, size // 2, -1) if pen.textlength(words, font(one)) <= width), size // 2)
 
 
 @cache

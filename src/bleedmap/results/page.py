@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
 from typing import Any
@@ -49,66 +48,6 @@ _CARD = ".card.md"  # beside installed weights, under their name
 _WIDTH, _HEIGHT = 940, 132  # of a chart, in its own units
 _LEFT, _RIGHT, _TOP, _FLOOR = 46, 932, 10, 106  # of the bars' field
 _LABELS = 16  # slice numbers under the bars, at most
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A slice on the page: the picture itself as a URI, its size in pixels, and its words."""
-
-    uri: str
-    width: int
-    height: int
-    number: int
-    marked: str
-    likelihood: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One slice: its place in the drawing, and the words that a pointer shows."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    words: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A label along an axis, and where."""
-
-    at: float
-    label: str
-
-
-@dataclass(frozen=True)
-class SliceChart:
-    """A bar for each slice, feet to head, in a drawing of `width` × `height`.
-
-    Attributes:
-        bars: one a slice, also where it is flat.
-        values: labels up the left side, with a line across each.
-        slices: slice numbers beneath.
-        line: height of the dashed line across, None for none.
-        curve: (x, y) of a second value on each slice; () for none.
-    """
-
-    bars: tuple[Bar, ...]
-    values: tuple[Tick, ...]
-    slices: tuple[Tick, ...]
-    line: float | None
-    curve: tuple[tuple[float, float], ...] = ()
-    left: float = _LEFT
-    right: float = _RIGHT
-    floor: float = _FLOOR
-    width: float = _WIDTH
-    height: float = _HEIGHT
-
-    @property
-    def points(self) -> str:
-        """The curve as SVG writes it."""
-        return " ".join(f"{x},{y}" for x, y in self.curve)
 
 
 def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
@@ -158,18 +97,21 @@ def _by_weight(checks: tuple[Check, ...]) -> list[Check]:
     return sorted(checks, key=lambda one: list(_VERDICTS).index(one.verdict))
 
 
-def _pictures(result: Result) -> list[_Picture]:
+def _pictures(result: Result) -> list[dict[str, Any]]:
+    """The slices on the page: each picture as a URI, its size in pixels, and its words."""
     findings, chosen = result.findings, choose_slices_to_show(result)
     pictures = []
     for index, view in zip(chosen, slice_views(result, chosen), strict=True):
         picture = letter_sides(draw_slice(view, side=_PICTURE_SIDE, threshold=result.threshold), view.sides)
-        uri = embed_jpeg(picture, _JPEG_QUALITY)
-        words = marked(findings, index), likelihood(findings, result.certainty, index)
-        pictures.append(_Picture(uri, picture.width, picture.height, index + 1, *words))
+        pictures.append({
+            "uri": embed_jpeg(picture, _JPEG_QUALITY), "width": picture.width, "height": picture.height,
+            "number": index + 1, "marked": marked(findings, index),
+            "likelihood": likelihood(findings, result.certainty, index),
+        })  # fmt: skip
     return pictures
 
 
-def _volume_chart(result: Result) -> SliceChart | None:
+def _volume_chart(result: Result) -> dict[str, Any] | None:
     """mL in each slice; None where nothing was found."""
     findings = result.findings
     if not findings.found:
@@ -179,7 +121,7 @@ def _volume_chart(result: Result) -> SliceChart | None:
     return slice_chart(values, _slice_words(result), top=round_top(max(values)))
 
 
-def _probability_chart(result: Result) -> SliceChart:
+def _probability_chart(result: Result) -> dict[str, Any]:
     """Each slice's highest probability, the threshold, and the slice's own probability where there is one."""
     values = [one.highest_probability for one in result.findings.slices]
     curve = () if result.certainty is None else result.certainty.slices
@@ -236,8 +178,8 @@ def model_card(weights: WeightsFile) -> tuple[str, ...]:
 def slice_chart(
     values: Sequence[float], words: Sequence[str], *, top: float, line: float | None = None,
     curve: Sequence[float] = (),
-) -> SliceChart:  # fmt: skip
-    """Lay out one bar a slice.
+) -> dict[str, Any]:  # fmt: skip
+    """Lay out one bar a slice, feet to head, as the page's macro `chart` draws it.
 
     Args:
         values: one a slice, from 0 to `top`.
@@ -248,19 +190,23 @@ def slice_chart(
     """
     step = (_RIGHT - _LEFT) / len(values)
     width = min(0.78 * step, 36.0)
-    bars = tuple(
-        Bar(_LEFT + (index + 0.5) * step - width / 2, _up(value, top), width, _FLOOR - _up(value, top), said)
-        for index, (value, said) in enumerate(zip(values, words, strict=True))
-    )
+    middles = [_LEFT + (index + 0.5) * step for index in range(len(values))]
+    heights = [_up(value, top) for value in values]
     every = next(one for one in (1, 5, 10, 20, 50, 100, 200) if len(values) <= _LABELS * one or one == 200)
-    numbers = [number for number in range(1, len(values) + 1) if number == 1 or number % every == 0]
-    return SliceChart(
-        bars=bars,
-        values=tuple(Tick(_up(part * top, top), f"{part * top:g}") for part in (0.0, 0.5, 1.0)),
-        slices=tuple(Tick(_LEFT + (number - 0.5) * step, str(number)) for number in numbers),
-        line=None if line is None else _up(line, top),
-        curve=tuple((round(_LEFT + (index + 0.5) * step, 2), _up(value, top)) for index, value in enumerate(curve)),
-    )
+    points = [(round(x, 2), _up(value, top)) for x, value in zip(middles, curve, strict=False)]
+    return {
+        "bars": [
+            {"x": x - width / 2, "y": y, "width": width, "height": _FLOOR - y, "words": said}
+            for x, y, said in zip(middles, heights, words, strict=True)
+        ],
+        "values": [{"at": _up(part * top, top), "label": f"{part * top:g}"} for part in (0.0, 0.5, 1.0)],
+        "slices": [
+            {"at": x, "label": str(number)} for number, x in enumerate(middles, 1) if number == 1 or number % every == 0
+        ],
+        "line": None if line is None else _up(line, top),
+        "curve": points, "points": " ".join(f"{x},{y}" for x, y in points),
+        "left": _LEFT, "right": _RIGHT, "floor": _FLOOR, "width": _WIDTH, "height": _HEIGHT,
+    }  # fmt: skip
 
 
 def round_top(highest: float) -> float:

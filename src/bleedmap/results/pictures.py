@@ -18,7 +18,7 @@ from bleedmap.arrays import ByteArray, DoubleArray
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.files import output_error, written_whole
 from bleedmap.preprocess import head_frame
-from bleedmap.results.overlay import SliceView, draw_sheet, draw_slice, font
+from bleedmap.results.overlay import SliceView, draw_sheet, draw_slice, fitting_size, font
 from bleedmap.study.result import Result
 from bleedmap.study.words import headline, slice_line, verdict
 
@@ -208,8 +208,5 @@ def _between_words(picture: Image.Image, above: str, below: str) -> ByteArray:
     sheet.paste(picture, (0, strip))
     pen = ImageDraw.Draw(sheet)
     for words, middle in ((above, strip // 2), (below, sheet.height - strip // 2)):
-        fitting = size
-        while fitting > size // 2 and pen.textlength(words, font(fitting)) > widest:
-            fitting -= 1
-        pen.text((size, middle), words, _INK, font(fitting), anchor="lm")
+        pen.text((size, middle), words, _INK, font(fitting_size(pen, words, size, widest)), anchor="lm")
     return np.asarray(sheet)

@@ -13,8 +13,7 @@ from tempfile import TemporaryDirectory
 
 from bleedmap.archive.find import Found, Source
 from bleedmap.archive.ledger import Job
-from bleedmap.archive.run import batch_ledger
-from bleedmap.archive.shards import Shard, read_list, write_list
+from bleedmap.archive.shards import Shard, batch_ledger, read_list, write_list
 from bleedmap.archive.summary import Row, write_summary
 from bleedmap.archive.workers import run_jobs
 

@@ -1,13 +1,12 @@
 """What a URL names: an archive to read from, or a target to send to."""
 
 import re
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from bleedmap.archive.find import Archive
-from bleedmap.archive.remote.send import Target
+from bleedmap.archive.remote.send import DicomwebTarget, Target
 from bleedmap.archive.remote.web import Service, hide_credentials, is_loopback_host, refuse_credentials
 from bleedmap.errors import SettingsError
 from bleedmap.io.dicom.header import explain_uid
@@ -26,30 +25,17 @@ def is_dicomweb(url: str) -> bool:
     return _split_dicomweb(url) is not None
 
 
-@dataclass(frozen=True)
-class Access:
-    """How a server is asked.
-
-    Attributes:
-        token_file: file of a bearer token; '': ~/.netrc.
-        ca_file: PEM file of the authority of its certificate; '': the system's.
-    """
-
-    token_file: str = ""
-    ca_file: str = ""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which studies of an archive: of these days, both included, or with these Study Instance UIDs."""
-
-    since: date | None = None
-    until: date | None = None
-    uids: tuple[str, ...] = ()
-
-
-def open_archive(url: str, access: Access = Access(), wanted: Wanted = Wanted()) -> Archive:
+def open_archive(
+    url: str, *, token_file: str = "", ca_file: str = "", since: date | None = None, until: date | None = None,
+    uids: tuple[str, ...] = (),
+) -> Archive:  # fmt: skip
     """Return the archive that a URL names; nobody is asked yet.
+
+    Args:
+        url: of a DICOMweb service, of a study there, or of a store's prefix.
+        token_file, ca_file: as `Service`.
+        since, until: of the studies, both days included.
+        uids: Study Instance UIDs, to take these alone.
 
     Raises:
         SettingsError: the URL holds a password, or names nothing that is known; a choice that it cannot make.
@@ -59,7 +45,7 @@ def open_archive(url: str, access: Access = Access(), wanted: Wanted = Wanted())
     if (found := _split_dicomweb(url)) is None:
         from bleedmap.archive.remote.store import StoreArchive  # noqa: PLC0415 - of an extra
 
-        if wanted != Wanted() or access.token_file:
+        if since or until or uids or token_file:
             raise SettingsError(
                 hide_credentials(url), found="days, UIDs or a token given for files", needed="a DICOMweb service",
                 remedy="leave --since, --until, --uids and --token-file out",
@@ -70,24 +56,20 @@ def open_archive(url: str, access: Access = Access(), wanted: Wanted = Wanted())
     from bleedmap.archive.remote.dicomweb import DicomwebArchive  # noqa: PLC0415
 
     root, uid, query = found
-    _refuse_plain(root, access)
-    uids = (*([uid] if uid else []), *wanted.uids)
-    for one in uids:
-        if why := explain_uid(one):
-            raise SettingsError(
-                "the study's UID",
-                found=why,
-                needed="a Study Instance UID, as 1.2.840.1",
-                remedy="mend the URL or --uids",
-            )
-    if wanted.since or wanted.until:
-        low, high = (f"{day:%Y%m%d}" if day else "" for day in (wanted.since, wanted.until))
+    service = _make_service(root, token_file, ca_file)
+    wanted = tuple(dict.fromkeys([uid, *uids] if uid else uids))
+    for why in filter(None, map(explain_uid, wanted)):
+        raise SettingsError(
+            "the study's UID", found=why, needed="a Study Instance UID, as 1.2.840.1", remedy="mend the URL or --uids"
+        )
+    if since or until:
+        low, high = (f"{day:%Y%m%d}" if day else "" for day in (since, until))
         query = (*query, ("StudyDate", f"{low}-{high}"))
-    return DicomwebArchive(Service(root, access.token_file, access.ca_file), query, tuple(dict.fromkeys(uids)))
+    return DicomwebArchive(service, query, wanted)
 
 
-def open_target(url: str, access: Access = Access()) -> Target:
-    """Return the target that a URL names; nobody is asked yet.
+def open_target(url: str, *, token_file: str = "", ca_file: str = "") -> Target:
+    """Return the target that a URL names; nobody is asked yet. `token_file` and `ca_file` as `Service`.
 
     Raises:
         SettingsError: the URL holds a password, or names nothing that is known.
@@ -98,20 +80,18 @@ def open_target(url: str, access: Access = Access()) -> Target:
         from bleedmap.archive.remote.store import StoreTarget  # noqa: PLC0415 - of an extra
 
         return StoreTarget.open(url)
-    from bleedmap.archive.remote.send import DicomwebTarget  # noqa: PLC0415
-
-    _refuse_plain(found[0], access)
-    return DicomwebTarget(Service(found[0], access.token_file, access.ca_file))
+    return DicomwebTarget(_make_service(found[0], token_file, ca_file))
 
 
-def _refuse_plain(root: str, access: Access) -> None:
+def _make_service(root: str, token_file: str, ca_file: str) -> Service:
     """Refuse to send a token to another machine where everyone on the way can read it."""
     parts = urlsplit(root)
-    if access.token_file and parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
+    if token_file and parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
         raise SettingsError(
             root, found="a token, and no TLS", needed="https://, so that nobody on the way reads the token",
             remedy="give the https address of the service, or a tunnel to it on 127.0.0.1",
         )  # fmt: skip
+    return Service(root, token_file, ca_file)
 
 
 def has_same_address(url: str, other: str) -> bool:
@@ -126,20 +106,16 @@ def read_uids(path: Path) -> tuple[str, ...]:
     Raises:
         SettingsError: the file cannot be read, or holds none.
     """
+    found = "holds no UID"
     try:
-        lines = [line.partition("#")[0].strip() for line in path.read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise _refuse_list(path, "cannot be read") from error
-    uids = tuple(line for line in lines if line)
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines, found = [], "cannot be read"
+    uids = tuple(uid for line in lines if (uid := line.partition("#")[0].strip()))
     if not uids:
-        raise _refuse_list(path, "holds no UID")
+        needed = "a text file with a Study Instance UID on each line"
+        raise SettingsError(path, found=found, needed=needed, remedy="mend the file of --uids")
     return uids
-
-
-def _refuse_list(path: Path, found: str) -> SettingsError:
-    return SettingsError(
-        path, found=found, needed="a text file with a Study Instance UID on each line", remedy="mend the file of --uids"
-    )
 
 
 def _split_dicomweb(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]] | None:

@@ -14,9 +14,7 @@ from typing import Any, Protocol
 from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.remote.dicomweb import Object, find_held, store
 from bleedmap.archive.remote.web import RemoteError, Service, persist
-from bleedmap.archive.summary import describe_error
-
-_STATE, _SENT = ".batch", "sent"
+from bleedmap.archive.summary import STATE, describe_error
 
 
 class Target(Protocol):
@@ -73,21 +71,21 @@ class DicomwebTarget:
 
 @dataclass(frozen=True)
 class Sending:
-    """Where the results of a batch are sent, and its record of what was."""
+    """Where the results of a batch in the folder `out` are sent, and its record of what was."""
 
     target: Target
+    out: Path
 
-    def is_sent(self, out: Path, finished: Finished) -> bool:
+    def is_sent(self, finished: Finished) -> bool:
         """Whether the target holds what this turn of a study gave."""
         job = self._job(finished)
-        sent = _ledger(out).read(job)
+        sent = self._ledger.read(job)
         return sent is not None and sent.job == job and not sent.content.get("waiting")
 
-    def send(self, out: Path, finished: Finished, place: Path, persist: Callable[[Callable[[], Any]], Any]) -> bool:
+    def send(self, finished: Finished, place: Path, persist: Callable[[Callable[[], Any]], Any]) -> bool:
         """Send a claimed study's results, and keep that they were sent, or why they wait; return which.
 
         Args:
-            out: folder of the batch.
             finished: the study's record.
             place: its folder of results.
             persist: does what asks a server, again where it is away.
@@ -96,22 +94,22 @@ class Sending:
             content = {"objects": persist(lambda: self.target.take(place)), "waiting": ""}
         except Exception as error:  # the study waits, the others go on
             content = {"objects": 0, "waiting": describe_error(error)}
-        _ledger(out).finish(self._job(finished), content)
+        self._ledger.finish(self._job(finished), content)
         return not content["waiting"]
 
-    def send_tables(self, out: Path, names: Sequence[str]) -> str:
+    def send_tables(self, names: Sequence[str]) -> str:
         """Send the tables of the batch; return '', or why they wait."""
         try:
-            persist(lambda: self.target.take_tables(out, names))
+            persist(lambda: self.target.take_tables(self.out, names))
         except RemoteError as error:
             return describe_error(error)
         return ""
 
-    def count(self, out: Path, finished: Iterable[Finished]) -> dict[str, Any]:
+    def count(self, finished: Iterable[Finished]) -> dict[str, Any]:
         """Say to whom studies were sent: how many, how many objects, and which wait, with the reason."""
         sent, objects, waiting = 0, 0, dict[str, str]()
         for one in finished:
-            record = _ledger(out).read(job := self._job(one))
+            record = self._ledger.read(job := self._job(one))
             if record is not None and record.job == job:
                 why = str(record.content.get("waiting", ""))
                 sent, objects = sent + (not why), objects + int(record.content.get("objects", 0))
@@ -119,9 +117,9 @@ class Sending:
                     waiting[one.content["row"]["name"]] = why
         return {"to": self.target.url, "sent": sent, "objects": objects, "waiting": waiting}
 
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.out, STATE, records="sent")
+
     def _job(self, finished: Finished) -> Job:
         return Job(finished.job.key, finished.turn, {"to": self.target.url})
-
-
-def _ledger(out: Path) -> Ledger:
-    return Ledger(out, _STATE, records=_SENT)

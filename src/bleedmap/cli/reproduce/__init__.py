@@ -2,8 +2,8 @@
 
 import click
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
-from bleedmap.cli.options import json_option
 from bleedmap.cli.reproduce.folds import ablations, strangers
 from bleedmap.cli.reproduce.folds import command as folds
 from bleedmap.cli.reproduce.precisions import command as precisions
@@ -36,7 +36,7 @@ command.add_command(precisions, "precisions")
 
 
 @command.command()
-@json_option
+@options.json_option
 def conventions(as_json: bool) -> None:
     """Find which ways of scoring can produce the pairs of Dice and IoU in the thesis' Table 1.
 

@@ -6,8 +6,8 @@ from typing import Any
 import click
 from rich.markup import escape
 
+from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
-from bleedmap.cli.options import data_option, json_option
 from bleedmap.cli.reproduce.folds import folds_option, open_with_folds
 
 FOLDS = ("1", "2", "3", "4", "5")
@@ -28,8 +28,8 @@ _ROWS = (  # words, key, how it is printed
     "--patients", type=click.IntRange(min=1), metavar="N",
     help="Only the first N test patients of each fold: a trial, which is not kept.",
 )  # fmt: skip
-@data_option
-@json_option
+@options.data_option
+@options.json_option
 def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path | None, as_json: bool) -> None:
     """Compare number formats: each fold's network on its test patients in fp32, --precision auto and bf16.
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
+from bleedmap.cli import options
 from bleedmap.cli.console import print_json
-from bleedmap.cli.options import device_option, json_option, precision_option
 from bleedmap.models.networks import NETWORKS
 
 
@@ -21,9 +21,9 @@ from bleedmap.models.networks import NETWORKS
     "--epochs", type=click.IntRange(1), default=3, show_default=True, help="Measured of each loop, after one."
 )
 @click.option("--workers", type=click.IntRange(0, 64), default=0, show_default=True, help="Of the plain DataLoader.")
-@device_option
-@precision_option
-@json_option
+@options.device_option
+@options.precision_option
+@options.json_option
 def command(
     network: str, width: float, size: int, batch_size: int, slices: int, epochs: int, workers: int, device: str,
     precision: str, as_json: bool,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bleedmap.cli import options
 from bleedmap.cli.console import (
     ProgressBar,
     explain_interrupt,
@@ -19,7 +20,6 @@ from bleedmap.cli.console import (
     print_table,
     progress_bar,
 )
-from bleedmap.cli.options import data_option, device_option, json_option, out_option, precision_option
 from bleedmap.cli.reproduce.cluster import ray_option, run_on_cluster, threads_option
 from bleedmap.errors import SettingsError
 
@@ -34,7 +34,7 @@ STATES = ("done", "running", "begun", "open")
 
 
 @click.command()
-@out_option("Folder of results, runs and report.")
+@options.out_option("Folder of results, runs and report.")
 @click.option(
     "--scale", "scale_name", type=click.Choice(["auto", "full", "medium", "small", "trial"]), default="auto",
     show_default=True,
@@ -61,10 +61,10 @@ STATES = ("done", "running", "begun", "open")
 @click.option("--report-only", is_flag=True, help="Only write the report from the finished cells.")
 @ray_option
 @threads_option
-@data_option
-@device_option
-@precision_option
-@json_option
+@options.data_option
+@options.device_option
+@options.precision_option
+@options.json_option
 def command(
     out: Path, scale_name: str, parts: tuple[str, ...], methods: tuple[str, ...], seeds: int, each_alone: bool,
     only_status: bool, report_only: bool, ray: str | None, threads: int, data: Path | None, device: str, precision: str,
