@@ -213,11 +213,11 @@ def test_nothing_of_a_study_outlives_its_page(told, tmp_path):
 
 def test_the_curve_stands_over_the_bars():
     chart = slice_chart([0.5, 1.0, 0.0], ["a", "b", "c"], top=1.0, curve=[0.5, 0.0, 1.0])
-    bars = chart["bars"]
-    for (x, _), bar in zip(chart["curve"], bars, strict=True):
+    bars = chart.bars
+    for (x, _), bar in zip(chart.curve, bars, strict=True):
         assert x == pytest.approx(bar["x"] + bar["width"] / 2, abs=0.01)
-    assert [y for _, y in chart["curve"]] == [bars[0]["y"], bars[2]["y"], bars[1]["y"]]
-    assert slice_chart([0.5], ["a"], top=1.0)["curve"] == []
+    assert [y for _, y in chart.curve] == [bars[0]["y"], bars[2]["y"], bars[1]["y"]]
+    assert slice_chart([0.5], ["a"], top=1.0).curve == []
 
 
 # Pictures

@@ -18,6 +18,7 @@ from bleedmap.cli.console import (
     ProgressBar,
     explain_interrupt,
     make_table,
+    or_dash,
     print_json,
     print_line,
     print_table,
@@ -391,12 +392,13 @@ def _print_sending(sending: dict[str, Any]) -> None:
 def _table(rows: list[dict[str, Any]]) -> Table:
     """As many columns as the terminal is wide; name and status are never cut."""
     columns = _columns(rows, shutil.get_terminal_size().columns)
-    table = make_table(*(f"{'' if name in _WORDS else '>'}{name}" for name in columns))
+    cells = (
+        [Text(form(row), _STYLES[row["status"]] if name == "Status" else "") for name, form in columns.items()]
+        for row in rows[:_TABLE_ROWS]
+    )
+    table = make_table(*(f"{'' if name in _WORDS else '>'}{name}" for name in columns), rows=cells)
     for column in table.columns:
         column.overflow, column.no_wrap = "fold", column.header not in _WORDS or column.header == "Status"
-    for row in rows[:_TABLE_ROWS]:
-        table.add_row(*(Text(form(row), _STYLES[row["status"]] if name == "Status" else "")
-            for name, form in columns.items()))  # fmt: skip
     if len(rows) > _TABLE_ROWS:
         table.caption = f"and {len(rows) - _TABLE_ROWS:,} more, see summary.csv"
     return table
@@ -407,24 +409,22 @@ def _columns(rows: list[dict[str, Any]], width: int) -> "dict[str, Callable[[dic
     are."""
     from bleedmap.study.words import chance, millilitres, percent, span_ml
 
-    def show(key: str, form: "Callable[[Any], str]") -> "Callable[[dict[str, Any]], str]":
-        return lambda row: "–" if row[key] is None else form(row[key])
+    def show(key: str, form: "str | Callable[[Any], str]") -> "Callable[[dict[str, Any]], str]":
+        return lambda row: or_dash(row[key], form)
 
     coverage = next((row["interval_coverage"] for row in rows if row["interval_coverage"] is not None), None)
-    sure, wide = any(row["study_probability"] is not None for row in rows), width >= _WIDE
-    columns = {"Study": show("name", str), "Status": show("status", str)}
-    if sure:
+    wide, columns = width >= _WIDE, {"Study": show("name", ""), "Status": show("status", "")}
+    if any(row["study_probability"] is not None for row in rows):
         columns["Probability"] = show("study_probability", chance)
     columns["mL"] = show("volume_ml", millilitres)
     if coverage is not None and wide:
-        columns[f"{percent(coverage)} interval"] = lambda row: (
-            "–" if row["volume_low_ml"] is None else span_ml((row["volume_low_ml"], row["volume_high_ml"]))
+        columns[f"{percent(coverage)} interval"] = lambda row: or_dash(
+            row["volume_low_ml"], lambda low_ml: span_ml((low_ml, row["volume_high_ml"]))
         )
-    columns["Lesions"] = show("lesions", "{:,}".format)
+    columns["Lesions"] = show("lesions", ",")
     if wide:
-        columns["Slices"] = show("slices", "{:,}".format)
-        columns["Highest pixel"] = show("highest_probability", "{:.2f}".format)
-    columns["Seconds"] = show("seconds", "{:,.1f}".format)
+        columns |= {"Slices": show("slices", ","), "Highest pixel": show("highest_probability", ".2f")}
+    columns["Seconds"] = show("seconds", ",.1f")
     if wide:
         columns["Warnings"] = show("warnings", ", ".join)
     return columns

@@ -9,7 +9,15 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli import options
-from bleedmap.cli.console import ProgressBar, explain_interrupt, make_table, print_json, print_line, print_table
+from bleedmap.cli.console import (
+    ProgressBar,
+    explain_interrupt,
+    make_table,
+    or_dash,
+    print_json,
+    print_line,
+    print_table,
+)
 from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -92,12 +100,14 @@ def command(
 
     _check_arguments(first, second, pairs, retry)
     of_pair, of_inputs = split_accept(accept)
-    locate(weights)  # what is wrong with it is said before the work
+    chosen = locate(weights)  # what is wrong with it is said before the work
     load = cache(lambda: Segmenter.load(weights, threshold=threshold, precision=precision, threads=threads))
     if pairs is not None:
-        _compare_many(
-            pairs, out, load, weights, threshold, precision, accept, retry=retry, overwrite=overwrite, as_json=as_json
-        )
+        settings = {
+            "weights": chosen.name, "weights_sha256": chosen.sha256,
+            "threshold": chosen.threshold if threshold is None else threshold, "precision": precision,
+        }  # fmt: skip
+        _compare_many(pairs, out, load, settings, accept, retry=retry, overwrite=overwrite, as_json=as_json)
         return
     assert first is not None
     assert second is not None
@@ -126,12 +136,8 @@ def _check_arguments(first: Path | None, second: Path | None, pairs: Path | None
             remedy="name FIRST and SECOND, or many pairs with --pairs",
         )  # fmt: skip
     if pairs is not None and first is not None:
-        raise SettingsError(
-            "--pairs",
-            found=f"given beside {first}",
-            needed="either FIRST and SECOND, or --pairs",
-            remedy="leave one out",
-        )
+        needed = "either FIRST and SECOND, or --pairs"
+        raise SettingsError("--pairs", found=f"given beside {first}", needed=needed, remedy="leave one out")
     if retry and pairs is None:
         raise SettingsError("--retry", found="given for one pair", needed="--pairs", remedy="leave --retry out")
 
@@ -141,24 +147,22 @@ def _print(comparison: "Comparison", content: dict[str, Any], out: Path) -> None
     from bleedmap.comparison.words import expansion_words, headline, interval_words, share, signed_ml
     from bleedmap.study.words import millilitres
 
-    growth = comparison.growth
-    said = headline(comparison)
+    growth, said = comparison.growth, headline(comparison)
     if growth is None:
         print_line("[bold yellow]No growth is claimed[/]: do not compare the volumes that follow.")
         for reason in comparison.reasons:
             print_line(f"[yellow]no growth:[/] {escape(reason)}")
+    elif growth.first_ml or growth.second_ml:
+        style, word = "bold red" if growth.expansion == "met" else "bold", "Growth" if growth.ml >= 0 else "Shrinking"
+        print_line(f"[{style}]{word}[/]: {escape(said)}")
     else:
-        style = "bold red" if growth.expansion == "met" else "bold"
-        print_line(
-            f"[{style}]{'Growth' if growth.ml >= 0 else 'Shrinking'}[/]: {escape(said)}"
-            if growth.first_ml or growth.second_ml
-            else escape(said.capitalize())
-        )
-    table = make_table("Study", "Name", "Verdict", ">mL", ">Lesions", ">Slices")
-    for name, one in (("first", comparison.first), ("second", comparison.second)):
-        table.add_row(name, escape(one.name), one.verdict, millilitres(one.volume_ml), str(len(one.findings.lesions)),
-                      str(len(one.findings.slices)))  # fmt: skip
-    print_table(table)
+        print_line(escape(said.capitalize()))
+    studies = [
+        (name, escape(one.name), one.verdict, millilitres(one.volume_ml), f"{len(one.findings.lesions)}",
+         f"{len(one.findings.slices)}")
+        for name, one in (("first", comparison.first), ("second", comparison.second))
+    ]  # fmt: skip
+    print_table(make_table("Study", "Name", "Verdict", ">mL", ">Lesions", ">Slices", rows=studies))
     if growth is not None:
         if words := interval_words(growth):
             print_line(escape(words))
@@ -166,15 +170,12 @@ def _print(comparison: "Comparison", content: dict[str, Any], out: Path) -> None
     if comparison.groups:
         table = make_table("Lesions", ">First", ">mL", ">Second", ">mL", ">Growth, mL")
         for group in comparison.groups[:_ROWS]:
-            numbers = [", ".join(map(str, one)) or "–" for one in (group.first, group.second)]
-            grown = (
-                "–"
-                if growth is None or group.growth_ml is None
-                else f"{signed_ml(group.growth_ml)}{share(group.growth_percent)}"
-            )
+            first, second = (", ".join(map(str, one)) or "–" for one in (group.first, group.second))
+            grown = None if growth is None else group.growth_ml
+            shown = "–" if grown is None else f"{signed_ml(grown)}{share(group.growth_percent)}"
             table.add_row(
-                group.kind, numbers[0], millilitres(group.first_ml), numbers[1], millilitres(group.second_ml), grown
-            )
+                group.kind, first, millilitres(group.first_ml), second, millilitres(group.second_ml), shown
+            )  # fmt: skip
         if len(comparison.groups) > _ROWS:
             table.caption = f"and {len(comparison.groups) - _ROWS} smaller, see growth.csv"
         print_table(table)
@@ -185,17 +186,12 @@ def _print(comparison: "Comparison", content: dict[str, Any], out: Path) -> None
 
 
 def _compare_many(
-    pairs: Path, out: Path, load: Any, weights: str | None, threshold: float | None, precision: str,
-    accept: tuple[str, ...], *, retry: bool, overwrite: bool, as_json: bool,
+    pairs: Path, out: Path, load: Any, settings: dict[str, Any], accept: tuple[str, ...], *, retry: bool,
+    overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     from bleedmap.comparison.cohort import INDEX, Row, find_pairs, run_cohort
-    from bleedmap.inference.weights import locate
 
-    found, chosen = find_pairs(pairs), locate(weights)
-    settings = {
-        "weights": chosen.name, "weights_sha256": chosen.sha256,
-        "threshold": chosen.threshold if threshold is None else threshold, "precision": precision,
-    }  # fmt: skip
+    found = find_pairs(pairs)
     with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
 
         def report(done: int, of: int, name: str, row: Row | None) -> None:
@@ -218,13 +214,15 @@ def _print_many(content: dict[str, Any], page: Path) -> None:
     from bleedmap.comparison.words import signed_ml, signed_percent
 
     rows = content["pairs"]
-    table = make_table("Pair", "Status", ">First, mL", ">Second, mL", ">Growth, mL", ">%")
+    shown: dict[str, Any] = {
+        "first_ml": ",.1f", "second_ml": ",.1f", "growth_ml": signed_ml, "growth_percent": signed_percent,
+    }  # fmt: skip
+    cells = (
+        (escape(row["name"]), row["status"], *(or_dash(row[key], form) for key, form in shown.items()))
+        for row in rows[:_MANY]
+    )
+    table = make_table("Pair", "Status", ">First, mL", ">Second, mL", ">Growth, mL", ">%", rows=cells)
     table.columns[0].overflow = "fold"
-    for row in rows[:_MANY]:
-        volumes = ["–" if row[one] is None else f"{row[one]:,.1f}" for one in ("first_ml", "second_ml")]
-        grown = ["–" if row["growth_ml"] is None else signed_ml(row["growth_ml"])]
-        grown += ["–" if row["growth_percent"] is None else signed_percent(row["growth_percent"])]
-        table.add_row(escape(row["name"]), row["status"], *volumes, *grown)
     if len(rows) > _MANY:
         table.caption = f"and {len(rows) - _MANY:,} more, see growth.csv"
     print_table(table)

@@ -4,17 +4,18 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bleedmap.cli.edge import exit_code_of, print_error
 
+_BAR_FROM = 11  # slices
 _SPEED_OVER_S = 1800  # the time left is estimated from the last half hour: studies and epochs differ in length
 
 
@@ -38,15 +39,26 @@ def print_table(table: Table) -> None:
     Console(highlight=False).print(table)
 
 
-def make_table(*heads: str, title: str | None = None, caption: str | None = None) -> Table:
-    """An empty table without borders; a column whose head begins with '>' is aligned to the right."""
+def make_table(
+    *heads: str, rows: Iterable[Iterable[RenderableType]] = (), title: str | None = None, caption: str | None = None
+) -> Table:
+    """A table without borders; a column whose head begins with '>' is aligned to the right."""
     table = Table(
         title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left", box=None,
         padding=(0, 2, 0, 0), show_header=any(heads),
     )  # fmt: skip
     for head in heads:
         table.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def or_dash(value: Any, form: str | Callable[[Any], str]) -> str:
+    """Return a value as `form` (of `format`, or a function) prints it; '–' where there is none."""
+    if value is None:
+        return "–"
+    return format(value, form) if isinstance(form, str) else form(value)
 
 
 class ProgressBar:
@@ -118,6 +130,20 @@ def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
     with ProgressBar(quiet=quiet) as bar:
         bar.report(label, 0, None)
         yield lambda done, of: bar.report(label, done, of)
+
+
+@contextmanager
+def slices_bar(label: str, count: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar for slices, from eleven on: fewer are done before it could be read; yields advance(slices)."""
+    done = 0
+    with progress_bar(label, quiet=quiet or count < _BAR_FROM) as report:
+
+        def advance(slices: int) -> None:
+            nonlocal done
+            done += slices
+            report(done, count)
+
+        yield advance
 
 
 @contextmanager

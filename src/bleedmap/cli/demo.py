@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from bleedmap import RESEARCH_ONLY
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, slices_bar
 
 if TYPE_CHECKING:
     from bleedmap.phantom.head import Phantom
@@ -64,13 +64,7 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
         write_series(folder / _STUDY, [scout(phantom.volume), *ct_instances(phantom.volume)])
         nifti.write(folder / "phantom_truth.nii.gz", phantom.mask)
         study = replace(read_study(folder / _STUDY), source=str(out / _STUDY))
-        with progress_bar("Segmenting the phantom", quiet=as_json) as report:
-            finished: list[int] = []
-
-            def advance(slices: int) -> None:
-                finished.append(slices)
-                report(sum(finished), len(phantom.volume.hu))
-
+        with slices_bar("Segmenting the phantom", len(phantom.volume.hu), quiet=as_json) as advance:
             result = segmenter.segment(study, advance=advance)
         (folder / _RESULT).mkdir()
         files = write_results(result, folder / _RESULT)["files"]
@@ -94,9 +88,7 @@ def _record(phantom: "Phantom", result: "Result") -> dict[str, Any]:
         "seed": _SEED,
         "bleeds": [
             {
-                "type": one.asked.type,
-                "side": one.asked.side,
-                "true_volume_ml": round(one.true_volume_ml, 4),
+                "type": one.asked.type, "side": one.asked.side, "true_volume_ml": round(one.true_volume_ml, 4),
                 "found_ml": round(found_ml[one.asked.type], 4),
             }
             for one in phantom.bleeds
@@ -108,18 +100,19 @@ def _record(phantom: "Phantom", result: "Result") -> dict[str, Any]:
         "found_ml": round(result.mask.volume_ml, 4),
         "true_ml": round(phantom.mask.volume_ml, 4),
         "dice": round(float(dice(counts, empty=1.0)[0]), 4),
-    }
+    }  # fmt: skip
 
 
 def _print(record: dict[str, Any], result: Path, files: dict[str, str]) -> None:
     from bleedmap.study.words import millilitres
 
     print_line("[bold]A phantom, not a patient[/]: a synthetic head with two bleeds.")
-    table = make_table("mL", "Side", ">True", ">Found", ">Found / true")
     rows = [(one["type"], one["side"], one["true_volume_ml"], one["found_ml"]) for one in record["bleeds"]]
-    for name, side, true_ml, found_ml in (*rows, ("all", "", record["true_ml"], record["found_ml"])):
-        table.add_row(name, side, millilitres(true_ml), millilitres(found_ml), f"{found_ml / true_ml:.2f}")
-    print_table(table)
+    cells = (
+        (name, side, millilitres(true_ml), millilitres(found_ml), f"{found_ml / true_ml:.2f}")
+        for name, side, true_ml, found_ml in (*rows, ("all", "", record["true_ml"], record["found_ml"]))
+    )
+    print_table(make_table("mL", "Side", ">True", ">Found", ">Found / true", rows=cells))
     away = record["false_ml"]
     print_line(
         f"Dice {record['dice']:.2f}; {millilitres(away) + ' mL' if away else 'nothing'} marked where no blood is."

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.console import make_table, print_json, print_line, print_table, slices_bar
 from bleedmap.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from bleedmap.study.read import Study
     from bleedmap.study.segment import Segmenter
 
-_BAR_FROM = 11  # slices; fewer are done before a bar could be read
 _TABLE_ROWS, _NAMES_SHOWN = 20, 8
 
 
@@ -133,7 +132,7 @@ def command(
         read_accepted(accept)
         checked = check_pictures(found.pictures, exported_in, accept)
         segmenter = _load(*network, one_by_one=True)
-        with _progress(len(found.pictures), as_json) as advance:
+        with slices_bar("Segmenting", len(found.pictures), quiet=as_json) as advance:
             summary = save_pictures(segmenter, found, checked, exported_in, out, overwrite=overwrite, advance=advance)
     else:
         path = found.study
@@ -145,7 +144,7 @@ def command(
         reading = _start(lambda: read_study(path, study=study, series=series, name=name))
         segmenter = _load(*network)
         read = reading.result() if shown is None else replace(reading.result(), source=shown)
-        with _progress(len(read.volume.hu), as_json) as advance:
+        with slices_bar("Segmenting", len(read.volume.hu), quiet=as_json) as advance:
             result = segmenter.segment(read, accept=accept, advance=advance)
         summary = save(result, out, overwrite=overwrite, dicom=not no_dicom, fractional=fractional)
     if as_json:
@@ -239,20 +238,6 @@ def _check_flags(backend_name: str, device: str, precision: str) -> None:
         )  # fmt: skip
 
 
-@contextmanager
-def _progress(count: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Yields advance(slices); a bar from eleven slices on."""
-    done = 0
-    with progress_bar("Segmenting", quiet=quiet or count < _BAR_FROM) as report:
-
-        def advance(slices: int) -> None:
-            nonlocal done
-            done += slices
-            report(done, count)
-
-        yield advance
-
-
 def print_summary(summary: dict[str, Any], out: Path) -> None:
     """Print what was found, the checks that did not pass, and where the results are.
 
@@ -332,8 +317,7 @@ def _lesion_table(summary: dict[str, Any]) -> Table:
     table = make_table(">Lesion", "Slice", *measured, ">Highest probability")
     for lesion in lesions[:_TABLE_ROWS]:
         first, last = lesion["first_slice"], lesion["last_slice"]
-        place = f"{first}" if first == last else f"{first}–{last}"
-        place = summary["slices"][first - 1].get("name", place)
+        place = summary["slices"][first - 1].get("name", f"{first}" if first == last else f"{first}–{last}")
         size = [f"{lesion['pixels']:,}"]
         if in_ml:
             names = ("longest_axial_diameter_mm", "perpendicular_diameter_mm", "height_mm")

@@ -1,13 +1,12 @@
 """A study's DICOM results: segmentation, report and pictures of a DICOM series, as files for a PACS."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from bleedmap.arrays import ByteArray
@@ -27,64 +26,59 @@ from bleedmap.volume import Volume
 OWN_SEGMENTS = 20  # the largest lesions have a segment each; smaller ones share the last, so that viewers list few
 
 
-@dataclass(frozen=True, eq=False)
-class DicomResults:
-    """What a PACS takes, all of the source's study.
-
-    Attributes:
-        mask: BINARY segmentation; without a lesion one empty segment.
-        report: TID 1500.
-        captures: secondary captures, one a picture.
-        probability: FRACTIONAL segmentation, if asked for.
-    """
-
-    mask: Dataset
-    report: Dataset
-    captures: tuple[Dataset, ...]
-    probability: Dataset | None
-
-    def write(self, folder: Path) -> dict[str, str]:
-        """Write all into `folder`; return what each is -> its name there, the pictures as their folder.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
-        names = {"dicom_segmentation": "segmentation.dcm", "dicom_report": "report.dcm"}
-        write_dicom(folder / names["dicom_segmentation"], self.mask)
-        write_dicom(folder / names["dicom_report"], self.report)
-        if self.probability is not None:
-            names["dicom_probability"] = "probability.dcm"
-            write_dicom(folder / names["dicom_probability"], self.probability)
-        names["dicom_pictures"] = "pictures"
-        for number, picture in enumerate(self.captures, 1):
-            write_dicom(folder / names["dicom_pictures"] / f"{number:04d}.dcm", picture)
-        return names
-
-
 def write_dicom_results(
-    folder: Path, result: Result, series: DicomSeries, *, fractional: bool = False, made_at: datetime | None = None,
-    new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
+    folder: Path, result: Result, series: DicomSeries, *, pictures: bool = True, fractional: bool = False,
+    made_at: datetime | None = None, new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
 ) -> dict[str, str]:  # fmt: skip
-    """Make the DICOM results of a study and write them; return what each is -> its name in `folder`.
+    """Make and write what a PACS takes of a study that was read from DICOM; a negative one has the same.
+
+    It is all of the source's study: a BINARY segmentation, with one empty segment where there is no lesion; a report,
+    TID 1500; and secondary captures, one a picture.
 
     Args:
         folder: to write into.
-        result, series, fractional: as `dicom_results`.
-        made_at: the moment that they carry; None: now.
-        new_uid: as `dicom_results`; None: random ones.
+        result: the segmented study.
+        series: its `dicom`.
+        pictures: whether to make secondary captures.
+        fractional: whether to add the probability as a FRACTIONAL segmentation, a byte a pixel.
+        made_at: the moment that all of them carry; None: now.
+        new_uid: gives each of their UIDs at a call, always in the same order; None: random ones.
         predecessor: file of an earlier report of the study, which the new one names.
 
+    Returns:
+        What each is -> its name in `folder`, the pictures as their folder.
+
     Raises:
-        InputError: as `dicom_results`.
+        InputError: the series' headers lack the UIDs that a reference needs.
         OutputError: they cannot be written.
     """
-    captures = [_scale(result.volume, index, picture) for index, picture in capture_pictures(result)]
-    made = dicom_results(
-        result, series, captures, fractional=fractional, made_at=made_at or datetime.now(),
-        new_uid=new_uid or generate_uid,
-        predecessor=None if predecessor is None else dcmread(predecessor),
+    captures = [_scale(result.volume, *one) for one in capture_pictures(result)] if pictures else []
+    parse_on_demand()
+    shown = "" if result.slabs is None else result.slabs.words
+    producer = Producer(
+        result.weights.name, result.weights.sha256, result.threshold, made_at or datetime.now(),
+        new_uid or generate_uid, shown,
     )  # fmt: skip
-    return made.write(folder)
+    measures = lesion_measures(lesion_rows(result))
+    labels = label_lesions(result.mask.array, max(len(measures), 1))
+    mask = make_mask_segmentation(series, labels, measures, producer)
+    report = make_measurement_report(
+        mask, measures, producer, highest_probability=result.findings.highest_probability,
+        remarks=[
+            *certainty_sentences(result.certainty),
+            *(f"Input check '{one.name}': {one.found}. {one.meaning}" for one in result.warnings), *result.notes,
+        ],
+        certainty=result.certainty, predecessor=None if predecessor is None else dcmread(predecessor),
+    )  # fmt: skip
+    made = {"dicom_segmentation": ("segmentation.dcm", mask), "dicom_report": ("report.dcm", report)}
+    for number, picture in enumerate(make_captures(series, captures, producer), 1):
+        write_dicom(folder / "pictures" / f"{number:04d}.dcm", picture)
+    if fractional:
+        probability = make_probability_segmentation(series, result.probability, producer)
+        made["dicom_probability"] = ("probability.dcm", probability)
+    for name, content in made.values():
+        write_dicom(folder / name, content)
+    return {what: name for what, (name, _) in made.items()} | {"dicom_pictures": "pictures"}
 
 
 def _scale(volume: Volume, index: int, picture: ByteArray) -> Capture:
@@ -93,57 +87,6 @@ def _scale(volume: Volume, index: int, picture: ByteArray) -> Capture:
     height, width, _ = picture.shape
     shown = height - 2 * words_height(width)
     return Capture(picture, index, (rows * row_mm / shown, columns * column_mm / width))
-
-
-def dicom_results(
-    result: Result,
-    series: DicomSeries,
-    captures: Sequence[Capture],
-    *,
-    fractional: bool = False,
-    made_at: datetime,
-    new_uid: Callable[[], str] = generate_uid,
-    predecessor: Dataset | None = None,
-) -> DicomResults:
-    """The DICOM results of a study that was read from DICOM; a negative one has them too.
-
-    Args:
-        result: the segmented study.
-        series: its `dicom`.
-        captures: pictures for the secondary-capture series.
-        fractional: whether to add the probability as a FRACTIONAL segmentation, a byte a pixel.
-        made_at: the moment that all of them carry.
-        new_uid: gives a new UID at each call.
-        predecessor: an earlier report of the study, which the new one names.
-
-    Raises:
-        InputError: the series' headers lack the UIDs that a reference needs.
-    """
-    parse_on_demand()
-    shown = "" if result.slabs is None else result.slabs.words
-    producer = Producer(result.weights.name, result.weights.sha256, result.threshold, made_at, new_uid, shown)
-    measures = lesion_measures(lesion_rows(result))
-    labels = label_lesions(result.mask.array, max(len(measures), 1))
-    mask = make_mask_segmentation(series, labels, measures, producer)
-    report = make_measurement_report(
-        mask,
-        measures,
-        producer,
-        highest_probability=result.findings.highest_probability,
-        remarks=[
-            *certainty_sentences(result.certainty),
-            *(f"Input check '{one.name}': {one.found}. {one.meaning}" for one in result.warnings),
-            *result.notes,
-        ],
-        certainty=result.certainty,
-        predecessor=predecessor,
-    )
-    return DicomResults(
-        mask,
-        report,
-        tuple(make_captures(series, captures, producer)),
-        make_probability_segmentation(series, result.probability, producer) if fractional else None,
-    )
 
 
 def lesion_measures(rows: Sequence[dict[str, Any]]) -> tuple[LesionMeasure, ...]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import floor, log10
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -111,7 +112,7 @@ def _pictures(result: Result) -> list[dict[str, Any]]:
     return pictures
 
 
-def _volume_chart(result: Result) -> dict[str, Any] | None:
+def _volume_chart(result: Result) -> SimpleNamespace | None:
     """mL in each slice; None where nothing was found."""
     findings = result.findings
     if not findings.found:
@@ -121,7 +122,7 @@ def _volume_chart(result: Result) -> dict[str, Any] | None:
     return slice_chart(values, _slice_words(result), top=round_top(max(values)))
 
 
-def _probability_chart(result: Result) -> dict[str, Any]:
+def _probability_chart(result: Result) -> SimpleNamespace:
     """Each slice's highest probability, the threshold, and the slice's own probability where there is one."""
     values = [one.highest_probability for one in result.findings.slices]
     curve = () if result.certainty is None else result.certainty.slices
@@ -178,7 +179,7 @@ def model_card(weights: WeightsFile) -> tuple[str, ...]:
 def slice_chart(
     values: Sequence[float], words: Sequence[str], *, top: float, line: float | None = None,
     curve: Sequence[float] = (),
-) -> dict[str, Any]:  # fmt: skip
+) -> SimpleNamespace:  # fmt: skip
     """Lay out one bar a slice, feet to head, as the page's macro `chart` draws it.
 
     Args:
@@ -194,19 +195,19 @@ def slice_chart(
     heights = [_up(value, top) for value in values]
     every = next(one for one in (1, 5, 10, 20, 50, 100, 200) if len(values) <= _LABELS * one or one == 200)
     points = [(round(x, 2), _up(value, top)) for x, value in zip(middles, curve, strict=False)]
-    return {
-        "bars": [
+    return SimpleNamespace(
+        bars=[
             {"x": x - width / 2, "y": y, "width": width, "height": _FLOOR - y, "words": said}
             for x, y, said in zip(middles, heights, words, strict=True)
         ],
-        "values": [{"at": _up(part * top, top), "label": f"{part * top:g}"} for part in (0.0, 0.5, 1.0)],
-        "slices": [
+        values=[{"at": _up(part * top, top), "label": f"{part * top:g}"} for part in (0.0, 0.5, 1.0)],
+        slices=[
             {"at": x, "label": str(number)} for number, x in enumerate(middles, 1) if number == 1 or number % every == 0
         ],
-        "line": None if line is None else _up(line, top),
-        "curve": points, "points": " ".join(f"{x},{y}" for x, y in points),
-        "left": _LEFT, "right": _RIGHT, "floor": _FLOOR, "width": _WIDTH, "height": _HEIGHT,
-    }  # fmt: skip
+        line=None if line is None else _up(line, top),
+        curve=points, points=" ".join(f"{x},{y}" for x, y in points),
+        left=_LEFT, right=_RIGHT, floor=_FLOOR, width=_WIDTH, height=_HEIGHT,
+    )  # fmt: skip
 
 
 def round_top(highest: float) -> float:

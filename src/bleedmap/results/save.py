@@ -75,7 +75,7 @@ def write_results(
         written = [
             beside.submit(nifti.write, folder / files["mask"], result.mask, result.nifti, described),
             beside.submit(nifti.write, folder / files["probability"], result.probability, result.nifti, described),
-            beside.submit(_write_overview, folder / files["overlay"], result),
+            beside.submit(lambda: images.write_png(folder / files["overlay"], overview(result))),
         ]
         write_lesions_csv(folder / files["lesions"], result)
         if dicom and result.dicom is not None and not result.dicom.unreferable:
@@ -118,10 +118,6 @@ def find_study(place: Path) -> tuple[Path, dict[str, Any]]:
         )  # fmt: skip
     overruled = tuple(one["name"] for one in content["checks"] if one["overruled"])
     return study, {"weights": content["weights"]["name"], "threshold": content["threshold"], "accept": overruled}
-
-
-def _write_overview(path: Path, result: Result) -> None:
-    images.write_png(path, overview(result))
 
 
 def save_pictures(

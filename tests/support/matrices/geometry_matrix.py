@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -30,7 +29,7 @@ from bleedmap.phantom.dicom import CtOptions, ct_instances
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.head import Bleed, PhantomSettings
 from bleedmap.phantom.scan import PhantomScan, ScanGeometry, scan
-from bleedmap.results.dicom import dicom_results
+from bleedmap.results.dicom import write_dicom_results
 from bleedmap.results.save import save
 from bleedmap.results.tables import summary
 from bleedmap.study.read import read_study
@@ -165,7 +164,7 @@ def run(case: Case, folder: Path, *, pictures: bool = True) -> Row:
 def _save_without_pictures(result: Result, folder: Path) -> None:
     (folder / "dicom").mkdir(parents=True)
     nifti.write(folder / f"{result.name}_dseg.nii.gz", result.mask)
-    dicom_results(result, result.dicom, (), made_at=datetime.now()).write(folder / "dicom")
+    write_dicom_results(folder / "dicom", result, result.dicom, pictures=False)
     write_json(folder / "summary.json", summary(result, {}))
 
 
