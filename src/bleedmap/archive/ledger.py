@@ -12,7 +12,7 @@ claims, begins and finishes them here, and may be killed at any moment.
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,14 @@ class Ledger:
         with self.lock("settings", wait=True):
             earlier = self.settings()
             if earlier not in (None, settings) and not overwrite:
-                raise _other_settings(self.folder, earlier, settings, remedy, hints)
+                before = earlier if isinstance(earlier, dict) else {}
+                names = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
+                other = "; ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in names)
+                raise SettingsError(
+                    self.folder, found=f"holds results made with other settings: {other}",
+                    needed="the same settings for all results in a folder",
+                    remedy="; ".join([remedy, *(hints[name] for name in names if name in hints)]),
+                )  # fmt: skip
             if earlier != settings:
                 write_json(self.state / "settings.json", settings)
 
@@ -110,17 +117,13 @@ class Ledger:
         """The settings that the folder's results were made with; None before the first run."""
         return _read_json(self.state / "settings.json")
 
-    @contextmanager
-    def lock(self, name: str, *, wait: bool) -> Iterator[bool]:
+    def lock(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
         """Yield whether a lock of this folder is ours, and hold it while inside; see `locked`."""
-        with locked(self._locks / f"{name}.lock", wait=wait) as ours:
-            yield ours
+        return locked(self._locks / f"{name}.lock", wait=wait)
 
-    @contextmanager
-    def claim(self, job: Job, *, wait: bool) -> Iterator[bool]:
+    def claim(self, job: Job, *, wait: bool) -> AbstractContextManager[bool]:
         """Yield whether no other process is at this job; while inside, none can be."""
-        with self.lock(self._name(job.key), wait=wait) as ours:
-            yield ours
+        return self.lock(self._name(job.key), wait=wait)
 
     def read(self, job: Job) -> Finished | None:
         """Read the record of a job, whatever input and settings it was done with; None where there is none."""
@@ -191,16 +194,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _other_settings(
-    folder: Path, earlier: Any, settings: Mapping[str, Any], remedy: str, hints: Mapping[str, str]
-) -> SettingsError:
-    before = earlier if isinstance(earlier, dict) else {}
-    names = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
-    other = "; ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in names)
-    return SettingsError(
-        folder, found=f"holds results made with other settings: {other}",
-        needed="the same settings for all results in a folder",
-        remedy="; ".join([remedy, *(hints[name] for name in names if name in hints)]),
-    )  # fmt: skip

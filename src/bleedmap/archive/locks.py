@@ -143,38 +143,36 @@ def _lock_by_file(path: Path, wait: bool) -> _HeldFile | None:
         OSError: the file cannot be written.
     """
     seen, since = b"", time.monotonic()
+    took_over = False
     while True:
         mine = _create(path)
         if mine is not None:
-            threading.Thread(target=mine.beat, daemon=True).start()
-            return mine
-        content = _read(path)
+            if took_over:
+                time.sleep(_TAKEN_OVER_S)  # who found it dead at the same time may have removed ours
+            if not took_over or mine.is_ours():
+                threading.Thread(target=mine.beat, daemon=True).start()
+                return mine
+        content, took_over = _read(path), False
         if content != seen:
             seen, since = content, time.monotonic()
         if _has_ended(content) or time.monotonic() - since > _DEAD_S:
             if _read(path) == content:  # else somebody else has just taken it over
                 path.unlink(missing_ok=True)
-                mine = _create(path)
-                if mine is not None:
-                    time.sleep(_TAKEN_OVER_S)  # who found it dead at the same time may have removed ours
-                    if mine.is_ours():
-                        threading.Thread(target=mine.beat, daemon=True).start()
-                        return mine
-            continue
-        if not wait:
+                took_over = True
+        elif wait:
+            time.sleep(_ASK_S)
+        else:
             return None
-        time.sleep(_ASK_S)
 
 
 def _create(path: Path) -> _HeldFile | None:
     """Create the file of a lock; None where it is there."""
     mine = _HeldFile(path, uuid4().hex)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with path.open("xb") as stream:
+            stream.write(mine.content(0))
     except FileExistsError:
         return None
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(mine.content(0))
     return mine
 
 

@@ -1,6 +1,7 @@
 """`bleedmap bench`: measuring, and a table for each part."""
 
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.console import make_table, or_dash, print_json, print_line, print_table, progress_bar
 
 if TYPE_CHECKING:
     from bleedmap.inference.weights import WeightsFile
@@ -78,9 +79,10 @@ def command(
     bleedmap bench --part growth --studies 100 --json
     """
     from bleedmap.bench.machine import describe_machine
+    from bleedmap.bench.study import Load, measure_growth, measure_study
     from bleedmap.inference.backends import check_threads
     from bleedmap.inference.weights import locate
-    from bleedmap.io.files import refuse_folder
+    from bleedmap.io.files import folder_written_whole, refuse_folder, write_json
 
     check_threads(threads)
     if out is not None:
@@ -95,6 +97,7 @@ def command(
             chosen = locate(untrained(network, Path(folder)))
     else:
         chosen = locate(weights)
+    load = Load(weights, threads)
     record: dict[str, Any] = {
         "machine": describe_machine(), "weights": {"name": chosen.name, "sha256": chosen.sha256},
         "threads": threads, "repeats": repeats, "left_out": {},
@@ -104,13 +107,15 @@ def command(
     for part in parts or PARTS:
         with progress_bar(_LABELS[part], quiet=as_json) as progress:
             if part == "network":
-                record[part] = _network(chosen, threads, repeats, int(batch), record["left_out"], progress)
+                record[part] = _measure_network(chosen, threads, repeats, int(batch), record["left_out"], progress)
             elif part == "training":
-                _training(record, threads, repeats)
+                _measure_training(record, threads, repeats)
             else:
-                record[part] = _studies(part, weights, threads, repeats, shape, studies, progress)
+                measure: Any = measure_study if part == "study" else partial(measure_growth, studies=studies)
+                record[part] = measure(load, repeats, shape=shape, progress=progress)
     if out is not None:
-        _write(record, out, overwrite)
+        with folder_written_whole(out, overwrite=overwrite) as folder:
+            write_json(folder / "bench.json", record)
     if as_json:
         print_json(record)
     else:
@@ -132,7 +137,7 @@ def _network_alone(weights: str | None, parts: tuple[str, ...]) -> tuple[str, ..
     return ("network",)
 
 
-def _network(
+def _measure_network(
     weights: "WeightsFile", threads: int | None, repeats: int, batch: int, left_out: dict[str, str], progress: Any
 ) -> dict[str, Any]:
     from bleedmap.bench.network import base_runners, measure_network
@@ -150,19 +155,7 @@ def _network(
     return measure_network(weights, runners, threads, repeats, progress, batch=batch)
 
 
-def _studies(
-    part: str, weights: str | None, threads: int | None, repeats: int, shape: tuple[int, int, int], studies: int,
-    progress: Any,
-) -> dict[str, Any]:  # fmt: skip
-    from bleedmap.bench.study import Load, measure_growth, measure_study
-
-    load = Load(weights, threads)
-    if part == "study":
-        return measure_study(load, repeats, shape, progress)
-    return measure_growth(load, repeats, studies, shape, progress)
-
-
-def _training(record: dict[str, Any], threads: int | None, repeats: int) -> None:
+def _measure_training(record: dict[str, Any], threads: int | None, repeats: int) -> None:
     if find_spec("torch") is None:
         record["left_out"]["training"] = _NEEDS_TRAIN
         return
@@ -171,13 +164,6 @@ def _training(record: dict[str, Any], threads: int | None, repeats: int) -> None
     from bleedmap.training.config import RECIPE
 
     record["training"] = in_fresh_process(measure_recipe, RECIPE, threads, repeats)
-
-
-def _write(record: dict[str, Any], out: Path, overwrite: bool) -> None:
-    from bleedmap.io.files import folder_written_whole, write_json
-
-    with folder_written_whole(out, overwrite=overwrite) as folder:
-        write_json(folder / "bench.json", record)
 
 
 def print_tables(record: dict[str, Any]) -> None:
@@ -207,12 +193,15 @@ def _machine_line(record: dict[str, Any]) -> str:
 def _network_table(found: dict[str, Any]) -> Table:
     at_a_time = "a slice" if found["batch"] == 1 else f"{found['batch']} slices"
     title = f"The network alone, {at_a_time} at a time: {_times(found['input'])}, {found['gflop_per_slice']:.2f} GFLOP"
-    table = make_table("", ">Slices/s", ">ms", ">TFLOP/s", ">Share", ">Ratio", ">Difference", title=title)
-    for one in found["backends"]:
-        table.add_row(
+    rows = (
+        (
             f"{one['name']} {one['precision']}", f"{one['slices_per_s']:,.1f}", f"{one['ms_per_slice']:,.1f}",
             f"{one['tflops']:.3f}", f"{one['share']:.0%}", f"{one['ratio']:.2f}", f"{one['largest_difference']:.1e}",
-        )  # fmt: skip
+        )
+        for one in found["backends"]
+    )  # fmt: skip
+    heads = ("", ">Slices/s", ">ms", ">TFLOP/s", ">Share", ">Ratio", ">Difference")
+    table = make_table(*heads, rows=rows, title=title)
     rates = "; ".join(
         f"{rate:.3f} TFLOP/s in {form}, {found['matrix_product_ratios'][form]:.1f} × {found['reference']}"
         for form, rate in found["matrix_product_tflops"].items()
@@ -228,12 +217,15 @@ def _network_table(found: dict[str, Any]) -> Table:
 
 def _study_table(found: dict[str, Any]) -> Table:
     cold, warm = found["cold"], found["warm"]
-    table = make_table("", ">Seconds", ">Share", ">MiB", title=f"A whole study: {_times(found['shape'])}")
-    table.add_row("a fresh process", f"{cold['seconds']:.2f}", "", _mib(cold["peak_mib"]))
-    table.add_row("warm", f"{warm['seconds']:.2f}", "", _mib(warm["peak_mib"]))
-    for name in warm["parts_s"]:
-        table.add_row(f"  {name.replace('_', ' ')}", f"{warm['parts_s'][name]:.2f}", f"{warm['shares'][name]:.0%}", "")
-    return table
+    rows = [
+        ("a fresh process", f"{cold['seconds']:.2f}", "", _mib(cold["peak_mib"])),
+        ("warm", f"{warm['seconds']:.2f}", "", _mib(warm["peak_mib"])),
+        *(
+            (f"  {name.replace('_', ' ')}", f"{seconds:.2f}", f"{warm['shares'][name]:.0%}", "")
+            for name, seconds in warm["parts_s"].items()
+        ),
+    ]
+    return make_table("", ">Seconds", ">Share", ">MiB", rows=rows, title=f"A whole study: {_times(found['shape'])}")
 
 
 def _growth_table(found: dict[str, Any]) -> Table:
@@ -252,11 +244,12 @@ def _growth_table(found: dict[str, Any]) -> Table:
 
 
 def _training_table(found: dict[str, Any]) -> Table:
+    rows = [
+        ("a plain loop, fp32, depthwise filters learn", f"{found['plain_slices_per_s']:.1f}", "1.00"),
+        (f"the recipe, {found['machine']}", f"{found['ours_slices_per_s']:.1f}", f"{found['ratio']:.2f}"),
+    ]
     title = f"Training, {found['size']}×{found['size']}, batch {found['batch']}"
-    table = make_table("", ">Slices/s", ">Ratio", title=title)
-    table.add_row("a plain loop, fp32, depthwise filters learn", f"{found['plain_slices_per_s']:.1f}", "1.00")
-    table.add_row(f"the recipe, {found['machine']}", f"{found['ours_slices_per_s']:.1f}", f"{found['ratio']:.2f}")
-    return table
+    return make_table("", ">Slices/s", ">Ratio", rows=rows, title=title)
 
 
 def _times(shape: list[int]) -> str:
@@ -264,4 +257,4 @@ def _times(shape: list[int]) -> str:
 
 
 def _mib(peak: float | None) -> str:
-    return "–" if peak is None else f"{peak:,.0f}"
+    return or_dash(peak, ",.0f")

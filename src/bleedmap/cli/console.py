@@ -45,7 +45,7 @@ def make_table(
     """A table without borders; a column whose head begins with '>' is aligned to the right."""
     table = Table(
         title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left", box=None,
-        padding=(0, 2, 0, 0), show_header=any(heads),
+        padding=(0, 2, 0, 0), show_header=any(head.strip(">") for head in heads),
     )  # fmt: skip
     for head in heads:
         table.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left")

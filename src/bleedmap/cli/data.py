@@ -56,13 +56,8 @@ def summary(data: Path | None, as_json: bool) -> None:
         counts = summarise(dataset, report)
     oddities = find_oddities(dataset)
     if as_json:
-        content = {
-            "folder": str(dataset.root),
-            "content_sha256": dataset.content_sha256(),
-            **asdict(counts),
-            "oddities": [asdict(oddity) for oddity in oddities],
-        }
-        print_json(content)
+        about = {"folder": str(dataset.root), "content_sha256": dataset.content_sha256()}
+        print_json(about | asdict(counts) | {"oddities": [asdict(oddity) for oddity in oddities]})
     else:
         _print_summary(counts, oddities, dataset.root)
 
@@ -98,11 +93,10 @@ def verify(data: Path | None, as_json: bool) -> None:
             click.echo(f"{state}  … and {len(names) - _LISTED:,} more")
     if result.missing or result.changed:
         raise DataError(
-            folder,
+            folder, needed="every file as the publisher lists it",
             found=f"of the listed files, {len(result.missing):,} missing and {len(result.changed):,} changed",
-            needed="every file as the publisher lists it",
             remedy=f"`bleedmap data download -o {folder}` fetches those files again, and no others",
-        )
+        )  # fmt: skip
     if not as_json:
         click.echo(f"{folder}: all {len(result.intact):,} files are as the publisher lists them")
 
@@ -113,12 +107,9 @@ def verify(data: Path | None, as_json: bool) -> None:
     "--url", help="Address of the folder at the publisher or on a mirror. Not given: release 1.0.0 at PhysioNet."
 )
 @click.option(
-    "--connections",
-    type=click.IntRange(1, 16),
-    default=4,
-    show_default=True,
+    "--connections", type=click.IntRange(1, 16), default=4, show_default=True,
     help="Number of files to fetch at the same time.",
-)
+)  # fmt: skip
 @options.json_option
 def download(out: Path, url: str | None, connections: int, as_json: bool) -> None:
     """Fetch the open release 1.0.0 from PhysioNet.
@@ -184,55 +175,54 @@ def _print_summary(counts: "Summary", oddities: "Sequence[Oddity]", folder: Path
 
 
 def _facts(counts: "Summary") -> Table:
-    table = make_table()
-    table.add_column(style="bold")
-    table.add_column(justify="right", style="cyan")
-    table.add_column(overflow="fold")
-    each = counts.lesion_slices_a_lesion_patient
+    each, many = counts.lesion_slices_a_lesion_patient, counts.slices_a_patient
     masks = f"{each.smallest:.0f} to {each.largest:.0f} lesion slices each" if each else ""
     share = f"{100 * counts.lesion_slices / counts.slices:.1f} % of all slices"
-    table.add_row("Patients", f"{counts.patients:,}", f"{counts.male} male, {counts.female} female")
-    table.add_row("  with a hemorrhage", f"{counts.lesion_patients:,}", masks)
-    table.add_row("  with several types", f"{counts.patients_of_several_types:,}", "")
-    table.add_row("  with a fracture", f"{counts.fracture_patients:,}", "")
+    rows = [
+        ("Patients", f"{counts.patients:,}", f"{counts.male} male, {counts.female} female"),
+        ("  with a hemorrhage", f"{counts.lesion_patients:,}", masks),
+        ("  with several types", f"{counts.patients_of_several_types:,}", ""),
+        ("  with a fracture", f"{counts.fracture_patients:,}", ""),
+    ]
     if (age := counts.age_years) is not None:
         words = f"mean; median {age.median:g}, from {_age(age.smallest)} to {_age(age.largest)}"
-        table.add_row("Age in years", f"{age.mean:.1f}", words)
-    many = counts.slices_a_patient
-    table.add_row("Slices", f"{counts.slices:,}", f"{many.smallest:.0f} to {many.largest:.0f} a patient")
-    table.add_row("  with bone values", f"{counts.bone_slices:,}", "")
-    table.add_row("  of the bleeding patients", f"{counts.slices_of_lesion_patients:,}", "lesion or not")
-    table.add_row("  with a lesion mask", f"{counts.lesion_slices:,}", share)
-    table.add_row("  with several types", f"{counts.slices_of_several_types:,}", "")
-    table.add_row("  with a fracture", f"{counts.fracture_slices:,}", "")
-    if counts.lesion_pixels is not None and counts.lesion_percent_of_image is not None:
+        rows.append(("Age in years", f"{age.mean:.1f}", words))
+    rows += [
+        ("Slices", f"{counts.slices:,}", f"{many.smallest:.0f} to {many.largest:.0f} a patient"),
+        ("  with bone values", f"{counts.bone_slices:,}", ""),
+        ("  of the bleeding patients", f"{counts.slices_of_lesion_patients:,}", "lesion or not"),
+        ("  with a lesion mask", f"{counts.lesion_slices:,}", share),
+        ("  with several types", f"{counts.slices_of_several_types:,}", ""),
+        ("  with a fracture", f"{counts.fracture_slices:,}", ""),
+    ]
+    if (area := counts.lesion_pixels) is not None and (percent := counts.lesion_percent_of_image) is not None:
         sizes = ", ".join(f"{rows}×{columns}" for rows, columns in counts.lesion_image_sizes)
-        area = counts.lesion_pixels
-        table.add_row("Lesion area in pixels", f"{area.median:,.0f}", f"{_spread(area, ',.0f')}; of {sizes}")
-        percent = counts.lesion_percent_of_image
-        table.add_row("  in % of the image", f"{percent.median:.2f}", _spread(percent, ".2g"))
+        rows.append(("Lesion area in pixels", f"{area.median:,.0f}", f"{_spread(area, ',.0f')}; of {sizes}"))
+        rows.append(("  in % of the image", f"{percent.median:.2f}", _spread(percent, ".2g")))
+    table = make_table("", ">", "", rows=rows)
+    table.columns[0].style, table.columns[1].style, table.columns[2].overflow = "bold", "cyan", "fold"
     return table
 
 
 def _types(counts: "Summary") -> Table:
-    caption = "A slice or patient with several types counts in each."
-    table = make_table("Type", "", ">Slices", ">Patients", "", title="Types", caption=caption)
-    table.columns[2].style = table.columns[3].style = "cyan"
     most = max(count.slices for count in counts.types)
-    for count in counts.types:
-        bar = "█" * round(_BAR_CELLS * count.slices / max(most, 1))
-        table.add_row(count.name, count.short_name, f"{count.slices:,}", f"{count.patients:,}", f"[red]{bar}[/red]")
+    rows = (
+        (one.name, one.short_name, f"{one.slices:,}", f"{one.patients:,}",
+         f"[red]{'█' * round(_BAR_CELLS * one.slices / max(most, 1))}[/red]")
+        for one in counts.types
+    )  # fmt: skip
+    caption = "A slice or patient with several types counts in each."
+    table = make_table("Type", "", ">Slices", ">Patients", "", rows=rows, title="Types", caption=caption)
+    table.columns[2].style = table.columns[3].style = "cyan"
     return table
 
 
 def _oddities(oddities: "Sequence[Oddity]") -> Table:
-    table = make_table(title=f"Oddities ({len(oddities)})")
-    table.show_header = True
-    table.add_column("Place", overflow="fold", style="yellow")
-    table.add_column("Found", overflow="fold")
-    table.add_column("What bleedmap does", max_width=24)
-    for oddity in oddities:
-        table.add_row(escape(oddity.place), escape(oddity.found), escape(oddity.treatment))
+    rows = ([escape(one.place), escape(one.found), escape(one.treatment)] for one in oddities)
+    heads = ("Place", "Found", "What bleedmap does")
+    table = make_table(*heads, rows=rows, title=f"Oddities ({len(oddities)})")
+    place, found, treatment = table.columns
+    place.overflow, place.style, found.overflow, treatment.max_width = "fold", "yellow", "fold", 24
     return table
 
 

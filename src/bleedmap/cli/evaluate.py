@@ -12,7 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from bleedmap.cli import options
-from bleedmap.cli.console import explain_interrupt, make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.console import (
+    explain_interrupt,
+    make_table,
+    or_dash,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+)
 from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,6 +35,28 @@ if TYPE_CHECKING:
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
 _OF_STUDIES = ("masks", "labels", "weights", "no_mask_means", "window", "accept")
 _REFUSALS = 10
+_EVERY, _LESION = "{report[slices]:,} slices", "{report[lesion_slices]} lesion slices"
+_PATIENTS, _FREE = "{report[lesion_patients]} patients", "{free:,} slices"
+_THESIS = (("Dice", "dice", _EVERY), ("mean IoU", "mean_iou", _EVERY), ("accuracy", "accuracy", _EVERY))
+# Title, key in the report, and rows of (words, name in the report, over what).
+_GROUPS = (
+    ("Thesis, pooled", "thesis_pooled", _THESIS),
+    ("Thesis, per slice", "thesis_per_slice", _THESIS),
+    ("Strict", "strict", (
+        ("Dice, lesion slices", "lesion_slice_dice", _LESION),
+        ("IoU, lesion slices", "lesion_slice_iou", _LESION),
+        ("precision, lesion slices", "lesion_slice_precision", _LESION),
+        ("recall, lesion slices", "lesion_slice_recall", _LESION),
+        ("Dice, mean of patients' means", "patient_mean_dice", _PATIENTS),
+        ("Dice, each patient's slices pooled", "patient_stack_dice", _PATIENTS),
+        ("precision, pooled pixels", "pooled_precision", _EVERY),
+        ("recall, pooled pixels", "pooled_recall", _EVERY),
+        ("lesion-free slices marked anywhere", "lesion_free_slices_marked", _FREE),
+    )),
+    ("Detection", "detection", (
+        ("ROC AUC, slices", "slice_roc_auc", _EVERY), ("ROC AUC, pixels", "pixel_roc_auc", _EVERY),
+    )),
+)  # fmt: skip
 _FIRST_MEASURES = (
     "patient_mean_dice", "volume_dice", "lesion_sensitivity_touched", "false_positives_per_study_touched",
     "lesion_free_slices_marked", "slice_auc", "study_auc", "slice_sensitivity", "slice_specificity",
@@ -178,11 +208,10 @@ def _evaluate_side(
         subject = _load_run(Path(name), device, precision)
     elif device not in ("auto", "cpu") or precision == "bf16":
         raise SettingsError(
-            "--device" if precision != "bf16" else "--precision",
+            "--device" if precision != "bf16" else "--precision", needed="--device cpu and --precision fp32",
             found=f"--device {device} --precision {precision} for exported weights, which OpenVINO runs",
-            needed="--device cpu and --precision fp32",
             remedy="leave the flags out, or evaluate the run's folder",
-        )
+        )  # fmt: skip
     else:
         subject = load_weights_subject(name)
     split = read_split(split_file) if split_file else subject.split
@@ -260,16 +289,16 @@ def _print_side(report: dict[str, Any]) -> None:
         f"{report['slices']:,} slices ({report['lesion_slices']} with a lesion) of {report['patients']} patients "
         f"({report['lesion_patients']} with a lesion)"
     )
-    for title, key, rows in _groups(report):
+    for title, key, measures in _GROUPS:
         print_line(f"\n[bold]{title}[/]: {report[key]['convention']}")
-        table = make_table()
-        table.add_column(min_width=34)
-        table.add_column(justify="right")
-        table.add_column(min_width=17)
-        for words, name, over in rows:
-            value, ends = report[key][name], report["intervals"].get(key, {}).get(name)
-            shown = "–" if value is None else f"{value:.4f}"
-            table.add_row(words, shown, f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "", over)
+        rows = []
+        for words, name, over in measures:
+            ends = report["intervals"].get(key, {}).get(name)
+            shown = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+            counted = over.format(report=report, free=report["strict"]["lesion_free_slices"])
+            rows.append((words, or_dash(report[key][name], ".4f"), shown, counted))
+        table = make_table("", ">", "", "", rows=rows)
+        table.columns[0].min_width, table.columns[2].min_width = 34, 17
         print_table(table)
     if report["patients_also_trained_on"]:
         print_line(
@@ -285,34 +314,14 @@ def _print_side(report: dict[str, Any]) -> None:
     print_line(f"Threshold {report['threshold']}, {report['grid']} grid, {report['ran_on']}. Research use only.")
 
 
-def _groups(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
-    """(title, key in the report, rows of (words, name in the report, over what))."""
-    every = f"{report['slices']:,} slices"
-    lesion = f"{report['lesion_slices']} lesion slices"
-    patients = f"{report['lesion_patients']} patients"
-    free = f"{report['strict']['lesion_free_slices']:,} slices"
-    thesis = [("Dice", "dice", every), ("mean IoU", "mean_iou", every), ("accuracy", "accuracy", every)]
-    strict = [
-        ("Dice, lesion slices", "lesion_slice_dice", lesion),
-        ("IoU, lesion slices", "lesion_slice_iou", lesion),
-        ("precision, lesion slices", "lesion_slice_precision", lesion),
-        ("recall, lesion slices", "lesion_slice_recall", lesion),
-        ("Dice, mean of patients' means", "patient_mean_dice", patients),
-        ("Dice, each patient's slices pooled", "patient_stack_dice", patients),
-        ("precision, pooled pixels", "pooled_precision", every),
-        ("recall, pooled pixels", "pooled_recall", every),
-        ("lesion-free slices marked anywhere", "lesion_free_slices_marked", free),
-    ]
-    detection = [("ROC AUC, slices", "slice_roc_auc", every), ("ROC AUC, pixels", "pixel_roc_auc", every)]
-    return [
-        ("Thesis, pooled", "thesis_pooled", thesis),
-        ("Thesis, per slice", "thesis_per_slice", thesis),
-        ("Strict", "strict", strict),
-        ("Detection", "detection", detection),
-    ]
-
-
 # --- records of the protocol -----------------------------------------------------------------------------------------
+
+
+_MET = {True: "met", False: "[bold red]missed[/]", None: ""}  # a target
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _evaluate_records(
@@ -336,12 +345,10 @@ def _evaluate_records(
         refuse_folder(out, overwrite=True)  # the report comes last: what would stop it is better met now
     pixels = None if predictions is None else ct_ich_pixels(open_ct_ich(data_root(data)), predictions)
     with progress_bar("Evaluating records", quiet=as_json) as report:
-        scored = evaluate_records(methods, progress=lambda what, done, of: report(done, of))
-        page = None
+        show, page = lambda what, done, of: report(done, of), None
+        scored = evaluate_records(methods, progress=show)
         if out is not None:
-            page = write_report(
-                scored, CT_ICH_WORDS, out, pixels=pixels, progress=lambda what, done, of: report(done, of)
-            )  # fmt: skip
+            page = write_report(scored, CT_ICH_WORDS, out, pixels=pixels, progress=show)
     if as_json:
         print_json(scored.to_dict())
     else:
@@ -357,13 +364,11 @@ def _print_records(scored: "ScoredMethods", page: Path | None) -> None:
         studies = method.records.studies
         bleeding = sum(bool(one.counts.reference.any()) for one in studies)
         print_line(f"[bold]{escape(method.name)}[/]: {len(studies)} patients, {bleeding} bleed")
-        table = make_table("measure", ">value", "95 %", "target", "")
-        for score in map(method.scores.score, HEADLINE):
-            value = "–" if score.value is None else f"{score.value:.3f}"
-            ends = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
-            met = {True: "met", False: "[bold red]missed[/]", None: ""}[score.met]
-            table.add_row(score.key, value, ends, score.target or "", met)
-        print_table(table)
+        rows = (
+            (score.key, or_dash(score.value, ".3f"), _span(score.low, score.high), score.target or "", _MET[score.met])
+            for score in map(method.scores.score, HEADLINE)
+        )
+        print_table(make_table("measure", ">value", "95 %", "target", "", rows=rows))
     compared = differences(scored.comparisons)
     for line in compared.words if compared else ():
         print_line(escape(line))
@@ -439,10 +444,10 @@ def _print_studies(report: "ExternalReport", out: Path) -> None:
 
 def _measures(scores: dict[str, Any]) -> Table:
     """The first figures; the report has all."""
-    table = make_table("", "of", ">value", ">95 % interval", ">cases")
     by_key = {one["key"]: one for one in scores["measures"]}
-    for one in (by_key[key] for key in _FIRST_MEASURES if key in by_key):
-        value = "–" if one["value"] is None else f"{one['value']:.3f}"
-        ends = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
-        table.add_row(f"{one['group']}: {one['title']}", one["over"], value, ends, f"{one['cases']:,}")
-    return table
+    rows = (
+        (f"{one['group']}: {one['title']}", one["over"], or_dash(one["value"], ".3f"), _span(one["low"], one["high"]),
+         f"{one['cases']:,}")
+        for one in (by_key[key] for key in _FIRST_MEASURES if key in by_key)
+    )  # fmt: skip
+    return make_table("", "of", ">value", ">95 % interval", ">cases", rows=rows)

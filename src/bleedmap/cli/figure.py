@@ -54,14 +54,9 @@ def command() -> None:
     "--slices", metavar="NUMBERS", help="The slices to show, from the feet, as 8,12-14. Not given: up to four."
 )
 @click.option(
-    "--window",
-    nargs=2,
-    type=float,
-    metavar="LEVEL WIDTH",
-    default=(40.0, 80.0),
-    show_default=True,
+    "--window", nargs=2, type=float, metavar="LEVEL WIDTH", default=(40.0, 80.0), show_default=True,
     help="Window in HU in which the slices are shown.",
-)
+)  # fmt: skip
 @options.weights_option
 @options.threshold_option
 @options.accept_option
@@ -234,12 +229,8 @@ def curves(runs: tuple[Path, ...], out: Path) -> None:
 
     style.check_suffix(out)
     if len(runs) > drawing.MOST:
-        raise SettingsError(
-            "figure curves",
-            found=f"{len(runs)} runs",
-            needed=f"at most {drawing.MOST}, for colours to tell them apart",
-            remedy="draw several figures",
-        )
+        needed = f"at most {drawing.MOST}, for colours to tell them apart"
+        raise SettingsError("figure curves", found=f"{len(runs)} runs", needed=needed, remedy="draw several figures")
     _save(drawing.curves([drawing.read_curve(folder) for folder in runs]), out, map(str, runs))
 
 

@@ -9,7 +9,6 @@ from bleedmap.cli import options
 from bleedmap.cli.console import make_table, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from bleedmap.inference.weights import InstalledWeights
     from bleedmap.models.networks import UNetSettings
 
 _SOURCES = {
@@ -34,22 +33,25 @@ def command(as_json: bool) -> None:
     from bleedmap.inference.weights import installed
     from bleedmap.models.networks import NETWORKS
 
-    networks = [_network(name, settings) for name, settings in NETWORKS.items()]
-    weights = [_weights(one) for one in installed()]
+    networks = [
+        {
+            "name": name, "source": _SOURCES.get(name, ""), "layers": _layers(settings),
+            "parameters": settings.parameter_count(), "settings": settings.to_dict(),
+        }
+        for name, settings in NETWORKS.items()
+    ]  # fmt: skip
+    weights = [
+        {
+            "name": one.name, "default": one.is_default, "state": one.state, "bytes": one.bytes, "sha256": one.sha256,
+            "file": str(one.path), "description": one.description, "licence": one.licence,
+            "attribution": one.attribution,
+        }
+        for one in installed()
+    ]  # fmt: skip
     if as_json:
         print_json({"networks": networks, "weights": weights})
     else:
         _print(networks, weights)
-
-
-def _network(name: str, settings: "UNetSettings") -> dict[str, Any]:
-    return {
-        "name": name,
-        "source": _SOURCES.get(name, ""),
-        "layers": _layers(settings),
-        "parameters": settings.parameter_count(),
-        "settings": settings.to_dict(),
-    }
 
 
 def _layers(settings: "UNetSettings") -> str:
@@ -62,25 +64,9 @@ def _layers(settings: "UNetSettings") -> str:
     return ", ".join(parts)
 
 
-def _weights(one: "InstalledWeights") -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "default": one.is_default,
-        "state": one.state,
-        "bytes": one.bytes,
-        "sha256": one.sha256,
-        "file": str(one.path),
-        "description": one.description,
-        "licence": one.licence,
-        "attribution": one.attribution,
-    }
-
-
 def _print(networks: list[dict[str, Any]], weights: list[dict[str, Any]]) -> None:
-    table = make_table("Name", ">Parameters", "Layers", "Source", title="Networks")
-    for one in networks:
-        table.add_row(one["name"], f"{one['parameters']:,}", one["layers"], one["source"])
-    print_table(table)
+    rows = ((one["name"], f"{one['parameters']:,}", one["layers"], one["source"]) for one in networks)
+    print_table(make_table("Name", ">Parameters", "Layers", "Source", rows=rows, title="Networks"))
     print_line("\n[bold]Installed weights[/]")
     if not weights:
         print_line("none; give an .onnx file that `bleedmap export` wrote with --weights")

@@ -59,12 +59,9 @@ class _Form:
 )
 @click.option("--headrest/--no-headrest", default=True, help="The arc of the headrest behind the head, on by default.")
 @click.option(
-    "--tilt",
-    type=float,
-    default=0.0,
-    metavar="DEG",
+    "--tilt", type=float, default=0.0, metavar="DEG",
     help="Tilt of the gantry in degrees, -45 to 45; it shears the slices.",
-)
+)  # fmt: skip
 @click.option(
     "--dicom", is_flag=True, help="Write a DICOM series into a folder, one file for each slice, instead of NIfTI."
 )
@@ -105,7 +102,6 @@ def command(
     from bleedmap.phantom.head import PhantomSettings
 
     form = _Form(dicom, multi_frame, transfer_syntax, tilt, gaps)
-    _check_form(form)
     _check_targets(out, mask, form, overwrite)
     settings = PhantomSettings(
         seed=seed, spacing_mm=spacing, shape=shape, bleeds=tuple(_parse_bleed(one) for one in bleeds), noise_hu=noise,
@@ -140,6 +136,8 @@ def _write(
     """Write the CT and the mask; each takes its name only when the other is written too."""
     from bleedmap.io import nifti
     from bleedmap.io.files import written_whole
+    from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
+    from bleedmap.phantom.dicom_enhanced import enhanced_ct
 
     with ExitStack() as both:
         if not form.dicom:
@@ -147,24 +145,13 @@ def _write(
         if mask is not None:
             nifti.write(both.enter_context(written_whole(mask)), phantom.mask)
         if form.dicom:
-            _write_dicom(phantom, settings, form, out, overwrite)
-
-
-def _write_dicom(
-    phantom: "Phantom | PhantomScan", settings: "PhantomSettings", form: _Form, folder: Path, overwrite: bool
-) -> None:
-    from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
-    from bleedmap.phantom.dicom_enhanced import enhanced_ct
-
-    options = CtOptions(
-        seed=crc32(repr((settings, form)).encode()),  # other phantoms, other studies
-        transfer_syntax=form.transfer_syntax or _SYNTAXES[0],
-        series_description=f"Head {settings.spacing_mm[0]:.1f} H31s",
-    )  # fmt: skip
-    series = [enhanced_ct(phantom.volume, options=options)] if form.multi_frame else ct_instances(
-        phantom.volume, options=options
-    )  # fmt: skip
-    write_series(folder, series, overwrite=overwrite)
+            chosen = CtOptions(
+                seed=crc32(repr((settings, form)).encode()),  # other phantoms, other studies
+                transfer_syntax=form.transfer_syntax or _SYNTAXES[0],
+                series_description=f"Head {settings.spacing_mm[0]:.1f} H31s",
+            )  # fmt: skip
+            series = [enhanced_ct(phantom.volume, options=chosen)] if form.multi_frame else None
+            write_series(out, series or ct_instances(phantom.volume, options=chosen), overwrite=overwrite)
 
 
 def _parse_bleed(text: str) -> "Bleed":
@@ -178,11 +165,10 @@ def _parse_bleed(text: str) -> "Bleed":
 
     kind, *values = text.split(":")
     try:
-        if not 1 <= len(values) <= 3:
+        volume_ml, hu = float(values[0]), float(values[2]) if len(values) == 3 else None
+        if len(values) > 3:
             raise ValueError
-        volume_ml = float(values[0])
-        hu = float(values[2]) if len(values) > 2 else None
-    except ValueError:
+    except (ValueError, IndexError):
         raise SettingsError(
             f"--bleed {text}", found="not TYPE:ML[:SIDE[:HU]]", needed="a type and a volume, for example IPH:12",
             remedy="write --bleed IPH:12, --bleed SDH:30:right or --bleed EDH:20:left:65",
@@ -192,25 +178,18 @@ def _parse_bleed(text: str) -> "Bleed":
     return Bleed(type_, volume_ml, side, hu)
 
 
-def _check_form(form: _Form) -> None:
-    """Refuse flags of DICOM without --dicom."""
-    from bleedmap.errors import SettingsError
-
-    asked = {"--multi-frame": form.multi_frame, "--transfer-syntax": form.transfer_syntax, "--gap": form.gaps}
-    for flag, value in asked.items():
-        if value and not form.dicom:
-            raise SettingsError(
-                flag, found="asked of a NIfTI file", needed="a DICOM series: NIfTI knows only whole, even stacks",
-                remedy=f"add --dicom, and name a folder with -o; or leave {flag} out",
-            )  # fmt: skip
-
-
 def _check_targets(out: Path, mask: Path | None, form: _Form, overwrite: bool) -> None:
-    """Refuse before computing what could not be written after it."""
-    from bleedmap.errors import OutputError
+    """Refuse before computing what could not be written after it, and flags of DICOM without --dicom."""
+    from bleedmap.errors import OutputError, SettingsError
     from bleedmap.io.files import refuse_folder
     from bleedmap.io.nifti import is_nifti
 
+    asked = {"--multi-frame": form.multi_frame, "--transfer-syntax": form.transfer_syntax, "--gap": form.gaps}
+    for flag in (flag for flag, value in asked.items() if value and not form.dicom):
+        raise SettingsError(
+            flag, found="asked of a NIfTI file", needed="a DICOM series: NIfTI knows only whole, even stacks",
+            remedy=f"add --dicom, and name a folder with -o; or leave {flag} out",
+        )  # fmt: skip
     if form.dicom:
         if is_nifti(out):
             raise OutputError(
@@ -218,9 +197,7 @@ def _check_targets(out: Path, mask: Path | None, form: _Form, overwrite: bool) -
                 remedy="for example -o study",
             )  # fmt: skip
         refuse_folder(out, overwrite=overwrite)
-    for path in (mask,) if form.dicom else (out, mask):
-        if path is None:
-            continue
+    for path in filter(None, (mask,) if form.dicom else (out, mask)):
         if not is_nifti(path):
             raise OutputError(
                 path, found="not named as NIfTI", needed="a name that ends in .nii or .nii.gz",
@@ -242,11 +219,7 @@ def _make_record(
 ) -> dict[str, Any]:
     plain = {one.name: getattr(settings, one.name) for one in fields(settings) if one.name != "bleeds"}
     return {
-        "phantom": True,
-        "out": str(out),
-        "mask": None if mask is None else str(mask),
-        **plain,
-        **asdict(form),
+        "phantom": True, "out": str(out), "mask": None if mask is None else str(mask), **plain, **asdict(form),
         "true_volume_ml": round(sum(one.true_volume_ml for one in phantom.bleeds), 4),
         "mask_volume_ml": round(phantom.mask.volume_ml, 4),
         "bleeds": [
@@ -260,14 +233,14 @@ def _make_record(
 
 
 def _print(settings: "PhantomSettings", phantom: "Phantom | PhantomScan", written: list[Path]) -> None:
-    table = make_table("Bleed", "Side", ">HU", ">Asked, mL", ">True, mL", title=f"Phantom, seed {settings.seed}")
-    for one in phantom.bleeds:
-        table.add_row(
-            one.asked.type, one.asked.side, f"{one.hu:.0f}", f"{one.asked.volume_ml:.1f}", f"{one.true_volume_ml:.1f}"
-        )
+    title = f"Phantom, seed {settings.seed}"
+    rows = (
+        (one.asked.type, one.asked.side, f"{one.hu:.0f}", f"{one.asked.volume_ml:.1f}", f"{one.true_volume_ml:.1f}")
+        for one in phantom.bleeds
+    )
     if phantom.bleeds:
-        print_table(table)
+        print_table(make_table("Bleed", "Side", ">HU", ">Asked, mL", ">True, mL", rows=rows, title=title))
     else:
-        print_line(f"Phantom, seed {settings.seed}: a head without a bleed.")
+        print_line(f"{title}: a head without a bleed.")
     for path in written:
         print_line(f"Written: {escape(str(path))}")

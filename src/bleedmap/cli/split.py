@@ -18,28 +18,20 @@ if TYPE_CHECKING:
 @click.command(short_help="Write a split file: train, validation and test, by patient or by slice.")
 @options.data_option
 @click.option(
-    "--kind",
-    type=click.Choice(["patient", "slice"]),
-    default="patient",
-    show_default=True,
+    "--kind", type=click.Choice(["patient", "slice"]), default="patient", show_default=True,
     help="What stays together. By slice, as in the thesis, the test side holds neighbours of training slices.",
-)
+)  # fmt: skip
 @click.option(
-    "--balanced/--all-slices",
-    default=True,
-    show_default=True,
+    "--balanced/--all-slices", default=True, show_default=True,
     help="All lesion slices and equally many without a lesion, as in the thesis; or all slices, as in a clinic.",
-)
+)  # fmt: skip
 @click.option(
     "--folds", type=click.IntRange(min=2), help="Cross-validation: write one file for each fold into a folder."
 )
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True,
     help="Seed of the random split: the same seed gives the same split.",
-)
+)  # fmt: skip
 @options.out_option("The split file to write; with --folds, a folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the file or folder if it exists.")
 @options.json_option
@@ -86,12 +78,9 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
     from bleedmap.errors import OutputError
 
     if out.is_dir() or (out.exists() and not overwrite):
-        raise OutputError(
-            out,
-            found="a folder" if out.is_dir() else "already exists",
-            needed="the name of a new file, such as split.json",
-            remedy="give another name" if out.is_dir() else "give another name, or --overwrite to replace it",
-        )
+        found, other = ("a folder", "") if out.is_dir() else ("already exists", ", or --overwrite to replace it")
+        needed = "the name of a new file, such as split.json"
+        raise OutputError(out, found=found, needed=needed, remedy=f"give another name{other}")
 
 
 def _described(data: "CtIch", split: "Split") -> dict[str, Any]:
@@ -108,9 +97,8 @@ def _described(data: "CtIch", split: "Split") -> dict[str, Any]:
         described[side] = {
             "patients": len({record.patient for record in records}),
             "lesion_patients": len({record.patient for record in lesion}),
-            "slices": len(records),
-            "lesion_slices": len(lesion),
-        }
+            "slices": len(records), "lesion_slices": len(lesion),
+        }  # fmt: skip
     return described
 
 
@@ -120,15 +108,17 @@ def _print(data: "CtIch", splits: "Sequence[Split]", out: Path) -> None:
 
     title = f"By {splits[0].kind}, {'balanced' if splits[0].balanced else 'all slices'}, seed {splits[0].seed}"
     numbers = ("Patients", "bleeding", "Slices", "lesion", *(SHORT_NAMES[name] for name in TYPES))
-    fold_head = ["Fold"] if splits[0].folds else []
-    table = make_table(*fold_head, "Side", *(f">{name}" for name in numbers), title=title)
+    rows = []
     for split in splits:
         counted = _described(data, split)
         for side in SIDES:
             records = [data.slice(name) for name in split.side(side)]
             types = [sum(name in record.types for record in records) for name in TYPES]
-            fold = [str(split.fold) if side == SIDES[0] else ""] if split.folds else []
-            table.add_row(*fold, side, *(f"{number:,}" for number in [*counted[side].values(), *types]))
+            fold = str(split.fold) if side == SIDES[0] else ""
+            rows.append([fold, side, *(f"{number:,}" for number in [*counted[side].values(), *types])])
+    skip = 0 if splits[0].folds else 1  # without folds they have no column
+    heads = ["Fold", "Side", *(f">{name}" for name in numbers)]
+    table = make_table(*heads[skip:], rows=(row[skip:] for row in rows), title=title)
     print_table(table)
     if splits[0].kind == "slice":
         print_line("Slices of one patient are on several sides: scores on this split are too good.", style="yellow")

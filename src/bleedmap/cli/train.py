@@ -162,14 +162,13 @@ def _train_ct_ich(
     from bleedmap.training.steps import PoolSource
 
     check_choices(dataset, split)
-    material, leads = of_ct_ich(dataset, split), machine.rank == 0
-    with _bar_of(run, machine) as bar:
+    material = of_ct_ich(dataset, split)
+    with _staged(run, config, machine) as bar:
         source = PoolSource(material.studies, None, bar.report)
         if begins:
             source.read_patients(_first_of_patients(config))  # may be damaged
         words = f"whole studies of {len(material.train)} patients"
-        _train_stages(run, config, material, source, machine, bar, words, None, begins=begins and leads)
-    _tell_end(run, config, machine)
+        _train_stages(run, config, material, source, machine, bar, words, None, begins=begins)
 
 
 def _train_own(
@@ -191,15 +190,14 @@ def _train_own(
         start = load_start(start_name, config.recipe)
     elif run.start_file.is_file():
         start = read_checkpoint(run.start_file)
-    with _bar_of(run, machine) as bar:
+    with _staged(run, config, machine) as bar:
         found = find_own(places, given, split, bar.report)
         source = PoolSource(found.studies, None, bar.report)
         if split is None:
             split = split_own(found, source.read_patients(_first_of_patients(config)), given, config.recipe.seed)
         material = material_of(found, split, start)
         words = found.describe(split)
-        _train_stages(run, config, material, source, machine, bar, words, start, begins=begins and machine.rank == 0)
-    _tell_end(run, config, machine)
+        _train_stages(run, config, material, source, machine, bar, words, start, begins=begins)
 
 
 def _first_of_patients(config: LiteConfig) -> "Recipe":
@@ -207,12 +205,16 @@ def _first_of_patients(config: LiteConfig) -> "Recipe":
 
 
 @contextmanager
-def _bar_of(run: "Run", machine: "Machine") -> Iterator[ProgressBar]:
+def _staged(run: "Run", config: LiteConfig, machine: "Machine") -> Iterator[ProgressBar]:
+    """The bar of a training in stages; at its end the threshold that was chosen is told."""
     with (
         explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
         ProgressBar(quiet=machine.rank > 0, line_every_s=LINE_EVERY_S) as bar,
     ):
         yield bar
+    if machine.rank == 0:
+        threshold = run.best()[1].record["export"]["threshold"]
+        click.echo(f"{run.folder}: all {len(config.stages)} stages; pixels are marked from {threshold:g} on")
 
 
 def _train_stages(
@@ -226,7 +228,7 @@ def _train_stages(
     from bleedmap.training.steps import train_stages
 
     leads = machine.rank == 0
-    if begins:
+    if begins and leads:
         run.begin(config, material.split, machine, start)
     start_together(machine)
     if leads:
@@ -237,12 +239,6 @@ def _train_stages(
             choose_for_run(run, config, material, network, bar.report)
     except OSError as error:  # a full disk, met by TensorBoard
         raise output_error(run.folder, error) from error
-
-
-def _tell_end(run: "Run", config: LiteConfig, machine: "Machine") -> None:
-    if machine.rank == 0:
-        threshold = run.best()[1].record["export"]["threshold"]
-        click.echo(f"{run.folder}: all {len(config.stages)} stages; pixels are marked from {threshold:g} on")
 
 
 def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine: "Machine") -> None:

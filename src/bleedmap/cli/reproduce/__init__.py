@@ -52,12 +52,12 @@ def conventions(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = make_table()
-    table.show_header, table.padding = True, (0, 2, 1, 0)
-    table.add_column("Scored by", ratio=1)
-    table.add_column("Allows", justify="right", no_wrap=True)
-    table.add_column("A cell that it forbids (Dice, IoU)", no_wrap=True)
-    for one in sorted(found, key=lambda one: -one["allows"]):
-        table.add_row(one["convention"], f"{one['allows']} of {one['cells']}", thesis.give_example(one))
+    rows = (
+        (one["convention"], f"{one['allows']} of {one['cells']}", thesis.give_example(one))
+        for one in sorted(found, key=lambda one: -one["allows"])
+    )
+    table = make_table("Scored by", ">Allows", "A cell that it forbids (Dice, IoU)", rows=rows)
+    table.padding = (0, 2, 1, 0)
+    table.columns[0].ratio, table.columns[1].no_wrap, table.columns[2].no_wrap = 1, True, True
     print_table(table)
     print_line("By slice: the thesis' test slices are of patients that were trained on. Rounding is granted.")

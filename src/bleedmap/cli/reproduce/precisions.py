@@ -7,7 +7,7 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.console import make_table, or_dash, print_json, print_line, print_table, progress_bar
 from bleedmap.cli.reproduce.folds import folds_option, open_with_folds
 
 FOLDS = ("1", "2", "3", "4", "5")
@@ -65,12 +65,12 @@ def command(out: Path, wanted: tuple[str, ...], patients: int | None, data: Path
 
 def _print_summary(summary: dict[str, Any]) -> None:
     forms = summary["formats"]
-    table = make_table("", *(f">{one['format']}" for one in forms))
-    for words, key, form in _ROWS:
-        table.add_row(words, *("–" if one[key] is None else form.format(one[key]) for one in forms))
-    table.add_row("verdicts changed", *(str(len(one["verdicts_changed"])) for one in forms))
-    table.add_row("could be a default", *("passes" if one["passes"] else "fails" for one in forms))
-    print_table(table)
+    rows = [
+        *((words, *(or_dash(one[key], form.format) for one in forms)) for words, key, form in _ROWS),
+        ("verdicts changed", *(str(len(one["verdicts_changed"])) for one in forms)),
+        ("could be a default", *("passes" if one["passes"] else "fails" for one in forms)),
+    ]
+    print_table(make_table("", *(f">{one['format']}" for one in forms), rows=rows))
     folds = ", ".join(map(str, summary["folds"]))
     print_line(f"Folds {folds}: {summary['patients']} test patients, {summary['bleeding']} bleeding.")
     for one in summary["formats"]:

@@ -48,12 +48,9 @@ STATES = ("done", "running", "begun", "open")
     "--method", "methods", multiple=True, metavar="NAME", help="Run only cells with this label. Repeat for several."
 )
 @click.option(
-    "--seeds",
-    type=click.IntRange(1, 100),
-    default=1,
-    show_default=True,
+    "--seeds", type=click.IntRange(1, 100), default=1, show_default=True,
     help="Number of repetitions, with seeds from 0.",
-)
+)  # fmt: skip
 @click.option(
     "--each-alone", is_flag=True, help="Train each cell of Table 1 in its own run, not one run for each curve."
 )
@@ -114,11 +111,10 @@ def load_thesis(module: str) -> Any:
         if error.name != "bleedmap_thesis":
             raise
         raise SettingsError(
-            "the thesis' experiment",
-            found="the package 'bleedmap_thesis' is not installed",
+            "the thesis' experiment", found="the package 'bleedmap_thesis' is not installed",
             needed="a bleedmap that came with it",
             remedy="install bleedmap from its wheel or its repository, which hold both packages",
-        ) from error
+        ) from error  # fmt: skip
 
 
 def _choose_scale(device: str) -> str:
@@ -193,23 +189,17 @@ def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool)
     if as_json:
         print_json({"scale": scale.name, "cells": state})
         return
-    _print_status(scale, planned, state)
-
-
-def _print_status(scale: "Scale", planned: "Sequence[Cell]", state: dict[str, str]) -> None:
-    table = make_table("Part", "Cells", "Split", *(f">{state.capitalize()}" for state in STATES))
     groups: dict[tuple[str, str, str], Counter[str]] = {}
     for cell in planned:
-        groups.setdefault((cell.part, _group(cell), cell.kind), Counter())[state[cell.key]] += 1
-    for (part, label, kind), counts in groups.items():
-        table.add_row(part, label, f"by {kind}", *(str(counts[name] or "") for name in STATES))
+        label = "2^(6-2) design" if cell.part == "factors" else cell.label
+        groups.setdefault((cell.part, label, cell.kind), Counter())[state[cell.key]] += 1
+    rows = (
+        (part, label, f"by {kind}", *(str(counts[name] or "") for name in STATES))
+        for (part, label, kind), counts in groups.items()
+    )
     print_line(f"Scale {scale.name}: {scale.text}.")
-    print_table(table)
+    print_table(make_table("Part", "Cells", "Split", *(f">{one.capitalize()}" for one in STATES), rows=rows))
     print_line(f"{sum(value == 'done' for value in state.values())} of {len(state)} cells are done.")
-
-
-def _group(cell: "Cell") -> str:
-    return "2^(6-2) design" if cell.part == "factors" else cell.label
 
 
 def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bool) -> None:
@@ -220,11 +210,9 @@ def _report(out: Path, planned: "Sequence[Cell]", data: Path | None, as_json: bo
     results = runner.read_results(out)
     if not results:
         raise InputError(
-            out / "results",
-            found="no finished cell",
-            needed="the result of one cell or more",
+            out / "results", found="no finished cell", needed="the result of one cell or more",
             remedy="run the command without --report-only, or give the folder that holds results/",
-        )
+        )  # fmt: skip
     dataset = open_ct_ich(data_root(data)) if data is not None or os.environ.get("BLEEDMAP_DATA") else None
     with runner.cell_ledger(out).lock("report", wait=True), progress_bar("report") as report:
         sources = thesis.Sources(dataset, lambda cell: runner.open_run(out, cell), lambda what, at, of: report(at, of))
