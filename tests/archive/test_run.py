@@ -357,15 +357,14 @@ def test_a_table_that_takes_long_is_not_written_after_every_study(
     three: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It grows with the studies, so that a batch's time would with their square."""
-    written, write = [], batch.write_summary
+    written, write = [], summary.write_summary
 
     def counted(*arguments: Any) -> dict[str, Any]:
         content = write(*arguments)
         written.append(len(content["studies"]))
         return content
 
-    for module in (batch, summary):
-        monkeypatch.setattr(module, "write_summary", counted)
+    monkeypatch.setattr(summary, "write_summary", counted)
     monkeypatch.setattr(batch, "_TABLE_PAUSE", 1e9)  # as if it took long: the next is due after a minute
     run_batch(find_studies(three, tmp_path / "out"), tmp_path / "out", Segmenter.load(weights))
     assert written == [1, 3]  # after the first study, and at the end

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from batch_runs import begun, files_of, lasting, rows_of, summary_of, until
-from bleedmap.archive import run as batch
-from bleedmap.archive import shards
+from bleedmap.archive import shards, summary
 from bleedmap.archive.find import find_studies
 from bleedmap.archive.shards import Shard, batch_ledger, list_studies, read_list, shard_of
 from bleedmap.errors import InputError, SettingsError
@@ -116,8 +115,7 @@ def test_one_shard_searches_and_reads_no_more_than_its_own(ten, weights, tmp_pat
 
     ledger = batch_ledger(out)
     monkeypatch.setattr(type(ledger), "read_all", lambda self: pytest.fail("reads every record"))
-    for name in ("write_summary", "merge_batch"):
-        monkeypatch.setattr(batch, name, lambda *given: pytest.fail("writes the tables"))
+    monkeypatch.setattr(summary, "write_summary", lambda *given: pytest.fail("writes the tables"))
     (out / "new_head/summary.json").unlink()
     new = next(one.key for one in read_list(ledger, ten, None).found.sources if one.place.startswith("new"))
     assert run("batch", ten, "-o", out, *flags, "--shard", f"{shard_of(new, 3)}/3") == 0

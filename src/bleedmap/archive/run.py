@@ -5,12 +5,11 @@ OUT/summary.csv, .json     the summary, up to date when the batch ends
 OUT/.batch/                the ledger: each study is a job of it
 """
 
-import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,26 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from uuid import uuid4
 
 from bleedmap import __version__
-from bleedmap.archive.find import Found, Source, display_path
+from bleedmap.archive import summary
+from bleedmap.archive.find import Found, Source
 from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.memory import collect_seldom
+from bleedmap.archive.remote.places import fetched, name_source
 from bleedmap.archive.remote.send import Sending
 from bleedmap.archive.remote.web import RemoteError, persist
 from bleedmap.archive.shards import batch_ledger, name_folders
-from bleedmap.archive.summary import (
-    SUMMARY_JSON,
-    TABLES,
-    THUMBNAILS,
-    Row,
-    Status,
-    describe_error,
-    describe_result,
-    merge_batch,
-    name_reason,
-    read_row,
-    summarise,
-    write_summary,
-)
 from bleedmap.archive.workers import Share, count_processes, run_in_parallel, run_jobs
 from bleedmap.errors import BleedmapError, InputError, OutputError, ResourceError, SettingsError, find_shortage
 from bleedmap.inference.backends import Precision
@@ -105,7 +92,7 @@ class Step:
     done: float
     of: int
     name: str
-    row: Row | None = None
+    row: summary.Row | None = None
     process: int | None = None
     exit_code: int = 0
 
@@ -198,12 +185,15 @@ def run_batch(
             work.write_tables()
         raise
     finished = [one for job in jobs if (one := ledger.read(job))]
-    summary = summarise(settings, found, finished) if is_shard else merge_batch(ledger, found, options.identify)
+    if is_shard:
+        content = summary.summarise(settings, found, summary.rows_of(finished, settings))
+    else:
+        content = summary.merge_batch(ledger, found, options.identify)
     if (sending := options.sending) is not None:
-        summary["sending"] = sending.count(finished)
-        if not is_shard and (why := sending.send_tables(TABLES)):
-            summary["sending"]["waiting"]["the tables"] = why
-    return summary
+        content["sending"] = sending.count(finished)
+        if not is_shard and (why := sending.send_tables(summary.TABLES)):
+            content["sending"]["waiting"]["the tables"] = why
+    return content
 
 
 def count_open(found: Found, out: Path, *, retry: bool, overwrite: bool) -> int:
@@ -238,7 +228,7 @@ class _Work:
     def write_tables(self) -> None:
         """Write them as far as the studies are done."""
         if self.writes_tables:
-            write_summary(self.ledger, self.settings, self.found)
+            summary.write_summary(self.ledger, self.settings, self.found)
 
 
 class _Message(NamedTuple):
@@ -246,7 +236,7 @@ class _Message(NamedTuple):
 
     name: str
     share: float
-    row: Row | None
+    row: summary.Row | None
 
 
 def _jobs(found: Found, settings: dict[str, Any]) -> list[Job]:
@@ -255,10 +245,10 @@ def _jobs(found: Found, settings: dict[str, Any]) -> list[Job]:
 
 def _is_done(ledger: Ledger, job: Job, finished: Finished | None, *, retry: bool) -> bool:
     """Whether a record holds for these files and settings; with its results in their place, or refused for good."""
-    row = read_row(finished)
+    row = summary.read_row(finished)
     if row is None or finished is None or finished.job != job or row.status == "waiting":
         return False
-    return (ledger.folder / row.name / SUMMARY_JSON).is_file() if row.has_results else not retry
+    return (ledger.folder / row.name / summary.SUMMARY_JSON).is_file() if row.has_results else not retry
 
 
 def _work_in_parallel(work: _Work, workers: Workers, send: Callable[[_Message], None]) -> None:
@@ -294,7 +284,7 @@ def _load_on_node(settings: dict[str, Any], workers: Workers, options: BatchOpti
 def _do_on_node(segmenter: Segmenter, work: _Work) -> _Message:
     """Give the one study its turn; return its row, whoever made it."""
     _Batch(work, segmenter).run()
-    row = read_row(work.ledger.read(_jobs(work.found, work.settings)[0]))
+    row = summary.read_row(work.ledger.read(_jobs(work.found, work.settings)[0]))
     assert row is not None
     return _Message(row.name, 0, row)
 
@@ -393,7 +383,7 @@ class _Batch:
             and not sending.send(finished, self._ledger.folder / name, self._persist)
         ):  # fmt: skip
             self._waiting.append(job)
-        self._tell(name, 0, read_row(finished))
+        self._tell(name, 0, summary.read_row(finished))
 
     def _persist(self, do: Callable[[], Any]) -> Any:
         """Do what asks a server, again and again for a minute where it is away; once where it was just now."""
@@ -420,18 +410,19 @@ class _Batch:
                     needed="a process that lives until the study is done",
                     remedy="see whether a node has too little memory for it",
                 )  # fmt: skip
-            with self._fetched(source, folder) as local:
-                known, lesions = self._segment(local, self._display(source), name, results)
+            with fetched(self._work.found.folder, source, self._copy(folder), self._persist) as local:
+                known, lesions = self._segment(local, name_source(self._work.found.folder, source), name, results)
             row = self._row(source, **known)
         except Exception as error:
             cause = find_shortage(error) or error
             if cause is error and isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
                 raise  # the disk's: it would be every study's
-            status: Status = "refused" if isinstance(cause, InputError) else "failed"
+            status: summary.Status = "refused" if isinstance(cause, InputError) else "failed"
             if isinstance(cause, RemoteError | SettingsError):
                 status = "waiting"
                 self._waiting.append(job)
-            row = self._row(source, status=status, reason_code=name_reason(cause), error=describe_error(cause))
+            why = {"reason_code": summary.name_reason(cause), "error": summary.describe_error(cause)}
+            row = self._row(source, status=status, **why)
         row = replace(row, seconds=round(time.monotonic() - started, 2))
         put_in_place(results, place, folder / "earlier")
         self._ledger.finish(job, {"row": asdict(row), "lesions": lesions})
@@ -446,32 +437,6 @@ class _Batch:
         self._table_due = ended + min(_TABLE_PAUSE * (ended - started), _TABLE_PAUSE_S)
         self._table_is_behind = False
 
-    @contextmanager
-    def _fetched(self, source: Source, work: Path) -> Iterator[Source]:
-        """Yield a study's files on a disk; copies of remote ones are removed on leaving."""
-        archive, scratch = self._work.found.folder, self._work.options.scratch
-        if isinstance(archive, Path):
-            yield source
-            return
-        copy = work / "fetched" if scratch is None else scratch / f"bleedmap-{short_hash(f'{work.resolve()}')}"
-
-        def fetch() -> Source:
-            try:
-                shutil.rmtree(copy, ignore_errors=True)
-                copy.mkdir(parents=True)
-                return archive.fetch(source, copy)
-            except OSError as error:
-                raise output_error(copy, error) from error
-
-        try:
-            yield self._persist(fetch)
-        finally:
-            shutil.rmtree(copy, ignore_errors=True)
-
-    def _display(self, source: Source) -> str:
-        archive = self._work.found.folder
-        return display_path(source.path) if isinstance(archive, Path) else f"{archive.url}/{source.place}"
-
     def _segment(self, source: Source, shown: str, name: str, folder: Path) -> tuple[dict[str, Any], list[list[Any]]]:
         """Read, segment, write; return what the row says of it, and its lesions. Nothing else outlives this call."""
         study, options = replace(_read(source), name=name, source=shown), self._work.options
@@ -484,13 +449,18 @@ class _Batch:
 
         result = self._segmenter.segment(study, accept=options.accept, advance=advance)
         save(result, folder, dicom=options.dicom, fractional=options.fractional)
-        write_thumbnail(self._ledger.folder / THUMBNAILS / f"{name}.jpg", result)
-        return describe_result(result), lesion_table(result)
+        write_thumbnail(self._ledger.folder / summary.THUMBNAILS / f"{name}.jpg", result)
+        return summary.describe_result(result), lesion_table(result)
 
-    def _row(self, source: Source, **rest: Any) -> Row:
-        return Row(self._work.names[source.key], source.place, source.uid, **rest)
+    def _copy(self, folder: Path) -> Path:
+        """Where a remote study lies while it is segmented."""
+        scratch = self._work.options.scratch
+        return folder / "fetched" if scratch is None else scratch / f"bleedmap-{short_hash(f'{folder.resolve()}')}"
 
-    def _tell(self, name: str, share: float = 0, row: Row | None = None) -> None:
+    def _row(self, source: Source, **rest: Any) -> summary.Row:
+        return summary.Row(self._work.names[source.key], source.place, source.uid, **rest)
+
+    def _tell(self, name: str, share: float = 0, row: summary.Row | None = None) -> None:
         message = _Message(name, share, row)
         self._send(message)
         self.on_message(None, message)
@@ -501,7 +471,7 @@ class _Batch:
 
 
 def _is_result(finished: Finished | None) -> TypeGuard[Finished]:
-    row = read_row(finished)
+    row = summary.read_row(finished)
     return row is not None and row.has_results
 
 

@@ -193,8 +193,8 @@ def write_summary(
         identities: a study's key -> patient_id, study_date and accession_number, to be told in the tables.
     """
     with ledger.lock("summary", wait=True):
-        made = _rows_of(ledger.read_all(), settings)
-        content = _summarise(settings, found, made, identities)
+        made = rows_of(ledger.read_all(), settings)
+        content = summarise(settings, found, made, identities)
         rows, folder = content["studies"], ledger.folder
         write_json(folder / SUMMARY_JSON, content)
         columns = _write_table(folder / SUMMARY_CSV, rows)
@@ -206,15 +206,10 @@ def write_summary(
     return content
 
 
-def summarise(settings: Mapping[str, Any], found: Found, finished: Iterable[Finished]) -> dict[str, Any]:
-    """Give what `summary.json` holds, of these records alone, and write nothing: see `write_summary`."""
-    return _summarise(settings, found, _rows_of(finished, settings), {})
+Made = list[tuple[str, Row, list[list[Any]]]]  # key, row and lesions of a study
 
 
-_Made = list[tuple[str, Row, list[list[Any]]]]  # key, row and lesions of a study
-
-
-def _rows_of(finished: Iterable[Finished], settings: Mapping[str, Any]) -> _Made:
+def rows_of(finished: Iterable[Finished], settings: Mapping[str, Any]) -> Made:
     """What was made with these settings, by the studies' places."""
     made = [
         (one.job.key, row, one.content.get("lesions", []))
@@ -223,9 +218,10 @@ def _rows_of(finished: Iterable[Finished], settings: Mapping[str, Any]) -> _Made
     return sorted(made, key=lambda one: one[1].source)
 
 
-def _summarise(
-    settings: Mapping[str, Any], found: Found, made: _Made, identities: Mapping[str, Mapping[str, str | None]]
+def summarise(
+    settings: Mapping[str, Any], found: Found, made: Made, identities: Mapping[str, Mapping[str, str | None]] = {}
 ) -> dict[str, Any]:
+    """Give what `summary.json` holds, of these rows alone, and write nothing: see `write_summary`."""
     nobody, done = dict.fromkeys(IDENTITY) if identities else {}, {key for key, _, _ in made}
     rows = [asdict(row) | nobody | dict(identities.get(key, {})) for key, row, _ in made]
     return {

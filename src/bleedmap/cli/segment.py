@@ -1,6 +1,5 @@
 """`bleedmap segment`."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -158,7 +157,7 @@ def _fetched(
     inputs: tuple[str, ...], out: Path, study: str | None, token_file: str, ca_file: str
 ) -> Iterator[tuple[Path, str]]:
     """Yield a copy of the study that a URL names, beside the results, and how it is named in them."""
-    from bleedmap.archive.remote.places import is_dicomweb, open_archive
+    from bleedmap.archive.remote.places import fetched, is_dicomweb, name_source, open_archive
     from bleedmap.archive.remote.web import persist
 
     if len(inputs) > 1:
@@ -171,17 +170,9 @@ def _fetched(
             archive.url, found=f"holds {len(sources):,} studies that fit", needed="one study",
             remedy="name it: --study UID, or …/studies/UID; `bleedmap batch` takes many studies",
         )  # fmt: skip
-    source = sources[0]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".bleedmap-", dir=out.parent) as folder:
-
-        def fetch() -> Path:
-            shutil.rmtree(folder)
-            Path(folder).mkdir()
-            return archive.fetch(source, Path(folder)).path
-
-        copy = persist(fetch)
-        yield copy, archive.url if source.place == "." else f"{archive.url}/{source.place}"
+    with fetched(archive, sources[0], Path(mkdtemp(prefix=".bleedmap-", dir=out.parent))) as copy:
+        yield copy.path, name_source(archive, sources[0])
 
 
 def _load(

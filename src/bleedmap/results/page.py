@@ -15,26 +15,10 @@ from bleedmap.results.overlay import SCALE_START, draw_slice
 from bleedmap.results.pictures import choose_slices_to_show, letter_sides, slice_views
 from bleedmap.results.tables import geometry, lesion_rows
 from bleedmap.results.viewer import describe_slices
+from bleedmap.study import words
 from bleedmap.study.gate.check import Check
 from bleedmap.study.measures import MIDLINE_MM, NARROW_MM
 from bleedmap.study.result import Result
-from bleedmap.study.words import (
-    DO_NOT_RELY,
-    NO_SIDE,
-    TYPES_ARE,
-    chance,
-    counted,
-    headline,
-    interval,
-    interval_is,
-    likelihood,
-    marked,
-    millilitres,
-    name_side,
-    slice_line,
-    spans,
-    verdict,
-)
 
 _PICTURE_SIDE = 480  # pixels; the page shows them at about 300
 _JPEG_QUALITY = 88
@@ -42,7 +26,7 @@ _VERDICTS = {"refusal": "refusal, overruled", "warning": "warning", "not known":
 # A macro that calls a method or Jinja's own `replace` holds the page's context, and so the study, until the next
 # garbage collection; these filters do not.
 _FILTERS = {
-    "ml": millilitres, "counted": counted, "chance": chance, "side": name_side,
+    "ml": words.millilitres, "counted": words.counted, "chance": words.chance, "side": words.name_side,
     "dashed": lambda words: words.replace(" ", "-"),
 }  # fmt: skip
 _CARD = ".card.md"  # beside installed weights, under their name
@@ -65,10 +49,10 @@ def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
     environment().filters.update(_FILTERS)
     write_page(
         path, "study.html", result=result, findings=result.findings,
-        headline=headline(result.findings, result.certainty),
+        headline=words.headline(result.findings, result.certainty),
         certainty=result.certainty, certainty_words=_certainty_words(result),
-        marked_slices=spans(index + 1 for index in result.findings.slices_with_lesion), lesions=lesion_rows(result),
-        no_side=NO_SIDE, midline_mm=f"{MIDLINE_MM:g}", narrow_mm=f"{NARROW_MM:g}",
+        marked_slices=words.spans(index + 1 for index in result.findings.slices_with_lesion),
+        lesions=lesion_rows(result), no_side=words.NO_SIDE, midline_mm=f"{MIDLINE_MM:g}", narrow_mm=f"{NARROW_MM:g}",
         attention=[one for one in _by_weight(result.checks) if one in result.warnings],
         checks=_by_weight(result.checks), verdict_words=_VERDICTS,
         pictures=_pictures(result), slices=describe_slices(result),
@@ -85,11 +69,11 @@ def _certainty_words(result: Result) -> dict[str, str]:
         return {}
     span_ml, coverage = result.certainty.volume_ml, result.certainty.coverage
     return {
-        "verdict": verdict(result.findings, result.certainty),
-        "do_not_rely": DO_NOT_RELY,
-        "interval": "" if span_ml is None else interval(span_ml, coverage),
-        "interval_is": "" if span_ml is None else interval_is(coverage),
-        "types_are": TYPES_ARE,
+        "verdict": words.verdict(result.findings, result.certainty),
+        "do_not_rely": words.DO_NOT_RELY,
+        "interval": "" if span_ml is None else words.interval(span_ml, coverage),
+        "interval_is": "" if span_ml is None else words.interval_is(coverage),
+        "types_are": words.TYPES_ARE,
     }
 
 
@@ -106,8 +90,8 @@ def _pictures(result: Result) -> list[dict[str, Any]]:
         picture = letter_sides(draw_slice(view, side=_PICTURE_SIDE, threshold=result.threshold), view.sides)
         pictures.append({
             "uri": embed_jpeg(picture, _JPEG_QUALITY), "width": picture.width, "height": picture.height,
-            "number": index + 1, "marked": marked(findings, index),
-            "likelihood": likelihood(findings, result.certainty, index),
+            "number": index + 1, "marked": words.marked(findings, index),
+            "likelihood": words.likelihood(findings, result.certainty, index),
         })  # fmt: skip
     return pictures
 
@@ -131,7 +115,7 @@ def _probability_chart(result: Result) -> SimpleNamespace:
 
 def _slice_words(result: Result) -> list[str]:
     """For a pointer over a bar; the highest pixel is said wherever the line does not say it."""
-    lines = [slice_line(result.findings, result.certainty, index) for index in range(len(result.findings.slices))]
+    lines = [words.slice_line(result.findings, result.certainty, index) for index in range(len(result.findings.slices))]
     if result.certainty is None:
         return lines
     pixels = [f"highest pixel {one.highest_probability:.2f}" for one in result.findings.slices]

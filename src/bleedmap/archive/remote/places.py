@@ -1,15 +1,19 @@
 """What a URL names: an archive to read from, or a target to send to."""
 
 import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from bleedmap.archive.find import Archive
+from bleedmap.archive.find import Archive, Source, display_path
 from bleedmap.archive.remote.send import DicomwebTarget, Target
-from bleedmap.archive.remote.web import Service, hide_credentials, is_loopback_host, refuse_credentials
+from bleedmap.archive.remote.web import Service, hide_credentials, is_loopback_host, persist, refuse_credentials
 from bleedmap.errors import SettingsError
 from bleedmap.io.dicom.header import explain_uid
+from bleedmap.io.files import output_error
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _STUDIES = re.compile(r"(?P<root>.*?)(?:/studies(?:/(?P<uid>[^/]+))?)?/*")
@@ -130,3 +134,40 @@ def _split_dicomweb(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]] | 
     match = _STUDIES.fullmatch(parts.path)
     assert match is not None  # everything may be missing
     return f"{parts.scheme}://{parts.netloc}{match['root']}", match["uid"] or "", tuple(parse_qsl(parts.query))
+
+
+@contextmanager
+def fetched(
+    place: Path | Archive, source: Source, copy: Path, persist: Callable[[Callable[[], Source]], Source] = persist
+) -> Iterator[Source]:
+    """Yield a study's files on a disk; the copy of a remote one is removed on leaving.
+
+    Args:
+        place: the folder or archive that holds the study.
+        source: the study.
+        copy: folder for the copy; what lies there is removed.
+        persist: asks the archive, again where it is away.
+    """
+    if isinstance(place, Path):
+        yield source
+        return
+
+    def fetch() -> Source:
+        try:
+            shutil.rmtree(copy, ignore_errors=True)
+            copy.mkdir(parents=True)
+            return place.fetch(source, copy)
+        except OSError as error:
+            raise output_error(copy, error) from error
+
+    try:
+        yield persist(fetch)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def name_source(place: Path | Archive, source: Source) -> str:
+    """Name a study in its results: by its path, or by the archive's root and its place there."""
+    if isinstance(place, Path):
+        return display_path(source.path)
+    return place.url if source.place == "." else f"{place.url}/{source.place}"
