@@ -262,11 +262,13 @@ class _Run:
 
     def _refuse(self, hand: _Hand, found: str, needed: str, remedy: str) -> None:
         """Stop where a node that was there at the start cannot work; do without one that came later."""
-        error = SettingsError(f"node {_name(hand.node)}", found=found, needed=needed, remedy=remedy)
-        if self._seen[hand.node["NodeID"]]:
+        names = dict.fromkeys(hand.node[key] for key in ("NodeManagerHostname", "NodeName", "NodeManagerAddress"))
+        error = SettingsError(f"node {' '.join(names)}", found=found, needed=needed, remedy=remedy)
+        number = hand.node["NodeID"]
+        if self._seen[number]:
             raise error
-        if hand.node["NodeID"] not in self._refused:
-            self._refused.add(hand.node["NodeID"])
+        if number not in self._refused:
+            self._refused.add(number)
             self._warn(f"not used: {error.subject}: {found} (needed: {needed}; remedy: {remedy})")
         self._drop(hand)
 
@@ -280,11 +282,6 @@ class _Run:
     def end(self) -> None:
         for hand in list(self._hands):
             self._drop(hand)
-
-
-def _name(node: dict[str, Any]) -> str:
-    names = dict.fromkeys((node["NodeManagerHostname"], node["NodeName"], node["NodeManagerAddress"]))
-    return " ".join(names)
 
 
 def _make_actor() -> type:

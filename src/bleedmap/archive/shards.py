@@ -8,7 +8,6 @@ its record: a split into another number of shards goes on where the last one sto
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -174,11 +173,6 @@ def read_count(ledger: Ledger) -> int | None:
         return int(json.loads((ledger.state / _COUNT).read_text("utf-8"))["shards"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def count_open_shards(keys: Iterator[str], count: int) -> dict[int, int]:
-    """Shard -> how many of these studies it has still to do."""
-    return dict(sorted(Counter(shard_of(key, count) for key in keys).items()))
 
 
 def _place(folder: Path | Archive) -> str:

@@ -238,14 +238,14 @@ def summarise(
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> list[str]:
     """Write a line a study, a column for each type; return the columns."""
     names = list(dict.fromkeys(name for row in rows for name in row["types"]))
-    flat = []
-    for row in rows:
-        at = list(row).index("types")
-        types = {f"type_{name}": row["types"].get(name) for name in names}
-        items = list(row.items())
-        flat.append(dict(items[:at]) | types | dict(items[at + 1 :]))
-    columns = list(flat[0]) if flat else [one.name for one in fields(Row) if one.name != "types"]
-    write_csv(path, columns, [list(row.values()) for row in flat], for_excel=True)
+    keys = list(rows[0]) if rows else [one.name for one in fields(Row)]
+    at = keys.index("types")
+    columns = [*keys[:at], *(f"type_{name}" for name in names), *keys[at + 1 :]]
+    values = [
+        [*cells[:at], *(row["types"].get(name) for name in names), *cells[at + 1 :]]
+        for row in rows for cells in [list(row.values())]
+    ]  # fmt: skip
+    write_csv(path, columns, values, for_excel=True)
     return columns
 
 

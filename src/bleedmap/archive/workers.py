@@ -193,7 +193,11 @@ def _listen(
         with connection:
             with suppress(OSError):  # it has ended already
                 connection.send(work)
-            while not errors and (message := _receive(connection)) is not None:
+            while not errors:
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):  # it ended, or was ended in the middle of a message
+                    break
                 on_message(message)
     except Exception as error:
         errors.append(error)
@@ -202,13 +206,6 @@ def _listen(
         on_exit(0 if errors else process.exitcode or 0)
     except Exception as error:
         errors.append(error)
-
-
-def _receive(connection: Connection) -> Any:
-    try:
-        return connection.recv()
-    except (EOFError, OSError):  # it ended, or was ended in the middle of a message
-        return None
 
 
 def _run(connection: Connection) -> None:

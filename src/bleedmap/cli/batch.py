@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -303,7 +304,7 @@ def _open_target(
 
 def _merge(folder: "Path | Archive", out: Path, *, search: bool, identify: bool, as_json: bool) -> None:
     """Write the tables of all shards; exit code 1 where studies are still to be done, or have failed."""
-    from bleedmap.archive.shards import batch_ledger, count_open_shards, list_studies, read_count
+    from bleedmap.archive.shards import batch_ledger, list_studies, read_count, shard_of
     from bleedmap.archive.summary import merge_batch
 
     ledger = batch_ledger(out)
@@ -316,8 +317,11 @@ def _merge(folder: "Path | Archive", out: Path, *, search: bool, identify: bool,
         listed = list_studies(folder, out, None, lambda files: seen(files, files), again=search)
     summary = merge_batch(ledger, listed.found, identify)
     done = {row["name"] for row in summary["studies"]}
-    left = (one.key for one in listed.found.sources if listed.names[one.key] not in done)
-    missing = count_open_shards(left, count := read_count(ledger) or 1)
+    count, left = (
+        read_count(ledger) or 1,
+        [one.key for one in listed.found.sources if listed.names[one.key] not in done],
+    )
+    missing = dict(sorted(Counter(shard_of(key, count) for key in left).items()))
     if as_json:
         print_json(summary | {"out": str(out), "open_shards": [f"{number}/{count}" for number in missing]})
     else:

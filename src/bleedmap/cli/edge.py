@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from mmap import mmap
 from types import FrameType
 from typing import Any, NoReturn
@@ -45,9 +45,7 @@ def process_edge() -> Iterator[None]:
     SystemExit with 141 where its reader has gone, else OutputError. What cannot be written to standard error is lost.
     Streams that are closed lead nowhere.
     """
-    with ExitStack() as stack:
-        stack.enter_context(_stops_answered())
-        stack.enter_context(_streams_guarded())
+    with _stops_answered(), _streams_guarded():
         yield
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 from rich.markup import escape
-from rich.table import Table
 
 from bleedmap.cli import options
 from bleedmap.cli.console import (
@@ -424,7 +423,13 @@ def _print_studies(report: "ExternalReport", out: Path) -> None:
     for words in content["understood"]:
         print_line(escape(words))
     if report.scores is not None:
-        print_table(_measures(report.scores.to_dict()))
+        by_key = {one["key"]: one for one in report.scores.to_dict()["measures"]}  # the first ones; the report has all
+        rows = (
+            (f"{one['group']}: {one['title']}", one["over"], or_dash(one["value"], ".3f"),
+             _span(one["low"], one["high"]), f"{one['cases']:,}")
+            for one in (by_key[key] for key in _FIRST_MEASURES if key in by_key)
+        )  # fmt: skip
+        print_table(make_table("", "of", ">value", ">95 % interval", ">cases", rows=rows))
         for group, one in report.scores.volumes.items():
             limits = "" if one.low is None else f", limits of agreement {one.low:,.1f} to {one.high:,.1f} mL"
             print_line(f"Volume, {group} ({one.studies:,}): bias {one.bias:+,.2f} mL{limits}")
@@ -440,14 +445,3 @@ def _print_studies(report: "ExternalReport", out: Path) -> None:
     print_line(f"The network was trained on: {escape(content['weights']['trained_on'])}")
     print_line(f"Report: {escape(str(out / 'report.html'))}")
     print_line(content["research_only"], style="yellow")
-
-
-def _measures(scores: dict[str, Any]) -> Table:
-    """The first figures; the report has all."""
-    by_key = {one["key"]: one for one in scores["measures"]}
-    rows = (
-        (f"{one['group']}: {one['title']}", one["over"], or_dash(one["value"], ".3f"), _span(one["low"], one["high"]),
-         f"{one['cases']:,}")
-        for one in (by_key[key] for key in _FIRST_MEASURES if key in by_key)
-    )  # fmt: skip
-    return make_table("", "of", ">value", ">95 % interval", ">cases", rows=rows)

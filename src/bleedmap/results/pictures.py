@@ -99,7 +99,7 @@ def capture_pictures(result: Result) -> list[tuple[int, ByteArray]]:
     before = f"{said}; " if said == "no verdict" else ""  # a picture may be looked at alone
     pictures = []
     for index in chosen:
-        (view,) = _views(result, [index], _WHOLE)
+        (view,) = slice_views(result, [index], _WHOLE)
         rows, columns = view.grey.shape
         native = round(max(rows * view.row_over_column, columns))
         picture = draw_slice(view, side=native * ceil(_CAPTURE_SIDE / native), threshold=result.threshold)
@@ -135,11 +135,6 @@ def _brain_slices(result: Result) -> list[int]:
     return [int(index) for index in np.flatnonzero(2 * tissue >= tissue.max())]
 
 
-def slice_views(result: Result, chosen: Sequence[int]) -> list[SliceView]:
-    """The chosen slices (indices from 0) in the network's own window, cut to one box around head and lesions."""
-    return _views(result, chosen, head_box(result, chosen))
-
-
 def letter_sides(picture: Image.Image, sides: tuple[str, str]) -> Image.Image:
     """The same picture, with the patient's sides written at its left and right edge."""
     pen, size = ImageDraw.Draw(picture), max(15, picture.width // 24)
@@ -167,7 +162,15 @@ def _letters(step: DoubleArray) -> tuple[str, str]:
     return (first, last) if step[axis] > 0 else (last, first)
 
 
-def _views(result: Result, chosen: Sequence[int], box: tuple[slice, slice]) -> list[SliceView]:
+def slice_views(result: Result, chosen: Sequence[int], box: tuple[slice, slice] | None = None) -> list[SliceView]:
+    """The chosen slices (indices from 0) in the network's own window.
+
+    Args:
+        result: the study.
+        chosen: indices of slices.
+        box: rows and columns to show; None: one box around head and lesions.
+    """
+    box = head_box(result, chosen) if box is None else box
     window, grid = result.weights.preprocessing.window, result.volume.grid
     _, row_mm, column_mm = grid.spacing_mm
     return [

@@ -93,16 +93,24 @@ def search(service: Service, path: str, query: Sequence[tuple[str, str]] = (), *
     raise service.explain("its list has no end", "a list that ends", "narrow the search: --since")
 
 
+def list_instances(service: Service, study: str, series: str) -> set[str]:
+    """Ask for the SOP Instance UIDs of a series.
+
+    Raises:
+        RemoteError: as `search`.
+    """
+    path = f"/studies/{study}/series/{series}/instances"
+    return {str(read_value(one, _SOP)) for one in search(service, path, key=_SOP)}
+
+
 def find_held(service: Service, objects: Sequence[Object]) -> set[str]:
     """Ask which of the objects a service holds; return their SOP Instance UIDs.
 
     Raises:
         RemoteError: as `search`.
     """
-    held: set[str] = set()
-    for study, series in sorted({(one.study_uid, one.series_uid) for one in objects}):
-        path = f"/studies/{study}/series/{series}/instances"
-        held |= {str(read_value(one, _SOP)) for one in search(service, path, key=_SOP)}
+    series = sorted({(one.study_uid, one.series_uid) for one in objects})
+    held = {uid for one in series for uid in list_instances(service, *one)}
     return held & {one.sop_uid for one in objects}
 
 
@@ -248,12 +256,8 @@ class DicomwebArchive:
             if read_value(one, _MODALITY) == "CT" and not explain_uid(own):
                 count = read_value(one, _SERIES_INSTANCES)
                 series.append(own)
-                told.append(f"{own} {count if count is not None else len(self._list(uid, own))}")
+                told.append(f"{own} {count if count is not None else len(list_instances(self.service, uid, own))}")
         return series, told
-
-    def _list(self, study: str, series: str) -> set[str]:
-        path = f"/studies/{study}/series/{series}/instances"
-        return {str(read_value(one, _SOP)) for one in search(self.service, path, key=_SOP)}
 
     def fetch(self, source: Source, folder: Path) -> Source:
         """Fetch a study's CT series into an empty folder; all instances that the service lists, or an error.
@@ -266,7 +270,8 @@ class DicomwebArchive:
         files: dict[str, Path] = {}
         left = MOST_STUDY_BYTES
         for series in source.files:
-            listed, path = self._list(source.uid, series), f"/studies/{source.uid}/series/{series}"
+            listed = list_instances(self.service, source.uid, series)
+            path = f"/studies/{source.uid}/series/{series}"
             for part in retrieve(self.service, path, folder, left) if listed else ():
                 study, uid = _read_uids(part)
                 if study == source.uid and uid not in files and not explain_uid(uid):

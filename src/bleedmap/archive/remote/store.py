@@ -138,9 +138,12 @@ class StoreArchive(_Store):
         parents = {str(one) for name in about for one in Path(name).parents}
         names, count = [], 0
         for name in sorted(about):
-            reason = _why_no_file(name, parents) or search.why_left_out(name)
-            if reason:
-                search.pass_by(folder / name if _is_plain(name) else folder / "?", reason)
+            if not _is_plain(name):
+                search.pass_by(folder / "?", "its name cannot be a file's")
+            elif name in parents:
+                search.pass_by(folder / name, "named as a folder of others")
+            elif reason := search.why_left_out(name):
+                search.pass_by(folder / name, reason)
             else:
                 names.append(name)
         for first in range(0, len(names), _AT_ONCE):
@@ -284,15 +287,6 @@ def _is_plain(name: str) -> bool:
     return "\0" not in name and not any(
         part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > _MOST_NAME for part in parts
     )
-
-
-def _why_no_file(name: str, parents: set[str]) -> str | None:
-    """Say why an object is none that a folder could hold."""
-    if not _is_plain(name):
-        return "its name cannot be a file's"
-    if name in parents:
-        return "named as a folder of others"
-    return None
 
 
 class StoreTarget(_Store):
