@@ -244,7 +244,7 @@ def test_a_share_without_locks_has_one_holder_and_a_killed_one_lets_go(tmp_path:
 def test_signs_of_life_from_another_machine_are_respected_and_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "_has_locks", lambda path: False)
+    monkeypatch.setattr(locks, "_lock_by_disk", lambda path, wait: None)
     monkeypatch.setattr(locks, "_HOST", "another machine")
     monkeypatch.setattr(locks, "_DEAD_S", 1.0)
     path = tmp_path / "a.lock"
@@ -273,7 +273,7 @@ def test_signs_of_life_from_another_machine_are_respected_and_missed(
 
 
 def test_a_lock_that_a_power_cut_left_empty_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "_has_locks", lambda path: False)
+    monkeypatch.setattr(locks, "_lock_by_disk", lambda path, wait: None)
     monkeypatch.setattr(locks, "_DEAD_S", 0.5)
     (tmp_path / "a.held").touch()
     with locked(tmp_path / "a.lock") as ours:

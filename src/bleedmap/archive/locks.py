@@ -21,11 +21,6 @@ from filelock import FileLock, Timeout
 
 from bleedmap.io.files import REFUSALS, output_error
 
-try:
-    import fcntl
-except ImportError:  # Windows, where every disk has locks
-    fcntl = None  # type: ignore[assignment]
-
 _NO_LOCKS = REFUSALS | {errno.ENOLCK}
 _BEAT_S = 10.0  # between two signs of life
 _DEAD_S = 90.0  # without one; shares tell others of a change only after a minute
@@ -70,34 +65,14 @@ def _lock_by_disk(path: Path, wait: bool) -> FileLock | None:
         Timeout: another process holds it.
         OSError: the file cannot be written.
     """
-    if not _has_locks(path):
-        return None
-    lock = FileLock(path, blocking=wait)
+    lock = FileLock(path, blocking=wait, fallback_to_soft=False)  # its soft lock gives no signs of life
     try:
         lock.acquire()
-    except NotImplementedError:  # filelock's word where there is no flock
-        return None
     except OSError as error:
         if error.errno not in _NO_LOCKS or not os.access(path, os.W_OK):
             raise
         return None
     return lock
-
-
-def _has_locks(path: Path) -> bool:
-    """Whether the disk answers at all; else newer versions of filelock would take a lock without signs of life."""
-    if fcntl is None:
-        return True
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 @dataclass

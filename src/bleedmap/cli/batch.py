@@ -317,10 +317,8 @@ def _merge(folder: "Path | Archive", out: Path, *, search: bool, identify: bool,
         listed = list_studies(folder, out, None, lambda files: seen(files, files), again=search)
     summary = merge_batch(ledger, listed.found, identify)
     done = {row["name"] for row in summary["studies"]}
-    count, left = (
-        read_count(ledger) or 1,
-        [one.key for one in listed.found.sources if listed.names[one.key] not in done],
-    )
+    left = [one.key for one in listed.found.sources if listed.names[one.key] not in done]
+    count = read_count(ledger) or 1
     missing = dict(sorted(Counter(shard_of(key, count) for key in left).items()))
     if as_json:
         print_json(summary | {"out": str(out), "open_shards": [f"{number}/{count}" for number in missing]})
