@@ -211,6 +211,7 @@ def test_what_cannot_be_reached_or_opened_is_named(batch, capsys, monkeypatch, t
         ((url, "--token-file", tmp_path / "none"), ("none: cannot be read", "--token-file")),
         (("http://pacs.example/dicom-web", "--token-file", tmp_path / "none"), ("a token, and no TLS", "https")),
         (("ftpx://host/a",), ("ftpx://", "no kind of store")),
+        (("ftp://host/a",), ("ftp://", "no kind of store")),
         ((url, "--uids", tmp_path / "none"), ("none: cannot be read", "--uids")),
         ((f"{url}/studies/..%2F..",), ("Study Instance UID",)),
         ((tmp_path, "--since", "2020-01-01"), ("are for URLs",)),

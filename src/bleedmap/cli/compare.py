@@ -16,6 +16,7 @@ from bleedmap.cli.console import (
     or_dash,
     print_json,
     print_line,
+    print_rows,
     print_table,
 )
 from bleedmap.errors import SettingsError
@@ -162,7 +163,7 @@ def _print(comparison: "Comparison", content: dict[str, Any], out: Path) -> None
          f"{len(one.findings.slices)}")
         for name, one in (("first", comparison.first), ("second", comparison.second))
     ]  # fmt: skip
-    print_table(make_table("Study", "Name", "Verdict", ">mL", ">Lesions", ">Slices", rows=studies))
+    print_rows("Study", "Name", "Verdict", ">mL", ">Lesions", ">Slices", rows=studies)
     if growth is not None:
         if words := interval_words(growth):
             print_line(escape(words))

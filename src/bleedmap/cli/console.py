@@ -54,6 +54,11 @@ def make_table(
     return table
 
 
+def print_rows(*heads: str, rows: Iterable[Iterable[RenderableType]], title: str | None = None) -> None:
+    """Print a table of rows; see `make_table`."""
+    print_table(make_table(*heads, rows=rows, title=title))
+
+
 def or_dash(value: Any, form: str | Callable[[Any], str]) -> str:
     """Return a value as `form` (of `format`, or a function) prints it; '–' where there is none."""
     if value is None:

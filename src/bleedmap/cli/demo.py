@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from bleedmap import RESEARCH_ONLY
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, print_json, print_line, print_table, slices_bar
+from bleedmap.cli.console import print_json, print_line, print_rows, slices_bar
 
 if TYPE_CHECKING:
     from bleedmap.phantom.head import Phantom
@@ -112,7 +112,7 @@ def _print(record: dict[str, Any], result: Path, files: dict[str, str]) -> None:
         (name, side, millilitres(true_ml), millilitres(found_ml), f"{found_ml / true_ml:.2f}")
         for name, side, true_ml, found_ml in (*rows, ("all", "", record["true_ml"], record["found_ml"]))
     )
-    print_table(make_table("mL", "Side", ">True", ">Found", ">Found / true", rows=cells))
+    print_rows("mL", "Side", ">True", ">Found", ">Found / true", rows=cells)
     away = record["false_ml"]
     print_line(
         f"Dice {record['dice']:.2f}; {millilitres(away) + ' mL' if away else 'nothing'} marked where no blood is."

@@ -17,6 +17,7 @@ from bleedmap.cli.console import (
     or_dash,
     print_json,
     print_line,
+    print_rows,
     print_table,
     progress_bar,
 )
@@ -367,7 +368,7 @@ def _print_records(scored: "ScoredMethods", page: Path | None) -> None:
             (score.key, or_dash(score.value, ".3f"), _span(score.low, score.high), score.target or "", _MET[score.met])
             for score in map(method.scores.score, HEADLINE)
         )
-        print_table(make_table("measure", ">value", "95 %", "target", "", rows=rows))
+        print_rows("measure", ">value", "95 %", "target", "", rows=rows)
     compared = differences(scored.comparisons)
     for line in compared.words if compared else ():
         print_line(escape(line))
@@ -429,7 +430,7 @@ def _print_studies(report: "ExternalReport", out: Path) -> None:
              _span(one["low"], one["high"]), f"{one['cases']:,}")
             for one in (by_key[key] for key in _FIRST_MEASURES if key in by_key)
         )  # fmt: skip
-        print_table(make_table("", "of", ">value", ">95 % interval", ">cases", rows=rows))
+        print_rows("", "of", ">value", ">95 % interval", ">cases", rows=rows)
         for group, one in report.scores.volumes.items():
             limits = "" if one.low is None else f", limits of agreement {one.low:,.1f} to {one.high:,.1f} mL"
             print_line(f"Volume, {group} ({one.studies:,}): bias {one.bias:+,.2f} mL{limits}")

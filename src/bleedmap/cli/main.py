@@ -53,9 +53,7 @@ class _LazyGroup(click.Group):
         if name not in VERBS:
             return None
         check_resources(torch=name in _WITH_TORCH)
-        module = importlib.import_module(f"bleedmap.cli.{_FOLDERS.get(name, '')}{name}")
-        command = getattr(module, "command")  # noqa: B009
-        assert isinstance(command, click.Command)
+        command: click.Command = importlib.import_module(f"bleedmap.cli.{_FOLDERS.get(name, '')}{name}").command
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

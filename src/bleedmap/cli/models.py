@@ -6,7 +6,7 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, print_json, print_line, print_table
+from bleedmap.cli.console import print_json, print_line, print_rows
 
 if TYPE_CHECKING:
     from bleedmap.models.networks import UNetSettings
@@ -66,7 +66,7 @@ def _layers(settings: "UNetSettings") -> str:
 
 def _print(networks: list[dict[str, Any]], weights: list[dict[str, Any]]) -> None:
     rows = ((one["name"], f"{one['parameters']:,}", one["layers"], one["source"]) for one in networks)
-    print_table(make_table("Name", ">Parameters", "Layers", "Source", rows=rows, title="Networks"))
+    print_rows("Name", ">Parameters", "Layers", "Source", rows=rows, title="Networks")
     print_line("\n[bold]Installed weights[/]")
     if not weights:
         print_line("none; give an .onnx file that `bleedmap export` wrote with --weights")

@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, print_json, print_line, print_table
+from bleedmap.cli.console import print_json, print_line, print_rows
 
 if TYPE_CHECKING:
     from bleedmap.phantom.bleeds import Bleed
@@ -239,7 +239,7 @@ def _print(settings: "PhantomSettings", phantom: "Phantom | PhantomScan", writte
         for one in phantom.bleeds
     )
     if phantom.bleeds:
-        print_table(make_table("Bleed", "Side", ">HU", ">Asked, mL", ">True, mL", rows=rows, title=title))
+        print_rows("Bleed", "Side", ">HU", ">Asked, mL", ">True, mL", rows=rows, title=title)
     else:
         print_line(f"{title}: a head without a bleed.")
     for path in written:

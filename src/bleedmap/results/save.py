@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.arrays import BoolArray, ByteArray, FloatArray
+from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import InputError, spell
 from bleedmap.inference.outline import outline_slices
 from bleedmap.io import images, nifti
@@ -171,15 +171,8 @@ def _segment_pictures(
         stored = np.rint(probability * PROBABILITY_STEPS).astype(np.uint16)
         images.write_png(folder / f"{picture.name}_prob.png", stored)
         said = f"; checks not passed: {', '.join(not_passed)}" if not_passed else ""
-        sheet = _sheet(picture.name, grey, probability, mask, threshold, said)
+        view = SliceView(grey, probability, f"highest probability {probability.max():.2f}{said}")
+        marked = f"{int(mask.sum()):,} pixels marked" if mask.any() else "nothing marked"
+        sheet = draw_sheet([view], title=f"{picture.name}: {marked}", footer=RESEARCH_ONLY, threshold=threshold)
         images.write_png(folder / f"{picture.name}_overlay.png", sheet)
         yield probability, mask
-
-
-def _sheet(
-    name: str, grey: ByteArray, probability: FloatArray, mask: BoolArray, threshold: float, said: str
-) -> ByteArray:
-    pixels = int(mask.sum())
-    verdict = f"{pixels:,} pixels marked" if pixels else "nothing marked"
-    view = SliceView(grey, probability, f"highest probability {probability.max():.2f}{said}")
-    return draw_sheet([view], title=f"{name}: {verdict}", footer=RESEARCH_ONLY, threshold=threshold)

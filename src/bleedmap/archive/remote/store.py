@@ -41,7 +41,7 @@ def _connect(protocol: str, host: str) -> Any:
         raise _refuse(
             protocol, f"needs a package that is not installed: {error}", "pip install that package"
         ) from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: one that wants more than a host
         raise _refuse(protocol, "is no kind of store that is known", "give https:// or s3://") from error
 
 

@@ -7,7 +7,7 @@ import click
 from rich.markup import escape
 
 from bleedmap.cli import options
-from bleedmap.cli.console import make_table, or_dash, print_json, print_line, print_table, progress_bar
+from bleedmap.cli.console import or_dash, print_json, print_line, print_rows, progress_bar
 from bleedmap.cli.reproduce.folds import folds_option, open_with_folds
 
 FOLDS = ("1", "2", "3", "4", "5")
@@ -70,7 +70,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         ("verdicts changed", *(str(len(one["verdicts_changed"])) for one in forms)),
         ("could be a default", *("passes" if one["passes"] else "fails" for one in forms)),
     ]
-    print_table(make_table("", *(f">{one['format']}" for one in forms), rows=rows))
+    print_rows("", *(f">{one['format']}" for one in forms), rows=rows)
     folds = ", ".join(map(str, summary["folds"]))
     print_line(f"Folds {folds}: {summary['patients']} test patients, {summary['bleeding']} bleeding.")
     for one in summary["formats"]:

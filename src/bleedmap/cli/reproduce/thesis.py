@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bleedmap.cli import options
-from bleedmap.cli.console import (
-    ProgressBar,
-    explain_interrupt,
-    make_table,
-    print_json,
-    print_line,
-    print_table,
-    progress_bar,
-)
+from bleedmap.cli.console import ProgressBar, explain_interrupt, print_json, print_line, print_rows, progress_bar
 from bleedmap.cli.reproduce.cluster import ray_option, run_on_cluster, threads_option
 from bleedmap.errors import SettingsError
 
@@ -198,7 +190,7 @@ def _status(out: Path, scale: "Scale", planned: "Sequence[Cell]", as_json: bool)
         for (part, label, kind), counts in groups.items()
     )
     print_line(f"Scale {scale.name}: {scale.text}.")
-    print_table(make_table("Part", "Cells", "Split", *(f">{one.capitalize()}" for one in STATES), rows=rows))
+    print_rows("Part", "Cells", "Split", *(f">{one.capitalize()}" for one in STATES), rows=rows)
     print_line(f"{sum(value == 'done' for value in state.values())} of {len(state)} cells are done.")
 
 
