@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bleedmap.arrays import AnyArray
@@ -110,6 +110,7 @@ def test_many_or_large_slices_have_fewer_layers():
     assert len(large.slices) <= 128
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.6, 9), min_size=3, max_size=40), st.floats(-0.5, 0.5))
 def test_layers_hold_what_slices_stand_for_within_one_layer(gaps, forward):
     grid = stack(0, *np.cumsum(gaps), forward=forward)

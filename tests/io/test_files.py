@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -147,6 +148,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
 TWO_RUNS = """
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from bleedmap.errors import OutputError
 from bleedmap.io.files import folder_written_whole, write_json
 for name in ("first", "second"):
@@ -201,6 +203,7 @@ def test_a_disk_that_fails_is_an_error_with_a_remedy(tmp_path, refused, remedy):
 CUT_SHORT = """
 import os, shutil, sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from bleedmap.io import files
 copied, write_copy = [], files._write_copy
 def killed(source, target):
@@ -293,3 +296,15 @@ def test_a_full_or_read_only_disk_is_found_before_the_work(tmp_path, monkeypatch
     with pytest.raises(OutputError, match="Read-only file system"):
         refuse_folder(tmp_path / "out", overwrite=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs Linux' /dev/shm")  # noqa: PTH112
+def test_folders_in_memory_are_walked_and_the_kernels_are_not(tmp_path: Path) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as memory:
+        inside = Path(memory, "study", "series")
+        inside.mkdir(parents=True)
+        (inside / "1.dcm").touch()
+        found = [(folder.name, list(names)) for folder, names in files.walk(Path(memory))]
+        assert ("series", ["1.dcm"]) in found
+    (tmp_path / "kernel").symlink_to("/proc/self")
+    assert [folder for folder, _ in files.walk(tmp_path)] == [tmp_path]

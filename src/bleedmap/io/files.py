@@ -18,6 +18,7 @@ from bleedmap.errors import BleedmapError, OutputError
 from bleedmap.io.names import LONGEST_NAME, short_hash
 
 _NO_DISK = ("/proc/", "/sys/", "/dev/")  # of Linux: what lies there is no file of anybody's
+_MEMORY = "/dev/shm/"  # but here
 _PART = ".part-"  # begins the names of what is not finished
 _SUFFIX = 12  # characters at a name's end that hold its suffix
 _LIST = ".bleedmap.json"  # in each folder of results: its files
@@ -139,7 +140,8 @@ def walk(
             real = inside.resolve()
         except (OSError, RuntimeError):  # a link to itself
             return False
-        if real in entered or root.is_relative_to(real) or str(real).startswith(_NO_DISK) or not enters(inside):
+        kernels = str(real).startswith(_NO_DISK) and not str(real).startswith(_MEMORY)
+        if real in entered or root.is_relative_to(real) or kernels or not enters(inside):
             return False
         entered.add(real)
         return True

@@ -1,5 +1,7 @@
 """Who may ask what: every route without a login, as a reader, for a stranger's study; and what every answer carries."""
 
+import re
+
 import httpx
 import pytest
 from sqlalchemy import select
@@ -100,10 +102,14 @@ def test_every_answer_carries_its_headers(server: Server, study: str) -> None:
     assert "immutable" in client.get(f"/{script}").headers["cache-control"]
     assert client.get("/static/../app.py").status_code == 404
     assert client.get("/static/..%2f..%2fweb/app.py").status_code == 404
-    report = client.get(f"/api/studies/{study}/v1/report.html").headers["content-security-policy"]
-    assert report.startswith("sandbox allow-scripts;")
-    assert "'sha256-" in report
-    assert "unsafe" not in report
+    report = client.get(f"/api/studies/{study}/v1/report.html")
+    policy = report.headers["content-security-policy"]
+    assert policy.startswith("sandbox allow-scripts;")
+    assert "'sha256-" in policy
+    assert "unsafe" not in policy
+    assert "</main>" in report.text
+    links = re.findall(r'<a href="([^"]*)"', report.text.split("<main", 1)[1])
+    assert all(one.startswith("#") for one in links)  # no route gives the files beside it
 
 
 def test_the_machines_token_opens_dicomweb_alone(server: Server) -> None:

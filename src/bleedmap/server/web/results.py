@@ -25,6 +25,7 @@ from bleedmap.window import Window
 
 _MOST_CORRECTION = 64 * 1024 * 1024  # bytes as sent; unpacked it is the stack's size
 _CHUNK = 1 << 20
+_FILES = re.compile(rb'<section aria-labelledby="files">.*?</section>', re.DOTALL)  # in its box no link leads to them
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 _SHA256 = r"^[0-9a-f]{64}$"
 
@@ -82,7 +83,7 @@ def give_report(web: Parts, actor: Asking, number: StudyId, version: Version) ->
     """The study's report, alone in a box of its own: only its own script and style may run there."""
     path = _find_file(_find_folder(web, actor, number, version) / "results", "report.html")
     web.note(actor, "report opened", number, version=version)
-    content = path.read_bytes()
+    content = _FILES.sub(b"", path.read_bytes())  # the study's page offers the files
     inline = _INLINE.findall(content.decode("utf-8"))
     scripts, styles = (
         " ".join(csp_hash(text) for kind, text in inline if kind == wanted) or "'none'"
