@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from batch_runs import rows_of, summary_of
-from bleedmap.archive.remote import web
+from bleedmap.archive.remote import dicomweb, store, web
+from bleedmap.archive.remote.dicomweb import DicomwebArchive
+from bleedmap.archive.remote.web import Service
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.volume import Volume
 from certificates import write_certificate
@@ -166,6 +168,34 @@ def test_the_parts_of_an_instance_list_that_do_not_come_are_missed(server: Distu
     assert "sent all but 1" in summary_of(tmp_path / "out")["studies"][0]["error"]
 
 
+def test_a_list_that_comes_in_pieces_is_whole(
+    server: Disturbed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dicomweb, "_PIECE", 4)
+    archive = DicomwebArchive(Service(server.url))
+    sources = archive.find().sources
+    assert len(sources) == 2
+    server.asked.clear()
+    assert len(archive.fetch(sources[0], tmp_path).files) == 14
+    asked = [one.path for one in server.asked if "/instances?" in one.path]
+    assert [path.rpartition("offset=")[2] for path in asked] == ["0", "4", "8", "12"]
+
+
+def test_a_study_that_has_lost_an_instance_is_another_one(server: Disturbed, orthanc: Orthanc) -> None:
+    archive = DicomwebArchive(Service(server.url))
+    before = {one.uid: one.digest for one in archive.find().sources}
+    lost = orthanc.json("/instances")[0]
+    content = orthanc.ask(f"/instances/{lost}/file")
+    orthanc.ask(f"/instances/{lost}", method="DELETE")
+    try:
+        without = {one.uid: one.digest for one in archive.find().sources}
+    finally:
+        orthanc.ask("/instances", content)
+    assert before.keys() == without.keys()
+    assert sum(before[uid] != without[uid] for uid in before) == 1
+    assert {one.uid: one.digest for one in archive.find().sources} == before
+
+
 def test_shards_days_and_uids_choose_studies(server: Disturbed, batch, from_folder: Path, tmp_path: Path) -> None:
     for part in ("1/2", "2/2"):
         assert batch(server.url, "--shard", part) == 0
@@ -293,8 +323,6 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     import fsspec
     from moto.server import ThreadedMotoServer
 
-    from bleedmap.archive.remote import store
-
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
@@ -360,3 +388,44 @@ def test_a_folder_by_its_url(batch, studies: Path, from_folder: Path, tmp_path: 
         files = {path.relative_to(ours) for path in ours.rglob("*") if path.is_file()}
         assert files == {path.relative_to(theirs) for path in theirs.rglob("*") if path.is_file()}
         assert all((ours / one).read_bytes() == (theirs / one).read_bytes() for one in files)
+
+
+def cut_files(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have a folder that stands for a store keep the last byte of each file that is moved, without a word."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    whole = getattr(LocalFileSystem, name)
+
+    def cut(self, source: str, target: str, *rest: object, **more: object) -> None:
+        whole(self, source, target, *rest, **more)
+        if os.path.isfile(target):  # noqa: PTH113 - as fsspec names it
+            os.truncate(target, os.path.getsize(target) - 1)  # noqa: PTH202
+
+    monkeypatch.setattr(LocalFileSystem, name, cut)
+
+
+def test_what_a_store_took_in_part_waits_and_is_sent_again(
+    batch, studies: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        cut_files(patch, "put_file")
+        assert batch(studies, "--send", f"file://{tmp_path}/sent") == 1
+    assert "wait to be sent" in capsys.readouterr().out
+    assert batch(studies, "--send", f"file://{tmp_path}/sent") == 0
+    for name in rows_of(tmp_path / "out"):
+        for path in (tmp_path / "out" / name).rglob("*.*"):
+            assert (tmp_path / "sent" / path.relative_to(tmp_path / "out")).read_bytes() == path.read_bytes()
+
+
+def test_what_a_store_gives_in_part_is_fetched_again(
+    batch, studies: Path, from_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(web, "PAUSES_S", ())
+    with monkeypatch.context() as patch:
+        cut_files(patch, "get_file")
+        assert batch(f"file://{studies}") == 1
+    waiting = summary_of(tmp_path / "out")["studies"]
+    assert {row["status"] for row in waiting} == {"waiting"}
+    assert "fewer bytes than it says" in waiting[0]["error"]
+    assert batch(f"file://{studies}") == 0
+    check_equal(tmp_path / "out", from_folder)

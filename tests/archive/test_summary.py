@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,9 +15,13 @@ from bleedmap.archive import summary
 from bleedmap.archive.find import Found
 from bleedmap.archive.ledger import Job
 from bleedmap.archive.shards import batch_ledger
-from bleedmap.archive.summary import MEANINGS, Row
+from bleedmap.archive.summary import MEANINGS, Row, describe_result
+from bleedmap.inference.certainty import Certainty
 from bleedmap.io import nifti
 from bleedmap.phantom.dicom import ct_instances, write_series
+from bleedmap.study.gate.check import Check
+from bleedmap.study.read import read_study
+from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
 from browser import open_browser
 from command_line import run
@@ -66,6 +70,32 @@ def test_a_row_names_its_reason_for_a_program_and_holds_one_line(done: Path) -> 
     assert float(rows["dicom"]["slice_distance_mm"]) == pytest.approx(rows_of(done)["dicom"]["slice_distance_mm"])
     assert (done / "summary.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # ä, for Excel
     assert (done / "data-dictionary.csv").read_bytes().startswith(b"file,")
+
+
+@pytest.fixture(scope="module")
+def result(heads: tuple[Volume, Volume], weights: str):
+    return Segmenter.load(weights).segment(read_study(heads[0]))
+
+
+@pytest.mark.parametrize(
+    ("doubted", "own", "status", "reason"),
+    [
+        ((), (), "found", None),
+        (("kvp",), (), "no verdict", "kvp"),
+        (("kvp", "slice spacing"), (), "no verdict", "kvp, slice-spacing"),
+        ((), ("The two disagree.",), "no verdict", "certainty"),
+        (("kvp",), ("The two disagree.",), "no verdict", "kvp, certainty"),
+    ],
+)
+def test_a_study_without_verdict_has_its_reasons(result, doubted, own, status, reason) -> None:
+    checks = tuple(Check(name, "warning", "so much", "less") for name in ("age", *doubted))
+    reasons = (*own, *(f"'{name}' did not pass" for name in doubted))
+    each = (0.9,) * len(result.volume.grid)
+    certainty = Certainty(each, 0.9, (("IPH", 0.8),), (10.0, 70.0), 0.8, reasons)
+    told = describe_result(replace(result, checks=checks, certainty=certainty))
+    assert (told["status"], told.get("reason_code")) == (status, reason)
+    assert (told["volume_low_ml"], told["volume_high_ml"], told["interval_coverage"]) == (10.0, 70.0, 0.8)
+    assert (told["study_probability"], told["types"]) == (0.9, {"IPH": 0.8})
 
 
 def test_patients_are_named_only_when_asked_for(done: Path, tmp_path: Path, weights: str) -> None:

@@ -36,6 +36,7 @@ def test_one_pair(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run("compare", studies / "night", studies / "day", "-o", out, *weights, "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["hours"] == 9.5
+    assert [content[side]["source"].rpartition("/")[2] for side in ("first", "second")] == ["night", "day"]
     assert 15 < content["growth"]["ml"] < 60  # the tiny network marks no edges
     assert content["growth"]["criterion"]["expansion"] == "met"
     assert "P-17" not in json.dumps(content)

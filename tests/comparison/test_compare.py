@@ -51,12 +51,15 @@ def test_growth_is_the_difference_of_volumes_measured_on_own_slices(examined: Ex
     assert found.growth is not None
     assert found.growth.ml == pytest.approx(grown.volume_ml - examined.volume_ml)
     assert found.growth.interval_ml is not None
+    assert found.growth.first_interval_ml == pytest.approx((examined.volume_ml * 0.8, examined.volume_ml * 1.3))
+    assert found.growth.second_interval_ml == pytest.approx((grown.volume_ml * 0.8, grown.volume_ml * 1.3))
     kinds = [one.kind for one in found.groups or ()]
     assert kinds.count("new") == 1
     assert set(kinds) == {"matched", "new"}
     content = to_json(found, {})
     jsonschema.validate(content, SCHEMA)
     assert content["growth"]["ml"] == pytest.approx(sum(one["growth_ml"] for one in content["lesions"]), abs=0.001)
+    assert [content[side]["volume_ml"] for side in ("first", "second")] == [examined.volume_ml, grown.volume_ml]
     assert "P1" not in json.dumps(content)
     assert repr(found).startswith("Comparison('volume', 'volume': +")
 
@@ -153,10 +156,21 @@ def test_a_folder_of_results_gives_its_mask_and_the_study_is_not_segmented_again
     study = write_scan(tmp_path / "study", head, ("20240503", "080000"), "P1")
     result = Segmenter.load(spots).segment(bleedmap.read_study(study))
     result.save(tmp_path / "result", dicom=False)
+    content = json.loads((tmp_path / "result/summary.json").read_text("utf-8"))
+    content["certainty"] = {
+        "study_probability": 0.9,
+        "types": {"IPH": 0.8},
+        "volume_ml": [10.0, 70.0],
+        "coverage": 0.8,
+        "abstained": [],
+    }  # fmt: skip - as of a network that says how sure it is
+    (tmp_path / "result/summary.json").write_text(json.dumps(content), "utf-8")
     taken = examine(open_source(tmp_path / "result"), lambda: pytest.fail("it was segmented again"))
     np.testing.assert_array_equal(taken.mask.array, result.mask.array)
     assert taken.findings.volume_ml == result.findings.volume_ml
     assert (taken.identity.patient, taken.identity.taken, taken.edited) == ("P1", MORNING, False)
+    assert taken.certainty is not None
+    assert taken.certainty.volume_ml == (10.0, 70.0)
 
     mask = tmp_path / "result" / "study_dseg.nii.gz"
     image = nib.load(mask)
@@ -165,6 +179,7 @@ def test_a_folder_of_results_gives_its_mask_and_the_study_is_not_segmented_again
     nib.save(nib.Nifti1Image(edited, image.affine, image.header), mask)
     corrected = examine(open_source(tmp_path / "result"), lambda: pytest.fail("it was segmented again"))
     assert corrected.edited
+    assert corrected.certainty is None  # what the program said was said of another outline
     assert corrected.mask.array.sum() == (edited > 0).sum()
     assert any("mask was changed" in one for one in compare_examinations(taken, corrected).notes)
 

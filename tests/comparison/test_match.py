@@ -38,12 +38,16 @@ def compare_balls(
             marked |= np.linalg.norm(places - at, axis=-1) < radius
         return marked
 
-    def compare(first: Balls, second: Balls, cut: int = 0) -> tuple[Group, ...]:
+    def end_below(study: Examination, cut: int) -> Examination:
+        """The study without that many of its highest slices."""
+        grid = replace(study.volume.grid, origins_mm=study.volume.grid.origins_mm[:-cut])
+        volume = Volume(study.volume.hu[:-cut], grid)
+        return with_mask(replace(study, volume=volume), study.mask.array[:-cut])
+
+    def compare(first: Balls, second: Balls, cut: int = 0, cut_first: int = 0) -> tuple[Group, ...]:
         one, other = (with_mask(examined, mask(balls)) for balls in (first, second))
-        if cut:  # the second study ends that many slices below the first one's end
-            grid = replace(other.volume.grid, origins_mm=other.volume.grid.origins_mm[:-cut])
-            volume = Volume(other.volume.hu[:-cut], grid)
-            other = with_mask(replace(other, volume=volume), mask(second)[:-cut])
+        other = end_below(other, cut) if cut else other
+        one = end_below(one, cut_first) if cut_first else one
         return match_lesions(one, moved(other), true_motion())
 
     return compare
@@ -87,6 +91,13 @@ def test_what_the_other_study_does_not_show_is_neither_gone_nor_new(compare_ball
     assert (outside.kind, outside.growth_ml, outside.compared) == ("outside", None, False)
     (cut,) = compare_balls([((0.0, 0.0, 28.0), 12)], [((0.0, 0.0, 28.0), 12)], cut=8)
     assert (cut.kind, cut.growth_ml) == ("cut", None)
+
+
+def test_what_is_in_the_second_study_alone_is_new_as_far_as_the_first_one_reaches(compare_balls) -> None:
+    """The first study ends 27 mm above the middle."""
+    for height_mm, kind in ((12.0, "new"), (55.0, "outside")):
+        (group,) = compare_balls([], [((20.0, 0.0, height_mm), 8)], cut_first=8)
+        assert (group.kind, group.first, group.second) == (kind, (), (1,))
 
 
 def test_nothing_marked_gives_no_group(compare_balls) -> None:

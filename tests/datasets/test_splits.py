@@ -154,9 +154,10 @@ def test_real_folds_by_patient_are_even(ct_ich_root: Path, seed: int) -> None:
     assert all(40 <= count <= 90 for count in lesions)  # 64 on average; chance alone gives 20 to 110
 
 
-def test_every_draw_depends_on_the_seed() -> None:
-    """Thirty patients, half of them bleeding, of twenty slices each: by chance two seeds never draw alike."""
-    data = CtIch(Drawn({
+@pytest.fixture(scope="module")
+def thirty() -> CtIch:
+    """Thirty patients, half of them bleeding, of twenty slices each."""
+    return CtIch(Drawn({
         patient: tuple(
             SliceRecord(patient, number, frozenset(TYPES[:1]) if number <= patient % 2 else frozenset(), False,
                         number <= patient % 2, True)
@@ -164,16 +165,28 @@ def test_every_draw_depends_on_the_seed() -> None:
         )
         for patient in range(1, 31)
     }), {})  # fmt: skip
+
+
+def test_every_draw_depends_on_the_seed(thirty: CtIch) -> None:
+    """By chance two seeds never draw alike."""
     draws = {
-        "slices without a lesion": lambda seed: balanced_slices(data, seed),
-        "sides by patient": lambda seed: make_split(data, "patient", seed, False).test,
-        "sides by slice": lambda seed: make_split(data, "slice", seed, False).test,
-        "test sides of folds": lambda seed: make_folds(data, "patient", seed, False)[0].test,
-        "validation sides of folds": lambda seed: make_folds(data, "patient", seed, False)[0].validation,
+        "slices without a lesion": lambda seed: balanced_slices(thirty, seed),
+        "sides by patient": lambda seed: make_split(thirty, "patient", seed, False).test,
+        "sides by slice": lambda seed: make_split(thirty, "slice", seed, False).test,
+        "test sides of folds": lambda seed: make_folds(thirty, "patient", seed, False)[0].test,
+        "validation sides of folds": lambda seed: make_folds(thirty, "patient", seed, False)[0].validation,
     }
     for name, draw in draws.items():
         assert draw(1) != draw(2), name
         assert draw(1) == draw(1), name
+
+
+def test_a_seed_draws_the_same_folds_in_every_release(thirty: CtIch) -> None:
+    folds = make_folds(thirty, "patient", 7, False)
+    assert [units(thirty, one.validation, "patient").keys() for one in folds] == [
+        {5, 22, 25}, {1, 4, 11}, {12, 21, 23}, {3, 28, 29}, {6, 7, 23},
+    ]  # fmt: skip
+    assert units(thirty, folds[0].test, "patient").keys() == {11, 12, 15, 16, 27, 28}
 
 
 def test_other_seed_other_split(ct_ich_root: Path) -> None:

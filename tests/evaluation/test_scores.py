@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bleedmap.datasets.folds import Fold, ProtocolFolds, protocol_folds
 from bleedmap.errors import InputError, SplitError
 from bleedmap.evaluation.measure_table import HEADLINE, measures
+from bleedmap.evaluation.measures import Measured
 from bleedmap.evaluation.protocol import (
     PEERS,
     PROTOCOL,
@@ -21,7 +22,7 @@ from bleedmap.evaluation.protocol import (
     TARGETS,
 )
 from bleedmap.evaluation.records import Choices, OutOfFold, read_out_of_fold
-from bleedmap.evaluation.scores import NO_DIFFERENCE, CrossValidation, compare_methods, cross_validation
+from bleedmap.evaluation.scores import NO_DIFFERENCE, CrossValidation, _score, compare_methods, cross_validation
 from bleedmap.evaluation.tables import Tables
 from bleedmap.metrics.bootstrap import RESAMPLES
 from synthetic_records import SIDE, all_patients, blank, random_records, study, three_patients
@@ -84,6 +85,13 @@ def test_a_share_of_all_has_wilsons_interval_over_patients(by_hand: CrossValidat
     assert everyone.low == pytest.approx(0.2065, abs=1e-3)  # 1 / (1 + 1.96²)
     assert everyone.high == pytest.approx(1.0)
     assert by_hand.score("lesion_free_slices_marked").interval == "bootstrap"
+
+
+def test_wilsons_interval_is_over_patients_who_have_several_cases() -> None:
+    several = Measured(1.0, 6, np.array([1, 1, 2, 2, 3, 3]), is_share=True)
+    found = _score(measures()[0], several, (1.0, 1.0))
+    assert (found.interval, found.cases, found.patients) == ("wilson", 6, 3)
+    assert (found.low, found.high) == (pytest.approx(3 / (3 + 1.96**2), abs=1e-3), pytest.approx(1.0))
 
 
 def test_targets_peers_and_keys() -> None:

@@ -7,6 +7,9 @@ import pytest
 
 from bleedmap.arrays import AnyArray
 from bleedmap.geometry import SliceGrid
+from bleedmap.inference.backends import Segmented
+from bleedmap.inference.certainty import CertaintySettings, volume_interval
+from bleedmap.inference.outline import _outline
 from bleedmap.inference.slabs import Slabs, make_slabs
 from bleedmap.inference.weights import MeasuredOn
 from bleedmap.volume import Volume
@@ -84,6 +87,12 @@ def test_slabs_end_at_a_gap_and_thick_slices_stay_alone() -> None:
     assert made.volume.grid.origins_mm[1:3, 2] == pytest.approx([8.5, 22.0], abs=0.1)
 
 
+def test_a_span_of_slabs_is_made_of_all_their_slices() -> None:
+    made = slabs_of(stack(np.r_[np.arange(20) * 1.0, 24.0 + np.arange(3) * 5.0]))
+    spans = [made.span_slices(first, last) for first, last in ((0, 0), (1, 2), (3, 4), (0, 6))]
+    assert spans == [(0, 4), (5, 14), (15, 20), (0, 22)]
+
+
 def test_a_lone_slice_missing_ends_no_slab() -> None:
     made = slabs_of(stack(np.delete(np.arange(30) * 1.0, 12)))
     assert len(made.shares) == 6
@@ -142,3 +151,27 @@ def test_the_slabs_follow_what_the_network_was_measured_on() -> None:
     assert made is not None
     assert len(made.shares) == 30
     assert make_slabs(volume, replace(MeasuredOn(), spacing_mm=(0.9, 7.0))) is None
+
+
+def test_what_the_outline_says_of_slabs_it_says_of_their_slices() -> None:
+    """A mark, joined to a bleed in its slab and alone in its slice, is too small to stay; the rest counts slice by
+    slice, and each slice has its own slab's probability."""
+    grid = stack(np.arange(45) * 1.0)
+    made = slabs_of(grid)
+    gated = np.zeros(made.volume.hu.shape, np.float32)
+    gated[3, 4:8, 4:8], gated[4, 8, 8] = 1, THRESHOLD
+    assert (made.give_back(gated, THRESHOLD)[:, 8, 8] >= THRESHOLD).sum() == 1
+    labels = np.zeros((len(gated), 6), np.float32)
+    labels[:, 0] = np.arange(len(gated))
+    settings = CertaintySettings(
+        slice_weights=(1.0, 0.0, 0.0, 0.0), study_weights=(1.0, 0.0), type_weights=(1.0, 0.0), gate=0.0,
+        slice_threshold=0.5, study_threshold=0.5, spread=0.3, offset_ml=0.0, coverage=0.8, doubt=(0.0, 0.0),
+        smallest_ml=3 * float(grid.voxel_ml[0]),
+    )  # fmt: skip
+    segmented = Segmented(gated.copy(), np.zeros(len(gated), np.float32), labels, None)
+    found = _outline(gated, segmented, settings, THRESHOLD, made.volume.grid.voxel_ml, True, (), made)
+    assert np.flatnonzero(found.mask.any(axis=(1, 2))).tolist() == [15, 16, 17, 18, 19]
+    assert found.mask.sum() == 5 * 16
+    assert found.certainty is not None
+    assert found.certainty.volume_ml == pytest.approx(volume_interval(5 * 16 * grid.voxel_ml[0], settings, 0.0))
+    assert found.certainty.slices == pytest.approx(1 / (1 + np.exp(-(np.arange(45) // 5))))

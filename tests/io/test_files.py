@@ -125,24 +125,42 @@ def test_a_file_is_replaced_whole(tmp_path):
     assert os.listdir(path.parent) == ["file.json"]  # noqa: PTH208
 
 
-def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
-    """Else a power cut leaves an empty file under the name: the order of the real calls, by what each one opened."""
-    calls: list[tuple[str, str]] = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The real calls of fsync and rename in their order, by what each one opened or renamed."""
+    noted: list[tuple[str, str]] = []
     sync, rename = os.fsync, os.replace
 
     def note_sync(descriptor: int) -> None:
-        calls.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))  # noqa: PTH115
+        noted.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))  # noqa: PTH115
         sync(descriptor)
 
     def note_rename(source, target, **places) -> None:
-        calls.append(("rename", str(source)))
+        noted.append(("rename", str(source)))
         rename(source, target, **places)
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(os, "replace", note_rename)
+    return noted
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name_and_its_name_after(tmp_path, calls):
+    """Else a power cut leaves an empty file under the name, or takes the name back."""
     write_json(tmp_path / "file.json", {"a": 1})
     beside = next(place for call, place in calls if call == "rename")
-    assert calls[:2] == [("sync", beside), ("rename", beside)]
+    assert calls == [("sync", beside), ("rename", beside), ("sync", str(tmp_path))]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folders_name_is_on_the_disk_after_its_files(tmp_path, calls, exists):
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    with folder_written_whole(out) as inside:
+        write_json(inside / "file.json", {"a": 1})
+    assert [call for call, _ in calls[:2]] == ["sync", "rename"]
+    assert calls[-1] == ("sync", str(out if exists else tmp_path))
+    assert calls[-2][0] == "rename"
 
 
 TWO_RUNS = """

@@ -23,6 +23,7 @@ from bleedmap.io.dicom.seg_read import read_segmentation
 from bleedmap.io.dicom.series import DicomSeries, copy_patient_and_study
 from bleedmap.results.dicom import OWN_SEGMENTS, lesion_measures, write_dicom_results
 from bleedmap.results.pictures import words_height
+from bleedmap.results.sr import make_measurement_report
 from bleedmap.results.standard import LazyObject, parse_on_demand
 from bleedmap.study.gate.check import Check
 from bleedmap.study.result import Result, summarise_volume
@@ -279,6 +280,21 @@ def test_the_report_measures_each_segment(tmp_path):
     (whole,) = report.content.get_image_measurement_groups()
     assert whole.get_qualitative_evaluations()[0].value.value == "260373001"
     assert whole.get_measurements(codes.SCT.Volume)[0].value == 12.846
+
+
+@pytest.mark.parametrize(
+    ("side", "code"),
+    [("left", "7771000"), ("right", "24028007"), ("both", "51440002"), ("midline", "130290"), (None, None)],
+)
+def test_the_report_says_the_side_by_its_code(tmp_path, side, code):
+    series, _ = series_of(grid_of("upright"))
+    labels = np.minimum(labels_of(6), 1)
+    measures = [replace(LESIONS[0], side=side)]
+    mask = make_mask_segmentation(series, labels, measures, producer())
+    report = make_measurement_report(mask, measures, producer(1), highest_probability=0.9)
+    (group,) = hd.sr.srread(written(tmp_path, report)).content.get_volumetric_roi_measurement_groups()
+    (site,) = group.finding_sites
+    assert (site.laterality and site.laterality.value) == code
 
 
 def test_the_report_refers_to_all_it_looked_at_and_says_what_it_is():

@@ -1,6 +1,7 @@
 """Readers' outlines come out as a data set that `evaluate --studies` measures; a pseudonymous one tells of nobody."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from bleedmap.server.config import Settings, write_settings
 from bleedmap.server.place import Place
 from bleedmap.server.store import readings, users
 from bleedmap.server.store.engine import Database, open_database, prepare
+from bleedmap.server.work.corrections import _list_outlines
 from bleedmap.window import BRAIN
 from command_line import run
 from debian_programs import complaints
 from phantom_studies import NAME, NUMBER, make_study
-from server_studies import add_study
+from server_studies import add_row, add_study
 from server_web import small_settings
 
 
@@ -90,3 +92,20 @@ def test_the_export_is_a_data_set(judged, pseudonymous: bool, tmp_path: Path, ca
         for secret in (NAME, NUMBER, "ACC-", "Dr Reader", *uids):
             assert secret.encode() not in held
     assert run("evaluate", "--studies", out, "-o", tmp_path / "measured", "--weights", settings.data.parent / "no") != 0
+
+
+def test_the_newest_correction_of_the_newest_version_that_was_judged_counts(database: Database) -> None:
+    with database.write() as connection:
+        user = users.add_user(connection, 0.0, "Dr Reader", "reader")
+    study = add_row(database)
+    for version in (2, 3):
+        add_row(database, id=study, version=version)
+    with database.write() as connection:
+        for version, file in ((1, "a"), (2, "b"), (2, "c"), (1, "d")):
+            readings.add_correction(
+                connection, 6.0, study, version, user, file=file, sha256=file, base_sha256="", voxels=1
+            )
+        readings.add_reading(connection, 7.0, study, 1, user, "false alarm")
+    with database.read() as connection:
+        outlines = list(_list_outlines(connection, Counter()))
+    assert [(one.row["version"], one.source, one.file) for one in outlines] == [(2, "correction", "c")]

@@ -1,14 +1,24 @@
-"""Deleting by age: images first, results later, and nothing that is not delivered."""
+"""Versions: how their slices come together, and how they are deleted by age: images first, then results."""
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
 from sqlalchemy import select, update
 
 from bleedmap.server.config import Limits
+from bleedmap.server.dicom.receive import Receiver
+from bleedmap.server.place import Place
 from bleedmap.server.store import studies, tables
+from bleedmap.server.store.engine import Database
 from bleedmap.server.store.studies import Arrival
 from bleedmap.server.store.tables import StudyState
-from bleedmap.server.work.versions import delete_expired
+from bleedmap.server.work.versions import collect, complete_studies, delete_expired
+from phantom_studies import make_study
+from server_studies import as_bytes
+
+sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 
 def test_images_go_first_then_results_and_the_row_stays(settings, database, place):
@@ -50,3 +60,55 @@ def test_images_go_first_then_results_and_the_row_stays(settings, database, plac
         told = [(one["action"], one["detail"]) for one in connection.execute(select(tables.audit)).mappings()][-2:]
     assert [action for action, _ in told] == ["deleted by age"] * 2
     assert ['"images"' in detail for _, detail in told] == [True, False]
+
+
+def receive(settings, database: Database, sent: list[Dataset]) -> None:
+    receiver = Receiver(settings, Place(settings.data))
+    for one in sent:
+        receiver.store([as_bytes(one)], "CT1")
+    receiver.flush(database)
+
+
+def collect_newest(settings, database: Database) -> dict[str, np.ndarray]:
+    """Complete and collect the newest version, as its worker would; SOP Instance UID -> pixels."""
+    place = Place(settings.data)
+    complete_studies(database, place, 0.0)
+    with database.read() as connection:
+        row = max(connection.execute(select(tables.study)).mappings(), key=lambda one: one["version"])
+    folder = collect(place, row)
+    with database.write() as connection:
+        studies.move(connection, 0.0, row["id"], row["version"], StudyState.SEGMENTED, verdict="no verdict")
+    read = [dcmread(path) for path in folder.iterdir()]
+    return {one.SOPInstanceUID: one.pixel_array for one in read}
+
+
+@sqlite
+def test_a_slice_that_was_made_anew_takes_the_place_of_the_earlier_one(settings, database) -> None:
+    """Of the same size, so that its bytes tell; the others stay, and one that came late is added."""
+    sent = make_study(1, side=64)
+    receive(settings, database, sent[:-1])
+    first = collect_newest(settings, database)
+    assert first.keys() == {one.SOPInstanceUID for one in sent[:-1]}
+    words = sent[3].pixel_array.copy()
+    words[30:34, 30:34] += 7
+    sent[3].PixelData = words.tobytes()
+    receive(settings, database, [sent[2], sent[3], sent[-1]])
+    second = collect_newest(settings, database)
+    assert second.keys() == {one.SOPInstanceUID for one in sent}
+    for one in sent:
+        np.testing.assert_array_equal(second[one.SOPInstanceUID], one.pixel_array)
+    assert not np.array_equal(first[sent[3].SOPInstanceUID], second[sent[3].SOPInstanceUID])
+    with database.read() as connection:
+        passed = connection.execute(select(tables.passed_over)).mappings().all()
+    assert [(one["reason"], one["count"]) for one in passed] == [("already held", 1)]
+
+
+@sqlite
+def test_what_comes_again_as_it_is_makes_no_version(settings, database) -> None:
+    sent = make_study(1, side=64)
+    receive(settings, database, sent)
+    collect_newest(settings, database)
+    receive(settings, database, sent[:5])
+    assert complete_studies(database, Place(settings.data), 0.0) == 0
+    with database.read() as connection:
+        assert [one["version"] for one in connection.execute(select(tables.study)).mappings()] == [1]

@@ -1,12 +1,14 @@
 """What the page shows: each pixel is a stored pixel, wherever the slices lie; a correction finds its way back."""
 
 import gzip
+from io import BytesIO
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from bleedmap.errors import InputError
 from bleedmap.phantom.dicom import ct_instances
@@ -46,6 +48,28 @@ def test_each_shown_pixel_is_a_stored_pixel(kind: str, turn: object, tmp_path: P
     assert any("tilted" in one for one in words["geometry"]) == (kind in ("tilted", "both"))
     assert any("uneven" in one for one in words["geometry"]) == (kind in ("uneven", "both"))
     assert any("from axial" in one for one in words["geometry"]) == (kind == "oblique")
+
+
+def test_a_picture_shows_its_slice_with_that_slices_outline(tmp_path: Path) -> None:
+    grid = grid_of("upright")
+    levels = np.arange(len(grid), dtype=np.float32)[:, None, None] * 10
+    volume = Volume(np.broadcast_to(levels, (len(grid), 40, 40)).copy(), grid)
+    marked = np.zeros(volume.hu.shape, np.bool_)
+    marked[2, 10:20, 10:20] = marked[-1, 5:9, 25:30] = True
+    result = result_of(tmp_path, ct_instances(volume), marked)
+    view.write_view(tmp_path, result)
+    window = Window(30, 100)
+    for number in range(1, len(grid) + 1):
+        shown, plain = (
+            np.asarray(Image.open(BytesIO(view.draw_view(tmp_path, number, window, overlay=one)))).astype(int)
+            for one in (True, False)
+        )
+        assert (plain == np.rint(window.to_unit(np.full(plain.shape, 10 * (number - 1), np.float32)) * 255)).all()
+        coloured = np.abs(shown - plain).max(axis=2) > 20
+        rows, columns = (len(plain) / 40, plain.shape[1] / 40)
+        for row, column, index in ((15, 15, 2), (7, 27, len(grid) - 1)):
+            assert coloured[int(row * rows), int(column * columns)] == (number == index + 1)
+        assert coloured.any() == marked[number - 1].any()
 
 
 def test_places_are_said_with_gaps(tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ def test_a_box_measures_its_diagonal_and_what_lies_across_it() -> None:
 
 def test_c_weighs_slices_as_kothari_did() -> None:
     mask = np.zeros((7, 60, 60), np.bool_)
-    for index, side in enumerate((9, 10, 17, 18, 20, 15, 5)):  # areas of 20, 25, 72, 81, 100, 56, 6 %
-        mask[index, 20 : 20 + side, 20 : 20 + side] = True
+    sides = ((9, 9), (10, 10), (17, 17), (18, 18), (20, 20), (15, 20), (5, 5))  # 20, 25, 72, 81, 100, 75, 6 %
+    for index, (rows, columns) in enumerate(sides):
+        mask[index, 20 : 20 + rows, 20 : 20 + columns] = True
     grid = SliceGrid(
         np.array([(0, 0, height) for height in (0.0, 4, 8, 12, 16, 24, 32)]), np.array([0, 1.0, 0]),
         np.array([1.0, 0, 0]), 4.0,
@@ -95,6 +96,17 @@ def test_c_weighs_slices_as_kothari_did() -> None:
     assert abc2.c_mm == 4 / 2 + 4 / 2 + 4 + 6 + 8 / 2
     assert abc2.ml == pytest.approx(20 * 2**0.5 * abc2.b_mm * 18 / 2000)
     assert abc2.b_mm == pytest.approx(20 * 2**0.5, rel=0.02)
+
+
+def test_abc2_is_of_the_largest_slice_and_diameters_are_of_the_longest() -> None:
+    """A rod of 40 × 4 pixels under a square of 20 × 20, joined to it."""
+    mask = np.zeros((2, 60, 60), np.bool_)
+    mask[0, 10:50, 28:32] = mask[1, 20:40, 20:40] = True
+    measures = measure(Mask(mask, SliceGrid.from_affine(axial_affine((5.0, 1.0, 1.0), mask.shape), 2)))
+    assert measures.longest_mm == pytest.approx(np.hypot(40, 4))
+    assert measures.perpendicular_mm < 5
+    assert (measures.abc2.a_mm, measures.abc2.b_mm) == pytest.approx((20 * 2**0.5, 20 * 2**0.5), rel=0.02)
+    assert measures.abc2.c_mm == 5 + 5 / 2  # the rod has 40 % of the square's area
 
 
 def test_abc2_of_an_ellipsoid_in_thin_slices_is_what_the_rule_gives() -> None:

@@ -22,10 +22,11 @@ from bleedmap.training.device import choose_machine  # noqa: E402
 from bleedmap.training.losses import lite_losses  # noqa: E402
 from bleedmap.training.run import Run  # noqa: E402
 from bleedmap.training.samples import Pools, Samples, load_phantoms, load_studies  # noqa: E402
-from bleedmap.training.steps import find_rate, load_recipe_network, train_recipe  # noqa: E402
+from bleedmap.training.steps import Steps, find_rate, load_recipe_network, train_recipe  # noqa: E402
 from bleedmap.training.studies import CtIchStudies  # noqa: E402
 from tiny_lite import make_samples  # noqa: E402
 
+CPU = choose_machine("cpu", "fp32")
 TINY = Recipe(size=64, steps=6, lesion=2, lesion_free=1, phantom=1, phantoms=2, learning_rate=3e-3)
 
 
@@ -240,6 +241,35 @@ def test_clipped_pixels_stay_clipped(pools: Pools) -> None:
     slices, _, _ = apply_step(draw_step(recipe, Pools(extremes, None), 0), Pools(extremes, None), recipe)
     assert set(np.unique(slices[..., 10:20, :])) == {0.0}
     assert set(np.unique(slices[..., 45:60, :])) == {1.0}
+
+
+def test_level_and_gain_change_tissue_as_drawn(pools: Pools) -> None:
+    still = replace(TINY, warp=0.0, intensity=0.0)
+    draw = draw_step(still, pools, 0)
+    plain = apply_step(draw, pools, still)[0]
+    tissue = (plain > 0.1) & (plain < 0.8)
+    level, gain = np.array([0.05, -0.04, 0.0, 0.02]), np.array([1.0, 1.0, 1.1, 0.9])
+    changed = apply_step(replace(draw, level=level, gain=gain), pools, still)[0]
+    of_each = [torch.from_numpy(one).float()[:, None, None, None] for one in (level, gain)]
+    torch.testing.assert_close(changed[tissue], (plain * of_each[1] + of_each[0])[tissue], atol=1e-5, rtol=0)
+    shaded = apply_step(replace(draw, shading=draw.shading + 0.03), pools, still)[0]
+    torch.testing.assert_close(shaded[tissue], plain[tissue] + 0.03, atol=1e-5, rtol=0)
+
+
+def test_the_processes_share_each_step_without_a_slice_in_common(pools: Pools) -> None:
+    start = build_lite(TINY.network(), 0).state_dict()
+
+    def see(rank: int, processes: int) -> set[bytes]:
+        """The slices of the first step, as the network gets them."""
+        task, seen = Steps(TINY, pools, replace(CPU, rank=rank, processes=processes), start), list[torch.Tensor]()
+        task.network.register_forward_pre_hook(lambda _, given: seen.extend(given[0]))
+        task._train_step(task.network)
+        return {one.numpy().tobytes() for one in seen}
+
+    whole, first, second = see(0, 1), see(0, 2), see(1, 2)
+    assert len(whole) == 4
+    assert len(first) == len(second) == 2
+    assert first | second == whole
 
 
 def test_patients_with_many_lesion_slices_do_not_drown_the_others() -> None:

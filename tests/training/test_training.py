@@ -18,12 +18,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tiny_training
 from bleedmap.errors import OutputError, SettingsError, WeightsError
 from bleedmap.models.checkpoint import read_checkpoint
+from bleedmap.models.unet import build
 from bleedmap.training.augment import apply_epoch, draw_epoch
 from bleedmap.training.config import PRESETS, TrainConfig, read_config
 from bleedmap.training.device import choose_machine
 from bleedmap.training.loop import resume
 from bleedmap.training.losses import batch_loss, soft_dice
-from bleedmap.training.passes import Passes, learning_rate, steps_per_epoch, train_passes
+from bleedmap.training.passes import (
+    Passes,
+    learning_rate,
+    make_optimiser,
+    steps_per_epoch,
+    train_epoch,
+    train_passes,
+    validate,
+)
 from bleedmap.training.run import Run, open_run
 from bleedmap.training.samples import load_phantom_side
 from tiny_training import CONFIG, SPLIT, make_side
@@ -49,11 +58,13 @@ def same_weights(first: Run, second: Run) -> bool:
     return all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
 
 
-def test_a_resumed_optimiser_has_the_memory_layout_of_a_fresh_one(undisturbed):
+def test_a_resumed_run_knows_its_best_and_has_the_memory_layout_of_a_fresh_one(undisturbed):
     """The fused Adam of CUDA wants moments laid out as their parameters are."""
     task = Passes(undisturbed, undisturbed.config(), make_side(18, 0), make_side(6, 1), FP32)
     resume(task, undisturbed)
     state = task.state
+    assert state.done == CONFIG["epochs"]
+    assert state.best_dice == max(entry["validation_dice"] for entry in undisturbed.metrics())
     for parameter, moments in state.optimiser.state.items():
         assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()
     assert any(not parameter.is_contiguous() for parameter in state.optimiser.state)
@@ -161,6 +172,35 @@ def test_the_offline_variant_shows_the_original_and_both_mirrors():
     assert reference.sum() == 3 * side.masks.sum()
 
 
+def test_left_and_right_are_mirrored_where_columns_are_drawn_and_top_and_bottom_where_rows_are():
+    side = make_side(40, 0)
+    draw = draw_epoch(TrainConfig(mirrors="fresh"), side.has_lesion, 1)
+    slices, reference = apply_epoch(draw.to(side.inputs.device), slice(None), side.inputs, side.masks)
+    for given, held in ((slices, side.inputs), (reference, side.masks.float())):
+        for shown, index, columns, rows in zip(given, draw.order, draw.mirror_columns, draw.mirror_rows, strict=True):
+            expected = held[index].flip(2) if columns else held[index]
+            assert torch.equal(shown, expected.flip(1) if rows else expected)
+    assert {(bool(one), bool(other)) for one, other in zip(draw.mirror_columns, draw.mirror_rows, strict=True)} == {
+        (one, other) for one in (False, True) for other in (False, True)
+    }  # fmt: skip
+
+
+def test_level_and_gain_change_tissue_as_drawn_and_nothing_that_is_clipped():
+    inputs = torch.linspace(0.2, 0.6, 64).reshape(1, 1, 8, 8).repeat(3, 1, 1, 1)
+    inputs[:, :, 0], inputs[:, :, 7] = 0, 1
+    unmirrored = torch.zeros(3, dtype=torch.bool)
+    draw = replace(
+        draw_epoch(TrainConfig(), np.ones(3, bool), 1),
+        mirror_columns=unmirrored,
+        mirror_rows=unmirrored,
+        intensity=np.array([(0.05, 1, 0, 1), (-0.1, 1, 0, 2), (0.02, 1.2, 0, 3)]),
+    )
+    changed, _ = apply_epoch(draw, slice(None), inputs, torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+    for one, before, (level, gain, *_) in zip(changed, inputs[draw.order], draw.intensity, strict=True):
+        torch.testing.assert_close(one[:, 1:7], before[:, 1:7] * gain + level)
+        assert torch.equal(one[:, [0, 7]], before[:, [0, 7]])
+
+
 def test_matched_draws_as_many_lesion_free_slices():
     lesion = np.arange(30) < 7
     order = draw_epoch(TrainConfig(lesion_free="matched"), lesion, 1).order
@@ -188,6 +228,26 @@ def test_dice_loss_charges_a_false_positive_on_an_empty_mask():
     assert batch_loss("dice", something, empty) > batch_loss("dice", nothing, empty)
 
 
+def test_dice_and_cross_entropy_are_added():
+    logits, reference = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.zeros(2, 1, 8, 8)
+    reference[0, 0, 2:5, 2:6] = 1
+    probability = torch.sigmoid(logits)
+    entropy = -(reference * probability.log() + (1 - reference) * (1 - probability).log()).mean()
+    torch.testing.assert_close(batch_loss("dice", logits, reference), -soft_dice(logits, reference))
+    torch.testing.assert_close(batch_loss("dice+bce", logits, reference), entropy - soft_dice(logits, reference))
+
+
+@pytest.mark.parametrize(("logit", "marked"), [(0.0, True), (0.3, True), (-0.01, False)])
+def test_validation_marks_from_a_probability_of_one_half_on(logit: float, marked: bool):
+    network = torch.nn.Conv2d(1, 1, 1)
+    torch.nn.init.zeros_(network.weight)
+    torch.nn.init.constant_(network.bias, logit)
+    side = make_side(6, 1)
+    found, lesion = validate(network, side, TrainConfig(**CONFIG), FP32), side.masks.sum()
+    assert found["validation_dice"] == pytest.approx(float(2 * lesion / (lesion + side.masks.numel())) * marked)
+    assert found["validation_accuracy"] == pytest.approx(abs(float(lesion / side.masks.numel()) - (not marked)))
+
+
 def test_learning_rate_is_a_pure_function():
     cosine = TrainConfig(schedule="cosine", learning_rate=1.0)
     rates = [learning_rate(cosine, step, 1000) for step in range(1000)]
@@ -202,6 +262,27 @@ def test_every_process_gets_a_slice_at_every_step():
     assert steps_per_epoch(18, config) == 5
     assert steps_per_epoch(17, config, processes=2) == 4
     assert steps_per_epoch(18, config, processes=2) == 5
+
+
+def test_the_processes_share_each_batch_without_a_slice_in_common():
+    config, side = TrainConfig(**(CONFIG | {"intensity": 0})), make_side(18, 0)  # noise is drawn share by share
+    drawn = draw_epoch(config, side.has_lesion, 1)
+
+    def see(rank: int, processes: int) -> list[set[bytes]]:
+        """The slices of each step, as the network gets them."""
+        network, seen = build(config.network_settings(), 0), list[set[bytes]]()
+        network.register_forward_pre_hook(lambda _, given: seen.append({one.numpy().tobytes() for one in given[0]}))
+        machine = replace(FP32, rank=rank, processes=processes)
+        train_epoch(network, make_optimiser(network, config), config, drawn, side, machine, 1)
+        return seen
+
+    whole, first, second = see(0, 1), see(0, 2), see(1, 2)
+    assert len(first) == len(second) == len(whole)
+    for all_of_it, one, other in zip(whole, first, second, strict=True):
+        assert one
+        assert other
+        assert not one & other
+        assert one | other == all_of_it
 
 
 def test_settings_are_checked_and_come_back_from_json():

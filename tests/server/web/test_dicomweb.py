@@ -6,11 +6,14 @@ from pathlib import Path
 import httpx
 import pytest
 from pydicom import dcmread
+from pydicom.encaps import get_frame
 from python_multipart.multipart import MultipartParser
 from sqlalchemy import select
 
 from bleedmap.archive.remote.dicomweb import DicomwebArchive
 from bleedmap.archive.remote.web import Service
+from bleedmap.phantom.dicom import CtOptions
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.server.store.tables import study as study_rows
 from server_studies import NAME, NUMBER, add_row, add_study, as_bytes, phantom, scanned
 from server_web import Server
@@ -84,6 +87,27 @@ def test_a_study_is_found_and_comes_back_byte_for_byte(client: httpx.Client, ima
     assert client.get("/studies/1.2.3").status_code == 404
     assert client.get(f"{base}/instances/1.2.3").status_code == 404
     assert client.get("/studies/x'y").status_code == 422
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "jpeg-ls"])
+def test_each_frame_is_given_by_its_own_number(server: Server, client: httpx.Client, syntax: str) -> None:
+    made = enhanced_ct(phantom().volume, options=CtOptions(transfer_syntax=syntax))
+    made.StudyInstanceUID = f"1.2.840.78.{len(syntax)}"
+    number = add_row(server.database, uid=made.StudyInstanceUID)
+    folder = server.place.dicom(number, 1)
+    folder.mkdir(parents=True)
+    (folder / "one.dcm").write_bytes(as_bytes(made))
+    count, size = int(made.NumberOfFrames), made.Rows * made.Columns * 2
+    expected = [
+        get_frame(made.PixelData, index, number_of_frames=count)
+        if syntax == "jpeg-ls" else made.PixelData[index * size : (index + 1) * size]
+        for index in range(count)
+    ]  # fmt: skip
+    assert len(set(expected)) == count
+    base = f"/studies/{made.StudyInstanceUID}/series/{made.SeriesInstanceUID}/instances/{made.SOPInstanceUID}/frames"
+    asked = [count, 1, 3]
+    assert parts_of(client.get(f"{base}/{count},1,3")) == [expected[one - 1] for one in asked]
+    assert client.get(f"{base}/{count + 1}").status_code == client.get(f"{base}/0").status_code == 404
 
 
 def test_a_batch_fetches_from_it_what_it_holds(server: Server, images: Path, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_gantry_tilt(degrees, verdict):
     [
         (512, 150 / 512, "pass"), (512, 149 / 512, "warning"), (512, 350 / 512, "pass"), (512, 351 / 512, "warning"),
         (128, 200 / 128, "pass"), (127, 200 / 127, "warning"), (64, 200 / 64, "warning"), (63, 200 / 63, "refusal"),
+        (4096, 200 / 4096, "pass"), (4097, 200 / 4097, "warning"),
     ],
 )  # fmt: skip
 def test_field_of_view_and_matrix(size, pixel_mm, verdict):
