@@ -282,6 +282,26 @@ def test_page_tells_what_was_found(study: Callable[..., Result], tmp_path: Path)
         assert told in page.words.replace(" ", "")
 
 
+def test_bars_and_pictures_hold_each_slices_own_number_and_volume(
+    study: Callable[..., Result], phantom: Phantom, tmp_path: Path
+) -> None:
+    """Of an uneven stack: a bar with another slice's voxel, or a number off by one, would not be seen."""
+    origins = phantom.volume.grid.origins_mm.copy()
+    origins[10:, 2] += 9.0  # from here on the slices stand for more
+    grid = replace(phantom.volume.grid, origins_mm=origins)
+    result = study(grid=grid)
+    write_report(tmp_path / "report.html", result, {})
+    text = (tmp_path / "report.html").read_text("utf-8")
+    bars = re.findall(r'<rect [^>]*height="([\d.]+)" class="blood"><title>([^<]*)</title>', text)
+    assert [words.split(":")[0] for _, words in bars] == [f"slice {number} of 16" for number in range(1, 17)]
+    volumes = result.mask.array.sum(axis=(1, 2)) * grid.voxel_ml
+    assert grid.voxel_ml[9] > grid.voxel_ml[0]
+    heights = np.array([float(height) for height, _ in bars])
+    np.testing.assert_allclose(heights / heights.max(), volumes / volumes.max(), atol=0.01)
+    shown = [int(number) for number in re.findall(r"<figcaption><b>Slice (\d+)</b>", text)]
+    assert shown == [index + 1 for index in np.flatnonzero(volumes > 0)]
+
+
 def test_negative_study_says_so_and_what_that_does_not_mean(
     study: Callable[..., Result], phantom: Phantom, tmp_path: Path
 ) -> None:
