@@ -15,7 +15,8 @@ from tiny_network import write_spot_network, write_tiny_network
 
 os.environ["BLEEDMAP_CACHE"] = "off"  # tests leave nothing in the user's home
 if "MUTANT_UNDER_TEST" in os.environ:  # mutmut runs each test once more in the same process, which hypothesis notices
-    settings.register_profile("mutants", suppress_health_check=[HealthCheck.differing_executors])
+    # and a busy machine's slowness is no fault that a test notices
+    settings.register_profile("mutants", deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     settings.load_profile("mutants")
 
 

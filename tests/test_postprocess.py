@@ -116,6 +116,12 @@ def test_labels_are_numbered_by_size_and_the_first_of_equals_comes_first():
     assert (labels.shape, labels.dtype) == (mask.shape, np.int32)
     assert [labels[place] for place in ((1, 2, 1), (2, 3, 4), (0, 0, 0), (3, 1, 5), (4, 5, 6))] == [1, 1, 2, 3, 4]
     assert (labels > 0).tolist() == mask.tolist()
+    many = np.zeros((1, 63, 42), bool)
+    many[0, ::3, ::2] = True
+    many[0, 1::3, ::6] = True  # every third is larger by one
+    labels = label_lesions(many)[0, ::3, ::2]
+    assert labels[:, ::3].ravel().tolist() == list(range(1, 148))
+    assert np.delete(labels, np.s_[::3], axis=1).ravel().tolist() == list(range(148, 442))
     few = label_lesions(mask, 2)
     assert (few.dtype, few.max(), few[4, 5, 6], few[1, 2, 1]) == (np.uint8, 2, 2, 1)
     assert label_lesions(mask, 255).max() == 4
@@ -156,6 +162,7 @@ def test_regions_meet_at_corners_and_nothing_else_changes():
 @pytest.mark.parametrize(
     ("rows", "corners"),
     [
+        (["#.", "#."], {(-0.5, -0.5), (-0.5, 0.5), (1.5, -0.5), (1.5, 0.5)}),
         (["....", ".#..", "...."], {(0.5, 0.5), (0.5, 1.5), (1.5, 0.5), (1.5, 1.5)}),
         (["##..", "..##"], {(-0.5, -0.5), (-0.5, 1.5), (0.5, -0.5), (0.5, 3.5), (1.5, 1.5), (1.5, 3.5)}),
         (["..#", "...", "#.."], {(-0.5, 1.5), (-0.5, 2.5), (0.5, 2.5), (2.5, -0.5), (2.5, 0.5), (1.5, -0.5)}),

@@ -31,7 +31,7 @@ def test_one_patient_has_no_spread_over_patients():
 
 def test_the_interval_is_the_bootstraps_with_its_draws_and_seed():
     random = np.random.default_rng(0)
-    reference, measured, patients = random.random(9), random.random(9), np.repeat(["a", "b", "c"], 3)
+    reference, measured, patients = random.random(9), random.random(9), np.arange(9)
     found = bland_altman(reference, measured, patients, resamples=30, seed=5)
     assert found is not None
     ((low, high),) = patient_bootstrap(

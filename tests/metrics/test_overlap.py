@@ -114,7 +114,7 @@ def test_what_each_score_gives_without_pixels_is_the_argument():
     assert np.isnan(overlap.accuracy(nothing)).all()
     one = overlap.Counts(*(np.array([number]) for number in (1, 0, 0, 0)))
     assert overlap.dice(one, empty=0.25).tolist() == [1]  # a pixel is one already
-    assert overlap.dice(one, empty=0.25).dtype == np.float64
+    assert overlap.iou(COUNTS, empty=1) == pytest.approx(overlap.iou(COUNTS, empty=1.0))  # whole or not
 
 
 def test_rows_are_chosen_pooled_grouped_and_joined():

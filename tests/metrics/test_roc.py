@@ -121,7 +121,13 @@ def test_area_curve_and_point_by_hand():
     assert sensitivity == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3, 1])
     point = at_threshold(TRUTH, SCORE, 0.4)
     assert (point.threshold, point.sensitivity, point.specificity) == pytest.approx((0.4, 2 / 3, 1 / 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_case_and_none():
     assert np.isnan(at_threshold(np.zeros(2, bool), np.arange(2.0), 1).sensitivity)
+    false_positive_rate, sensitivity = roc_curve(np.array([True, False]), np.array([0.2, 0.7]))
+    assert (false_positive_rate.tolist(), sensitivity.tolist()) == ([0, 1, 1], [0, 0, 1])
 
 
 def test_an_area_with_a_score_that_is_no_number_is_none():
