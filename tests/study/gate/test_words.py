@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from bleedmap.errors import CheckRefusalError, SettingsError
 from bleedmap.geometry import SliceGrid
@@ -67,6 +68,9 @@ def rotate(degrees: float, about: int) -> np.ndarray:
     return turn
 
 
+DIAGONAL = Rotation.from_rotvec([np.radians(35) / np.sqrt(2), np.radians(35) / np.sqrt(2), 0]).as_matrix()
+
+
 def step(count: int, apart_mm: float) -> SliceGrid:
     return place(*np.arange(count) * apart_mm)
 
@@ -81,10 +85,15 @@ def slabs_of(count: int, apart_mm: float) -> Slabs:
 
 
 def scan(
-    check: str, grid: SliceGrid | None = None, slabs: Slabs | None = None, side: int = 512, **said: object
+    check: str,
+    grid: SliceGrid | None = None,
+    slabs: Slabs | None = None,
+    side: int = 512,
+    columns: int = 0,
+    **said: object,
 ) -> list[Check]:
     grid = step(30, 5.0) if grid is None else grid
-    checks = scan_checks(grid, (len(grid), side, side), replace(SCAN, **said), slabs)
+    checks = scan_checks(grid, (len(grid), side, columns or side), replace(SCAN, **said), slabs)
     return [one for one in checks if one.name == check]
 
 
@@ -120,6 +129,7 @@ SCANS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ("usual", {}), ("one", {"grid": step(1, 5)}), ("few", {"grid": step(9, 5)}), ("many", {"grid": step(1001, 1)}),
         ("thin", {"grid": step(300, 0.5), "slabs": slabs_of(30, 5.0)}),
         ("thin and many", {"grid": step(1001, 0.5), "slabs": slabs_of(100, 5.0)}),
+        ("thin and very many", {"grid": step(1001, 0.05), "slabs": slabs_of(10, 5.0)}),
         ("thin and few slabs", {"grid": step(60, 0.5), "slabs": slabs_of(6, 5.0)}),
         ("thin and few slices", {"grid": step(4, 0.5), "slabs": slabs_of(10, 5.0)}),
     ],
@@ -134,6 +144,7 @@ SCANS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ("lone and thick", {"grid": step(1, 5), "thickness_mm": 9.0}),
         ("two", {"grid": step(2, 5), "thickness_mm": 1.0}), ("two, thick", {"grid": step(2, 5), "thickness_mm": 9.0}),
         ("thin", {"grid": step(300, 0.4), "slabs": slabs_of(25, 5.2), "thickness_mm": 0.4}),
+        ("thin, wide slabs", {"grid": step(300, 0.4), "slabs": slabs_of(10, 12.0), "thickness_mm": 0.4}),
     ],
     "gaps": [
         ("lone", {"grid": step(1, 5)}), ("even", {}),
@@ -148,12 +159,16 @@ SCANS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ("axial", {}), ("off", {"grid": place(*range(0, 150, 5), turn=rotate(35, 0))}),
         ("far off", {"grid": place(*range(0, 150, 5), turn=rotate(50, 0))}),
         ("turned in the plane", {"grid": place(*range(0, 150, 5), turn=rotate(40, 2))}),
+        ("off by both", {"grid": place(*range(0, 150, 5), turn=DIAGONAL)}),
+        ("rows off", {"grid": replace(step(30, 5.0), row_step_mm=np.array([0.3, 0.4, 0]))}),
+        ("columns off", {"grid": replace(step(30, 5.0), column_step_mm=np.array([0.4, 0.3, 0]))}),
         ("tilted", {"grid": place(*range(0, 150, 5), tilt=0.5)}),
         ("tilted far", {"grid": place(*range(0, 150, 5), tilt=0.7)}),
         ("tilted about", {"grid": place(*range(0, 150, 5), tilt=0.7, turn=rotate(10, 0))}),
     ],
     "field of view": [
-        ("usual", {}), ("wide", {"side": 800}), ("narrow", {"side": 299}), ("few pixels", {"side": 127}),
+        ("usual", {}), ("wide", {"side": 800}), ("not square", {"side": 512, "columns": 600}),
+        ("narrow", {"side": 299}), ("few pixels", {"side": 127}),
         ("too few pixels", {"side": 60}),
     ],
 }  # fmt: skip
