@@ -193,7 +193,7 @@ class Head:
     def off_middle(self, at: DoubleArray) -> DoubleArray:
         """How far places lie to the left of the drawn head's own middle."""
         head = anatomy.draw_head(np.random.default_rng([HEAD.seed, 0]))
-        to_left = np.linalg.inv(anatomy._make_turn_and_scale(head))[0]
+        to_left = np.linalg.inv(head.turn_and_scale)[0]
         return np.asarray((at @ self.turn - np.array(head.shift_mm)) @ to_left / np.linalg.norm(to_left))
 
 
