@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from bleedmap.arrays import AnyArray
 from bleedmap.errors import InputError
@@ -392,3 +393,69 @@ def test_places_below_and_above_go_on_by_the_extents_of_the_ends():
     both = grid.to_index(np.array([[[10, 20, 30], [10, 20, 34]]], np.float32))
     assert both.tolist() == [[[0, 0, 0], [1, 0, 0]]]
     assert both.dtype == np.float64
+
+
+def turned_grid(
+    angles_deg: tuple[float, float, float], spacing_mm: tuple[float, float, float], count: int
+) -> SliceGrid:
+    """Even slices turned about (x, y, z) from the standard axial view."""
+    right, back, up = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix().T
+    origins = np.arange(count)[:, None] * spacing_mm[0] * up
+    return SliceGrid(origins, spacing_mm[1] * back, spacing_mm[2] * right, spacing_mm[0])
+
+
+def places(grid: SliceGrid, rows: int, columns: int) -> np.ndarray:
+    """(slice, row, column, 3) of every voxel's middle."""
+    down, along = np.arange(rows)[:, None, None] * grid.row_step_mm, np.arange(columns)[:, None] * grid.column_step_mm
+    return grid.origins_mm[:, None, None] + down + along
+
+
+def test_turns_go_by_directions_and_not_by_the_size_of_voxels():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        angles, spacing = random.uniform(-180, 180, 3), random.uniform(0.3, 9, 3)
+        grid, unit = (turned_grid(tuple(angles), tuple(one), 4) for one in (spacing, (1.0, 1.0, 1.0)))
+        assert PlaneTurn.find(grid) == PlaneTurn.find(unit)
+        assert AxialTurn.find(grid) == AxialTurn.find(unit)
+
+
+def test_coronal_slices_that_look_aside_keep_their_columns():
+    assert PlaneTurn.find(turned_grid((-90, 0, 17), (5.0, 0.5, 0.5), 4)) == PlaneTurn()
+    assert PlaneTurn.find(turned_grid((-90, 0, -17), (5.0, 0.5, 0.5), 4)) == PlaneTurn()
+
+
+@pytest.mark.parametrize("angles", [(90, 0, 0), (-90, 0, 12), (0, 90, 0), (90, 0, 90), (80, 10, -8), (90, 20, -90)])
+def test_axial_slices_of_another_stack_lie_where_they_lay(angles):
+    shape = (5, 7, 9)
+    grid = turned_grid(angles, (4.0, 0.5, 2.0), shape[0])
+    turn = AxialTurn.find(grid)
+    assert turn is not None
+    before = places(grid, *shape[1:])
+    after = np.stack([turn.apply(before[..., axis]) for axis in range(3)], axis=-1)
+    turned = turn.turn_grid(grid, shape)
+    assert len(turned) == after.shape[0]
+    np.testing.assert_allclose(places(turned, *after.shape[1:3]), after, atol=1e-9)
+    assert np.abs(turned.normal[2]) > 0.5
+    assert turned.slice_step_mm[2] > 0
+    assert turned.row_step_mm[1] > 0
+    assert turned.column_step_mm[0] > 0
+
+
+@pytest.mark.parametrize("lean", [0.0, 3.0])
+@pytest.mark.parametrize(
+    "shifts", [[(0, 0), (-2, 1), (-1, 5), (-6, 3), (-4, -2)], [(0, 0), (0, 0), (0, 1), (0, 0), (0, 0)]]
+)
+def test_layers_of_a_crooked_stack_lie_where_their_slices_do(lean, shifts):
+    """Slices shifted by whole pixels against each other, in a stack that leans or not; one by a single pixel."""
+    heights = np.array([0.0, 5.0, 12.0, 17.0, 22.0])
+    pixel = np.array(shifts) + lean * heights[:, None] / 5 * (1, 0)
+    grid = SliceGrid(np.column_stack([0.5 * pixel[:, 1], 0.5 * pixel[:, 0], heights]), np.array([0, 0.5, 0]),
+                     np.array([0.5, 0, 0]), 5.0)  # fmt: skip
+    layers = grid.evenly()
+    begins = layers.grid.origins_mm + layers.corners @ np.stack([grid.row_step_mm, grid.column_step_mm])
+    off = (begins - grid.origins_mm[layers.slices])[:, :2]
+    height = np.abs(layers.grid.origins_mm[:, 2] - heights[layers.slices])
+    leaning = 0.1 * lean * height if layers.margin == (0, 0) else 0.0
+    assert (np.abs(off).max(axis=1) <= 0.25 + leaning + 1e-9).all()
+    assert (layers.corners >= 0).all()
+    assert (layers.corners <= layers.margin).all()
