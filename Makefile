@@ -57,7 +57,7 @@ release: $(VENV)/dev.stamp ## build wheel and source archive twice, compare, ins
 	$(PIP_INSTALL) --editable '.[release]'
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python packaging/release.py --python $(PYTHONS)
 
-mutants: $(VENV)/dev.stamp ## put small faults into the numerical and clinical code: which does no test notice? (half an hour)
+mutants: $(VENV)/dev.stamp ## put small faults into the numerical and clinical code: which does no test notice? (40 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/support/matrices/mutants.py
 
 format: $(VENV)/dev.stamp ## format the code
