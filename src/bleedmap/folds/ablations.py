@@ -174,7 +174,7 @@ def run_trial(validation: CrossValidation, trial: Trial) -> dict[str, Any]:
     stored = folder / "result.json"
     if stored.is_file():
         result: dict[str, Any] = json.loads(stored.read_text("utf-8"))
-        return result | {"words": trial.variant.words}
+        return result | {"words": trial.variant.words, "base": trial.variant.base}
     within, sides = replace(validation, recipe=trial.recipe), validation.folds.sides(trial.fold)
     network, weights_file = _trained(validation, trial), folder / "network.onnx"
     record = network_record(within, trial.variant.name, sides["train"], None)
