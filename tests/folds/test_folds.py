@@ -243,6 +243,7 @@ def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: CrossValidat
     rows = {one["name"]: one for one in summarise(found)}
     assert len({rows[name]["volume_dice"] for name in ("recipe", "alone", "mirrored")}) == 3
     assert rows["recipe"]["difference"] is None
+    assert rows["recipe"]["mean"] == pytest.approx((rows["recipe"]["volume_dice"] + rows["recipe"]["slice_auc"]) / 2)
     middle, low, high = rows["alone"]["difference"]
     assert middle == pytest.approx(rows["alone"]["volume_dice"] - rows["recipe"]["volume_dice"])
     assert low <= middle <= high

@@ -244,9 +244,10 @@ def judge_patient(prediction: StudyPrediction, voxel_ml: float) -> dict[str, Any
     """What is counted of one validation patient, without any calibration, at `THRESHOLD`.
 
     Returns:
-        `dice`: of the volume, nothing marked 0, None where none bleeds. `slice_auc`: None likewise. `below_1_ml` and
-        `1_ml_or_more`: lesions of ten voxels or more that are touched, of how many. `marked`: slices with any marked
-        pixel of a patient without a bleed, of how many; None of one with.
+        `dice`: of the volume, nothing marked 0; None where nothing bleeds. `lesion` and `extent`: of each slice,
+        whether it bleeds, and the expected share of the view. `below_1_ml` and `1_ml_or_more`: lesions of ten voxels or
+        more that are touched, of how many. `marked`: slices with any marked pixel, of how many; None where the patient
+        bleeds.
     """
     segmented, reference = prediction.segmented, prediction.reference
     marked, bleeds = np.asarray(segmented.probability >= THRESHOLD), bool(reference.any())
@@ -291,6 +292,8 @@ def _summarise(
         "name": first["name"], "words": first["words"], "steps": first["steps"], "trainings": len(trainings),
         "bleeding": len(dices), "volume_dice": float(np.mean(list(dices.values()))),
         "slice_auc": float(np.mean(aucs)),
+        # by which docs/protocol.md keeps a part
+        "mean": float(np.mean([np.mean(list(dices.values())), np.mean(aucs)])),
         "below_1_ml": _share(one["below_1_ml"] for one in patients),
         "1_ml_or_more": _share(one["1_ml_or_more"] for one in patients),
         "marked": _share(one["marked"] for one in patients if one["marked"] is not None),

@@ -163,8 +163,8 @@ def ablations(
     """Train our recipe without one of its parts, and judge each training on a fold's validation patients.
 
     In: the data set. Out: a folder for each training below OUT/ablations, and a table of all folds and seeds together,
-    with each training's difference to the one of which it changes a part (95 %, over bleeding patients). Most are
-    shorter than the recipe's own training. No test patient of the fold is seen.
+    with each training's difference (95 %, over bleeding patients) to the one of which it changes a part, where that one
+    is named too. Most are shorter than the recipe's own training. No test patient of the fold is seen.
 
     \b
     bleedmap reproduce ablations -o folds --data ct-ich                        all: hours on a CPU
