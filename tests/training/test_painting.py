@@ -16,10 +16,11 @@ from bleedmap.datasets.ct_ich import open_ct_ich  # noqa: E402
 from bleedmap.errors import SettingsError  # noqa: E402
 from bleedmap.models.networks import LABELS  # noqa: E402
 from bleedmap.preprocess import Preprocessing  # noqa: E402
-from bleedmap.training import painting  # noqa: E402
+from bleedmap.training import bleed_shapes, painting  # noqa: E402
 from bleedmap.training.augment import apply_step, draw_step  # noqa: E402
+from bleedmap.training.bleed_shapes import find_head  # noqa: E402
 from bleedmap.training.config import PAINTED, Recipe  # noqa: E402
-from bleedmap.training.painting import head_of, load_paintings, paint  # noqa: E402
+from bleedmap.training.painting import load_paintings, paint  # noqa: E402
 from bleedmap.training.samples import Pools, Samples, load_studies  # noqa: E402
 from bleedmap.training.steps import PoolSource  # noqa: E402
 from bleedmap.training.studies import CtIchStudies  # noqa: E402
@@ -55,7 +56,7 @@ def studies(count: int, bleeding: int = 0) -> Samples:
 
 
 def test_the_inside_of_a_skull_is_found_and_an_open_base_is_left_out() -> None:
-    whole, opened = head_of(head()), head_of(head(open_base=True))
+    whole, opened = find_head(head()), find_head(head(open_base=True))
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     brain = np.hypot(rows / 1.15, columns) < 51
     assert (whole.inside == brain).mean() > 0.995
@@ -69,7 +70,7 @@ def test_the_inside_of_a_skull_is_found_and_an_open_base_is_left_out() -> None:
 @given(seed=st.integers(0, 10_000))
 def test_blood_lies_within_the_skull_and_nothing_else_is_touched(seed: int) -> None:
     clean = head()
-    within = head_of(clean)
+    within = find_head(clean)
     painted = paint(np.random.default_rng(seed), within)
     if painted is None:
         return
@@ -90,7 +91,7 @@ def test_blood_lies_within_the_skull_and_nothing_else_is_touched(seed: int) -> N
 
 
 def test_all_types_come_and_the_seed_decides() -> None:
-    within, names = head_of(head()), set()
+    within, names = find_head(head()), set()
     for seed in range(60):
         one, same = (paint(np.random.default_rng(seed), within) for _ in range(2))
         assert (one is None) == (same is None)
@@ -144,10 +145,10 @@ def test_a_film_leaves_ventricles_alone() -> None:
     slices = head()
     rows, columns = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     ventricle = (np.hypot(rows, columns) < 14)[None] & (np.arange(SLICES) > 2)[:, None, None]
-    within = head_of(np.where(ventricle, FLUID - 20, slices).astype(np.uint8))
+    within = find_head(np.where(ventricle, FLUID - 20, slices).astype(np.uint8))
     drawn = 0
     for seed in range(25):
-        share = painting._film(np.random.default_rng(seed), within)
+        share = bleed_shapes.draw_film(np.random.default_rng(seed), within)
         if share is not None and share.max() > 0.5:
             drawn += 1
             assert not share[ventricle].any()
@@ -199,16 +200,16 @@ def test_most_real_heads_take_blood(ct_ich_root: Path) -> None:
 
 def test_measured_bleeds_are_small_more_often_and_of_their_volume() -> None:
     """In a frame of known size: the kinds whose shape is free have about the volume drawn."""
-    known = head_of(head(), None, 200.0)
-    voxel_ml = known.pixel_mm**2 * painting.SLICE_MM / 1000
-    for shape in (painting._lens, painting._clot):
+    known = find_head(head(), None, 200.0)
+    voxel_ml = known.pixel_mm**2 * bleed_shapes.SLICE_MM / 1000
+    for shape in (bleed_shapes.draw_lens, bleed_shapes.draw_clot):
         for ml in (0.5, 2.0, 6.0):
             shares = [shape(np.random.default_rng(seed), known, ml) for seed in range(8)]
             found = [float(one.sum()) * voxel_ml for one in shares if one is not None]
             assert 0.4 * ml < np.median(found) < 1.8 * ml, (shape.__name__, ml)
     volumes = [painting._draw_volume(np.random.default_rng(seed), "IPH") for seed in range(400)]
     assert np.mean(np.array(volumes) < 1) == pytest.approx(0.5, abs=0.08)
-    assert min(volumes) >= painting._LEAST_ML
+    assert min(volumes) >= bleed_shapes.LEAST_ML
 
 
 def test_some_measured_subdural_bleeds_are_darker_than_brain() -> None:
@@ -229,7 +230,7 @@ def test_decoys_bear_no_label_and_bone_is_drawn_in_its_own_channel() -> None:
         assert drawn.masks[rows].any() == drawn.has_lesion[rows].any()
     decoys = [one for one in np.unique(drawn.study) if not drawn.has_lesion[drawn.study == one].any()]
     assert 4 < len(decoys) < 20
-    brain = head_of(head()).inside[0]
+    brain = find_head(head()).inside[0]
     brighter = [drawn.slices[drawn.study == one][:, brain].max() > BRAIN + 25 for one in decoys]
     assert np.mean(brighter) > 0.6  # a streak may be faint
     bones = [drawn.bones[drawn.study == one][:, brain].max() > 0 for one in decoys]
@@ -240,16 +241,16 @@ def test_decoys_bear_no_label_and_bone_is_drawn_in_its_own_channel() -> None:
     np.testing.assert_array_equal(drawn.slices, again.slices)
 
 
-def varied_head() -> painting.Head:
+def varied_head() -> bleed_shapes.Head:
     bones = np.where(head() == SKULL, 120, 0).astype(np.uint8)
-    return head_of(head(), bones, 200.0)
+    return find_head(head(), bones, 200.0)
 
 
 def test_a_large_bleed_pushes_tissue_away_and_a_small_one_does_not() -> None:
     """A bright line beside the blood moves off it; the skull and what is far away stay."""
     grey = head()
     grey[:, 30:114, 80:83] = 200  # a line to the right of the blood
-    within = head_of(grey, None, 200.0)
+    within = find_head(grey, None, 200.0)
     share = np.zeros(grey.shape, np.float32)
     share[4:8, 62:82, 56:76] = 1  # 20 by 20 pixels of 1.4 mm, 4 slices of 5 mm: 15 mL
     pushed = painting._push_aside(np.random.default_rng(0), within, share)
@@ -283,12 +284,12 @@ def test_an_opened_skull_has_a_gap_in_both_windows_and_blood_beside_it() -> None
         assert 20 < gone.sum() < 0.3 * (whole.bones > 100).sum()
         assert np.median(opened.grey[gone]) < 160
         np.testing.assert_array_equal(opened.inside, whole.inside)
-        share = painting._lens(np.random.default_rng(seed), opened, 2.0)
+        share = bleed_shapes.draw_lens(np.random.default_rng(seed), opened, 2.0)
         assert share is not None
         places = np.argwhere(share > 0.5)
         if len(places):
-            apart = (places - opened.gap) * (painting.SLICE_MM, opened.pixel_mm, opened.pixel_mm)
-            assert np.hypot(*np.abs(apart).min(0)[1:]) < 2 * painting._GAP_REACH_MM
+            apart = (places - opened.gap) * (bleed_shapes.SLICE_MM, opened.pixel_mm, opened.pixel_mm)
+            assert np.hypot(*np.abs(apart).min(0)[1:]) < 2 * bleed_shapes._GAP_REACH_MM
 
 
 def test_varied_paintings_are_drawn_again_alike_and_label_as_before() -> None:

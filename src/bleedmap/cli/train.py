@@ -62,7 +62,7 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 @options.data_option
 @options.device_option
 @options.precision_option
-@click.option("--steps", type=click.IntRange(min=1), help="Presets lite and bone: steps of each stage.")
+@click.option("--steps", type=click.IntRange(min=1), help="Presets lite, bone and balanced: steps of each stage.")
 @options.settings_options(TrainConfig)
 def command(
     out: Path | None, split_file: Path | None, studies: Path | None, masks: Path | None, patients: Path | None,
@@ -76,9 +76,9 @@ def command(
     TensorBoard curves, checkpoint.safetensors (to resume) and best.safetensors (best on the validation side).
 
     The preset lite trains the network that ships, on whole studies, in stages: phantoms, patients, patients with
-    painted bleeds, and these with phantoms again; bone is the next recipe, in two stages. Each stage has a folder below
-    the run's. Thresholds and calibration are then chosen on the validation side. Of the settings below they take --seed
-    alone.
+    painted bleeds, and these with phantoms again; bone and balanced are other recipes for it, in two stages. Each stage
+    has a folder below the run's. Thresholds and calibration are then chosen on the validation side. Of the settings
+    below they take --seed alone.
 
     Studies of your own lie as `bleedmap evaluate --studies` reads them. They are split by patient, by --seed: no
     patient is both trained and validated on, nor tested. The run keeps hashes of them, no names. With --data the
@@ -151,7 +151,7 @@ def _change(config: TrainConfig | LiteConfig, steps: int | None, given: dict[str
             raise click.UsageError(f"a preset in stages takes --seed and --steps, not {', '.join(others)}.")
         return config.change(seed=given.get("seed"), steps=steps)
     if steps is not None:
-        raise click.UsageError("--steps is for presets in stages (lite, bone); the others count --epochs.")
+        raise click.UsageError("--steps is for presets in stages (lite, bone, balanced); the others count --epochs.")
     return replace(config, **given)
 
 
@@ -181,7 +181,7 @@ def _train_own(
     from bleedmap.training.steps import PoolSource
 
     if not isinstance(config, LiteConfig):
-        raise click.UsageError("--studies is for presets in stages: --preset lite or bone.")
+        raise click.UsageError("--studies is for presets in stages: --preset lite, bone or balanced.")
     if not begins and not run.is_own:
         raise click.UsageError(f"{run.folder} was trained on CT-ICH: resume it with --data FOLDER, without --studies.")
     split, start = None if begins else run.own_split(), None

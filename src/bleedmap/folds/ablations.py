@@ -114,6 +114,11 @@ VARIANTS = (
         trained="mixed/fold-{fold}", base="painted",
     ),
     Variant("small-now", "160×160, no phantoms, painted bleeds as now", _SMALL_NOW, start="imagenet", base=None),
+    Variant(
+        "small-now-losses", "the same with each slice's Dice and lighter weight where none bleeds",
+        replace(_SMALL_NOW, slice_dice=BONE.slice_dice, free_weight=BONE.free_weight), start="imagenet",
+        base="small-now",
+    ),
     Variant("small-bone", "the same by the next recipe", _SMALL_BONE, start="imagenet", base="small-now"),
     *(
         Variant(f"small-{name}", f"the next recipe {words}", replace(_SMALL_BONE, **change), "imagenet", None, False,

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
+from bleedmap.training.bleed_shapes import VIEW_MM, find_inside_skull
 from bleedmap.training.config import Recipe, TrainConfig
-from bleedmap.training.painting import VIEW_MM, find_inside_skull
 from bleedmap.training.samples import Pools, Samples
 from bleedmap.window import BRAIN
 

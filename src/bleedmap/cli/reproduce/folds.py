@@ -59,9 +59,11 @@ def _open_validation(
     help="Only this fold; 'all' is the network trained on all patients. Give it several times for several.",
 )  # fmt: skip
 @click.option(
-    "--recipe", type=click.Choice(["mixed", "painted", "first", "bone"]), default="mixed", show_default=True,
+    "--recipe", type=click.Choice(["mixed", "painted", "first", "bone", "balanced"]), default="mixed",
+    show_default=True,
     help="'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
-    "what is missing is trained first. 'bone' sees bone and true sizes; it was judged and does not ship.",
+    "what is missing is trained first. 'bone' sees bone and true sizes; it was judged and does not ship. "
+    "'balanced' trains in one run, each lesion slice's own Dice in the loss.",
 )  # fmt: skip
 @ray_option
 @threads_option
@@ -74,9 +76,9 @@ def command(
 ) -> None:  # fmt: skip
     """Train our own recipe on the protocol's five folds by patient, and the network that ships.
 
-    In: the data set. Out, in OUT/mixed (OUT/painted, OUT/bone, OUT for the first recipe): a folder for each fold
-    (weights, its choices, predictions, records); records.json once all five are there; and all/, the network trained
-    on every patient, with the folds' choices, as one .onnx file.
+    In: the data set. Out, in OUT/mixed (OUT/painted, OUT/bone, OUT/balanced, OUT for the first recipe): a folder for
+    each fold (weights, its choices, predictions, records); records.json once all five are there; and all/, the network
+    trained on every patient, with the folds' choices, as one .onnx file.
 
     \b
     bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU; no GPU was tried
@@ -101,9 +103,11 @@ def command(
 
 
 def _choose_recipe(first: "CrossValidation", recipe: str) -> "CrossValidation":
-    from bleedmap.folds.recipes import bone, mixed, painted
+    from bleedmap.folds.recipes import balanced, bone, mixed, painted
 
-    return {"first": first, "painted": painted(first), "mixed": mixed(first), "bone": bone(first)}[recipe]
+    if recipe == "first":
+        return first
+    return {"painted": painted, "mixed": mixed, "bone": bone, "balanced": balanced}[recipe](first)
 
 
 def _run(wanted: tuple[str, ...], validation: "CrossValidation", *, made: bool) -> None:
