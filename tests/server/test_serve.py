@@ -52,11 +52,8 @@ def of(server: Server, uid: str) -> list:
 def test_a_study_comes_back_to_the_pacs_confirmed_and_valid(server, orthanc, tmp_path):
     sent = make_study(1)
     uid = sent[0].StudyInstanceUID
-    began = time.monotonic()
     assert set(send(server.port, sent)) == {0}
     server.wait(lambda rows: any(one["uid"] == uid and one["state"] == "delivered" for one in rows))
-    took_s = time.monotonic() - began
-    assert took_s < _QUIET_S + 15, took_s
     (row,) = of(server, uid)
     assert (row["verdict"], row["instances"], row["waiting"]) == ("bleed marked", 24, "")
     assert row["volume_ml"] > 1

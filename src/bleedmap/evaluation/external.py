@@ -206,7 +206,7 @@ def _measure(
         result = segmenter.segment(read.study, accept=options.accept)
         probability, marked, certainty = result.probability.array, result.mask.array, result.certainty
         notes = (*result.notes, *(one for one in notes if one not in result.notes))
-    verdict = _read_verdict(probability, certainty, read.grid)
+    verdict = _read_verdict(probability, certainty, read.grid, read.mask)
     outlined_on = read.grid if read.known == "outlines" else None
     return ExternalStudy(
         case.name, "measured", None, notes, _count_record(read.mask, marked, probability, verdict, read.known),
@@ -214,14 +214,22 @@ def _measure(
     )  # fmt: skip
 
 
-def _read_verdict(probability: FloatArray, certainty: Certainty | None, grid: SliceGrid | None) -> Verdict:
-    """Read the program's verdict; for a network that gives none, the highest pixel stands for slice and study."""
+def _read_verdict(
+    probability: FloatArray, certainty: Certainty | None, grid: SliceGrid | None, reference: BoolArray
+) -> Verdict:
+    """Read the program's verdict; for a network that gives none, the highest pixel stands for slice and study.
+
+    The interval in mL is told in voxels of the reference's mean size, so that on uneven slices too it holds the
+    reference's voxels exactly where it holds its mL.
+    """
     if certainty is None:
         presence = probability.max(axis=(1, 2)).astype(np.float64)
         return Verdict(presence, float(presence.max()))
     between = None
     if certainty.volume_ml is not None and grid is not None:
-        low, high = (one / float(grid.voxel_ml.mean()) for one in certainty.volume_ml)
+        voxels = reference.sum(axis=(1, 2))
+        voxel_ml = voxels @ grid.voxel_ml / voxels.sum() if voxels.any() else grid.voxel_ml.mean()
+        low, high = (one / float(voxel_ml) for one in certainty.volume_ml)
         between = (low, high)
     return Verdict(np.array(certainty.slices), certainty.study, None, between, certainty.abstained)
 

@@ -88,14 +88,16 @@ def open_target(url: str, *, token_file: str = "", ca_file: str = "") -> Target:
 
 
 def _make_service(root: str, token_file: str, ca_file: str) -> Service:
-    """Refuse to send a token to another machine where everyone on the way can read it."""
-    parts = urlsplit(root)
-    if token_file and parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
-        raise SettingsError(
-            root, found="a token, and no TLS", needed="https://, so that nobody on the way reads the token",
-            remedy="give the https address of the service, or a tunnel to it on 127.0.0.1",
-        )  # fmt: skip
-    return Service(root, token_file, ca_file)
+    """Refuse to send a token or a password to another machine where everyone on the way can read it."""
+    parts, service = urlsplit(root), Service(root, token_file, ca_file)
+    if parts.scheme == "http" and not is_loopback_host(parts.hostname or ""):
+        secret = "token" if token_file else "password of ~/.netrc" if service.find_password() else ""
+        if secret:
+            raise SettingsError(
+                root, found=f"a {secret}, and no TLS", needed="https://, so that nobody on the way reads it",
+                remedy="give the https address of the service, or a tunnel to it on 127.0.0.1",
+            )  # fmt: skip
+    return service
 
 
 def has_same_address(url: str, other: str) -> bool:

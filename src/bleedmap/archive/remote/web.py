@@ -209,14 +209,22 @@ class Service:
             if not token or not token.isascii() or not token.isprintable() or " " in token:
                 raise _refuse_file(self.token_file, "holds no token", "a file that holds the token alone")
             return {"Authorization": f"Bearer {token}"}
+        if (known := self.find_password()) is None:
+            return {}
+        return {"Authorization": "Basic " + b64encode(":".join(known).encode()).decode("ascii")}
+
+    def find_password(self) -> tuple[str, str] | None:
+        """Find the host's name and password in ~/.netrc, or in the file that the variable NETRC names; None without.
+
+        Raises:
+            SettingsError: the file cannot be read.
+        """
         path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
         try:
             known = netrc.netrc(str(path)).authenticators(urlsplit(self.url).hostname or "") if path.is_file() else None
         except (OSError, netrc.NetrcParseError, UnicodeDecodeError):  # whose text may quote a password
             raise _refuse_file(path, "cannot be read", "lines of: machine HOST login NAME password WORD") from None
-        if known is None:
-            return {}
-        return {"Authorization": "Basic " + b64encode(f"{known[0]}:{known[2]}".encode()).decode("ascii")}
+        return None if known is None else (known[0], known[2])
 
     def _explain_status(self, status: int) -> RemoteError:
         phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown status"
