@@ -21,11 +21,12 @@ from PIL import Image
 from batch_runs import until
 from bleedmap.cli.main import bleedmap, main
 from bleedmap.datasets.ct_ich import open_ct_ich
-from bleedmap.errors import BleedmapError, DataError, OutputError, SettingsError
+from bleedmap.errors import BleedmapError, DataError, InputError, OutputError, SettingsError
 from bleedmap.evaluation import external, external_report
 from bleedmap.evaluation.external_scores import FIRST_NUMBER, Patients, external_scores, read_patients, to_records
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
-from bleedmap.evaluation.reference_find import Places, find_cases
+from bleedmap.evaluation.reference_find import Case, Labels, Places, find_cases
+from bleedmap.evaluation.references import read_case
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.certainty import Certainty
@@ -40,6 +41,7 @@ from bleedmap.phantom.head import Bleed, Phantom, PhantomSettings, make_phantom
 from bleedmap.postprocess import label_lesions, to_mask
 from bleedmap.study.gate.pictures import PICTURE_CHECKS
 from bleedmap.study.segment import Segmenter
+from bleedmap.window import BRAIN
 from dicom_result_studies import producer
 from tiny_network import head_hu
 
@@ -276,6 +278,22 @@ def test_pictures_are_labelled_by_their_names(tmp_path: Path, weights: str):
     assert "names slice '9', which is none of its 3 slices" in refused["refused"][0]["error"]
 
 
+def test_a_slice_whose_number_is_in_its_pictures_name_is_no_place(tmp_path: Path):
+    """Tables lose leading zeros, and names may begin at 0: '3' is 003.png, which is the fourth."""
+    for number in range(6):
+        Image.fromarray(np.full((20, 20), 90, np.uint8)).save(tmp_path / f"{number:03d}.png")
+    images = tuple(sorted(tmp_path.glob("*.png")))
+
+    def flag(name: str) -> list[int]:
+        case = Case("a", "pictures", images, (), labels=Labels(True, frozenset({name})))
+        return np.flatnonzero(read_case(case, BRAIN).mask.any(axis=(1, 2))).tolist()
+
+    assert flag("3") == flag("003") == flag("003.png") == [3]
+    assert flag("0") == [0]
+    with pytest.raises(InputError, match="names slice '6', which is none of its 6 slices"):
+        flag("6")
+
+
 @pytest.mark.parametrize(("columns", "lines", "said"), [
     ("study,side", ["a,left"], "columns study, side"),
     ("name,bleeds", ["a,1"], "columns name, bleeds"),
@@ -497,6 +515,18 @@ def test_intervals_are_over_patients_of_several_studies():
     assert [(one.lesions, one.touched) for one in whose.lesions] == [(0, 0), (0, 0), (4, 4)]
     assert whose.surfaces is not None
     assert (whose.surfaces.studies, whose.surfaces.hd95_median_mm) == (4, 2.0)
+
+
+def test_one_patient_gives_no_interval(tmp_path: Path):
+    """Draws of one patient are all alike: an interval without width would claim to be sure."""
+    found, _ = scored(Patients({name: "anna" for name, _, _ in STUDIES}, None, from_table=True))
+    by_key = {one.key: one for one in found.measures}
+    for key in ("volume_dice", "study_auc", "study_specificity"):
+        one = by_key[key]
+        assert (one.value is not None, one.low, one.high, one.interval, one.patients) == (True, None, None, None, 1)
+    assert by_key["study_sensitivity"].interval == "wilson"
+    assert found.volumes["all"].bias_interval is None
+    assert found.to_dict()["volumes_ml"]["all"]["bias_interval"] is None
 
 
 def test_a_study_without_a_verdict_is_told_beside_all():

@@ -155,6 +155,27 @@ def test_two_masks_of_an_image_and_two_images_of_a_mask_are_left_out(tmp_path: P
     }
 
 
+def test_a_patient_with_a_slice_of_two_masks_is_left_out_whole(tmp_path: Path):
+    for name in ("anna/1", "anna/2", "anna/2_mask", "anna/2_seg", "anna/3", "bob/1", "bob/2", "bob/2_mask"):
+        picture(tmp_path / f"{name}.png")
+    found = find(tmp_path, no_mask="lesion-free")
+    assert listed(found) == {"bob": [("1.png", None), ("2.png", "2_mask.png")]}
+    assert reasons(found) == {
+        ("anna/2.png (anna/2_mask.png, anna/2_seg.png)", "several files are named as its mask"),
+        ("anna (1 of 3 slices)", "slices whose mask is not clear"),
+    }
+
+
+def test_two_studies_of_one_name_stay_two(tmp_path: Path):
+    for name in ("imagesTr/a_0000", "imagesTs/a_0000", "imagesTs/b_0000", "labelsTr/a", "labelsTs/a", "labelsTs/b"):
+        volume(tmp_path / f"{name}.nii.gz")
+    assert listed(find(tmp_path)) == {
+        "b": [("b_0000.nii.gz", "b.nii.gz")],
+        "imagesTr/a_0000.nii.gz": [("a_0000.nii.gz", "a.nii.gz")],
+        "imagesTs/a_0000.nii.gz": [("a_0000.nii.gz", "a.nii.gz")],
+    }
+
+
 def test_results_of_the_program_are_no_reference(tmp_path: Path):
     volume(tmp_path / "a.nii.gz")
     volume(tmp_path / "result/a.nii.gz")
@@ -239,6 +260,21 @@ def in_picture(value: int, suffix: str, tmp_path: Path) -> np.ndarray:
 ])  # fmt: skip
 def test_masks_as_pictures(tmp_path: Path, value: int, suffix: str, marked: int):
     assert int(in_picture(value, suffix, tmp_path).sum()) == marked
+
+
+def test_grey_areas_of_a_mask_are_refused_and_rims_are_not(tmp_path: Path):
+    """A label stored as 85 of 255 would be lost without a word; a blurred edge is no label."""
+    pixels = np.zeros((200, 200), np.uint8)
+    pixels[80:100, 80:100] = 255
+    blurred = pixels.copy()
+    blurred[79, 80:100] = blurred[100, 80:100] = 120
+    fits = Case("a", "pictures", (picture(tmp_path / "1.png", np.full((200, 200), 90, np.uint8)),),
+                (picture(tmp_path / "1_mask.png", blurred),))  # fmt: skip
+    assert int(read_case(fits, BRAIN).mask.sum()) == 400
+    pixels[20:30, 20:30] = 85
+    picture(tmp_path / "1_mask.png", pixels)
+    with pytest.raises(InputError, match="areas of grey"):
+        read_case(fits, BRAIN)
 
 
 def test_pictures_that_are_no_masks_or_do_not_fit(tmp_path: Path):

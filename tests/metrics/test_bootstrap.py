@@ -1,5 +1,7 @@
 """The bootstrap over patients, held against what is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -88,6 +90,23 @@ def test_intervals_hold_the_measure_and_come_again_with_the_seed():
             assert low < high
             assert low - 0.02 <= whole[group][name] <= high + 0.02
     assert "pixel_roc_auc" not in first["detection"]
+
+
+def test_measures_of_one_patient_have_no_interval():
+    """Its draws are all alike: an interval without width would claim to be sure."""
+    measured = results(np.random.default_rng(0), patients=5, slices=8)
+    first = measured.patients == "000"
+    lesion = measured.has_lesion & first
+    counts = measured.counts
+    counts = replace(
+        counts, true_positive=np.where(lesion, counts.true_positive, 0),
+        false_negative=np.where(lesion, counts.false_negative, 0),
+    )  # fmt: skip
+    found = intervals(replace(measured, has_lesion=lesion, counts=counts), resamples=50)
+    assert found["strict"].keys() == {"pooled_precision", "pooled_recall", "lesion_free_slices_marked"}
+    assert "dice" in found["thesis_pooled"]
+    alone = measured.resampled(np.flatnonzero(first), measured.patients[first])
+    assert intervals(alone, resamples=50).keys() == {"convention"}
 
 
 @pytest.mark.exhaustive

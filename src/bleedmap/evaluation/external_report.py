@@ -13,7 +13,7 @@ from bleedmap.evaluation.external_scores import ExternalScores, Patients, extern
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap
-from bleedmap.page.section import Estimate, Section, estimate_or_dash, or_dash, tabulate
+from bleedmap.page.section import Section, estimate_or_dash, or_dash, tabulate
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.segment import Segmenter
 
@@ -168,8 +168,8 @@ def _measures(scores: ExternalScores) -> Section:
         "of studies: a lesion of which nothing is marked scores 0; lesion-free slices and studies lend no Dice, and "
         "false alarms on them are counted. Where the words say patient, a study is meant. In brackets 95 % intervals, "
         f"which draw patients with all their studies: percentile bootstrap, {scores.table.resamples:,} draws; a share "
-        "of 0 or 1 has Wilson's. They hold the network fixed, and with few patients they are too narrow. A figure that "
-        "cannot be had is a dash."
+        "of 0 or 1 has Wilson's. They hold the network fixed, and with few patients they are too narrow; one patient "
+        "gives none. A figure that cannot be had is a dash."
     )
     return Section("measures", "Measures", (words,), tuple(tables))
 
@@ -178,7 +178,8 @@ def _volumes(scores: ExternalScores) -> Iterator[Section]:
     if not scores.volumes:
         return
     rows = [
-        {"studies": group, "number": one.studies, "bias": Estimate(one.bias, *one.bias_interval),
+        {"studies": group, "number": one.studies,
+         "bias": estimate_or_dash(one.bias, *(one.bias_interval or (None, None))),
          "lower limit of agreement": or_dash(one.low), "upper limit of agreement": or_dash(one.high),
          "mean absolute difference": one.mean_absolute, "median absolute difference": one.median_absolute}
         for group, one in scores.volumes.items()

@@ -45,10 +45,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Pairing:
-    """All images of one kind with their masks, in the order given, and the files that are neither."""
+    """All images of one kind with their masks, in the order given, and the files that are neither.
+
+    `unclear`: images that are left out because more than one mask may be theirs, or their mask another's.
+    """
 
     pairs: tuple[Pair, ...]
     left_out: tuple[LeftOut, ...]
+    unclear: tuple[Pair, ...] = ()
 
 
 def stem(path: Path) -> str:
@@ -122,7 +126,7 @@ def _match(images: Sequence[Path], masks: _Masks, root: Path, kind: Kind, left: 
     for several in found.values():
         for mask in several:
             claims[mask] += 1
-    pairs = []
+    pairs, unclear = [], []
     for image, several in found.items():
         shared = [mask for mask in several if claims[mask] > 1]
         if len(several) > 1:
@@ -132,9 +136,10 @@ def _match(images: Sequence[Path], masks: _Masks, root: Path, kind: Kind, left: 
         else:
             pairs.append(Pair(_name(image, root, kind), image, several[0] if several else None))
             continue
+        unclear.append(Pair(_name(image, root, kind), image, None))
         left.append(LeftOut(f"{_display(image, root)} ({', '.join(masks.display(one) for one in several)})", reason))
     left += [LeftOut(masks.display(mask), "a mask without its image") for mask in masks.all if not claims[mask]]
-    return Pairing(tuple(pairs), tuple(left))
+    return Pairing(tuple(pairs), tuple(left), tuple(unclear))
 
 
 def parallel_folders(folder: Path) -> Iterator[tuple[Path, Path]]:

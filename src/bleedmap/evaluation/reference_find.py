@@ -140,8 +140,19 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
         notes.append("A slice or study without a mask file counts as free of lesions: --no-mask-means lesion-free.")
     if not cases:
         raise _explain_nothing(places, left)
+    cases = _tell_apart(cases, places.studies)
     cases.sort(key=lambda one: [natural(Path(part)) for part in one.name.split("/")])
     return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
+
+
+def _tell_apart(cases: list[Case], folder: Path) -> list[Case]:
+    """Name NIfTI studies that would have another study's name by their whole place: one's results would be both's."""
+    times = Counter(one.name for one in cases)
+    return [
+        replace(one, name=one.images[0].relative_to(folder).as_posix())
+        if one.kind == "NIfTI" and times[one.name] > 1 else one
+        for one in cases
+    ]  # fmt: skip
 
 
 def _find_labelled(places: Places, labels: Mapping[str, Labels], seen: Callable[[int], None]) -> Cases:
@@ -252,14 +263,16 @@ def _find_pairs(
 ) -> list[Case]:
     """Find the studies of one kind of file; what is left out and how the folder was understood go to the lists."""
     pairs: list[Pair] = []
+    unclear: list[Pair] = []
     for images_at, masks_at in _list_folders(places):
         found = _pair_folder(images_at, masks_at, places, kind)
         left += found.left_out
         pairs += found.pairs
+        unclear += found.unclear
     if not pairs:
         return []
     if kind == "pictures":
-        return _group_slices(pairs, places.no_mask, left, notes)
+        return _group_slices(pairs, unclear, places.no_mask, left, notes)
     if places.no_mask == "unknown":
         left += [LeftOut(one.name, "no mask") for one in pairs if one.mask is None]
         pairs = [one for one in pairs if one.mask is not None]
@@ -286,18 +299,25 @@ def _pair_folder(images_at: Path, masks_at: Path | None, places: Places, kind: L
         chosen = [path for path in chosen if not path.resolve().is_relative_to(inside)]
         masks = [path for path in plain_files(masks_at, places.results)[0] if _is_kind(path, kind)]
         found = pair_by_name(chosen, masks, (images_at, masks_at), kind)
-    return Pairing(found.pairs, (*left, *found.left_out))
+    return replace(found, left_out=(*left, *found.left_out))
 
 
 def _is_kind(path: Path, kind: Literal["pictures", "nifti"]) -> bool:
     return nifti.is_nifti(path) if kind == "nifti" else path.suffix.lower() in images.SUFFIXES
 
 
-def _group_slices(pairs: Sequence[Pair], no_mask: NoMask, left: list[LeftOut], notes: list[str]) -> list[Case]:
+def _group_slices(
+    pairs: Sequence[Pair], unclear: Sequence[Pair], no_mask: NoMask, left: list[LeftOut], notes: list[str]
+) -> list[Case]:
     """Group pictures by patient; a patient with a slice of which nothing is known is left out whole."""
     cases = []
-    for name, slices in _sort_by_patient(pairs, notes).items():
+    for name, slices in _sort_by_patient([*pairs, *unclear], notes).items():
         ordered = sorted(slices, key=lambda one: natural(one.image))
+        lost = sum(one in unclear for one in ordered)
+        if lost:
+            if lost < len(ordered):  # else each slice stands there by itself
+                left.append(LeftOut(f"{name} ({lost} of {len(ordered)} slices)", "slices whose mask is not clear"))
+            continue
         without = sum(one.mask is None for one in ordered)
         if without and no_mask == "unknown":
             all_of = f"{without} of {len(ordered)} slices have no mask"

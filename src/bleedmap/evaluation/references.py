@@ -1,10 +1,13 @@
 """A study and its reference mask on one grid, read the way `bleedmap segment` reads; what does not fit is refused."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
+from scipy import ndimage
 
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import InputError
@@ -25,6 +28,7 @@ _NEAR = 0.25  # of a pixel: the mask's corners lie this near to the image's
 _LABELS = 64  # a mask has 1, 255, or a label a type; more values are no labels
 _GREYS = 0.02  # of a picture's pixels may be neither black nor white: JPEG's rims of a lesion
 _BLACK, _WHITE = 32, 223
+_AREA = np.ones((5, 5), np.bool_)  # greys that fill so much are a label, not the rim of one
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +69,8 @@ def read_case(case: Case, window: Window) -> Referenced:
 def _flag_slices(case: Case, labels: Labels, read: Referenced) -> BoolArray:
     """(slice,) which bleed; all, where only the study is known to.
 
-    A slice's name is its number from 1 (at the feet; of pictures, in their order), a picture's file name, or a DICOM
-    slice's SOP Instance UID.
+    A slice's name is its number from 1 at the feet, or a DICOM slice's SOP Instance UID; a picture's is its file name
+    or the number in it.
 
     Raises:
         InputError: a slice that the study does not have, or that is several.
@@ -74,8 +78,10 @@ def _flag_slices(case: Case, labels: Labels, read: Referenced) -> BoolArray:
     count = len(read.hu)
     if labels.slices is None:
         return np.ones(count, np.bool_)
+    numbers = [str(row + 1) for row in range(count)]
     if case.kind == "pictures":
         names = [{one.name, one.stem} for one in case.images]
+        numbers = _number_pictures(case.images) or numbers
     elif read.study is not None and read.study.dicom is not None:
         names = [{_sop_uid(header)} for header in read.study.dicom.headers]
     else:
@@ -83,17 +89,24 @@ def _flag_slices(case: Case, labels: Labels, read: Referenced) -> BoolArray:
     flags = np.zeros(count, np.bool_)
     for slice_name in sorted(labels.slices):
         rows = [row for row, one in enumerate(names) if slice_name in one]
-        if not rows and slice_name.isdecimal() and 1 <= int(slice_name) <= count:
-            rows = [int(slice_name) - 1]
+        if not rows and slice_name.isdecimal():
+            rows = [row for row, one in enumerate(numbers) if one == str(int(slice_name))]
         if len(rows) != 1:
             raise InputError(
                 case.name, found=f"the table of labels names slice '{slice_name}', which is "
                 f"{len(rows) if rows else 'none'} of its {count} slices",
-                needed="a picture's file name, a slice's SOP Instance UID, or its number from 1 at the feet",
+                needed="a picture's name or its number, a slice's SOP Instance UID, or its number from 1 at the feet",
                 remedy="correct the table of labels",
             )  # fmt: skip
         flags[rows[0]] = True
     return flags
+
+
+def _number_pictures(paths: Sequence[Path]) -> list[str]:
+    """The numbers at the ends of pictures' names, without leading zeros; none where they do not tell the slices."""
+    ends = [re.search(r"\d+$", one.stem) for one in paths]
+    numbers = [str(int(one[0])) for one in ends if one]
+    return numbers if len(set(numbers)) == len(paths) else []
 
 
 def _sop_uid(header: Dataset) -> str:
@@ -124,16 +137,19 @@ def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
     """Read a mask in black and white, as `images.read_mask` takes it, or in small numbers, a label each."""
     grey = images.read_grey(path)
     highest = int(grey.max())
-    between = float(((grey > _BLACK) & (grey < _WHITE)).mean())
+    grey_pixels = (grey > _BLACK) & (grey < _WHITE)
+    between = float(grey_pixels.mean())
     mask = images.read_mask(path, shape)
     if highest <= _BLACK:
         # A dark JPEG is noise on an empty mask.
         return np.asarray((grey > 0) & (path.suffix.lower() == ".png"), np.bool_)
-    if between > _GREYS or not mask.any():
-        found = f"greys up to {highest}, {100 * between:.0f} % of the pixels neither black nor white"
+    areas = bool(ndimage.binary_erosion(grey_pixels, _AREA).any())
+    if areas or between > _GREYS or not mask.any():
+        found = f"greys up to {highest}, {100 * between:.1f} % of the pixels neither black nor white"
+        found += ", areas of grey among them" if areas else ""
         raise InputError(
             path, found=found, needed="a mask: 0 and 255, or in a PNG labels from 1",
-            remedy="export the mask itself, not a picture with it drawn in",
+            remedy="export the mask itself, not a picture with it drawn in; labels as 1, 2, …, not as greys",
         )  # fmt: skip
     return mask
 

@@ -25,7 +25,7 @@ class Score:
     """One row of the table; None where a number cannot be had.
 
     `interval`: how it was had: percentile bootstrap over patients; Wilson's over patients for a share of 0 or 1,
-    which a bootstrap could only repeat.
+    which a bootstrap could only repeat. None where all cases are one patient's, whose draws are all alike.
     """
 
     key: str  # the measure's name for programs
@@ -143,6 +143,8 @@ def _score(measure: Measure, measured: Measured, ends: Sequence[float]) -> Score
         low = high = interval = None
     elif measured.is_share and value in (0.0, 1.0):
         (low, high), interval = wilson_interval(int(value) * measured.patients, measured.patients), "wilson"
+    elif measured.patients < 2:
+        low = high = interval = None
     target = TARGETS.get(measure.key)
     return Score(
         measure.key, measure.group, measure.title, value, low, high, interval, measured.cases, measured.patients,

@@ -145,11 +145,14 @@ def score(results: SliceResults) -> dict[str, Any]:
 def intervals(results: SliceResults, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """95 % intervals of `score`'s measures by a bootstrap over patients, under the same keys as (low, high)."""
     whole = score(results)
+    of_lesions = ("lesion_slice_", "patient_")  # beginnings of measures of patients with a lesion
     keys = [
         (group, name)
         for group in ("thesis_pooled", "thesis_per_slice", "strict", "detection")
         for name, value in whole[group].items()
-        if isinstance(value, float) and name != "pixel_roc_auc"
+        if isinstance(value, float)
+        and name != "pixel_roc_auc"
+        and whole["lesion_patients" if name.startswith(of_lesions) else "patients"] > 1  # one patient's draws are alike
     ]
 
     def statistic(rows: AnyArray, patients: AnyArray) -> list[float]:

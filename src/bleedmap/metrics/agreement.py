@@ -18,7 +18,7 @@ class Agreement:
         studies: how many.
         patients: how many patients they are of.
         bias: mean difference.
-        bias_interval: its 95 % interval, percentile bootstrap over patients.
+        bias_interval: its 95 % interval, percentile bootstrap over patients; None with one patient alone.
         low, high: limits of agreement, bias ± 1.96 standard deviations; None with fewer than two studies.
         mean_absolute: mean of the differences' sizes.
         median_absolute: median of the differences' sizes.
@@ -27,7 +27,7 @@ class Agreement:
     studies: int
     patients: int
     bias: float
-    bias_interval: tuple[float, float]
+    bias_interval: tuple[float, float] | None
     low: float | None
     high: float | None
     mean_absolute: float
@@ -48,16 +48,19 @@ def bland_altman(
     difference = np.asarray(measured, np.float64) - np.asarray(reference, np.float64)
     if not len(difference):
         return None
-    ((low, high),) = patient_bootstrap(
-        patients, lambda rows, who: [float(difference[rows].mean())], resamples=resamples, seed=seed
-    )
+    of_patients, interval = len(np.unique(patients)), None
+    if of_patients > 1:
+        ((low, high),) = patient_bootstrap(
+            patients, lambda rows, who: [float(difference[rows].mean())], resamples=resamples, seed=seed
+        )
+        interval = float(low), float(high)
     bias, sizes = float(difference.mean()), np.abs(difference)
     reach = _WIDTH * float(difference.std(ddof=1)) if len(difference) > 1 else None
     return Agreement(
         studies=len(difference),
-        patients=len(np.unique(patients)),
+        patients=of_patients,
         bias=bias,
-        bias_interval=(float(low), float(high)),
+        bias_interval=interval,
         low=None if reach is None else bias - reach,
         high=None if reach is None else bias + reach,
         mean_absolute=float(sizes.mean()),
