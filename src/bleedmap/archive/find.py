@@ -11,7 +11,15 @@ from typing import Protocol
 
 from bleedmap.errors import InputError, spell
 from bleedmap.io import images, nifti
-from bleedmap.io.dicom.files import Place, explain_absence, open_source, scan, shape_name
+from bleedmap.io.dicom.files import (
+    LINK_TO_NOTHING,
+    Place,
+    explain_absence,
+    is_link_to_nothing,
+    open_source,
+    scan,
+    shape_name,
+)
 from bleedmap.io.dicom.header import DamagedError, explain_uid, looks_like_dicom, parse, text
 from bleedmap.io.files import walk
 from bleedmap.io.kinds import identify
@@ -143,7 +151,7 @@ class Search:
         self._by_uid: dict[tuple[str, str], list[str]] = defaultdict(list)  # without a UID: by their folder
         self._doubtful: dict[str, list[tuple[str, str]]] = defaultdict(list)  # folder -> UIDs that are none, and files
         self._damaged: dict[str, list[str]] = defaultdict(list)  # folder -> DICOM files there that cannot be read
-        self._absent: dict[str, list[str]] = defaultdict(list)  # folder -> files of 0 bytes, and pointers
+        self._absent: dict[str, list[str]] = defaultdict(list)  # folder -> files of 0 bytes, pointers, links to nothing
         self._single: list[tuple[str, str | None]] = []  # NIfTI; zip and a study's UID in it
         self._passed: dict[str, list[str]] = defaultdict(list)
 
@@ -166,7 +174,9 @@ class Search:
         for top, names in walk(self.folder, enters=lambda inside: self._enters(inside, leave_out), on_error=failed):
             for path in (top / name for name in names):
                 reason = self._why_no_file(path, seen)
-                if reason:
+                if reason == LINK_TO_NOTHING:
+                    self._absent[str(path.parent)].append(str(path))
+                elif reason:
                     self.pass_by(path, reason)
                 else:
                     seen.add(path.resolve())
@@ -189,7 +199,7 @@ class Search:
             real = path.resolve(strict=True)
             plain = real.is_file()  # a pipe would wait for ever
         except (OSError, RuntimeError):
-            return "a link to nothing"
+            return LINK_TO_NOTHING if is_link_to_nothing(path) else "cannot be opened"
         if path.name.startswith("."):
             return "hidden"
         if not plain:
@@ -251,7 +261,8 @@ class Search:
         for names in self._absent.values():
             for name in names:
                 kind = identify(Path(name))
-                self.pass_by(Path(name), f"{kind.words}, not read" if kind else _FOREIGN)
+                nothing = LINK_TO_NOTHING if is_link_to_nothing(Path(name)) else _FOREIGN
+                self.pass_by(Path(name), f"{kind.words}, not read" if kind else nothing)
 
     def _sort_doubtful(self) -> None:
         """Take files without a valid Study Instance UID for damaged where most of their folder have one."""

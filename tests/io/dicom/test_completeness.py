@@ -1,6 +1,9 @@
 """What belongs to a series and was not read is told; nothing foreign is taken for it."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -19,6 +22,18 @@ def write_numbered(folder: Path, instances: list[Dataset], ending: str = ".dcm")
     for path, one in zip(paths, instances, strict=True):
         one.save_as(path, enforce_file_format=True)
     return paths
+
+
+def refuse_folder(monkeypatch: pytest.MonkeyPatch, refused: Path) -> None:
+    """Refuse to list a folder as the system does for lack of rights, which a superuser never lacks."""
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path) == refused:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
 
 
 def verdict(folder: Path) -> tuple[str, str]:
@@ -49,6 +64,35 @@ def test_files_that_hold_nothing_of_their_slice(tmp_path, content, words, ending
     assert "3 files beside the series could not be read" in found
     assert content is None or words in found
     assert len(read(tmp_path).volume.hu) == 9
+
+
+@pytest.mark.parametrize("ending", [".dcm", ""])
+def test_links_to_nothing_are_slices_that_are_not_there(tmp_path, ending):
+    """As git-annex leaves files that were not fetched, and a copy of links without what they lead to."""
+    paths = write_numbered(tmp_path / "archive/one", series(), ending)
+    for path in paths[-3:]:
+        path.unlink()
+        path.symlink_to(tmp_path / ".git/annex/objects" / path.name)
+    (tmp_path / "archive/one/circle.txt").symlink_to("circle.txt")
+    told, found = verdict(tmp_path / "archive/one")
+    assert (told, "a link to nothing" in found) == ("warning", True)
+    assert "3 files beside the series could not be read" in found
+    batch = find_studies(tmp_path / "archive", tmp_path / "out")
+    assert [len(one.files) for one in batch.sources] == [12]
+    assert [(one.reason, one.count) for one in batch.passed] == [("a link to nothing", 1)]
+    for path in paths[:-3]:
+        path.unlink()
+    with pytest.raises(InputError, match="a link to nothing"):
+        read(tmp_path / "archive/one")
+
+
+def test_folders_that_cannot_be_opened_are_told(tmp_path, monkeypatch):
+    write_numbered(tmp_path / "a", series()[:9])
+    write_numbered(tmp_path / "b", series()[9:])
+    refuse_folder(monkeypatch, tmp_path / "b")
+    assert any("a folder that cannot be opened: Permission denied" in one for one in read(tmp_path).notes)
+    with pytest.raises(InputError, match="a folder that cannot be opened"):
+        read(tmp_path / "b")
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "readme.txt", "Thumbs.db", "NOTES", "._IM0001.dcm", "viewer.exe"])

@@ -134,6 +134,7 @@ _UNFINISHED = (".part", ".crdownload", ".partial", ".filepart", ".download", ".t
 _GROUPED_BY = ("StudyInstanceUID", "SeriesInstanceUID")
 _HOLD_NOTHING = ("pointer", "packed by", "encrypted")  # words for what may be a slice that cannot be opened
 _DICOM_ENDINGS = ("", ".dcm", ".dicom", ".ima")
+LINK_TO_NOTHING = "a link to nothing"
 
 
 _ADVICE = {  # what a folder without DICOM holds -> what to do
@@ -247,14 +248,22 @@ def scan(path: Path) -> DicomFound:
             whose files are not in its folder. Of a DICOMDIR the files that it lists are read.
     """
     if not path.exists():
-        raise _refusal(path, "no such file or folder", "a folder, zip or file of DICOM", "check the path")
+        found = LINK_TO_NOTHING if is_link_to_nothing(path) else "no such file or folder"
+        raise _refusal(path, found, "a folder, zip or file of DICOM", "check the path")
     files: list[DicomFile] = []
     unreadable: list[Unreadable] = []
     absent: list[tuple[Place, str]] = []
     foreign_files = zips = 0
     kinds: list[tuple[Place, Kind]] = []
+
+    def fail(error: OSError) -> None:
+        unreadable.append(Unreadable(str(error.filename), f"a folder that cannot be opened: {error.strerror}"))
+
     with open_source(path) as read:
-        for place in _list_places(path):
+        for place in _list_places(path, fail):
+            if place.member is None and is_link_to_nothing(place.path):
+                absent.append((place, LINK_TO_NOTHING))
+                continue
             try:
                 start = read(place, _START_BYTES)
                 if looks_like_dicom(start):
@@ -499,12 +508,17 @@ def is_dicom(path: Path) -> bool:
     """Whether a plain file is DICOM by its content, packed or not."""
     try:
         return _resolve_plain_file(path) is not None and looks_like_dicom(_read_file(Place(path), _START_BYTES))
-    except DamagedError:
+    except (DamagedError, OSError):
         return False
 
 
-def _list_places(path: Path) -> Iterator[Place]:
-    """List every file once, in the order of the names; links are followed, special files left out."""
+def _list_places(path: Path, on_error: Callable[[OSError], None]) -> Iterator[Place]:
+    """List every file once, in the order of the names; links are followed, special files left out.
+
+    Args:
+        path: a folder, zip or file.
+        on_error: told of folders that cannot be opened.
+    """
     if not path.is_dir():
         if is_zip(path):
             with zipfile.ZipFile(path) as archive:
@@ -513,10 +527,13 @@ def _list_places(path: Path) -> Iterator[Place]:
             yield Place(path)
         return
     seen = set()
-    for folder, names in walk(path):
+    for folder, names in walk(path, on_error=on_error):
         for name in names:
             file = folder / name
-            real = _resolve_plain_file(file)
+            try:
+                real = file if is_link_to_nothing(file) else _resolve_plain_file(file)
+            except OSError:  # reading it will say why
+                real = file
             if real is None or real in seen:
                 continue
             seen.add(real)
@@ -526,12 +543,21 @@ def _list_places(path: Path) -> Iterator[Place]:
 
 
 def _resolve_plain_file(path: Path) -> Path | None:
-    """Return where a path leads, if to a plain file: a pipe would wait for ever, a link may run in a circle."""
+    """Return where a path leads, if to a plain file: a pipe would wait for ever.
+
+    Raises:
+        OSError: it cannot be followed.
+    """
+    real = Path(os.path.realpath(path))
+    return real if stat.S_ISREG(real.stat().st_mode) else None
+
+
+def is_link_to_nothing(path: Path) -> bool:
+    """Whether a path is a link to a file that is not there, as data managers leave it, or to itself."""
     try:
-        real = path.resolve()
-        return real if stat.S_ISREG(real.stat().st_mode) else None
-    except (OSError, RuntimeError):
-        return None
+        return path.is_symlink() and not path.exists()
+    except OSError:  # it may be there
+        return False
 
 
 def _no_dicom(
@@ -543,6 +569,9 @@ def _no_dicom(
         where, why = unreadable[0].name, unreadable[0].reason
         packed = why.startswith("a file packed by")
         remedy = "unpack the files, and give their folder" if packed else "send or copy the study again"
+        remedy = (
+            "copy or fetch what the links lead to (git annex get, datalad get)" if why == LINK_TO_NOTHING else remedy
+        )
         return _refusal(where, f"{why}{others}", needed, remedy)
     if path.is_dir() or is_zip(path):
         inside = f"; {zips} zip inside is not opened" if zips else ""
