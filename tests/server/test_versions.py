@@ -112,3 +112,15 @@ def test_what_comes_again_as_it_is_makes_no_version(settings, database) -> None:
     assert complete_studies(database, Place(settings.data), 0.0) == 0
     with database.read() as connection:
         assert [one["version"] for one in connection.execute(select(tables.study)).mappings()] == [1]
+
+
+@sqlite
+def test_slices_of_which_the_database_was_never_told_are_told_when_they_come_again(settings, database) -> None:
+    """As of an upload while the database was away: its sender tries once more, and all of it is held already."""
+    sent, untold = make_study(1, side=64), Receiver(settings, Place(settings.data))
+    for one in sent:
+        untold.store([as_bytes(one)], "STOW")
+    receive(settings, database, sent)
+    with database.read() as connection:
+        (row,) = connection.execute(select(tables.study)).mappings()
+    assert (row["state"], row["instances"]) == ("receiving", len(sent))

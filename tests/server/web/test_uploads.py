@@ -70,6 +70,21 @@ def test_traps_are_refused_with_the_limit_named(server: Server) -> None:
     assert list_files(server) == []
 
 
+def test_slices_before_a_fault_of_the_zip_are_told(server: Server) -> None:
+    """Kept they are: a study is made of them, whether the sender tries again or not."""
+    client, mark = server.client("reader"), b"the last file"
+    files = {str(number): as_bytes(one) for number, one in enumerate(scanned())} | {"last": mark}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    damaged = stream.getvalue().replace(mark, b"another words")
+    assert client.post("/api/uploads", content=damaged, headers=ZIP).status_code == 422
+    with server.database.read() as connection:
+        row = connection.execute(select(study)).mappings().one()
+    assert (row["state"], row["instances"]) == ("receiving", 14)
+
+
 def test_a_full_disk_is_said(sqlite_settings: Settings) -> None:
     with serve_web(replace(sqlite_settings, limits=Limits(free_gb=1e9))) as server:
         client: httpx.Client = server.client("reader")

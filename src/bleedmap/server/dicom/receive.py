@@ -101,7 +101,7 @@ class Receiver:
         with self._lock:
             if why:
                 self._passed[sender_ae, kind, why] += 1
-            if why in ("", _REPLACED):
+            if why in ("", _REPLACED, _HELD):  # held: of a receiver, perhaps, that ended before the database was told
                 self._note(found.key, header, sender_ae)
         return replace(found, passed_over=why)
 

@@ -327,16 +327,18 @@ def _take(web: Web, actor: Actor, body: Path, boundary: bytes, study: str | None
     receiver = Receiver(web.settings, web.place)
     kept: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    for file in _split(web.place, body, boundary):
-        try:
-            if study is not None:
-                _check_study(file, study)
-            held = store_file(receiver, file, _SENDER)
-            kept.append(_refer(held.sop_class, held.sop_uid))
-        except RefusedError as error:
-            reason = {"00081197": {"vr": "US", "Value": [error.status]}}
-            failed.append(_refer(error.sop_class, error.sop_uid) | reason)
-    receiver.flush(web.database)
+    try:
+        for file in _split(web.place, body, boundary):
+            try:
+                if study is not None:
+                    _check_study(file, study)
+                held = store_file(receiver, file, _SENDER)
+                kept.append(_refer(held.sop_class, held.sop_uid))
+            except RefusedError as error:
+                reason = {"00081197": {"vr": "US", "Value": [error.status]}}
+                failed.append(_refer(error.sop_class, error.sop_uid) | reason)
+    finally:  # as of an upload
+        receiver.flush(web.database)
     web.note(actor, "stored", kept=len(kept), failed=len(failed))
     if not kept and not failed:
         raise Refusal(400, "The body holds no part", "a DICOM file in each part")

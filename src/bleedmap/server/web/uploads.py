@@ -81,19 +81,21 @@ def _take(web: Web, actor: Actor, part: Path) -> tuple[int, Counter[str]]:
     receiver, kept, passed = Receiver(web.settings, web.place), 0, Counter[str]()
     is_zip = zipfile.is_zipfile(part)
     files = _open_zip(web, part) if is_zip else iter([part])
-    for file in files:
-        try:
-            received = store_file(receiver, file, "upload")
-        except RefusedError as error:
-            if error.status == NO_SPACE:
-                raise Refusal(507, f"The upload is not taken: {error.reason}") from error
-            if not is_zip:
-                raise Refusal(422, f"Not a DICOM file that can be read: {error.reason}", "a DICOM image") from error
-            passed["not DICOM"] += 1
-        else:
-            kept += not received.passed_over
-            passed[received.passed_over] += bool(received.passed_over)
-    receiver.flush(web.database)
+    try:
+        for file in files:
+            try:
+                received = store_file(receiver, file, "upload")
+            except RefusedError as error:
+                if error.status == NO_SPACE:
+                    raise Refusal(507, f"The upload is not taken: {error.reason}") from error
+                if not is_zip:
+                    raise Refusal(422, f"Not a DICOM file that can be read: {error.reason}", "a DICOM image") from error
+                passed["not DICOM"] += 1
+            else:
+                kept += not received.passed_over
+                passed[received.passed_over] += bool(received.passed_over)
+    finally:  # what lies on the disk by now is told, though the rest be refused
+        receiver.flush(web.database)
     web.note(actor, "uploaded", kept=kept)
     return kept, +passed
 
