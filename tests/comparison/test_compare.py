@@ -18,6 +18,7 @@ from bleedmap.comparison.examination import Examination, Identity, examine, open
 from bleedmap.comparison.tables import to_json
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.inference.certainty import Certainty
+from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
 from dicom_studies import write_scan
@@ -182,6 +183,20 @@ def test_a_folder_of_results_gives_its_mask_and_the_study_is_not_segmented_again
     assert corrected.certainty is None  # what the program said was said of another outline
     assert corrected.mask.array.sum() == (edited > 0).sum()
     assert any("mask was changed" in one for one in compare_examinations(taken, corrected).notes)
+
+
+def test_results_of_another_series_than_the_default_keep_their_series(head: Volume, spots: str, tmp_path: Path) -> None:
+    """Of two series of one shape, `--series` took the second, which lies elsewhere and has other HU."""
+    elsewhere = np.add(head.grid.origins_mm, (9.0, 0.0, 40.0))
+    other = replace(head, hu=head.hu + 3, grid=replace(head.grid, origins_mm=elsewhere))
+    for number, volume in ((2, head), (3, other)):
+        options = CtOptions(seed=1, series_number=number)
+        write_series(tmp_path / "study" / str(number), ct_instances(volume, options=options))
+    result = Segmenter.load(spots).segment(bleedmap.read_study(tmp_path / "study", series=3))
+    result.save(tmp_path / "result", dicom=False)
+    taken = examine(open_source(tmp_path / "result"), lambda: pytest.fail("it was segmented again"))
+    np.testing.assert_array_equal(taken.volume.hu, result.volume.hu)
+    np.testing.assert_array_equal(taken.mask.array, result.mask.array)
 
 
 def test_pictures_are_refused_with_the_reason(tmp_path: Path) -> None:

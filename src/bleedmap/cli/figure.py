@@ -77,16 +77,15 @@ def study(
     """
     from bleedmap.figures import study as drawing
     from bleedmap.figures import style
-    from bleedmap.results.save import find_study
-    from bleedmap.study.segment import segment
+    from bleedmap.results.save import read_again
+    from bleedmap.study.segment import Segmenter
     from bleedmap.window import Window
 
     style.check_suffix(out)
-    place, known = find_study(source)
-    result = segment(
-        place, weights=weights or known.get("weights"),
-        threshold=known.get("threshold") if threshold is None else threshold, accept=accept or known.get("accept", ()),
-    )  # fmt: skip
+    again, known = read_again(source)
+    threshold = known.get("threshold") if threshold is None else threshold
+    segmenter = Segmenter.load(weights or known.get("weights"), threshold=threshold)
+    result = segmenter.segment(again, accept=accept or known.get("accept", ()))
     chosen = drawing.read_slices(slices, result)
     _save(drawing.draw_study(result, chosen, Window(*window)), out, (f"slice {index + 1}" for index in chosen))
 

@@ -15,7 +15,7 @@ from bleedmap.errors import InputError, spell
 from bleedmap.inference.certainty import Certainty
 from bleedmap.io.dicom.header import text
 from bleedmap.io.nifti import read_result
-from bleedmap.results.save import SUMMARY, find_study
+from bleedmap.results.save import SUMMARY, read_again
 from bleedmap.results.tables import FORMAT
 from bleedmap.study.inputs import gather
 from bleedmap.study.read import Study, read_study
@@ -191,7 +191,7 @@ def _read_summary(place: Path) -> dict[str, Any] | None:
 
 
 def _from_results(place: Path, content: dict[str, Any]) -> Examination:
-    study = _read_again(place, content)
+    study, _ = read_again(place)
     shape = study.volume.hu.shape
     array, found = (
         read_result(place / content["files"][what], study.volume.grid, shape, study.nifti)
@@ -210,20 +210,6 @@ def _from_results(place: Path, content: dict[str, Any]) -> Examination:
         tuple(one["name"] for one in content["checks"] if one["verdict"] in ("warning", "refusal")),
         tuple(content["notes"]), edited,
     )  # fmt: skip
-
-
-def _read_again(place: Path, content: dict[str, Any]) -> Study:
-    """Read the study that results belong to, the series that was segmented."""
-    source, _ = find_study(place)
-    study, shape = read_study(source), content["geometry"]["shape"]
-    if list(study.volume.hu.shape) != shape and content["series"]:
-        study = read_study(source, series=content["series"][0]["number"])
-    if list(study.volume.hu.shape) != shape:
-        raise InputError(
-            place, found=f"results of {spell(source)}, which has other slices now",
-            needed="the study as it was segmented", remedy="segment it again",
-        )  # fmt: skip
-    return study
 
 
 def _read_certainty(content: dict[str, Any]) -> Certainty | None:

@@ -1,8 +1,9 @@
 """All result files of a study, or of exported slices, in one folder."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bleedmap.results.page import write_report
 from bleedmap.results.pictures import overview
 from bleedmap.results.tables import FORMAT, list_checks, summary, write_lesions_csv
 from bleedmap.study.inputs import CheckedPictures, Inputs, Picture
+from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result, summarise_pictures, to_json
 from bleedmap.study.segment import Segmenter
 from bleedmap.window import Window
@@ -95,29 +97,44 @@ def write_results(
     return content
 
 
-def find_study(place: Path) -> tuple[Path, dict[str, Any]]:
-    """Find the study that a folder of results belongs to, and with what it was segmented; another place is the study.
+def read_again(place: Path) -> tuple[Study, dict[str, Any]]:
+    """Read the study that a folder of results belongs to, and with what it was segmented; another place is the study.
 
     Returns:
-        The study's place, and weights, threshold and overruled checks by name, as `segment` takes them.
+        The study, of the series that was segmented, and weights, threshold and overruled checks by name, as `segment`
+        takes them.
 
     Raises:
-        InputError: the study is not where it was.
+        InputError: it cannot be read, is not where it was, or has other slices now.
     """
     try:
         content = json.loads((place / SUMMARY).read_text("utf-8"))
     except (OSError, ValueError):
-        return place, {}
+        return read_study(place), {}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        return place, {}
-    study = Path(content["source"])
-    if not study.exists():
+        return read_study(place), {}
+    source, shape = Path(content["source"]), content["geometry"]["shape"]
+    if not source.exists():
         raise InputError(
-            place, found=f"results of {study}, which is not there", needed="the study itself beside its results",
+            place, found=f"results of {source}, which is not there", needed="the study itself beside its results",
             remedy="give the study's place now",
+        )  # fmt: skip
+    study = read_study(source)
+    then = _list_chosen(content["series"] or ())
+    if study.dicom is not None and then and then != _list_chosen(map(asdict, study.dicom.choice)):
+        study = read_study(source, series=then[0][0])
+    if list(study.volume.hu.shape) != shape:
+        raise InputError(
+            place, found=f"results of {spell(source)}, which has other slices now",
+            needed="the study as it was segmented", remedy="segment it again",
         )  # fmt: skip
     overruled = tuple(one["name"] for one in content["checks"] if one["overruled"])
     return study, {"weights": content["weights"]["name"], "threshold": content["threshold"], "accept": overruled}
+
+
+def _list_chosen(series: Iterable[dict[str, Any]]) -> list[tuple[int | None, str, int]]:
+    """Number, description and count of files of the series that were read, by which they are known again."""
+    return [(one["number"], one["description"], one["instances"]) for one in series if one["chosen"]]
 
 
 def save_pictures(
