@@ -58,6 +58,31 @@ def test_a_commit_outlives_the_process(database, settings):
     again.close()
 
 
+def test_the_patient_is_who_the_last_slices_name(database):
+    """An emergency comes without a name; what is corrected in the PACS and sent again is what the worklist shows."""
+    number = arrive(database, "a")
+    move(database, number, StudyState.COMPLETE, StudyState.SEGMENTED)
+    with database.write() as connection:
+        who = {"name": "ROE^RICHARD", "patient_id": "4712", "birth_date": "", "sex": "F", "accession": "A1"}
+        studies.note_arrivals(connection, 1100.0, [Arrival("a", "1.2.a", "PACS", 3, False, 0.0, who)], 5.0)
+        shown = connection.execute(select(tables.identity)).mappings().one()
+        assert {key: shown[key] for key in WHO} == WHO | {"name": "ROE^RICHARD", "patient_id": "4712"}
+        told = studies.list_history(connection, number)[-1]
+        assert (told["version"], told["state"], told["reason"]) == (2, "patient changed", "now with another name, number")
+        last = connection.execute(select(tables.audit).order_by(tables.audit.c.id.desc())).mappings().first()
+        assert (last["action"], last["actor"]) == ("patient changed", "ae:PACS")
+        assert "4712" not in last["detail"] and "ROE" not in last["detail"]
+
+
+def test_a_start_that_finds_files_keeps_who_sent_them(database):
+    """Readers who see one sender's studies alone would lose it else."""
+    arrive(database, "a")
+    with database.write() as connection:
+        studies.note_arrivals(connection, 1001.0, [Arrival("a", "1.2.a", "", 4, False, 0.0, WHO)], 5.0)
+        row = connection.execute(select(tables.study)).mappings().one()
+    assert (row["sender_ae"], row["instances"]) == ("CT1", 4)
+
+
 def test_a_study_is_whole_when_quiet_or_counted_and_no_association_holds_it(database):
     arrive(database, "quiet", now=1000.0)
     arrive(database, "late", now=1010.0)

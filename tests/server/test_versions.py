@@ -14,6 +14,7 @@ from bleedmap.server.store import studies, tables
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.studies import Arrival
 from bleedmap.server.store.tables import StudyState
+from bleedmap.server.work.fetch import request_fetch
 from bleedmap.server.work.versions import collect, complete_studies, delete_expired
 from phantom_studies import make_study
 from server_studies import as_bytes
@@ -124,3 +125,18 @@ def test_slices_of_which_the_database_was_never_told_are_told_when_they_come_aga
     with database.read() as connection:
         (row,) = connection.execute(select(tables.study)).mappings()
     assert (row["state"], row["instances"]) == ("receiving", len(sent))
+
+
+def test_a_study_that_was_asked_for_has_its_patient(settings, database) -> None:
+    """And one odd byte in a text holds no other study up: PostgreSQL takes no NUL."""
+    sent = make_study(1, side=64)[:5]
+    for one in sent:
+        one.PatientName, one.PatientID, one.StudyDescription = "DOE^JANE", "47\x0011", "CT HEAD"
+    request_fetch(database, Place(settings.data), "PACS", sent[0].StudyInstanceUID)
+    receive(settings, database, sent)
+    with database.read() as connection:
+        (row,), (who,) = (connection.execute(select(one)).mappings().all() for one in (tables.study, tables.identity))
+        actions = connection.execute(select(tables.audit.c.action)).scalars().all()
+    assert (row["state"], row["instances"], row["description"]) == ("receiving", 5, "CT HEAD")
+    assert (who["name"], who["patient_id"]) == ("DOE^JANE", "4711")
+    assert actions == ["study asked for", "study received"]

@@ -176,9 +176,9 @@ class Receiver:
         if key in self._new:
             self._new[key] = replace(self._new[key], sender_ae=sender_ae)
             return
-        who = {name: text(header, keyword) or "" for name, keyword in _WHO.items()}
-        about = {"description": text(header, "StudyDescription") or "", "study_at": _read_moment(header)}
-        self._new[key] = Arrival(key, text(header, "StudyInstanceUID") or "", sender_ae, 0, False, 0.0, who, about)
+        who = {name: _read_text(header, keyword) for name, keyword in _WHO.items()}
+        about = {"description": _read_text(header, "StudyDescription"), "study_at": _read_moment(header)}
+        self._new[key] = Arrival(key, _read_text(header, "StudyInstanceUID"), sender_ae, 0, False, 0.0, who, about)
 
     def _write(self, found: Received, content: Content, size: int) -> str:
         """Write the file; return why nothing new is there now, or ''."""
@@ -230,10 +230,15 @@ def _join(content: Content, most: int) -> bytes:
     return b"".join(pieces)
 
 
+def _read_text(header: Dataset, keyword: str) -> str:
+    """A text as the database can hold it: PostgreSQL takes no NUL, and one such text would hold up all that came."""
+    return (text(header, keyword) or "").replace("\0", "").strip()
+
+
 def _read_uids(header: Dataset) -> tuple[str, str, str]:
     """SOP class, SOP instance and study."""
     kind, uid, study_uid = (
-        (text(header, keyword) or "").strip("\0 ") for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
+        _read_text(header, keyword) for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
     )
     missing = [name for name, value in (("SOP Instance UID", uid), ("Study Instance UID", study_uid)) if not value]
     if missing:

@@ -71,24 +71,47 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
     """
     for one in arrivals:
         newest = find_newest(connection, study.c.key == one.key)
-        held = {"held_until": now + hold_s if one.held else 0.0}
+        sender = one.sender_ae or ("" if newest is None else newest["sender_ae"])  # files alone do not tell it
+        values: dict[str, Any] = {
+            "last_seen": now - one.age_s, "sender_ae": sender, "instances": one.instances,
+            "held_until": now + hold_s if one.held else 0.0,
+        }  # fmt: skip
         if newest is not None and newest["state"] == StudyState.RECEIVING:
-            values = {"last_seen": now - one.age_s, "sender_ae": one.sender_ae, "instances": one.instances, **held}
-            change(connection, newest["id"], newest["version"], **values)
-            continue
-        number, version = (new_id(), 1) if newest is None else (newest["id"], newest["version"] + 1)
-        cause = "arrived" if newest is None else "late slices"
-        connection.execute(
-            insert(study).values(
-                id=number, version=version, uid=one.uid, key=one.key, state=StudyState.RECEIVING, state_since=now,
-                cause=cause, first_seen=now, last_seen=now - one.age_s, instances=one.instances,
-                sender_ae=one.sender_ae, **held, **one.about,
-            )
-        )  # fmt: skip
-        if newest is None:
-            connection.execute(insert(identity).values(study=number, **one.who))
-        add_event(connection, now, number, version, StudyState.RECEIVING, f"{cause}, from {one.sender_ae or 'a file'}")
-        audit.record(connection, now, f"ae:{one.sender_ae}", "study received", study=number, version=version)
+            number, version, cause = newest["id"], newest["version"], newest["cause"]
+            is_first = not newest["instances"]  # it was asked for, and comes now
+            stated = {name: said for name, said in one.about.items() if not newest[name]}
+            change(connection, number, version, **values, **stated)
+        else:
+            number, version = (new_id(), 1) if newest is None else (newest["id"], newest["version"] + 1)
+            cause, is_first = "arrived" if newest is None else "late slices", True
+            connection.execute(
+                insert(study).values(
+                    id=number, version=version, uid=one.uid, key=one.key, state=StudyState.RECEIVING,
+                    state_since=now, cause=cause, first_seen=now, **values, **one.about,
+                )
+            )  # fmt: skip
+        if is_first:
+            from_whom = f"{cause}, from {sender or 'a file'}"
+            add_event(connection, now, number, version, StudyState.RECEIVING, from_whom)
+            audit.record(connection, now, f"ae:{sender}", "study received", study=number, version=version)
+        _note_patient(connection, now, number, version, f"ae:{sender}", one.who)
+
+
+def _note_patient(
+    connection: Connection, now: float, number: str, version: int, actor: str, who: dict[str, str]
+) -> None:
+    """Keep who the patient is, as the last slices say: an emergency's name and number are often corrected later."""
+    same = identity.c.study == number
+    held = connection.execute(select(identity).where(same)).mappings().first()
+    if held is None:
+        connection.execute(insert(identity).values(study=number, **who))
+        return
+    other = {name: said for name, said in who.items() if said and said != held[name]}
+    if other:
+        connection.execute(update(identity).where(same).values(**other))
+        what = [name.replace("patient_id", "number").replace("_", " ") for name in other]
+        add_event(connection, now, number, version, "patient changed", f"now with another {', '.join(what)}")
+        audit.record(connection, now, actor, "patient changed", study=number, version=version, what=what)
 
 
 def hold(connection: Connection, keys: Iterable[str], until: float) -> None:
