@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,9 @@ import pytest
 from bleedmap.arrays import DoubleArray
 from bleedmap.errors import InputError
 from bleedmap.io import nifti
+from bleedmap.study.read import read_study
 from bleedmap.volume import Mask
+from dicom_studies import series
 
 SHAPE = (40, 48, 12)
 AFFINE = np.array([[-0.5, 0, 0, 10], [0, -0.6, 0, 14], [0, 0, 5, -30], [0, 0, 0, 1.0]])
@@ -146,6 +149,33 @@ def test_a_qform_that_does_not_tell_its_sides_is_refused(tmp_path):
         nifti.read_volume(patch(save(tmp_path / "head.nii", None, AFFINE), 76, "f", 5))
 
 
+@pytest.mark.parametrize("by", ["qform", "both"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_quaternion_that_was_rounded_up_is_half_a_turn(kind: type[nib.Nifti1Image], by: str, tmp_path: Path) -> None:
+    """Public data sets hold such, longer than 1 by more than nibabel bears."""
+    half = np.array([[0, 0.6, 0, -14], [0.5, 0, 0, -10], [0, 0, -5, 30], [0, 0, 0, 1]])
+    image = kind(np.zeros(SHAPE, np.int16), half)
+    image.set_qform(half, 1)
+    image.set_sform(half, int(by == "both"))
+    nib.save(image, tmp_path / "head.nii")
+    offset, form = (256, "2f") if kind is nib.Nifti1Image else (352, "2d")
+    patch(tmp_path / "head.nii", offset, form, 0.70712, 0.70712)
+    volume, grid = nifti.read_volume(tmp_path / "head.nii")
+    assert np.allclose(grid.affine_ras, half, atol=1e-3)
+    assert not grid.notes
+    nifti.write(tmp_path / "mask.nii.gz", Mask(volume.hu > 0, volume.grid), grid)
+    assert np.allclose(nifti.read_mask(tmp_path / "mask.nii.gz").grid.affine, volume.grid.affine, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("by", "found"), [("qform", "no rotation"), ("both", "a qform that maps the grid to no volume")]
+)
+def test_a_quaternion_that_is_none_is_refused(by, found, tmp_path):
+    path = save(tmp_path / "head.nii", AFFINE if by == "both" else None, AFFINE)
+    with pytest.raises(InputError, match=found):
+        nifti.read_volume(patch(path, 256, "3f", 1, 1, 1))
+
+
 @pytest.mark.parametrize("forms", [(True, False), (False, True), (True, True)], ids=str)
 @pytest.mark.parametrize(("unit", "per_mm", "word"), [("micron", 1000.0, "micrometres"), ("meter", 0.001, "metres")])
 def test_other_units_are_converted_told_and_kept_in_the_results(unit, per_mm, word, forms, tmp_path):
@@ -224,6 +254,39 @@ def test_a_file_is_read_by_its_content_where_its_name_is_wrong(tmp_path):
         volume, grid = nifti.read_volume(tmp_path / name)
         assert volume.hu.shape == (12, 48, 40)
         assert any("unlike its name says" in one for one in grid.notes) == (name != "c")
+
+
+def test_a_folder_named_as_nifti_is_a_folder(tmp_path):
+    """As some data sets and unpackers name the folder around each file."""
+    folder = tmp_path / "head.nii"
+    folder.mkdir()
+    save(folder / "head.nii", AFFINE, AFFINE)
+    with pytest.raises(InputError) as refused:
+        read_study(folder)
+    assert refused.value.remedy.startswith(f"give the NIfTI file itself, as {folder / 'head.nii'}")
+    for number, one in enumerate(series()):
+        one.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    assert len(read_study(folder).volume.hu) == len(series())
+
+
+@pytest.mark.parametrize(
+    ("inside", "advice"),
+    [
+        ("head.nii", "give the NIfTI file itself, as sub/head.nii;"),
+        ("study.zip", "give that zip itself: sub/study.zip"),
+        ("slice.png", "give the folder that holds the study, or JPEG or PNG slices"),
+    ],
+)
+def test_a_zip_without_dicom_says_what_it_holds(inside, advice, tmp_path):
+    content = {
+        "head.nii": save(tmp_path / "head.nii", AFFINE, AFFINE).read_bytes(), "study.zip": b"PK\x03\x04" + bytes(200),
+        "slice.png": b"\x89PNG\r\n\x1a\n" + bytes(200),
+    }  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "sent.zip", "w") as archive:
+        archive.writestr(f"sub/{inside}", content[inside])
+    with pytest.raises(InputError) as refused:
+        read_study(tmp_path / "sent.zip")
+    assert refused.value.remedy.startswith(f"unpack sent.zip, then {advice}")
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -1,5 +1,6 @@
 """Read and write NIfTI in HU, in the index order (slice, row, column) with LPS mm."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from bleedmap.io.kinds import UNPACK_ERRORS, identify, open_packed
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
-_HEADER_BYTES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+_ROUNDED = -1e-3  # 1 - b² - c² - d² of a qform's quaternion that was rounded: half a turn, to the reference code too
 _UNITS = {1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("micrometres", 0.001)}  # xyzt_units, lowest three bits
 _TEMPLATE = 3  # from this sform code on the sform leads to an atlas (3 Talairach, 4 MNI, 5 another), not to the scanner
 # How far two statements of one grid may differ: rounding stays a hundred times below.
@@ -37,6 +38,25 @@ _LAYERS_BEGIN = 352  # bytes: the header and, of its extensions, that there are 
 VOXEL_MM, LONGEST_MM = (0.02, 50.0), 3000.0
 _WRAPPED = 60_000  # stored in 16 bits without sign; no CT value, but -1000 HU that lost its sign
 _OURS = orientations.axcodes2ornt(("S", "P", "L"))  # slices feet to head, rows front to back, columns right to left
+
+
+class _Header(nib.Nifti1Header):  # type: ignore[misc]
+    quaternion_threshold = _ROUNDED
+
+
+class _Header2(nib.Nifti2Header):  # type: ignore[misc]
+    quaternion_threshold = _ROUNDED
+
+
+class _Image(nib.Nifti1Image):  # type: ignore[misc]
+    header_class = _Header
+
+
+class _Image2(nib.Nifti2Image):  # type: ignore[misc]
+    header_class = _Header2
+
+
+_HEADER_BYTES = {348: _Image, 540: _Image2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +93,12 @@ class NiftiGrid:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether a file is to be read as NIfTI: by its content, and by its name where it is not there or tells nothing."""
+    """Whether a path is to be read as NIfTI: by its content, and by its name where it is not there or tells nothing.
+
+    A folder never is: some data sets have one named after each file in it, as `head.nii/head.nii`.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 - of what may not be looked at it says no, too
+        return False
     named = path.name.lower().endswith(SUFFIXES)
     kind = identify(path)
     if kind is None:
@@ -114,6 +139,8 @@ def read_image(image: Any, name: str | Path) -> tuple[Volume, NiftiGrid]:
 
 
 def _explain(error: Exception) -> str:
+    if "w2 should be positive" in str(error):
+        return "its qform is no rotation: the quaternion is longer than 1"
     return str(error).splitlines()[0] if str(error) else "damaged"
 
 
@@ -300,7 +327,7 @@ def _reconcile(
     remedy = f"{_keep('the sform is right', 'qform', 'sform')}; {_keep('the qform is right', 'sform', 'qform')}"
     try:
         qform = np.asarray(header.get_qform(), np.float64)
-    except HeaderDataError:
+    except (HeaderDataError, ValueError):
         qform = np.full((4, 4), np.nan)
     if not _maps_to_a_volume(qform):
         raise _contradiction(
@@ -400,7 +427,7 @@ def to_image(result: Volume | Mask | ProbabilityMap, grid: NiftiGrid | None = No
         image, layers = _lay_out(array, result.grid, description)
         return nib.Nifti1Image(np.stack(list(layers)).transpose(2, 1, 0), image.affine, image.header)
     # The header's own affine, in its own units: both forms stay as the file has them.
-    image = nib.Nifti1Image(grid.outward(array), grid.header.get_best_affine(), grid.header)
+    image = _Image(grid.outward(array), grid.header.get_best_affine(), grid.header)
     image.header.set_data_dtype(array.dtype)
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"], image.header["cal_max"] = 0, 0

@@ -279,7 +279,7 @@ def scan(path: Path) -> DicomFound:
                 else:
                     foreign_files += 1
                     zips += start[:4] in _ZIP_MARKS
-                    if kind := identify(place.path) if place.member is None else identify_bytes(start, place.name):
+                    if kind := _identify(place, read):
                         kinds.append((place, kind))
             except DamagedError as error:
                 unreadable.append(Unreadable(place.name, str(error)))
@@ -292,6 +292,12 @@ def scan(path: Path) -> DicomFound:
     if not files:
         raise _no_dicom(path, unreadable, foreign_files, zips, kinds)
     return DicomFound(path, tuple(files), tuple(unreadable), foreign_files, zips)
+
+
+def _identify(place: Place, read: Read) -> Kind | None:
+    if place.member is None:
+        return identify(place.path)
+    return identify_bytes(read(place, _KIND_BYTES), place.name)
 
 
 def explain_absence(start: bytes, name: str) -> str | None:
@@ -587,12 +593,14 @@ def _no_dicom(
 
 def _advise(kinds: list[tuple[Place, Kind]]) -> str:
     """Say what to do with a folder without DICOM, by what it holds instead."""
+    packed = kinds[0][0].path.name if kinds and kinds[0][0].member else ""
+    unpack = f"unpack {packed}, then " if packed else ""
     for words, advice in _ADVICE.items():
         first = next((place for place, kind in kinds if words in kind.words), None)
         if first is not None:
-            return advice.format(name=first.name)
+            return unpack + advice.format(name=first.name.removeprefix(f"{first.path}: "))
     remedy = next((kind.remedy for _, kind in kinds if kind.remedy), "")
-    otherwise = "give the folder that holds the study, or JPEG or PNG slices"
+    otherwise = f"{unpack}give the folder that holds the study, or JPEG or PNG slices"
     return f"{otherwise}; or {remedy}" if remedy else otherwise
 
 
