@@ -1,6 +1,8 @@
 """Settings: the file that the program writes is the one it reads; what cannot work is refused with its name."""
 
+import socket
 import stat
+import threading
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from bleedmap.server.config import (
     Peer,
     Settings,
     Target,
+    Web,
     is_loopback,
     list_settings,
     parse_settings,
@@ -18,6 +21,7 @@ from bleedmap.server.config import (
     write_settings,
 )
 from bleedmap.server.place import Place, new_id
+from bleedmap.server.work.worker import KINDS
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,8 @@ def test_what_is_written_is_read_back(settings, tmp_path):
         ({"target": [{"kind": "dicomweb", "url": "https://x"}]}, "without a name"),
         ({"target": [{"name": "a", "send": ["seg", "jpeg"]}]}, "target.send = ['seg', 'jpeg']"),
         ({"target": [{"name": "a", "kind": "dicomweb", "url": "pacs"}]}, "url 'pacs'"),
+        ({"dicom": {"peer": [{"ae_title": "CT1", "address": "ct1.example"}]}}, "peer CT1: address 'ct1.example'"),
+        ({"dicom": {"peer": [{"ae_title": "X", "may": ["query"], "port": 104}]}}, "peer X: no address, to ask it"),
         ({"worker": {"processes": 0}}, "worker.processes = 0"),
         ({"worker": {"threshold": 1.5}}, "worker.threshold = 1.5"),
         ({"server": 3}, "server = 3"),
@@ -85,3 +91,16 @@ def test_the_folder_is_closed_to_others_and_its_names_tell_nothing(tmp_path):
         with pytest.raises(ValueError, match="not the identifier"):
             place.version(wrong, 1)
     assert place.version(new_id(), 2).parent.parent == place.root / "studies"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("listener", "dicom.listen"), ("web", "web.listen"), ("web", "web.metrics")]
+)
+def test_a_process_whose_port_is_taken_names_the_setting(sqlite_settings, kind, name):
+    table, key = name.split(".")
+    settings = replace(sqlite_settings, web=Web(listen="127.0.0.1:0", metrics=""))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = replace(settings, **{table: replace(getattr(settings, table), **{key: address})})
+        with pytest.raises(SettingsError, match=rf"{name}: {address} cannot be listened at: Address already in use"):
+            KINDS[kind](settings, threading.Event())

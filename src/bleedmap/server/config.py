@@ -5,10 +5,12 @@ What nobody needs to change stands above them: numbers that protect the server f
 """
 
 import json
+import socket
 import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -207,6 +209,34 @@ def is_loopback(address: str) -> bool:
     return is_loopback_host(split_address(address)[0])
 
 
+def is_ip_address(text: str) -> bool:
+    """Whether a text is an IP address, as the listener sees those who connect."""
+    try:
+        return str(ip_address(text)) == text
+    except ValueError:
+        return False
+
+
+def check_port(name: str, address: str) -> None:
+    """Try whether an address can be listened at.
+
+    Raises:
+        SettingsError: it is in use, is none of this machine, or may not be taken.
+    """
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((host, port))
+    except OSError as error:
+        raise SettingsError(
+            name, found=f"{address} cannot be listened at: {error.strerror or error}",
+            needed="an address of this machine with a free port",
+            remedy=f"end what listens there (another `bleedmap serve`?), or change {name}",
+        ) from error  # fmt: skip
+
+
 def _parse(kind: type, content: Any, subject: str, place: str) -> Any:
     if not isinstance(content, dict):
         raise _refuse(subject, f"{place} = {content!r}", f"a table [{place}]")
@@ -261,6 +291,11 @@ def _find_wrong(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, title in (*titles, *((f"ae_title of the target {one.name}", one.ae_title) for one in dimse)):
         if not 1 <= len(title.strip()) <= 16 or "\\" in title or not title.isascii() or not title.isprintable():
             yield f"{name} = {title!r}", "1 to 16 ASCII characters without backslash (PS3.5, AE)"
+    for peer in dicom.peer:
+        if peer.address and not is_ip_address(peer.address):
+            yield f"peer {peer.ae_title}: address {peer.address!r}", "its IP address; '' for any"
+        if "query" in peer.may and peer.port and not peer.address:
+            yield f"peer {peer.ae_title}: no address, to ask it at port {peer.port}", "its IP address"
     names = [one.name for one in targets]
     if not all(names) or len(set(names)) < len(names):
         yield "targets without a name, or two of one name", "a name of its own for each [[target]]"

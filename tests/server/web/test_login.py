@@ -1,5 +1,6 @@
 """Logging in: the first run, passwords, their throttle, sessions and their ends."""
 
+import unicodedata
 from collections.abc import Iterator
 
 import httpx
@@ -45,6 +46,20 @@ def test_the_first_run_makes_one_administrator(server: Server) -> None:
     token = cookie.split("=", 1)[1].split(";")[0]
     for file in (server.place.root / "server.db", server.place.root / "server.db-wal"):
         assert token.encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["\u00d6zg\u00fcr", "\u0141ukasz", "\u0418\u0432\u0430\u043d"])
+def test_a_name_of_other_than_ascii_letters_enters(sqlite_settings: Settings, name: str) -> None:
+    with serve_web(sqlite_settings) as server:
+        client = server.client()
+        token = (server.place.root / "keys/first-run-token").read_text()
+        given = {"name": name, "password": PASSWORD, "token": token}
+        assert client.post("/api/first-run", json=given).status_code == 200
+        for said in (name, name.upper(), unicodedata.normalize("NFD", name)):
+            assert log_in(client, said, PASSWORD).status_code == 200, said
+        admin = server.client("admin")
+        again = {"name": name.lower(), "password": PASSWORD, "role": "reader"}
+        assert admin.post("/api/admin/users", json=again).json()["title"] == "The name is taken"
 
 
 def test_sessions_rotate_and_end(server: Server) -> None:

@@ -5,6 +5,7 @@ A session is a random token, of which only the SHA-256 is stored; it ends by its
 
 import hashlib
 import secrets
+import unicodedata
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, update
@@ -55,8 +56,14 @@ def split_senders(senders: str) -> str:
 
 
 def find_by_name(connection: Connection, name: str) -> RowMapping | None:
-    """Find a user by name, whatever its case."""
-    return connection.execute(select(user).where(func.lower(user.c.name) == name.strip().lower())).mappings().first()
+    """Find a user by name, whatever its case; compared here, for SQLite knows the case of ASCII letters alone."""
+    rows = connection.execute(select(user)).mappings()
+    return next((row for row in rows if fold_name(row["name"]) == fold_name(name)), None)
+
+
+def fold_name(name: str) -> str:
+    """A name without what does not tell two users apart: case, blanks around it, and how an accent is written."""
+    return unicodedata.normalize("NFC", name.strip().lower())
 
 
 def find_by_subject(connection: Connection, subject: str) -> RowMapping | None:

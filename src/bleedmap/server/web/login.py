@@ -55,7 +55,7 @@ def describe_door(web: Parts, request: Request) -> Response:
 def log_in(web: Parts, request: Request, given: _Login) -> Response:
     """Log in by name and password."""
     web.throttle("login", _PER_ADDRESS, find_address(request))
-    web.throttle("login", _PER_NAME, "name", given.name.strip().lower())
+    web.throttle("login", _PER_NAME, "name", users.fold_name(given.name))
     with web.database.read() as connection:
         row = users.find_by_name(connection, given.name)
     known = row is not None and row["password"] and row["disabled_at"] is None

@@ -1,6 +1,5 @@
 """How a server is: try all that its settings name; and its processes, studies, jobs and disk in figures."""
 
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bleedmap.archive.remote.tls import make_client_context, make_server_context
 from bleedmap.errors import BleedmapError
 from bleedmap.inference.weights import locate
-from bleedmap.server.config import BEAT_OLD_S, GB, Settings, Target, split_address
+from bleedmap.server.config import BEAT_OLD_S, GB, Settings, Target, check_port
 from bleedmap.server.dicom.send import AwayError, ask_service, associate
 from bleedmap.server.place import Place, free_bytes
 from bleedmap.server.store import queue, studies
@@ -28,8 +27,9 @@ def check_settings(settings: Settings) -> Iterator[tuple[str, str]]:
     yield _try("database", lambda: _check_database(settings))
     yield _try("weights", lambda: locate(settings.worker.weights or None))
     yield _try("input checks that are overruled", lambda: read_accepted(settings.worker.accept))
-    for name, address in (("DICOM", dicom.listen), ("web", web.listen)):
-        yield _try(f"{name} port {address}", lambda address=address: _check_port(address))  # type: ignore[misc]
+    for name, address in (("dicom.listen", dicom.listen), ("web.listen", web.listen), ("web.metrics", web.metrics)):
+        if address:
+            yield _try(f"{name} {address}", lambda name=name, address=address: check_port(name, address))  # type: ignore[misc]
     if dicom.tls_certificate:
         yield _try("DICOM certificate", lambda: make_server_context(
             dicom.tls_certificate, dicom.tls_key, dicom.tls_client_ca
@@ -66,14 +66,6 @@ def _check_space(settings: Settings) -> str:
 def _check_database(settings: Settings) -> None:
     with prepared_database(settings):
         pass
-
-
-def _check_port(address: str) -> None:
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind((host, port))
 
 
 def _check_target(settings: Settings, target: Target) -> None:

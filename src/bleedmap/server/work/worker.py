@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from bleedmap.server.config import BEAT_S, LEASE_S, TICK_S, Settings, split_address
+from bleedmap.server.config import BEAT_S, LEASE_S, TICK_S, Settings, check_port, split_address
 from bleedmap.server.log import describe_fault, logger
 from bleedmap.server.place import Place, free_bytes
 from bleedmap.server.store import queue
@@ -91,6 +91,7 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
     from bleedmap.server.work.deliver import record_report  # noqa: PLC0415
     from bleedmap.server.work.versions import complete_studies  # noqa: PLC0415
 
+    check_port("dicom.listen", settings.dicom.listen)
     place = Place(settings.data)
     database = open_when_there(settings, stop)
     if database is None:
@@ -159,10 +160,13 @@ def run_web(settings: Settings, stop: threading.Event) -> None:
 
     from bleedmap.server.web.app import make_app  # noqa: PLC0415
 
+    web = settings.web
+    for name, address in (("web.listen", web.listen), ("web.metrics", web.metrics)):
+        if address:  # uvicorn would tell nobody, and end
+            check_port(name, address)
     database = open_when_there(settings, stop)
     if database is None:
         return
-    web = settings.web
     host, port = split_address(web.listen)
     server = uvicorn.Server(
         uvicorn.Config(
