@@ -420,6 +420,7 @@ def cut_files(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_what_a_store_took_in_part_waits_and_is_sent_again(
     batch, studies: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
+    monkeypatch.setattr(web, "PAUSES_S", ())
     with monkeypatch.context() as patch:
         cut_files(patch, "put_file")
         assert batch(studies, "--send", f"file://{tmp_path}/sent") == 1
