@@ -102,6 +102,19 @@ def test_slope_and_intercept_of_each_frame(tmp_path):
     assert "differs from slice to slice" in found.notes[0]
 
 
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_values_whose_unit_is_left_open_are_taken_for_hu_and_told(tmp_path, multi_frame):
+    """GDCM, through which ITK and SimpleITK write, puts 'US' (unspecified) into every CT that states no unit."""
+    instances = [enhanced_ct(EXPECTED)] if multi_frame else series(EXPECTED)
+    for one in instances:
+        shared = one.SharedFunctionalGroupsSequence[0] if multi_frame else one
+        place = shared.PixelValueTransformationSequence[0] if multi_frame else one
+        place.RescaleType = "US"
+    found = read(write(tmp_path, instances))
+    assert_same(found, EXPECTED)
+    assert sum("The unit of the values is left open in 12 of 12 slices" in one for one in found.notes) == 1
+
+
 def test_rows_and_columns_by_the_standard_alone(tmp_path):
     """Against PS3.3 C.7.6.2.1.1 written out, with no helper of ours: 40 rows 0.6 mm apart, 48 columns 0.5 mm apart."""
     instances = series()

@@ -15,7 +15,7 @@ from bleedmap.arrays import AnyArray, BoolArray, FloatArray
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.decode import FrameDecoder, FrameShape
 from bleedmap.io.dicom.header import integer, items, read_numbers, text, value_of
-from bleedmap.io.dicom.planes import Plane, Rescale
+from bleedmap.io.dicom.planes import UNSPECIFIED, Plane, Rescale
 
 AIR_HU = -1024.0  # what lies outside the field of view becomes
 _LARGEST_SLOPE, _LARGEST_INTERCEPT = 100.0, 1e5
@@ -133,7 +133,7 @@ def _read_rescale(header: Dataset, plane: Plane) -> Rescale:
             raise InputError(plane.name, found=found, needed=needed, remedy=reading.remedy)
     assert plane.rescale is not None
     slope, intercept, unit = plane.rescale.slope, plane.rescale.intercept, plane.rescale.unit
-    if unit != "HU":
+    if unit not in ("HU", UNSPECIFIED):  # the input checks see whether these are HU
         raise _refusal(plane.name, f"values in '{unit}' (0028,1054)", "values in HU")
     if slope == 0 or abs(slope) > _LARGEST_SLOPE or abs(intercept) > _LARGEST_INTERCEPT:
         raise _refusal(plane.name, f"a rescale of slope {slope:g} and intercept {intercept:g}", needed)

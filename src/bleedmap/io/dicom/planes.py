@@ -39,6 +39,7 @@ _MOMENTS = (
 )  # fmt: skip
 _OF_ALL_FRAMES = ("KVP", "GantryDetectorTilt", "Rows", "Columns")
 _ABOVE_ZERO = ("SliceThickness", "KVP")
+UNSPECIFIED = "US"  # of Rescale Type, PS3.3 C.11.1.1.2: GDCM, and so ITK, writes it into every CT that states none
 SCOUT = ("LOCALIZER", "SCOUT")  # of ImageType
 _SPECIAL = (  # of ImageType: values that are no plain HU of the scan, or views that are no slices
     "MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDERING", "VRT", "3D", "CSA 3D EDITOR",
@@ -72,7 +73,7 @@ class FrameGroups:
 
 @dataclass(frozen=True)
 class Rescale:
-    """HU = slope · stored value + intercept, where `unit` is HU. PS3.3 C.11.1."""
+    """HU = slope · stored value + intercept, where `unit` is HU, or left open. PS3.3 C.11.1."""
 
     slope: float
     intercept: float

@@ -16,7 +16,7 @@ from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, re
 from bleedmap.io.dicom.grid import build_stored_grid, describe_geometry, order_planes
 from bleedmap.io.dicom.header import settle, text
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
-from bleedmap.io.dicom.planes import Plane, describe_readings
+from bleedmap.io.dicom.planes import UNSPECIFIED, Plane, describe_readings
 from bleedmap.io.dicom.series import DicomSeries, find_why_unreferable
 from bleedmap.volume import Volume
 
@@ -56,7 +56,8 @@ def read_series(
         hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
         first = planes[0]
         notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes)]
-        notes += [*describe_readings(planes), *_describe_rescales(planes), *pixel_note]
+        notes += [*describe_readings(planes), *_describe_rescales(planes), *_describe_units(planes)]
+        notes += pixel_note
         files = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in files:
             settle(file.header)
@@ -89,10 +90,10 @@ def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
     if usual is None:
         return []
     apart = [  # by more than the digits that they are written with
-        one for one, _ in others
-        if one is None or one.unit != usual.unit
-        or abs(one.slope - usual.slope) * 4096 + abs(one.intercept - usual.intercept) > 0.1
-    ]  # fmt: skip
+        one
+        for one, _ in others
+        if one is None or abs(one.slope - usual.slope) * 4096 + abs(one.intercept - usual.intercept) > 0.1
+    ]
     if not apart:
         return []
     other = apart[0]
@@ -100,6 +101,17 @@ def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
     return [
         f"The rescale to HU differs from slice to slice: slope {usual.slope:g}, intercept {usual.intercept:g} on "
         f"{most} of {len(planes)}, elsewhere {was}; each slice was rescaled by its own, look at them."
+    ]
+
+
+def _describe_units(planes: Sequence[Plane]) -> list[str]:
+    """Note slices whose files leave open in what unit their values are."""
+    unstated = sum(plane.rescale is not None and plane.rescale.unit == UNSPECIFIED for plane in planes)
+    if not unstated:
+        return []
+    return [
+        f"The unit of the values is left open in {unstated} of {len(planes)} slices (Rescale Type (0028,1054) "
+        f"'{UNSPECIFIED}', as ITK writes it); they were taken for HU, which the input checks look at."
     ]
 
 
