@@ -1,6 +1,7 @@
 """Pictures are read upright, in 8-bit grey, or refused with what they are."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,31 @@ def test_a_picture_is_read_as_it_is_to_be_seen(kind: str, orientation: int, tmp_
     pixels, turned = images.read_picture(path)
     assert np.abs(pixels.astype(int) - seen()).max() <= (30 if kind == "JPEG" else 0)
     assert bool(turned) == (orientation != 1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_tag_of_another_type_is_no_reason_to_turn_nothing(kind: str, tmp_path: Path) -> None:
+    """Pillow cannot write such EXIF anew, as some programs leave it: Bits per Sample as text."""
+    entries = [(ExifTags.Base.BitsPerSample, 2, 2, b"8\0\0\0"), (ExifTags.Base.Orientation, 3, 1, b"\x03\0\0\0")]
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries))
+    exif += b"".join(struct.pack("<HHI4s", *entry) for entry in entries) + bytes(4)
+    stored = np.ascontiguousarray(np.rot90(seen(), 2))
+    path = write(tmp_path / "one", stored, kind, exif=exif if kind != "JPEG" else b"Exif\0\0" + exif)
+    pixels, turned = images.read_picture(path)
+    assert np.abs(pixels.astype(int) - seen()).max() <= (0 if kind == "PNG" else 30)
+    assert turned == "turned by 180°"
+
+
+def test_a_tiff_that_was_cut_is_refused(tmp_path: Path) -> None:
+    """Its directory may lie at the end, and Pillow raises another error for each thing that is not there."""
+    stream = io.BytesIO()
+    frames = [Image.fromarray(np.roll(seen(), shift, 1)) for shift in range(2)]
+    frames[0].save(stream, "TIFF", save_all=True, append_images=frames[1:])
+    whole = stream.getvalue()
+    for length in range(100, len(whole), 7):
+        (tmp_path / "cut.tif").write_bytes(whole[:length])
+        with pytest.raises(InputError):
+            images.read_grey(tmp_path / "cut.tif")
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray
 from bleedmap.errors import InputError
@@ -18,10 +18,13 @@ KINDS = "JPEG, PNG, TIFF, WebP or BMP"
 _GREY_TOLERANCE = 12  # between channels of a grey picture that was saved as a colour JPEG
 _MARKS = 0.2  # of the pixels in colour: above it is no grey picture with something drawn on it
 _BYTES_ALIKE = 257  # a 16-bit grey that is an 8-bit grey: both its bytes are the same
-# EXIF's orientations (tag 274) that are not upright.
+_Turn = Image.Transpose
+# EXIF's orientations (tag 274) that are not upright, and what puts them so.
 _TURNS = {
-    2: "mirrored left to right", 3: "turned by 180°", 4: "mirrored top to bottom", 5: "mirrored along its diagonal",
-    6: "turned by 90° clockwise", 7: "mirrored along its other diagonal", 8: "turned by 90° counter-clockwise",
+    2: ("mirrored left to right", _Turn.FLIP_LEFT_RIGHT), 3: ("turned by 180°", _Turn.ROTATE_180),
+    4: ("mirrored top to bottom", _Turn.FLIP_TOP_BOTTOM), 5: ("mirrored along its diagonal", _Turn.TRANSPOSE),
+    6: ("turned by 90° clockwise", _Turn.ROTATE_270), 7: ("mirrored along its other diagonal", _Turn.TRANSVERSE),
+    8: ("turned by 90° counter-clockwise", _Turn.ROTATE_90),
 }  # fmt: skip
 
 
@@ -49,7 +52,7 @@ def read_picture(path: Path) -> tuple[ByteArray, str]:
             pictures in one file.
     """
     picture, orientation = _open(path)
-    return _take_grey(path, picture), _TURNS.get(orientation, "")
+    return _take_grey(path, picture), _TURNS[orientation][0] if orientation in _TURNS else ""
 
 
 def _take_grey(path: Path, picture: Image.Image) -> ByteArray:
@@ -121,10 +124,14 @@ def _open(path: Path) -> tuple[Image.Image, int]:
             picture.load()
             if picture.format == "TIFF":  # Pillow has turned it already
                 return picture, orientation
-            return ImageOps.exif_transpose(picture), _orientation(picture)  # a PNG may state it behind the pixels
+            orientation = _orientation(picture)  # a PNG may state it behind the pixels
+            # Not by Pillow's exif_transpose: it writes all of EXIF anew, and fails where a tag is of another type.
+            return picture.transpose(_TURNS[orientation][1]) if orientation in _TURNS else picture, orientation
     except FileNotFoundError:
         raise InputError(path, found="no such file", needed=f"a {KINDS} picture", remedy="check the path") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises nearly anything on damaged bytes
         kind = identify(path)
         if kind is not None and not kind.picture:
             found, remedy = f"{kind.words}, no {KINDS} picture", kind.remedy or "give a picture"
