@@ -70,6 +70,27 @@ def test_the_order_is_the_one_that_is_said(sqlite_settings: Settings) -> None:
         assert wrong.status_code == 422
 
 
+def test_what_a_long_list_does_not_show_is_counted_and_said(sqlite_settings: Settings) -> None:
+    """A reader of one sender's studies sees them, however many another has sent since."""
+    with serve_web(sqlite_settings) as server:
+        now = time.time()
+        add_row(server.database, sender_ae="CT2", first_seen=now - 7200, verdict="no bleed marked")
+        with server.database.write() as connection:
+            first = dict(connection.execute(select(study_rows)).mappings().one())
+            other = first | {"sender_ae": "CT1", "verdict": "bleed marked", "score": 0.9, "first_seen": now}
+            rows = [other | {"id": f"{one:020}", "key": f"{one}"} for one in range(5000)]
+            connection.execute(insert(study_rows), rows)
+        listed = server.client("reader").get("/api/studies").json()
+        assert (len(listed["studies"]), dict(listed["counts"])["all"]) == (5000, 5001)
+        assert dict(listed["counts"])["no bleed marked"] == 1
+        assert listed["order"].endswith("Shown are the first 5,000 of 5,001.")
+        assert listed["oldest_unread_s"] == pytest.approx(7200, abs=60)
+        mine = server.client("reader", senders="CT2").get("/api/studies").json()
+        assert [one["sender_ae"] for one in mine["studies"]] == ["CT2"]
+        assert dict(mine["counts"])["all"] == 1
+        assert mine["order"].endswith("No study is left out.")
+
+
 def test_a_thousand_studies_are_listed_at_once(sqlite_settings: Settings) -> None:
     with serve_web(sqlite_settings) as server:
         add_row(server.database)

@@ -1,6 +1,6 @@
 """Studies in the database: what arrives, what becomes of it, the worklist and its order."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -258,9 +258,36 @@ def list_history(connection: Connection, number: str) -> list[RowMapping]:
     return list(connection.execute(rows).mappings())
 
 
+_other = study.alias()
+_read_at = (
+    select(func.max(reading.c.at)).where(reading.c.study == study.c.id, reading.c.version == study.c.version)
+    .scalar_subquery().label("read_at")
+)  # fmt: skip
+_rank = case(
+    (study.c.verdict == "bleed marked", 0),
+    (or_(study.c.verdict == "no verdict", study.c.state.in_((StudyState.REFUSED, StudyState.FAILED))), 1),
+    (study.c.verdict.is_(None), 2),
+    else_=3,
+).label("group_rank")
+
+
+def _has_version(compared: Any) -> Any:
+    """Whether a study has another version that still counts."""
+    counts = _other.c.state.not_in((StudyState.SUPERSEDED, StudyState.GONE))
+    return exists().where(_other.c.id == study.c.id, compared, counts)
+
+
+def _choose_listed(state: str | None, senders: Collection[str]) -> Any:
+    """What the worklist shows of each study, in this state and of these senders where they are given."""
+    chosen = and_(study.c.state != StudyState.SUPERSEDED, ~_has_version(_other.c.version < study.c.version))
+    if state is not None:
+        chosen = and_(chosen, study.c.state == state)
+    return and_(chosen, study.c.sender_ae.in_(senders)) if senders else chosen
+
+
 def list_worklist(
-    connection: Connection, *, order: str = "worklist", state: str | None = None, number: str | None = None,
-    uid: str | None = None, limit: int = 5000,
+    connection: Connection, *, order: str = "worklist", state: str | None = None, senders: Collection[str] = (),
+    number: str | None = None, uid: str | None = None, limit: int = 5000,
 ) -> list[RowMapping]:  # fmt: skip
     """List the studies, one row each: the newest version that has an outcome, else the newest.
 
@@ -268,6 +295,7 @@ def list_worklist(
         order: 'worklist' (unread first; of these: bleed marked, by probability; needs a person: no verdict, refused,
             failed; not yet looked at; no bleed marked; then arrival) or 'arrival'.
         state: only studies in this state; None: all.
+        senders: only studies of these AE titles; none: all.
         number, uid: only this study, by its identifier or its Study Instance UID; None: all.
         limit: most rows.
 
@@ -275,42 +303,52 @@ def list_worklist(
         Rows with the columns of `study`; `group_rank` 0 to 3 as above; `arriving`, whether a later version is under
         way; `read_at`, the last reading of this version, or None; and name, patient_id, birth_date, sex, accession.
     """
-    other = study.alias()
-    later, earlier = (
-        exists().where(
-            other.c.id == study.c.id, compared, other.c.state.not_in((StudyState.SUPERSEDED, StudyState.GONE))
-        )
-        for compared in (other.c.version > study.c.version, other.c.version < study.c.version)
-    )
-    read_at = (
-        select(func.max(reading.c.at)).where(reading.c.study == study.c.id, reading.c.version == study.c.version)
-        .scalar_subquery().label("read_at")
-    )  # fmt: skip
-    rank = case(
-        (study.c.verdict == "bleed marked", 0),
-        (or_(study.c.verdict == "no verdict", study.c.state.in_((StudyState.REFUSED, StudyState.FAILED))), 1),
-        (study.c.verdict.is_(None), 2),
-        else_=3,
-    ).label("group_rank")
+    later = _has_version(_other.c.version > study.c.version)
     who = [one for one in identity.c if one.name != "study"]
     query = (
-        select(study, rank, later.label("arriving"), read_at, *who)
+        select(study, _rank, later.label("arriving"), _read_at, *who)
         .select_from(study.outerjoin(identity, identity.c.study == study.c.id))
-        .where(study.c.state != StudyState.SUPERSEDED, ~earlier)
+        .where(_choose_listed(state, senders))
     )
-    if state is not None:
-        query = query.where(study.c.state == state)
     if number is not None:
         query = query.where(study.c.id == number)
     if uid is not None:
         query = query.where(study.c.uid == uid)
     arrival = study.c.first_seen.desc()
     if order == "worklist":
-        by_score = case((rank == 0, func.coalesce(study.c.score, literal(0.0))), else_=literal(0.0)).desc()
-        query = query.order_by(read_at.is_not(None), rank, by_score, arrival)
+        by_score = case((_rank == 0, func.coalesce(study.c.score, literal(0.0))), else_=literal(0.0)).desc()
+        query = query.order_by(_read_at.is_not(None), _rank, by_score, arrival)
     else:
         query = query.order_by(arrival)
     return list(connection.execute(query.limit(limit)).mappings())
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many studies a worklist has, however many rows of it are shown.
+
+    Attributes:
+        groups: of each `group_rank`, 0 to 3.
+        unread: without a reading of their version.
+        oldest_unread: when the first of these arrived; None: there is none.
+    """
+
+    groups: tuple[int, ...]
+    unread: int
+    oldest_unread: float | None
+
+
+def count_worklist(connection: Connection, *, state: str | None = None, senders: Collection[str] = ()) -> Counts:
+    """Count the studies that `list_worklist` would list without a limit."""
+    listed = select(_rank, _read_at, study.c.first_seen).where(_choose_listed(state, senders)).subquery()
+    unread = listed.c.read_at.is_(None)
+    rows = connection.execute(
+        select(listed.c.group_rank, unread, func.count(), func.min(listed.c.first_seen))
+        .group_by(listed.c.group_rank, unread)
+    ).all()  # fmt: skip
+    groups = tuple(sum(count for rank, _, count, _ in rows if rank == one) for one in range(4))
+    open_ones = [(count, first) for _, is_unread, count, first in rows if is_unread]
+    return Counts(groups, sum(count for count, _ in open_ones), min((one for _, one in open_ones), default=None))
 
 
 def list_expired(connection: Connection, now: float) -> list[RowMapping]:

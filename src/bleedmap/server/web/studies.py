@@ -15,9 +15,9 @@ _ORDERS = {
     "worklist": (
         "Order: unread studies first; among these, bleed marked, the most probable first; then those that need a "
         "person (no verdict, refused by an input check, failed); then those not yet looked at; then no bleed marked; "
-        "else by arrival, the newest first. No study is left out."
+        "else by arrival, the newest first."
     ),
-    "arrival": "Order: by arrival, the newest first. No study is left out.",
+    "arrival": "Order: by arrival, the newest first.",
 }
 _SHOWN = (
     "id", "version", "state", "waiting", "cause", "score", "verdict", "headline", "volume_ml", "first_seen",
@@ -36,16 +36,17 @@ def list_studies(
     """The worklist, with its order in words and the count of every group."""
     with web.database.read() as connection:
         now = web.database.now(connection)
-        rows = studies.list_worklist(connection, order=order, state=state)
+        rows = studies.list_worklist(connection, order=order, state=state, senders=actor.senders)
+        counts = studies.count_worklist(connection, state=state, senders=actor.senders)
         readers = readings.list_readers(connection)
         before = _list_earlier(connection)
-    rows = [row for row in rows if actor.may_see(row)]
-    unread = [row["first_seen"] for row in rows if row["read_at"] is None]
-    counts = [(name, sum(row["group_rank"] == rank for row in rows)) for rank, name in enumerate(GROUPS)]
+    total, oldest = sum(counts.groups), counts.oldest_unread
+    left_out = f"Shown are the first {len(rows):,} of {total:,}." if total > len(rows) else "No study is left out."
     return as_json(
         {
-            "order": _ORDERS[order], "now": now, "oldest_unread_s": now - min(unread) if unread else None,
-            "counts": [["all", len(rows)], ["unread", len(unread)], *counts],
+            "order": f"{_ORDERS[order]} {left_out}", "now": now,
+            "oldest_unread_s": None if oldest is None else now - oldest,
+            "counts": [["all", total], ["unread", counts.unread], *zip(GROUPS, counts.groups, strict=True)],
             "studies": [_describe(row, readers.get((row["id"], row["version"]), []), before) for row in rows],
         }
     )  # fmt: skip
