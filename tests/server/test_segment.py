@@ -42,16 +42,18 @@ def test_a_result_goes_to_all_its_targets_or_is_where_it_belongs(
     settings = replace(settings, target=targets, limits=Limits(keep_days=days))
     number = add_study(place, database, scanned(), phantom().mask.array, state="complete")
     with database.write() as connection:
+        connection.execute(tables.study.update().values(instances=2))
         queue.enqueue(connection, number, 1, Step.SEGMENT)
     job = queue.claim(database, (Step.SEGMENT,), "a")
     assert job is not None
     with database.read() as connection:
         now = database.now(connection)
-    _record(database, settings, job, json.loads((place.results(number, 1) / SUMMARY).read_text("utf-8")))
+    _record(database, place, settings, job, json.loads((place.results(number, 1) / SUMMARY).read_text("utf-8")))
     with database.read() as connection:
         row = connection.execute(select(tables.study)).mappings().one()
         jobs = connection.execute(select(tables.job.c.step, tables.job.c.target, tables.job.c.state)).all()
     assert (row["state"], row["verdict"], row["lesions"]) == (state, "bleed marked", 1)
+    assert row["instances"] == 14, "all slices, of which two came for this version"
     assert set(map(tuple, jobs)) == {
         ("segment", "", "done"), *(("deliver", one.name, "ready") for one in targets),
     }  # fmt: skip

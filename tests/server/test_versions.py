@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 from bleedmap.server.config import Limits
 from bleedmap.server.dicom.receive import Receiver
 from bleedmap.server.place import Place
-from bleedmap.server.store import studies, tables
+from bleedmap.server.store import queue, studies, tables
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.studies import Arrival
-from bleedmap.server.store.tables import StudyState
+from bleedmap.server.store.tables import Step, StudyState
 from bleedmap.server.work.fetch import request_fetch
-from bleedmap.server.work.versions import collect, complete_studies, delete_expired
+from bleedmap.server.work.versions import collect, complete_studies, delete_expired, finish_study
 from phantom_studies import make_study
 from server_studies import as_bytes
 
@@ -61,6 +61,36 @@ def test_images_go_first_then_results_and_the_row_stays(settings, database, plac
         told = [(one["action"], one["detail"]) for one in connection.execute(select(tables.audit)).mappings()][-2:]
     assert [action for action, _ in told] == ["deleted by age"] * 2
     assert ['"images"' in detail for _, detail in told] == [True, False]
+
+
+def test_what_a_later_version_supersedes_is_deleted_with_it_once_nothing_of_it_is_to_be_sent(settings, database, place):
+    settings = replace(settings, limits=Limits(keep_days=1, keep_results_days=3))
+    with database.write() as connection:
+        now = database.now(connection) - 2 * 86400
+        for version in (1, 2, 3):
+            studies.note_arrivals(connection, now, [Arrival("a", "1.2.a", "CT1", 1, False)], 5.0)
+            number = studies.find_newest(connection, tables.study.c.key == "a")["id"]
+            studies.move(connection, now, number, version, StudyState.COMPLETE)
+            studies.move(connection, now, number, version, StudyState.SEGMENTED)
+            place.dicom(number, version).mkdir(parents=True)
+            queue.enqueue(connection, number, version, Step.DELIVER, "pacs", due=float(version))
+    first, _, third = (queue.claim(database, (Step.DELIVER,), "a") for _ in range(3))
+    assert first is not None
+    assert third is not None
+    with database.write() as connection:
+        for job in (first, third):
+            queue.finish(connection, job)
+        finish_study(connection, now, settings, third, StudyState.DELIVERED, "all")
+
+    def held() -> list[bool]:
+        return [place.dicom(number, version).exists() for version in (1, 2, 3)]
+
+    assert delete_expired(database, place, settings) == 2
+    assert held() == [False, True, False], "something of the second one is on its way"
+    with database.write() as connection:
+        connection.execute(update(tables.job).values(state="done"))
+    assert delete_expired(database, place, settings) == 1
+    assert held() == [False] * 3
 
 
 def receive(settings, database: Database, sent: list[Dataset]) -> None:

@@ -12,7 +12,18 @@ from bleedmap.server.place import new_id
 from bleedmap.server.store import audit, queue
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.queue import Job
-from bleedmap.server.store.tables import FINISHED, MOVES, StudyState, event, identity, job, passed_over, reading, study
+from bleedmap.server.store.tables import (
+    FINISHED,
+    MOVES,
+    JobState,
+    StudyState,
+    event,
+    identity,
+    job,
+    passed_over,
+    reading,
+    study,
+)
 
 _CLOCK_BACK_S = 60.0  # a last slice so far ahead came before the clock was set back
 
@@ -219,6 +230,12 @@ def change(connection: Connection, number: str, version: int, **values: Any) -> 
     connection.execute(update(study).where(study.c.id == number, study.c.version == version).values(**values))
 
 
+def let_superseded_age(connection: Connection, number: str, delete_after: float | None) -> None:
+    """Let superseded versions be deleted with their successor that never were delivered or refused themselves."""
+    old = and_(study.c.id == number, study.c.state == StudyState.SUPERSEDED, study.c.delete_after.is_(None))
+    connection.execute(update(study).where(old).values(delete_after=delete_after))
+
+
 def forget(connection: Connection, number: str, version: int) -> None:
     """Take back a next version that turned out to hold nothing new."""
     connection.execute(delete(job).where(job.c.study == number, job.c.version == version))  # of fetching it
@@ -352,8 +369,10 @@ def count_worklist(connection: Connection, *, state: str | None = None, senders:
 
 
 def list_expired(connection: Connection, now: float) -> list[RowMapping]:
-    """Versions whose images are to be deleted by their age."""
-    old = and_(study.c.delete_after.is_not(None), study.c.delete_after <= now, study.c.state != StudyState.GONE)
+    """Versions whose images are to be deleted by their age; none that still is to be sent."""
+    is_open = job.c.state.in_((JobState.READY, JobState.WAITING))
+    to_send = exists().where(job.c.study == study.c.id, job.c.version == study.c.version, is_open)
+    old = and_(study.c.delete_after <= now, study.c.state != StudyState.GONE, ~to_send)
     return list(connection.execute(select(study).where(old).order_by(study.c.delete_after)).mappings())
 
 

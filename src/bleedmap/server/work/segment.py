@@ -25,7 +25,7 @@ from bleedmap.server.store.engine import Database
 from bleedmap.server.store.queue import Job
 from bleedmap.server.store.tables import Step, StudyState
 from bleedmap.server.view import write_view
-from bleedmap.server.work.versions import collect, finish_study
+from bleedmap.server.work.versions import collect, count_slices, finish_study
 from bleedmap.study.read import read_study
 from bleedmap.study.segment import Segmenter
 from bleedmap.study.words import counted, millilitres
@@ -55,7 +55,7 @@ def do_segment(database: Database, place: Place, settings: Settings, segmenter: 
     try:
         summary = segment_version(place, row, segmenter, settings)
     except InputError as error:
-        _refuse(database, settings, job, error)
+        _refuse(database, place, settings, job, error)
     except Exception as error:
         shortage = find_shortage(error)
         if isinstance(error, OutputError | OSError) or shortage is not None:
@@ -67,7 +67,7 @@ def do_segment(database: Database, place: Place, settings: Settings, segmenter: 
             logger.error("study %s, try %d: %s", job.study, job.errors + 1, describe_fault(error))
             studies.put_off(database, job, "a fault of the program; tried again")
     else:
-        _record(database, settings, job, summary)
+        _record(database, place, settings, job, summary)
 
 
 def segment_version(place: Place, row: RowMapping, segmenter: Segmenter, settings: Settings) -> dict[str, Any]:
@@ -117,13 +117,13 @@ def list_targets(settings: Settings, summary: dict[str, Any]) -> list[Target]:
     return [one for one in settings.target if one.when == "always" or summary["verdict"] == "bleed marked"]
 
 
-def _record(database: Database, settings: Settings, job: Job, summary: dict[str, Any]) -> None:
+def _record(database: Database, place: Place, settings: Settings, job: Job, summary: dict[str, Any]) -> None:
     sure = summary["certainty"]
     weights = f"{summary['weights']['name']} {summary['weights']['sha256'][:16]}"
     values = {
         "verdict": summary["verdict"], "volume_ml": summary["volume_ml"], "lesions": len(summary["lesions"]),
         "score": summary["highest_probability"] if sure is None else sure["study_probability"],
-        "headline": _headline(summary), "weights": weights, "error": "",
+        "headline": _headline(summary), "weights": weights, "error": "", **_count_held(place, job),
     }  # fmt: skip
     targets = list_targets(settings, summary)
     with database.write() as connection:
@@ -139,6 +139,12 @@ def _record(database: Database, settings: Settings, job: Job, summary: dict[str,
     logger.info("study %s v%d: %s", job.study, job.version, summary["verdict"])
 
 
+def _count_held(place: Place, job: Job) -> dict[str, int]:
+    """All slices of a version, those of the versions before among them: until now its row counts what came for it."""
+    held = count_slices(place.dicom(job.study, job.version))
+    return {"instances": held} if held else {}
+
+
 def _headline(summary: dict[str, Any]) -> str:
     said, slices = summary["verdict"], counted(summary["slice_count"], "slice")
     if not summary["lesions"]:
@@ -148,11 +154,11 @@ def _headline(summary: dict[str, Any]) -> str:
     return f"{said}: {size}, on {marked} of {slices}"
 
 
-def _refuse(database: Database, settings: Settings, job: Job, error: InputError) -> None:
+def _refuse(database: Database, place: Place, settings: Settings, job: Job, error: InputError) -> None:
     with database.write() as connection:
         now = database.now(connection)
         queue.finish(connection, job)
-        said = {"error": error.found, "headline": "not segmented"}
+        said = {"error": error.found, "headline": "not segmented", **_count_held(place, job)}
         finish_study(connection, now, settings, job, StudyState.REFUSED, error.found, **said)
         audit.record(connection, now, "server", "study refused", study=job.study, version=job.version)
     logger.info("study %s v%d: refused by an input check", job.study, job.version)

@@ -92,10 +92,11 @@ def collect(place: Place, row: RowMapping) -> Path:
 def finish_study(
     connection: Connection, now: float, settings: Settings, job: Job, state: StudyState, reason: str, **values: Any
 ) -> None:
-    """Say that a version has reached its last state; from now its age counts."""
+    """Say that a version has reached its last state; from now its age counts, and that of those it superseded."""
     days = settings.limits.keep_days
-    values["delete_after"] = now + days * DAY_S if days else None
-    studies.move(connection, now, job.study, job.version, state, reason, **values)
+    after = now + days * DAY_S if days else None
+    studies.move(connection, now, job.study, job.version, state, reason, **values, delete_after=after)
+    studies.let_superseded_age(connection, job.study, after)
 
 
 def delete_expired(database: Database, place: Place, settings: Settings) -> int:
@@ -108,7 +109,7 @@ def delete_expired(database: Database, place: Place, settings: Settings) -> int:
         number, version = row["id"], row["version"]
         has_images = place.dicom(number, version).is_dir()
         later_s = (limits.keep_results_days - limits.keep_days) * DAY_S if limits.keep_results_days else None
-        goes_now = not has_images or (later_s is not None and later_s <= 0)
+        goes_now = later_s is not None and (not has_images or later_s <= 0)
         if goes_now and StudyState.GONE not in MOVES[StudyState(row["state"])]:
             continue
         for folder in (place.dicom(number, version), place.view(number, version)):
@@ -122,7 +123,8 @@ def delete_expired(database: Database, place: Place, settings: Settings) -> int:
             else:
                 after = None if later_s is None else now + later_s
                 studies.change(connection, number, version, delete_after=after)
-                studies.add_event(connection, now, number, version, row["state"], "its images were deleted by age")
+                if has_images:
+                    studies.add_event(connection, now, number, version, row["state"], "its images were deleted by age")
             what = "everything" if goes_now else "images"
             audit.record(connection, now, "server", "deleted by age", study=number, version=version, what=what)
         touched += 1
@@ -140,6 +142,11 @@ def _drop_held(place: Place, row: RowMapping) -> int:
                 path.unlink()
                 count += 1
     return count
+
+
+def count_slices(folder: Path) -> int:
+    """How many slices lie in a folder; 0 where it is not there."""
+    return len(_list_slices(folder))
 
 
 def _list_slices(folder: Path) -> list[Path]:
