@@ -104,6 +104,8 @@ NOT_KNOWN = (
     "W/O & W CONTRAST",
     "CT COM 5MM",
     "Neuro Hr40",
+    "Head 5.0 H31s (enhanced conversion)",  # of highdicom's legacy converted images
+    "HEAD EDGE ENHANCED",
 )
 
 

@@ -7,11 +7,12 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
+from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import JPEGExtended12Bit, JPEGLSNearLossless, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import JPEGExtended12Bit, JPEGLSNearLossless, LegacyConvertedEnhancedCTImageStorage, generate_uid
 
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.read import read_series, scan
@@ -62,6 +63,26 @@ def test_legacy_converted_multi_frame(tmp_path):
     one = enhanced_ct(EXPECTED)
     one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = LegacyConvertedEnhancedCTImageStorage
     assert_same(read(write(tmp_path, [one])), EXPECTED)
+
+
+def test_a_converted_series_keeps_what_the_choice_and_the_checks_go_by(tmp_path):
+    """highdicom lays kernel and voltage, which have no group of their own there, where no converter assigned them."""
+    converted = []
+    for number, kernel in ((1, "H70h"), (2, "H31s")):
+        slices = series(EXPECTED, kernel=kernel, series_number=number, series_description="Head")
+        for one in slices:
+            one.PatientName = "Phantom^Head"
+        converted.append(
+            LegacyConvertedEnhancedCTImage(
+                slices, series_instance_uid=generate_uid(), series_number=number, sop_instance_uid=generate_uid(),
+                instance_number=1,
+            )
+        )  # fmt: skip
+    found = read(write(tmp_path, converted))
+    assert_same(found, EXPECTED)
+    made = found.acquisition
+    assert (made.kernel, made.kvp, made.contrast) == ("H31s", 120.0, None)
+    assert "H70h" in found.choice[1].reason
 
 
 def test_lossy_jpeg_of_twelve_bits(tmp_path):

@@ -27,6 +27,7 @@ from bleedmap.server.store.engine import Database, is_away
 StudyId = Annotated[str, Path(pattern=r"^[0-9a-z]{20}$")]
 Version = Annotated[int, Path(ge=1, le=1_000_000)]
 Text = Annotated[str, StringConstraints(max_length=256)]
+_OPENED = parse("1/10 minutes")
 _TITLES = {404: "Not found", 405: "Not a method of this address"}
 
 
@@ -98,6 +99,17 @@ class Web:
         """Add a row to the audit, in the transaction of what it tells."""
         now = self.database.now(connection)
         audit.record(connection, now, actor.id, action, study=study, address=actor.address, **detail)
+
+    def note_opened(self, actor: Actor, study: str, version: int, *, anew: bool = False) -> None:
+        """Record that somebody looks at a study, whichever part was asked for: of many requests, one in ten minutes.
+
+        Args:
+            actor: who asks.
+            study, version: of what.
+            anew: record it in any case: the page was opened.
+        """
+        if self.limiter.hit(_OPENED, "opened", actor.id, actor.address, study, str(version)) or anew:
+            self.note(actor, "study opened", study, version=version)
 
     def note(self, actor: Actor, action: str, study: str = "", **detail: Any) -> None:
         """Add a row to the audit, in a transaction of its own."""

@@ -62,8 +62,9 @@ Uid = Annotated[str, InPath(pattern=r"^[0-9.]{1,64}$")]
 
 @dataclass(frozen=True)
 class Instance:
-    """One held instance: its file, and its header as DICOM JSON."""
+    """One held instance: its study's identifier here, its file, and its header as DICOM JSON."""
 
+    study: str
     path: Path
     header: dict[str, Any]
 
@@ -80,7 +81,7 @@ def _tag(keyword: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _read_index(folders: tuple[Path, ...], stamp: tuple[int, ...]) -> tuple[Instance, ...]:
+def _read_index(study: str, folders: tuple[Path, ...], stamp: tuple[int, ...]) -> tuple[Instance, ...]:
     """Read the headers of all instances; `stamp` changes when files do."""
     found = []
     with _one_at_a_time:
@@ -88,12 +89,12 @@ def _read_index(folders: tuple[Path, ...], stamp: tuple[int, ...]) -> tuple[Inst
         for folder in folders:
             for path in sorted(folder.rglob("*.dcm")):
                 header = dcmread(path, stop_before_pixels=True, force=True)
-                found.append(Instance(path, header.to_json_dict(suppress_invalid_tags=True)))
+                found.append(Instance(study, path, header.to_json_dict(suppress_invalid_tags=True)))
     return tuple(found)
 
 
 def _find(web: Web, actor: Actor, uid: str, **wanted: str) -> list[Instance]:
-    """The instances of a study that `actor` may see, of a series or with a UID.
+    """The instances of a study that `actor` may see, of a series or with a UID; that it was opened is recorded.
 
     Raises:
         Refusal: 404, nothing of it is held.
@@ -105,10 +106,11 @@ def _find(web: Web, actor: Actor, uid: str, **wanted: str) -> list[Instance]:
     number, version = listed[0]["id"], listed[0]["version"]
     folders = (web.place.dicom(number, version), web.place.results(number, version) / "dicom")
     there = tuple(one for one in folders if one.is_dir())
-    index = _read_index(there, tuple(one.stat().st_mtime_ns for one in there))
+    index = _read_index(number, there, tuple(one.stat().st_mtime_ns for one in there))
     found = [one for one in index if all(one.get(name) == value for name, value in wanted.items())]
     if not found:
         raise Refusal(404, "No such instances", remedy="images are deleted when they are old")
+    web.note_opened(actor, number, version)
     return found
 
 
@@ -239,7 +241,7 @@ def retrieve_instance(web: Parts, actor: Asking, study: Uid, series: Uid, instan
 
 
 def _send(web: Web, actor: Actor, instances: list[Instance]) -> Response:
-    web.note(actor, "instances retrieved", count=len(instances))
+    web.note(actor, "instances retrieved", instances[0].study, count=len(instances))
     return _multipart("application/dicom", [("application/dicom", _read_pieces(one.path)) for one in instances])
 
 

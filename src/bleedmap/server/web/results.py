@@ -50,7 +50,7 @@ def _find_file(folder: Path, name: str) -> Path:
 def give_words(web: Parts, actor: Asking, number: StudyId, version: Version) -> Response:
     """The words around the slices; that the study was opened is recorded."""
     path = _find_file(_find_folder(web, actor, number, version) / "view", view.WORDS)
-    web.note(actor, "study opened", number, version=version)
+    web.note_opened(actor, number, version, anew=True)
     return Response(path.read_bytes(), media_type="application/json")
 
 
@@ -60,6 +60,7 @@ def give_array(
 ) -> Response:
     """An array of the stack, as gzipped NIfTI."""
     path = _find_file(_find_folder(web, actor, number, version) / "view", f"{name}.nii.gz")
+    web.note_opened(actor, number, version)
     return FileResponse(path, media_type="application/gzip")
 
 
@@ -74,6 +75,7 @@ def give_slice(
     _find_file(folder, view.WORDS)
     if not 1 <= slice_number <= view.read_words(folder)["shape"][0]:
         raise Refusal(404, "There is no such slice")
+    web.note_opened(actor, number, version)
     picture = view.draw_view(folder, slice_number, Window(level, width), overlay=overlay)
     return Response(picture, media_type="image/png")
 
