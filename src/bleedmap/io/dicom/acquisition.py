@@ -61,8 +61,8 @@ _NO_CONTRAST = re.compile(
 _CONTRAST = re.compile(
     rf"\b{_WITH}{_FILLER}(?:[CK]ONTRAS\w*|КОНТРАСТ\w*|ΣΚΙΑΓΡΑΦ\w*|VARJOAINE\w*|CAN QUANG|INJ(?:ECTION)?|IV|KM|MDC"
     r"|PDC|PC|GAD\w*)(?![A-Z])"
-    r"|\b(?:CTA|CTV|CTP|ANGIO\w*|CECT|ENHANCED|POSTCON\w*|PERFUSION\w*|ARTERIAL|ARTERIELL\w*|VENOUS|VENOES\w*|GAD\w*|OMNI\w*"
-    r"|KONTRASTLI|KONTRASZTOS)\b|\bC\+|(?<!\w)\+C\b|\bKM\+|\bIV\+|造影|增[强強]|조영|АНГИО\w*"
+    r"|\b(?:CTA|CTV|CTP|ANGIO\w*|CECT|(?<!EDGE[ -])ENHANCED(?! CONVERSION)|POSTCON\w*|PERFUSION\w*"
+    r"|ARTERIAL|ARTERIELL\w*|VENOUS|VENOES\w*|GAD\w*|OMNI\w*|KONTRASTLI|KONTRASZTOS)\b|\bC\+|(?<!\w)\+C\b|\bKM\+|\bIV\+|造影|增[强強]|조영|АНГИО\w*"
 )
 _BOTH = re.compile(
     r"\bW/? ?(?:AND|&|/)? ?W/?O\b|\bW/?O ?(?:AND|&|/) ?W\b"

@@ -37,7 +37,7 @@ _MOMENTS = (
     "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime", "AcquisitionDateTime", "TriggerTime",
     "SeriesTime", "ContentTime",
 )  # fmt: skip
-_OF_ALL_FRAMES = ("KVP", "GantryDetectorTilt", "Rows", "Columns")
+_OF_ALL_FRAMES = ("KVP", "GantryDetectorTilt", "ReconstructionDiameter", "Rows", "Columns")
 _ABOVE_ZERO = ("SliceThickness", "KVP")
 UNSPECIFIED = "US"  # of Rescale Type, PS3.3 C.11.1.1.2: GDCM, and so ITK, writes it into every CT that states none
 SCOUT = ("LOCALIZER", "SCOUT")  # of ImageType
@@ -69,6 +69,13 @@ class FrameGroups:
     def first(self, keyword: str) -> Dataset:
         """Return the first item of a group; an empty one where there is none."""
         return next(iter(self.all(keyword)), Dataset())
+
+    def converted(self) -> tuple[Dataset, Dataset]:
+        """Return what a legacy converted image took over into no group, as kernel and kV: PS3.3 A.70."""
+        return (
+            first_item(self.own, "UnassignedPerFrameConvertedAttributesSequence"),
+            first_item(self.shared, "UnassignedSharedConvertedAttributesSequence"),
+        )
 
 
 @dataclass(frozen=True)
@@ -154,7 +161,7 @@ def read_planes(file: DicomFile) -> tuple[Plane, ...]:
         InputError: more frames than a head has slices, or than the file describes.
     """
     if find_sop_class(file.header) not in MULTI_FRAME_CT:
-        return (_read_plane(file, None, lambda group: file.header),)
+        return (_read_plane(file, None, lambda group: file.header, (file.header,)),)
     per_frame = FrameGroups.of_all(file.header)
     frames = read_numbers(file.header, "NumberOfFrames")
     if not frames.numbers:
@@ -167,17 +174,22 @@ def read_planes(file: DicomFile) -> tuple[Plane, ...]:
             needed=f"1 to {MOST_SLICES:,} frames, each described",
             remedy="send or copy the series again",
         )
-    return tuple(_read_plane(file, frame, groups.first) for frame, groups in enumerate(per_frame, start=1))
+    return tuple(
+        _read_plane(file, frame, groups.first, (*groups.converted(), file.header))
+        for frame, groups in enumerate(per_frame, start=1)
+    )
 
 
-def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Dataset]) -> Plane:
+def _read_plane(
+    file: DicomFile, frame: int | None, group: Callable[[str], Dataset], others: Sequence[Dataset]
+) -> Plane:
     readings = {
-        keyword: _read_reading(file.header if frame is None else group(place), file.header, keyword, count)
-        for keyword, (place, count) in _NUMBERS.items()
+        keyword: _read_reading(group(place), others, keyword, count) for keyword, (place, count) in _NUMBERS.items()
     }
     numbers = {keyword: reading.numbers for keyword, reading in readings.items()}
     one = {keyword: found[0] if found else None for keyword, found in numbers.items()}
     frame_type = texts(group("CTImageFrameTypeSequence"), "FrameType") if frame is not None else ()
+    reconstruction = group("CTReconstructionSequence")
     return Plane(
         file=file,
         frame=frame,
@@ -191,9 +203,7 @@ def _read_plane(file: DicomFile, frame: int | None, group: Callable[[str], Datas
         kvp=one["KVP"],
         stated_tilt_deg=one["GantryDetectorTilt"],
         image_type=tuple(value.upper() for value in frame_type or texts(file.header, "ImageType")),
-        kernel=text(group("CTReconstructionSequence"), "ConvolutionKernel")
-        or text(file.header, "ConvolutionKernel")
-        or "",
+        kernel=next(filter(None, (text(one, "ConvolutionKernel") for one in (reconstruction, *others))), ""),
         moments=_read_moments(file.header if frame is None else group("FrameContentSequence")),
         rescale=_read_rescale(group("PixelValueTransformationSequence"), readings),
     )
@@ -208,9 +218,11 @@ def _read_moments(header: Dataset) -> tuple[str, ...]:
     return tuple(text(header, keyword) or "" for keyword in keywords)
 
 
-def _read_reading(group: Dataset, header: Dataset, keyword: str, count: int) -> Reading:
-    """Read numbers from a frame's group, some else from the whole header; of lengths and voltages those above 0."""
-    found = read_numbers(header if keyword in _OF_ALL_FRAMES and keyword not in group else group, keyword, count)
+def _read_reading(group: Dataset, others: Sequence[Dataset], keyword: str, count: int) -> Reading:
+    """Read numbers from a frame's group, some else from the first of `others` that has them; lengths, kV above 0."""
+    if keyword in _OF_ALL_FRAMES and keyword not in group:
+        group = next((one for one in others if keyword in one), others[-1])
+    found = read_numbers(group, keyword, count)
     if keyword in _ABOVE_ZERO and found.numbers and found.numbers[0] <= 0:
         return Reading(found.name, (), f"'{found.numbers[0]:g}' where a number above 0 is needed")
     return found
