@@ -64,16 +64,16 @@ def settings() -> str:
     stages = {name: dict(config.stages) for name, (_, config) in PRESETS.items() if isinstance(config, LiteConfig)}
     parts = [NOTE, "# Training settings\n"]
     parts.append("The dataclasses of `bleedmap.training.config` are the config file of a run, the flags of")
-    parts.append("`bleedmap train`, the checkpoint's record and these tables. Without a preset, `thesis` holds;")
-    parts.append("where the thesis is silent, the value is ours.\n")
+    parts.append("`bleedmap train`, the checkpoint's record and these tables. Without `--preset`, `thesis` is taken;")
+    parts.append("where the thesis does not give a value, it is ours.\n")
     parts += [f"- **{name}**: {text}." for name, (text, _) in PRESETS.items()]
     parts += _settings_table(TrainConfig, passes)
     for name, recipes in stages.items():
-        parts.append(f"\n# The stages of {name}\n")
-        parts.append("Each begins with the weights of the one before, the first one with ImageNet's encoder.")
-        parts.append("Of these settings `--seed` and `--steps` are flags, for all stages alike.")
+        parts.append(f"\n## The stages of {name}\n")
+        parts.append("Each stage begins with the weights of the one before, the first one with ImageNet's encoder.")
+        parts.append("Of these settings only `--seed` and `--steps` are flags; they hold for all stages.")
         parts += _settings_table(Recipe, recipes)
-    parts.append("\n# Networks\n\n| name | filters | batch norm | dropout | at the bottom | parameters |")
+    parts.append("\n## Networks\n\n| name | filters | batch norm | dropout | at the bottom | parameters |")
     parts.append("| --- | --- | --- | --- | --- | --- |")
     for name, network in NETWORKS.items():
         filters = ", ".join(map(str, network.filters))

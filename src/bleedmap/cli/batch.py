@@ -74,15 +74,15 @@ _STYLES = {
 @click.option(
     "--identify",
     is_flag=True,
-    help="Tell Patient ID, Study Date and Accession Number of DICOM studies in the tables. Keep these files safe.",
+    help="Write Patient ID, Study Date and Accession Number of DICOM studies into the tables. Keep these files safe.",
 )
 @click.option("--retry", is_flag=True, help="Try again those studies that were refused or failed.")
 @click.option("--overwrite", is_flag=True, help="Replace results that were made with other settings.")
 @click.option(
     "--shard", metavar="I/N", help="Do only part I of N of the studies, as one job of N on a cluster; from 1 to N."
 )
-@click.option("--merge", is_flag=True, help="Write the tables of all shards; tell which have studies to do.")
-@click.option("--search", is_flag=True, help="With --shard or --merge: look for studies again, as after new ones came.")
+@click.option("--merge", is_flag=True, help="Write the tables of all shards, and name those with studies still to do.")
+@click.option("--search", is_flag=True, help="With --shard or --merge: look for studies again, for new ones.")
 @click.option(
     "--ray", metavar="ADDRESS",
     help="Have a Ray cluster do the studies: HOST:PORT of its head, auto for the one that this machine belongs to, or "
@@ -143,7 +143,7 @@ def command(
       NAME/                what `bleedmap segment` writes for a study; NAME comes from its path
 
     The tables are complete when the batch ends or is interrupted; before that they are at most one minute and one
-    study behind. They hold no patient's name, number or date, but with --identify.
+    study behind. Without --identify they hold no patient's name, number or date.
 
     A study that cannot be read or fails an input check is refused, with the reason in its row; the others continue.
     "No verdict" means that the program cannot judge a study, and the row says why: do not rely on what is outlined.

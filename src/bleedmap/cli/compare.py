@@ -71,8 +71,8 @@ def command(
 
     Volumes are always measured on each study's own slices. The second head is laid upon the first by a rigid motion
     (thickness, tilt, field of view and orientation may differ), only to match lesions and to show the same places. If
-    the heads do not fit, that is told, and the totals alone are compared. What one study does not show is neither new
-    nor gone in the other.
+    the heads do not fit, the page says so, and only the totals are compared. A lesion at a place that the other study
+    does not show is neither new nor gone.
 
     Growth is given in mL and per cent, with an interval where both volumes have one, and against the criterion of
     hematoma expansion: more than 6 mL or more than 33 % (Dowlatshahi et al. 2011; derived for intracerebral, that is

@@ -26,7 +26,7 @@ VERBS = {
     "export": "Turn a trained run into one ONNX file for `segment`.",
     "models": "List the networks and the weights that are installed.",
     "phantom": "Write a synthetic head CT with known bleeds as NIfTI or DICOM.",
-    "bench": "How fast it is here: network, whole study, growing work, training.",
+    "bench": "Measure the speed on this machine: network, study, growing work, training.",
     "reproduce": "The 2021 thesis and our own network: their experiments, run again.",
     "figure": "Draw figures to print: of your own study, and those of the thesis.",
 }
@@ -74,9 +74,9 @@ def bleedmap() -> None:
       bleedmap segment study/ -o result/         your own study: DICOM, NIfTI, or slices
       bleedmap data summary --data CT-ICH/       the public data set, counted
 
-    Exit codes: 0, done; 2, something that you can mend, with a remedy; 1, a fault of the program, or a batch in which
-    a study failed; 130, stopped by Ctrl-C (143 SIGTERM, 129 SIGHUP), with how to resume; 141, what reads the output
-    has gone.
+    Exit codes: 0, done; 2, an error that you can mend, and the remedy is printed; 1, a fault of the program, or a
+    batch in which a study failed; 130, stopped by Ctrl-C (143 by SIGTERM, 129 by SIGHUP), and how to resume is printed;
+    141, the program that read the output has ended.
     """
 
 

@@ -113,7 +113,9 @@ def settings_options(settings: type) -> Callable[[Verb], Verb]:
                 kind = types[0]  # float | None
             flag = f"--{setting.name.replace('_', '-')}"
             flag += f"/--no-{flag[2:]}" if kind is bool else ""
-            text = f"{setting.metadata['help']}. Preset thesis: {setting.default}."
+            text, value = f"{setting.metadata['help']}.", setting.default
+            if value is not None:
+                text += f" Preset thesis: {('off', 'on')[value] if isinstance(value, bool) else value}."
             choice = click.Choice(get_args(kind)) if get_origin(kind) is Literal else kind
             verb = click.option(flag, type=choice, default=None, help=text[0].upper() + text[1:])(verb)
         return verb

@@ -58,35 +58,40 @@ class Settings:
 class TrainConfig(Settings):
     """All that decides how a network of the thesis is trained, but the data and the machine."""
 
-    network: str = _setting("model-2", "model-1, model-2 or original")
-    width: float = _setting(1.0, "filters of every level, times this")
+    network: str = _setting("model-2", "network of the thesis: model-1, model-2 or original")
+    width: float = _setting(1.0, "factor on the filters of every level")
     size: int = _setting(256, "rows and columns of the input")
     frame: Literal["whole", "head"] = _setting("whole", "what is resized: the whole slice, or a square around the head")
     clahe: bool = _setting(False, "equalise each slice's histogram by CLAHE (the thesis tried it and left it out)")
-    dropout: float | None = _setting(None, "rate between a block's convolutions; the network's own where left out")
-    kernel: int = _setting(3, "rows and columns of a block's convolutions")
-    downsample: Literal["pool", "stride"] = _setting("pool", "a 2×2 maximum, or convolutions in steps of 2")
+    dropout: float | None = _setting(None, "dropout rate between a block's convolutions; not given: the network's own")
+    kernel: int = _setting(3, "rows and columns of a block's convolution kernels")
+    downsample: Literal["pool", "stride"] = _setting(
+        "pool", "how the size is halved: by a 2×2 maximum, or by convolutions in steps of 2"
+    )
     epochs: int = _setting(1000, "passes over the training side")
-    batch_size: int = _setting(32, "slices a step, over all processes together")
-    optimiser: Literal["adam", "sgd"] = _setting("adam", "Adam, or gradient descent with Nesterov momentum 0.9")
+    batch_size: int = _setting(32, "slices in each step, of all processes together")
+    optimiser: Literal["adam", "sgd"] = _setting(
+        "adam", "Adam, or stochastic gradient descent with Nesterov momentum 0.9"
+    )
     learning_rate: float = _setting(1e-4, "the optimiser's learning rate")
     schedule: Literal["constant", "cosine"] = _setting(
-        "constant", "of the learning rate; cosine warms up, then falls to 0"
+        "constant", "course of the learning rate; cosine warms up, then falls to 0"
     )
-    loss: Literal["dice", "dice+bce"] = _setting("dice", "-Dice of the batch, or that plus binary cross-entropy")
+    loss: Literal["dice", "dice+bce"] = _setting("dice", "loss: -Dice of the batch, or that plus binary cross-entropy")
     mirrors: Literal["fresh", "offline", "none"] = _setting(
-        "fresh", "drawn afresh each epoch; offline shows the original and both mirrors each epoch"
+        "fresh",
+        "mirror images: fresh draws them anew each epoch, offline shows the original and both mirrors each epoch",
     )
     warp: float = _setting(0.0, "strength of random rotation, scaling and shift; 1 is up to 20°, 20 %, 8 %")
     intensity: float = _setting(0.0, "strength of random window shift, gain and noise; 1 is 6 HU, 10 %, 4 HU")
     lesion_free: Literal["all", "matched"] = _setting(
         "all",
-        "of the training side's lesion-free slices: all each epoch, or as many as lesion slices, drawn anew",
+        "lesion-free slices of the training side in each epoch: all, or as many as lesion slices, drawn anew",
     )
     phantoms: int = _setting(0, "synthetic heads added to the training side")
     validate_every: int = _setting(1, "epochs between validations")
     keep_every: int = _setting(0, "epochs between networks kept for good, beside the best one; 0 keeps none")
-    seed: int = _setting(0, "of weights, order, mirrors and dropout")
+    seed: int = _setting(0, "seed of the weights, the order, mirrors and dropout")
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "learning_rate", "width", "validate_every")
@@ -128,45 +133,53 @@ class Recipe(Settings):
 
     size: int = _setting(224, "rows and columns of the input, a multiple of 32")
     neighbours: int = _setting(1, "slices on each side, as channels")
-    steps: int = _setting(4500, "of the optimiser")
-    lesion: int = _setting(4, "slices of a batch that bear a lesion")
-    lesion_free: int = _setting(3, "slices of a batch that bear none")
-    phantom: int = _setting(1, "slices of a batch from phantoms, lesion or not as they come")
-    phantoms: int = _setting(80, "heads that these are taken from")
-    learning_rate: float = _setting(1e-3, "of decoder and heads, at its highest")
-    encoder_rate: float = _setting(0.3, "the encoder's, over that")
-    weight_decay: float = _setting(0.02, "AdamW's")
-    warm_up: float = _setting(0.05, "part of the steps in which the rate rises; then it falls to 0 by a cosine")
-    labels_weight: float = _setting(0.2, "of the presence and type loss, added to the pixels' (Dice + cross-entropy)")
-    average: float = _setting(0.998, "decay of the weights' moving average, which is what is kept")
+    steps: int = _setting(4500, "steps of the optimiser")
+    lesion: int = _setting(4, "slices of a batch with a lesion")
+    lesion_free: int = _setting(3, "slices of a batch without a lesion")
+    phantom: int = _setting(1, "slices of a batch from phantoms, with or without a lesion")
+    phantoms: int = _setting(80, "phantoms that these slices are taken from")
+    learning_rate: float = _setting(1e-3, "highest learning rate of decoder and heads")
+    encoder_rate: float = _setting(0.3, "learning rate of the encoder, as a share of that")
+    weight_decay: float = _setting(0.02, "weight decay of AdamW")
+    warm_up: float = _setting(
+        0.05, "share of the steps in which the learning rate rises; then it falls to 0 by a cosine"
+    )
+    labels_weight: float = _setting(
+        0.2, "weight of the loss of presence and types, which is added to that of the pixels (Dice + cross-entropy)"
+    )
+    average: float = _setting(0.998, "decay of the moving average of the weights, which is kept as the result")
     warp: float = _setting(1.0, "strength of rotation (20°), scaling (20 %), stretching and shift (8 %)")
     intensity: float = _setting(
         1.0, "strength of window shift (8 HU), gain (15 %), noise (6 HU), slow shading (4 HU), blur and sharpening"
     )
     alone: float = _setting(
-        0.1, "part of the samples whose neighbours are replaced by the slice itself, as for a single picture"
+        0.1, "share of the samples whose neighbours are replaced by the slice itself, as for a single picture"
     )
-    seed: int = _setting(0, "of everything random")
+    seed: int = _setting(0, "seed of everything random")
     painted: int = _setting(
         0, "slices of a batch with blood drawn into bleed-free patients' heads; a third lie just above or below it"
     )
     paintings: int = _setting(0, "bleeds drawn into each of these patients")
-    start_share: float = _setting(0.0, "share of the weights that it began with, in those that are kept")
+    start_share: float = _setting(0.0, "share of the weights that the stage began with in those that are kept")
     frame_mm: float = _setting(
         0.0, "side of the input in mm, so that sizes are true, painted ones too; 0: the head fills it"
     )
-    bone: bool = _setting(False, "the HU above the brain window, as a channel")
-    boneless: float = _setting(0.0, "part of the samples in which that channel is 0, as for a picture")
-    mirrored: bool = _setting(False, "the slice's mirror image, as a channel")
-    decoys: float = _setting(0.0, "part of the paintings that draw what is bright and no blood")
-    slice_dice: float = _setting(0.0, "of the Dice loss, the part that is each lesion slice's own, not the batch's")
-    free_weight: float = _setting(1.0, "of slices without a lesion in the pixels' cross-entropy")
+    bone: bool = _setting(False, "whether the HU above the brain window are a channel")
+    boneless: float = _setting(0.0, "share of the samples in which that channel is 0, as for a picture")
+    mirrored: bool = _setting(False, "whether the slice's mirror image is a channel")
+    decoys: float = _setting(0.0, "share of the paintings that draw something bright that is not blood")
+    slice_dice: float = _setting(
+        0.0, "share of the Dice loss that is computed for each lesion slice, not for the batch"
+    )
+    free_weight: float = _setting(1.0, "weight of slices without a lesion in the pixels' cross-entropy")
     varied: bool = _setting(
         False,
         "paintings also show mixed subdural blood, gaps of the skull and tissue pushed aside; decoys also "
         "bright arteries and sinuses",
     )
-    deep: float = _setting(0.0, "weight of the pixels' loss at a fourth and an eighth of the input, in training alone")
+    deep: float = _setting(
+        0.0, "weight of the pixels' loss at a fourth and an eighth of the input size, in training alone"
+    )
     skull: float = _setting(0.0, "weight of a second region, the inside of the skull, in training alone")
 
     def __post_init__(self) -> None:

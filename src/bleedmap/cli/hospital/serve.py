@@ -46,7 +46,7 @@ _config_option = click.option(
 )  # fmt: skip
 _set_option = click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE",
-    help="Change one setting, as dicom.quiet_s=5. Repeat for several.",
+    help="Change one setting, for example dicom.quiet_s=5. Repeat for several.",
 )  # fmt: skip
 
 

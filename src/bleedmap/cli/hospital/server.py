@@ -94,7 +94,7 @@ def fetch(settings: "Settings", peer: str, study_uid: str) -> None:
 
 @command.command()
 @settings_options
-@click.option("--disable", metavar="NAME", help="Let this user log in no more; sessions end at once.")
+@click.option("--disable", metavar="NAME", help="Forbid this user to log in; open sessions end at once.")
 @click.option("--enable", metavar="NAME", help="Let this user log in again.")
 @click.option("--reset", metavar="NAME", help="Give this user a new password, which is printed once.")
 @json_option
@@ -219,9 +219,9 @@ def corrections() -> None:
 def export_corrections(settings: "Settings", out: Path, pseudonymous: bool, as_json: bool) -> None:
     """Export the studies that readers judged: images, and the outline that counts as a DICOM segmentation.
 
-    In: the settings. Out: a folder for each study; patients.csv, whose each is; studies.csv, where each outline comes
-    from. A correction counts first; else the program's outline where a reader agreed, an empty one where a reader said
-    false alarm. `bleedmap evaluate --studies` reads the folder.
+    In: the settings. Out: a folder for each study; patients.csv, which says whose each study is; and studies.csv, which
+    says where each outline comes from. A reader's correction counts first; else the program's outline if a reader
+    agreed with it, or an empty one if a reader called it a false alarm. `bleedmap evaluate --studies` reads the folder.
 
     With --pseudonymous only what reading and measuring need is kept; words burned into pixels are not found.
 

@@ -56,7 +56,7 @@ def _open_validation(
 @out_option("Folder of the networks and records.")
 @click.option(
     "--fold", "wanted", type=click.Choice(["1", "2", "3", "4", "5", ALL]), multiple=True,
-    help="Only this fold; 'all' is the network trained on all patients. Give it several times for several.",
+    help="Only this fold; 'all' is the network trained on all patients. Repeat for several.",
 )  # fmt: skip
 @click.option(
     "--recipe", type=click.Choice(["mixed", "painted", "first", "bone", "balanced"]), default="mixed",
@@ -135,7 +135,7 @@ def _open_on_node(
 
 @click.command(short_help="What each part of our recipe is worth, on inner patients.")
 @out_option("Folder of `reproduce folds`.")
-@click.option("--only", "wanted", multiple=True, help="One training by name; several times for several.")
+@click.option("--only", "wanted", multiple=True, help="Run only the training with this name. Repeat for several.")
 @click.option(
     "--fold",
     "folds",
@@ -143,7 +143,7 @@ def _open_on_node(
     multiple=True,
     default=(1,),
     show_default=True,
-    help="Train on this fold's training patients and judge on its validation patients; several times for several.",
+    help="Train on this fold's training patients and judge on its validation patients. Repeat for several.",
 )
 @click.option(
     "--seed",
@@ -152,7 +152,7 @@ def _open_on_node(
     multiple=True,
     default=(0,),
     show_default=True,
-    help="Of all that is random; several times for several trainings of each.",
+    help="Seed of all that is random. Repeat to train each several times.",
 )
 @ray_option
 @threads_option

@@ -21,9 +21,7 @@ _ROWS = (  # words, key, how it is printed
 
 @click.command(short_help="What bf16 costs against fp32, out of fold.")
 @folds_option
-@click.option(
-    "--fold", "wanted", type=click.Choice(FOLDS), multiple=True, help="Only this fold; several times for several."
-)
+@click.option("--fold", "wanted", type=click.Choice(FOLDS), multiple=True, help="Only this fold. Repeat for several.")
 @click.option(
     "--patients", type=click.IntRange(min=1), metavar="N",
     help="Only the first N test patients of each fold: a trial, which is not kept.",

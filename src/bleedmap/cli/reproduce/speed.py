@@ -10,17 +10,33 @@ from bleedmap.models.networks import NETWORKS
 
 
 @click.command()
-@click.option("--network", type=click.Choice(list(NETWORKS)), default="model-2", show_default=True, help="Which one.")
 @click.option(
-    "--width", type=click.FloatRange(0, 8, min_open=True), default=1.0, show_default=True, help="Filters, times this."
+    "--network",
+    type=click.Choice(list(NETWORKS)),
+    default="model-2",
+    show_default=True,
+    help="Network of the thesis to train.",
+)
+@click.option(
+    "--width", type=click.FloatRange(0, 8, min_open=True), default=1.0, show_default=True, help="Factor on the filters."
 )
 @click.option("--size", type=click.IntRange(32, 1024), default=256, show_default=True, help="Rows and columns.")
 @click.option("--batch-size", type=click.IntRange(1, 1024), default=32, show_default=True, help="Slices a step.")
-@click.option("--slices", type=click.IntRange(1), default=512, show_default=True, help="Of an epoch.")
+@click.option("--slices", type=click.IntRange(1), default=512, show_default=True, help="Slices in each epoch.")
 @click.option(
-    "--epochs", type=click.IntRange(1), default=3, show_default=True, help="Measured of each loop, after one."
+    "--epochs",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Epochs that are measured of each loop, after a first one.",
 )
-@click.option("--workers", type=click.IntRange(0, 64), default=0, show_default=True, help="Of the plain DataLoader.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 64),
+    default=0,
+    show_default=True,
+    help="Worker processes of the plain DataLoader.",
+)
 @options.device_option
 @options.precision_option
 @options.json_option
