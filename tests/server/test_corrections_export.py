@@ -1,12 +1,14 @@
 """Readers' outlines come out as a data set that `evaluate --studies` measures; a pseudonymous one tells of nobody."""
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
+from sqlalchemy import select
 
 from bleedmap.evaluation.reference_find import Places, find_cases
 from bleedmap.evaluation.references import read_case
@@ -16,6 +18,7 @@ from bleedmap.server.config import Settings, write_settings
 from bleedmap.server.place import Place
 from bleedmap.server.store import readings, users
 from bleedmap.server.store.engine import Database, open_database, prepare
+from bleedmap.server.store.tables import audit
 from bleedmap.server.work.corrections import _list_outlines
 from bleedmap.window import BRAIN
 from command_line import run
@@ -69,6 +72,13 @@ def test_the_export_is_a_data_set(judged, pseudonymous: bool, tmp_path: Path, ca
     assert run("server", "corrections", "export", "--config", config, "-o", out, *words) == 0
     said = capsys.readouterr().out
     assert "left out: 1 × a reader said 'missed' and drew nothing" in said
+    database = open_database(settings)
+    with database.read() as connection:
+        last = connection.execute(select(audit).order_by(audit.c.id.desc())).mappings().first()
+    database.close()
+    assert (last["action"], json.loads(last["detail"])) == (
+        "corrections exported", {"count": 3, "pseudonymous": pseudonymous},
+    )  # fmt: skip
     with (out / "studies.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(one["outline"] for one in rows) == ["agreed", "correction", "false alarm"]

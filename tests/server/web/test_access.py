@@ -6,9 +6,9 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from bleedmap.server.store.tables import audit
+from bleedmap.server.store.tables import audit, user
 from bleedmap.server.web.security import PUBLIC
-from server_studies import add_row
+from server_studies import add_row, add_study, phantom, scanned
 from server_web import Server
 
 JSON = {"Content-Type": "application/json"}
@@ -136,3 +136,24 @@ def test_opening_a_study_is_recorded(server: Server, study: str) -> None:
     with server.database.read() as connection:
         rows = connection.execute(select(audit).where(audit.c.study == study).order_by(audit.c.id.desc())).mappings()
         assert [one["action"] for one in rows][:2] == ["exported", "study opened"]
+
+
+def test_whichever_part_of_a_study_is_asked_for_is_recorded_as_opening_it(server: Server) -> None:
+    """An array or a picture without the page, and what a viewer asks by DICOMweb: once, not with every request."""
+    instances = scanned()
+    first = instances[0]
+    number = add_study(server.place, server.database, instances, phantom().mask.array, uid=first.StudyInstanceUID)
+    home, web = f"/api/studies/{number}/v1", f"/dicomweb/studies/{first.StudyInstanceUID}"
+    frame = f"{web}/series/{first.SeriesInstanceUID}/instances/{first.SOPInstanceUID}/frames/1"
+    for path in (f"{home}/stack.nii.gz", f"{home}/slices/1.png", f"{web}/metadata", f"{web}/instances", frame):
+        client = server.client("reader", name=path[-60:])
+        assert [client.get(path).status_code for _ in range(2)] == [200, 200], path
+        with server.database.read() as connection:
+            who = select(user.c.id).where(user.c.name == path[-60:]).scalar_subquery()
+            rows = connection.execute(select(audit.c.action, audit.c.study).where(audit.c.actor == who)).all()
+        assert list(map(tuple, rows)) == [("study opened", number)], path
+    reader = server.client("reader", name="Retriever")
+    assert reader.get(web).status_code == 200
+    with server.database.read() as connection:
+        last = connection.execute(select(audit.c.action, audit.c.study).order_by(audit.c.id.desc())).first()
+    assert last == ("instances retrieved", number)

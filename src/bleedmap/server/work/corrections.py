@@ -29,7 +29,7 @@ from bleedmap.io.files import folder_written_whole
 from bleedmap.server import view
 from bleedmap.server.config import Settings
 from bleedmap.server.place import Place
-from bleedmap.server.store import readings, studies
+from bleedmap.server.store import audit, readings, studies
 from bleedmap.server.store.engine import Database
 from bleedmap.study.read import Study, read_study
 
@@ -114,6 +114,9 @@ def export_corrections(
         _write_csv(inside / PATIENTS, ["study", "patient"], people)
         _write_csv(inside / STUDIES, ["study", "outline", "reader", "at", "verdict of the program"], rows)
         (inside / READ_ME).write_text(_WORDS, "utf-8")
+        with database.write() as connection:  # first: no copy leaves the server without it
+            now, count = database.now(connection), written.total()
+            audit.record(connection, now, "server", "corrections exported", count=count, pseudonymous=pseudonymous)
     return written, left
 
 
