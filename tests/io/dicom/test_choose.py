@@ -74,6 +74,17 @@ def test_a_whole_study_of_many_series(tmp_path):
     assert found.choice[0].number == 2
 
 
+@pytest.mark.parametrize("word", ["CT_SOM5 MIP", "CT_SOM7 MIP", "CSA MIP", "MIP", "MINIP", "CT_SOM5 SSD", "MAXIMUM"])
+def test_a_projection_is_known_by_its_image_type(tmp_path, word):
+    """Axial and 5 mm thick, it would be read rather than the thin slices that it was made from."""
+    projection = head(3, image_type=("DERIVED", "PRIMARY", "AXIAL", word))
+    reformatted = head(4, image_type=("DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MPR"))
+    found = read(write(tmp_path / "thin", [*head(2, grid=thin()), *projection]))
+    assert found.choice[0].number == 2
+    assert reasons(found)[3] == f"derived images ({word}), not plain slices in HU"
+    assert read(write(tmp_path / "thick", [*projection, *reformatted])).choice[0].number == 4
+
+
 @pytest.mark.parametrize(
     "image_type",
     [("ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"), ("ORIGINAL", "PRIMARY", "SCOUT", "AP"),

@@ -90,6 +90,7 @@ def test_what_nifti_does_not_say_is_not_known(head):
         ("modality", "MR", "modality", "refusal"),
         ("image_type", ("ORIGINAL", "PRIMARY", "LOCALIZER"), "image type", "refusal"),
         ("image_type", ("DERIVED", "SECONDARY", "MIP"), "image type", "warning"),
+        ("image_type", ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MIP"), "image type", "warning"),
         ("image_type", ("DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MPR"), "image type", "pass"),
         ("body_part", "CHEST", "body part", "warning"),
         ("body_part", "HEADNECK", "body part", "pass"),

@@ -46,7 +46,9 @@ _SPECIAL = (  # of ImageType: values that are no plain HU of the scan, or views 
     "SCREEN SAVE", "DOSE", "DOSE_INFO", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "SUBTRACTION",
     "IODINE", "VNC", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MATERIAL_SPECIFIC", "MAT_SPECIFIC", "MAT_FRACTIONAL",
     "MAT_REMOVED", "MAT_MODIFIED", "MAT_VALUE_BASED",
+    "MAXIMUM", "MINIMUM", "STD_DEVIATION", "RCBF", "RCBV",  # of multi-frame images, value 4: PS3.3 C.8.16.1.4
 )  # fmt: skip
+_PROJECTIONS = frozenset(("MIP", "MINIP", "VRT", "SSD"))  # in values of several words: Siemens writes 'CT_SOM5 MIP'
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,11 @@ class Plane:
     @property
     def special(self) -> tuple[str, ...]:
         """The values of the image type by which it is no plain slice in HU: a scout, a projection, a map."""
-        return tuple(one for one in self.image_type if one in SCOUT or one in _SPECIAL)
+        return tuple(
+            one
+            for one in self.image_type
+            if one in SCOUT or one in _SPECIAL or not _PROJECTIONS.isdisjoint(one.split())
+        )
 
     @property
     def has_place(self) -> bool:

@@ -63,7 +63,7 @@ def _image_type(scan: Acquisition) -> Check:
     limit = "no scout, projection or map"
     if not scan.image_type:
         return Check("image type", "not known", NOT_STATED, limit)
-    words = {word.upper() for part in scan.image_type for word in (part, *part.split("_"))}
+    words = {word.upper() for part in scan.image_type for word in (part, *part.replace(" ", "_").split("_"))}
     found = "\\".join(scan.image_type)
     if words & set(SCOUTS):
         return Check("image type", "refusal", found, limit, "a scout is no cross-section")
