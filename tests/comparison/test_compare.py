@@ -18,6 +18,7 @@ from bleedmap.comparison.examination import Examination, Identity, examine, open
 from bleedmap.comparison.tables import to_json
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.inference.certainty import Certainty
+from bleedmap.io import nifti
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
@@ -197,6 +198,27 @@ def test_results_of_another_series_than_the_default_keep_their_series(head: Volu
     taken = examine(open_source(tmp_path / "result"), lambda: pytest.fail("it was segmented again"))
     np.testing.assert_array_equal(taken.volume.hu, result.volume.hu)
     np.testing.assert_array_equal(taken.mask.array, result.mask.array)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ""])
+def test_an_edited_mask_may_be_stored_along_other_axes(head: Volume, spots: str, tmp_path: Path, suffix: str) -> None:
+    """Some programs write what they edit in the order right, front, top, with an affine that says so."""
+    study = tmp_path / f"study{suffix}"
+    if suffix:
+        nifti.write(study, head)
+        image = nib.load(study)
+        turn = nib.orientations.axcodes2ornt(("L", "A", "I"))
+        nib.save(image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), turn)), study)
+    else:
+        write_scan(study, head, ("20240503", "080000"), "P1")
+    result = Segmenter.load(spots).segment(bleedmap.read_study(study))
+    content = result.save(tmp_path / "result", dicom=False)
+    path = tmp_path / "result" / content["files"]["mask"]
+    canonical = nib.as_closest_canonical(nib.load(path))
+    nib.save(nib.Nifti1Image(np.asanyarray(canonical.dataobj), canonical.affine), path)
+    taken = examine(open_source(tmp_path / "result"), lambda: pytest.fail("it was segmented again"))
+    np.testing.assert_array_equal(taken.mask.array, result.mask.array)
+    assert not taken.edited
 
 
 def test_pictures_are_refused_with_the_reason(tmp_path: Path) -> None:

@@ -458,6 +458,8 @@ def write(
 def read_result(path: Path, grid: SliceGrid, shape: tuple[int, int, int], own: NiftiGrid | None = None) -> AnyArray:
     """Read what `write` wrote of a study: (slice, row, column) on the study's own slices, layers given back.
 
+    A program that edited it may have put its axes into another order, with an affine that says so.
+
     Args:
         path: a mask or a probability map.
         grid, shape: of the study.
@@ -467,13 +469,16 @@ def read_result(path: Path, grid: SliceGrid, shape: tuple[int, int, int], own: N
         InputError: unreadable, or of another study.
     """
     turned, _, found = _read(path)
-    stored = found.outward(turned)
+    stored, affine = found.outward(turned), found.affine_ras
     if own is not None:
+        if own.states_orientation and found.states_orientation:
+            stored, _ = _turn_like(stored, affine, own.affine_ras)
         array = own.inward(stored)[0] if stored.shape == own.shape else stored
     else:
         even = grid.evenly(shape[1] * shape[2])
         frame = (shape[2] + even.margin[1], shape[1] + even.margin[0], len(even.slices))
-        if stored.shape == frame and np.allclose(found.affine_ras, _layer_affine(even.grid), atol=0.01):
+        stored, affine = _turn_like(stored, affine, _layer_affine(even.grid))
+        if stored.shape == frame and np.allclose(affine, _layer_affine(even.grid), atol=0.01):
             layers, array = stored.transpose(2, 1, 0), np.empty(shape, stored.dtype)
             firsts = np.searchsorted(even.slices, np.arange(shape[0]))
             for index, (layer, (row, column)) in enumerate(zip(layers[firsts], even.corners[firsts], strict=True)):
@@ -487,6 +492,13 @@ def read_result(path: Path, grid: SliceGrid, shape: tuple[int, int, int], own: N
             remedy="segment the study again; an edited mask must keep the grid of the file that bleedmap wrote",
         )  # fmt: skip
     return array
+
+
+def _turn_like(array: AnyArray, affine: DoubleArray, wanted: DoubleArray) -> tuple[AnyArray, DoubleArray]:
+    """Put the axes of a file's array into the order and the directions of another affine; the array and its affine."""
+    turn = orientations.ornt_transform(orientations.io_orientation(affine), orientations.io_orientation(wanted))
+    turned = affine @ orientations.inv_ornt_aff(turn, array.shape)
+    return np.asarray(orientations.apply_orientation(array, turn)), turned
 
 
 def _layer_affine(grid: SliceGrid) -> DoubleArray:
