@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from pydicom import Dataset
 from sqlalchemy import select
 
+from bleedmap.archive.remote.dicomweb import Object
 from bleedmap.server.config import Settings, Target
 from bleedmap.server.place import Place
 from bleedmap.server.store import queue, tables
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.tables import Step
-from bleedmap.server.work.deliver import do_deliver
+from bleedmap.server.work import deliver as module
+from bleedmap.server.work.deliver import do_deliver, record_report
 from disturbed_web import Disturbed, disturbed_web
 from orthanc_server import Orthanc, run_orthanc
 from server_studies import add_study, phantom, scanned
@@ -106,3 +109,59 @@ def test_what_a_target_took_and_does_not_hold_is_not_delivered(
     (error,) = (one["error"] for one in _jobs(database) if one["target"] == "one")
     assert error == "one: has not confirmed 2 of 2 objects"
     assert count_sent(web, orthanc) == (1, 0)
+
+
+def test_a_report_hours_after_it_was_asked_for_is_known(
+    settings: Settings, database: Database, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of archives that commit at their leisure; the sender looks again meanwhile, and asks once."""
+    settings = replace(settings, target=(Target("pacs", "dimse", "PACS", "127.0.0.1:1", send=("seg", "sr")),))
+    number = add_study(place, database, scanned(), phantom().mask.array, state="segmented")
+    with database.write() as connection:
+        queue.enqueue(connection, number, 1, Step.DELIVER, "pacs")
+    asked: list[tuple[list[Object], str]] = []
+
+    def ask(settings: Settings, target: Target, objects: list[Object], transaction: str, *more: object) -> bool:
+        asked.append((objects, transaction))
+        return False
+
+    monkeypatch.setattr(module, "find_held", lambda *given: set())
+    monkeypatch.setattr(module, "send_objects", lambda settings, target, objects: {one.sop_uid: "" for one in objects})
+    monkeypatch.setattr(module, "ask_commitment", ask)
+    for _ in range(3):
+        deliver(database, place, settings)
+        (job,) = _jobs(database)
+        assert (job["state"], job["error"]) == ("waiting", "pacs: has not reported on storage commitment yet")
+        with database.write() as connection:
+            connection.execute(tables.job.update().values(due=0.0))
+    report, (objects, transaction) = Dataset(), asked[0]
+    report.TransactionUID, report.ReferencedSOPSequence = transaction, []
+    for one in objects:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = one.sop_class, one.sop_uid
+        report.ReferencedSOPSequence.append(item)
+    assert record_report(database, report) == len(objects) == 2
+    deliver(database, place, settings)
+    assert read_states(database) == ("delivered", {"pacs": "done"})
+    assert len(asked) == 1
+
+    with database.write() as connection:
+        queue.enqueue(connection, number, 1, Step.DELIVER, "pacs")
+    deliver(database, place, settings)
+    assert len(asked) == 2, "a person asked for it once more"
+    with database.write() as connection:
+        connection.execute(tables.job.update().values(due=0.0))
+        connection.execute(tables.delivery.update().values(asked_at=0.0))
+    deliver(database, place, settings)
+    assert len(asked) == 3, "a report that is due for a day may be lost"
+
+
+def test_what_goes_to_no_target_any_more_is_not_said_to_be_confirmed(
+    study: Settings, database: Database, place: Place
+) -> None:
+    for _ in range(2):
+        deliver(database, place, replace(study, target=()))
+    assert read_states(database) == ("delivered", {"one": "failed", "two": "failed"})
+    with database.read() as connection:
+        reason = connection.execute(select(tables.event.c.reason).order_by(tables.event.c.id.desc())).scalars().first()
+    assert reason == "no target of the settings waits for it"

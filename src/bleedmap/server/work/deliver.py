@@ -31,6 +31,8 @@ from bleedmap.server.work.versions import finish_study
 
 CONFIRMED, MISSING, SENT, OPEN = "confirmed", "missing", "sent", "open"
 _REPORT_WAIT_S = 10.0  # for storage commitment's report; a later one is taken by the listener
+_ASK_AGAIN_S = 12 * 3600.0  # some report only when their archive has it; the report on an earlier asking is not known
+_NOT_YET = "has not reported on storage commitment yet"
 _FILES = {
     "seg": "segmentation.dcm", "sr": "report.dcm", "probability": "probability.dcm", "pictures": "pictures/*.dcm",
 }  # fmt: skip
@@ -50,6 +52,7 @@ def do_deliver(database: Database, place: Place, settings: Settings, job: Job) -
         if job.attempt == 1:  # asked for anew: what was confirmed long ago may be gone
             held = {uid for uid, state in _read_rows(connection, job).items() if state == CONFIRMED}
             _set(connection, job, held, state=SENT)
+            _set(connection, job, set(_read_rows(connection, job)), transaction_uid="")
         rows = _read_rows(connection, job)
         begun = any(state != OPEN for state in rows.values())
         if target is None or row["state"] == StudyState.GONE or (row["state"] == StudyState.SUPERSEDED and not begun):
@@ -100,7 +103,7 @@ def _bring(database: Database, settings: Settings, target: Target, job: Job, obj
     with database.write() as connection:
         if not queue.is_held(connection, job):
             raise queue.LostLeaseError(f"job {job.id}")
-        _set(connection, job, {one.sop_uid for one in missing}, state=SENT, status="")
+        _set(connection, job, {one.sop_uid for one in missing}, state=SENT, status="", transaction_uid="")
     answers = send_objects(settings, target, missing)
     refused = {uid: status for uid, status in answers.items() if status}
     if refused:
@@ -135,6 +138,8 @@ def _ask(database: Database, settings: Settings, target: Target, job: Job, objec
         return _note_held(database, job, find_held(settings, target, objects))
     transaction = str(generate_uid())
     with database.write() as connection:
+        if _is_asked(connection, job, database.now(connection)):
+            raise AwayError(_NOT_YET)
         _set(connection, job, {one.sop_uid for one in objects}, transaction_uid=transaction, asked_at=None)
     pending = (delivery.c.job == job.id) & delivery.c.asked_at.is_(None)
 
@@ -150,9 +155,18 @@ def _ask(database: Database, settings: Settings, target: Target, job: Job, objec
     except UnsupportedError:
         return _note_held(database, job, find_held(settings, target, objects))
     if not came:
-        raise AwayError("has not reported on storage commitment yet")
+        with database.write() as connection:  # asked it was: from now its report is waited for
+            connection.execute(update(delivery).where(pending).values(asked_at=database.now(connection)))
+        raise AwayError(_NOT_YET)
     with database.read() as connection:
         return {uid for uid, state in _read_rows(connection, job).items() if state == CONFIRMED}
+
+
+def _is_asked(connection: Any, job: Job, now: float) -> bool:
+    """Whether a target's report on what was sent last may still come."""
+    lately = delivery.c.asked_at.between(now - _ASK_AGAIN_S, now + _ASK_AGAIN_S)  # a clock may be set back
+    open_ones = (delivery.c.job == job.id) & (delivery.c.state == SENT) & (delivery.c.transaction_uid != "") & lately
+    return connection.execute(select(delivery.c.sop_uid).where(open_ones).limit(1)).first() is not None
 
 
 def record_report(database: Database, report: Dataset) -> int:
@@ -198,14 +212,13 @@ def _set(connection: Any, job: Job, uids: set[str], **values: Any) -> None:
 
 def _conclude(connection: Any, now: float, settings: Settings, job: Job) -> None:
     """Say that a version is delivered, once no job of its is left."""
-    rest = select(func.count()).select_from(jobs).where(
-        jobs.c.study == job.study, jobs.c.version == job.version, jobs.c.step == Step.DELIVER,
-        jobs.c.state.in_((JobState.READY, JobState.WAITING)),
-    )  # fmt: skip
-    left = connection.execute(rest).scalar_one()
+    mine = (jobs.c.study == job.study) & (jobs.c.version == job.version) & (jobs.c.step == Step.DELIVER)
+    states = set(connection.execute(select(jobs.c.state).where(mine)).scalars())
     current = studies.find(connection, job.study, job.version)
-    if not left and current is not None and current["state"] == StudyState.SEGMENTED:
-        said = "every target has confirmed every object"
+    is_open = current is not None and current["state"] == StudyState.SEGMENTED
+    if is_open and not states & {JobState.READY, JobState.WAITING}:
+        is_short = JobState.FAILED in states  # of a target that was taken out of the settings, or renamed there
+        said = "no target of the settings waits for it" if is_short else "every target has confirmed every object"
         finish_study(connection, now, settings, job, StudyState.DELIVERED, said)
     elif current is not None:
         studies.change(connection, job.study, job.version, waiting="")
