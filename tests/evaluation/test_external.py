@@ -25,7 +25,7 @@ from bleedmap.errors import BleedmapError, DataError, InputError, OutputError, S
 from bleedmap.evaluation import external, external_report
 from bleedmap.evaluation.external_scores import FIRST_NUMBER, Patients, external_scores, read_patients, to_records
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
-from bleedmap.evaluation.reference_find import Case, Labels, Places, find_cases
+from bleedmap.evaluation.reference_find import Case, Labels, Places, find_cases, read_labels
 from bleedmap.evaluation.references import read_case
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.geometry import SliceGrid
@@ -570,6 +570,18 @@ def test_a_table_of_patients(tmp_path: Path):
     assert len(set(found.numbers().values())) == 2
     table.write_text("study,patient\ny,bob\n")
     assert read_patients(tmp_path, ["y"]).types is None
+
+
+def test_a_table_as_a_spreadsheet_of_another_country_writes_it(tmp_path: Path):
+    """Semicolons, spaces, and empty lines where rows were deleted."""
+    (tmp_path / "patients.csv").write_text(
+        "\ufeffstudy; patient;EDH\r\n'a, b'/1;anna;1\r\ny; bob;0\r\n;;\r\n;;\r\n", encoding="utf-8"
+    )
+    found = read_patients(tmp_path, ["'a, b'/1", "y"])
+    assert found.of == {"'a, b'/1": "anna", "y": "bob"}
+    assert found.types == {"'a, b'/1": {"EDH"}, "y": set()}
+    (tmp_path / "labels.csv").write_text("study;bleeds\nx;1\ny;0\n")
+    assert read_labels(tmp_path / "labels.csv") == {"x": Labels(True, None), "y": Labels(False, frozenset())}
 
 
 @pytest.mark.parametrize(("text", "said"), [

@@ -30,7 +30,7 @@ from bleedmap.comparison.save import JSON, PAGE, write_comparison
 from bleedmap.comparison.tables import COLUMNS, lesion_table
 from bleedmap.comparison.words import signed_ml, signed_percent
 from bleedmap.errors import InputError, OutputError, find_shortage
-from bleedmap.io.files import folder_written_whole, refuse_content, try_to_write, write_json
+from bleedmap.io.files import folder_written_whole, read_csv, refuse_content, try_to_write, write_json
 from bleedmap.io.names import LONGEST_NAME, MOST_BYTES, stem
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.inputs import natural
@@ -120,11 +120,7 @@ def _list_visible(folder: Path) -> list[Path]:
 
 def _in_table(path: Path) -> tuple[Pair, ...]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            start = stream.read(4096)
-            stream.seek(0)
-            separator = ";" if start.split("\n")[0].count(";") > start.split("\n")[0].count(",") else ","
-            lines = list(csv.DictReader(stream, delimiter=separator))
+        lines = read_csv(path)
     except FileNotFoundError:
         raise InputError(path, found="no such file", needed="a table of pairs", remedy="check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -133,8 +129,8 @@ def _in_table(path: Path) -> tuple[Pair, ...]:
         ) from error
     pairs = []
     for number, raw in enumerate(lines, start=2):
-        line = {str(column).strip().lower(): value for column, value in raw.items()}
-        first, second, name = ((line.get(one) or "").strip() for one in ("first", "second", "name"))
+        line = {column.lower(): value for column, value in raw.items()}
+        first, second, name = (line.get(one, "") for one in ("first", "second", "name"))
         if not first or not second:
             raise InputError(
                 path, found=f"line {number} names no two studies", remedy="fill them in, or take the line out",

@@ -19,6 +19,7 @@ from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
 from bleedmap.io.dicom.header import find_sop_class
 from bleedmap.io.dicom.seg_read import SEGMENTATIONS
+from bleedmap.io.files import read_csv
 from bleedmap.study.inputs import natural
 
 NoMask = Literal["unknown", "lesion-free"]
@@ -224,7 +225,7 @@ def read_table(path: Path, fits: Callable[[set[str]], bool], needed: str, remedy
     """Read a table of a folder of studies, a line a row, without the spaces around its cells.
 
     Args:
-        path: in UTF-8, columns separated by commas.
+        path: in UTF-8, columns separated by commas or semicolons.
         fits: whether it has the columns that it needs.
         needed: those, in words.
         remedy: what to do about a table that does not fit.
@@ -233,15 +234,11 @@ def read_table(path: Path, fits: Callable[[set[str]], bool], needed: str, remedy
         DataError: it cannot be read, has no lines, or does not fit.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [
-                {str(name).strip(): str(one or "").strip() for name, one in row.items()}
-                for row in csv.DictReader(stream)
-            ]
+        rows = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         found = f"cannot be read ({error})"
         raise DataError(
-            path, found=found, needed="a table in UTF-8, its columns separated by commas", remedy=remedy
+            path, found=found, needed="a table in UTF-8, its columns separated by commas or semicolons", remedy=remedy
         ) from error
     if not rows or not fits(set(rows[0])):
         found = f"columns {', '.join(rows[0]) if rows else 'none, or no lines'}"

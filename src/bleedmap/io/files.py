@@ -4,6 +4,7 @@ Network shares and mounts of object stores refuse calls that a disk of one's own
 is copied to its name instead, and the disk is trusted to keep what was written.
 """
 
+import csv
 import errno
 import json
 import os
@@ -336,6 +337,25 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table in UTF-8 with a line of column names, a line a row, without the spaces around its cells.
+
+    Columns are separated by commas or, as spreadsheets write them in many countries, by semicolons. Empty lines at the
+    end are left out.
+
+    Raises:
+        OSError, UnicodeDecodeError, csv.Error: it cannot be read.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        head = stream.readline()
+        stream.seek(0)
+        reader = csv.DictReader(stream, delimiter=";" if head.count(";") > head.count(",") else ",")
+        rows = [{str(name).strip(): str(one or "").strip() for name, one in row.items()} for row in reader]
+    while rows and not any(rows[-1].values()):
+        rows.pop()
+    return rows
 
 
 def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
