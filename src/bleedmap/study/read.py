@@ -101,8 +101,8 @@ def _read_path(path: Path, study: str | None, series: int | None, advance: Advan
         if found.path == path:
             return read
         note = (
-            f"{path.name} is a DICOMDIR, a table of contents: the files that it lists were read from its folder, "
-            f"{spell(found.path)}."
+            f"{spell(path.name)} is a DICOMDIR, a table of contents: the files that it lists were read from its "
+            f"folder, {spell(found.path)}."
         )
         return replace(read, notes=(*read.notes, note))
     if study is not None or series is not None:

@@ -66,6 +66,18 @@ def test_files_that_hold_nothing_of_their_slice(tmp_path, content, words, ending
     assert len(read(tmp_path).volume.hu) == 9
 
 
+def test_names_that_no_file_can_hold_are_spelled_out(tmp_path):
+    """They stand in the report: one byte that is no character ended a run after all its work."""
+    paths = write_numbered(tmp_path, series())
+    for number, path in enumerate(paths[-2:]):
+        path.unlink()
+        path.with_name(("IM\n0011.dcm", os.fsdecode(b"IM001\xff2.dcm"))[number]).write_bytes(b"")
+    told, found = verdict(tmp_path)
+    assert told == "warning"
+    assert "IM\\n0011.dcm" in found
+    assert "IM001\\xff2.dcm" in found.encode().decode()
+
+
 @pytest.mark.parametrize("ending", [".dcm", ""])
 def test_links_to_nothing_are_slices_that_are_not_there(tmp_path, ending):
     """As git-annex leaves files that were not fetched, and a copy of links without what they lead to."""

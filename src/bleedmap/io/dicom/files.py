@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, spell
 from bleedmap.io.dicom.header import (
     DamagedError,
     Parsed,
@@ -64,10 +64,11 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The name for messages; unprintable letters of a member's name are replaced."""
+        """The name for messages and results, spelled out; unprintable letters of a member's name are replaced."""
         if self.member is None:
-            return str(self.path)
-        return f"{self.path}: {''.join(one if one.isprintable() else '?' for one in self.member.filename[:200])}"
+            return spell(self.path)
+        inside = "".join(one if one.isprintable() else "?" for one in self.member.filename[:200])
+        return f"{spell(self.path)}: {inside}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +258,7 @@ def scan(path: Path) -> DicomFound:
     kinds: list[tuple[Place, Kind]] = []
 
     def fail(error: OSError) -> None:
-        unreadable.append(Unreadable(str(error.filename), f"a folder that cannot be opened: {error.strerror}"))
+        unreadable.append(Unreadable(spell(error.filename), f"a folder that cannot be opened: {error.strerror}"))
 
     with open_source(path) as read:
         for place in _list_places(path, fail):
@@ -376,7 +377,9 @@ def _scan_directory(path: Path) -> DicomFound:
         raise _no_directory(path, f"none of the {len(listed):,} files that it lists lies in its folder")
     there = {text(one.header, "SOPInstanceUID") for one in found.files}
     missing = tuple(
-        Unreadable(str(folder.joinpath(*([name] if isinstance(name, str) else name or ["?"]))), "is listed, not there")
+        Unreadable(
+            spell(folder.joinpath(*([name] if isinstance(name, str) else name or ["?"]))), "is listed, not there"
+        )
         for uid, name in listed.items()
         if uid not in there
     )
@@ -410,7 +413,7 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
             found += scanned.files
             unreadable += scanned.unreadable
         except InputError as error:
-            unreadable.append(Unreadable(str(file), error.found))
+            unreadable.append(Unreadable(spell(file), error.found))
     if not found:
         why = f"none of its {len(unreadable):,} DICOM files can be read ({unreadable[0].reason})" if unreadable else (
             "no DICOM files"
@@ -598,7 +601,7 @@ def _advise(kinds: list[tuple[Place, Kind]]) -> str:
     for words, advice in _ADVICE.items():
         first = next((place for place, kind in kinds if words in kind.words), None)
         if first is not None:
-            return unpack + advice.format(name=first.name.removeprefix(f"{first.path}: "))
+            return unpack + advice.format(name=first.name.removeprefix(f"{spell(first.path)}: "))
     remedy = next((kind.remedy for _, kind in kinds if kind.remedy), "")
     otherwise = f"{unpack}give the folder that holds the study, or JPEG or PNG slices"
     return f"{otherwise}; or {remedy}" if remedy else otherwise
