@@ -90,8 +90,10 @@ def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival
         if newest is not None and newest["state"] == StudyState.RECEIVING:
             number, version, cause = newest["id"], newest["version"], newest["cause"]
             is_first = not newest["instances"]  # it was asked for, and comes now
-            stated = {name: said for name, said in one.about.items() if not newest[name]}
-            change(connection, number, version, **values, **stated)
+            values |= {name: said for name, said in one.about.items() if not newest[name]}
+            if newest["expected"] is not None and newest["instances"] >= newest["expected"]:
+                values["expected"] = None  # more came than its sender held then: it is asked once more
+            change(connection, number, version, **values)
         else:
             number, version = (new_id(), 1) if newest is None else (newest["id"], newest["version"] + 1)
             cause, is_first = "arrived" if newest is None else "late slices", True
@@ -159,6 +161,12 @@ def find_quiet(connection: Connection, now: float, quiet_s: float) -> list[RowMa
     has_all = and_(study.c.expected.is_not(None), study.c.instances >= study.c.expected)
     whole = and_(study.c.state == StudyState.RECEIVING, study.c.instances > 0, ~before, is_free, or_(is_quiet, has_all))
     return list(connection.execute(select(study).where(whole).order_by(study.c.first_seen)).mappings())
+
+
+def list_receiving(connection: Connection, senders: list[str]) -> list[RowMapping]:
+    """Versions that are still being received from these senders, and of which something is there."""
+    receiving = and_(study.c.state == StudyState.RECEIVING, study.c.instances > 0, study.c.sender_ae.in_(senders))
+    return list(connection.execute(select(study).where(receiving)).mappings())
 
 
 def find(connection: Connection, number: str, version: int | None = None) -> RowMapping | None:

@@ -1,5 +1,6 @@
 """Ask a peer for a study: how many instances it has (C-FIND), and to send them to us (C-MOVE)."""
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -18,8 +19,10 @@ from bleedmap.server.store.engine import Database
 from bleedmap.server.store.queue import Job
 from bleedmap.server.store.tables import Step, StudyState
 from bleedmap.server.store.tables import study as study_table
+from bleedmap.server.work.versions import count_slices
 
 _UNKNOWN = 1_000_000  # more than any study has: its sender does not say, so that only quiet makes it complete
+_PAUSE_S = 3.0  # after a study's last slice, and between two questions about it
 _COUNT = "NumberOfStudyRelatedInstances"
 
 
@@ -65,25 +68,48 @@ def do_fetch(database: Database, place: Place, settings: Settings, job: Job) -> 
     with database.write() as connection:
         queue.finish(connection, job)
         studies.change(connection, job.study, job.version, expected=expected, held_until=0.0, waiting="")
+        row = studies.find(connection, job.study, job.version)
+        waits = row is not None and row["state"] == StudyState.RECEIVING and not row["instances"]
+        if row is not None and waits and not count_slices(place.incoming(row["key"])):  # no other is kept
+            reason, now = f"{job.target} sent no CT image of it", database.now(connection)
+            studies.move(connection, now, job.study, job.version, StudyState.FAILED, reason, error=reason)
 
 
-def ask_counts(database: Database, settings: Settings) -> None:
-    """Ask senders that may be asked how many instances the studies have that they are sending: once a study."""
+def ask_counts(database: Database, settings: Settings, asked: dict[str, float]) -> None:
+    """Ask senders that may be asked how many instances they hold of the studies that they have paused sending.
+
+    A study is whole if its sender holds no more than we do. One that passes on slices as they come to itself holds
+    more a moment later: so it is asked some seconds after the last slice, and once more after each that follows.
+
+    Args:
+        database: where the answer is noted.
+        settings: name the peers.
+        asked: study -> when it was asked about, by the monotonic clock; kept from call to call.
+    """
     peers = list_askable(settings)
     if not peers:
         return
-    query = select(study_table).where(
-        study_table.c.state == StudyState.RECEIVING, study_table.c.expected.is_(None),
-        study_table.c.sender_ae.in_(peers),
-    )  # fmt: skip
     with database.read() as connection:
-        rows = connection.execute(query).mappings().all()
-    for row in rows:
+        now = database.now(connection)
+        paused = [
+            row for row in studies.list_receiving(connection, list(peers))
+            if row["expected"] is None and max(row["last_seen"] + _PAUSE_S, row["held_until"]) <= now
+        ]  # fmt: skip
+    for key in asked.keys() - {row["key"] for row in paused}:
+        del asked[key]
+    for row in paused:
+        if time.monotonic() - asked.get(row["key"], -_PAUSE_S) < _PAUSE_S:
+            continue
+        asked[row["key"]] = time.monotonic()
         count = None
         with suppress(AwayError):
             count = count_instances(settings, peers[row["sender_ae"]], row["uid"])
+        if count and count > row["instances"]:
+            continue  # more is on its way, or some of it is no CT
         with database.write() as connection:
-            studies.change(connection, row["id"], row["version"], expected=count or _UNKNOWN)
+            unchanged = studies.find(connection, row["id"], row["version"])
+            if unchanged is not None and unchanged["last_seen"] == row["last_seen"]:
+                studies.change(connection, row["id"], row["version"], expected=count or _UNKNOWN)
 
 
 def list_askable(settings: Settings) -> dict[str, Peer]:

@@ -140,13 +140,14 @@ def run_sender(settings: Settings, stop: threading.Event) -> None:
 
     place = Place(settings.data)
     last = -_RETAIN_S
+    asked: dict[str, float] = {}
 
     def do(database: Database, job: Job) -> None:
         (do_fetch if job.step == Step.FETCH else do_deliver)(database, place, settings, job)
 
     def between(database: Database) -> None:
         nonlocal last
-        ask_counts(database, settings)
+        ask_counts(database, settings, asked)
         if time.monotonic() - last >= _RETAIN_S:
             last = time.monotonic()
             delete_expired(database, place, settings)
