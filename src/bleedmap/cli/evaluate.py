@@ -417,9 +417,9 @@ def _print_studies(report: "ExternalReport", out: Path) -> None:
     patients = "by patients.csv" if content["patients_told"] else "each study counts as one"
     print_line(f"[bold]{escape(content['weights']['name'])}[/] on {escape(content['folder'])}")
     print_line(
-        f"{counts['measured']:,} of {counts['studies_with_reference']:,} studies measured, {counts['patients']:,} "
-        f"patients ({patients}); {counts['bleeding_studies']:,} studies bleed; {counts['slices']:,} slices, "
-        f"{counts['lesion_slices']:,} with a lesion",
+        f"{counts['measured']:,} of {counts['studies_with_reference']:,} studies measured; bleeding studies: "
+        f"{counts['bleeding_studies']:,}; patients: {counts['patients']:,} ({patients}); slices: {counts['slices']:,}, "
+        f"with a lesion: {counts['lesion_slices']:,}",
     )
     for words in content["understood"]:
         print_line(escape(words))

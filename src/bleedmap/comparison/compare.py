@@ -242,7 +242,7 @@ def _list_reasons(first: Examination, second: Examination) -> tuple[str, ...]:
     if len(set(made)) > 1:
         reasons.append(
             "The two studies were segmented with different weights or thresholds: a difference may come from these. "
-            "Segment both anew."
+            "Segment both again with the same."
         )
     return tuple(reasons)
 
