@@ -46,6 +46,23 @@ def test_what_is_written_is_read_back(settings, tmp_path):
     assert len(list_settings()) > 40
 
 
+def test_relative_paths_start_at_the_settings(tmp_path):
+    """A service begins in another folder than who tried the settings."""
+    (tmp_path / "s.toml").write_text(
+        '[dicom]\ntls_certificate = "cert.pem"\ntls_key = "/etc/key.pem"\n[worker]\nweights = "mine/net.onnx"\n'
+        '[[target]]\nname = "a"\nkind = "dicomweb"\nurl = "https://x"\ntoken_file = "token"\n'
+    )
+    read = read_settings(tmp_path / "s.toml")
+    assert (read.dicom.tls_certificate, read.dicom.tls_key) == (str(tmp_path / "cert.pem"), "/etc/key.pem")
+    assert (read.worker.weights, read.target[0].token_file) == (
+        str(tmp_path / "mine/net.onnx"),
+        str(tmp_path / "token"),
+    )
+    assert (read.web.tls_key, read.target[0].tls_ca) == ("", "")
+    (tmp_path / "s.toml").write_text('[worker]\nweights = "bone"\n')
+    assert read_settings(tmp_path / "s.toml").worker.weights == "bone"
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

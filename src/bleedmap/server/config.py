@@ -38,16 +38,21 @@ INFLIGHT_BYTES = 1 << 30  # of all associations together, in memory
 PDU_BYTES = 4 << 20  # the longest that is read: twice what any peer was seen to send with an unlimited size agreed
 
 
-def _setting(default: Any, text: str, *, least: float | None = None, of: tuple[str, ...] = ()) -> Any:
-    """A field with its meaning; `least` that a number may be, `of` which words a text or list may be."""
-    return field(default=default, metadata={"help": text, "least": least, "of": of})
+def _setting(
+    default: Any, text: str, *, least: float | None = None, of: tuple[str, ...] = (), suffix: str | None = None
+) -> Any:
+    """A field with its meaning; `least` that a number may be, `of` which words a text or list may be.
+
+    `suffix` is that of a text that names a file or folder, '' where any does.
+    """
+    return field(default=default, metadata={"help": text, "least": least, "of": of, "suffix": suffix})
 
 
 @dataclass(frozen=True)
 class Server:
     """Where everything lies."""
 
-    data: str = _setting("bleedmap-data", "folder of studies, results and, with SQLite, the database")
+    data: str = _setting("bleedmap-data", "folder of studies, results and, with SQLite, the database", suffix="")
     database: str = _setting("sqlite", "sqlite, or a URL: postgresql+psycopg://user@host/name (password: ~/.pgpass)")
 
 
@@ -72,9 +77,9 @@ class Dicom:
     max_associations_per_address: int = _setting(20, "at once, from one address", least=1)
     max_pdu: int = _setting(131072, "largest protocol data unit, bytes", least=4096)
     any_peer: bool = _setting(False, "while no peer is listed, take studies from any address, not from loopback alone")
-    tls_certificate: str = _setting("", "PEM file of the server's certificate; empty: no TLS")
-    tls_key: str = _setting("", "PEM file of its key")
-    tls_client_ca: str = _setting("", "PEM file of the authority whose clients may connect")
+    tls_certificate: str = _setting("", "PEM file of the server's certificate; empty: no TLS", suffix="")
+    tls_key: str = _setting("", "PEM file of its key", suffix="")
+    tls_client_ca: str = _setting("", "PEM file of the authority whose clients may connect", suffix="")
     peer: tuple[Peer, ...] = _setting((), "who may connect")
 
 
@@ -87,9 +92,9 @@ class Target:
     ae_title: str = _setting("", "dimse: its AE title")
     address: str = _setting("", "dimse: host:port")
     url: str = _setting("", "dicomweb: the service's root, as https://pacs/dicom-web")
-    token_file: str = _setting("", "dicomweb: file of a bearer token")
+    token_file: str = _setting("", "dicomweb: file of a bearer token", suffix="")
     tls: bool = _setting(False, "dimse: TLS, with our certificate")
-    tls_ca: str = _setting("", "PEM file of the authority of its certificate; empty: the system's")
+    tls_ca: str = _setting("", "PEM file of the authority of its certificate; empty: the system's", suffix="")
     send: tuple[str, ...] = _setting(
         ("seg", "sr", "pictures"), "seg, sr, pictures, probability", of=("seg", "sr", "pictures", "probability")
     )
@@ -104,8 +109,8 @@ class Web:
     listen: str = _setting("127.0.0.1:8080", "address and port")
     public_url: str = _setting("", "how users reach it, behind a proxy")
     trusted_proxies: tuple[str, ...] = _setting((), "addresses whose X-Forwarded headers are believed")
-    tls_certificate: str = _setting("", "PEM file; empty: no TLS, loopback only")
-    tls_key: str = _setting("", "PEM file of its key")
+    tls_certificate: str = _setting("", "PEM file; empty: no TLS, loopback only", suffix="")
+    tls_key: str = _setting("", "PEM file of its key", suffix="")
     metrics: str = _setting("127.0.0.1:9112", "address and port of /metrics; empty: none")
 
 
@@ -115,7 +120,7 @@ class Oidc:
 
     issuer: str = _setting("", "URL of the issuer; empty: passwords of our own")
     client_id: str = _setting("", "of this server")
-    client_secret_file: str = _setting("", "file of its secret")
+    client_secret_file: str = _setting("", "file of its secret", suffix="")
     reader_group: str = _setting("", "group whose members read")
     admin_group: str = _setting("", "group whose members administer")
 
@@ -138,7 +143,7 @@ class Worker:
 
     processes: int = _setting(1, "worker processes on this machine", least=1)
     senders: int = _setting(2, "processes on this machine that bring results to the targets", least=1)
-    weights: str = _setting("", "installed weights by name, or an .onnx file; empty: the default")
+    weights: str = _setting("", "installed weights by name, or an .onnx file; empty: the default", suffix=".onnx")
     threshold: float = _setting(0.0, "lesion from this probability on; 0: the weights' own")
     accept: tuple[str, ...] = _setting((), "input checks whose refusal is overruled")
 
@@ -176,8 +181,22 @@ def read_settings(path: Path | None) -> Settings:
             path, found=f"cannot be read: {error}", needed="a TOML file of settings",
             remedy="write one to begin with: bleedmap serve --write-config > bleedmap.toml",
         ) from error  # fmt: skip
-    settings = parse_settings(content, str(path))
-    return replace(settings, server=replace(settings.server, data=str(path.parent / settings.data)))
+    settings: Settings = _start_at(path.parent, parse_settings(content, str(path)))
+    return settings
+
+
+def _start_at(folder: Path, value: Any) -> Any:
+    """Settings whose relative paths start at a folder: a service does not run in that of its settings."""
+    if isinstance(value, tuple):
+        return tuple(_start_at(folder, one) for one in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    made = {one.name: _start_at(folder, getattr(value, one.name)) for one in fields(value)}
+    for one in fields(value):
+        suffix, named = one.metadata.get("suffix"), made[one.name]
+        if suffix is not None and named and named.endswith(suffix):
+            made[one.name] = str(folder / named)
+    return replace(value, **made)
 
 
 def parse_settings(content: dict[str, Any], subject: str = "settings") -> Settings:
