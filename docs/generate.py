@@ -119,8 +119,8 @@ def cross_validation() -> str:
     methods = scored.methods
     parts = [NOTE, "# On patients never seen: five folds of CT-ICH\n"]
     parts.append(_wrap(
-        "Made from the records in `src/bleedmap/evaluation/out_of_fold` by [the protocol](protocol.md); [the "
-        "model](model.md) says what was trained. The same with figures:"
+        "This page is made from the records in `src/bleedmap/evaluation/out_of_fold` by [the protocol](protocol.md); "
+        "[the model](model.md) says what was trained. This command makes the same as a report with figures:"
     ))  # fmt: skip
     parts.append("```sh\nbleedmap evaluate --protocol cross-validation -o report\n```\n")
     for one in methods:

@@ -19,7 +19,7 @@ from bleedmap.page.section import DOES_NOT_APPLY, Estimate, Row, Section, Table,
 _INTERVALS = (
     "In brackets 95 % intervals: percentile bootstrap over patients, {resamples:,} draws; a share of 0 or 1 has "
     "Wilson's interval over patients. They hold the trained networks fixed, and over few patients they are too narrow. "
-    "Many measures are compared: no single difference should be leaned on."
+    "Many measures are compared, so do not rely on any single difference."
 )
 _MET = {True: "met", False: "missed", None: DOES_NOT_APPLY}
 
@@ -51,8 +51,8 @@ def headline(methods: Sequence[Method]) -> Section:
         for key in HEADLINE for method in methods for score in [method.scores.score(key)]
     ]  # fmt: skip
     note = (
-        "Every study counts here, abstained on or not. A target is met or missed by the value; targets were set before "
-        "training."
+        "Every study counts here, also without a verdict. A target is met or missed by the value; targets were set "
+        "before training."
     )
     words = (_targets_met(methods[0]), _INTERVALS.format(resamples=methods[0].scores.resamples))
     table = _by_method("headline", "Headline measures", note, rows, methods)
@@ -85,7 +85,7 @@ def by_fold(methods: Sequence[Method]) -> Section:
     )
     note = f"Values without intervals: a fold has too few patients for one. {sizes}."
     table = _by_method("by-fold", "The same, fold by fold", note, rows, methods)
-    return Section("by-fold", "Fold by fold", ("How far the folds lie apart.",), (table,))
+    return Section("by-fold", "Fold by fold", ("The table shows how far the folds lie apart.",), (table,))
 
 
 def published(methods: Sequence[Method], peers: Sequence[Peer], caution: str) -> Section | None:
@@ -140,7 +140,7 @@ def every_measure(methods: Sequence[Method]) -> Section:
                 ("patients", most.patients), ("how it counts", score.convention),
             ])  # fmt: skip
         tables.append(tabulate(group.replace(" ", "-"), group[0].upper() + group[1:], "", rows))
-    words = "Every measure of the protocol. Where a number cannot be had there is a dash, not 0."
+    words = "These are all measures of the protocol. A number that cannot be had is a dash, not 0."
     return Section("measures", "All measures", (words,), tuple(tables))
 
 
