@@ -237,6 +237,17 @@ def test_hu_that_lost_their_sign_colour_and_complex_numbers_are_refused(tmp_path
         nifti.read_volume(tmp_path / "complex.nii")
 
 
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [((40, 48, 12, 3), "extract a single volume"), ((40, 48, 1, 12), "convert the study again"), ((40, 48), "convert")],
+)
+def test_what_is_not_one_volume_is_refused_with_a_way_that_leads_to_one(shape, remedy, tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.int16), AFFINE), tmp_path / "head.nii")
+    with pytest.raises(InputError) as refused:
+        nifti.read_volume(tmp_path / "head.nii")
+    assert refused.value.remedy.startswith(remedy)
+
+
 @pytest.mark.parametrize("slope", [0.0, np.nan])
 def test_an_intercept_without_a_slope_is_told(slope, tmp_path):
     path = patch(save(tmp_path / "head.nii", AFFINE, AFFINE), 112, "2f", slope, -1024)

@@ -197,11 +197,14 @@ def _interpret(path: str | Path, raw: Any, header: Any, array: AnyArray) -> tupl
         array = array[..., 0]
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
         colour = "colour of several values a voxel" if array.dtype.fields else f"type {array.dtype}"
+        several = array.ndim > 3 and 1 not in array.shape[:3] and array.dtype.kind in "buif"
         raise InputError(
             path,
             found=f"an array of shape {array.shape}, {colour}",
             needed="one three-dimensional volume of HU",
-            remedy="extract a single volume (no time series, no colour): fslroi FILE head.nii.gz 0 1",
+            remedy="extract a single volume: fslroi FILE head.nii.gz 0 1"
+            if several
+            else "convert the study again from its DICOM files, to HU",
         )
     affine_ras, notes = _find_affine(path, raw, header, array.shape)
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])

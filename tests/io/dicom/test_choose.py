@@ -213,6 +213,10 @@ def test_two_patients_are_never_one_head(tmp_path):
     with pytest.raises(InputError, match="images of 2 patient IDs") as refused:
         read(write(tmp_path, instances))
     assert "SOMEBODY" not in refused.value.explain()
+    for one in instances[12:]:
+        one.PatientID = ""
+    with pytest.raises(InputError, match="images of 1 patient ID and 12 without one"):
+        read(write(tmp_path / "without", instances))
 
 
 def test_equal_series_give_the_lower_number(tmp_path):

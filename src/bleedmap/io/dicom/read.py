@@ -117,11 +117,13 @@ def _describe_units(planes: Sequence[Plane]) -> list[str]:
 
 def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:
     """Refuse to read images of two patients as one head, without naming them."""
-    people = {text(plane.file.header, "PatientID") for plane in planes}
+    people = Counter(text(plane.file.header, "PatientID") for plane in planes)
     if len(people) > 1:
+        without = people.pop(None, 0)
+        several = f"{len(people)} patient ID{'s' if len(people) > 1 else ''}"
         raise InputError(
             found.path,
-            found=f"the chosen series holds images of {len(people)} patient IDs",
+            found=f"the chosen series holds images of {several}{f' and {without} without one' if without else ''}",
             needed="one patient",
             remedy="export the study again, or put the patients' files into folders of their own",
         )
