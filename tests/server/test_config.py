@@ -1,5 +1,6 @@
 """Settings: the file that the program writes is the one it reads; what cannot work is refused with its name."""
 
+import os
 import socket
 import stat
 import threading
@@ -21,6 +22,7 @@ from bleedmap.server.config import (
     write_settings,
 )
 from bleedmap.server.place import Place, new_id
+from bleedmap.server.store.engine import prepared_database
 from bleedmap.server.work.worker import KINDS
 
 
@@ -121,3 +123,17 @@ def test_a_process_whose_port_is_taken_names_the_setting(sqlite_settings, kind, 
         settings = replace(settings, **{table: replace(getattr(settings, table), **{key: address})})
         with pytest.raises(SettingsError, match=rf"{name}: {address} cannot be listened at: Address already in use"):
             KINDS[kind](settings, threading.Event())
+
+
+def test_what_root_makes_belongs_to_the_owner_of_the_folder(sqlite_settings, monkeypatch):
+    """An administrator tries the settings, or asks for the status, before the service begins as a user of its own."""
+    given: dict[str, tuple[int, int]] = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.setdefault(path.name, (user, group)))
+    Place(sqlite_settings.data)
+    with prepared_database(sqlite_settings):
+        pass
+    made = {one.name for one in sqlite_settings.data.rglob("*")}
+    assert given.keys() >= made > {"incoming", "place.key", "server.db"}
+    owner = sqlite_settings.data.stat()
+    assert set(given.values()) == {(owner.st_uid, owner.st_gid)}

@@ -42,9 +42,11 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
-            for name in ("", *_FOLDERS):
-                (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
             root.chmod(0o700)
+            for name in _FOLDERS:
+                (root / name).mkdir(mode=0o700, exist_ok=True)
+                give_to_owner(root / name)
             self._key = self.read_secret(_KEY, lambda: secrets.token_hex(32)).encode()
         except OSError as error:
             raise output_error(root, error) from error
@@ -58,6 +60,7 @@ class Place:
             with suppress(FileExistsError):  # a link is refused where the name is taken: one secret wins
                 os.link(part, path)
             part.unlink()
+            give_to_owner(path)
         return path.read_text("utf-8").strip()
 
     def key_of(self, uid: str) -> str:
@@ -115,6 +118,14 @@ class Place:
 def new_id() -> str:
     """A random identifier of 100 bits, fit for paths and URLs."""
     return "".join(secrets.choice(_LETTERS) for _ in range(20))
+
+
+def give_to_owner(path: Path) -> None:
+    """Give what root makes to the owner of its folder: the service, of which root tried the settings, is to use it."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        with suppress(OSError):  # a share or a container where root may not
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def free_bytes(folder: Path) -> int:

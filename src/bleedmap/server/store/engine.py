@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModu
 from bleedmap import __version__
 from bleedmap.errors import DataError, MissingExtraError, ResourceError, SettingsError
 from bleedmap.server.config import Settings
+from bleedmap.server.place import give_to_owner
 from bleedmap.server.store.tables import metadata, schema
 
 _BUSY_S = 30  # how long a writer waits for the one before it
@@ -109,6 +110,8 @@ def _open_sqlite(path: Path) -> Database:
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
+        path.touch()
+        give_to_owner(path)  # what SQLite makes beside it follows it
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
         if path.stat().st_mode & 0o077:
