@@ -114,7 +114,7 @@ def format_table(table: Table) -> PrintedTable:
     while index < len(names):
         name, digits = names[index], table.digits.get(names[index], _DIGITS)
         values = [to_plain(row[index]) for row in table.rows]
-        text = [_text(value, digits) for value in values]
+        text = [_p_value(value) if name.rpartition(" ")[2] == "p" else _text(value, digits) for value in values]
         numeric.append(all(value in (None, "", DOES_NOT_APPLY) or isinstance(value, int | float) for value in values))
         if [other.split()[-1] for other in names[index + 1 : index + 3]] == ["low", "high"]:
             ends = [(to_plain(row[index + 1]), to_plain(row[index + 2])) for row in table.rows]
@@ -132,6 +132,11 @@ def _text(value: Value, digits: int) -> str:
     if isinstance(value, float):
         return f"{value:z,.{digits}f}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _p_value(value: Value) -> str:
+    """A p to three decimals; one that rounds to 0 is below 0.001, for none is 0."""
+    return "< 0.001" if isinstance(value, float) and 0 <= value < 0.0005 else _text(value, _DIGITS)
 
 
 def _with_interval(text: str, low: Value, high: Value, digits: int) -> str:
