@@ -147,6 +147,31 @@ def test_a_clock_that_was_set_back_holds_no_job_up(database, monkeypatch):
     assert queue.claim(database, (Step.SEGMENT,), "a") is not None
 
 
+def test_how_long_the_oldest_open_job_has_waited_is_known(database):
+    """Whether nobody takes it or it is put off again and again: an alarm hangs on it."""
+
+    def find_oldest() -> float | None:
+        with database.read() as connection:
+            return queue.find_oldest_open(connection)
+
+    add_studies(database, 2)
+    with database.write() as connection:
+        for number in range(2):
+            one = tables.study.c.id == f"s{number:04d}"
+            connection.execute(tables.study.update().where(one).values(state_since=100.0 * (number + 1)))
+    assert find_oldest() == 100.0
+    job = queue.claim(database, (Step.SEGMENT,), "a")
+    with database.write() as connection:
+        queue.put_off(connection, job, "the disk is full", database.now(connection))
+    assert find_oldest() == 100.0
+    with database.write() as connection:
+        connection.execute(tables.job.update().where(tables.job.c.study == "s0000").values(state=JobState.DONE))
+    assert find_oldest() == 200.0
+    with database.write() as connection:
+        connection.execute(tables.job.update().values(state=JobState.DONE))
+    assert find_oldest() is None
+
+
 def test_a_job_is_enqueued_once(database):
     add_studies(database, 1)
     with database.write() as connection:

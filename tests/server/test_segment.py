@@ -1,5 +1,6 @@
 """What a worker records of a version: who gets it, when its images go, and when it has been tried too often."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from bleedmap.results.save import SUMMARY
 from bleedmap.server.config import Limits, Target
 from bleedmap.server.store import queue, tables
 from bleedmap.server.store.tables import Step
+from bleedmap.server.work import segment
 from bleedmap.server.work.segment import _record, do_segment, list_targets
 from server_studies import add_row, add_study, phantom, scanned
 
@@ -77,3 +79,24 @@ def test_a_study_that_ended_its_worker_too_often_fails_and_is_left(settings, dat
         row = connection.execute(select(tables.study)).mappings().one()
     assert (row["state"], row["error"]) == ("failed", "its worker ended 3 times")
     assert queue.claim(database, (Step.SEGMENT,), "b") is None
+
+
+@sqlite
+def test_a_disk_that_is_full_for_long_fails_no_study(settings, database, place, monkeypatch) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(segment, "segment_version", fail)
+    settings = replace(settings, limits=Limits(attempts=3))
+    number = add_row(database, state="complete")
+    with database.write() as connection:
+        queue.enqueue(connection, number, 1, Step.SEGMENT)
+    for _ in range(6):
+        with database.write() as connection:
+            connection.execute(tables.job.update().values(due=0.0))
+        job = queue.claim(database, (Step.SEGMENT,), "a")
+        assert job is not None
+        do_segment(database, place, settings, None, job)  # type: ignore[arg-type] - the network is not asked
+    with database.read() as connection:
+        row = connection.execute(select(tables.study)).mappings().one()
+    assert (row["state"], row["waiting"]) == ("complete", "disk: No space left on device")

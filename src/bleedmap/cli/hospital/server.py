@@ -59,7 +59,7 @@ def status(settings: "Settings", as_json: bool) -> None:
     for one in found["passed_over"]:
         print_line(f"not processed: {one['count']:,} × {escape(one['reason'])}, from {escape(one['sender_ae'] or '?')}")
     if found["oldest_waiting_s"] is not None:
-        print_line(f"the oldest job waits since {found['oldest_waiting_s']:,.0f} s")
+        print_line(f"the oldest open job has waited for {found['oldest_waiting_s']:,.0f} s")
     print_line(f"free on the disk: {found['free_gb']:,.1f} GB")
 
 

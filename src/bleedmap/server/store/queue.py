@@ -15,6 +15,7 @@ from bleedmap.server.config import BACKOFF_S, LEASE_S, LONGEST_BACKOFF_S
 from bleedmap.server.store.engine import Database
 from bleedmap.server.store.tables import JobState, Step
 from bleedmap.server.store.tables import job as jobs
+from bleedmap.server.store.tables import study as versions
 
 _CLOCK_BACK_S = 2 * LONGEST_BACKOFF_S  # a moment so far ahead was written before the clock was set back
 
@@ -155,10 +156,12 @@ def count_jobs(connection: Connection) -> dict[tuple[str, str], int]:
     return {(step, state): count for step, state, count in rows}
 
 
-def find_oldest_due(connection: Connection) -> float | None:
-    """When the job that has waited longest was due; None where none waits."""
-    waiting = jobs.c.state.in_((JobState.READY, JobState.WAITING))
-    return connection.execute(select(func.min(jobs.c.due)).where(waiting, jobs.c.due > 0)).scalar_one_or_none()
+def find_oldest_open(connection: Connection) -> float | None:
+    """Since when the version whose job is open longest is in its state; None where no job is."""
+    same = and_(versions.c.id == jobs.c.study, versions.c.version == jobs.c.version)
+    is_open = jobs.c.state.in_((JobState.READY, JobState.WAITING))
+    query = select(func.min(versions.c.state_since)).select_from(jobs.join(versions, same)).where(is_open)
+    return connection.execute(query).scalar_one_or_none()
 
 
 def _ours(job: Job) -> Any:

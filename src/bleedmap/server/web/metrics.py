@@ -35,13 +35,13 @@ class Figures(Collector):
         with self.web.database.read() as connection:
             now = self.web.database.now(connection)
             states, jobs = studies.count_states(connection), queue.count_jobs(connection)
-            oldest, times = queue.find_oldest_due(connection), _times(connection, now)
+            oldest, times = queue.find_oldest_open(connection), _times(connection, now)
             objects = connection.execute(sent.group_by(job.c.target, delivery.c.state)).all()
             living = connection.execute(select(process).where(process.c.beat_at > now - BEAT_OLD_S)).mappings().all()
         waits = 0.0 if oldest is None else max(0.0, now - oldest)
         yield _many("bleedmap_studies", "versions of studies", ["state"], states)
         yield _many("bleedmap_queue_depth", "jobs that are not done", ["step", "state"], jobs)
-        yield GaugeMetricFamily("bleedmap_oldest_waiting_seconds", "how long the first job has been due", waits)
+        yield GaugeMetricFamily("bleedmap_oldest_waiting_seconds", "how long the oldest open job has waited", waits)
         yield _many("bleedmap_receive_to_result_seconds", "last slice to result, over a day", ["quantile"], times)
         held = {(row[0], row[1]): row[2] for row in objects}
         yield _many("bleedmap_deliveries", "objects by target", ["target", "result"], held)

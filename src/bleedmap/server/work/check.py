@@ -90,7 +90,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
         now = database.now(connection)
         living = select(process.c.kind, func.count()).where(process.c.beat_at > now - BEAT_OLD_S)
         waiting = select(job.c.error, func.count()).where(job.c.state == JobState.WAITING, job.c.error != "")
-        oldest = queue.find_oldest_due(connection)
+        oldest = queue.find_oldest_open(connection)
         total = func.sum(passed_over.c.count).label("count")
         passed = select(passed_over.c.sender_ae, passed_over.c.reason, total)
         return {

@@ -49,8 +49,9 @@ def do_segment(database: Database, place: Place, settings: Settings, segmenter: 
             studies.change(connection, job.study, job.version, made_at=float(int(now)))
             row = studies.find(connection, job.study, job.version)
             assert row is not None
-    if job.attempt > settings.limits.attempts:
-        _fail(database, job, f"its worker ended {job.attempt - 1} times")
+    ended = job.attempt - 1 - job.errors  # those that ended by an error, as on a full disk, ended no worker
+    if ended >= settings.limits.attempts:
+        _fail(database, job, f"its worker ended {ended} times")
         return
     try:
         summary = segment_version(place, row, segmenter, settings)
