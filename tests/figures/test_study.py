@@ -71,4 +71,16 @@ def test_results_without_their_study_are_refused_with_a_remedy(
     assert run("segment", moved, "-o", tmp_path / "result") == 0
     moved.unlink()
     assert run("figure", "study", tmp_path / "result", "-o", tmp_path / "x.png") == 2
-    assert "give the study's place now" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "give the study's place now; it is segmented again then" in said
+    assert "start in the folder" not in said
+
+
+def test_a_relative_place_is_said_to_count_from_where_the_study_was_segmented(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scan.parent)
+    assert run("segment", scan.name, "-o", tmp_path / "result") == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("figure", "study", "result", "-o", "x.png") == 2
+    assert "start in the folder where the study was segmented, or" in " ".join(capsys.readouterr().err.split())

@@ -115,9 +115,10 @@ def read_again(place: Path) -> tuple[Study, dict[str, Any]]:
         return read_study(place), {}
     source, shape = Path(content["source"]), content["geometry"]["shape"]
     if not source.exists():
+        there = "" if source.is_absolute() else "start in the folder where the study was segmented, or "
         raise InputError(
-            place, found=f"results of {source}, which is not there", needed="the study itself beside its results",
-            remedy="give the study's place now",
+            place, found=f"results of {spell(source)}, which is not there", needed="the study beside its results",
+            remedy=f"{there}give the study's place now; it is segmented again then",
         )  # fmt: skip
     study = read_study(source)
     then = _list_chosen(content["series"] or ())
