@@ -82,6 +82,7 @@ def test_relative_paths_start_at_the_settings(tmp_path):
         ({"target": [{"name": "a", "kind": "dicomweb", "url": "pacs"}]}, "url 'pacs'"),
         ({"dicom": {"peer": [{"ae_title": "CT1", "address": "ct1.example"}]}}, "peer CT1: address 'ct1.example'"),
         ({"dicom": {"peer": [{"ae_title": "X", "may": ["query"], "port": 104}]}}, "peer X: no address, to ask it"),
+        ({"oidc": {"issuer": "https://x", "client_id": "a"}}, "oidc.issuer without a client_id, or without a group"),
         ({"worker": {"processes": 0}}, "worker.processes = 0"),
         ({"worker": {"threshold": 1.5}}, "worker.threshold = 1.5"),
         ({"server": 3}, "server = 3"),

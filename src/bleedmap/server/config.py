@@ -321,6 +321,9 @@ def _find_wrong(settings: Settings) -> Iterator[tuple[str, str]]:
     for one in targets:
         if one.kind == "dicomweb" and not one.url.startswith(("http://", "https://")):
             yield f"target {one.name}: url {one.url!r}", "an http(s) URL of the DICOMweb service"
+    oidc = settings.oidc
+    if oidc.issuer and not (oidc.client_id and (oidc.reader_group or oidc.admin_group)):
+        yield "oidc.issuer without a client_id, or without a group", "oidc.client_id, and a group whose members log in"
     if not 0 <= settings.worker.threshold <= 1:
         yield f"worker.threshold = {settings.worker.threshold}", "a probability, or 0 for the weights' own"
 

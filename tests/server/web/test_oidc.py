@@ -4,12 +4,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from bleedmap.server.config import Oidc
+from bleedmap.server.work.check import check_settings
 from free_port import free_port
 from server_web import Server, serve_web, small_settings
 
@@ -85,3 +87,22 @@ def test_a_disabled_person_stays_out(server: Server, provider: str) -> None:
     number = next(one["id"] for one in admin.get("/api/admin/users").json()["users"] if one["name"] == "anna")
     assert admin.put(f"/api/admin/users/{number}", json={"disabled": True}).status_code == 204
     assert log_in(server, provider, "anna").headers["location"] == "/?login=refused"
+
+
+def test_a_provider_that_cannot_be_asked_is_named_in_the_log_and_by_the_check(
+    provider: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = Oidc(f"http://127.0.0.1:{free_port()}", "bleedmap", reader_group="readers")
+    for oidc, told in (
+        (away, "ConnectError"), (replace(away, issuer=provider.replace("127.0.0.1", "localhost")), "its issuer is not"),
+        (replace(away, issuer=provider, client_secret_file=str(tmp_path / "no")), "No such file"),
+    ):  # fmt: skip
+        found = dict(check_settings(small_settings(tmp_path / "check", oidc=oidc)))
+        assert told in found[f"OpenID Connect {oidc.issuer}"]
+        caplog.clear()
+        with serve_web(small_settings(tmp_path / told, oidc=oidc)) as running:
+            answer = httpx.get(f"{running.url}/api/oidc/start")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/?login=failed")
+        assert told in caplog.text
+    good = small_settings(tmp_path / "good", oidc=replace(away, issuer=provider))
+    assert dict(check_settings(good))[f"OpenID Connect {provider}"] == ""

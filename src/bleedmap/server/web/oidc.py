@@ -8,20 +8,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
-from authlib.common.security import generate_token
-from authlib.integrations.httpx_client import OAuth2Client
-from authlib.oidc.core import CodeIDToken
 from fastapi import APIRouter, Request
-from joserfc import jwt
-from joserfc.jwk import KeySet
 from starlette.responses import RedirectResponse, Response
 
+from bleedmap.errors import MissingExtraError, SettingsError
 from bleedmap.server.config import Oidc
+from bleedmap.server.log import logger
 from bleedmap.server.store import audit, users
 from bleedmap.server.web.context import Parts, Web
 from bleedmap.server.web.login import enter, note_refusal
 from bleedmap.server.web.security import find_address, find_origin, takes_secure
+
+try:
+    import httpx
+    from authlib.common.security import generate_token
+    from authlib.integrations.httpx_client import OAuth2Client
+    from authlib.oidc.core import CodeIDToken
+    from joserfc import jwt
+    from joserfc.jwk import KeySet
+except ModuleNotFoundError as error:
+    raise MissingExtraError("OpenID Connect", "oidc", error.name or "authlib") from error
 
 _WAITS_S, _MOST_WAITING = 600.0, 1000  # for a person at the provider's page
 _HOW = "OpenID Connect"
@@ -50,10 +56,12 @@ _lock = threading.Lock()
 def start(web: Parts, request: Request) -> Response:
     """Send the browser to the provider."""
     web.throttle("oidc", "60/15 minutes", find_address(request))
-    settings, about = web.settings.oidc, _discover(web.settings.oidc)
     redirect = f"{find_origin(request, web)}/api/oidc/callback"
     asked = _Asked(secrets.token_urlsafe(24), generate_token(64), redirect, time.monotonic())
-    client = _make_client(settings, redirect)
+    try:
+        about, client = _discover(web.settings.oidc), _make_client(web.settings.oidc, redirect)
+    except Exception as error:
+        return _give_up(web, request, error)
     url, state = client.create_authorization_url(
         about["authorization_endpoint"], nonce=asked.nonce, code_verifier=asked.verifier
     )
@@ -82,9 +90,8 @@ def finish(web: Parts, request: Request) -> Response:
         return _go_back("failed")
     try:
         claims = _ask_provider(web.settings.oidc, asked, request.query_params["code"])
-    except Exception:  # of the provider, the network, or a token that is not ours: told to nobody but the log
-        note_refusal(web, request, "unknown", "failed", how=_HOW)
-        return _go_back("failed")
+    except Exception as error:
+        return _give_up(web, request, error)
     row = _admit(web, request, claims)
     if row is None:
         return _go_back("refused")
@@ -136,12 +143,44 @@ def _admit(web: Web, request: Request, claims: dict[str, Any]) -> Any:
         return users.find_by_subject(connection, subject)
 
 
+def try_provider(settings: Oidc) -> None:
+    """Try whether the provider answers, and whether the secret can be read.
+
+    Raises:
+        SettingsError: it does not, or cannot.
+    """
+    try:
+        _discover(settings)
+        _make_client(settings, "")
+    except Exception as error:
+        raise SettingsError(
+            "oidc.issuer", found=_explain(error), needed="a provider of OpenID Connect, and the file of our secret",
+            remedy="mend [oidc] in the settings, or start the provider",
+        ) from error  # fmt: skip
+
+
+def _give_up(web: Web, request: Request, error: Exception) -> Response:
+    """Answer a fault of the provider, the network or the settings, or a token that is not ours: the log says which."""
+    logger.warning("a log-in by %s failed: %s", _HOW, _explain(error))
+    note_refusal(web, request, "unknown", "failed", how=_HOW)
+    return _go_back("failed")
+
+
+def _explain(error: Exception) -> str:
+    """What failed, without anything of a person: the status of an answer, OAuth's own code, or the kind of error."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code} from {error.request.url.host}"
+    code, name = str(getattr(error, "error", "") or ""), type(error).__name__
+    said = str(error) if isinstance(error, OSError | httpx.TransportError) else code
+    return f"{name}: {said}" if said else name
+
+
 def _discover(settings: Oidc) -> dict[str, Any]:
     """Where the provider's endpoints are; asked each time, for keys and addresses change."""
     url = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
     about: dict[str, Any] = httpx.get(url, timeout=_TIMEOUT_S, follow_redirects=True).raise_for_status().json()
     if about["issuer"].rstrip("/") != settings.issuer.rstrip("/"):
-        raise ValueError("another issuer")
+        raise OSError("its issuer is not the one of the settings")
     return about
 
 

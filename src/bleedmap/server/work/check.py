@@ -36,6 +36,8 @@ def check_settings(settings: Settings) -> Iterator[tuple[str, str]]:
         ))  # fmt: skip
     if web.tls_certificate:
         yield _try("web certificate", lambda: make_server_context(web.tls_certificate, web.tls_key, ""))
+    if settings.oidc.issuer:
+        yield _try(f"OpenID Connect {settings.oidc.issuer}", lambda: _check_provider(settings))
     for target in settings.target:
         yield _try(f"target {target.name}", lambda target=target: _check_target(settings, target))  # type: ignore[misc]
 
@@ -66,6 +68,12 @@ def _check_space(settings: Settings) -> str:
 def _check_database(settings: Settings) -> None:
     with prepared_database(settings):
         pass
+
+
+def _check_provider(settings: Settings) -> None:
+    from bleedmap.server.web.oidc import try_provider  # noqa: PLC0415 - an extra of its own
+
+    try_provider(settings.oidc)
 
 
 def _check_target(settings: Settings, target: Target) -> None:
