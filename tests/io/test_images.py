@@ -2,8 +2,11 @@
 
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
@@ -56,6 +59,31 @@ def test_a_tag_of_another_type_is_no_reason_to_turn_nothing(kind: str, tmp_path:
     pixels, turned = images.read_picture(path)
     assert np.abs(pixels.astype(int) - seen()).max() <= (0 if kind == "PNG" else 30)
     assert turned == "turned by 180°"
+
+
+def test_nothing_is_printed_of_odd_headers(tmp_path: Path) -> None:
+    """Libraries remark on what they mend in lines that name no file, between those of a batch."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0"
+    write(tmp_path / "one.jpg", seen(), "JPEG", exif=exif)
+    volume = bytearray(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.diag([3, 3, 3, 1])).to_bytes())
+    volume[80:84] = struct.pack("<f", -3)  # a step of pixdim
+    (tmp_path / "head.nii").write_bytes(volume)
+    code = (
+        "import sys, pathlib; from bleedmap.io import images, nifti; here = pathlib.Path(sys.argv[1]); "
+        "images.read_grey(here / 'one.jpg'); nifti.read_volume(here / 'head.nii')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_an_error_without_words_is_damage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(Image, "open", fail)
+    (tmp_path / "one.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(InputError, match="8 bytes; damaged"):
+        images.read_grey(tmp_path / "one.png")
 
 
 def test_a_tiff_that_was_cut_is_refused(tmp_path: Path) -> None:

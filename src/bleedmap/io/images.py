@@ -1,5 +1,6 @@
 """Read single slices as 8-bit grey pictures, turned as they are to be seen, and write masks and pictures."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ KINDS = "JPEG, PNG, TIFF, WebP or BMP"
 _GREY_TOLERANCE = 12  # between channels of a grey picture that was saved as a colour JPEG
 _MARKS = 0.2  # of the pixels in colour: above it is no grey picture with something drawn on it
 _BYTES_ALIKE = 257  # a 16-bit grey that is an 8-bit grey: both its bytes are the same
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd EXIF, line by line, naming no file
 _Turn = Image.Transpose
 # EXIF's orientations (tag 274) that are not upright, and what puts them so.
 _TURNS = {
@@ -137,7 +139,7 @@ def _open(path: Path) -> tuple[Image.Image, int]:
             found, remedy = f"{kind.words}, no {KINDS} picture", kind.remedy or "give a picture"
         else:
             size = path.stat().st_size if path.is_file() else 0
-            found = f"cannot be read as a picture ({size:,} bytes; {str(error).splitlines()[0] or 'damaged'})"
+            found = f"cannot be read as a picture ({size:,} bytes; {(str(error).splitlines() or ['damaged'])[0]})"
             remedy = "copy the file again from its source, or leave it out if it is no slice"
         raise InputError(path, found=found, needed=f"a whole {KINDS} picture", remedy=remedy) from error
 

@@ -1,5 +1,6 @@
 """Read and write NIfTI in HU, in the index order (slice, row, column) with LPS mm."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from bleedmap.io.kinds import UNPACK_ERRORS, identify, open_packed
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
+logging.getLogger("nibabel.global").disabled = True  # it prints what it mends in a header, naming no file
 _ROUNDED = -1e-3  # 1 - b² - c² - d² of a qform's quaternion that was rounded: half a turn, to the reference code too
 _UNITS = {1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("micrometres", 0.001)}  # xyzt_units, lowest three bits
 _TEMPLATE = 3  # from this sform code on the sform leads to an atlas (3 Talairach, 4 MNI, 5 another), not to the scanner
