@@ -13,6 +13,7 @@ import pytest
 from pydicom import Dataset
 
 import bleedmap
+from bleedmap.comparison.cohort import describe_pair
 from bleedmap.comparison.compare import compare_examinations, split_accept
 from bleedmap.comparison.examination import Examination, Identity, examine, open_source, read_time
 from bleedmap.comparison.tables import to_json
@@ -81,6 +82,22 @@ def test_other_weights_or_threshold_claim_no_growth(examined: Examination) -> No
     found = compare_examinations(known(examined), replace(known(examined, taken=NOON), threshold=0.4))
     assert found.growth is None
     assert "different weights or thresholds" in found.reasons[0]
+
+
+def test_of_lesions_that_one_study_does_not_show_no_growth_is_claimed(examined: Examination, with_mask) -> None:
+    """A bleed at the vertex that only the second study shows is no growth of 0 mL."""
+    grid, high = examined.volume.grid, np.zeros(examined.mask.array.shape, np.bool_)
+    high[22:24, 55:70, 55:70] = True
+    short = replace(examined, volume=Volume(examined.volume.hu[:-8], replace(grid, origins_mm=grid.origins_mm[:-8])))
+    first = known(with_mask(short, np.zeros(short.volume.hu.shape, np.bool_)))
+    second = replace(known(with_mask(examined, high), taken=NOON))
+    found = compare_examinations(first, second)
+    assert found.groups is not None
+    assert [one.kind for one in found.groups] == ["outside"]
+    assert found.growth is None
+    assert "All that is marked lies where one of the studies does not show the head" in found.reasons[0]
+    assert describe_pair(found, "pair")["status"] == "no growth claimed"
+    jsonschema.validate(to_json(found, {}), SCHEMA)
 
 
 def test_heads_that_do_not_fit_are_told_and_totals_compared(examined: Examination) -> None:

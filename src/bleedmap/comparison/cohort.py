@@ -47,8 +47,9 @@ ROW_MEANINGS: dict[str, tuple[str, str]] = {
     "name": ("", "name of the pair's folder of results"),
     "first": ("", "the earlier study, as the table or the folder names it"),
     "second": ("", "the later study"),
-    "status": ("", "expansion or no expansion (by the criterion), no growth claimed (no verdict on a study, or "
-        "different weights), refused (a study or the pair cannot be used) or failed (a fault of the program)"),
+    "status": ("", "expansion or no expansion (by the criterion), no growth claimed (no verdict on a study, "
+        "different weights, or no lesion that both studies show), refused (a study or the pair cannot be used) or "
+        "failed (a fault of the program)"),
     "hours": ("h", "from the first scan to the second, where both tell the time"),
     "aligned": ("", "whether the heads could be laid upon each other"),
     "first_ml": ("mL", "volume of all lesions in the first study"),

@@ -21,6 +21,10 @@ from bleedmap.study.words import counted
 
 EDITED_MASK = "its mask was changed since bleedmap wrote it, and is taken as it is. It has no interval and no verdict."
 PATIENT, ORDER = "patient", "order"  # names that `accept` takes beside those of the input checks
+NOTHING_SHOWN_BY_BOTH = (
+    "All that is marked lies where one of the studies does not show the head, or not all of it: how much it has grown "
+    "cannot be told."
+)
 NOT_ALIGNED = (
     "The two heads could not be laid upon each other: the skulls do not fit. They may be of two patients, or one study "
     "shows too little of the skull. Lesions are not compared one by one, and the pictures do not show the same places."
@@ -150,11 +154,13 @@ def compare_examinations(first: Examination, second: Examination, *, accept: tup
         notes.append(NOT_ALIGNED)
     reasons = _list_reasons(first, second)
     apart = [one for one in groups or () if not one.compared]
+    kept = [one for one in groups or () if one.compared]
+    if apart and not kept:
+        reasons += (NOTHING_SHOWN_BY_BOTH,)
     growth = None
     if not reasons and not apart:
         growth = _measure_growth(first, second)
     elif not reasons:
-        kept = [one for one in groups or () if one.compared]
         growth = Growth(sum(one.first_ml for one in kept), sum(one.second_ml for one in kept))
         left = [sum(getattr(one, side) for one in apart) for side in ("first_ml", "second_ml")]
         notes.append(
