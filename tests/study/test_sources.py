@@ -14,6 +14,7 @@ from bleedmap.errors import InputError
 from bleedmap.io import nifti
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.dicom import ct_instances, write_series
+from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from bleedmap.phantom.head import PhantomSettings, make_phantom
 
 
@@ -112,6 +113,7 @@ def test_data_sets_write_the_same_dicom_results(files, segmenter, of_folder, tmp
         ([], "a list of nothing"),
         ([1.0], "a list of float"),
         (["head.nii.gz", "dicom"], "a NIfTI volume"),
+        (["head.nii.gz"], "a NIfTI volume or a zip in a list of paths"),
         (np.zeros((4, 4, 4)), "without an affine"),
         (3.0, "a float"),
         (sitk.Image(4, 4, sitk.sitkInt16), "2 dimensions"),
@@ -124,6 +126,31 @@ def test_what_is_no_study_is_refused_with_a_remedy(files, monkeypatch, source, s
         bleedmap.read_study(source)
     assert said in str(refused.value)
     assert "remedy: " in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("affine", "said"),
+    [(np.full((4, 4), np.nan), "maps it to no volume"), (np.diag([1, 0, 1, 1]), "maps it to no volume"),
+     ("RAS", "an affine of shape (0,)"), (None, "without an affine")],
+    ids=str,
+)  # fmt: skip
+def test_an_array_needs_an_affine_to_a_volume(affine, said):
+    with pytest.raises(InputError) as refused:
+        bleedmap.read_study(np.zeros((40, 40, 8)), affine=affine)
+    assert said in refused.value.found
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32, np.uint64, np.int64, np.float16, np.bool_])
+def test_an_array_of_any_type_of_number_is_read(kind):
+    hu = (np.arange(40 * 40 * 8).reshape(40, 40, 8) % 100).astype(kind)
+    study = bleedmap.read_study(hu, affine=np.diag([2, 2, 5, 1]))
+    assert study.nifti is not None
+    assert np.array_equal(study.nifti.outward(study.volume.hu), hu)
+
+
+def test_a_data_set_alone_is_a_study(files):
+    one = enhanced_ct(bleedmap.read_study(files / "dicom").volume)
+    assert np.array_equal(bleedmap.read_study(one).volume.hu, bleedmap.read_study([one]).volume.hu)
 
 
 def test_an_affine_belongs_to_an_array_alone(files):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydicom import Dataset
 
 from bleedmap.errors import InputError, spell
 from bleedmap.io.dicom.acquisition import Acquisition
@@ -53,8 +54,8 @@ def read_study(
     """Read one study.
 
     Args:
-        source: a folder, zip or file of DICOM; a list of such files or folders, or of pydicom data sets with their
-            pixels; a NIfTI file in HU; an image of nibabel or SimpleITK in HU; an array of HU with `affine`; a
+        source: a folder, zip or file of DICOM; a list of such files or folders; a pydicom data set with its pixels, or
+            a list of them; a NIfTI file in HU; an image of nibabel or SimpleITK in HU; an array of HU with `affine`; a
             `Volume`; or DICOM files whose headers are read already (`bleedmap.io.dicom.files.scan`).
         affine: of an array, 4×4 from its own index to RAS mm, as nibabel has it; its axes may run any way.
         name: begins the names of the result files; None: taken from the path.
@@ -75,7 +76,7 @@ def _read(source: Source, affine: object, study: str | None, series: int | None,
             "affine", found=f"an affine beside a {type(source).__name__}, which has its own or none",
             needed="an affine for an array only", remedy="leave the affine out, or give the array of the image",
         )  # fmt: skip
-    if isinstance(source, list | tuple):
+    if isinstance(source, list | tuple | Dataset):
         source = gather_dicom(source)
     if isinstance(source, DicomFound):
         return _read_dicom(source, study, series, advance)

@@ -18,8 +18,8 @@ from bleedmap.volume import Volume
 
 Source = str | os.PathLike[str] | Sequence[Any] | Volume | DicomFound | Any
 KINDS = (
-    "a path, a list of paths or of pydicom data sets, an image of nibabel or SimpleITK, an array of HU with its "
-    "affine, or a bleedmap.Volume"
+    "a path, a list of paths, one or a list of pydicom data sets, an image of nibabel or SimpleITK, an array of HU "
+    "with its affine, or a bleedmap.Volume"
 )
 
 
@@ -42,7 +42,7 @@ def find_image(source: Source, affine: object = None) -> Any:
 
 def is_array(source: Source) -> bool:
     """Whether it is an array, or converts itself to one as a tensor does, and is no image with axes of its own."""
-    return hasattr(source, "__array__") and not isinstance(source, nib.spatialimages.SpatialImage)
+    return hasattr(source, "__array__") and not isinstance(source, nib.spatialimages.SpatialImage | Dataset)
 
 
 def _from_array(array: Any, affine: Any) -> Any:
@@ -52,13 +52,22 @@ def _from_array(array: Any, affine: Any) -> Any:
             needed="affine: 4×4, from the array's index to RAS mm, as nibabel has it",
             remedy="bleedmap.segment(array, affine=affine)",
         )  # fmt: skip
-    matrix, hu = np.asarray(affine, np.float64), np.asarray(array)
+    hu = np.asarray(array)
+    try:
+        matrix = np.asarray(affine, np.float64)
+    except (TypeError, ValueError):
+        matrix = np.empty(0)
     if matrix.shape != (4, 4) or hu.dtype.kind not in "buif":
         raise InputError(
             "array", found=f"an array of type {hu.dtype} with an affine of shape {matrix.shape}",
             needed="numbers of HU, and an affine of 4×4", remedy="bleedmap.segment(array, affine=affine)",
         )  # fmt: skip
-    return nib.Nifti1Image(hu.astype(np.float32) if hu.dtype.kind in "bif" else hu, matrix)
+    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) == 0:
+        raise InputError(
+            "array", found=f"an affine that maps it to no volume: {matrix.tolist()}",
+            needed="a finite, invertible affine to mm", remedy="take the affine of the image that the array is of",
+        )  # fmt: skip
+    return nib.Nifti1Image(hu if hu.dtype.kind == "u" and hu.dtype.itemsize <= 4 else hu.astype(np.float32), matrix)
 
 
 def _from_simpleitk(image: Any) -> Any:
@@ -102,12 +111,13 @@ def to_simpleitk(image: Any) -> Any:
     return made
 
 
-def gather_dicom(sources: Sequence[object]) -> DicomFound:
-    """Take several paths, or several data sets of pydicom's, as one study.
+def gather_dicom(sources: Sequence[object] | Dataset) -> DicomFound:
+    """Take several paths, or one or several data sets of pydicom's, as one study.
 
     Raises:
         InputError: an empty or mixed list, a volume among the paths, or nothing in them that can be read.
     """
+    sources = [sources] if isinstance(sources, Dataset) else sources
     if sources and all(isinstance(one, Dataset) for one in sources):
         return scan_datasets([one for one in sources if isinstance(one, Dataset)])
     paths = [Path(one) for one in sources if isinstance(one, str | os.PathLike)]
@@ -117,7 +127,7 @@ def gather_dicom(sources: Sequence[object]) -> DicomFound:
             "list", found=f"a list of {kinds}", needed="paths alone, or pydicom data sets alone, of one study",
             remedy="for several studies call bleedmap.segment_many",
         )  # fmt: skip
-    other = [one for one in paths if len(paths) > 1 and (is_nifti(one) or is_zip(one))]
+    other = [one for one in paths if is_nifti(one) or (len(paths) > 1 and is_zip(one))]
     if other:
         raise InputError(
             other[0], found="a NIfTI volume or a zip in a list of paths", needed="DICOM files or folders of one study",
