@@ -48,7 +48,7 @@ class Running:
     """A listener of this process with its folder and database."""
 
     def __init__(self, settings, **dicom) -> None:
-        self.settings = replace(settings, dicom=Dicom(listen="127.0.0.1:0", quiet_s=0.2, **dicom))
+        self.settings = replace(settings, dicom=Dicom(**({"listen": "127.0.0.1:0", "quiet_s": 0.2} | dicom)))
         self.place, self.database = Place(settings.data), open_database(settings)
         prepare(self.database)
         self.receiver = Receiver(self.settings, self.place)
@@ -344,6 +344,13 @@ def test_only_listed_peers_are_served(run):
         echo(server.port, title="NOBODY")
     assert not server.listener.may_connect("10.0.0.1")
     assert server.listener.may_connect("10.9.9.9")
+
+
+def test_a_peer_is_known_by_its_ipv4_address_on_all_networks(run):
+    """Over a socket of IPv6 it comes as ::ffff:127.0.0.1."""
+    server = run(listen="[::]:0", peer=(Peer("CT1", "127.0.0.1"),))
+    assert send(server.port, instances(1)) == [0]
+    assert not server.listener.refused
 
 
 def test_without_a_list_only_this_machine_is_served(run):

@@ -138,7 +138,9 @@ def test_opening_a_study_is_recorded(server: Server, study: str) -> None:
         assert [one["action"] for one in rows][:2] == ["exported", "study opened"]
 
 
-def test_whichever_part_of_a_study_is_asked_for_is_recorded_as_opening_it(server: Server) -> None:
+def test_whichever_part_of_a_study_is_asked_for_is_recorded_as_opening_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An array or a picture without the page, and what a viewer asks by DICOMweb: once, not with every request."""
     instances = scanned()
     first = instances[0]
@@ -152,6 +154,14 @@ def test_whichever_part_of_a_study_is_asked_for_is_recorded_as_opening_it(server
             who = select(user.c.id).where(user.c.name == path[-60:]).scalar_subquery()
             rows = connection.execute(select(audit.c.action, audit.c.study).where(audit.c.actor == who)).all()
         assert list(map(tuple, rows)) == [("study opened", number)], path
+    admin = server.client("admin", name="Admin of locks")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(server.database), "write", lambda database: (_ for _ in ()).throw(ConnectionError()))
+        assert admin.get(f"{home}/stack.nii.gz").status_code == 500
+    assert admin.get(f"{home}/stack.nii.gz").status_code == 200
+    with server.database.read() as connection:
+        last = connection.execute(select(audit.c.action, audit.c.study).order_by(audit.c.id.desc())).first()
+    assert last == ("study opened", number), "nothing is given that is not recorded"
     reader = server.client("reader", name="Retriever")
     assert reader.get(web).status_code == 200
     with server.database.read() as connection:

@@ -231,7 +231,8 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
         client, address = self.socket.accept()
         if self.ssl_context:
             client = self.ssl_context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
-        return client, address
+        host, *rest = address
+        return client, (host.removeprefix("::ffff:"), *rest)  # IPv4 over a socket of IPv6, as peers are listed
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         return self.listener.may_connect(client_address[0])

@@ -108,8 +108,10 @@ class Web:
             study, version: of what.
             anew: record it in any case: the page was opened.
         """
-        if self.limiter.hit(_OPENED, "opened", actor.id, actor.address, study, str(version)) or anew:
+        keys = ("opened", actor.id, actor.address, study, str(version))
+        if anew or self.limiter.test(_OPENED, *keys):
             self.note(actor, "study opened", study, version=version)
+            self.limiter.hit(_OPENED, *keys)  # last: what could not be recorded is recorded with the next request
 
     def note(self, actor: Actor, action: str, study: str = "", **detail: Any) -> None:
         """Add a row to the audit, in a transaction of its own."""
