@@ -17,6 +17,7 @@ from bleedmap.comparison.cohort import describe_pair
 from bleedmap.comparison.compare import compare_examinations, split_accept
 from bleedmap.comparison.examination import Examination, Identity, examine, open_source, read_time
 from bleedmap.comparison.tables import to_json
+from bleedmap.comparison.words import expansion_words
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.inference.certainty import Certainty
 from bleedmap.io import nifti
@@ -98,6 +99,23 @@ def test_of_lesions_that_one_study_does_not_show_no_growth_is_claimed(examined: 
     assert "All that is marked lies where one of the studies does not show the head" in found.reasons[0]
     assert describe_pair(found, "pair")["status"] == "no growth claimed"
     jsonschema.validate(to_json(found, {}), SCHEMA)
+
+
+def test_what_is_left_out_leaves_the_criterion_open(examined: Examination, with_mask) -> None:
+    """The bleed that both studies show has not grown; the one at the vertex is in the second alone."""
+    grid, both = examined.volume.grid, np.zeros(examined.mask.array.shape, np.bool_)
+    both[12:14, 55:70, 55:70] = True
+    high = both.copy()
+    high[22:24, 55:70, 55:70] = True
+    short = replace(examined, volume=Volume(examined.volume.hu[:-8], replace(grid, origins_mm=grid.origins_mm[:-8])))
+    second = replace(known(with_mask(examined, high), taken=NOON))
+    found = compare_examinations(known(with_mask(short, both[:-8])), second)
+    assert found.growth is not None
+    assert (found.growth.ml, found.growth.expansion) == (pytest.approx(0), "not known")
+    assert expansion_words(found.growth).startswith("not known, because lesions are left out")
+    assert describe_pair(found, "pair")["status"] == "expansion not known"
+    jsonschema.validate(to_json(found, {}), SCHEMA)
+    assert replace(found.growth, second_ml=found.growth.first_ml + 7).expansion == "met"
 
 
 def test_heads_that_do_not_fit_are_told_and_totals_compared(examined: Examination) -> None:

@@ -24,7 +24,7 @@ from bleedmap.archive.run import put_in_place
 from bleedmap.archive.summary import describe_error
 from bleedmap.archive.workers import run_jobs
 from bleedmap.comparison.compare import Comparison, compare_examinations, examine_pair, split_accept
-from bleedmap.comparison.growth import CRITERION, DERIVED_FOR
+from bleedmap.comparison.growth import CRITERION, DERIVED_FOR, Expansion
 from bleedmap.comparison.match import MEANINGS
 from bleedmap.comparison.save import JSON, PAGE, write_comparison
 from bleedmap.comparison.tables import COLUMNS, lesion_table
@@ -37,7 +37,10 @@ from bleedmap.study.inputs import natural
 from bleedmap.study.segment import Segmenter
 from bleedmap.study.words import millilitres
 
-STATUSES = ("expansion", "no expansion", "no growth claimed", "refused", "failed")
+STATUSES = ("expansion", "no expansion", "expansion not known", "no growth claimed", "refused", "failed")
+_STATUS_OF: dict[Expansion, str] = {
+    "met": "expansion", "not met": "no expansion", "not known": "expansion not known",
+}  # fmt: skip
 Row = dict[str, Any]  # of `ROW_MEANINGS`
 GROWTH_CSV, GROWTH_JSON, LESIONS_CSV = "growth.csv", "growth.json", "lesions.csv"
 DICTIONARY_CSV, INDEX = "data-dictionary.csv", "index.html"
@@ -47,7 +50,8 @@ ROW_MEANINGS: dict[str, tuple[str, str]] = {
     "name": ("", "name of the pair's folder of results"),
     "first": ("", "the earlier study, as the table or the folder names it"),
     "second": ("", "the later study"),
-    "status": ("", "expansion or no expansion (by the criterion), no growth claimed (no verdict on a study, "
+    "status": ("", "expansion or no expansion (by the criterion), expansion not known (lesions are left out that one "
+        "study does not show, and the others have not grown so much), no growth claimed (no verdict on a study, "
         "different weights, or no lesion that both studies show), refused (a study or the pair cannot be used) or "
         "failed (a fault of the program)"),
     "hours": ("h", "from the first scan to the second, where both tell the time"),
@@ -61,7 +65,7 @@ ROW_MEANINGS: dict[str, tuple[str, str]] = {
     "growth_low_percent": ("%", "lower end of its interval"),
     "growth_high_percent": ("%", "upper end of its interval; empty where it has none"),
     "interval_coverage": ("0 to 1", "what each volume's interval was fitted for; that of growth was not measured"),
-    "expansion": ("", f"met or not met: {CRITERION}. {DERIVED_FOR}"),
+    "expansion": ("", f"met, not met or not known: {CRITERION}. {DERIVED_FOR}"),
     "firmness": ("", "whether that holds over the whole interval"),
     **{kind: ("", f"number of lesions or groups: {meaning}") for kind, meaning in MEANINGS.items()},
     "reasons": ("", "why no growth is claimed"),
@@ -256,7 +260,7 @@ def describe_pair(comparison: Comparison, name: str) -> Row:
         known |= {kind: kinds.count(kind) for kind in MEANINGS}
     status = "no growth claimed"
     if growth is not None:
-        status = "expansion" if growth.expansion == "met" else "no expansion"
+        status = _STATUS_OF[growth.expansion]
         low_ml, high_ml = growth.interval_ml or (None, None)
         low, high = growth.interval_percent or (None, None)
         known |= {

@@ -161,7 +161,7 @@ def compare_examinations(first: Examination, second: Examination, *, accept: tup
     if not reasons and not apart:
         growth = _measure_growth(first, second)
     elif not reasons:
-        growth = Growth(sum(one.first_ml for one in kept), sum(one.second_ml for one in kept))
+        growth = Growth(sum(one.first_ml for one in kept), sum(one.second_ml for one in kept), left_out=True)
         left = [sum(getattr(one, side) for one in apart) for side in ("first_ml", "second_ml")]
         notes.append(
             "Some lesions lie where one of the studies does not show the head. They are left out of the growth: "

@@ -10,7 +10,7 @@ CRITERION = "more than 6 mL or more than 33 % (Dowlatshahi et al., Neurology 201
 DERIVED_FOR = "It was derived for intracerebral (parenchymal) hemorrhage, not for other types of bleeding."
 
 Interval = tuple[float, float | None]  # None: no upper end
-Expansion = Literal["met", "not met"]
+Expansion = Literal["met", "not met", "not known"]
 Firmness = Literal["over the whole interval", "not over the whole interval", "not known"]
 
 
@@ -22,6 +22,7 @@ class Growth:
         first_ml, second_ml: each measured on its own slices.
         first_interval_ml, second_interval_ml: of each volume; None where it has none.
         coverage: share of unseen patients whose volume such an interval held; None without intervals.
+        left_out: whether lesions that one of the studies does not show are left out.
     """
 
     first_ml: float
@@ -29,6 +30,7 @@ class Growth:
     first_interval_ml: tuple[float, float] | None = None
     second_interval_ml: tuple[float, float] | None = None
     coverage: float | None = None
+    left_out: bool = False
 
     @property
     def ml(self) -> float:
@@ -67,8 +69,10 @@ class Growth:
 
     @property
     def expansion(self) -> Expansion:
-        """Whether the criterion is met by the volumes as measured."""
-        return "met" if _meets(self.ml, self.percent) else "not met"
+        """Whether the criterion is met by the volumes as measured; what is left out may have grown too."""
+        if _meets(self.ml, self.percent):
+            return "met"
+        return "not known" if self.left_out else "not met"
 
     @property
     def firmness(self) -> Firmness:

@@ -68,6 +68,8 @@ def interval_is(coverage: float) -> str:
 
 def expansion_words(growth: Growth) -> str:
     """'met as measured; the interval leaves it open': what is said of the criterion of expansion."""
+    if growth.expansion == "not known":
+        return "not known, because lesions are left out that one of the studies does not show"
     if growth.firmness == "over the whole interval":
         return f"{growth.expansion} over the whole interval"
     open_ = "" if growth.firmness == "not known" else "; the interval leaves it open"
