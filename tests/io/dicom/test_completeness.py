@@ -103,6 +103,8 @@ def test_folders_that_cannot_be_opened_are_told(tmp_path, monkeypatch):
     write_numbered(tmp_path / "b", series()[9:])
     refuse_folder(monkeypatch, tmp_path / "b")
     assert any("a folder that cannot be opened: Permission denied" in one for one in read(tmp_path).notes)
+    told, found = verdict(tmp_path)
+    assert (told, "b: a folder that cannot be opened" in found) == ("warning", True)
     with pytest.raises(InputError, match="a folder that cannot be opened"):
         read(tmp_path / "b")
 

@@ -28,7 +28,7 @@ from bleedmap.io.dicom.acquisition import (
     read_contrast,
     read_energy,
 )
-from bleedmap.io.dicom.files import DicomFile, DicomFound
+from bleedmap.io.dicom.files import CLOSED_FOLDER, DicomFile, DicomFound
 from bleedmap.io.dicom.grid import SAME_PLACE_MM, check_plane, count_places, heights_mm
 from bleedmap.io.dicom.header import find_sop_class, integer, text
 from bleedmap.io.dicom.planes import CT_IMAGES, SCOUT, Plane, read_planes
@@ -497,7 +497,11 @@ def _find_unread(best: Candidate, others: Sequence[Candidate], found: DicomFound
     """What seems to belong to the chosen series and is not read: files beside it, slices without or at other places."""
     planes, series, clauses = best.stack.planes, best.stack.series, []
     folders = {Path(file.place.name).parent for file in best.files}
-    beside = [(one.name, one.reason) for one in found.unreadable if Path(one.name).parent in folders]
+    beside = [
+        (one.name, one.reason)
+        for one in found.unreadable
+        if Path(one.name).parent in folders or one.reason.startswith(CLOSED_FOLDER)  # it may hold the rest
+    ]
     beside += [(file.place.name, error.found) for file, error in broken if file.series in series]
     if beside:
         names = ", ".join(f"{Path(name).name}: {reason}" for name, reason in beside[:3])

@@ -136,6 +136,7 @@ _GROUPED_BY = ("StudyInstanceUID", "SeriesInstanceUID")
 _HOLD_NOTHING = ("pointer", "packed by", "encrypted")  # words for what may be a slice that cannot be opened
 _DICOM_ENDINGS = ("", ".dcm", ".dicom", ".ima")
 LINK_TO_NOTHING = "a link to nothing"
+CLOSED_FOLDER = "a folder that cannot be opened"
 
 
 _ADVICE = {  # what a folder without DICOM holds -> what to do
@@ -258,7 +259,7 @@ def scan(path: Path) -> DicomFound:
     kinds: list[tuple[Place, Kind]] = []
 
     def fail(error: OSError) -> None:
-        unreadable.append(Unreadable(spell(error.filename), f"a folder that cannot be opened: {error.strerror}"))
+        unreadable.append(Unreadable(spell(error.filename), f"{CLOSED_FOLDER}: {error.strerror}"))
 
     with open_source(path) as read:
         for place in _list_places(path, fail):
