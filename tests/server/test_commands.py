@@ -1,6 +1,9 @@
 """`bleedmap serve` and `bleedmap server` without a server: settings, checks, refusals, backup."""
 
 import json
+import multiprocessing
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -85,6 +88,41 @@ def test_a_backup_of_a_database_in_use_is_whole(capsys, tmp_path, monkeypatch):
     assert run("server", "status", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["studies"], shown["processes"]) == ({}, {})
+
+
+def test_a_backup_is_put_back_beside_the_log_of_what_came_after_it(tmp_path, monkeypatch):
+    """As after a server that was killed: SQLite would play that log on the backup, and damage it."""
+    settings = read_settings(None)
+    monkeypatch.chdir(tmp_path)
+    Place(settings.data)
+
+    def add(count: int) -> None:
+        """By a process that ends without closing anything."""
+        child = multiprocessing.get_context("fork").Process(target=_add_rows, args=(settings, count))
+        child.start()
+        child.join()
+        assert child.exitcode == 7
+
+    add(50)
+    assert run("server", "backup", "-o", tmp_path / "copy.db") == 0
+    add(150)
+    assert (settings.data / "server.db-wal").stat().st_size
+    shutil.copy(tmp_path / "copy.db", settings.data / "server.db")
+    with prepared_database(settings) as database, database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+        assert connection.exec_driver_sql("SELECT count(*) FROM audit").scalar_one() == 50
+
+
+def _add_rows(settings, count: int) -> None:
+    from bleedmap.server.store import audit
+    from bleedmap.server.store.engine import open_database, prepare
+
+    database = open_database(settings)
+    prepare(database)
+    for number in range(count):
+        with database.write() as connection:
+            audit.record(connection, 1.0, "server", "x" * 500, number=number)
+    os._exit(7)
 
 
 def test_users_are_listed_disabled_and_get_a_new_password(capsys, tmp_path, monkeypatch):

@@ -180,6 +180,7 @@ def backup(settings: "Settings", out: Path) -> None:
     bleedmap server backup --config bleedmap.toml -o /backup/bleedmap-2026-11-29.db
     """
     import sqlite3
+    from contextlib import closing
 
     from bleedmap.io.files import output_error, written_whole
 
@@ -198,9 +199,10 @@ def backup(settings: "Settings", out: Path) -> None:
     try:
         with written_whole(out) as part:
             part.touch(mode=0o600)
-            with sqlite3.connect(f"file:{source}?mode=ro", uri=True) as one, sqlite3.connect(part) as other:
-                one.backup(other)
-                other.execute("PRAGMA journal_mode=DELETE")
+            held = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
+            with closing(held), closing(sqlite3.connect(part)) as copy:
+                held.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")  # by which a copy that is put back is known
     except OSError as error:
         raise output_error(out, error) from error
     print_line(f"{escape(str(out))}: {out.stat().st_size / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")
