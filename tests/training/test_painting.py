@@ -14,10 +14,12 @@ from hypothesis import strategies as st  # noqa: E402
 from bleedmap.arrays import ByteArray  # noqa: E402
 from bleedmap.datasets.ct_ich import open_ct_ich  # noqa: E402
 from bleedmap.errors import SettingsError  # noqa: E402
+from bleedmap.folds.painted_heads import judge_paintings  # noqa: E402
+from bleedmap.models.lite_unet import build_lite  # noqa: E402
 from bleedmap.models.networks import LABELS  # noqa: E402
 from bleedmap.preprocess import Preprocessing  # noqa: E402
 from bleedmap.training import bleed_shapes, painting  # noqa: E402
-from bleedmap.training.augment import apply_step, draw_step  # noqa: E402
+from bleedmap.training.augment import apply_step, draw_plain, draw_step  # noqa: E402
 from bleedmap.training.bleed_shapes import find_head  # noqa: E402
 from bleedmap.training.config import PAINTED, Recipe  # noqa: E402
 from bleedmap.training.painting import load_paintings, paint  # noqa: E402
@@ -320,3 +322,40 @@ def test_bright_arteries_and_sinuses_are_no_bone() -> None:
             hu = slices[solid].astype(float).mean() * 120 / 255 - 20
             seen += 50 < hu < 80
     assert seen >= 5
+
+
+def bleed_free(slices: ByteArray) -> Samples:
+    nothing = np.zeros((len(slices), len(LABELS)), np.float32)
+    return Samples(slices, np.zeros_like(slices), nothing, np.zeros(len(slices), np.int64))
+
+
+def test_a_plain_draw_changes_nothing_but_the_size() -> None:
+    patients = bleed_free(head())
+    pools = Pools(patients, None, load_paintings(patients, 4))
+    rows = pools.painting_rows[:3]
+    shown, cover, labels = apply_step(draw_plain(rows), pools, RECIPE)
+    paintings = pools.paintings
+    assert paintings is not None
+    for channel, wanted in ((shown[:, 1], rows), (shown[:, 0], rows - 1)):
+        grey = torch.from_numpy(paintings.slices[wanted])[:, None] / 255
+        expected = torch.nn.functional.interpolate(grey, shown.shape[2:], mode="bilinear")
+        torch.testing.assert_close(channel, expected[:, 0], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(labels.numpy(), paintings.labels[rows])
+    assert cover.shape == (3, 1, RECIPE.size // 2, RECIPE.size // 2)
+    assert cover.amax() > 0.5
+
+
+def test_new_paintings_are_outlined_and_counted() -> None:
+    """By an untrained network: at threshold 0 it marks everything, above 1 nothing."""
+    network, patients = build_lite(RECIPE.network(), 0).eval(), bleed_free(head())
+    everything, nothing = (judge_paintings(patients, RECIPE, network, at) for at in (0.0, 1.1))
+    assert len(everything) == len(nothing) > 5
+    assert {one["dice"] for one in nothing} == {0.0}
+    assert {one["type"] for one in everything} <= set(LABELS[1:])
+    side = RECIPE.size // 2
+    for one in everything:
+        pixels = round(one["ml"] / ((216 / side) ** 2 * 5 / 1000))
+        slices = (2 * pixels / one["dice"] - pixels) / side**2  # all of them marked whole
+        assert slices == pytest.approx(round(slices), abs=0.3)
+        assert 1 <= round(slices) <= SLICES
+    assert judge_paintings(bleed_free(head(open_base=True)[:4]), RECIPE, network, 0.5) == []

@@ -19,6 +19,7 @@ from bleedmap.datasets.ct_ich_tables import PIXELS, SLICE_MM
 from bleedmap.errors import SettingsError
 from bleedmap.evaluation.protocol import SMALLEST_LESION_VOXELS
 from bleedmap.folds.evidence import StudyPrediction
+from bleedmap.folds.painted_heads import judge_paintings
 from bleedmap.folds.recipes import CrossValidation
 from bleedmap.folds.run import Predictor, network_record, train_alone, train_pretrained
 from bleedmap.inference.certainty import slice_evidence
@@ -193,6 +194,9 @@ def run_trial(validation: CrossValidation, trial: Trial) -> dict[str, Any]:
         "name": trial.variant.name, "words": trial.variant.words, "base": trial.variant.base, "fold": trial.fold,
         "seed": trial.seed, "steps": _steps(trial.variant),
         "patients": [{"patient": number} | one for number, one in judged],
+        "paintings": judge_paintings(
+            validation.source.read_patients(trial.recipe).of(sides["validation"]), trial.recipe, network, THRESHOLD
+        ),
     }  # fmt: skip
     write_json(stored, result)
     return result
@@ -273,8 +277,9 @@ def judge_patient(prediction: StudyPrediction, voxel_ml: float) -> dict[str, Any
 def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row for each variant: its trainings on all folds and with all seeds together.
 
-    A patient of several trainings counts once, by the mean. `difference`: of Dice to the base, over the trainings (fold
-    and seed) that both have, with the bootstrap interval over bleeding patients; None where the base was not trained.
+    A patient of several trainings counts once, by the mean. `painted_dice`: mean over new paintings in validation
+    patients' heads, None without any. `difference`: of Dice to the base, over the trainings (fold and seed) that both
+    have, with the bootstrap interval over bleeding patients; None where the base was not trained.
     """
     by_name: dict[str, dict[tuple[int, int], Mapping[str, Any]]] = {}
     for one in results:
@@ -302,6 +307,7 @@ def _summarise(
         "below_1_ml": _share(one["below_1_ml"] for one in patients),
         "1_ml_or_more": _share(one["1_ml_or_more"] for one in patients),
         "marked": _share(one["marked"] for one in patients if one["marked"] is not None),
+        "painted_dice": _mean(one["dice"] for training in trainings.values() for one in training.get("paintings", ())),
         "difference": None,
     }  # fmt: skip
     if both := sorted(trainings.keys() & base.keys()):
@@ -329,6 +335,11 @@ def _slice_auc(patients: Sequence[Mapping[str, Any]]) -> float:
     auc = roc_auc(np.asarray(lesion, np.bool_), extent)
     assert auc is not None  # the validation side holds both kinds
     return auc
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None
 
 
 def _share(counts: Iterable[Sequence[int]]) -> float | None:

@@ -210,6 +210,16 @@ def draw_step(recipe: Recipe, pools: Pools, step: int) -> StepDraw:
     )  # fmt: skip
 
 
+def draw_plain(painting_rows: AnyArray) -> StepDraw:
+    """These paintings alone, with nothing changed at random."""
+    count = len(painting_rows)
+    none, nothing = np.zeros(count, np.bool_), np.zeros(count)
+    return StepDraw(
+        _NONE, _NONE, painting_rows, none, none, none, np.tile(np.eye(2, 3), (count, 1, 1)), nothing, nothing + 1,
+        nothing, nothing, np.zeros((count, _SHADING_CELLS, _SHADING_CELLS)), 0,
+    )  # fmt: skip
+
+
 def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
     """The batch that a draw describes.
 
