@@ -32,7 +32,7 @@ _BONE_LEVEL = (
 )
 _BALANCED_LEVEL = (
     "Late, by protocol 3: written when all earlier recipes' figures and pictures of test patients had been seen; its "
-    "losses were chosen by short trainings on fold 1's validation patients, all of whom another fold tests; fixed "
+    "losses were chosen by short trainings on validation patients, all of whom another fold tests; fixed "
     "before its first test side was predicted, each predicted once."
 )
 MIXED_METHOD = "bleedmap, painted bleeds and phantoms"

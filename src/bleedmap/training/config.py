@@ -247,8 +247,8 @@ BONE = replace(
     MIXED, size=224, steps=2400, lesion=3, lesion_free=2, learning_rate=1e-3, warm_up=0.05, start_share=0.0, decoys=0.2,
     slice_dice=0.5, free_weight=0.5, **_SEEN,
 )  # fmt: skip
-# To be judged on all folds: all kinds of slices from the first step on, in one run, and the losses of `BONE`, the one
-# part of it that short trainings showed to help.
+# Judged on two folds (docs/decisions/0015), of no shipped network: all kinds of slices from the first step on, in one
+# run, with the losses of `BONE`. About as good as what ships, with fewer and smaller steps.
 BALANCED = replace(
     MIXED, size=224, steps=6000, lesion=3, lesion_free=2, learning_rate=1e-3, warm_up=0.05, start_share=0.0,
     slice_dice=0.5, free_weight=0.5,
@@ -332,8 +332,8 @@ PRESETS: dict[str, tuple[str, TrainConfig | LiteConfig]] = {
         LiteConfig((("phantoms", BONE_PRETRAINING), ("patients", BONE))),
     ),
     "balanced": (
-        "the network that ships, in one run after the phantoms, each lesion slice's own Dice in the loss; an hour on "
-        "a CPU",
+        "the network that ships, trained in one run after the phantoms, with each lesion slice's own Dice in the loss; "
+        "about as good on two folds; not shipped; an hour on a CPU",
         LiteConfig((("phantoms", PRETRAINING), ("patients", BALANCED))),
     ),
 }  # fmt: skip
