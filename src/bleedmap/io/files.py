@@ -10,12 +10,13 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bleedmap.errors import BleedmapError, OutputError
+from bleedmap.errors import BleedmapError, InputError, OutputError
 from bleedmap.io.names import LONGEST_NAME, short_hash
 
 _NO_DISK = ("/proc/", "/sys/", "/dev/")  # of Linux: what lies there is no file of anybody's
@@ -150,6 +151,25 @@ def walk(
     for top, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
         folders[:] = [name for name in sorted(folders) if is_new(Path(top, name))]
         yield Path(top), sorted(names)
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse a pipe or a device, which might give nothing for ever. A path that is not there passes.
+
+    Raises:
+        InputError: it is one, or a link to one.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # opening it will say why
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(
+            path,
+            found="a pipe or a device",
+            needed="a file",
+            remedy="write what comes from it to a file, and give that",
+        )  # fmt: skip
 
 
 def refuse_folder(folder: Path, *, overwrite: bool) -> None:

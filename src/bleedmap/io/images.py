@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 
 from bleedmap.arrays import AnyArray, BoolArray, ByteArray
 from bleedmap.errors import InputError
-from bleedmap.io.files import written_whole
+from bleedmap.io.files import refuse_special, written_whole
 from bleedmap.io.kinds import identify
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp")
@@ -107,6 +107,7 @@ def _not_grey(path: Path, spread: AnyArray) -> InputError:
 
 def _open(path: Path) -> tuple[Image.Image, int]:
     """Decode a picture; return it upright, with the orientation (1 to 8) that its file states."""
+    refuse_special(path)
     try:
         # By a stream: Pillow maps a TIFF that it opens by its path before it is turned, and scrambles it.
         with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as picture:

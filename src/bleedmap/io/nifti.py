@@ -23,7 +23,7 @@ from bleedmap.arrays import AnyArray, DoubleArray
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import SliceGrid, swap_lps_ras
 from bleedmap.io.dicom.files import is_dicom
-from bleedmap.io.files import written_whole
+from bleedmap.io.files import refuse_special, written_whole
 from bleedmap.io.kinds import UNPACK_ERRORS, identify, open_packed
 from bleedmap.volume import Mask, ProbabilityMap, Volume
 
@@ -165,6 +165,7 @@ def read_mask(path: Path) -> Mask:
 
 
 def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
+    refuse_special(path)
     kind = identify(path)
     if kind is not None and not kind.nifti:
         raise InputError(

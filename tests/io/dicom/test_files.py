@@ -2,9 +2,12 @@
 
 import os
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 from io import BytesIO
+from itertools import product
 
 import numpy as np
 import pydicom
@@ -15,6 +18,8 @@ from bleedmap.archive.find import find_studies
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import holds_dicom
 from bleedmap.io.dicom.read import read_series, scan
+from bleedmap.io.images import read_grey
+from bleedmap.io.nifti import read_volume
 from bleedmap.volume import Volume
 from dicom_studies import assert_same, even_grid, read, series, volume_on, write
 
@@ -62,6 +67,25 @@ def test_files_are_known_by_content_in_folders_of_any_depth(tmp_path):
     found = scan(tmp_path)
     assert (len(found.files), found.foreign_files) == (12, 2)
     assert_same(read_series(found), EXPECTED)
+
+
+def test_pipes_are_never_waited_for(tmp_path):
+    """A link to /dev/stdin has no path of its own; one that nothing is written to would keep a reader for ever."""
+    study = write(tmp_path / "study", series(EXPECTED))
+    (study / "inside").symlink_to("/dev/stdin")
+    for name in ("head.nii.gz", "head.nii", "slice.png", "slice.tif"):
+        os.mkfifo(tmp_path / name)
+    code = "import sys; from bleedmap.io.dicom.files import scan, Path; print(len(scan(Path(sys.argv[1])).files))"
+    nothing, kept_open = os.pipe()
+    told = subprocess.run(
+        [sys.executable, "-c", code, study], stdin=nothing, capture_output=True, text=True, timeout=60, check=False
+    )
+    os.close(kept_open)
+    os.close(nothing)
+    assert told.stdout == f"{len(EXPECTED.hu)}\n", told.stderr
+    for name, read_file in product(("head.nii.gz", "head.nii", "slice.png", "slice.tif"), (read_volume, read_grey)):
+        with pytest.raises(InputError, match="a pipe or a device"):
+            read_file(tmp_path / name)
 
 
 def test_links_to_files_are_followed(tmp_path):

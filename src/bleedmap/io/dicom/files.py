@@ -558,8 +558,9 @@ def _resolve_plain_file(path: Path) -> Path | None:
     Raises:
         OSError: it cannot be followed.
     """
-    real = Path(os.path.realpath(path))
-    return real if stat.S_ISREG(real.stat().st_mode) else None
+    if not stat.S_ISREG(path.stat().st_mode):  # asked of the link itself: where /dev/stdin leads has no path
+        return None
+    return Path(os.path.realpath(path))
 
 
 def is_link_to_nothing(path: Path) -> bool:
