@@ -1,5 +1,6 @@
 """Our own cross-validation from beginning to end, on a small data set of made-up heads and by a recipe of seconds."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,12 +29,14 @@ from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.outline import outline_slices
 from bleedmap.inference.weights import locate
+from bleedmap.io.files import write_json
 from bleedmap.study.segment import Segmenter
 from bleedmap.training.config import Recipe
 from bleedmap.training.device import choose_machine
 from bleedmap.training.steps import load_recipe_network, train_recipe
 from bleedmap.training.studies import VOXEL_ML
 from bleedmap.volume import Volume
+from command_line import run
 from head_release import PATIENTS, write_heads
 from ray_nodes import run_nodes
 
@@ -172,6 +175,32 @@ def test_a_further_recipe_goes_on_from_the_first_ones_network_of_the_same_patien
     assert 0 < (ours - theirs).abs().max() < 0.1 * (ours - others).abs().max()
     weights = locate(further.fold(1) / "network.onnx")
     assert weights.record["trained_patients"] == [f"{one:03d}" for one in finished.folds.sides(1)["train"]]
+
+
+def test_the_table_of_ablations_names_each_and_its_difference(
+    ct_ich_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From stored results, one of them of before the paintings were judged."""
+    words = ["reproduce", "ablations", "-o", str(tmp_path), "--data", str(ct_ich_root)]
+    for name, dices, more in (
+        ("balanced", (0.5, 0.7), {}), ("balanced-painted", (0.6, 0.9), {"paintings": [{"dice": 0.25}, {"dice": 0.5}]}),
+    ):  # fmt: skip
+        patients = [
+            {"patient": number, "dice": dice, "lesion": [dice is not None, False], "extent": [0.9, 0.1],
+             "below_1_ml": [1, 2], "1_ml_or_more": [1, 1], "marked": None if dice else [1, 8]}
+            for number, dice in ((66, dices[0]), (72, dices[1]), (112, None))
+        ]  # fmt: skip
+        stored = {"name": name, "fold": 1, "seed": 0, "steps": 9000, "patients": patients, **more}
+        write_json(tmp_path / f"ablations/fold-1/{name}/result.json", stored)
+        words += ["--only", name]
+    assert run(*words) == 0
+    told = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.startswith("balanced")}
+    assert rows["balanced"] == ["9,000", "1", "0.600", "0.875", "50.0%", "100.0%", "12.5%"]
+    assert rows["balanced-painted"] == ["9,000", "1", "0.750", "0.875", "50.0%", "100.0%", "12.5%", "0.375"]
+    assert "half of each batch; Dice +0.150 (+0.100 to +0.200) to balanced" in told
+    assert run(*words, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[1]["painted_dice"] == 0.375
 
 
 def test_recipes_lie_apart_and_balanced_sees_what_ships_sees(finished: CrossValidation) -> None:

@@ -30,7 +30,7 @@ from bleedmap.metrics.roc import roc_auc
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
 from bleedmap.postprocess import label_lesions
-from bleedmap.training.config import BONE, MIXED, PAINTED, RECIPE, Recipe
+from bleedmap.training.config import BALANCED, BONE, MIXED, PAINTED, RECIPE, Recipe
 from bleedmap.training.steps import load_recipe_network, report_steps, train_recipe
 from bleedmap.training.studies import VOXEL_ML
 
@@ -113,6 +113,11 @@ VARIANTS = (
     Variant(
         "mixed", "the mean of the last two networks' weights: what ships", MIXED, start="painted",
         trained="mixed/fold-{fold}", base="painted",
+    ),
+    Variant("balanced", "one run with each slice's own Dice", BALANCED, trained="balanced/fold-{fold}", base=None),
+    Variant(
+        "balanced-painted", "the same with four times the paintings, in half of each batch",
+        replace(BALANCED, lesion=2, lesion_free=1, painted=4, paintings=96, steps=5000), base="balanced",
     ),
     Variant("small-now", "160×160, no phantoms, painted bleeds as now", _SMALL_NOW, start="imagenet", base=None),
     Variant(

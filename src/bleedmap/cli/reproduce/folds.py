@@ -193,20 +193,25 @@ def ablations(
         print_json(found)
         return
     table = make_table(
-        "training", ">steps", ">trainings", ">Dice", ">difference", ">slice AUC", ">below 1 mL", ">1 mL or more",
-        ">marked", ">painted",
-        caption="Dice: mean of bleeding patients' volumes, nothing marked counts 0. Below 1 mL, 1 mL or more: lesions "
-        "of ten voxels or more that are touched. Marked: slices of bleed-free patients with any marked pixel. "
+        "training", ">steps", ">runs", ">Dice", ">AUC", ">< 1 mL", ">≥ 1 mL", ">marked", ">painted",
+        caption="Dice: mean of bleeding patients' volumes, nothing marked counts 0. AUC: of slices. < 1 mL, ≥ 1 mL: "
+        "lesions of ten voxels or more that are touched. Marked: slices of bleed-free patients with any marked pixel. "
         "Painted: mean Dice of new bleeds painted into these patients' heads.",
     )  # fmt: skip
     for one in found:
-        difference = "" if one["difference"] is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*one["difference"])
         shares = ("" if one[key] is None else f"{one[key]:.1%}" for key in ("below_1_ml", "1_ml_or_more", "marked"))
         table.add_row(
-            one["words"], f"{one['steps']:,}", str(one["trainings"]), f"{one['volume_dice']:.3f}", difference,
+            one["name"], f"{one['steps']:,}", str(one["trainings"]), f"{one['volume_dice']:.3f}",
             f"{one['slice_auc']:.3f}", *shares, "" if one["painted_dice"] is None else f"{one['painted_dice']:.3f}",
         )  # fmt: skip
     print_table(table)
+    bases = {one.name: one.base for one in variants}
+    for one in found:
+        difference = ""
+        if one["difference"] is not None:
+            middle, low, high = one["difference"]
+            difference = f"; Dice {middle:+.3f} ({low:+.3f} to {high:+.3f}) to {bases[one['name']]}"
+        click.echo(f"{one['name']}: {one['words']}{difference}")
 
 
 @click.command(short_help="Does the program notice images unlike those that it was trained on?")
