@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +11,7 @@ import pytest
 
 from bleedmap.errors import OutputError
 from bleedmap.io import files
-from bleedmap.io.files import folder_written_whole, refuse_folder, write_json, written_whole
+from bleedmap.io.files import folder_written_whole, read_csv, refuse_folder, write_json, written_whole
 from refusing_share import EVERYTHING, on_a_share
 
 
@@ -326,3 +327,15 @@ def test_folders_in_memory_are_walked_and_the_kernels_are_not(tmp_path: Path) ->
         assert ("series", ["1.dcm"]) in found
     (tmp_path / "kernel").symlink_to("/proc/self")
     assert [folder for folder, _ in files.walk(tmp_path)] == [tmp_path]
+
+
+def test_a_table_is_read_from_a_pipe_and_with_either_separator(tmp_path: Path) -> None:
+    """A shell's `<(command)` gives a pipe, which can be read once."""
+    os.mkfifo(tmp_path / "pipe")
+    for text in ('study,patient\na, 1\n"b, c",2\n,\n', 'study;patient\na; 1\n"b, c";2\n;\n'):
+        (tmp_path / "table.csv").write_text("\ufeff" + text, "utf-8")
+        writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(text, "utf-8"))
+        writer.start()
+        for path in (tmp_path / "pipe", tmp_path / "table.csv"):
+            assert read_csv(path) == [{"study": "a", "patient": "1"}, {"study": "b, c", "patient": "2"}]
+        writer.join()

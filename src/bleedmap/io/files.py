@@ -164,12 +164,8 @@ def refuse_special(path: Path) -> None:
     except OSError:  # opening it will say why
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise InputError(
-            path,
-            found="a pipe or a device",
-            needed="a file",
-            remedy="write what comes from it to a file, and give that",
-        )  # fmt: skip
+        remedy = "write what comes from it to a file, and give that"
+        raise InputError(path, found="a pipe or a device", needed="a file", remedy=remedy)
 
 
 def refuse_folder(folder: Path, *, overwrite: bool) -> None:
@@ -369,10 +365,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         OSError, UnicodeDecodeError, csv.Error: it cannot be read.
     """
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        head = stream.readline()
-        stream.seek(0)
-        reader = csv.DictReader(stream, delimiter=";" if head.count(";") > head.count(",") else ",")
-        rows = [{str(name).strip(): str(one or "").strip() for name, one in row.items()} for row in reader]
+        lines = stream.readlines()  # all at once: a pipe cannot be read again
+    semicolons = bool(lines) and lines[0].count(";") > lines[0].count(",")
+    reader = csv.DictReader(lines, delimiter=";" if semicolons else ",")
+    rows = [{str(name).strip(): str(one or "").strip() for name, one in row.items()} for row in reader]
     while rows and not any(rows[-1].values()):
         rows.pop()
     return rows

@@ -248,7 +248,7 @@ BONE = replace(
     slice_dice=0.5, free_weight=0.5, **_SEEN,
 )  # fmt: skip
 # Judged on two folds (docs/decisions/0015), of no shipped network: all kinds of slices from the first step on, in one
-# run, with the losses of `BONE`. About as good as what ships, with fewer and smaller steps.
+# run, with the losses of `BONE`. It outlines about as well as what ships, with fewer and smaller steps.
 BALANCED = replace(
     MIXED, size=224, steps=6000, lesion=3, lesion_free=2, learning_rate=1e-3, warm_up=0.05, start_share=0.0,
     slice_dice=0.5, free_weight=0.5,
@@ -333,7 +333,7 @@ PRESETS: dict[str, tuple[str, TrainConfig | LiteConfig]] = {
     ),
     "balanced": (
         "the network that ships, trained in one run after the phantoms, with each lesion slice's own Dice in the loss; "
-        "about as good on two folds; not shipped; an hour on a CPU",
+        "it outlined about as well on two folds and does not ship; an hour on a CPU",
         LiteConfig((("phantoms", PRETRAINING), ("patients", BALANCED))),
     ),
 }  # fmt: skip
