@@ -34,7 +34,7 @@ class BleedmapError(Exception):
 
     exit_code = 2
 
-    def __init__(self, subject: str | Path, *, found: str, needed: str, remedy: str) -> None:
+    def __init__(self, subject: str | Path, found: str, needed: str, remedy: str) -> None:
         self.subject, self.found, self.needed, self.remedy = spell(subject), found, needed, remedy
         super().__init__(self.subject, found, needed, remedy)
 
@@ -146,7 +146,6 @@ def find_shortage(error: BaseException | None) -> ResourceError | None:
             words = str(error).lower()
             known = next((one for said, one in _BY_WORDS.items() if said in words), None)
         if known is not None:
-            subject, found, needed, remedy = known
-            return ResourceError(subject, found=found, needed=needed, remedy=remedy)
+            return ResourceError(*known)
         error = error.__cause__
     return None

@@ -153,17 +153,26 @@ def walk(
         yield Path(top), sorted(names)
 
 
+def is_plain_file(path: Path) -> bool:
+    """Whether a path leads to a plain file: a pipe or a device might give nothing for ever.
+
+    Raises:
+        OSError: it is not there, or cannot be followed.
+    """
+    return stat.S_ISREG(path.stat().st_mode)  # asked of the link itself: where /dev/stdin leads has no path
+
+
 def refuse_special(path: Path) -> None:
-    """Refuse a pipe or a device, which might give nothing for ever. A path that is not there passes.
+    """Refuse a pipe or a device. A path that is not there passes.
 
     Raises:
         InputError: it is one, or a link to one.
     """
     try:
-        mode = path.stat().st_mode
+        special = not is_plain_file(path) and not path.is_dir()
     except OSError:  # opening it will say why
         return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+    if special:
         remedy = "write what comes from it to a file, and give that"
         raise InputError(path, found="a pipe or a device", needed="a file", remedy=remedy)
 

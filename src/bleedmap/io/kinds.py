@@ -6,7 +6,6 @@ Files that gzip, bzip2 or xz packed are looked into.
 import bz2
 import io
 import lzma
-import stat
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from isal import igzip, igzip_lib
+
+from bleedmap.io.files import is_plain_file
 
 # Of files that were packed one by one; other packers are known by name alone.
 _PACKERS = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0"}
@@ -121,7 +122,7 @@ def identify(path: Path) -> Kind | None:
     DICOM is not known here: `bleedmap.io.dicom.header.looks_like_dicom` knows it.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever
+        if not is_plain_file(path):
             return None
         with path.open("rb") as stream:
             start = stream.read(_START_BYTES)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -174,7 +174,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
         )  # fmt: skip
     try:
         packed = kind.packed if kind is not None else ""
-        with _open(path, packed) as stream:
+        with path.open("rb") as plain, open_packed(plain, packed) if packed else nullcontext(plain) as stream:
             raw, header, image = _load(path, stream, packed=bool(packed))
             array = np.asanyarray(image.dataobj)
     except FileNotFoundError:
@@ -221,23 +221,13 @@ def _interpret(path: str | Path, raw: Any, header: Any, array: AnyArray) -> tupl
     return turned, affine, grid
 
 
-@contextmanager
-def _open(path: Path, packed: str) -> Iterator[BinaryIO]:
-    with path.open("rb") as plain:
-        if packed:
-            with open_packed(plain, packed) as stream:
-                yield stream
-        else:
-            yield plain
-
-
 def _load(path: Path, stream: BinaryIO, *, packed: bool) -> tuple[Any, Any, Any]:
     """Load the header as it is stored, as nibabel mends it, and the image, once the file proves to be whole.
 
     A gzipped file is decompressed to the end, where the checksum is; nibabel stops before it and would take damaged
     HU for true.
     """
-    length = _count(stream) if packed else path.stat().st_size
+    length = sum(map(len, iter(lambda: stream.read(1 << 20), b""))) if packed else path.stat().st_size
     stream.seek(0)
     start = stream.read(max(_HEADER_BYTES))
     sizes = [int.from_bytes(start[:4], order, signed=True) for order in ("little", "big")]
@@ -251,13 +241,6 @@ def _load(path: Path, stream: BinaryIO, *, packed: bool) -> tuple[Any, Any, Any]
     if length < needed:
         raise ImageFileError(f"ends after {length:,} of {needed:,} bytes")
     return raw, image.header, image
-
-
-def _count(stream: BinaryIO) -> int:
-    length = 0
-    while data := stream.read(1 << 20):
-        length += len(data)
-    return length
 
 
 def _check_sign(path: str | Path, array: AnyArray) -> None:
@@ -287,16 +270,16 @@ def _find_affine(path: str | Path, raw: Any, header: Any, shape: tuple[int, ...]
     notes: list[str] = []
     affine = np.asarray(header.get_sform() if by_sform else header.get_best_affine(), np.float64)
     if not _maps_to_a_volume(affine):
-        raise _contradiction(
+        raise InputError(
             path, "an affine that maps the grid to no volume", "a finite, invertible affine (sform or qform)",
             "convert the study again from its DICOM files",
         )  # fmt: skip
     if not by_sform and not stated:
-        raise _contradiction(
+        raise InputError(
             path, f"voxels of {_times(pixdim)} (pixdim)", "three sizes above 0", "convert the study again from DICOM"
         )
     if not by_sform and by_qform and float(raw["pixdim"][0]) not in (-1.0, 0.0, 1.0):
-        raise _contradiction(
+        raise InputError(
             path, f"a qform with {float(raw['pixdim'][0]):g} in pixdim[0]: right and left are not told",
             "1 or -1 there", "convert the study again from DICOM",
         )  # fmt: skip
@@ -306,7 +289,7 @@ def _find_affine(path: str | Path, raw: Any, header: Any, shape: tuple[int, ...]
             affine, told = _reconcile(path, header, affine, shape, scale)
             notes += told
         elif stated and not _same_sizes(affine, pixdim):
-            raise _contradiction(
+            raise InputError(
                 path, f"voxels of {_times(_sizes(affine))} by the sform and {_times(pixdim)} by pixdim", "one size",
                 f"{_keep('the sform is right', 'qform', 'sform')}; if pixdim is right, convert the DICOM files again",
             )  # fmt: skip
@@ -336,7 +319,7 @@ def _reconcile(
     except (HeaderDataError, ValueError):
         qform = np.full((4, 4), np.nan)
     if not _maps_to_a_volume(qform):
-        raise _contradiction(
+        raise InputError(
             path, "a qform that maps the grid to no volume, beside an sform", "two that agree, or one of code 0",
             _keep("the sform is right", "qform", "sform"),
         )  # fmt: skip
@@ -351,12 +334,12 @@ def _reconcile(
             if mirrored
             else f"turned against each other by {turned:.0f}°"
         )
-        raise _contradiction(
+        raise InputError(
             path, f"sform and qform are {how}: the axes run {axes[0]} by the sform and {axes[1]} by the qform",
             "two that agree, or one of code 0", remedy,
         )  # fmt: skip
     if not atlas and not _same_sizes(sform, _sizes(qform)):
-        raise _contradiction(
+        raise InputError(
             path,
             f"voxels of {_times(_sizes(sform))} by the sform and {_times(_sizes(qform))} by qform and pixdim",
             "one size", remedy,
@@ -395,7 +378,7 @@ def _check_size(path: str | Path, affine: DoubleArray, shape: tuple[int, ...], u
     lengths = sizes * shape[:3]
     if sizes.min() >= VOXEL_MM[0] and sizes.max() <= VOXEL_MM[1] and lengths.max() <= LONGEST_MM:
         return
-    raise _contradiction(
+    raise InputError(
         path, f"voxels of {_times(sizes)} mm, {_times(lengths)} mm in all. {unit_note}",
         f"voxels of {VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm, at most {LONGEST_MM:,.0f} mm in all",
         "state the true unit (in nibabel image.header.set_xyzt_units: 'mm', 'meter', 'micron'), or convert it again",
@@ -409,10 +392,6 @@ def _times(sizes: DoubleArray) -> str:
 def _keep(when: str, changed: str, kept: str) -> str:
     """Say how one of the two affines is brought in line with the other."""
     return f"if {when}, make the {changed} like it (in nibabel: image.set_{changed}(image.get_{kept}(), 1))"
-
-
-def _contradiction(path: str | Path, found: str, needed: str, remedy: str) -> InputError:
-    return InputError(path, found=found, needed=needed, remedy=remedy)
 
 
 def _maps_to_a_volume(affine: DoubleArray) -> bool:
@@ -512,14 +491,11 @@ def _layer_affine(grid: SliceGrid) -> DoubleArray:
     return swap_lps_ras(grid.affine)[:, [2, 1, 0, 3]]
 
 
-@contextmanager
-def _compress(path: Path, file: BinaryIO) -> Iterator[Any]:
+def _compress(path: Path, file: BinaryIO) -> AbstractContextManager[Any]:
     if not path.name.lower().endswith(".gz"):
-        yield file
-        return
+        return nullcontext(file)
     # Slice by slice and by ISA-L: a quarter of zlib's time, no copy of the whole, and the file is no larger.
-    with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
-        yield stream
+    return igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0)
 
 
 def _as_stored(result: Volume | Mask | ProbabilityMap) -> AnyArray:

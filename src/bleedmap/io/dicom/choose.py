@@ -148,8 +148,8 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
     asked = candidates if series is None else [one for one in candidates if one.number == series]
     if not asked:
         numbers = sorted({one.number for one in candidates if one.number is not None})
-        raise _refusal(
-            found,
+        raise InputError(
+            found.path,
             f"holds no series {series}, but {', '.join(map(str, numbers))}",
             "the number of one of its series",
             "give another number with --series, or leave it out",
@@ -160,8 +160,8 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
         if len(errors) == 1:
             raise errors[0]
         listed = "".join(f"\n  {_format_title(one)}: {one.fault}" for one in asked)
-        raise _refusal(
-            found,
+        raise InputError(
+            found.path,
             f"holds no series that can be read:{listed}",
             "an axial CT series of the head",
             errors[0].remedy if errors else "send the original axial series of the head, then name its folder",
@@ -191,8 +191,8 @@ def _choose_study(found: DicomFound, study: str | None) -> str:
     ct = dict.fromkeys(file.study for file in found.files if find_sop_class(file.header) in CT_IMAGES)
     if study is not None:
         if study not in found.studies:
-            raise _refusal(
-                found,
+            raise InputError(
+                found.path,
                 f"holds no study {study}",
                 f"one of {', '.join(map(_print_uid, found.studies[:10]))}",
                 "give one of these with --study",
@@ -205,7 +205,7 @@ def _choose_study(found: DicomFound, study: str | None) -> str:
         if len(ct) == sum(file.study in ct for file in found.files) > _FEW:  # as some anonymisers leave them
             what = f"holds {len(ct)} CT images, each with a Study Instance UID (0020,000D) of its own:{listed}"
             remedy = "if they are one scan, export or anonymise it again with one UID for all; else " + remedy
-        raise _refusal(found, what, "one study", remedy)
+        raise InputError(found.path, what, "one study", remedy)
     return next(iter(ct), found.studies[0])
 
 
@@ -557,7 +557,3 @@ def _find_continuation(best: Candidate, fit: Sequence[Candidate]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _refusal(found: DicomFound, what: str, needed: str, remedy: str) -> InputError:
-    return InputError(found.path, found=what, needed=needed, remedy=remedy)

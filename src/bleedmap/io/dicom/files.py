@@ -1,12 +1,11 @@
 """Find DICOM files in a folder or zip by their content; a zip's members are read in memory, never written out."""
 
 import os
-import stat
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -29,7 +28,7 @@ from bleedmap.io.dicom.header import (
     set_up_pydicom,
     text,
 )
-from bleedmap.io.files import walk
+from bleedmap.io.files import is_plain_file, walk
 from bleedmap.io.kinds import (
     UNPACK_ERRORS,
     Kind,
@@ -218,7 +217,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, MemoryError) as error:
-        raise _refusal(path, f"is a damaged zip ({type(error).__name__})", "a whole zip", "copy it again") from error
+        raise InputError(path, f"is a damaged zip ({type(error).__name__})", "a whole zip", "copy it again") from error
     try:
         _check_sizes(path, archive.infolist())
     except InputError:
@@ -237,7 +236,7 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if total > MOST_ZIP_BYTES or worst > MOST_RATIO:
         found = f"a zip that inflates to {total / 2**20:,.0f} MiB, by a factor of up to {worst:,.0f}"
         needed = f"at most {MOST_ZIP_BYTES >> 20:,} MiB and a factor of {MOST_RATIO}"
-        raise _refusal(path, found, needed, "unpack it yourself if you trust it, and give the folder")
+        raise InputError(path, found, needed, "unpack it yourself if you trust it, and give the folder")
     if len(members) > MOST_FILES:
         raise _too_many(path, f"{len(members):,}")
 
@@ -251,7 +250,7 @@ def scan(path: Path) -> DicomFound:
     """
     if not path.exists():
         found = LINK_TO_NOTHING if is_link_to_nothing(path) else "no such file or folder"
-        raise _refusal(path, found, "a folder, zip or file of DICOM", "check the path")
+        raise InputError(path, found, "a folder, zip or file of DICOM", "check the path")
     files: list[DicomFile] = []
     unreadable: list[Unreadable] = []
     absent: list[tuple[Place, str]] = []
@@ -281,7 +280,10 @@ def scan(path: Path) -> DicomFound:
                 else:
                     foreign_files += 1
                     zips += start[:4] in _ZIP_MARKS
-                    if kind := _identify(place, read):
+                    kind = identify(place.path) if place.member is None else (
+                        identify_bytes(read(place, _KIND_BYTES), place.name)
+                    )  # fmt: skip
+                    if kind:
                         kinds.append((place, kind))
             except DamagedError as error:
                 unreadable.append(Unreadable(place.name, str(error)))
@@ -294,12 +296,6 @@ def scan(path: Path) -> DicomFound:
     if not files:
         raise _no_dicom(path, unreadable, foreign_files, zips, kinds)
     return DicomFound(path, tuple(files), tuple(unreadable), foreign_files, zips)
-
-
-def _identify(place: Place, read: Read) -> Kind | None:
-    if place.member is None:
-        return identify(place.path)
-    return identify_bytes(read(place, _KIND_BYTES), place.name)
 
 
 def explain_absence(start: bytes, name: str) -> str | None:
@@ -390,7 +386,7 @@ def _scan_directory(path: Path) -> DicomFound:
 
 
 def _no_directory(path: Path, why: str) -> InputError:
-    return _refusal(
+    return InputError(
         path, f"is a DICOMDIR, a table of contents without images; {why}", "the folder with the files that it lists",
         f"copy the whole CD, and give its folder ({path.parent}) in place of the DICOMDIR",
     )  # fmt: skip
@@ -419,7 +415,7 @@ def scan_files(path: Path, files: Iterable[Path]) -> DicomFound:
         why = f"none of its {len(unreadable):,} DICOM files can be read ({unreadable[0].reason})" if unreadable else (
             "no DICOM files"
         )  # fmt: skip
-        raise _refusal(path, why, "DICOM files of a head CT", "send or copy the study again")
+        raise InputError(path, why, "DICOM files of a head CT", "send or copy the study again")
     found, strays = _set_strays_apart(found)
     return DicomFound(path, tuple(found), (*unreadable, *strays), 0, 0)
 
@@ -517,7 +513,7 @@ def holds_dicom(folder: Path) -> bool:
 def is_dicom(path: Path) -> bool:
     """Whether a plain file is DICOM by its content, packed or not."""
     try:
-        return _resolve_plain_file(path) is not None and looks_like_dicom(_read_file(Place(path), _START_BYTES))
+        return is_plain_file(path) and looks_like_dicom(_read_file(Place(path), _START_BYTES))
     except (DamagedError, OSError):
         return False
 
@@ -540,27 +536,18 @@ def _list_places(path: Path, on_error: Callable[[OSError], None]) -> Iterator[Pl
     for folder, names in walk(path, on_error=on_error):
         for name in names:
             file = folder / name
-            try:
-                real = file if is_link_to_nothing(file) else _resolve_plain_file(file)
-            except OSError:  # reading it will say why
-                real = file
-            if real is None or real in seen:
+            real = file
+            with suppress(OSError):  # reading it will say why
+                if not is_link_to_nothing(file):
+                    if not is_plain_file(file):
+                        continue
+                    real = Path(os.path.realpath(file))
+            if real in seen:
                 continue
             seen.add(real)
             if len(seen) > MOST_FILES:
                 raise _too_many(path, f"more than {MOST_FILES:,}")
             yield Place(file)
-
-
-def _resolve_plain_file(path: Path) -> Path | None:
-    """Return where a path leads, if to a plain file: a pipe would wait for ever.
-
-    Raises:
-        OSError: it cannot be followed.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):  # asked of the link itself: where /dev/stdin leads has no path
-        return None
-    return Path(os.path.realpath(path))
 
 
 def is_link_to_nothing(path: Path) -> bool:
@@ -583,17 +570,17 @@ def _no_dicom(
         remedy = (
             "copy or fetch what the links lead to (git annex get, datalad get)" if why == LINK_TO_NOTHING else remedy
         )
-        return _refusal(where, f"{why}{others}", needed, remedy)
+        return InputError(where, f"{why}{others}", needed, remedy)
     if path.is_dir() or is_zip(path):
         inside = f"; {zips} zip inside is not opened" if zips else ""
         counted = Counter(kind.words for _, kind in kinds).most_common(4)
         named = "; ".join(f"{count:,} × {words}" for words, count in counted)
         found = f"holds no DICOM file ({foreign_files:,} of another kind{f': {named}' if named else ''}){inside}"
-        return _refusal(path, found if foreign_files else "is empty", needed, _advise(kinds))
+        return InputError(path, found if foreign_files else "is empty", needed, _advise(kinds))
     kind = identify(path)
     if kind is not None:
-        return _refusal(path, f"is {kind.words}, not a DICOM file", "a DICOM study, or NIfTI in HU", kind.remedy)
-    return _refusal(path, "is not a DICOM file", needed, "give a DICOM file, a folder or zip of them, or NIfTI")
+        return InputError(path, f"is {kind.words}, not a DICOM file", "a DICOM study, or NIfTI in HU", kind.remedy)
+    return InputError(path, "is not a DICOM file", needed, "give a DICOM file, a folder or zip of them, or NIfTI")
 
 
 def _advise(kinds: list[tuple[Place, Kind]]) -> str:
@@ -610,8 +597,4 @@ def _advise(kinds: list[tuple[Place, Kind]]) -> str:
 
 
 def _too_many(path: Path, count: str) -> InputError:
-    return _refusal(path, f"holds {count} files", f"at most {MOST_FILES:,}", "give the folder of one study")
-
-
-def _refusal(subject: Path | str, found: str, needed: str, remedy: str) -> InputError:
-    return InputError(subject, found=found, needed=needed, remedy=remedy)
+    return InputError(path, f"holds {count} files", f"at most {MOST_FILES:,}", "give the folder of one study")

@@ -22,7 +22,7 @@ from pydicom import DataElement, Dataset, config
 from pydicom.datadict import dictionary_description, dictionary_has_tag
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -120,7 +120,8 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
             stream = BytesIO(inflater.decompress(data[stream.tell() :], most))
             if pixels and not inflater.eof:
                 raise DamagedError(f"its deflated content exceeds {most >> 20:,} MiB, or is cut off")
-            body = read_dataset(stream, False, True, stop_when=None if pixels else _at_pixels)
+            at_pixels = None if pixels else lambda tag, vr, length: int(tag) >= _PIXELS
+            body = read_dataset(stream, False, True, stop_when=at_pixels)
             header = FileDataset(stream, body, file_meta=FileMetaDataset(meta), is_implicit_VR=False)
         else:
             stream.seek(0)
@@ -170,10 +171,6 @@ def _read_meta(stream: BytesIO) -> Dataset:
     """Read the file meta information, always explicit little endian: PS3.10 7.1. The stream is left behind it."""
     stream.seek(PREAMBLE)
     return read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-
-
-def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return int(tag) >= _PIXELS
 
 
 def is_directory(header: Dataset) -> bool:
