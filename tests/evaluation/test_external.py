@@ -184,6 +184,22 @@ def test_dicom_with_seg_measures_the_same(tmp_path: Path, volumes: Path, weights
     assert any("a program outlined it" in note["reason"] for note in dicom["notes"])
 
 
+@pytest.mark.parametrize("mask", ["{}/mask.nii.gz", "masks/{}.nii.gz", "{}-label.nii.gz"])
+def test_dicom_with_nifti_masks(tmp_path: Path, heads: dict[str, Phantom], mask: str):
+    folder = tmp_path / "pacs"
+    for number, (name, one) in enumerate(heads.items()):
+        write_series(folder / name, ct_instances(one.volume, options=CtOptions(seed=number)))
+        place = folder / mask.format(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        nifti.write(place, one.mask)
+    found = find_cases(Places(folder, None, tmp_path / "out", "unknown"))
+    assert [one.kind for one in found.cases] == ["DICOM"] * 3
+    assert not found.left_out
+    for one in found.cases:
+        read = read_case(one, BRAIN)
+        assert np.array_equal(read.mask, heads[one.name].mask.array > 0)
+
+
 def write_labels(path: Path, columns: str, lines: Sequence[str]) -> Path:
     path.write_text("\n".join([columns, *lines]) + "\n", encoding="utf-8")
     return path

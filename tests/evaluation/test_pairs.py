@@ -108,7 +108,76 @@ def test_parallel_folders(tmp_path: Path):
     picture(tmp_path / "masks/p2/2.png", 0)
     found = find(tmp_path)
     assert listed(found) == {"p1": [("1.png", "1.png")], "p2": [("1.png", "1.png")]}
-    assert reasons(found) == {("p2/2.png", "a mask without its image")}
+    assert reasons(found) == {("masks/p2/2.png", "a mask without its image")}
+
+
+@pytest.mark.parametrize(("image", "mask", "name"), [
+    ("train/data/{}.nii.gz", "train/label/{}.nii.gz", "train/{}"),
+    ("label_192/images/{}.nii.gz", "label_192/ground truths/{}.nii.gz", "label_192/{}"),
+    ("train/images/{}_ct.nii.gz", "train/lesionmask/{}_lesionmask.nii.gz", "train/{}_ct"),
+    ("{}/CT/scan.nii.gz", "{}/Segmentation/scan.nii.gz", "{}/scan"),
+    ("{}/CT/axial.nii.gz", "{}/masks/axial_lesion.nii.gz", "{}/axial"),
+    ("images/{}/CT/1.nii.gz", "labels/{}/CT/1.nii.gz", "{}/CT/1"),
+    ("images_test/{}.nii.gz", "lesionmask_test/{}.nii.gz", "{}"),
+    ("{}.nii.gz", "masks/{}.nii.gz", "{}"),
+    ("{}/image.nii.gz", "{}/label.nii.gz", "{}/image"),
+    ("{}/head.nii.gz", "{}/label_reader_1.nii.gz", "{}/head"),
+    ("image_{}.nii.gz", "mask_{}.nii.gz", "image_{}"),
+    ("{}.nii.gz", "{}ROI.nii", "{}"),
+    ("{}_ct.nii.gz", "{}_ground_truth.nii.gz", "{}_ct"),
+    ("{}_lesion.nii.gz", "{}_lesion_mask.nii.gz", "{}_lesion"),
+])  # fmt: skip
+def test_layouts_that_people_use(tmp_path: Path, image: str, mask: str, name: str):
+    names = ("p07", "p08")
+    for one in names:
+        volume(tmp_path / image.format(one))
+        volume(tmp_path / mask.format(one))
+    found = find(tmp_path)
+    assert {one.name: (one.images, one.masks) for one in found.cases} == {
+        name.format(one): ((tmp_path / image.format(one),), (tmp_path / mask.format(one),)) for one in names
+    }
+    assert not found.left_out
+
+
+def test_other_copies_beside_the_images_are_told(tmp_path: Path):
+    for number in (1, 2):
+        for folder in ("images", "overlays", "masks"):
+            picture(tmp_path / f"{folder}/anna_{number}.png")
+            picture(tmp_path / f"{folder}/bob_{number}.png")
+    found = find(tmp_path)
+    assert {name: len(slices) for name, slices in listed(found).items()} == {"anna": 2, "bob": 2}
+    assert {what.split("/")[0] for what, _ in reasons(found)} == {"overlays"}
+    assert {reason for _, reason in reasons(found)} == {"a copy, beside a folder of images with the same names"}
+
+
+def test_one_of_several_readers_is_named(tmp_path: Path):
+    for place in ("a/image", "a/label_annot_1", "a/label_annot_5"):
+        volume(tmp_path / f"{place}.nii.gz")
+    with pytest.raises(InputError, match="several files are named as its mask") as refused:
+        find(tmp_path)
+    assert "--mask-name" in refused.value.remedy
+    found = find_cases(Places(tmp_path, None, tmp_path / "out", "unknown", mask_name="annot_1"))
+    assert [one.masks[0].name for one in found.cases] == ["label_annot_1.nii.gz"]
+    assert reasons(found) == {("a/label_annot_5.nii.gz", "no mask of the name that --mask-name gives")}
+
+
+@pytest.mark.parametrize("mask", ["{}_tgt.nii.gz", "tgt/{}.nii.gz", "TGT_{}.nii.gz"])
+def test_masks_of_another_name(tmp_path: Path, mask: str):
+    for name in ("a", "b"):
+        volume(tmp_path / f"{name}.nii.gz")
+        volume(tmp_path / mask.format(name))
+    with pytest.raises(InputError, match="no mask") as refused:
+        find(tmp_path)
+    assert "--mask-name" in refused.value.remedy
+    found = find_cases(Places(tmp_path, None, tmp_path / "out", "unknown", mask_name="tgt"))
+    assert [one.masks for one in found.cases] == [(tmp_path / mask.format(name),) for name in ("a", "b")]
+
+
+def test_masks_in_a_folder_whose_inner_folders_differ(tmp_path: Path):
+    for place in ("ct/P1/scan", "ct/P2/scan", "ct/P3/head_3", "readers/P1", "readers/x/P2_seg", "readers/head_3"):
+        volume(tmp_path / f"{place}.nii.gz")
+    found = find(tmp_path / "ct", tmp_path / "readers")
+    assert [one.masks[0].name for one in found.cases] == ["P1.nii.gz", "P2_seg.nii.gz", "head_3.nii.gz"]
 
 
 def test_masks_in_a_folder_that_the_user_names(tmp_path: Path):
@@ -125,7 +194,7 @@ def test_nnu_nets_layout(tmp_path: Path):
         volume(tmp_path / f"labelsTr/{name}.nii.gz")
     found = find(tmp_path)
     assert list(listed(found)) == ["head_001", "head_002"]
-    assert reasons(found) == {("head_002_0001.nii.gz", "another channel of an image"), ("head_003", "no mask")}
+    assert reasons(found) == {("imagesTr/head_002_0001.nii.gz", "another channel of an image"), ("head_003", "no mask")}
 
 
 def test_bids(tmp_path: Path):

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
     from bleedmap.datasets.ct_ich import CtIch, Patient
     from bleedmap.evaluation.external_report import ExternalReport
-    from bleedmap.evaluation.reference_find import NoMask
+    from bleedmap.evaluation.reference_find import NoMask, Places
     from bleedmap.evaluation.report import ScoredMethods
     from bleedmap.evaluation.slices import Subject
     from bleedmap.training.run import Run
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
-_OF_STUDIES = ("masks", "labels", "weights", "no_mask_means", "window", "accept")
+_OF_STUDIES = ("masks", "mask_name", "labels", "weights", "no_mask_means", "window", "accept")
 _REFUSALS = 10
 _EVERY, _LESION = "{report[slices]:,} slices", "{report[lesion_slices]} lesion slices"
 _PATIENTS, _FREE = "{report[lesion_patients]} patients", "{free:,} slices"
@@ -97,6 +97,7 @@ _FIRST_MEASURES = (
 @options.path_option(
     "--masks", text="With --studies: the folder of the masks, if they are not in the same folders as the images."
 )
+@options.mask_name_option
 @options.path_option(
     "--labels",
     text="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
@@ -125,7 +126,7 @@ _FIRST_MEASURES = (
 def command(
     context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
     split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, studies: Path | None,
-    masks: Path | None, labels: Path | None, weights: str | None, no_mask_means: "NoMask",
+    masks: Path | None, mask_name: str | None, labels: Path | None, weights: str | None, no_mask_means: "NoMask",
     window: tuple[float, float] | None, accept: tuple[str, ...], data: Path | None, device: str, precision: str,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -170,10 +171,13 @@ def command(
             raise click.UsageError("--studies writes a report: give -o REPORT_FOLDER too.")
         if len(inputs) + (weights is not None) > 1:
             raise click.UsageError("--studies measures one network: give one weights' name or .onnx file.")
-        if masks is not None and labels is not None:
-            raise click.UsageError("--masks and --labels are two kinds of reference: give one.")
+        if (masks or mask_name) is not None and labels is not None:
+            raise click.UsageError("masks and --labels are two kinds of reference: give one.")
+        from bleedmap.evaluation.reference_find import Places
+
         name = weights or next(iter(inputs), None)
-        _evaluate_studies(studies, masks, labels, name, out, no_mask_means, window, accept, as_json)
+        places = Places(studies, masks, out, no_mask_means, labels, mask_name or None)
+        _evaluate_studies(places, name, window, accept, as_json)
         return
     _refuse(context, _OF_STUDIES, "is for --studies FOLDER")
     if protocol is not None:
@@ -381,24 +385,24 @@ def _print_records(scored: "ScoredMethods", page: Path | None) -> None:
 
 
 def _evaluate_studies(
-    folder: Path, masks: Path | None, labels: Path | None, weights: str | None, out: Path, no_mask: "NoMask",
-    window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool,
-) -> None:  # fmt: skip
+    places: "Places", weights: str | None, window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool
+) -> None:
     from bleedmap.evaluation.external import ExternalOptions, external_ledger, note_trained, run_external
     from bleedmap.evaluation.external_report import write_report
     from bleedmap.evaluation.external_scores import read_patients
-    from bleedmap.evaluation.reference_find import Places, find_cases
+    from bleedmap.evaluation.reference_find import find_cases
     from bleedmap.study.segment import Segmenter
     from bleedmap.window import BRAIN, Window
 
-    options.refuse_inside(out, *filter(None, (folder, masks, labels)))
+    out = places.results
+    options.refuse_inside(out, *filter(None, (places.studies, places.masks, places.labels)))
     external_ledger(out).refuse_foreign_files()
-    chosen = ExternalOptions(Window(*window) if window else BRAIN, accept, no_mask)
+    chosen = ExternalOptions(Window(*window) if window else BRAIN, accept, places.no_mask)
     segmenter = Segmenter.load(weights)
     with progress_bar("Looking for studies", quiet=as_json) as seen:
-        found = find_cases(Places(folder, masks, out, no_mask, labels), lambda files: seen(files, files))
+        found = find_cases(places, lambda files: seen(files, files))
         found = note_trained(found, segmenter.weights)
-    patients = read_patients(folder, [one.name for one in found.cases])
+    patients = read_patients(places.studies, [one.name for one in found.cases])
     with (
         explain_interrupt("give the same command again to continue"),
         progress_bar("Evaluating studies", quiet=as_json) as progress,

@@ -53,6 +53,11 @@ window_option = click.option(
     "--window", nargs=2, type=float, metavar="LEVEL WIDTH",
     help="Pictures only: the window in HU in which they were exported. Not given: the brain window, 40 120.",
 )  # fmt: skip
+mask_name_option = click.option(
+    "--mask-name", metavar="TEXT",
+    help="With --studies: what the names of the masks begin or end with, or what their folder is called, if the usual "
+    "names do not tell, or if several readers drew. Not given: mask, seg, label and the like.",
+)  # fmt: skip
 no_dicom_option = click.option("--no-dicom", is_flag=True, help="Write no DICOM results for DICOM studies.")
 fractional_option = click.option(
     "--fractional", is_flag=True, help="For DICOM studies, also write the probability as a FRACTIONAL segmentation."

@@ -39,6 +39,7 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
     "--studies", text="Train on a folder of head CTs with reference masks, in place of a split of CT-ICH."
 )
 @options.path_option("--masks", text="With --studies: the folder of the masks, if they are not in the images' folders.")
+@options.mask_name_option
 @options.path_option(
     "--patients",
     text="With --studies: a CSV with the columns study and patient. Not given: patients.csv in the folder, else the "
@@ -65,8 +66,8 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 @click.option("--steps", type=click.IntRange(min=1), help="Presets lite, bone and balanced: steps of each stage.")
 @options.settings_options(TrainConfig)
 def command(
-    out: Path | None, split_file: Path | None, studies: Path | None, masks: Path | None, patients: Path | None,
-    test: Path | None, validation: float | None, start: str | None, no_mask_means: "NoMask",
+    out: Path | None, split_file: Path | None, studies: Path | None, masks: Path | None, mask_name: str | None,
+    patients: Path | None, test: Path | None, validation: float | None, start: str | None, no_mask_means: "NoMask",
     window: tuple[float, float] | None, accept: tuple[str, ...], preset: str | None, resume: Path | None,
     data: Path | None, device: str, precision: str, steps: int | None, **settings: Any,
 ) -> None:  # fmt: skip
@@ -105,10 +106,16 @@ def command(
 
     keep_memory()
     given = {name: value for name, value in settings.items() if value is not None}
-    own = (masks, patients, test, validation, start, window) != (None,) * 6 or no_mask_means != "unknown" or accept
+    own = (
+        (masks, mask_name, patients, test, validation, start, window) != (None,) * 7
+        or no_mask_means != "unknown"
+        or accept
+    )
     if own and studies is None:
-        raise click.UsageError("--masks, --patients, --test, --validation, --start, --no-mask-means, --window and "
-                               "--accept speak of --studies FOLDER: give it too.")  # fmt: skip
+        raise click.UsageError(
+            "--masks, --mask-name, --patients, --test, --validation, --start, --no-mask-means, --window and --accept "
+            "speak of --studies FOLDER: give it too."
+        )
     if resume is not None:
         fixed = (test, validation, start, window) != (None,) * 4 or no_mask_means != "unknown" or accept
         if given or fixed or steps or preset or out or split_file or device != "auto" or precision != "auto":
@@ -124,7 +131,7 @@ def command(
             run.refuse_occupied()
         config = _change(PRESETS[preset or ("thesis" if studies is None else "lite")][1], steps, given)
     if studies is not None:
-        places = OwnPlaces(studies, masks, patients, test, data, run.folder)
+        places = OwnPlaces(studies, masks, patients, test, data, run.folder, mask_name or None)
         reading = OwnReading(window or OwnReading.window, accept, no_mask_means, validation or OwnReading.validation)
         _train_own(run, config, places, reading, start, machine, begins=resume is None)
         return

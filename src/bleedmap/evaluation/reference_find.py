@@ -14,7 +14,7 @@ from typing import Literal
 
 from bleedmap.archive.find import Source, display_path, find_studies, plain_files
 from bleedmap.errors import DataError, InputError
-from bleedmap.evaluation.pairs import LeftOut, Pair, Pairing, pair_by_name, parallel_folders, stem
+from bleedmap.evaluation.pairs import LeftOut, MaskNames, Pair, Pairing, call_mask, pair_by_name, stem
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
 from bleedmap.io.dicom.header import find_sop_class
@@ -51,7 +51,8 @@ class Case:
     """One study with its reference.
 
     `images`: pictures in the order of their numbers; or the one NIfTI file; or all DICOM files of the study.
-    `masks`: of each picture, None for a slice without lesion; or the one mask file, or none; or the SEG objects.
+    `masks`: of each picture, None for a slice without lesion; or the one mask file, or none; or the SEG objects. A
+    DICOM study without SEG objects may have a mask as NIfTI.
     """
 
     name: str  # of the study, as reports and `patients.csv` have it: its place below the folder
@@ -112,6 +113,7 @@ class Places:
     results: Path  # the program's own folder, which may lie inside
     no_mask: NoMask  # what a slice or study without a mask file is; with labels, a study without a line
     labels: Path | None = None  # a table of labels, in place of masks
+    mask_name: str | None = None  # what masks' names begin or end with, or what their folders are called
 
 
 def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None) -> Cases:
@@ -132,11 +134,12 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
         return _find_labelled(places, read_labels(places.labels), seen)
     left: list[LeftOut] = []
     notes: list[str] = []
-    cases = _find_pairs(places, "nifti", left, notes)
+    cases, spare = _find_pairs(places, "nifti", left, notes)
     if holds_dicom(places.studies):
-        cases += _find_dicom(places, left, seen)
-    if not cases and not left:
-        cases = _find_pairs(places, "pictures", left, notes)
+        cases += _find_dicom(places, spare, left, seen)
+    if not cases and not left and not spare:
+        cases, spare = _find_pairs(places, "pictures", left, notes)
+    left += [LeftOut(_place(path, places), "a mask without its image") for path in spare]
     if places.no_mask == "lesion-free":
         notes.append("A slice or study without a mask file counts as free of lesions: --no-mask-means lesion-free.")
     if not cases:
@@ -144,6 +147,12 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
     cases = _tell_apart(cases, places.studies)
     cases.sort(key=lambda one: [natural(Path(part)) for part in one.name.split("/")])
     return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
+
+
+def _place(path: Path, places: Places) -> str:
+    """A file's place below the folder of studies or of masks."""
+    below = next(one for one in (places.studies, places.masks) if one is not None and path.is_relative_to(one))
+    return display_path(path.relative_to(below))
 
 
 def _tell_apart(cases: list[Case], folder: Path) -> list[Case]:
@@ -257,45 +266,40 @@ def _table_error(path: Path, found: str, needed: str) -> DataError:
 
 def _find_pairs(
     places: Places, kind: Literal["pictures", "nifti"], left: list[LeftOut], notes: list[str]
-) -> list[Case]:
-    """Find the studies of one kind of file; what is left out and how the folder was understood go to the lists."""
-    pairs: list[Pair] = []
-    unclear: list[Pair] = []
-    for images_at, masks_at in _list_folders(places):
-        found = _pair_folder(images_at, masks_at, places, kind)
-        left += found.left_out
-        pairs += found.pairs
-        unclear += found.unclear
+) -> tuple[list[Case], list[Path]]:
+    """Find the studies of one kind of file, and masks of none of them; what is left out goes to the lists."""
+    found = _pair_files(places, kind)
+    left += found.left_out
+    spare, pairs = list(found.spare), list(found.pairs)
+    if kind == "nifti" and holds_dicom(places.studies):  # whose masks may lie in a folder without images
+        names = MaskNames(places.mask_name)
+        lone = [one for one in pairs if one.mask is None and names.fits(one.image, places.studies)]
+        spare += [one.image for one in lone]
+        pairs = [one for one in pairs if one not in lone]
     if not pairs:
-        return []
+        return [], spare
     if kind == "pictures":
-        return _group_slices(pairs, unclear, places.no_mask, left, notes)
+        return _group_slices(pairs, found.unclear, places.no_mask, left, notes), spare
     if places.no_mask == "unknown":
         left += [LeftOut(one.name, "no mask") for one in pairs if one.mask is None]
         pairs = [one for one in pairs if one.mask is not None]
-    return [Case(one.name, "NIfTI", (one.image,), (one.mask,) if one.mask else ()) for one in pairs]
+    return [Case(one.name, "NIfTI", (one.image,), (one.mask,) if one.mask else ()) for one in pairs], spare
 
 
-def _list_folders(places: Places) -> list[tuple[Path, Path | None]]:
-    """List each folder of images with its folder of masks; None where the masks lie beside the images."""
-    if places.masks is not None and places.masks.resolve() != places.studies.resolve():
-        return [(places.studies, places.masks)]
-    return list(parallel_folders(places.studies)) or [(places.studies, None)]
-
-
-def _pair_folder(images_at: Path, masks_at: Path | None, places: Places, kind: Literal["pictures", "nifti"]) -> Pairing:
+def _pair_files(places: Places, kind: Literal["pictures", "nifti"]) -> Pairing:
+    images_at, masks_at = places.studies, places.masks
     files, _ = plain_files(images_at, places.results)
     chosen = [path for path in files if _is_kind(path, kind)]
     bones = [path for path in chosen if path.parent.name.casefold() == "bone"] if kind == "pictures" else []
     left = [LeftOut(path.relative_to(images_at).as_posix(), "a bone window, by its folder's name") for path in bones]
     chosen = [path for path in chosen if path not in set(bones)]
-    if masks_at is None:
-        found = pair_by_name(chosen, None, (images_at, images_at), kind)
-    else:
+    masks = None
+    if masks_at is not None and masks_at.resolve() != images_at.resolve():
         inside = masks_at.resolve()
         chosen = [path for path in chosen if not path.resolve().is_relative_to(inside)]
         masks = [path for path in plain_files(masks_at, places.results)[0] if _is_kind(path, kind)]
-        found = pair_by_name(chosen, masks, (images_at, masks_at), kind)
+    folders = (images_at, images_at if masks is None or masks_at is None else masks_at)
+    found = pair_by_name(chosen, masks, folders, kind, MaskNames(places.mask_name))
     return replace(found, left_out=(*left, *found.left_out))
 
 
@@ -353,8 +357,11 @@ def _name_patient_folder(one: Pair) -> str:
     return "/".join(parts) or "."
 
 
-def _find_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]) -> list[Case]:
-    """Find the DICOM studies, with the SEG objects that belong to them by their UIDs; the rest goes to `left`."""
+def _find_dicom(places: Places, spare: list[Path], left: list[LeftOut], seen: Callable[[int], None]) -> list[Case]:
+    """Find the DICOM studies, with the SEG objects that belong to them by their UIDs; the rest goes to `left`.
+
+    Of `spare`, NIfTI masks without an image, those of a study without SEG objects are taken out.
+    """
     studies: dict[str, tuple[str, list[Path]]] = {}
     objects: dict[str, list[Path]] = defaultdict(list)
     masks = places.masks
@@ -381,10 +388,50 @@ def _find_dicom(places: Places, left: list[LeftOut], seen: Callable[[int], None]
         )
         for uid, (place, files) in studies.items()
     ]  # fmt: skip
+    volumes = _find_volume_masks(cases, spare, places)
+    several = {name: paths for name, paths in volumes.items() if len(paths) > 1}
+    left += [
+        LeftOut(f"{name} ({', '.join(_place(one, places) for one in paths)})", "several files are named as its mask")
+        for name, paths in several.items()
+    ]  # fmt: skip
+    cases = [
+        replace(one, masks=one.masks or tuple(volumes.get(one.name, ()))) for one in cases if one.name not in several
+    ]
     if places.no_mask == "unknown":
-        left += [LeftOut(one.name, "no SEG object") for one in cases if not one.masks]
+        left += [LeftOut(one.name, "no SEG object, and no mask as NIfTI") for one in cases if not one.masks]
         cases = [one for one in cases if one.masks]
     return cases
+
+
+def _find_volume_masks(cases: Sequence[Case], spare: list[Path], places: Places) -> dict[str, list[Path]]:
+    """Find NIfTI masks of DICOM studies, by a name that is the study's UID or one of its folders', or by their folder.
+
+    They are taken out of `spare`. A mask that may be of several studies stays.
+    """
+    names, found = MaskNames(places.mask_name), defaultdict[str, list[Path]](list)
+    open_cases = [one for one in cases if not one.masks]
+    for path in list(spare):
+        root = next(one for one in (places.masks, places.studies) if one is not None and path.is_relative_to(one))
+        above = tuple(one for one in path.relative_to(root).parts[:-1] if not names.is_folder(one))
+        called = set(call_mask(path, names))
+        mates = [
+            one for one in open_cases if called & {part.casefold() for part in (*one.name.split("/"), one.uid or "")}
+        ]
+        if not mates:
+            mates = [one for one in open_cases if _lies_in(above, one, root)]
+        if len(mates) == 1:
+            found[mates[0].name].append(path)
+            spare.remove(path)
+    return found
+
+
+def _lies_in(above: tuple[str, ...], case: Case, root: Path) -> bool:
+    """Whether a mask below these folders lies in the study's folder, or in one that holds the whole study."""
+    of_case = tuple(case.name.partition("#")[0].split("/"))
+    if case.images[0].parent == root:
+        return True
+    shorter = min(len(above), len(of_case))
+    return shorter > 0 and above[:shorter] == of_case[:shorter]
 
 
 def _sort_files(source: Source) -> tuple[list[Path], list[Path]]:
@@ -406,12 +453,18 @@ def _explain_nothing(places: Places, left: Sequence[LeftOut]) -> InputError:
     found = "; ".join(
         f"{count:,} × {reason} ({first[reason]}{', …' if count > 1 else ''})" for reason, count in reasons.items()
     )
+    several = any("several files" in reason for reason in reasons)
     unknown = any("no mask" in reason or "without a mask" in reason or "no SEG" in reason for reason in reasons)
+    remedy = (
+        "name the masks after their images, x_mask beside x, or lay them into a folder 'masks' beside 'images'; or "
+    )
+    remedy += "give their folder with --masks, or what their names end with by --mask-name"
+    if several:
+        remedy = "say which file is the mask, by --mask-name: what its name begins or ends with"
+    elif unknown:
+        remedy += ". Only if a slice or study without a mask file has no lesion: --no-mask-means lesion-free"
     return InputError(
         places.studies,
         found=f"no study can be measured: {found}" if found else "holds no pictures, NIfTI files or DICOM",
-        needed="images and their masks, as docs/external-validation.md shows",
-        remedy="give --no-mask-means lesion-free if a slice or study without a mask file has no lesion"
-        if unknown
-        else "give the masks' folder with --masks, or name the masks after their images",
+        needed="images and their masks, as docs/external-validation.md shows", remedy=remedy,
     )  # fmt: skip

@@ -156,23 +156,33 @@ def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
 
 def _read_nifti(case: Case) -> Referenced:
     study = read_study(case.images[0])
+    mask, notes = _read_volume_masks([one for one in case.masks if one is not None], study)
+    return Referenced(study.volume.hu, mask, study, (*study.notes, *notes))
+
+
+def _read_volume_masks(paths: Sequence[Path], study: Study) -> tuple[BoolArray, list[str]]:
+    """Read NIfTI masks on a study's grid, (slice, row, column) bool, and what reading had to decide."""
     mask = np.zeros(study.volume.hu.shape, np.bool_)
-    notes = list(study.notes)
-    for path in filter(None, case.masks):
+    notes: list[str] = []
+    for path in paths:
         drawn, grid = nifti.read_volume(path)
         notes += [f"Mask: {one}" for one in grid.notes]
         _check_labels(path, drawn)
         _check_grid(path, drawn, study.volume)
-        mask = np.asarray(drawn.hu > 0, np.bool_)
+        mask |= np.asarray(drawn.hu > 0, np.bool_)
         labels = [int(value) for value in np.unique(drawn.hu) if value]
         if len(labels) > 1:
             notes.append(f"Labels {', '.join(map(str, labels))} of the mask were united.")
-    return Referenced(study.volume.hu, mask, study, tuple(notes))
+    return mask, notes
 
 
 def _read_dicom(case: Case) -> Referenced:
-    """Read the series that the SEG objects refer to, and their hemorrhage on its slices; without any, an empty mask."""
-    objects = [one for one in case.masks if one is not None]
+    """Read the series that the SEG objects refer to, and their hemorrhage on its slices; without any, an empty mask.
+
+    A NIfTI mask is one of the series that the program chooses; on another's grid it is refused.
+    """
+    volumes = [one for one in case.masks if one is not None and nifti.is_nifti(one)]
+    objects = [one for one in case.masks if one is not None and one not in volumes]
     segmented = [read_segmentation(path) for path in objects]
     about = [one for one in segmented if one.hemorrhage]
     if objects and not about:
@@ -197,8 +207,8 @@ def _read_dicom(case: Case) -> Referenced:
             subject, found=f"the study's {references} refer to {len(wanted)} series that are not one scan",
             needed="one series with its reference", remedy=f"keep the {references} of one series",
         )  # fmt: skip
-    mask = np.zeros(study.volume.hu.shape, np.bool_)
-    notes = list(study.notes)
+    mask, of_volumes = _read_volume_masks(volumes, study)
+    notes = [*study.notes, *of_volumes]
     for one in about:
         mask |= one.on(study.dicom)
         notes += one.notes

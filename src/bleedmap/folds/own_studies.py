@@ -72,6 +72,7 @@ class OwnPlaces:
     test: Path | None  # table of the patients who are kept for testing
     ct_ich: Path | None  # the data set, whose patients are trained on too
     run: Path  # the run's folder, which may lie inside
+    mask_name: str | None = None  # what masks' names begin or end with, or what their folders are called
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ def find_own(places: OwnPlaces, given: OwnReading, split: OwnSplit | None, repor
         DataError, InputError, SplitError: nothing to train on, a table that does not fit, or not the run's studies.
     """
     reading = given if split is None else OwnReading(**split.reading)
-    look = Places(places.studies, places.masks, places.run, reading.no_mask_means)
+    look = Places(places.studies, places.masks, places.run, reading.no_mask_means, mask_name=places.mask_name)
     found = find_cases(look, lambda files: report("looking for studies", files, files, ""))
     count = len(found.cases)
     cases = describe_cases(found, places.patients, lambda done, of: report("hashing studies", done, count, ""))
