@@ -16,6 +16,14 @@ export function h<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props = 
   return made;
 }
 
+/** Asked before anything painted is lost. */
+export const DISCARD = "Discard what you painted and did not save?";
+
+/** '1 slice', '28 slices'. */
+export function count(number: number, what: string): string {
+  return `${number.toLocaleString("en-GB")} ${what}${number === 1 ? "" : "s"}`;
+}
+
 /** A moment in the reader's own time zone: '29 Nov, 14:03'. */
 export function moment(seconds: number | null): string {
   if (!seconds) return "";

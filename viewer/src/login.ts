@@ -3,12 +3,12 @@
 import { type Door, get, type Me, type Problem, send } from "./api";
 import { h } from "./dom";
 
-export async function showLogin(place: HTMLElement, enter: (me: Me) => void): Promise<void> {
+export async function showLogin(place: HTMLElement, enter: (me: Me) => void, why_now = ""): Promise<void> {
   const door = await get<Door>("/api/login");
   const said = h("p", { role: "alert", className: "wrong" });
   const field = (id: string, words: string, more: Record<string, unknown>) =>
     [h("label", { htmlFor: id }, words), h("input", { id, name: id, required: true, ...more })] as const;
-  const form = h("form", { className: "box" }, h("h1", {}, door.first_run ? "Make the first administrator" : "Log in"));
+  const form = h("form", { className: "box" }, h("h1", {}, door.first_run ? "Make the first administrator of bleedmap" : "Log in to bleedmap"), why_now && h("p", {}, why_now));
   if (door.first_run) {
     form.append(h("p", {}, "The server wrote a token into keys/first-run-token in its data folder; ", h("code", {}, "bleedmap server token"), " shows it."),
       ...field("token", "Token", { autocomplete: "off", spellcheck: false }));

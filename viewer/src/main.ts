@@ -2,18 +2,20 @@
 
 import { showAdmin } from "./admin";
 import { type Door, get, type Me, Problem, send, whenLoggedOut } from "./api";
-import { h } from "./dom";
+import { DISCARD, h } from "./dom";
 import { showHistory } from "./history";
 import { showLogin } from "./login";
 import { showReading } from "./reading";
 import { showWorklist } from "./worklist";
 import "./style.css";
 
-/** A screen fills `place`, and returns what to do when it is left. */
-export type Screen = (place: HTMLElement, me: Me, ...parts: string[]) => Promise<() => void>;
+/** A screen fills `place`, and returns what to do when it is left, and whether that would lose anything. */
+export type Screen = (place: HTMLElement, me: Me, ...parts: string[]) => Promise<(() => void) & { unsaved?: () => boolean }>;
 
 const main = document.getElementById("main")!, top = document.getElementById("top")!;
-let leave: () => void = () => {}, me: Me | null = null, turn = 0;
+let leave: Awaited<ReturnType<Screen>> = () => {}, me: Me | null = null, turn = 0, shown = location.hash;
+
+function may_leave(): boolean { return !leave.unsaved?.() || confirm(DISCARD); }
 
 function draw_top(): void {
   const link = (to: string, words: string) => h("a", { href: to, "aria-current": (location.hash || "#/") === to ? "page" : undefined }, words);
@@ -24,6 +26,7 @@ function draw_top(): void {
 }
 
 async function log_out(): Promise<void> {
+  if (!may_leave()) return;
   await send("POST", "/api/logout").catch(() => {});
   me = null;
   await show();
@@ -33,6 +36,7 @@ async function show(): Promise<void> {
   const mine = ++turn;
   leave();
   leave = () => {};
+  shown = location.hash;
   try {
     me ??= (await get<Door>("/api/login")).me;
   } catch (error) {
@@ -58,7 +62,22 @@ async function show(): Promise<void> {
 function complain(error: unknown): void {
   const words = error instanceof Problem ? error.sentence : "This page failed. Load it again; if it stays so, tell the administrator.";
   if (!(error instanceof Problem)) console.error(error);
-  main.replaceChildren(h("div", { className: "problem", role: "alert" }, h("p", {}, words)), h("p", {}, h("a", { href: "#/" }, "Back to the worklist")));
+  main.replaceChildren(h("div", { className: "problem", role: "alert" }, h("p", {}, words)), h("div", { className: "tools" }, h("button", { type: "button", onclick: () => void show() }, "Try again"),
+    location.hash.length > 2 ? h("a", { href: "#/" }, "Back to the worklist") : ""));
+}
+
+/** The session has ended. What was painted stays on the screen, under the log-in, so that it can still be saved. */
+function ended(): void {
+  if (me === null) return;
+  if (!leave.unsaved?.()) { me = null; return void show(); }
+  if (document.querySelector("dialog")) return;
+  const before = me.name, dialog = h("dialog", { className: "login" });
+  main.append(dialog);
+  dialog.addEventListener("close", () => dialog.remove());
+  void showLogin(dialog, (one) => {
+    dialog.close();
+    if (one.name !== before) { me = one; void show(); }
+  }, "The session has ended. Log in to save what you painted.").then(() => dialog.showModal(), () => dialog.remove());
 }
 
 const showPassword: Screen = async (place) => {
@@ -77,6 +96,9 @@ const showPassword: Screen = async (place) => {
   return () => {};
 };
 
-whenLoggedOut(() => { if (me !== null) { me = null; void show(); } });
-window.addEventListener("hashchange", () => void show());
+whenLoggedOut(ended);
+window.addEventListener("hashchange", () => {
+  if (location.hash === shown) return;
+  if (may_leave()) void show(); else history.replaceState(null, "", shown || "#/");
+});
 void show();

@@ -1,14 +1,17 @@
 // The reading page: slices with the outline, what the program says of them, what the reader says, and the brush.
 
 import { ask, get, type Problem, send, type Study, type View } from "./api";
-import { chance, day, h, millilitres, moment, person, table } from "./dom";
+import { chance, day, DISCARD, h, millilitres, moment, person, table } from "./dom";
+import { listen } from "./gestures";
 import type { Screen } from "./main";
 import { GlStack, hasWebGl2, PictureStack, type Spot, type Stack } from "./stack";
 import { findNext } from "./worklist";
 
 const SAYS = [["agree", "Agree", "1"], ["missed", "Bleed missed", "2"], ["false alarm", "False alarm", "3"], ["cannot say", "Cannot say", "4"]] as const;
 const KEYS: [string, string][] = [
-  ["↑ ↓, PageUp PageDown, wheel", "slice up or down, by one or five"], ["Home, End", "lowest, highest slice"], ["w", "next window"], ["o", "overlay on or off"],
+  ["↑ ↓, wheel, one finger; PageUp PageDown", "slice up or down, by one; by five"], ["Home, End", "lowest, highest slice"], ["w", "next window"],
+  ["right button, dragged", "window: width across, level down"], ["+ − 0, Ctrl + wheel, two fingers", "larger, smaller, the whole slice"], ["middle button, dragged", "move the enlarged slice"],
+  ["o", "overlay on or off"],
   ["n", "next lesion"], ["1 2 3 4", "agree, bleed missed, false alarm, cannot say"], ["Enter", "save the reading"], ["b", "brush on or off"],
   ["e", "erase or paint"], ["[ ]", "smaller or larger brush"], ["Shift + arrows, Space", "move the brush, paint a dab"], ["z", "undo"], ["s", "save the correction"], ["u", "next unread study"],
 ];
@@ -28,13 +31,14 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const view = await get<View>(`${versioned}/view`);
   const count = view.shape[0], seen = new Set<number>(), opened = Date.now();
   const start = view.lesions[0] ? (view.lesions[0].first[0]! + view.lesions[0].last[0]!) >> 1 : count >> 1;
-  let slice = start, window_ = 0, overlay = true, lesion = -1, erase = false, size = 5, unsaved = false, stack: Stack;
+  let slice = start, shown: [number, number] = [0, 1], overlay = true, lesion = -1, erase = false, size = 5, unsaved = false, stack: Stack;
 
   // The stage.
   const words = h("p", { className: "words", "aria-live": "polite" }), at = h("p", { className: "note place" }), spot = h("span", { className: "spot" });
+  const setting = h("span", { className: "setting" });
   const slider = h("input", { type: "range", min: "1", max: String(count), "aria-label": "Slice", oninput: () => go(Number(slider.value) - 1) });
   const stage = h("div", { className: "stage", tabIndex: 0, role: "application", "aria-label": "Slices" },
-    ...LETTERS.map((side) => h("span", { className: `letter ${side}` }, view.letters[side]!)), spot);
+    ...LETTERS.map((side) => h("span", { className: `letter ${side}` }, view.letters[side]!)), spot, setting);
   const glass = hasWebGl2();
   const canvas = h("canvas", { "aria-hidden": "true" }), picture = h("img", { alt: "", draggable: false });
   const opening = h("p", { className: "opening", role: "status" }, "Loading the slices…");
@@ -90,7 +94,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
     return h("p", { className: "note" }, study.files.length ? "Files: " : "", ...study.files.flatMap((one, index) => [index ? " · " : "", h("a", { href: `${versioned}/${one}`, target: one === "report.html" ? "_blank" : "", rel: "noopener" }, names[one] ?? one)]));
   }
 
-  function go(to: number): void { stack.show(Math.max(0, Math.min(count - 1, to))); if (!stack.canDraw) told({ slice: Math.max(0, Math.min(count - 1, to)), row: -1, column: -1, hu: NaN }); }
+  function go(to: number): void { stack.show(Math.max(0, Math.min(count - 1, to))); }
   function told(one: Spot): void {
     slice = one.slice;
     seen.add(slice);
@@ -100,12 +104,15 @@ export const showReading: Screen = async (place, _me, id = "") => {
     at.textContent = view.places[slice]!;
     spot.textContent = one.row < 0 ? `${slice + 1} / ${count}` : `${slice + 1} / ${count} · row ${one.row}, column ${one.column}: ${one.hu} HU`;
   }
-  function setWindow(index: number): void {
-    window_ = index;
-    const [, level, wide] = view.windows[index]!;
-    document.querySelector<HTMLInputElement>(`#window-${index}`)!.checked = true;
-    stack.setWindow(level, wide);
+  const matches = ([, level, wide]: View["windows"][number]) => level === shown[0] && wide === shown[1];
+  function setWindow(index: number): void { const [, level, wide] = view.windows[index]!; putWindow(level, wide); }
+  function putWindow(level: number, wide: number): void {
+    shown = [Math.max(-1000, Math.min(3000, Math.round(level))), Math.max(2, Math.min(4000, Math.round(wide)))];
+    view.windows.forEach((one, index) => { document.querySelector<HTMLInputElement>(`#window-${index}`)!.checked = matches(one); });
+    setting.textContent = `level ${shown[0]}, width ${shown[1]}`;
+    stack.setWindow(...shown);
   }
+  function zoom(factor: number): void { stack.zoom(factor, stage.clientWidth / 2, stage.clientHeight / 2); }
   function setOverlay(on: boolean): void { overlay = on; show.checked = on; stack.setOverlay(on); }
   function toLesion(index: number): void { lesion = index; const one = view.lesions[index]!; go((one.first[0]! + one.last[0]!) >> 1); stage.focus(); }
 
@@ -121,7 +128,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   function setErase(): void { erase = !erase; rubber.setAttribute("aria-pressed", String(erase)); gl().setPen(erase, size); }
   function setSize(to: number): void { size = Math.max(1, Math.min(41, to)); width.value = String(size); gl().setPen(erase, size); }
   async function begin(): Promise<void> {
-    if (unsaved && !confirm("Discard what you painted?")) return;
+    if (unsaved && !confirm(DISCARD)) return;
     await gl().begin(origin.value === "0" ? `${versioned}/mask.nii.gz` : `${base}/corrections/${origin.value}.nii.gz`);
     unsaved = false;
   }
@@ -153,7 +160,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const steps: Record<string, number> = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 };
   const key = (event: KeyboardEvent) => {
     const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, select, input[type=range]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, select, input:not([type=radio], [type=checkbox])")) return;
     const painting = stack.canDraw && gl().drawing, one = event.key;
     if (event.shiftKey && painting && one.startsWith("Arrow")) {
       const { row, column } = gl().here, by = Math.max(1, size >> 1);
@@ -162,7 +169,10 @@ export const showReading: Screen = async (place, _me, id = "") => {
     } else if (one in steps) go(slice + steps[one]!);
     else if (one === "Home") go(0);
     else if (one === "End") go(count - 1);
-    else if (one === "w") setWindow((window_ + 1) % view.windows.length);
+    else if (one === "w") setWindow((view.windows.findIndex(matches) + 1) % view.windows.length);
+    else if (one === "+" || one === "=") zoom(1.25);
+    else if (one === "-") zoom(0.8);
+    else if (one === "0") zoom(0);
     else if (one === "o") setOverlay(!overlay);
     else if (one === "n" && view.lesions.length) toLesion((lesion + 1) % view.lesions.length);
     else if (/^[1-4]$/.test(one)) reading.querySelectorAll<HTMLInputElement>("input[name=says]")[Number(one) - 1]!.checked = true;
@@ -190,7 +200,11 @@ export const showReading: Screen = async (place, _me, id = "") => {
     }
     opening.remove();
   }
-  stack.onSpot = (one) => { if (stack.canDraw) told(one); else go(one.slice); };
+  stack.onSpot = told;
+  listen(stage, {
+    step: (by) => go(slice + by), zoom: (factor, x, y) => stack.zoom(factor, x, y), pan: (...drag) => stack.pan(...drag),
+    adjust: (across, down) => putWindow(shown[0] + down, shown[1] + across), painting: () => stack.canDraw && gl().drawing,
+  });
   if (stack.canDraw) gl().onDrawn = () => { unsaved = true; kept.textContent = "Not saved yet."; };
   go(start);
   setWindow(0);
@@ -198,11 +212,11 @@ export const showReading: Screen = async (place, _me, id = "") => {
   stage.focus();
   document.addEventListener("keydown", key);
   window.addEventListener("beforeunload", stay);
-  return () => {
+  return Object.assign(() => {
     document.removeEventListener("keydown", key);
     window.removeEventListener("beforeunload", stay);
     stack.close();
-  };
+  }, { unsaved: () => unsaved });
 };
 
 function drawHeading(study: Study): HTMLElement {
@@ -229,6 +243,6 @@ function drawVerdict(view: View): HTMLElement {
     view.reasons?.length ? h("ul", {}, ...view.reasons.map((one) => h("li", {}, one))) : "",
     view.types?.length ? h("p", { className: "note" }, `Types in the study: ${view.types.map(([name, p]) => `${name} ${chance(p)}`).join(", ")}.`) : "",
     view.warnings.length ? h("ul", { className: "attention" }, ...view.warnings.map((one) => h("li", {}, one))) : "",
-    view.notes.length ? h("details", {}, h("summary", {}, "Notes of the reader of files"), h("ul", {}, ...view.notes.map((one) => h("li", {}, one)))) : "",
+    view.notes.length ? h("details", {}, h("summary", {}, "Notes on the files"), h("ul", {}, ...view.notes.map((one) => h("li", {}, one)))) : "",
     h("p", { className: "note" }, `Made by the network ${view.weights ?? ""}, lesion from probability ${view.threshold} on. Research only, not a medical device.`));
 }

@@ -12,13 +12,18 @@ export interface Stack {
   show(slice: number): void;
   setWindow(level: number, width: number): void;
   setOverlay(on: boolean): void;
-  /** Called when the pointer or the wheel has moved to another place. */
+  /** Larger by this factor, around a place of the stage in pixels; the whole slice is the smallest. */
+  zoom(factor: number, x: number, y: number): void;
+  /** Move what is shown with the pointer. */
+  pan(fromX: number, fromY: number, x: number, y: number): void;
+  /** Called when another place is pointed at. */
   onSpot: (spot: Spot) => void;
   close(): void;
 }
 
 const PEN = { R: [0, 0], G: [0, 229], B: [0, 255], A: [0, 255], I: [0, 1], labels: ["", "bleed"] };
 const OPACITY = 0.35;  // of the overlay, as in the report's pictures
+const LARGEST = 12;  // times the whole slice
 
 export function hasWebGl2(): boolean {
   return !!document.createElement("canvas").getContext("webgl2");
@@ -40,9 +45,11 @@ export class GlStack implements Stack {
     const nv = new Niivue({
       isRadiologicalConvention: true, isOrientationTextVisible: false, crosshairWidth: 0, isColorbar: false, logLevel: "error",
       dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "", sliceType: SLICE_TYPE.AXIAL,
-      dragMode: DRAG_MODE.contrast, maxDrawUndoBitmaps: 16, penSize: 5, isResizeCanvas: true, crosshairColor: [1, 0.9, 0.4, 0.8], crosshairGap: 12, backColor: [0, 0, 0, 1],
+      dragMode: DRAG_MODE.none, maxDrawUndoBitmaps: 16, penSize: 5, isResizeCanvas: true, crosshairColor: [1, 0.9, 0.4, 0.8], crosshairGap: 12, backColor: [0, 0, 0, 1],
     });
     const made = new GlStack(nv, view);
+    // Its own keys and windows, which the page would not tell of, stay off: gestures and keys are the page's.
+    Object.assign(nv, { keyDownListener: () => {}, keyUpListener: () => {}, resetBriCon: () => {} });
     await nv.attachToCanvas(canvas, false);
     canvas.tabIndex = -1;  // the stage around it has the focus
     nv.setSliceType(SLICE_TYPE.AXIAL);
@@ -102,16 +109,31 @@ export class GlStack implements Stack {
     this.nv.drawScene();
   }
 
-  get window(): [number, number] {
-    const { cal_min, cal_max } = this.nv.volumes[0]!;
-    return [(cal_min! + cal_max!) / 2, cal_max! - cal_min!];
+  private mm(x: number, y: number): number[] | null {
+    const dpr = this.nv.uiData.dpr ?? 1, at = this.nv.canvasPos2frac([x * dpr, y * dpr]);
+    return at[0]! < 0 ? null : [...this.nv.frac2mm(at)];
+  }
+
+  zoom(factor: number, x: number, y: number): void {
+    const pan = this.nv.scene.pan2Dxyzmm, before = pan[3]!, now = Math.max(1, Math.min(LARGEST, before * factor));
+    const at = this.mm(x, y) ?? [...this.nv.frac2mm(this.nv.scene.crosshairPos)];
+    for (const axis of [0, 1, 2]) pan[axis] = now === 1 ? 0 : pan[axis]! + (before - now) * at[axis]!;
+    pan[3] = now;
+    this.look();
+  }
+
+  pan(fromX: number, fromY: number, x: number, y: number): void {
+    const from = this.mm(fromX, fromY), to = this.mm(x, y), pan = this.nv.scene.pan2Dxyzmm;
+    if (!from || !to || pan[3] === 1) return;
+    for (const axis of [0, 1, 2]) pan[axis] = pan[axis]! + pan[3]! * (to[axis]! - from[axis]!);
+    this.nv.drawScene();
   }
 
   private look(): void {
     this.nv.overlayAlphaShader = this.overlay && !this.drawing ? 1 : 0;
     this.nv.drawRimOpacity = this.overlay || this.drawing ? 0.9 : 0;
     this.nv.setDrawOpacity(this.drawing ? 0.35 : this.overlay ? 0.004 : 0);  // at 0 there would be no rim either
-    this.nv.opts.crosshairWidth = this.drawing ? 1 : 0;
+    this.nv.opts.crosshairWidth = this.drawing ? 1 / this.nv.scene.pan2Dxyzmm[3]! : 0;
     this.nv.drawScene();
   }
 
@@ -150,8 +172,6 @@ export class GlStack implements Stack {
     this.nv.loadDrawing(await NVImage.loadFromUrl({ url, name: "mask.nii.gz" }));
   }
 
-  get marked(): number { return this.nv.drawBitmap ? this.nv.drawBitmap.reduce((sum: number, one: number) => sum + one, 0) : 0; }
-
   /** The drawing as a gzipped NIfTI, in the axes of the server's stack. */
   async save(): Promise<Blob> {
     const bytes = await this.nv.saveImage({ isSaveDrawing: true, filename: "", volumeByIndex: 0 });
@@ -171,12 +191,14 @@ export class PictureStack implements Stack {
   private window: [number, number];
   private overlay = true;
   private cache = new Map<string, HTMLImageElement>();
+  private scale = 1;
+  private left = 0;
+  private top = 0;
+  private soon = 0;
 
   constructor(private picture: HTMLImageElement, private base: string, private view: View) {
     const [, level, width] = view.windows[0]!;
     this.window = [level, width];
-    const step = (event: WheelEvent) => { event.preventDefault(); this.go(this.slice + (event.deltaY < 0 ? 1 : -1)); };
-    picture.addEventListener("wheel", step as EventListener, { passive: false });
   }
 
   private url(slice: number): string {
@@ -193,13 +215,32 @@ export class PictureStack implements Stack {
     }
   }
 
-  private go(slice: number): void {
-    const clipped = Math.max(0, Math.min(this.view.shape[0] - 1, slice));
-    this.onSpot({ slice: clipped, row: -1, column: -1, hu: NaN });
+  show(slice: number): void {
+    this.slice = slice;
+    this.draw();
+    this.onSpot({ slice, row: -1, column: -1, hu: NaN });
   }
 
-  show(slice: number): void { this.slice = slice; this.draw(); }
-  setWindow(level: number, width: number): void { this.window = [level, width]; this.draw(); }
+  setWindow(level: number, width: number): void {
+    this.window = [level, width];
+    clearTimeout(this.soon);
+    this.soon = window.setTimeout(() => this.draw(), 60);  // not one picture for each step of a drag
+  }
+
+  zoom(factor: number, x: number, y: number): void {
+    const before = this.scale;
+    this.scale = Math.max(1, Math.min(LARGEST, before * factor));
+    const grown = this.scale / before;
+    this.place(x - (x - this.left) * grown, y - (y - this.top) * grown);
+  }
+
+  pan(fromX: number, fromY: number, x: number, y: number): void { this.place(this.left + x - fromX, this.top + y - fromY); }
+
+  private place(left: number, top: number): void {
+    [this.left, this.top] = this.scale === 1 ? [0, 0] : [left, top];
+    this.picture.style.transform = `translate(${this.left}px, ${this.top}px) scale(${this.scale})`;
+  }
+
   setOverlay(on: boolean): void { this.overlay = on; this.draw(); }
-  close(): void { this.cache.clear(); }
+  close(): void { clearTimeout(this.soon); this.cache.clear(); }
 }

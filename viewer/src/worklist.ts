@@ -1,7 +1,7 @@
 // The worklist: nothing is hidden, the order is said in words, counts of every group and the oldest unread age stand on top.
 
 import { ask, get, type Problem, type Row, type Worklist } from "./api";
-import { chance, day, h, millilitres, moment, person, span } from "./dom";
+import { chance, count, day, h, millilitres, moment, person, span } from "./dom";
 import type { Screen } from "./main";
 
 const MARKS: Record<string, [string, string]> = {  // a shape beside the colour
@@ -11,10 +11,11 @@ let order: "worklist" | "arrival" = "worklist";
 
 export const showWorklist: Screen = async (place) => {
   const top = h("div", { className: "summary" }), body = h("div", { className: "rows" }), said = h("p", { role: "status", className: "note" });
+  const stale = h("p", { role: "status", className: "problem" });
   const sort = h("button", { type: "button", onclick: () => turn() });
-  const drop = h("label", { className: "drop", htmlFor: "files" }, "Add studies: drop DICOM files or a zip here, or choose them. ",
-    h("input", { type: "file", id: "files", multiple: true, onchange: (event: Event) => void upload([...(event.target as HTMLInputElement).files!]) }));
-  place.replaceChildren(h("h1", {}, "Worklist"), top, h("div", { className: "tools" }, sort, said), body, drop);
+  const chosen = h("input", { type: "file", id: "files", multiple: true, onchange: () => { void upload([...chosen.files!]); chosen.value = ""; } });
+  const drop = h("label", { className: "drop", htmlFor: "files" }, "Add studies: drop a folder, DICOM files or a zip here, or choose files. ", chosen);
+  place.replaceChildren(h("h1", {}, "Worklist"), stale, top, h("div", { className: "tools" }, sort, said), body, drop);
   const turn = () => { order = order === "worklist" ? "arrival" : "worklist"; void load(); };
 
   async function load(quiet = false): Promise<void> {
@@ -30,23 +31,33 @@ export const showWorklist: Screen = async (place) => {
   }
 
   async function upload(files: File[]): Promise<void> {
-    let held = 0;
+    let kept = 0, refused = "";
+    const left = new Map<string, number>();
+    const note = (why: string, number: number) => left.set(why, (left.get(why) ?? 0) + number);
     for (const [index, file] of files.entries()) {
       said.textContent = `Sending file ${index + 1} of ${files.length}…`;
       try {
         const kind = file.name.toLowerCase().endsWith(".zip") ? "application/zip" : "application/dicom";
-        held += ((await (await ask("/api/uploads", { method: "POST", headers: { "Content-Type": kind }, body: file })).json()) as { kept: number }).kept;
+        const answer = await (await ask("/api/uploads", { method: "POST", headers: { "Content-Type": kind }, body: file })).json() as { kept: number; passed_over: Record<string, number> };
+        kept += answer.kept;
+        for (const [why, number] of Object.entries(answer.passed_over)) note(why, number);
       } catch (error) {
-        said.textContent = `File ${index + 1} of ${files.length} was not taken. ${(error as Problem).sentence}`;
-        return;
+        refused = (error as Problem).sentence;
+        if ((error as Problem).status !== 422) { refused = `${count(files.length - index, "file")} not sent. ${refused}`; break; }  // not a fault of this file
+        note("unreadable", 1);
       }
     }
-    said.textContent = `${files.length} file${files.length === 1 ? "" : "s"} sent, ${held} slice${held === 1 ? "" : "s"} kept; the study appears when no more come.`;
+    const others = [...left].map(([why, number]) => `${number.toLocaleString("en-GB")} ${why}`).join(", ");
+    said.textContent = [kept ? `${count(kept, "slice")} received; the study appears when no more come.` : !refused && "Nothing was received.", others && `Left out: ${others}.`, refused].filter(Boolean).join(" ");
     await load();
   }
 
   const over = (event: DragEvent) => event.preventDefault();
-  const dropped = (event: DragEvent) => { event.preventDefault(); void upload([...(event.dataTransfer?.files ?? [])]); };
+  const dropped = (event: DragEvent) => {
+    event.preventDefault();
+    const entries = [...(event.dataTransfer?.items ?? [])].map((one) => one.webkitGetAsEntry()).filter((one) => one !== null);  // before any wait: they are gone then
+    void Promise.all(entries.map(findFiles)).then((found) => upload(found.flat())).catch(() => { said.textContent = "What was dropped cannot be read."; });
+  };
   const key = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey || (event.target as HTMLElement).matches("input, textarea, select")) return;
     const links = [...body.querySelectorAll<HTMLElement>("a[data-study]")], now = links.indexOf(document.activeElement as HTMLElement);
@@ -60,10 +71,16 @@ export const showWorklist: Screen = async (place) => {
   document.addEventListener("drop", dropped);
   document.addEventListener("keydown", key);
   await load();
-  const live = new EventSource("/api/live");
-  let soon = 0;
-  live.onmessage = () => { clearTimeout(soon); soon = window.setTimeout(() => void load(true).catch(() => {}), 200); };
-  const clock = setInterval(() => void load(true).catch(() => {}), 60_000);  // ages grow
+  const refresh = () => void load(true).then(() => { stale.textContent = ""; }, (error: Problem) => {
+    stale.textContent = `This list is not up to date. ${error.sentence}`;
+  });
+  let soon = 0, live: EventSource;
+  const open = () => {
+    live = new EventSource("/api/live");
+    live.onmessage = live.onerror = () => { clearTimeout(soon); soon = window.setTimeout(refresh, 200); };
+  };
+  open();
+  const clock = setInterval(() => { refresh(); if (live.readyState === EventSource.CLOSED) open(); }, 60_000);  // ages grow
   return () => {
     live.close(); clearInterval(clock); clearTimeout(soon);
     document.removeEventListener("dragover", over); document.removeEventListener("drop", dropped); document.removeEventListener("keydown", key);
@@ -86,7 +103,7 @@ function line(row: Row, now: number): HTMLElement {
     h("td", {}, h("a", { href: `#/study/${row.id}`, "data-study": row.id }, h("span", { className: "mark", "aria-hidden": "true" }, shape), row.verdict ?? row.group),
       dotted(figures)),
     h("td", {}, person(patient.name) || "no name", dotted([patient.patient_id, patient.sex, day(patient.birth_date)])),
-    h("td", {}, row.description || "CT", dotted([row.study_at.slice(0, 16).replace("T", " "), `${row.instances} slices`, row.sender_ae && `from ${row.sender_ae}`])),
+    h("td", {}, row.description || "CT", dotted([row.study_at.slice(0, 16).replace("T", " "), count(row.instances, "slice"), row.sender_ae && `from ${row.sender_ae}`])),
     h("td", {}, moment(row.first_seen), h("small", {}, `${span(now - row.first_seen)} ago`)),
     h("td", {}, row.state + (row.version > 1 ? `, version ${row.version}` : ""), h("small", {}, row.error || row.waiting || ""), row.moved && h("small", { className: "moved" }, row.moved)),
     h("td", {}, row.read_by.length ? `by ${row.read_by.join(", ")}` : "unread", h("small", {}, h("a", { href: `#/history/${row.id}` }, "history"))));
@@ -94,6 +111,18 @@ function line(row: Row, now: number): HTMLElement {
 
 function dotted(parts: (string | false)[]): HTMLElement {
   return h("small", {}, ...parts.filter(Boolean).flatMap((one, index) => [index ? " · " : "", h("span", {}, one)]));
+}
+
+/** The files of what was dropped: of a folder all that are in it, hidden ones apart. */
+async function findFiles(entry: FileSystemEntry): Promise<File[]> {
+  if (entry.isFile) return [await new Promise<File>((take, fail) => (entry as FileSystemFileEntry).file(take, fail))];
+  const reader = (entry as FileSystemDirectoryEntry).createReader(), found: FileSystemEntry[] = [];
+  for (;;) {
+    const some = await new Promise<FileSystemEntry[]>((take, fail) => reader.readEntries(take, fail));  // a hundred at a time
+    if (!some.length) break;
+    found.push(...some.filter((one) => !one.name.startsWith(".")));
+  }
+  return (await Promise.all(found.map(findFiles))).flat();
 }
 
 /** The next unread study in the worklist's order, other than this one. */

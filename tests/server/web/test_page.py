@@ -12,7 +12,7 @@ from bleedmap.geometry import PlaneTurn
 from bleedmap.server import view
 from bleedmap.server.store.tables import correction, reading
 from browser import NO_WEBGL, open_browser
-from server_studies import add_row, add_study, phantom, scanned
+from server_studies import add_row, add_study, as_bytes, as_zip, phantom, scanned
 from server_web import PASSWORD, Server
 
 GLASS = 60_000  # ms: without a GPU, on a busy machine
@@ -36,6 +36,14 @@ def log_in(page: Page, server: Server) -> None:
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
+    page.locator("a[data-study]").first.wait_for()
+
+
+def enter(page: Page, server: Server) -> None:
+    """As one who has logged in: attempts to log in are limited."""
+    name, value = server.client("admin").headers["Cookie"].split("=", 1)
+    page.context.add_cookies([{"name": name, "value": value, "domain": "127.0.0.1", "path": "/", "secure": True}])
+    page.goto(server.url)
     page.locator("a[data-study]").first.wait_for()
 
 
@@ -120,12 +128,153 @@ def test_pointer_and_brush_meet_the_stored_pixels(server: Server, study: str) ->
             assert hu == stack[number - 1, row, column]
         page.mouse.wheel(0, -100)
         page.wait_for_timeout(100)
-        assert spot(page)[0] != number
+        assert spot(page)[0] == number + 1  # as ArrowUp
+        page.mouse.wheel(0, 100)
+        x, y = left + 0.62 * side, top + 0.7 * side
+        page.mouse.click(x, y)
+        whole = spot(page)
+        for zoom in (-600, 200):
+            page.mouse.move(x, y)
+            page.keyboard.down("Control")
+            page.mouse.wheel(0, zoom)
+            page.keyboard.up("Control")
+            page.mouse.click(x, y)  # what is under the pointer stays there
+            assert spot(page)[0] == whole[0]
+            assert np.abs(np.subtract(spot(page), whole)[1:3]).max() <= 1
+        drag(page, "middle", (x, y), (x - 0.2 * side, y - 0.1 * side))
+        page.mouse.click(x - 0.2 * side, y - 0.1 * side)
+        assert np.abs(np.subtract(spot(page), whole)[1:3]).max() <= 1
+        page.keyboard.press("0")
+        page.mouse.click(x, y)
+        assert spot(page) == whole
+
+
+def drag(page: Page, button: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down(button=button)  # type: ignore[arg-type]
+    page.mouse.move(*end, steps=4)
+    page.mouse.up(button=button)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flags", [(), NO_WEBGL], ids=["webgl", "pictures"])
+def test_the_window_that_is_shown_is_the_window_that_is_said(
+    server: Server, study: str, flags: tuple[str, ...]
+) -> None:
+    with open_browser(960, 640, *flags) as page:
+        enter(page, server)
+        page.goto(f"{server.url}/#/study/{study}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        box = page.locator(".stage").bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        setting, chosen = page.locator(".setting"), page.locator("input[name=window]:checked")
+        assert setting.inner_text() == "level 40, width 80"
+        before = page.locator(".stage").screenshot()
+        drag(page, "right", (x, y), (x + 60, y + 20))
+        assert setting.inner_text() == "level 60, width 140"
+        expect(chosen).to_have_count(0)
+        page.wait_for_timeout(300)
+        assert page.locator(".stage").screenshot() != before
+        page.mouse.dblclick(x, y)  # nothing else changes it, and no key of NiiVue's
+        page.keyboard.press("m")
+        assert setting.inner_text() == "level 60, width 140"
+        page.keyboard.press("w")
+        assert setting.inner_text() == "level 40, width 80"
+        expect(page.locator("#window-0")).to_be_checked()
+
+
+def test_what_was_painted_is_not_lost_without_a_question(server: Server, study: str) -> None:
+    with open_browser(960, 640, strict=False) as page:  # a request that is refused stands in the console
+        log_in(page, server)
+        page.goto(f"{server.url}/#/study/{study}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        page.keyboard.press("b")
+        page.keyboard.press("Space")
+        page.get_by_text("Not saved yet.").wait_for()
+        asked = []
+        page.once("dialog", lambda one: (asked.append(one.message), one.dismiss()))
+        page.get_by_role("link", name="Worklist").click()
+        expect(page.locator(".stage")).to_be_visible()
+        assert (asked, page.url) == (["Discard what you painted and did not save?"], f"{server.url}/#/study/{study}")
+        page.evaluate(
+            "fetch('/api/logout', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{}'})"
+        )
+        page.wait_for_timeout(300)
+        page.locator(".stage").focus()
+        page.keyboard.press("s")  # the session has ended
+        page.get_by_text("Log in to save what you painted").wait_for()
+        page.get_by_label("Name").fill("root")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.locator("dialog").wait_for(state="detached")
+        page.keyboard.press("s")
+        page.get_by_text("Saved as correction").wait_for()
+        page.get_by_role("link", name="Worklist").click()  # no question now
+        page.locator("a[data-study]").first.wait_for()
+
+
+def test_an_upload_tells_what_was_left_out(server: Server, study: str) -> None:
+    def give(*files: tuple[str, bytes]) -> str:
+        page.set_input_files("#files", [{"name": name, "mimeType": "", "buffer": data} for name, data in files])
+        said.filter(has_text=re.compile("received")).wait_for()
+        words = said.inner_text()
+        page.reload()
+        page.locator("#files").wait_for()
+        return words
+
+    slices = [(f"{number}.dcm", as_bytes(one)) for number, one in enumerate(scanned()[:3])]
+    with open_browser(960, 640, strict=False) as page:
+        enter(page, server)
+        said = page.locator(".tools p")
+        words = give(slices[0], ("letter.pdf", b"%PDF-1.4"), *slices[1:])
+        assert words.startswith(
+            "3 slices received; the study appears when no more come. Left out: 1 unreadable. Not a DICOM"
+        )
+        assert give(("a.zip", as_zip({"letter.pdf": b"%PDF"}))) == "Nothing was received. Left out: 1 not DICOM."
+
+
+def test_a_list_that_is_not_up_to_date_says_so(server: Server, study: str) -> None:
+    with open_browser(960, 640, strict=False) as page:
+        enter(page, server)
+        page.route("**/api/studies*", lambda route: route.abort())
+        add_row(server.database, verdict="no bleed marked", score=0.02)
+        page.get_by_text("This list is not up to date. The server cannot be reached").wait_for()
+        page.unroute("**/api/studies*")
+        add_row(server.database, verdict="no bleed marked", score=0.02)
+        page.get_by_text("This list is not up to date").wait_for(state="hidden")
+        page.route("**/api/**", lambda route: route.abort())
+        page.goto(f"{server.url}/#/admin")
+        page.get_by_text("The server cannot be reached").wait_for()
+        page.unroute("**/api/**")
+        page.get_by_role("button", name="Try again").click()
+        page.get_by_text("Newest entries").wait_for()
+
+
+def test_on_a_phone_nothing_overlaps(server: Server, study: str) -> None:
+    with open_browser(390, 844) as page:
+        enter(page, server)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        reason = page.get_by_text("slice count: 3 slices").bounding_box()
+        assert reason is not None
+        assert reason["width"] > 250
+        page.goto(f"{server.url}/#/study/{study}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        boxes = [page.locator(f".stage {one}").bounding_box() for one in (".spot", ".setting", ".front", ".back")]
+        for index, one in enumerate(boxes):
+            for other in boxes[:index]:
+                assert one is not None
+                assert other is not None
+                assert not (
+                    one["x"] < other["x"] + other["width"] and other["x"] < one["x"] + one["width"]
+                    and one["y"] < other["y"] + other["height"] and other["y"] < one["y"] + one["height"]
+                )  # fmt: skip
+        page.get_by_role("button", name="Save correction").scroll_into_view_if_needed()
+        expect(page.locator(".stage")).to_be_in_viewport(ratio=0.9)  # what one paints on stays in sight
 
 
 def test_without_webgl_pictures_are_shown_and_the_brush_is_off(server: Server, study: str) -> None:
     with open_browser(1280, 900, *NO_WEBGL) as page:
-        log_in(page, server)
+        enter(page, server)
         page.goto(f"{server.url}/#/study/{study}")
         page.locator(".stage[data-ready]").wait_for()
         expect(page.get_by_text("The brush is off: this browser has no WebGL2")).to_be_visible()

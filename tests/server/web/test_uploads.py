@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from bleedmap.server.config import Limits, Settings
 from bleedmap.server.store.tables import passed_over, study
-from server_studies import as_bytes, scanned
+from server_studies import as_bytes, as_zip, scanned
 from server_web import Server, serve_web
 
 DICOM, ZIP = {"Content-Type": "application/dicom"}, {"Content-Type": "application/zip"}
@@ -25,12 +25,11 @@ def server(sqlite_settings: Settings) -> Iterator[Server]:
         yield running
 
 
-def as_zip(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, content in files.items():
-            packed.writestr(name, content)
-    return stream.getvalue()
+def as_encrypted_zip() -> bytes:
+    data = bytearray(as_zip({"a": b"z" * 99}))
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + flags] |= 1
+    return bytes(data)
 
 
 def list_files(server: Server) -> list[Path]:
@@ -59,7 +58,9 @@ def test_traps_are_refused_with_the_limit_named(server: Server) -> None:
     cases: list[tuple[bytes, dict[str, str], int, str]] = [
         (bytes(10_000_001), DICOM, 413, "10,000,000 bytes"), (bomb, ZIP, 413, "0.02 GB when unpacked"),
         (b"no DICOM at all", DICOM, 422, "DICOM"), (b"", DICOM, 422, "empty"),
-        (as_zip({"a": b"x" * 5000})[:-40], ZIP, 422, ""), (as_zip({"a": b"y" * 99})[:60], ZIP, 422, ""),
+        (as_zip({"a": b"x" * 5000})[:-40], ZIP, 422, "The zip is damaged"),
+        (as_zip({"a": b"y" * 99})[:60], ZIP, 422, "The zip is damaged"),
+        (as_encrypted_zip(), ZIP, 422, "The zip is encrypted"),
     ]  # fmt: skip
     for content, headers, status, words in cases:
         answer = client.post("/api/uploads", content=content, headers=headers)
@@ -79,7 +80,9 @@ def test_slices_before_a_fault_of_the_zip_are_told(server: Server) -> None:
         for name, content in files.items():
             packed.writestr(name, content)
     damaged = stream.getvalue().replace(mark, b"another words")
-    assert client.post("/api/uploads", content=damaged, headers=ZIP).status_code == 422
+    answer = client.post("/api/uploads", content=damaged, headers=ZIP)
+    assert answer.status_code == 422
+    assert answer.json()["title"] == "The zip is damaged (slices of it that were kept: 14)"
     with server.database.read() as connection:
         row = connection.execute(select(study)).mappings().one()
     assert (row["state"], row["instances"]) == ("receiving", 14)

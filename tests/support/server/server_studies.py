@@ -2,6 +2,7 @@
 
 import io
 import time
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,4 +103,13 @@ def as_bytes(instance: Dataset) -> bytes:
     """An instance as it lies in a file."""
     stream = io.BytesIO()
     instance.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def as_zip(files: dict[str, bytes]) -> bytes:
+    """A zip of these files, by name."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
     return stream.getvalue()

@@ -19,6 +19,7 @@ from bleedmap.server.place import is_full
 from bleedmap.server.web.context import Actor, Asking, Parts, Refusal, Web, as_json
 
 _CHUNK = 1 << 20
+_ZIP_MARK = b"PK\x03\x04"  # a zip that was cut off has it too
 _PIECE = 64 << 20  # mapped at once
 _UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
@@ -79,7 +80,8 @@ def _no_space() -> Refusal:
 
 def _take(web: Web, actor: Actor, part: Path) -> tuple[int, Counter[str]]:
     receiver, kept, passed = Receiver(web.settings, web.place), 0, Counter[str]()
-    is_zip = zipfile.is_zipfile(part)
+    with part.open("rb") as body:
+        is_zip = body.read(len(_ZIP_MARK)) == _ZIP_MARK or zipfile.is_zipfile(part)
     files = _open_zip(web, part) if is_zip else iter([part])
     try:
         for file in files:
@@ -94,6 +96,10 @@ def _take(web: Web, actor: Actor, part: Path) -> tuple[int, Counter[str]]:
             else:
                 kept += not received.passed_over
                 passed[received.passed_over] += bool(received.passed_over)
+    except Refusal as refusal:
+        if kept:
+            refusal.title += f" (slices of it that were kept: {kept:,})"
+        raise
     finally:  # what lies on the disk by now is told, though the rest be refused
         receiver.flush(web.database)
     web.note(actor, "uploaded", kept=kept)
@@ -122,6 +128,8 @@ def _open_zip(web: Web, part: Path) -> Iterator[Path]:
     try:
         with zipfile.ZipFile(part) as packed:
             entries = [one for one in packed.infolist() if not one.is_dir()]
+            if any(one.flag_bits & 1 for one in entries):
+                raise Refusal(422, "The zip is encrypted", "a zip without a password", "unpack it, and send the files")
             if len(entries) > 2 * SLICES:
                 raise Refusal(413, f"A zip of {len(entries):,} files", f"at most {2 * SLICES:,}")
             for entry in entries:
@@ -133,6 +141,6 @@ def _open_zip(web: Web, part: Path) -> Iterator[Path]:
                         file.write(data)
                 yield target
     except _UNPACK_ERRORS as error:
-        raise Refusal(422, "The zip is damaged or encrypted", "a whole zip without password") from error
+        raise Refusal(422, "The zip is damaged", "a whole zip", "make it again, or send the files") from error
     finally:
         target.unlink(missing_ok=True)
