@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from batch_runs import until
 from bleedmap.cli.main import bleedmap, main
@@ -24,8 +25,9 @@ from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import BleedmapError, DataError, InputError, OutputError, SettingsError
 from bleedmap.evaluation import external, external_report
 from bleedmap.evaluation.external_scores import FIRST_NUMBER, Patients, external_scores, read_patients, to_records
+from bleedmap.evaluation.labels import Labels, gather_labels, read_labels
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
-from bleedmap.evaluation.reference_find import Case, Labels, Places, find_cases, read_labels
+from bleedmap.evaluation.reference_find import Case, Places, find_cases
 from bleedmap.evaluation.references import read_case
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.geometry import SliceGrid
@@ -312,10 +314,11 @@ def test_a_slice_whose_number_is_in_its_pictures_name_is_no_place(tmp_path: Path
 
 @pytest.mark.parametrize(("columns", "lines", "said"), [
     ("study,side", ["a,left"], "columns study, side"),
-    ("name,bleeds", ["a,1"], "columns name, bleeds"),
+    ("Fall,Blutung", ["a,1"], "columns Fall, Blutung"),
+    ("study,R1:ICH,R2:ICH", ["a,,"], "line 2: nothing under R1:ICH, R2:ICH"),
     ("study,bleeds", [], "no lines"),
     ("study,bleeds", ["a,perhaps"], "bleeds 'perhaps'"),
-    ("study,bleeds", ["a,"], "study 'a', slice '', bleeds ''"),
+    ("study,bleeds", ["a,"], "nothing under bleeds"),
     ("study,slice", [",3"], "study ''"),
     ("study,bleeds", ["a,1", "a,0"], "the opposite of study 'a'"),
     ("study,slice,bleeds", ["a,,0", "a,4,1"], "said not to bleed, and a slice of it to"),
@@ -329,6 +332,120 @@ def test_tables_of_labels_that_are_refused(
     with pytest.raises(DataError) as refused:
         run(flags(volumes, weights, labels=table))
     assert said in refused.value.explain()
+
+
+def told(path: Path, columns: str, lines: Sequence[str], *named: tuple[str, str]) -> dict[str, Labels]:
+    table = read_labels(write_labels(path, columns, lines), named)
+    return gather_labels(table.path, table.lines)
+
+
+def test_the_majority_of_several_readers_counts(tmp_path: Path):
+    columns = "name,Category," + ",".join(
+        f"R{reader}:{what}" for reader in (1, 2, 3) for what in ("ICH", "ChronicBleed")
+    )
+    lines = ["a,B1,1,0,1,0,0,0", "b,B1,1,1,0,1,0,1", "c,B2,1,0,0,0,,0"]
+    assert told(tmp_path / "reads.csv", columns, lines) == {"a": Labels(True, None), "b": Labels(False, frozenset())}
+    notes = read_labels(tmp_path / "reads.csv").notes
+    assert "if most of 3 readers say so (R1:ICH, R2:ICH, R3:ICH)" in notes[0]
+
+
+@pytest.mark.parametrize(("columns", "lines"), [
+    ("PatientNumber,SliceNumber,Epidural,Subdural,No_Hemorrhage,Fracture", ["49,1,0,0,1,1", "49,2,1,0,0,0"]),
+    ("PatientID;Slice Number;subdural hemorrhage;intraparenchymal", ["49;1;0,0;0", "49;2;0;1,0"]),
+    ("patient\tslice\tbleeding", ["49\t1\tnein", "49\t2\tja"]),
+    ("scan,image,No_Hemorrhage", ["49,1,1", "49,2,0"]),
+    ("id,filename,label", ["49,1,0", "49,2,1"]),
+])  # fmt: skip
+def test_columns_are_known_by_their_usual_names(tmp_path: Path, columns: str, lines: list[str]):
+    assert told(tmp_path / "labels.csv", columns, lines) == {"49": Labels(True, frozenset({"2"}))}
+
+
+def test_columns_that_the_user_names(tmp_path: Path):
+    named = (("study", "Fall"), ("bleeds", "Blutung 1"), ("bleeds", "Blutung 2"))
+    lines = ["a;0;1;0", "b;0;0;1"]
+    found = told(tmp_path / "labels.csv", "Fall;Blutung 1;Blutung 2;ICH", lines, *named)
+    assert found == {"a": Labels(True, None), "b": Labels(False, frozenset())}
+    with pytest.raises(DataError, match="no column 'Blut'"):
+        read_labels(tmp_path / "labels.csv", [("study", "Fall"), ("bleeds", "Blut")])
+
+
+def test_names_that_end_with_a_type(tmp_path: Path):
+    """As in RSNA 2019: a line for each slice and type, and no word of its study."""
+    lines = [f"ID_{one}_{word},{int(one == 'b')}" for one in "ab" for word in ("epidural", "any")]
+    found = told(tmp_path / "train.csv", "ID,Label", [*lines, "ID_c_subdural,1"])
+    assert {name: one.bleeds for name, one in found.items()} == {"ID_a": False, "ID_b": True, "ID_c": True}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_tables_as_spreadsheets_encode_them(tmp_path: Path, encoding: str):
+    (tmp_path / "labels.csv").write_text("sep=;\r\nstudy;bleeds\r\nMüller 7;1\r\n", encoding=encoding, newline="")
+    table = read_labels(tmp_path / "labels.csv")
+    assert [(line.study, line.bleeds) for line in table.lines] == [("Müller 7", True)]
+
+
+def test_a_spreadsheet_is_refused_with_what_to_do(tmp_path: Path):
+    (tmp_path / "labels.xlsx").write_bytes(b"PK\x03\x04 and more")
+    with pytest.raises(DataError, match="spreadsheet of Excel") as refused:
+        read_labels(tmp_path / "labels.xlsx")
+    assert "save the sheet as CSV" in refused.value.remedy
+
+
+def labelled(tmp_path: Path, folder: Path, columns: str, lines: Sequence[str]) -> tuple[dict[str, Labels], set[str]]:
+    table = write_labels(tmp_path / "labels.csv", columns, lines)
+    found = find_cases(Places(folder, None, tmp_path / "out", "unknown", table))
+    return {one.name: one.labels for one in found.cases}, {one.reason for one in found.left_out}
+
+
+@pytest.fixture
+def archive(tmp_path: Path, heads: dict[str, Phantom]) -> Path:
+    """Two studies as an archive gives them away: a folder for each patient."""
+    for number, name in enumerate(("large", "free")):
+        instances = ct_instances(heads[name].volume, options=CtOptions(seed=number))
+        for one in instances:
+            one.PatientID = f"H-{number + 7}"
+        write_series(tmp_path / f"archive/CQ500CT{number} CQ500CT{number}/Unknown Study/CT Plain", instances)
+    return tmp_path / "archive"
+
+
+@pytest.mark.parametrize("names", [("CQ500-CT-0", "CQ500-CT-1"), ("H7", "h_8")])
+def test_studies_are_known_by_folders_and_patient_ids(tmp_path: Path, archive: Path, names: tuple[str, str]):
+    found, left = labelled(tmp_path, archive, "name,R1:ICH", [f"{names[0]},1", f"{names[1]},0", "CQ500-CT-9,1"])
+    assert [one.bleeds for one in found.values()] == [True, False]
+    assert left == {"a line of the table of labels, but no such study"}
+
+
+def test_a_name_that_several_studies_have_is_nobodys(tmp_path: Path, archive: Path):
+    for path in archive.glob("*1/**/*.dcm"):
+        header = dcmread(path)
+        header.PatientID = "H-7"
+        header.save_as(path)
+    found, left = labelled(tmp_path, archive, "patient,bleeds", ["CQ500-CT-1,1", "H-7,1"])
+    assert len(found) == 1
+    assert left == {"a line for several studies", "no line in the table of labels"}
+
+
+def test_slices_without_a_word_of_their_study(tmp_path: Path, archive: Path):
+    (first, second), *_ = ([dcmread(path) for path in sorted(archive.glob("*0/**/*.dcm"))[2:4]],)
+    found, left = labelled(tmp_path, archive, "SOPInstanceUID,any", [
+        f"{first.SOPInstanceUID},0", f"{second.SOPInstanceUID},1", "1.2.3,1",
+    ])  # fmt: skip
+    assert list(found.values()) == [Labels(True, frozenset({str(second.SOPInstanceUID)}))]
+    assert "a line of the table of labels, but no such study" in left
+
+
+def test_slices_of_several_series_are_those_of_the_one_that_is_read(tmp_path: Path, heads: dict[str, Phantom]):
+    folder = tmp_path / "pacs"
+    uids = {}
+    for number, description in ((2, "Head 5.0 H31s"), (3, "Head 5.0 H60s")):
+        options = CtOptions(series_number=number, series_description=description, kernel=description.split()[-1])
+        write_series(folder / description, ct_instances(heads["large"].volume, options=options), names="uid")
+        uids[number] = [str(one.SOPInstanceUID) for one in read_series(scan(folder / description)).headers]
+    lines = [f"{uids[number][row]},1" for number, row in ((2, 6), (2, 7), (3, 6))]
+    table = write_labels(tmp_path / "labels.csv", "SOPInstanceUID,ICH", lines)
+    (case,) = find_cases(Places(folder, None, tmp_path / "out", "unknown", table)).cases
+    read = read_case(case, BRAIN)
+    assert np.flatnonzero(read.mask.any(axis=(1, 2))).tolist() == [6, 7]
+    assert any("slices of several series" in note for note in read.notes)
 
 
 def test_a_table_of_labels_that_is_not_there(volumes: Path, weights: str, tmp_path: Path):
@@ -597,7 +714,8 @@ def test_a_table_as_a_spreadsheet_of_another_country_writes_it(tmp_path: Path):
     assert found.of == {"'a, b'/1": "anna", "y": "bob"}
     assert found.types == {"'a, b'/1": {"EDH"}, "y": set()}
     (tmp_path / "labels.csv").write_text("study;bleeds\nx;1\ny;0\n")
-    assert read_labels(tmp_path / "labels.csv") == {"x": Labels(True, None), "y": Labels(False, frozenset())}
+    table = read_labels(tmp_path / "labels.csv")
+    assert gather_labels(table.path, table.lines) == {"x": Labels(True, None), "y": Labels(False, frozenset())}
 
 
 @pytest.mark.parametrize(("text", "said"), [

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
     from bleedmap.datasets.ct_ich import CtIch, Patient
     from bleedmap.evaluation.external_report import ExternalReport
+    from bleedmap.evaluation.labels import Role
     from bleedmap.evaluation.reference_find import NoMask, Places
     from bleedmap.evaluation.report import ScoredMethods
     from bleedmap.evaluation.slices import Subject
     from bleedmap.training.run import Run
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
-_OF_STUDIES = ("masks", "mask_name", "labels", "weights", "no_mask_means", "window", "accept")
+_OF_STUDIES = ("masks", "mask_name", "labels", "label_columns", "weights", "no_mask_means", "window", "accept")
 _REFUSALS = 10
 _EVERY, _LESION = "{report[slices]:,} slices", "{report[lesion_slices]} lesion slices"
 _PATIENTS, _FREE = "{report[lesion_patients]} patients", "{free:,} slices"
@@ -101,8 +102,13 @@ _FIRST_MEASURES = (
 @options.path_option(
     "--labels",
     text="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
-    "bleeds, or a line for each box.",
+    "bleeds; or types, several readers, a line for each box.",
 )
+@click.option(
+    "--label-column", "label_columns", multiple=True, metavar="ROLE=NAME",
+    help="With --labels: which column is meant, as study=Case, slice=Image or bleeds=Blood. Repeat for several; of "
+    "several for bleeds, one says yes. Not given: known by the usual names.",
+)  # fmt: skip
 @options.weights_option
 @options.choice_option(
     "--no-mask-means",
@@ -126,7 +132,8 @@ _FIRST_MEASURES = (
 def command(
     context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
     split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, studies: Path | None,
-    masks: Path | None, mask_name: str | None, labels: Path | None, weights: str | None, no_mask_means: "NoMask",
+    masks: Path | None, mask_name: str | None, labels: Path | None, label_columns: tuple[str, ...],
+    weights: str | None, no_mask_means: "NoMask",
     window: tuple[float, float] | None, accept: tuple[str, ...], data: Path | None, device: str, precision: str,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -175,8 +182,10 @@ def command(
             raise click.UsageError("masks and --labels are two kinds of reference: give one.")
         from bleedmap.evaluation.reference_find import Places
 
+        if label_columns and labels is None:
+            raise click.UsageError("--label-column speaks of a table: give --labels TABLE too.")
         name = weights or next(iter(inputs), None)
-        places = Places(studies, masks, out, no_mask_means, labels, mask_name or None)
+        places = Places(studies, masks, out, no_mask_means, labels, _read_roles(label_columns), mask_name or None)
         _evaluate_studies(places, name, window, accept, as_json)
         return
     _refuse(context, _OF_STUDIES, "is for --studies FOLDER")
@@ -193,7 +202,8 @@ def _refuse(context: click.Context, names: Sequence[str], why: str) -> None:
     """Refuse flags that would do nothing here."""
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.removesuffix('_file').replace('_', '-')} {why}.")
+            flag = "label-column" if name == "label_columns" else name.removesuffix("_file").replace("_", "-")
+            raise click.UsageError(f"--{flag} {why}.")
 
 
 # --- a split --------------------------------------------------------------------------------------------------------
@@ -384,6 +394,16 @@ def _print_records(scored: "ScoredMethods", page: Path | None) -> None:
 # --- studies of one's own --------------------------------------------------------------------------------------------
 
 
+def _read_roles(columns: Sequence[str]) -> "tuple[tuple[Role, str], ...]":
+    """Read `--label-column study=Case`."""
+    from bleedmap.evaluation.labels import ROLES
+
+    pairs = [(name.partition("=")[0], name.partition("=")[2]) for name in columns]
+    if wrong := [role for role, name in pairs if role not in ROLES or not name]:
+        raise click.UsageError(f"--label-column {wrong[0]}: give study=NAME, slice=NAME or bleeds=NAME.")
+    return tuple(pairs)  # type: ignore[arg-type]
+
+
 def _evaluate_studies(
     places: "Places", weights: str | None, window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool
 ) -> None:
@@ -423,7 +443,7 @@ def _print_studies(report: "ExternalReport", out: Path) -> None:
     print_line(
         f"{counts['measured']:,} of {counts['studies_with_reference']:,} studies measured; bleeding studies: "
         f"{counts['bleeding_studies']:,}; patients: {counts['patients']:,} ({patients}); slices: {counts['slices']:,}, "
-        f"with a lesion: {counts['lesion_slices']:,}",
+        f"with a lesion: {or_dash(counts['lesion_slices'], ',')}",
     )
     for words in content["understood"]:
         print_line(escape(words))

@@ -83,7 +83,7 @@ def _describe(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> d
 
 def _counts(
     found: Cases, studies: Sequence[ExternalStudy], patients: Patients, rows: Sequence[dict[str, Any]]
-) -> dict[str, int]:
+) -> dict[str, int | None]:
     measured = [one for one in rows if one["status"] == "measured"]
     return {
         "studies_with_reference": len(found.cases),
@@ -93,7 +93,9 @@ def _counts(
         "patients": len({patients.of[one["study"]] for one in measured}),
         "bleeding_studies": sum(one["bleeds"] for one in measured),
         "slices": sum(one["slices"] for one in measured),
-        "lesion_slices": sum(one["lesion_slices"] or 0 for one in measured),
+        "lesion_slices": None
+        if any(one["lesion_slices"] is None for one in measured)  # labels of studies alone
+        else sum(one["lesion_slices"] for one in measured),
     }
 
 

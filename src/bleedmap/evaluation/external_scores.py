@@ -13,10 +13,10 @@ import numpy as np
 
 from bleedmap.errors import DataError
 from bleedmap.evaluation.external import ExternalStudy
+from bleedmap.evaluation.labels import read_flag, read_table
 from bleedmap.evaluation.measure_table import ANSWERED
 from bleedmap.evaluation.protocol import SEED, SMALLEST_LESION_VOXELS
 from bleedmap.evaluation.records import TYPE_NAMES, Choices, Known, OutOfFold, StudyRecord
-from bleedmap.evaluation.reference_find import NO, YES, read_table
 from bleedmap.evaluation.scores import CrossValidation, Score, cross_validation
 from bleedmap.metrics.agreement import Agreement, bland_altman
 from bleedmap.metrics.bootstrap import RESAMPLES
@@ -100,10 +100,10 @@ def read_patients(folder: Path, studies: Sequence[str], table: Path | None = Non
 
 
 def _read_flag(path: Path, row: Mapping[str, str], column: str) -> bool:
-    value = row[column].casefold()
-    if value not in (*YES, *NO, ""):
+    flag = read_flag(row[column])
+    if flag is None and row[column]:
         raise _table_error(path, f"'{row[column]}' in column {column} of study '{row['study']}'", "1 or 0")
-    return value in YES
+    return bool(flag)
 
 
 def _table_error(path: Path, found: str, needed: str) -> DataError:

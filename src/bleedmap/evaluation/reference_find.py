@@ -3,47 +3,30 @@
 If a folder holds DICOM or NIfTI, its pictures are taken for previews and left out.
 """
 
-import csv
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from bleedmap.archive.find import Source, display_path, find_studies, plain_files
-from bleedmap.errors import DataError, InputError
+from bleedmap.errors import InputError
+from bleedmap.evaluation.case_index import CaseIndex
+from bleedmap.evaluation.labels import Labels, LabelTable, Line, Role, gather_labels, read_labels, table_error
 from bleedmap.evaluation.pairs import LeftOut, MaskNames, Pair, Pairing, call_mask, pair_by_name, stem
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
 from bleedmap.io.dicom.header import find_sop_class
 from bleedmap.io.dicom.seg_read import SEGMENTATIONS
-from bleedmap.io.files import read_csv
 from bleedmap.study.inputs import natural
 
 NoMask = Literal["unknown", "lesion-free"]
 Kind = Literal["pictures", "NIfTI", "DICOM"]
 _NUMBERED = re.compile(r"^(.+?)[_. -]+(?:slice)?\d+$", re.IGNORECASE)
+_SPLIT = "as many readers say that it bleeds as that it does not"
 _WINDOWS = ("brain", "bone")  # CT-ICH: the same slices in two windows, each in a folder of its own
-
-
-_STUDY, _SLICE = ("study", "StudyInstanceUID"), ("slice", "SOPInstanceUID")  # columns of a table of labels
-YES, NO = ("1", "yes", "true", "x"), ("0", "no", "false")
-_CORRECT = "correct the table of labels"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What a table says of a study that nobody outlined.
-
-    Attributes:
-        bleeds: whether it does.
-        slices: names of the slices that bleed, boxed ones among them; None where the table speaks of the study alone.
-    """
-
-    bleeds: bool
-    slices: frozenset[str] | None
 
 
 @dataclass(frozen=True)
@@ -113,6 +96,7 @@ class Places:
     results: Path  # the program's own folder, which may lie inside
     no_mask: NoMask  # what a slice or study without a mask file is; with labels, a study without a line
     labels: Path | None = None  # a table of labels, in place of masks
+    label_columns: tuple[tuple[Role, str], ...] = ()  # of that table: what a column of this name is
     mask_name: str | None = None  # what masks' names begin or end with, or what their folders are called
 
 
@@ -131,7 +115,7 @@ def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None)
             found = "is a file" if folder.exists() else "no such folder"
             raise InputError(folder, found=found, needed="a folder", remedy="check the path")
     if places.labels is not None:
-        return _find_labelled(places, read_labels(places.labels), seen)
+        return _find_labelled(places, read_labels(places.labels, places.label_columns), seen)
     left: list[LeftOut] = []
     notes: list[str] = []
     cases, spare = _find_pairs(places, "nifti", left, notes)
@@ -165,103 +149,57 @@ def _tell_apart(cases: list[Case], folder: Path) -> list[Case]:
     ]  # fmt: skip
 
 
-def _find_labelled(places: Places, labels: Mapping[str, Labels], seen: Callable[[int], None]) -> Cases:
+def _find_labelled(places: Places, table: LabelTable, seen: Callable[[int], None]) -> Cases:
     """Find the studies with a line in a table of labels; masks that lie there are not read."""
-    assert places.labels is not None
     found = find_cases(replace(places, labels=None, masks=None, no_mask="lesion-free"), seen)
-    cases, left, told = [], list(found.left_out), set()
+    left = list(found.left_out)
+    given = gather_labels(table.path, _name_cases(found.cases, table, left))
+    cases = []
+    split = {one.what for one in left if one.reason == _SPLIT}
     for one in found.cases:
-        keys = {one.name, one.uid} & set(labels)
-        told |= keys
-        if len(keys) > 1:
-            raise _table_error(places.labels, f"labels '{one.name}' by its place and by its UID", "one of both")
-        if not keys and places.no_mask == "unknown":
+        if one.name in split:
+            continue
+        if one.name not in given and places.no_mask == "unknown":
             left.append(LeftOut(one.name, "no line in the table of labels"))
             continue
-        given = labels[str(keys.pop())] if keys else Labels(bleeds=False, slices=frozenset())
-        cases.append(replace(one, masks=(), labels=given))
-    left += [LeftOut(name, "a line of the table of labels, but no such study") for name in labels if name not in told]
-    if not cases:
-        raise _table_error(
-            places.labels, f"none of its {len(labels)} studies lies in {places.studies}",
+        labels = given.get(one.name, Labels(bleeds=False, slices=frozenset()))
+        cases.append(replace(one, masks=(), labels=labels))
+    if not cases or not given:
+        raise table_error(
+            table.path, f"none of its {len({one.study for one in table.lines})} studies lies in {places.studies}",
             f"names such as '{found.cases[0].name}'" + (" or its Study Instance UID" if found.cases[0].uid else ""),
         )  # fmt: skip
     notes = [one for one in found.notes if "--no-mask-means" not in one]
-    notes.append("The reference is a table of labels: it says which slices or studies bleed, not where.")
+    notes += ["The reference is a table of labels: it says which slices or studies bleed, not where.", *table.notes]
     if places.no_mask == "lesion-free":
         notes.append("A study without a line counts as free of lesions: --no-mask-means lesion-free.")
     return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
 
 
-def read_labels(path: Path) -> dict[str, Labels]:
-    """Read a table of labels: a line for each study, each slice, or each box.
-
-    Columns: study; slice, where a line speaks of one (a line with a box, for example); bleeds, 1 or 0, without which a
-    line with a slice says that it bleeds. Of a study with lines for slices, the slices without a line do not bleed.
-
-    Raises:
-        DataError: a table that cannot be read, lacks a column, contradicts itself, or holds another value.
-    """
-    studies: dict[str, bool] = {}
-    slices: dict[str, set[str]] = {}
-    rows = read_table(
-        path, lambda columns: bool(columns & set(_STUDY)) and bool(columns & {*_SLICE, "bleeds"}),
-        "study (or StudyInstanceUID), and slice (or SOPInstanceUID), bleeds, or both", _CORRECT,
-    )  # fmt: skip
-    for line, row in enumerate(rows, start=2):
-        study, name = (_cell(row, columns) for columns in (_STUDY, _SLICE))
-        value = row.get("bleeds", "").casefold()
-        if not study or (not name and not value) or (value and value not in (*YES, *NO)):
-            needed = "a study, a slice or 1 or 0 under 'bleeds', or both"
-            raise _table_error(path, f"line {line}: study '{study}', slice '{name}', bleeds '{value}'", needed)
-        bleeds = value not in NO if value else True
-        if name:
-            slices.setdefault(study, set()).update({name} if bleeds else ())
-        elif studies.setdefault(study, bleeds) != bleeds:
-            raise _table_error(
-                path, f"line {line} says the opposite of study '{study}' than before", "one word a study"
-            )
-    for study, names in slices.items():
-        if studies.get(study, bool(names)) != bool(names):
-            said = "to bleed, and none of its slices" if studies[study] else "not to bleed, and a slice of it to"
-            raise _table_error(path, f"study '{study}' is said {said}", "lines that agree")
-    found = {study: Labels(bool(names), frozenset(names)) for study, names in slices.items()}
-    alone = {study: Labels(bleeds, None if bleeds else frozenset()) for study, bleeds in studies.items()}
-    return alone | found
-
-
-def read_table(path: Path, fits: Callable[[set[str]], bool], needed: str, remedy: str) -> list[dict[str, str]]:
-    """Read a table of a folder of studies, a line a row, without the spaces around its cells.
-
-    Args:
-        path: in UTF-8, columns separated by commas or semicolons.
-        fits: whether it has the columns that it needs.
-        needed: those, in words.
-        remedy: what to do about a table that does not fit.
-
-    Raises:
-        DataError: it cannot be read, has no lines, or does not fit.
-    """
-    try:
-        rows = read_csv(path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        found = f"cannot be read ({error})"
-        raise DataError(
-            path, found=found, needed="a table in UTF-8, its columns separated by commas or semicolons", remedy=remedy
-        ) from error
-    if not rows or not fits(set(rows[0])):
-        found = f"columns {', '.join(rows[0]) if rows else 'none, or no lines'}"
-        raise DataError(path, found=found, needed=f"the columns {needed}", remedy=remedy)
-    return rows
-
-
-def _cell(row: Mapping[str, str], columns: Sequence[str]) -> str:
-    """The first of some columns that is not empty."""
-    return next(filter(None, (row.get(name, "") for name in columns)), "")
-
-
-def _table_error(path: Path, found: str, needed: str) -> DataError:
-    return DataError(path, found=found, needed=needed, remedy=_CORRECT)
+def _name_cases(cases: Sequence[Case], table: LabelTable, left: list[LeftOut]) -> list[Line]:
+    """Put each line's study and slice as the cases have them; lines without a study, or of several, go to `left`."""
+    index = CaseIndex(cases)
+    named: list[Line] = []
+    told: dict[str, str] = {}  # case -> the study's name in the table
+    reasons: dict[tuple[str, str], None] = {}
+    for line in table.lines:
+        mates, part = index.find_study(line.study), line.slice
+        of_slice = not mates and table.either and not part
+        if of_slice:
+            mates, part = index.find_slice(line.study)
+        if len(mates) != 1:
+            reason = "a line of the table of labels, but no such study" if not mates else "a line for several studies"
+            reasons[line.study, reason] = None
+            continue
+        case = mates[0]
+        if not of_slice and told.setdefault(case.name, line.study) != line.study:
+            found = f"labels '{case.name}' as '{told[case.name]}' and as '{line.study}'"
+            raise table_error(table.path, found, "one name a study")
+        if line.bleeds is None:
+            reasons[case.name, _SPLIT] = None
+        named.append(replace(line, study=case.name, slice=index.find_name(case, part) if part else ""))
+    left += [LeftOut(what, reason) for what, reason in reasons]
+    return named
 
 
 def _find_pairs(

@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import InputError
+from bleedmap.evaluation.labels import Labels
 from bleedmap.evaluation.records import Known
-from bleedmap.evaluation.reference_find import Case, Labels
+from bleedmap.evaluation.reference_find import Case
 from bleedmap.geometry import SliceGrid
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import DicomFound, scan_files
@@ -41,6 +42,7 @@ class Referenced:
     notes: tuple[str, ...] = ()  # what reading had to decide, in sentences
     known: Known = "outlines"  # what the reference is of: outlines, or labels of slices or of the study alone
     looks: tuple[PictureLook, ...] = ()  # of pictures, for their input checks
+    others: frozenset[str] = frozenset()  # SOP Instance UIDs of labelled slices of series that are not measured
 
     @property
     def grid(self) -> SliceGrid | None:
@@ -87,7 +89,7 @@ def _flag_slices(case: Case, labels: Labels, read: Referenced) -> BoolArray:
     else:
         names = [set[str]() for _ in range(count)]
     flags = np.zeros(count, np.bool_)
-    for slice_name in sorted(labels.slices):
+    for slice_name in sorted(labels.slices - read.others):
         rows = [row for row, one in enumerate(names) if slice_name in one]
         if not rows and slice_name.isdecimal():
             rows = [row for row, one in enumerate(numbers) if one == str(int(slice_name))]
@@ -194,27 +196,33 @@ def _read_dicom(case: Case) -> Referenced:
         )  # fmt: skip
     found = scan_files(case.images[0].parent, case.images)
     wanted = {series_uid for one in about for series_uid in one.series}
+    labelled: dict[str, str] = {}  # slice -> its series
     if case.labels is not None and case.labels.slices:
-        wanted = {one.series for one in found.files if _sop_uid(one.header) in case.labels.slices}
-    subject, references = (f"{objects[0]}", "SEG objects") if objects else (case.name, "labels")
+        uids = {_sop_uid(one.header): one.series for one in found.files}
+        labelled = {name: uids[name] for name in case.labels.slices if name in uids}
+        wanted = set(labelled.values())
+    subject = f"{objects[0]}" if objects else case.name
     if wanted:
         found = _keep_series(found, wanted, subject)
     study = replace(read_study(found, study=case.uid), name=case.name, source=case.name)
     assert study.dicom is not None
     unread = wanted - {text(header, "SeriesInstanceUID") or "" for header in study.dicom.headers}
-    if len(wanted) > 1 and unread:
+    if len(wanted) > 1 and unread and not labelled:
         raise InputError(
-            subject, found=f"the study's {references} refer to {len(wanted)} series that are not one scan",
-            needed="one series with its reference", remedy=f"keep the {references} of one series",
+            subject, found=f"the study's SEG objects refer to {len(wanted)} series that are not one scan",
+            needed="one series with its reference", remedy="keep the SEG objects of one series",
         )  # fmt: skip
+    others = frozenset(name for name, series_uid in labelled.items() if series_uid in unread)
     mask, of_volumes = _read_volume_masks(volumes, study)
     notes = [*study.notes, *of_volumes]
     for one in about:
         mask |= one.on(study.dicom)
         notes += one.notes
+    if others:
+        notes.append("The table labels slices of several series; the one that the program chooses is measured.")
     if len(about) > 1:
         notes.append(f"The hemorrhage of {len(about)} SEG objects was united.")
-    return Referenced(study.volume.hu, mask, study, tuple(notes))
+    return Referenced(study.volume.hu, mask, study, tuple(notes), others=others)
 
 
 def _keep_series(found: DicomFound, wanted: set[str], subject: str) -> DicomFound:

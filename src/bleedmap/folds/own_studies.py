@@ -30,6 +30,7 @@ from bleedmap.datasets.own_split import (
 )
 from bleedmap.errors import DataError, InputError, SettingsError, SplitError
 from bleedmap.evaluation.external_scores import read_patients
+from bleedmap.evaluation.labels import read_table
 from bleedmap.evaluation.records import TYPE_NAMES
 from bleedmap.evaluation.reference_find import (
     Case,
@@ -39,7 +40,6 @@ from bleedmap.evaluation.reference_find import (
     find_cases,
     hash_file,
     hash_words,
-    read_table,
 )
 from bleedmap.evaluation.references import read_case
 from bleedmap.folds.run import Material

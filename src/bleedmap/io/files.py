@@ -4,8 +4,10 @@ Network shares and mounts of object stores refuse calls that a disk of one's own
 is copied to its name instead, and the disk is trusted to keep what was written.
 """
 
+import codecs
 import csv
 import errno
+import io
 import json
 import os
 import secrets
@@ -365,18 +367,31 @@ def sync(path: Path) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a table in UTF-8 with a line of column names, a line a row, without the spaces around its cells.
+    """Read a table with a line of column names, a line a row, without the spaces around its cells.
 
-    Columns are separated by commas or, as spreadsheets write them in many countries, by semicolons. Empty lines at the
-    end are left out.
+    Columns are separated by commas, tabs or, as spreadsheets write them in many countries, by semicolons. The text is
+    UTF-8, UTF-16 with its mark, or else Windows-1252. Empty lines at the end are left out.
 
     Raises:
-        OSError, UnicodeDecodeError, csv.Error: it cannot be read.
+        OSError, UnicodeError, csv.Error: it cannot be read.
     """
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        lines = stream.readlines()  # all at once: a pipe cannot be read again
-    semicolons = bool(lines) and lines[0].count(";") > lines[0].count(",")
-    reader = csv.DictReader(lines, delimiter=";" if semicolons else ",")
+    content = path.read_bytes()  # all at once: a pipe cannot be read again
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise csv.Error("a spreadsheet of Excel or the like, or another archive, not its text")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            if b"\0" in content:
+                raise
+            text = content.decode("cp1252")
+    first, _, rest = text.partition("\n")
+    if first.casefold().startswith("sep="):  # Excel's own line
+        text, first = rest, rest.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     rows = [{str(name).strip(): str(one or "").strip() for name, one in row.items()} for row in reader]
     while rows and not any(rows[-1].values()):
         rows.pop()
