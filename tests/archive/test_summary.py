@@ -115,6 +115,9 @@ def test_the_page_sorts_and_filters_in_a_browser(done: Path) -> None:
         page.goto((done / "index.html").as_uri())
         names = lambda: page.locator("tbody tr:visible th").all_inner_texts()  # noqa: E731
         assert len(names()) == 4
+        colour = lambda one: page.locator(one).evaluate("one => getComputedStyle(one).color")  # noqa: E731
+        assert colour("[data-status='not found'] .status") == colour("body")  # not green: it excludes no bleed
+        assert colour("[data-status='found'] .status") != colour("body")
         page.get_by_role("button", name="mL", exact=True).click()
         assert names()[:2] == ["Schädel", "dicom"]  # what has no volume comes last
         page.get_by_role("button", name="mL", exact=True).click()
