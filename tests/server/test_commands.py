@@ -88,6 +88,8 @@ def test_a_backup_of_a_database_in_use_is_whole(capsys, tmp_path, monkeypatch):
     assert run("server", "status", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["studies"], shown["processes"]) == ({}, {})
+    assert run("server", "status") == 0
+    assert capsys.readouterr().out.startswith("Processes: none\nStudies: none\nOpen jobs: none\n")
 
 
 def test_a_backup_is_put_back_beside_the_log_of_what_came_after_it(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """The whole server as a user runs it, beside a real Orthanc: studies in, results out, each once, and confirmed."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -17,6 +19,7 @@ from free_port import free_port
 from orthanc_server import Orthanc, run_orthanc
 from phantom_studies import NAME, NUMBER, make_study
 from running_server import Server, run_server, spot_settings
+from server_studies import as_bytes
 
 _PACS = ("SEG", "SR", "OT")
 _QUIET_S = 1.0
@@ -112,6 +115,21 @@ def test_results_that_come_back_are_not_processed(server, orthanc):
     server.wait(lambda passed: any(one["reason"] == "own result" for one in passed), table=tables.passed_over)
     time.sleep(_QUIET_S + 1.5)
     assert len(server.rows()) == rows
+
+
+def test_orthanc_sends_each_new_study_by_the_script_of_the_documentation(server, ports, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/server.md").read_text("utf-8")
+    script = tmp_path / "route.lua"
+    script.write_text(re.findall(r"```lua\n(.*?)```", page, re.S)[0])
+    sent = make_study(6)
+    uid = sent[0].StudyInstanceUID
+    with run_orthanc(
+        tmp_path / "orthanc", peer=("BLEEDMAP", ports[0]), StableAge=1, LuaScripts=[str(script)]
+    ) as router:
+        for one in sent:
+            router.ask("/instances", as_bytes(one))
+        server.wait(lambda rows: any(one["uid"] == uid and one["state"] == "delivered" for one in rows))
+    assert of(server, uid)[0]["instances"] == len(sent)
 
 
 def test_what_an_input_check_refuses_is_a_result_with_a_reason_and_sent_nowhere(server, orthanc):

@@ -1,13 +1,14 @@
 """`bleedmap server`."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 
-from bleedmap.cli.console import make_table, print_json, print_line, print_table
+from bleedmap.cli.console import make_table, print_json, print_line, print_rows, print_table
 from bleedmap.cli.hospital.serve import settings_options
 from bleedmap.cli.options import json_option, out_option
 from bleedmap.errors import OutputError, SettingsError
@@ -46,14 +47,11 @@ def status(settings: "Settings", as_json: bool) -> None:
         print_json(found)
         return
     for head, count, title in (("What", "Count", "Processes"), ("State", "Studies", "Studies")):
-        table = make_table(head, f">{count}", title=title)
-        for name, n in sorted(found[title.lower()].items()):
-            table.add_row(name, f"{n:,}")
-        print_table(table)
-    table = make_table("Step", "State", ">Jobs", title="Jobs that are not done")
-    for one in found["jobs"]:
-        table.add_row(one["step"], one["state"], f"{one['count']:,}")
-    print_table(table)
+        _print_counts(
+            title, (head, f">{count}"), [(name, f"{n:,}") for name, n in sorted(found[title.lower()].items())]
+        )
+    jobs = [(one["step"], one["state"], f"{one['count']:,}") for one in found["jobs"]]
+    _print_counts("Open jobs", ("Step", "State", ">Jobs"), jobs)
     for one in found["waiting"]:
         print_line(f"waits: {one['count']:,} × {escape(one['reason'])}")
     for one in found["passed_over"]:
@@ -61,6 +59,13 @@ def status(settings: "Settings", as_json: bool) -> None:
     if found["oldest_waiting_s"] is not None:
         print_line(f"the oldest open job has waited for {found['oldest_waiting_s']:,.0f} s")
     print_line(f"free on the disk: {found['free_gb']:,.1f} GB")
+
+
+def _print_counts(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if rows:
+        print_rows(*heads, rows=rows, title=title)
+    else:
+        print_line(f"{title}: none")
 
 
 @command.command()
