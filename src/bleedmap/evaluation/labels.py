@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -199,6 +200,7 @@ def table_error(path: Path, found: str, needed: str) -> DataError:
     return DataError(path, found=found, needed=needed, remedy=CORRECT)
 
 
+@lru_cache(maxsize=1024)
 def read_flag(value: str) -> bool | None:
     """Read yes or no as people write them, '1,0' among them; None for anything else."""
     folded = re.sub(r"^([01])[.,]0+$", r"\1", value.casefold())

@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -391,8 +392,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     if first.casefold().startswith("sep="):  # Excel's own line
         text, first = rest, rest.partition("\n")[0]
     separator = max(",;\t", key=first.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    rows = [{str(name).strip(): str(one or "").strip() for name, one in row.items()} for row in reader]
+    lines = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    names = [name.strip() for name in next(lines, ())]
+    rows = [dict(zip_longest(names, map(str.strip, line[: len(names)]), fillvalue="")) for line in lines]
     while rows and not any(rows[-1].values()):
         rows.pop()
     return rows
