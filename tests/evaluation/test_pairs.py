@@ -126,6 +126,7 @@ def test_parallel_folders(tmp_path: Path):
     ("{}.nii.gz", "{}ROI.nii", "{}"),
     ("{}_ct.nii.gz", "{}_ground_truth.nii.gz", "{}_ct"),
     ("{}_lesion.nii.gz", "{}_lesion_mask.nii.gz", "{}_lesion"),
+    ("images/{}.nii.gz", "SegmentationClass/{}.nii.gz", "{}"),
 ])  # fmt: skip
 def test_layouts_that_people_use(tmp_path: Path, image: str, mask: str, name: str):
     names = ("p07", "p08")
@@ -326,29 +327,72 @@ def in_picture(value: int, suffix: str, tmp_path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(("value", "suffix", "marked"), [
     (255, "png", 128), (255, "jpg", 128), (1, "png", 128), (5, "png", 128), (3, "jpg", 0), (0, "png", 0),
+    (128, "png", 128), (64, "png", 128), (2, "tif", 128), (3, "bmp", 128), (255, "webp", 128),
 ])  # fmt: skip
 def test_masks_as_pictures(tmp_path: Path, value: int, suffix: str, marked: int):
     assert int(in_picture(value, suffix, tmp_path).sum()) == marked
 
 
-def test_grey_areas_of_a_mask_are_refused_and_rims_are_not(tmp_path: Path):
+def drawn(tmp_path: Path, mask: Image.Image, name: str = "1_mask.png") -> np.ndarray:
+    """A mask as it is read for a slice of 200 × 200."""
+    mask.save(tmp_path / name)
+    image = picture(tmp_path / "1.png", np.full((200, 200), 90, np.uint8))
+    return read_case(Case("a", "pictures", (image,), (tmp_path / name,)), BRAIN).mask[0]
+
+
+def classes() -> np.ndarray:
+    """0, and three labels of 400, 100 and 20 pixels, the last one thin."""
+    array = np.zeros((200, 200), np.uint8)
+    array[80:100, 80:100], array[20:30, 20:30], array[150, 20:40] = 1, 2, 3
+    return array
+
+
+def in_palette() -> Image.Image:
+    image = Image.fromarray(classes())
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, *[0] * 756])
+    return image
+
+
+@pytest.mark.parametrize("mask", [
+    Image.fromarray(np.array([0, 85, 170, 255], np.uint8)[classes()]),
+    Image.fromarray(np.array([0, 255, 85, 40], np.uint8)[classes()]),
+    Image.fromarray(np.array([[0, 0, 0], [255, 0, 0], [0, 0, 90], [20, 20, 0]], np.uint8)[classes()]),
+    Image.fromarray(np.array([[0, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 255], [0, 9, 0, 90]], np.uint8)[classes()]),
+    Image.fromarray(np.array([0, 257, 1, 65535], np.uint16)[classes()]),
+    in_palette(),
+], ids=["greys", "dark greys", "colours", "transparent", "16 bit", "palette"])  # fmt: skip
+def test_labels_in_a_picture_are_united(tmp_path: Path, mask: Image.Image):
+    assert np.array_equal(drawn(tmp_path, mask), classes() > 0)
+
+
+def test_soft_edges_are_no_labels_and_grey_areas_of_a_jpeg_are_refused(tmp_path: Path):
     """A label stored as 85 of 255 would be lost without a word; a blurred edge is no label."""
-    pixels = np.zeros((200, 200), np.uint8)
-    pixels[80:100, 80:100] = 255
-    blurred = pixels.copy()
-    blurred[79, 80:100] = blurred[100, 80:100] = 120
-    fits = Case("a", "pictures", (picture(tmp_path / "1.png", np.full((200, 200), 90, np.uint8)),),
-                (picture(tmp_path / "1_mask.png", blurred),))  # fmt: skip
-    assert int(read_case(fits, BRAIN).mask.sum()) == 400
+    pixels = np.where(classes() == 1, 255, 0).astype(np.uint8)
+    pixels[79, 80:100] = pixels[100, 80:100] = 120
+    assert int(drawn(tmp_path, Image.fromarray(pixels)).sum()) == 400
     pixels[20:30, 20:30] = 85
-    picture(tmp_path / "1_mask.png", pixels)
     with pytest.raises(InputError, match="areas of grey"):
-        read_case(fits, BRAIN)
+        drawn(tmp_path, Image.fromarray(pixels), "1_mask.jpg")
+
+
+def test_a_slice_with_its_outline_drawn_in_is_no_mask(tmp_path: Path):
+    greys = np.random.default_rng(0).integers(0, 256, (200, 200, 1)).astype(np.uint8).repeat(3, axis=2)
+    greys[80:100, 80:100] = (255, 0, 0)
+    with pytest.raises(InputError, match="neither black nor white") as refused:
+        drawn(tmp_path, Image.fromarray(greys))
+    assert "not a picture with it drawn in" in refused.value.remedy
+
+
+def test_a_mask_whose_black_and_white_are_exchanged_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="marks 99% of slice 1"):
+        drawn(tmp_path, Image.fromarray(np.where(classes() == 1, 0, 255).astype(np.uint8)))
+    with pytest.raises(InputError, match="marks 100% of slice 2"):
+        read_case(case_of(tmp_path, 1 - labelled(np.uint8, 1)), BRAIN)
 
 
 def test_pictures_that_are_no_masks_or_do_not_fit(tmp_path: Path):
     with pytest.raises(InputError, match="neither black nor white"):
-        in_picture(128, "png", tmp_path)
+        in_picture(128, "jpg", tmp_path)
     small = picture(tmp_path / "2.png", np.full((20, 32), 90, np.uint8))
     with pytest.raises(InputError, match="20 × 32 pixels"):
         read_case(Case("a", "pictures", (picture(tmp_path / "1.png"), small), (None, None)), BRAIN)

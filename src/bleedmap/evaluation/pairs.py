@@ -257,13 +257,19 @@ def _pair_folders(files: Sequence[Path], images: Sequence[Path], root: Path, nam
     found = _Found([], [], defaultdict(list), set(), set())
     rows = {path: [row for row, part in enumerate(_parts(path, root)[:-1]) if names.is_folder(part)] for path in files}
     of_masks: set[_Parts] = set()  # folders
+    mask_folders: dict[_Parts, set[str]] = defaultdict(set)  # above -> their names
+    for path in files:
+        for row in rows[path]:
+            mask_folders[_parts(path, root)[:row]].add(_parts(path, root)[row])
     for path in sorted((path for path in files if rows[path]), key=lambda one: -rows[one][-1]):
         parts = _parts(path, root)
         for row in [] if path in found.of else reversed(rows[path]):
             outer, inner = parts[:row], parts[row + 1 : -1]
+            all_mates = {image: part for name in call_mask(path, names) for image, part in beside[outer, inner, name]}
+            only = len(mask_folders[outer]) == 1  # then it is theirs, whatever else it is called
             mates = {
-                image: part for name in call_mask(path, names) for image, part in beside[outer, inner, name]
-                if _fit(part, parts[row])
+                image: part for image, part in all_mates.items()
+                if _fit(part, parts[row]) or (only and _fold(part)[1])
             }  # fmt: skip
             sure = {image: part for image, part in mates.items() if _fold(part)[1]}
             found.copies |= set(mates) - set(sure) if sure else set()

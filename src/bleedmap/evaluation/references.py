@@ -26,6 +26,8 @@ from bleedmap.volume import Volume
 from bleedmap.window import Window
 
 _NEAR = 0.25  # of a pixel: the mask's corners lie this near to the image's
+_EDGE = 2  # pixels
+_MOST = 0.5  # of a slice; the largest bleed of CT-ICH fills 4 %
 _LABELS = 64  # a mask has 1, 255, or a label a type; more values are no labels
 _GREYS = 0.02  # of a picture's pixels may be neither black nor white: JPEG's rims of a lesion
 _BLACK, _WHITE = 32, 223
@@ -62,10 +64,24 @@ def read_case(case: Case, window: Window) -> Referenced:
     else:
         read = _read_nifti(case) if case.kind == "NIfTI" else _read_dicom(case)
     if case.labels is None:
+        _check_share(case, read.mask)
         return read
     flags = _flag_slices(case, case.labels, read)
     mask = np.ascontiguousarray(np.broadcast_to(flags[:, None, None], read.hu.shape))
     return replace(read, mask=mask, known="study" if case.labels.slices is None else "slices")
+
+
+def _check_share(case: Case, mask: BoolArray) -> None:
+    """Refuse a mask that marks most of a slice: it is one of something else, or black and white are exchanged."""
+    share = float(mask.mean(axis=(1, 2)).max())
+    if share > _MOST:
+        row = int(mask.mean(axis=(1, 2)).argmax())
+        mask_of = case.masks[row if case.kind == "pictures" else 0]
+        raise InputError(
+            mask_of or case.name, found=f"a mask that marks {share:.0%} of slice {row + 1}",
+            needed="hemorrhage marked, and 0 or black outside",
+            remedy="exchange black and white, or export the hemorrhage's labels alone",
+        )  # fmt: skip
 
 
 def _flag_slices(case: Case, labels: Labels, read: Referenced) -> BoolArray:
@@ -136,24 +152,33 @@ def _read_pictures(case: Case, window: Window) -> Referenced:
 
 
 def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
-    """Read a mask in black and white, as `images.read_mask` takes it, or in small numbers, a label each."""
-    grey = images.read_grey(path)
-    highest = int(grey.max())
-    grey_pixels = (grey > _BLACK) & (grey < _WHITE)
+    """Read a mask in black and white, or with a grey, a colour or a number for each label; black is outside."""
+    drawn, colours = images.read_drawing(path)
+    if drawn.shape != shape:
+        raise InputError(
+            path, found=f"a mask of {drawn.shape[0]}×{drawn.shape[1]} pixels (rows × columns)",
+            needed=f"{shape[0]}×{shape[1]}, the size of its slice",
+            remedy="export the mask again on the slice's own grid",
+        )  # fmt: skip
+    bright = drawn > images.MASK_THRESHOLD
+    if 0 < colours <= _LABELS:
+        # What lies within a soft edge's width of what is bright is such an edge; all else is a label of its own.
+        rim = ndimage.binary_dilation(bright, iterations=_EDGE)
+        return np.asarray(drawn > 0 if ((drawn > 0) & ~rim).any() else bright, np.bool_)
+    highest = int(drawn.max())
+    if highest <= _BLACK:  # a dark JPEG is noise on an empty mask
+        return np.zeros(shape, np.bool_)
+    grey_pixels = (drawn > _BLACK) & (drawn < _WHITE)
     between = float(grey_pixels.mean())
-    mask = images.read_mask(path, shape)
-    if highest <= _BLACK:
-        # A dark JPEG is noise on an empty mask.
-        return np.asarray((grey > 0) & (path.suffix.lower() == ".png"), np.bool_)
     areas = bool(ndimage.binary_erosion(grey_pixels, _AREA).any())
-    if areas or between > _GREYS or not mask.any():
+    if areas or between > _GREYS or not bright.any():
         found = f"greys up to {highest}, {100 * between:.1f} % of the pixels neither black nor white"
         found += ", areas of grey among them" if areas else ""
         raise InputError(
-            path, found=found, needed="a mask: 0 and 255, or in a PNG labels from 1",
-            remedy="export the mask itself, not a picture with it drawn in; labels as 1, 2, …, not as greys",
+            path, found=found, needed="a mask: black outside; white, or in a PNG a grey or colour for each label",
+            remedy="export the mask itself, not a picture with it drawn in; labels as PNG, not as JPEG",
         )  # fmt: skip
-    return mask
+    return bright
 
 
 def _read_nifti(case: Case) -> Referenced:

@@ -12,6 +12,7 @@ from bleedmap.io.files import refuse_special, written_whole
 from bleedmap.io.kinds import identify
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp")
+_LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 MASK_THRESHOLD = 127  # masks of CT-ICH are JPEG: grey rims are compression, not doubt
 LARGEST_SIDE = 4096  # pixels; a CT slice is 256 to 1024
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
@@ -169,6 +170,33 @@ def read_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
             remedy="export the mask again on the slice's own grid",
         )
     return grey > MASK_THRESHOLD
+
+
+def read_drawing(path: Path) -> tuple[AnyArray, int]:
+    """Read what is drawn in a picture, in whatever colours: labels, or black and white.
+
+    Returns:
+        (row, column) unsigned: 0 where it is black or transparent, else the brightest channel, or a 16-bit label; and
+        how many colours there are, 0 where the format is lossy, so that they are not those that were drawn.
+
+    Raises:
+        InputError: not a readable picture, or its pixels are no whole numbers.
+    """
+    picture, _ = _open(path)
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture)
+        if values.min() >= 0:
+            return values.astype(np.uint32), len(np.unique(values))
+    if picture.mode.startswith(("I", "F")):
+        raise InputError(
+            path, found=f"pixels of mode {picture.mode}, which are not whole numbers from 0 on",
+            needed="a mask: 0 outside, one grey, colour or number for each label", remedy="export it as 8-bit PNG",
+        )  # fmt: skip
+    layers = np.asarray(picture.convert("RGBA"))
+    seen = layers[..., 3]
+    drawn = seen if seen.min() == 0 else layers[..., :3].max(axis=2)  # a drawing on a transparent ground, or on black
+    lossless = path.suffix.lower() in _LOSSLESS and picture.info.get("compression") not in ("jpeg", "webp")
+    return drawn, len(np.unique(np.ascontiguousarray(layers).view(np.uint32))) if lossless else 0
 
 
 def write_png(path: Path, pixels: AnyArray) -> None:
