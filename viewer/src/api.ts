@@ -61,3 +61,15 @@ export async function send<T>(method: string, path: string, body: unknown = {}):
   const answer = await ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   return (answer.status === 204 ? undefined : await answer.json()) as T;
 }
+
+/** Call `act` whenever something has changed on the server, and each minute; returns what ends it. */
+export function follow(act: () => void): () => void {
+  let soon = 0, live: EventSource;
+  const open = () => {
+    live = new EventSource("/api/live");
+    live.onmessage = live.onerror = () => { clearTimeout(soon); soon = window.setTimeout(act, 200); };
+  };
+  open();
+  const clock = setInterval(() => { act(); if (live.readyState === EventSource.CLOSED) open(); }, 60_000);
+  return () => { live.close(); clearInterval(clock); clearTimeout(soon); };
+}

@@ -1,6 +1,6 @@
 // The reading page: slices with the outline, what the program says of them, what the reader says, and the brush.
 
-import { ask, get, type Problem, send, type Study, type View } from "./api";
+import { ask, follow, get, type Problem, send, type Study, type View } from "./api";
 import { chance, day, DISCARD, h, millilitres, moment, person, table } from "./dom";
 import { listen } from "./gestures";
 import type { Screen } from "./main";
@@ -25,7 +25,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   if (!study.has_view) {
     place.replaceChildren(heading, h("p", { className: "problem" }, study.error || (["receiving", "complete"].includes(study.state)
       ? `There is nothing to show yet: the study is ${study.state}${study.waiting ? `, ${study.waiting}` : ""}.` : "There is nothing to show any more: the images were deleted by their age.")));
-    return () => {};
+    return follow(() => void get<Study>(base, true).then((now) => { if (now.has_view || now.state !== study.state) location.reload(); }).catch(() => {}));
   }
   const versioned = `${base}/v${study.version}`;
   const view = await get<View>(`${versioned}/view`);
@@ -74,7 +74,8 @@ export const showReading: Screen = async (place, _me, id = "") => {
     ...(glass ? [h("div", { className: "tools" }, brush, rubber, undo), h("label", { htmlFor: "pen" }, "Brush, pixels across"), width, h("label", { htmlFor: "origin" }, "Begin from"), origin, keep]
       : [h("p", {}, NO_BRUSH)]), kept);
 
-  place.replaceChildren(heading, h("div", { className: "reading" },
+  const newer = h("div", { role: "status" });
+  place.replaceChildren(heading, newer, h("div", { className: "reading" },
     h("div", { className: "images" }, stage, h("div", { className: "under" }, slider, words, at, ...view.geometry.map((one) => h("p", { className: "note" }, one))),
       h("div", { className: "tools" }, h("fieldset", { className: "windows" }, h("legend", {}, "Window (w)"), ...windows), h("label", {}, show, " Overlay (o)"), drawScale())),
     h("div", { className: "panel" }, drawVerdict(view), drawLesions(), reading, correct, drawFiles(), h("details", {}, h("summary", {}, "Keys"),
@@ -210,9 +211,15 @@ export const showReading: Screen = async (place, _me, id = "") => {
   setWindow(0);
   stage.dataset.ready = "yes";
   stage.focus();
+  const end = follow(() => void get<Study>(base, true).then((now) => {
+    if (now.version === study.version || !now.has_view || newer.firstChild) return;
+    newer.append(h("p", { className: "problem" }, `This is version ${study.version} of the study. Version ${now.version} is there now: ${now.cause}. `,
+      h("button", { type: "button", onclick: () => location.reload() }, `Open version ${now.version}`)));
+  }).catch(() => {}));
   document.addEventListener("keydown", key);
   window.addEventListener("beforeunload", stay);
   return Object.assign(() => {
+    end();
     document.removeEventListener("keydown", key);
     window.removeEventListener("beforeunload", stay);
     stack.close();

@@ -1,6 +1,6 @@
 // The worklist: nothing is hidden, the order is said in words, counts of every group and the oldest unread age stand on top.
 
-import { ask, get, type Problem, type Row, type Worklist } from "./api";
+import { ask, follow, get, type Problem, type Row, type Worklist } from "./api";
 import { chance, count, day, h, millilitres, moment, person, span } from "./dom";
 import type { Screen } from "./main";
 
@@ -71,18 +71,11 @@ export const showWorklist: Screen = async (place) => {
   document.addEventListener("drop", dropped);
   document.addEventListener("keydown", key);
   await load();
-  const refresh = () => void load(true).then(() => { stale.textContent = ""; }, (error: Problem) => {
+  const end = follow(() => void load(true).then(() => { stale.textContent = ""; }, (error: Problem) => {
     stale.textContent = `This list is not up to date. ${error.sentence}`;
-  });
-  let soon = 0, live: EventSource;
-  const open = () => {
-    live = new EventSource("/api/live");
-    live.onmessage = live.onerror = () => { clearTimeout(soon); soon = window.setTimeout(refresh, 200); };
-  };
-  open();
-  const clock = setInterval(() => { refresh(); if (live.readyState === EventSource.CLOSED) open(); }, 60_000);  // ages grow
+  }));
   return () => {
-    live.close(); clearInterval(clock); clearTimeout(soon);
+    end();
     document.removeEventListener("dragover", over); document.removeEventListener("drop", dropped); document.removeEventListener("keydown", key);
   };
 };

@@ -1,6 +1,8 @@
 """The pages in a real browser: by keyboard alone, on a tablet, in the dark, without WebGL2; nothing asked outside."""
 
 import re
+import shutil
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy import select
 
 from bleedmap.geometry import PlaneTurn
 from bleedmap.server import view
+from bleedmap.server.store.studies import add_event, change
 from bleedmap.server.store.tables import correction, reading
 from browser import NO_WEBGL, open_browser
 from server_studies import add_row, add_study, as_bytes, as_zip, phantom, scanned
@@ -248,6 +251,28 @@ def test_a_list_that_is_not_up_to_date_says_so(server: Server, study: str) -> No
         page.unroute("**/api/**")
         page.get_by_role("button", name="Try again").click()
         page.get_by_text("Newest entries").wait_for()
+
+
+def test_an_open_study_tells_of_what_comes_later(server: Server) -> None:
+    number = add_study(server.place, server.database, scanned(), phantom().mask.array)
+    waiting = add_row(server.database, state="receiving")
+    with open_browser(960, 640, *NO_WEBGL) as page:
+        enter(page, server)
+        page.goto(f"{server.url}/#/study/{waiting}")
+        page.get_by_text("the study is receiving").wait_for()
+        with server.database.write() as connection:
+            change(connection, waiting, 1, state="complete")
+            add_event(connection, time.time(), waiting, 1, "complete", "a test")
+        page.get_by_text("the study is complete").wait_for()
+        page.goto(f"{server.url}/#/study/{number}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        shutil.copytree(server.place.version(number, 1), server.place.version(number, 2))
+        with server.database.write() as connection:
+            change(connection, number, 1, state="superseded")
+        add_row(server.database, id=number, version=2, verdict="no bleed marked", score=0.02, cause="late slices")
+        page.get_by_text("This is version 1 of the study. Version 2 is there now: late slices.").wait_for()
+        page.get_by_role("button", name="Open version 2").click()
+        page.get_by_text("delivered, version 2").wait_for()
 
 
 def test_on_a_phone_nothing_overlaps(server: Server, study: str) -> None:
