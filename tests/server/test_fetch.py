@@ -86,15 +86,16 @@ def test_a_sender_that_still_receives_itself_is_asked_again_before_its_count_cou
         assert list(answers) == [0], "asked in each pause alone"
 
 
-def test_a_study_of_which_no_ct_came_waits_for_nothing(sqlite_settings, monkeypatch):
+@pytest.mark.parametrize(("held", "why"), [(3, "sent no CT image of it"), (0, "does not hold the study")])
+def test_a_study_of_which_no_ct_came_waits_for_nothing(sqlite_settings, monkeypatch, held, why):
     peer = Peer("PACS", "127.0.0.1", ("store", "query"), 104)
     settings = replace(sqlite_settings, dicom=Dicom(peer=(peer,)))
     place = Place(settings.data)
-    monkeypatch.setattr(fetch, "count_instances", lambda *given: 3)
+    monkeypatch.setattr(fetch, "count_instances", lambda *given: held)
     monkeypatch.setattr(fetch, "move_study", lambda *given: None)
     with prepared_database(settings) as database:
         request_fetch(database, place, "PACS", "1.2.3")
         do_fetch(database, place, settings, queue.claim(database, (Step.FETCH,), "test"))
         with database.read() as connection:
             row = connection.execute(select(tables.study)).mappings().one()
-    assert (row["state"], row["error"]) == ("failed", "PACS sent no CT image of it")
+    assert (row["state"], row["error"]) == ("failed", f"PACS {why}")

@@ -23,8 +23,13 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const study = await get<Study>(base);
   const heading = drawHeading(study);
   if (!study.has_view) {
-    place.replaceChildren(heading, h("p", { className: "problem" }, study.error || (["receiving", "complete"].includes(study.state)
-      ? `There is nothing to show yet: the study is ${study.state}${study.waiting ? `, ${study.waiting}` : ""}.` : "There is nothing to show any more: the images were deleted by their age.")));
+    const words = study.error || (["receiving", "complete"].includes(study.state) ? `There is nothing to show yet: the study is ${study.state}${study.waiting ? `, ${study.waiting}` : ""}.`
+      : "There is nothing to show any more: the images were deleted by their age.");
+    const said = h("p", { role: "status", className: "note" });
+    const read = h("button", { type: "button", onclick: () => void send("POST", `${base}/readings`, { version: study.version, says: "cannot say" })
+      .then(() => { said.textContent = "Saved: cannot say. It is no longer unread."; read.disabled = true; }, (error: Problem) => { said.textContent = error.sentence; }) }, "Mark as read: cannot say");
+    const readable = study.unread && (study.verdict !== null || ["refused", "failed"].includes(study.state));  // what the server takes
+    place.replaceChildren(heading, h("p", { className: "problem" }, words), readable ? h("div", { className: "tools" }, read, said) : "");
     return follow(() => void get<Study>(base, true).then((now) => { if (now.has_view || now.state !== study.state) location.reload(); }).catch(() => {}));
   }
   const versioned = `${base}/v${study.version}`;

@@ -264,6 +264,11 @@ def test_an_open_study_tells_of_what_comes_later(server: Server) -> None:
             change(connection, waiting, 1, state="complete")
             add_event(connection, time.time(), waiting, 1, "complete", "a test")
         page.get_by_text("the study is complete").wait_for()
+        with server.database.write() as connection:
+            change(connection, waiting, 1, state="failed", error="PACS does not hold the study")
+            add_event(connection, time.time(), waiting, 1, "failed", "a test")
+        page.get_by_role("button", name="Mark as read: cannot say").click()  # it would be unread for ever
+        page.get_by_text("Saved: cannot say.").wait_for()
         page.goto(f"{server.url}/#/study/{number}")
         page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
         shutil.copytree(server.place.version(number, 1), server.place.version(number, 2))

@@ -59,9 +59,11 @@ def do_fetch(database: Database, place: Place, settings: Settings, job: Job) -> 
         if peer is None or uid is None:
             raise AwayError("is no peer that may be asked")
         expected = count_instances(settings, peer, uid)
+        why = "sent no CT image of it"
         if expected == 0:
-            raise AwayError("does not hold the study")
-        move_study(settings, peer, uid)
+            why = "does not hold the study"
+        else:
+            move_study(settings, peer, uid)
     except AwayError as error:
         studies.put_off(database, job, f"{job.target}: {error}")
         return
@@ -71,7 +73,7 @@ def do_fetch(database: Database, place: Place, settings: Settings, job: Job) -> 
         row = studies.find(connection, job.study, job.version)
         waits = row is not None and row["state"] == StudyState.RECEIVING and not row["instances"]
         if row is not None and waits and not count_slices(place.incoming(row["key"])):  # no other is kept
-            reason, now = f"{job.target} sent no CT image of it", database.now(connection)
+            reason, now = f"{job.target} {why}", database.now(connection)
             studies.move(connection, now, job.study, job.version, StudyState.FAILED, reason, error=reason)
 
 
