@@ -27,7 +27,6 @@ def test_import_and_help_load_nothing_heavy():
 def test_every_verb_explains_itself(verb):
     command = bleedmap.get_command(click.Context(bleedmap), verb)
     assert command is not None
-    assert command.get_short_help_str(200) == VERBS[verb]
     assert "bleedmap " + verb in (command.help or "")  # an example
     for option in command.params:
         assert not isinstance(option, click.Option) or option.help, f"{verb}: {option.name} has no help"

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,7 @@ def test_json_and_csv_hold_the_page_numbers_unrounded(report: Path) -> None:
 def test_numbers_are_those_of_the_scores(report: Path) -> None:
     content = json.loads((report / "scores.json").read_text("utf-8"))
     again = cross_validation(all_patients("poor", 0.4, seed=1), resamples=FEW)
-    assert content["methods"][1]["scores"] == [one.to_dict() for one in again.scores]
+    assert content["methods"][1]["scores"] == [asdict(one) for one in again.scores]
 
 
 def test_an_earlier_report_is_replaced_and_strangers_files_are_not(report: Path, tmp_path: Path) -> None:

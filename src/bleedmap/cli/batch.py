@@ -52,7 +52,7 @@ _STYLES = {
 }
 
 
-@click.command(short_help="Segment many studies of a folder, server or bucket into one summary table.")
+@click.command()
 @click.argument("source", metavar="SOURCE")
 @options.out_option("A new or empty folder for the results, or the folder of an earlier run, to resume it.")
 @options.weights_option
@@ -216,7 +216,7 @@ def command(
     workers = Workers(processes or 0, weights, threshold, precision, threads or 1)
     segmenter = replace(workers, threads=None if ray else threads).load()
     asked = BatchOptions(accept, not no_dicom, fractional, retry, overwrite, identify, scratch, sending)
-    with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
+    with explain_interrupt(), ProgressBar(quiet=as_json) as bar:
         cluster = None if ray is None else _cluster(out, found, weights, bar)
         summary = run_batch(found, out, segmenter, asked, _Report(bar), workers, names, cluster)
     if as_json:

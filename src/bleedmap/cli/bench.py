@@ -21,7 +21,7 @@ _LABELS = {"network": "The network alone", "study": "A whole study", "growth": "
 _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
 
 
-@click.command(short_help="Measure the speed on this machine: network, study, growing work, training.")
+@click.command()
 @options.weights_option
 @click.option(
     "--network", type=click.Choice(["model-1", "model-2", "original"]),

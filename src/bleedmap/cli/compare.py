@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ROWS, _MANY = 20, 50
 
 
-@click.command(short_help="Compare two studies of one patient: growth in mL and %, lesion by lesion.")
+@click.command()
 @click.argument("first", required=False, type=click.Path(path_type=Path))
 @click.argument("second", required=False, type=click.Path(path_type=Path))
 @options.out_option("A new or empty folder for the results; with --pairs also that of an earlier run, to resume it.")
@@ -193,7 +193,7 @@ def _compare_many(
     from bleedmap.comparison.cohort import INDEX, Row, find_pairs, run_cohort
 
     found = find_pairs(pairs)
-    with explain_interrupt("give the same command again to continue"), ProgressBar(quiet=as_json) as bar:
+    with explain_interrupt(), ProgressBar(quiet=as_json) as bar:
 
         def report(done: int, of: int, name: str, row: Row | None) -> None:
             bar.report("Pairs", done, of, name)

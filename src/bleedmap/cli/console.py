@@ -152,7 +152,7 @@ def slices_bar(label: str, count: int, *, quiet: bool) -> Iterator[Callable[[int
 
 
 @contextmanager
-def explain_interrupt(how_to_resume: str) -> Iterator[None]:
+def explain_interrupt(how_to_resume: str = "give the same command again to continue") -> Iterator[None]:
     """After Ctrl-C or a signal like it, print how to resume and end with exit code 130, or the signal's."""
     try:
         yield

@@ -19,7 +19,7 @@ _BAR_CELLS = 24
 _LISTED = 20  # damaged files that are named; the rest is counted
 
 
-@click.group(short_help="The CT-ICH data set: download, verify, summary, nnU-Net's layout.")
+@click.group()
 def command() -> None:
     """Download the CT-ICH data set, verify it, count it, or write it in nnU-Net's layout.
 

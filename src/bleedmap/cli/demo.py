@@ -19,7 +19,7 @@ _SEED = 13  # chosen by eye: open sulci, a bleed in the basal ganglia
 _STUDY, _RESULT = "phantom", "result"
 
 
-@click.command(short_help="Make a phantom head CT with a bleed as DICOM, segment it, show the result.")
+@click.command()
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True,
     help="A new or empty folder for the results.",

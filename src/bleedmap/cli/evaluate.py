@@ -65,7 +65,7 @@ _FIRST_MEASURES = (
 )  # fmt: skip
 
 
-@click.command(short_help="Measure a network: a split, the protocol, or studies of your own.")
+@click.command()
 @click.argument("inputs", metavar="[RUN|WEIGHTS|RECORDS.json ...]", nargs=-1)
 @click.option(
     "--protocol", type=click.Choice(["cross-validation"]),
@@ -423,10 +423,7 @@ def _evaluate_studies(
         found = find_cases(places, lambda files: seen(files, files))
         found = note_trained(found, segmenter.weights)
     patients = read_patients(places.studies, [one.name for one in found.cases])
-    with (
-        explain_interrupt("give the same command again to continue"),
-        progress_bar("Evaluating studies", quiet=as_json) as progress,
-    ):
+    with explain_interrupt(), progress_bar("Evaluating studies", quiet=as_json) as progress:
         measured = run_external(found, out, segmenter, chosen, progress)
     report = write_report(out, found, measured, patients, segmenter, chosen)
     if as_json:

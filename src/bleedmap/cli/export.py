@@ -8,7 +8,7 @@ from bleedmap.cli import options
 from bleedmap.cli.console import print_json
 
 
-@click.command(short_help="Turn a trained run into one ONNX file for `segment`.")
+@click.command()
 @click.argument("source", metavar="RUN", type=click.Path(path_type=Path))
 @options.out_option("The .onnx file to write.")
 @click.option("--name", help="What the weights call themselves; the file's own name by default.")

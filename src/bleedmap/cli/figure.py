@@ -34,7 +34,7 @@ def _slices_options(most: int, default: int) -> "Callable[[options.Verb], option
     return lambda verb: options.data_option(slices(count(seed(verb))))
 
 
-@click.group(short_help="Draw figures to print: of your own study, and those of the thesis.")
+@click.group()
 def command() -> None:
     """Draw figures 180 mm wide, ready to print: of your own study, and those of the thesis.
 

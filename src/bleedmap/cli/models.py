@@ -18,7 +18,7 @@ _SOURCES = {
 }
 
 
-@click.command(short_help="List the networks and the weights that are installed.")
+@click.command()
 @options.json_option
 def command(as_json: bool) -> None:
     """List the networks that `bleedmap train` can train, and the trained weights that `bleedmap segment` can use.

@@ -31,7 +31,7 @@ class _Form:
     gaps: tuple[int, ...]
 
 
-@click.command(short_help="Write a synthetic head CT with known bleeds as NIfTI or DICOM.")
+@click.command()
 @options.out_option("The CT to write: a new .nii or .nii.gz file; with --dicom, a new folder.")
 @options.path_option("--mask", text="Also write the true mask of all bleeds to this NIfTI file.")
 @click.option(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _TABLE_ROWS, _NAMES_SHOWN = 20, 8
 
 
-@click.command(short_help="Outline hemorrhage on a head CT: DICOM, NIfTI in HU, or slices (JPEG, PNG).")
+@click.command()
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @options.out_option("A new or empty folder for the results. It is written whole or not at all.")
 @options.weights_option

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bleedmap.datasets.splits import Kind, Split
 
 
-@click.command(short_help="Write a split file: train, validation and test, by patient or by slice.")
+@click.command()
 @options.data_option
 @click.option(
     "--kind", type=click.Choice(["patient", "slice"]), default="patient", show_default=True,

@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 
 
-@click.command(
-    short_help="Train a network on CT-ICH, or on your own studies with masks.",
-    epilog="Presets: " + "; ".join(f"{name}, {text}" for name, (text, _) in PRESETS.items()) + ".",
-)
+@click.command(epilog="Presets: " + "; ".join(f"{name}, {text}" for name, (text, _) in PRESETS.items()) + ".")
 @options.out_option("Folder of the new run.", required=False)
 @click.option("--split", "split_file", type=click.Path(path_type=Path), help="Split file, from `bleedmap split`.")
 @options.path_option(

@@ -27,7 +27,7 @@ from bleedmap.comparison.compare import Comparison, compare_examinations, examin
 from bleedmap.comparison.growth import CRITERION, DERIVED_FOR, Expansion
 from bleedmap.comparison.match import MEANINGS
 from bleedmap.comparison.save import JSON, PAGE, write_comparison
-from bleedmap.comparison.tables import COLUMNS, lesion_table
+from bleedmap.comparison.tables import COLUMNS, lesion_table, rounded
 from bleedmap.comparison.words import signed_ml, signed_percent
 from bleedmap.errors import InputError, OutputError, find_shortage
 from bleedmap.io.files import folder_written_whole, read_csv, refuse_content, try_to_write, write_json
@@ -264,21 +264,17 @@ def describe_pair(comparison: Comparison, name: str) -> Row:
         low_ml, high_ml = growth.interval_ml or (None, None)
         low, high = growth.interval_percent or (None, None)
         known |= {
-            "growth_ml": _rounded(growth.ml), "growth_low_ml": _rounded(low_ml), "growth_high_ml": _rounded(high_ml),
-            "growth_percent": _rounded(growth.percent), "growth_low_percent": _rounded(low),
-            "growth_high_percent": _rounded(high), "interval_coverage": growth.coverage,
+            "growth_ml": rounded(growth.ml), "growth_low_ml": rounded(low_ml), "growth_high_ml": rounded(high_ml),
+            "growth_percent": rounded(growth.percent), "growth_low_percent": rounded(low),
+            "growth_high_percent": rounded(high), "interval_coverage": growth.coverage,
             "expansion": growth.expansion, "firmness": growth.firmness,
         }  # fmt: skip
     return _make_row(
         name=name, first=comparison.first.identity.source, second=comparison.second.identity.source, status=status,
-        hours=_rounded(comparison.hours), aligned=comparison.alignment.fits,
-        first_ml=_rounded(comparison.first.volume_ml), second_ml=_rounded(comparison.second.volume_ml), **known,
+        hours=rounded(comparison.hours), aligned=comparison.alignment.fits,
+        first_ml=rounded(comparison.first.volume_ml), second_ml=rounded(comparison.second.volume_ml), **known,
         reasons=comparison.reasons, notes=comparison.notes,
     )  # fmt: skip
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4) + 0.0
 
 
 def _describe(error: Exception) -> str:

@@ -159,7 +159,9 @@ def compare_examinations(first: Examination, second: Examination, *, accept: tup
         reasons += (NOTHING_SHOWN_BY_BOTH,)
     growth = None
     if not reasons and not apart:
-        growth = _measure_growth(first, second)
+        spans = [None if one.certainty is None else one.certainty.volume_ml for one in (first, second)]
+        coverage = first.certainty.coverage if first.certainty is not None and None not in spans else None
+        growth = Growth(first.volume_ml, second.volume_ml, spans[0], spans[1], coverage)
     elif not reasons:
         growth = Growth(sum(one.first_ml for one in kept), sum(one.second_ml for one in kept), left_out=True)
         left = [sum(getattr(one, side) for one in apart) for side in ("first_ml", "second_ml")]
@@ -251,9 +253,3 @@ def _list_reasons(first: Examination, second: Examination) -> tuple[str, ...]:
             "Segment both again with the same."
         )
     return tuple(reasons)
-
-
-def _measure_growth(first: Examination, second: Examination) -> Growth:
-    spans = [None if one.certainty is None else one.certainty.volume_ml for one in (first, second)]
-    coverage = first.certainty.coverage if first.certainty is not None and None not in spans else None
-    return Growth(first.volume_ml, second.volume_ml, spans[0], spans[1], coverage)

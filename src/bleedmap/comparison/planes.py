@@ -78,7 +78,8 @@ def lay_out(comparison: Comparison) -> Planes:
     """
     first, second = comparison.first, comparison.second
     alignment = comparison.alignment if comparison.alignment.fits else _centre(first, second)
-    base = _axial(first)
+    turn = AxialTurn.find(first.volume.grid)
+    base = first.volume.grid if turn is None else turn.turn_grid(first.volume.grid, first.volume.hu.shape)
     apart = base.spacing_mm[0]
     every = max(1, round(LEAST_APART_MM / apart)) if apart < LEAST_APART_MM else 1
     body = np.concatenate([_body(first), alignment.to_first(_body(second))])
@@ -96,11 +97,6 @@ def lay_out(comparison: Comparison) -> Planes:
         if any(one.slice is not None for one in halves):
             planes.append(Plane(*halves))
     return Planes(tuple(planes), pixel_mm, edge_letters(base))
-
-
-def _axial(one: Examination) -> SliceGrid:
-    turn = AxialTurn.find(one.volume.grid)
-    return one.volume.grid if turn is None else turn.turn_grid(one.volume.grid, one.volume.hu.shape)
 
 
 def _centre(first: Examination, second: Examination) -> Alignment:

@@ -37,8 +37,8 @@ def _group_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "second_lesions": tuple(map(str, one.second)),
             "first_ml": round(one.first_ml, 4),
             "second_ml": round(one.second_ml, 4),
-            "growth_ml": _rounded(one.growth_ml if claimed else None, 4),
-            "growth_percent": _rounded(one.growth_percent if claimed else None, 2),
+            "growth_ml": rounded(one.growth_ml if claimed else None, 4),
+            "growth_percent": rounded(one.growth_percent if claimed else None, 2),
         }
         for one in comparison.groups or ()
     ]
@@ -58,7 +58,7 @@ def to_json(comparison: Comparison, files: Mapping[str, str]) -> dict[str, Any]:
         "program": {"name": "bleedmap", "version": __version__},
         "first": _describe(comparison.first),
         "second": _describe(comparison.second),
-        "hours": _rounded(comparison.hours, 3),
+        "hours": rounded(comparison.hours, 3),
         "aligned": alignment.fits,
         "alignment": {
             "matrix_lps_mm": [[round(float(one), 6) for one in row] for row in alignment.matrix],
@@ -107,7 +107,7 @@ def _describe_growth(growth: Growth) -> dict[str, Any]:
         "first_interval_ml": _ends(growth.first_interval_ml, 4),
         "second_interval_ml": _ends(growth.second_interval_ml, 4),
         "ml": round(growth.ml, 4),
-        "percent": _rounded(growth.percent, 2),
+        "percent": rounded(growth.percent, 2),
         "interval_ml": _ends(growth.interval_ml, 4),
         "interval_percent": _ends(growth.interval_percent, 2),
         "criterion": {
@@ -118,8 +118,9 @@ def _describe_growth(growth: Growth) -> dict[str, Any]:
 
 
 def _ends(interval: Interval | None, digits: int) -> list[float | None] | None:
-    return None if interval is None else [_rounded(end, digits) for end in interval]
+    return None if interval is None else [rounded(end, digits) for end in interval]
 
 
-def _rounded(value: float | None, digits: int) -> float | None:
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """Round, without a negative 0."""
     return None if value is None else round(value, digits) + 0.0

@@ -56,7 +56,7 @@ def write_report(
     records.write(out / RECORDS)
     _write_rows(out / "studies.csv", rows)
     if scores is not None:
-        _write_rows(out / "measures.csv", [one.to_dict() for one in scores.measures])
+        _write_rows(out / "measures.csv", [asdict(one) for one in scores.measures])
     if lesions:
         _write_rows(out / "lesions.csv", lesions)
     sections = [] if scores is None else [_measures(scores), *_volumes(scores), *_lesions_and_surfaces(scores)]

@@ -147,7 +147,7 @@ class ExternalScores:
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {
-            "measures": [one.to_dict() for one in self.measures],
+            "measures": [asdict(one) for one in self.measures],
             "slice_reliability": [asdict(one) for one in self.table.slice_reliability],
             "volumes_ml": {group: asdict(one) for group, one in self.volumes.items()},
             "lesions_by_size": [asdict(one) for one in self.lesions],

@@ -40,7 +40,7 @@ class ScoredMethods:
                 one.scores.to_dict() | {"choices": [asdict(fold) for fold in one.records.choices]}
                 for one in self.methods
             ],
-            "comparisons": [one.to_dict() for one in self.comparisons],
+            "comparisons": [asdict(one) for one in self.comparisons],
         }  # fmt: skip
         safe: dict[str, Any] = to_json(content)
         return safe

@@ -42,10 +42,6 @@ class Score:
     target: str | None  # what the protocol promised to reach, in words
     met: bool | None  # whether the value did
 
-    def to_dict(self) -> dict[str, Any]:
-        """As a JSON row."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -72,9 +68,9 @@ class CrossValidation:
         """As JSON can hold it."""
         return {
             "protocol": PROTOCOL, "method": self.method, "resamples": self.resamples, "seed": SEED,
-            "scores": [one.to_dict() for one in self.scores],
-            "abstained": [one.to_dict() for one in self.abstained],
-            "without_abstained": None if self.answered is None else [one.to_dict() for one in self.answered],
+            "scores": [asdict(one) for one in self.scores],
+            "abstained": [asdict(one) for one in self.abstained],
+            "without_abstained": None if self.answered is None else [asdict(one) for one in self.answered],
             "slice_reliability": [asdict(one) for one in self.slice_reliability],
             "study_reliability": [asdict(one) for one in self.study_reliability], "made": dict(self.made),
         }  # fmt: skip
@@ -102,10 +98,6 @@ class Comparison:
     first: str
     second: str
     differences: tuple[Difference, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
 
 
 def cross_validation(records: OutOfFold, *, resamples: int = RESAMPLES, seed: int = SEED) -> CrossValidation:

@@ -134,7 +134,7 @@ class StoreArchive(_Store):
             return self._sort(Path(folder), about, seen)
 
     def _sort(self, folder: Path, about: Mapping[str, dict[str, Any]], seen: Callable[[int], None]) -> Found:
-        search = _StoreSearch(folder, about, lambda name: self._get({name: folder / name}, MOST_STUDY_BYTES))
+        search = _StoreSearch(folder, about, lambda name: self._get({name: folder / name}))
         parents = {str(one) for name in about for one in Path(name).parents}
         names, count = [], 0
         for name in sorted(about):
@@ -172,20 +172,21 @@ class StoreArchive(_Store):
         """The object's path; where the prefix is an object itself, that."""
         return root if posixpath.basename(root) == name and self.connect().isfile(root) else f"{root}/{name}"
 
-    def _get(self, files: Mapping[str, Path], most: int) -> None:
+    def _get(self, files: Mapping[str, Path]) -> None:
         """Fetch objects, all of each.
 
         Raises:
             RemoteError: the store cannot be asked, or gave fewer bytes than it says.
-            InputError: they are larger than `most`, together.
+            InputError: they are larger than a study may be, together.
         """
         with self.asking():
             store, root = self.connect(), self.root
             paths = [self._path(root, name) for name in files]
             sizes = [int(size or 0) for size in store.sizes(paths)]
-        if sum(sizes) > most:
+        if sum(sizes) > MOST_STUDY_BYTES:
+            most = f"{MOST_STUDY_BYTES >> 30} GiB"
             raise InputError(
-                self.url, found=f"larger than {most >> 30} GiB", needed=f"at most {most >> 30} GiB",
+                self.url, found=f"larger than {most}", needed=f"at most {most}",
                 remedy="check what lies there; a head CT has a few hundred slices",
             )  # fmt: skip
         for path in files.values():
@@ -204,7 +205,7 @@ class StoreArchive(_Store):
         """
         files = {name: folder / name for name in source.files}
         try:
-            self._get(files, MOST_STUDY_BYTES)
+            self._get(files)
         except RemoteError as error:
             if error.status != 404:
                 raise

@@ -62,7 +62,7 @@ def settings_options(verb: Callable[..., None]) -> Callable[..., None]:
     return with_settings
 
 
-@click.command(short_help="In the hospital: receive studies, segment them, send results, show a worklist.")
+@click.command()
 @settings_options
 @click.option(
     "--only", type=click.Choice(_KINDS), multiple=True,

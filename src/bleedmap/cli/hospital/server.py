@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bleedmap.server.config import Settings
 
 
-@click.group(short_help="Look after a server: status, users, backup.")
+@click.group()
 def command() -> None:
     """Look after a server that `bleedmap serve` runs, from its own machine.
 

@@ -12,7 +12,7 @@ from bleedmap.cli.reproduce.thesis import command as thesis
 from bleedmap.cli.reproduce.thesis import load_thesis
 
 
-@click.group(short_help="The 2021 thesis and our own network: their experiments, run again.")
+@click.group()
 def command() -> None:
     """Repeat experiments: those of the 2021 thesis that this project grew from (Erazo, USFQ), and those of our network.
 

@@ -44,8 +44,7 @@ def run_on_cluster(
     from bleedmap.datasets.ct_ich import data_root
 
     root, done, of = data_root(data), list[str](), sum(map(len, waves))
-    again = "give the same command again to continue"
-    with explain_interrupt(again), connect(address), ProgressBar(line_every_s=30) as bar:
+    with explain_interrupt(), connect(address), ProgressBar(line_every_s=30) as bar:
         gpus = int(device in ("auto", "cuda") and has_gpus())
         cluster, load_here = Cluster(out, [root], bar.warn), partial(load, root, uuid4().hex)
 

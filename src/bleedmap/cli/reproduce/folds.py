@@ -92,7 +92,7 @@ def command(
     from its last minute. Two commands for different folds may share OUT; each takes up to 10 GB of memory.
     """
     cells = wanted or ("1", "2", "3", "4", "5", ALL)
-    with explain_interrupt("give the same command again to continue"):
+    with explain_interrupt():
         if ray is not None:
             from bleedmap.folds.run import run_cell
 

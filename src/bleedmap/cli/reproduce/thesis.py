@@ -138,7 +138,7 @@ def _run(
     if machine.processes > 1:
         raise click.UsageError("torchrun is for `bleedmap train`; here start the command several times instead.")
     runner = thesis.CellRunner(out, open_ct_ich(data_root(data)), machine)
-    with explain_interrupt("give the same command again to continue"):
+    with explain_interrupt():
         _run_cells(runner, open_cells, len(planned))
 
 

@@ -54,17 +54,8 @@ class _Attribute:
     shown: bool = True
 
 
-def _read_instance(plane: Plane) -> str:
-    """Read the SOP Instance UID of a multi-frame instance; '' for a classic one, which each slice has of its own."""
-    return "" if plane.frame is None else _read_header(plane, "SOPInstanceUID")
-
-
 def _read_header(plane: Plane, keyword: str) -> str:
     return text(plane.file.header, keyword) or ""
-
-
-def _format(plane: Plane, keyword: str) -> str:
-    return " × ".join(f"{one:g}" for one in plane.readings[keyword].numbers)
 
 
 _KIND = (  # what the slices of one stack always share, beside spacing and angle
@@ -83,7 +74,10 @@ _TYPES = tuple(
     _Attribute(f"Image Type (0008,0008) value {at + 1}", lambda plane, at=at: "".join(plane.image_type[at : at + 1]))  # type: ignore[misc]
     for at in (0, 2)
 )
-_INSTANCE = _Attribute("SOP Instance UID (0008,0018) of multi-frame images", _read_instance, False)
+_INSTANCE = _Attribute(  # classic images have one each
+    "SOP Instance UID (0008,0018) of multi-frame images",
+    lambda plane: "" if plane.frame is None else _read_header(plane, "SOPInstanceUID"), False,
+)  # fmt: skip
 _SERIES = _Attribute("Series Instance UID (0020,000E)", lambda plane: plane.file.series, False)
 _WEAK = (_FRAME, *_TYPES, _INSTANCE)  # what divides a series only where its places say so too
 _KERNEL = _Attribute("kernel (0018,1210)", lambda plane: plane.kernel)
@@ -99,7 +93,9 @@ _PATIENT = _Attribute("Patient ID (0010,0020)", lambda plane: _read_header(plane
 _MADE = (  # what tells apart reconstructions at the same places under one series UID
     _KERNEL, _CONTRAST, _KVP,
     _Attribute("Image Type (0008,0008) from value 3", lambda plane: "\\".join(plane.image_type[2:])),
-    _Attribute("Reconstruction Diameter (0018,1100)", lambda plane: _format(plane, "ReconstructionDiameter")),
+    _Attribute("Reconstruction Diameter (0018,1100)", lambda plane: " × ".join(
+        f"{one:g}" for one in plane.readings["ReconstructionDiameter"].numbers
+    )),
     _THICKNESS,
     _Attribute("Filter Type (0018,1160)", lambda plane: _read_header(plane, "FilterType")),
     _DESCRIPTION, _NUMBER,
