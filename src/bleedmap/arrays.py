@@ -13,3 +13,7 @@ BoolArray = NDArray[np.bool_]
 AnyArray = NDArray[Any]
 
 Progress = Callable[[int, int], None]  # what is told how work goes on: units done, and of how many
+
+
+def ignore(*_: object) -> None:
+    """In place of a report that nobody wants."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bleedmap.arrays import ignore
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.evaluation.slices import RESAMPLES
 from bleedmap.figures import style
@@ -62,8 +63,8 @@ class Sources:
     """What a report may draw on beside the results."""
 
     data: CtIch | None = None  # for Figures 1 and 4 and CLAHE, which without it are said to be missing
-    runs: RunOf = lambda cell: None  # a cell's run folder, or None, for Figure 4
-    progress: Progress = lambda what, done, of: None  # called with (what is being done, done, of)
+    runs: RunOf = ignore  # a cell's run folder, or None, for Figure 4
+    progress: Progress = ignore  # called with (what is being done, done, of)
     resamples: int = RESAMPLES  # of the bootstrap over patients in Table 1 and CLAHE
 
 
@@ -101,9 +102,7 @@ def make_scale_chapters(results: Sequence[CellResult], sources: Sources) -> list
     return [_make_chapter(SCALES[name], own, sources) for name, own in found.items() if name == "full" or own]
 
 
-def write_chapters(
-    chapters: Sequence[Chapter], facts: dict[str, Any], out: Path, progress: Progress = lambda what, done, of: None
-) -> Path:
+def write_chapters(chapters: Sequence[Chapter], facts: dict[str, Any], out: Path, progress: Progress = ignore) -> Path:
     """Write chapters, in their order, as a report, whole or not at all; `facts` are of `progress.describe_origin`.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 
 from bleedmap.archive.ledger import Job, Ledger
 from bleedmap.archive.workers import try_cell
-from bleedmap.arrays import AnyArray
+from bleedmap.arrays import AnyArray, ignore
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.splits import Split
 from bleedmap.errors import SettingsError
@@ -40,7 +40,7 @@ class CellRunner:
         self._pair = cache(self._make_pair)
         self._loaded: tuple[Preprocessing, Side] | None = None
 
-    def run(self, cell: Cell, report: Report = lambda what, done, of: None) -> CellResult:
+    def run(self, cell: Cell, report: Report = ignore) -> CellResult:
         """Return the cell's result, from its file where it is done.
 
         Raises:

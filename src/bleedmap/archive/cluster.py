@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bleedmap import __version__
 from bleedmap.archive.workers import Share
+from bleedmap.arrays import ignore
 from bleedmap.errors import BleedmapError, SettingsError
 from bleedmap.inference.backends import available_threads
 
@@ -127,7 +128,7 @@ class _Hand:
 class Cluster:
     """The cluster that this process is connected to, for tasks of one folder."""
 
-    def __init__(self, state: Path, needs: Iterable[Path], warn: Callable[[str], None] = lambda words: None) -> None:
+    def __init__(self, state: Path, needs: Iterable[Path], warn: Callable[[str], None] = ignore) -> None:
         """Say what all nodes must see.
 
         Args:

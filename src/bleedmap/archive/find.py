@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bleedmap.arrays import ignore
 from bleedmap.errors import InputError, spell
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import (
@@ -102,7 +103,7 @@ class Found:
         return display_path(self.folder.resolve()) if isinstance(self.folder, Path) else self.folder.url
 
 
-def find_studies(folder: Path, leave_out: Path, seen: Seen = lambda files: None) -> Found:
+def find_studies(folder: Path, leave_out: Path, seen: Seen = ignore) -> Found:
     """Look through a folder and all below it. DICOM files belong together by their Study Instance UID.
 
     Args:

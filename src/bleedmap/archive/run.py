@@ -26,6 +26,7 @@ from bleedmap.archive.remote.send import Sending
 from bleedmap.archive.remote.web import RemoteError, persist
 from bleedmap.archive.shards import batch_ledger, name_folders
 from bleedmap.archive.workers import Share, count_processes, run_in_parallel, run_jobs
+from bleedmap.arrays import ignore
 from bleedmap.errors import BleedmapError, InputError, OutputError, ResourceError, SettingsError, find_shortage
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
@@ -126,7 +127,7 @@ def run_batch(
     out: Path,
     segmenter: Segmenter,
     options: BatchOptions = PLAIN,
-    report: Report = lambda step: None,
+    report: Report = ignore,
     workers: Workers = NO_WORKERS,
     names: dict[str, str] | None = None,
     cluster: "Cluster | None" = None,
@@ -307,9 +308,8 @@ class _Batch:
     """One process' part in a batch."""
 
     def __init__(
-        self, work: _Work, segmenter: Segmenter, report: Report = lambda step: None,
-        send: Callable[[_Message], None] = lambda message: None,
-    ) -> None:  # fmt: skip
+        self, work: _Work, segmenter: Segmenter, report: Report = ignore, send: Callable[[_Message], None] = ignore
+    ) -> None:
         self._work, self._segmenter, self._report, self._send = work, segmenter, report, send
         self._ledger, self._sources = work.ledger, {one.key: one for one in work.found.sources}
         self._done: set[str] = set()  # names of studies

@@ -18,6 +18,7 @@ from bleedmap.archive.find import Archive, Found, Passed, Seen, Source, display_
 from bleedmap.archive.ledger import Finished, Ledger
 from bleedmap.archive.remote.web import persist
 from bleedmap.archive.summary import STATE, TABLES, THUMBNAILS, read_row
+from bleedmap.arrays import ignore
 from bleedmap.errors import InputError, SettingsError
 from bleedmap.io.files import write_json, written_whole
 from bleedmap.io.names import short_hash
@@ -74,7 +75,7 @@ def batch_ledger(out: Path) -> Ledger:
     return Ledger(out, STATE)
 
 
-def find_in(place: Path | Archive, out: Path, seen: Seen = lambda files: None) -> Found:
+def find_in(place: Path | Archive, out: Path, seen: Seen = ignore) -> Found:
     """Look for the studies of a folder, without those of `out` in it, or of an archive.
 
     Raises:
@@ -85,7 +86,7 @@ def find_in(place: Path | Archive, out: Path, seen: Seen = lambda files: None) -
 
 
 def list_studies(
-    folder: Path | Archive, out: Path, shard: Shard | None, seen: Seen = lambda files: None, *, again: bool = False
+    folder: Path | Archive, out: Path, shard: Shard | None, seen: Seen = ignore, *, again: bool = False
 ) -> Listed:
     """Read a shard's studies, or all, from the list of a batch; search and make it where there is none, or `again`.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap.arrays import FloatArray, Progress
+from bleedmap.arrays import FloatArray, Progress, ignore
 from bleedmap.bench.machine import MATRIX, matrix_product
 from bleedmap.errors import SettingsError
 from bleedmap.inference.openvino_backend import OpenVinoBackend
@@ -99,7 +99,7 @@ def _onnxruntime(weights: WeightsFile, threads: int | None) -> Runner:
 
 def measure_network(
     weights: WeightsFile, runners: Sequence[Runner], threads: int | None, repeats: int,
-    progress: Progress = lambda done, of: None, matrix_side: int = MATRIX, batch: int = 1,
+    progress: Progress = ignore, matrix_side: int = MATRIX, batch: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Slices/s of each runner: `repeats` rounds, in each of which all have their turn, so that load falls on all.
 

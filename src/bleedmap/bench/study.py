@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bleedmap.archive.workers import count_processes
-from bleedmap.arrays import FloatArray, Progress
+from bleedmap.arrays import FloatArray, Progress, ignore
 from bleedmap.bench.machine import in_fresh_process, peak_mib
 from bleedmap.inference.backends import Backend, BackendRecord, Prediction
 from bleedmap.phantom.bleeds import Bleed
@@ -64,9 +64,7 @@ class _Timed:
         return prediction
 
 
-def measure_study(
-    load: Load, repeats: int, shape: tuple[int, int, int], progress: Progress = lambda done, of: None
-) -> dict[str, Any]:
+def measure_study(load: Load, repeats: int, shape: tuple[int, int, int], progress: Progress = ignore) -> dict[str, Any]:
     """`bleedmap segment` in fresh processes, then the same steps in one.
 
     Args:
@@ -91,9 +89,8 @@ def measure_study(
 
 
 def measure_growth(
-    load: Load, repeats: int, studies: int, shape: tuple[int, int, int],
-    progress: Progress = lambda done, of: None,
-) -> dict[str, Any]:  # fmt: skip
+    load: Load, repeats: int, studies: int, shape: tuple[int, int, int], progress: Progress = ignore
+) -> dict[str, Any]:
     """Warm seconds and memory by slices, by pixels, and `bleedmap batch` by studies: memory of its first process.
 
     Args:

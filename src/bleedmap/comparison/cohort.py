@@ -23,6 +23,7 @@ from bleedmap.archive.ledger import Finished, Job, Ledger
 from bleedmap.archive.run import put_in_place
 from bleedmap.archive.summary import describe_error
 from bleedmap.archive.workers import run_jobs
+from bleedmap.arrays import ignore
 from bleedmap.comparison.compare import Comparison, compare_examinations, examine_pair, split_accept
 from bleedmap.comparison.growth import CRITERION, DERIVED_FOR, Expansion
 from bleedmap.comparison.match import MEANINGS
@@ -157,7 +158,7 @@ def _in_table(path: Path) -> tuple[Pair, ...]:
 def run_cohort(
     pairs: tuple[Pair, ...], out: Path, load: Callable[[], Segmenter], settings: dict[str, Any], *,
     accept: Iterable[str] = (), retry: bool = False, overwrite: bool = False,
-    report: Callable[[int, int, str, Row | None], None] = lambda done, of, name, row: None,
+    report: Callable[[int, int, str, Row | None], None] = ignore,
 ) -> dict[str, Any]:  # fmt: skip
     """Compare all pairs; what an earlier run with the same settings has done is not done again.
 

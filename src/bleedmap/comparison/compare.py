@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bleedmap.arrays import ignore
 from bleedmap.comparison.examination import Examination, Identity, examine, identify, open_source
 from bleedmap.comparison.growth import Growth
 from bleedmap.comparison.match import Group, match_lesions
@@ -101,7 +102,7 @@ def compare(
 
 def examine_pair(
     first: Source, second: Source, load: Callable[[], Segmenter], accept: tuple[str, ...], of_inputs: tuple[str, ...],
-    *, by_date: bool = False, report: Callable[[int, str], None] = lambda done, words: None,
+    *, by_date: bool = False, report: Callable[[int, str], None] = ignore,
 ) -> tuple[Examination, Examination]:  # fmt: skip
     """Read both studies, make sure of patient and order, then segment them.
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bleedmap.arrays import Progress
+from bleedmap.arrays import Progress, ignore
 from bleedmap.errors import DataError
 
 SUMS = "SHA256SUMS.txt"
@@ -25,7 +25,7 @@ class Verification:
     changed: tuple[str, ...]
 
 
-def verify(folder: Path, progress: Progress = lambda done, of: None) -> Verification:
+def verify(folder: Path, progress: Progress = ignore) -> Verification:
     """Check every file that a folder's list names against its sum.
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bleedmap.arrays import Progress
+from bleedmap.arrays import Progress, ignore
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, CtIch, Patient, SliceRecord
 from bleedmap.datasets.ct_ich_releases import JpegRelease
 from bleedmap.io.images import MASK_THRESHOLD
@@ -72,7 +72,7 @@ class Summary:
     lesion_percent_of_image: Spread | None
 
 
-def summarise(data: CtIch, progress: Progress = lambda done, of: None) -> Summary:
+def summarise(data: CtIch, progress: Progress = ignore) -> Summary:
     """Count everything in either release; every mask is read.
 
     Raises:

@@ -17,7 +17,7 @@ import pooch
 from requests import Response, exceptions
 
 from bleedmap import __version__
-from bleedmap.arrays import Progress
+from bleedmap.arrays import Progress, ignore
 from bleedmap.datasets.checksums import SUMS, parse_sums
 from bleedmap.errors import DataError, DownloadError, SettingsError
 from bleedmap.io.files import output_error, written_whole
@@ -43,12 +43,7 @@ class Downloaded:
 
 
 def download(
-    folder: Path,
-    url: str = URL,
-    *,
-    connections: int = 4,
-    tries: int = 5,
-    progress: Progress = lambda done, of: None,
+    folder: Path, url: str = URL, *, connections: int = 4, tries: int = 5, progress: Progress = ignore
 ) -> Downloaded:
     """Fetch all files that the publisher lists; those that are there with the right sum are kept.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bleedmap.arrays import Progress
+from bleedmap.arrays import Progress, ignore
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.ct_ich_tables import SLICE_MM
 from bleedmap.datasets.folds import ProtocolFolds
@@ -19,7 +19,7 @@ from bleedmap.preprocess import TRAINING_VIEW_MM
 from bleedmap.volume import Mask, Volume
 
 
-def export_nnunet(data: CtIch, folds: ProtocolFolds, out: Path, progress: Progress = lambda done, of: None) -> None:
+def export_nnunet(data: CtIch, folds: ProtocolFolds, out: Path, progress: Progress = ignore) -> None:
     """Write the data set and its folds; all or nothing.
 
     Args:

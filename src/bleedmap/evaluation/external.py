@@ -14,7 +14,7 @@ import numpy as np
 from bleedmap import __version__
 from bleedmap.archive.ledger import Job, Ledger
 from bleedmap.archive.workers import run_jobs
-from bleedmap.arrays import BoolArray, FloatArray, Progress
+from bleedmap.arrays import BoolArray, FloatArray, Progress, ignore
 from bleedmap.datasets.ct_ich import SliceRecord
 from bleedmap.errors import InputError
 from bleedmap.evaluation.records import Choices, Known, StudyRecord, Verdict, record_study
@@ -96,11 +96,7 @@ class ExternalStudy:
 
 
 def run_external(
-    found: Cases,
-    out: Path,
-    segmenter: Segmenter,
-    options: ExternalOptions,
-    progress: Progress = lambda done, of: None,
+    found: Cases, out: Path, segmenter: Segmenter, options: ExternalOptions, progress: Progress = ignore
 ) -> list[ExternalStudy]:
     """Measure every study; those that were measured with the same settings, and not changed since, are not done again.
 

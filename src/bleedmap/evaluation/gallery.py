@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray, Progress
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray, Progress, ignore
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.ct_ich_tables import slice_id
 from bleedmap.errors import InputError
@@ -107,9 +107,7 @@ def ct_ich_pixels(data: CtIch, predictions: Path) -> Pixels:
     return Pixels(slice_of, mask_of)
 
 
-def galleries(
-    records: OutOfFold, pixels: Pixels | None, progress: Progress = lambda done, of: None
-) -> tuple[Gallery, ...]:
+def galleries(records: OutOfFold, pixels: Pixels | None, progress: Progress = ignore) -> tuple[Gallery, ...]:
     """Choose the slices by the protocol's rules and draw them: misses, false alarms, cases by rank.
 
     Without the `pixels` of these records the pictures are left out and their words kept.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from bleedmap.archive.find import Source, display_path, find_studies, plain_files
+from bleedmap.arrays import ignore
 from bleedmap.errors import InputError
 from bleedmap.evaluation.case_index import CaseIndex
 from bleedmap.evaluation.labels import Labels, LabelTable, Line, Role, gather_labels, read_labels, table_error
@@ -100,7 +101,7 @@ class Places:
     mask_name: str | None = None  # what masks' names begin or end with, or what their folders are called
 
 
-def find_cases(places: Places, seen: Callable[[int], None] = lambda files: None) -> Cases:
+def find_cases(places: Places, seen: Callable[[int], None] = ignore) -> Cases:
     """Find every study that has a reference.
 
     Args:

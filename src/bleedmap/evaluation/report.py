@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bleedmap import RESEARCH_ONLY, __version__
+from bleedmap.arrays import ignore
 from bleedmap.errors import InputError
 from bleedmap.evaluation import protocol
 from bleedmap.evaluation import report_sections as parts
@@ -47,10 +48,7 @@ class ScoredMethods:
 
 
 def evaluate_records(
-    records: Sequence[OutOfFold],
-    *,
-    resamples: int = RESAMPLES,
-    progress: Progress = lambda what, done, of: None,
+    records: Sequence[OutOfFold], *, resamples: int = RESAMPLES, progress: Progress = ignore
 ) -> ScoredMethods:
     """Score every method, and compare the first with each other one, on the same patients in the same folds.
 
@@ -82,7 +80,7 @@ def write_report(
     out: Path,
     *,
     pixels: Pixels | None = None,
-    progress: Progress = lambda what, done, of: None,
+    progress: Progress = ignore,
 ) -> Path:
     """Write `out`/report.html, scores.json, scores.csv and figures/, whole or not at all; an earlier one is replaced.
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, BoolArray, FloatArray, Progress
+from bleedmap.arrays import AnyArray, BoolArray, FloatArray, Progress, ignore
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.splits import Split, read_split
 from bleedmap.errors import SettingsError, SplitError
@@ -45,7 +45,7 @@ class SliceResults:
 
 def measure(
     data: CtIch, ids: Sequence[str], predict: Predictor, settings: Preprocessing, *,
-    grid: Grid, threshold: float, progress: Progress = lambda done, of: None,
+    grid: Grid, threshold: float, progress: Progress = ignore,
 ) -> SliceResults:  # fmt: skip
     """Predict and count every slice of `ids`.
 
@@ -78,9 +78,8 @@ def measure(
 
 
 def measure_studies(
-    data: CtIch, ids: Sequence[str], outline: Outliner, *, threshold: float,
-    progress: Progress = lambda done, of: None,
-) -> SliceResults:  # fmt: skip
+    data: CtIch, ids: Sequence[str], outline: Outliner, *, threshold: float, progress: Progress = ignore
+) -> SliceResults:
     """The same for a network that sees whole studies; their slices of `ids` are counted, on their own grid.
 
     Args:
@@ -255,7 +254,7 @@ def load_weights_subject(name: str | None) -> Subject:
 
 def measure_side(
     subject: Subject, dataset: CtIch, split: Split, side: str, *,
-    slices: Literal["split", "all"], grid: Grid, progress: Progress = lambda done, of: None,
+    slices: Literal["split", "all"], grid: Grid, progress: Progress = ignore,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a network on one side of a split: 'train', 'validation' or 'test'.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bleedmap.arrays import FloatArray, Progress
+from bleedmap.arrays import FloatArray, Progress, ignore
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.datasets.ct_ich_tables import SLICE_MM
 from bleedmap.datasets.own_split import (
@@ -159,7 +159,7 @@ def _show(
     return Shown(hu, share, labels, known, pixel_mm, voxel_ml)
 
 
-def describe_cases(found: Cases, table: Path | None, progress: Progress = lambda done, of: None) -> list[OwnCase]:
+def describe_cases(found: Cases, table: Path | None, progress: Progress = ignore) -> list[OwnCase]:
     """Tell whose the studies are, and hash their files; in the order of their images' hashes, whatever their names.
 
     Args:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from bleedmap.arrays import ignore
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.folds import ProtocolFolds
 from bleedmap.folds.choices import DICE_FOR_FEWER, FIRST_THRESHOLDS, PIXEL_THRESHOLDS, SMALLEST_ML
@@ -55,7 +56,7 @@ class CrossValidation:
     machine: Machine  # device and precision of training; predictions run in OpenVINO, fp32
     recipe: Recipe = RECIPE  # of the folds
     pretraining: Recipe = PRETRAINING  # of the network that all of them begin with
-    report: Work = lambda what, done, of, words: None  # called as work goes on
+    report: Work = ignore  # called as work goes on
     method: str = FIRST_METHOD  # its name in tables
     thresholds: tuple[float, ...] = FIRST_THRESHOLDS  # of pixels, that a fold chooses among
     smallest_ml: tuple[float, ...] = (0.0,)  # regions of less are not marked; a fold chooses among these

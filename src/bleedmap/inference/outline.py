@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
+from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray, ignore
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.backends import Backend, Segmented
 from bleedmap.inference.certainty import Certainty, CertaintySettings, estimate_certainty, gate_slices
@@ -50,7 +50,7 @@ def outline_slices(
     threshold: float | None = None,
     slabs: Slabs | None = None,
     doubts: tuple[str, ...] = (),
-    advance: Callable[[int], None] = lambda slices: None,
+    advance: Callable[[int], None] = ignore,
 ) -> Outline:
     """Outline hemorrhage on slices; only those that the gate opens are enlarged to their own pixels.
 
@@ -117,7 +117,7 @@ def segment_slices(
     hu: AnyArray,
     settings: Preprocessing,
     backend: Backend,
-    advance: Callable[[int], None] = lambda slices: None,
+    advance: Callable[[int], None] = ignore,
     pixel_mm: tuple[float, float] | None = None,
     choose_slices: Callable[[Segmented], BoolArray] | None = None,
 ) -> Segmented:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.arrays import BoolArray, FloatArray, ignore
 from bleedmap.errors import InputError, spell
 from bleedmap.inference.outline import outline_slices
 from bleedmap.io import images, nifti
@@ -140,7 +140,7 @@ def _list_chosen(series: Iterable[dict[str, Any]]) -> list[tuple[int | None, str
 
 def save_pictures(
     segmenter: Segmenter, inputs: Inputs, checked: CheckedPictures, window: Window, folder: Path, *,
-    overwrite: bool = False, advance: Callable[[int], None] = lambda slices: None,
+    overwrite: bool = False, advance: Callable[[int], None] = ignore,
 ) -> dict[str, Any]:  # fmt: skip
     """Segment exported slices, one at a time, and write their results into a new folder, whole or not at all.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
+from bleedmap.arrays import ignore
 from bleedmap.errors import InputError, spell
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.io.dicom.files import DicomFound, scan
@@ -49,7 +50,7 @@ def read_study(
     name: str | None = None,
     study: str | None = None,
     series: int | None = None,
-    advance: Advance = lambda slices: None,
+    advance: Advance = ignore,
 ) -> Study:
     """Read one study.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bleedmap.arrays import BoolArray, FloatArray
+from bleedmap.arrays import BoolArray, FloatArray, ignore
 from bleedmap.errors import BleedmapError, InputError, SettingsError
 from bleedmap.geometry import AxialTurn, SliceGrid
 from bleedmap.inference.backends import Backend, BackendRecord, Precision
@@ -183,7 +183,7 @@ class Segmenter:
         backend = OpenVinoBackend(chosen, precision, threads, one_by_one)
         return cls(chosen, backend, chosen.threshold if threshold is None else threshold)
 
-    def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = lambda slices: None) -> Result:
+    def segment(self, study: Study, *, accept: tuple[str, ...] = (), advance: Advance = ignore) -> Result:
         """Check the study, then segment it; of thin slices the network is shown slabs.
 
         Args:

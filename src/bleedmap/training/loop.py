@@ -16,6 +16,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
+from bleedmap.arrays import ignore
 from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from bleedmap.training.device import Machine
 from bleedmap.training.run import Run
@@ -52,7 +53,7 @@ class Task(Protocol):
         """Settings and progress, for a checkpoint's record."""
 
 
-def train(task: Task, run: Run, machine: Machine, report: Report = lambda done, entry: None) -> None:
+def train(task: Task, run: Run, machine: Machine, report: Report = ignore) -> None:
     """Train `task` to its end, after `resume`.
 
     Args:

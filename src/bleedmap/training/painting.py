@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from bleedmap.arrays import AnyArray, ByteArray, FloatArray, Progress
+from bleedmap.arrays import AnyArray, ByteArray, FloatArray, Progress, ignore
 from bleedmap.errors import SettingsError
 from bleedmap.models.networks import LABELS
 from bleedmap.training.bleed_shapes import (
@@ -224,7 +224,7 @@ def _streak(random: np.random.Generator, head: Head) -> tuple[ByteArray, ByteArr
 
 
 def load_paintings(
-    patients: Samples, each: int, seed: int = 0, progress: Progress = lambda done, of: None, frame_mm: float = 0.0,
+    patients: Samples, each: int, seed: int = 0, progress: Progress = ignore, frame_mm: float = 0.0,
     decoys: float = 0.0, varied: bool = False,
 ) -> Samples:  # fmt: skip
     """Draw `each` bleeds into each study without one; of each, the slices with blood and two on either side, of which

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bleedmap.arrays import ignore
 from bleedmap.metrics.overlap import Counts, accuracy, dice, mean_iou
 from bleedmap.models.checkpoint import Checkpoint, write_checkpoint
 from bleedmap.models.unet import UNet, build
@@ -84,7 +85,7 @@ class Passes:
 
 def train_passes(
     run: Run, config: TrainConfig, training: Side, validation: Side, machine: Machine,
-    report: Report = lambda done, entry: None, *, save_every_s: float = SAVE_EVERY_S,
+    report: Report = ignore, *, save_every_s: float = SAVE_EVERY_S,
 ) -> UNet:  # fmt: skip
     """Train until `config.epochs`, from the run's checkpoint where there is one.
 
@@ -123,7 +124,7 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 def train_epoch(
     network: nn.Module, optimiser: torch.optim.Optimizer, config: TrainConfig, drawn: EpochDraw, side: Side,
-    machine: Machine, epoch: int, report: Report = lambda done, entry: None,
+    machine: Machine, epoch: int, report: Report = ignore,
 ) -> list[float]:  # fmt: skip
     """One pass over the samples of `drawn`; the loss of each step. Nothing waits for the device before the end."""
     network.train()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray, Progress
+from bleedmap.arrays import AnyArray, BoolArray, ByteArray, DoubleArray, FloatArray, Progress, ignore
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.errors import InputError
 from bleedmap.io.files import written_whole
@@ -88,7 +88,7 @@ class Pools:
 
 
 def load_studies(
-    studies: Studies, settings: Preprocessing, cache: Path | None = None, progress: Progress = lambda done, of: None
+    studies: Studies, settings: Preprocessing, cache: Path | None = None, progress: Progress = ignore
 ) -> Samples:
     """All studies, by their numbers.
 
@@ -143,9 +143,7 @@ def _explain_refused(errors: Sequence[InputError]) -> InputError:
     )  # fmt: skip
 
 
-def load_phantoms(
-    count: int, settings: Preprocessing, seed: int = 0, progress: Progress = lambda done, of: None
-) -> Samples:
+def load_phantoms(count: int, settings: Preprocessing, seed: int = 0, progress: Progress = ignore) -> Samples:
     """Draw `count` phantom heads, numbered from 0, seen through the window as the data set's pictures are."""
     parts, order = [], list[str](PHANTOM_TYPES)
     for number in range(count):
@@ -225,9 +223,7 @@ def prepare(hu: FloatArray, mask: BoolArray, settings: Preprocessing) -> tuple[F
     return inputs[0], (resize_into(mask, frames[0], settings.size) >= 0.5).astype(np.uint8)
 
 
-def load_side(
-    data: CtIch, ids: Sequence[str], settings: Preprocessing, progress: Progress = lambda done, of: None
-) -> Side:
+def load_side(data: CtIch, ids: Sequence[str], settings: Preprocessing, progress: Progress = ignore) -> Side:
     """Read and prepare the slices called `ids`, in that order."""
 
     def one(name: str) -> tuple[FloatArray, ByteArray]:
@@ -242,9 +238,7 @@ def load_side(
     return _stack(ids, pairs)
 
 
-def load_phantom_side(
-    count: int, settings: Preprocessing, seed: int, progress: Progress = lambda done, of: None
-) -> Side:
+def load_phantom_side(count: int, settings: Preprocessing, seed: int, progress: Progress = ignore) -> Side:
     """Draw `count` phantom heads; all their slices, as of a side."""
     ids: list[str] = []
     pairs: list[tuple[FloatArray, ByteArray]] = []

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bleedmap.arrays import ignore
 from bleedmap.errors import OutputError, SettingsError
 from bleedmap.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from bleedmap.models.lite_unet import LiteUNet, build_lite, drop_guides, load_encoder
@@ -129,7 +130,7 @@ class Steps:
 
 def train_recipe(
     recipe: Recipe, pools: Callable[[], Pools], machine: Machine, folder: Path,
-    start: Mapping[str, Tensor] | None = None, report: Report = lambda done, entry: None,
+    start: Mapping[str, Tensor] | None = None, report: Report = ignore,
 ) -> LiteUNet:  # fmt: skip
     """Train to the recipe's last step, from the folder's checkpoint where there is one.
 

@@ -19,6 +19,7 @@ from pydicom import dcmread
 
 from bleedmap.archive.find import Found, Passed, Source
 from bleedmap.archive.remote.web import Answer, RemoteError, Service
+from bleedmap.arrays import ignore
 from bleedmap.errors import InputError, spell
 from bleedmap.io.dicom.header import DamagedError, explain_uid, parse, set_up_pydicom, text
 from bleedmap.io.names import short_hash
@@ -217,7 +218,7 @@ class DicomwebArchive:
         """Another for each search of the service; it does not show what was searched for."""
         return f"{self.url}#{short_hash(repr((self.query, self.uids)))}"
 
-    def find(self, seen: Callable[[int], None] = lambda files: None) -> Found:
+    def find(self, seen: Callable[[int], None] = ignore) -> Found:
         """Find the studies with CT series.
 
         Raises:

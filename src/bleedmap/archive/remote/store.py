@@ -20,6 +20,7 @@ import fsspec
 from bleedmap.archive.find import Found, Search, Source, explain_empty, read_identity
 from bleedmap.archive.remote.dicomweb import MOST_STUDY_BYTES
 from bleedmap.archive.remote.web import RemoteError
+from bleedmap.arrays import ignore
 from bleedmap.errors import BleedmapError, InputError, MissingExtraError, SettingsError
 
 _START_BYTES = 1 << 16  # of each object, to tell what it is
@@ -114,7 +115,7 @@ class _Store:
 class StoreArchive(_Store):
     """The studies below a prefix of a store."""
 
-    def find(self, seen: Callable[[int], None] = lambda files: None) -> Found:
+    def find(self, seen: Callable[[int], None] = ignore) -> Found:
         """Look at the beginning of every object below the prefix.
 
         Raises:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bleedmap.arrays import FloatArray
+from bleedmap.arrays import FloatArray, ignore
 from bleedmap.errors import BleedmapError, InputError
 from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import read_acquisition
@@ -26,11 +26,7 @@ MOST_VOLUME_BYTES = 1_200_000_000  # in float32: 1,144 slices of 512 × 512
 
 
 def read_series(
-    found: DicomFound,
-    *,
-    study: str | None = None,
-    series: int | None = None,
-    advance: Callable[[int], None] = lambda slices: None,
+    found: DicomFound, *, study: str | None = None, series: int | None = None, advance: Callable[[int], None] = ignore
 ) -> DicomSeries:
     """Choose the series worth reading, and read it.
 

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from bleedmap.arrays import ignore
 from bleedmap.server.config import BEAT_S, LEASE_S, TICK_S, Settings, check_port, split_address
 from bleedmap.server.log import describe_fault, logger
 from bleedmap.server.place import Place, free_bytes
@@ -190,7 +191,7 @@ def run_web(settings: Settings, stop: threading.Event) -> None:
 
 def _work(
     settings: Settings, stop: threading.Event, kind: str, steps: tuple[Step, ...], do: Callable[[Database, Job], None],
-    between: Callable[[Database], None] = lambda database: None,
+    between: Callable[[Database], None] = ignore,
 ) -> None:  # fmt: skip
     database = open_when_there(settings, stop)
     if database is None:
