@@ -2,6 +2,8 @@
 
 import errno
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,17 @@ class MissingExtraError(BleedmapError):
 
 class ResourceError(BleedmapError):
     """Memory, threads, processes, open files or programs that the system does not give."""
+
+
+@contextmanager
+def usable(
+    path: Path, kind: type[BleedmapError], needed: str, remedy: str, found: str = "cannot be used"
+) -> Iterator[None]:
+    """Say of a file of the program's own that is damaged, or holds something else, what is needed."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise kind(path, f"{found} ({error})", needed, remedy) from error
 
 
 _FEWER = "work at fewer studies at a time (batch: --processes 1), or on another machine"

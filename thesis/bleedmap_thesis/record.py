@@ -10,7 +10,7 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, FloatArray
 from bleedmap.datasets.splits import Split
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, usable
 from bleedmap.evaluation.slices import SliceResults
 from bleedmap.io.files import write_json
 from bleedmap.metrics.overlap import Counts
@@ -96,7 +96,8 @@ def read_result(path: Path) -> CellResult:
     Raises:
         InputError: not a result of this program.
     """
-    try:
+    needed = "the result of a cell, as `bleedmap reproduce thesis` wrote it"
+    with usable(path, InputError, needed, "delete the file: its cell is run again"):
         content = json.loads(path.read_text("utf-8"))
         if content["format"] != _FORMAT or not content["evaluations"]:
             raise ValueError(f"format {content['format']!r}, {len(content['evaluations'])} evaluations")
@@ -109,13 +110,6 @@ def read_result(path: Path) -> CellResult:
             tuple(Evaluation.from_dict(one) for one in content["evaluations"]),
             None if rest is None else Evaluation.from_dict(rest), content["made"],
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            path,
-            found=f"cannot be used ({error})",
-            needed="the result of a cell, as `bleedmap reproduce thesis` wrote it",
-            remedy="delete the file: its cell is run again",
-        ) from error
 
 
 def count_sides(split: Split, lesion_ids: set[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bleedmap.io.dicom.files import (
     scan,
     shape_name,
 )
-from bleedmap.io.dicom.header import DamagedError, explain_uid, looks_like_dicom, parse, text
+from bleedmap.io.dicom.header import DamagedError, dash_date, explain_uid, looks_like_dicom, parse, text
 from bleedmap.io.files import walk
 from bleedmap.io.kinds import identify
 from bleedmap.io.names import fit_name, fold_name, short_hash, stem
@@ -307,13 +307,10 @@ def read_identity(source: Source) -> dict[str, str | None]:
     for name in source.files:
         with suppress(InputError, StopIteration):
             file = next(one for one in scan(Path(name)).files if one.study == source.uid)
-            date = text(file.header, "StudyDate") or None
-            if date is not None and len(date) == 8 and date.isdigit():
-                date = f"{date[:4]}-{date[4:6]}-{date[6:]}"
             return {
-                "patient_id": text(file.header, "PatientID") or None,
-                "study_date": date,
-                "accession_number": text(file.header, "AccessionNumber") or None,
+                "patient_id": text(file.header, "PatientID"),
+                "study_date": dash_date(text(file.header, "StudyDate")),
+                "accession_number": text(file.header, "AccessionNumber"),
             }
     return known
 

@@ -29,7 +29,7 @@ def torch_runners(weights: WeightsFile, threads: int | None, batch: int = 1) -> 
         runners.append(_runner(weights, bf16=True, compiled=False))
     else:
         left_out["torch bf16"] = "this processor has no bf16 arithmetic"
-    if not _can_compile():
+    if sys.platform == "win32" or not any(map(shutil.which, ("g++", "clang++", "c++"))):
         return runners, left_out | {"torch compiled": "no C++ compiler here"}
     for bf16 in (False, True) if has_bf16 else (False,):
         runner = _runner(weights, bf16=bf16, compiled=True)
@@ -54,11 +54,6 @@ def untrained(name: str, folder: Path) -> Path:
     path = folder / f"{name}.onnx"
     export_onnx(build(settings, 0), preprocessing.size, record, path)
     return path
-
-
-def _can_compile() -> bool:
-    """torch.compile needs a C++ compiler on a CPU."""
-    return sys.platform != "win32" and any(map(shutil.which, ("g++", "clang++", "c++")))
 
 
 def _runner(weights: WeightsFile, *, bf16: bool, compiled: bool) -> Runner:

@@ -160,7 +160,8 @@ def _read_rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
         # utf-8-sig: the publisher's diagnosis table starts with a byte-order mark.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
-            names = [_normalise(cell) for cell in next(reader, [])]
+            # "Age\n(years)" is "ageyears": header cells of releases differ in line breaks, signs and case.
+            names = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in next(reader, [])]
             rows = [
                 (reader.line_num, dict(zip(names, (cell.strip() for cell in cells), strict=False)))
                 for cells in reader
@@ -183,11 +184,6 @@ def _read_rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
         if len(row) < len(set(names)):
             raise _bad_table(path, f"line {line} has {len(row)} cells of {len(names)}")
     return rows
-
-
-def _normalise(cell: str) -> str:
-    """Turn "Age\n(years)" into "ageyears": header cells of releases differ in line breaks, signs and case."""
-    return re.sub(r"[^a-z0-9]", "", cell.lower())
 
 
 def _read_number(path: Path, line: int, row: Row, column: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from bleedmap.datasets.ct_ich import CtIch
 from bleedmap.datasets.ct_ich_tables import slice_id
 from bleedmap.datasets.splits import Split, make_folds
-from bleedmap.errors import SplitError
+from bleedmap.errors import SplitError, usable
 from bleedmap.io.files import write_json
 
 FOLDS_FILE = Path(__file__).with_name("ct-ich.folds.json")
@@ -124,19 +124,13 @@ def protocol_folds(path: Path = FOLDS_FILE) -> ProtocolFolds:
     Raises:
         SplitError: the file is missing or damaged.
     """
-    try:
+    needed = "the protocol's folds, as the install holds them"
+    with usable(path, SplitError, needed, "install bleedmap again"):
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if content.pop("format") != _FORMAT:
             raise ValueError("of another format")
         folds = [Fold(one["fold"], tuple(one["validation"]), tuple(one["test"])) for one in content.pop("folds")]
         return ProtocolFolds(**content, folds=tuple(folds))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SplitError(
-            path,
-            found=f"cannot be used ({error})",
-            needed="the protocol's folds, as the install holds them",
-            remedy="install bleedmap again",
-        ) from error
 
 
 def make_protocol_folds(data: CtIch, seed: int = SEED) -> ProtocolFolds:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray, FloatArray
 from bleedmap.datasets.ct_ich import SHORT_NAMES, TYPES, SliceRecord
 from bleedmap.datasets.folds import ProtocolFolds
-from bleedmap.errors import InputError, SplitError
+from bleedmap.errors import InputError, SplitError, usable
 from bleedmap.io.files import write_json, written_whole
 from bleedmap.metrics import overlap
 from bleedmap.metrics.lesions import Pieces, compare
@@ -196,7 +196,8 @@ def read_out_of_fold(path: Path) -> OutOfFold:
     Raises:
         InputError: not a file that `OutOfFold.write` wrote.
     """
-    try:
+    needed = "the records of a cross-validation, as bleedmap wrote them"
+    with usable(path, InputError, needed, "delete the file and evaluate again"):
         content = json.loads(path.read_text("utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
@@ -204,13 +205,6 @@ def read_out_of_fold(path: Path) -> OutOfFold:
             content["method"], content["data_sha256"], tuple(Choices(**one) for one in content["choices"]),
             tuple(StudyRecord.from_dict(one) for one in content["studies"]), content["made"],
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(
-            path,
-            found=f"cannot be used ({error})",
-            needed="the records of a cross-validation, as bleedmap wrote them",
-            remedy="delete the file and evaluate again",
-        ) from error
 
 
 def committed_records(folder: Path = COMMITTED) -> tuple[Path, ...]:

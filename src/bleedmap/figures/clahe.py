@@ -20,6 +20,7 @@ _AIR_AND_FAT = 0.17  # of the brain window: below 0 HU
 _NEARBY = 20  # pixels: how far from a lesion its surroundings reach
 _GREYS = 256
 _TISSUES = ("lesion", "tissue around it", "bone")
+_HEADS = ("slice", "after CLAHE", "greys of the slice", "greys after CLAHE")
 _COLOURS = (style.PALETTE[1], style.PALETTE[0], style.INK)
 _NAMES_MM, _SIDE_MM, _GAP_MM, _HEAD_MM = 23.0, 34.0, 1.2, 5.0
 _PLOT_MM, _BELOW_MM = 38.0, 5.5
@@ -85,7 +86,7 @@ def clahe(shown: Sequence[Sample], release: str) -> Figure:
         figure = style.page(_HEAD_MM + len(shown) * row_mm, words + types_spelled_out([one.record for one in shown]))
         for index, sample in enumerate(shown):
             _row(figure, sample, _HEAD_MM + index * row_mm)
-        _heads(figure)
+        style.headings(figure, [_left_mm(column) for column in range(len(_HEADS))], _HEAD_MM / 2, _HEADS)
     return figure
 
 
@@ -94,12 +95,6 @@ def _left_mm(column: int) -> float:
     if column < 2:
         return _NAMES_MM + column * (_SIDE_MM + _GAP_MM)
     return _NAMES_MM + 2 * (_SIDE_MM + _GAP_MM) + 3 + (column - 2) * (_PLOT_MM + 4)
-
-
-def _heads(figure: Figure) -> None:
-    for column, head in enumerate(("slice", "after CLAHE", "greys of the slice", "greys after CLAHE")):
-        style.letter(figure, column, _left_mm(column), _HEAD_MM / 2)
-        style.write(figure, _left_mm(column) + 3, _HEAD_MM / 2, head)
 
 
 def _row(figure: Figure, sample: Sample, top_mm: float) -> None:

@@ -88,7 +88,9 @@ def curves(runs: Sequence[TrainingCurve]) -> Figure:
             _line(panels[0], run, "loss", colour, linestyle=_DASHED, linewidth=0.8)
             for axes, key in zip(panels, ("validation_loss", "validation_mean_iou", "validation_dice"), strict=True):
                 _line(axes, run, key, colour)
-            _ring(panels[2], run, colour)
+            if best := run.best():
+                ring: dict[str, Any] = {"markersize": 5, "markerfacecolor": "none", "markeredgecolor": colour}
+                panels[2].plot(*best, "o", **ring, clip_on=False, zorder=5)
         panels[0].plot([], [], color=style.FAINT, linestyle=_DASHED, linewidth=0.8, label="training")
         panels[0].plot([], [], color=style.FAINT, label="validation")
         panels[0].legend(frameon=False, fontsize=style.SMALL_PT, loc="upper right", borderaxespad=0)
@@ -104,11 +106,6 @@ def _line(axes: Axes, run: TrainingCurve, key: str, colour: str, **how: Any) -> 
     epochs, values = run.values(key)
     marker = "o" if len(epochs) <= _FEW else ""
     axes.plot(epochs, values, color=colour, marker=marker, markersize=1.8, **how)
-
-
-def _ring(axes: Axes, run: TrainingCurve, colour: str) -> None:
-    if best := run.best():
-        axes.plot(*best, "o", markersize=5, markerfacecolor="none", markeredgecolor=colour, clip_on=False, zorder=5)
 
 
 def _finish(axes: Axes, name: str, last: float) -> None:

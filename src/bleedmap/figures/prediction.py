@@ -126,10 +126,8 @@ def prediction(shown: Sequence[PredictedSlice], network: str, threshold: float) 
     height_mm = _HEAD_MM + len(shown) * (_SIDE_MM + _GAP_MM)
     with mpl.rc_context(style.SETTINGS):
         figure = style.page(height_mm, _caption(shown, network, threshold))
-        for column, head in enumerate(_HEADS):
-            left_mm = _NAMES_MM + column * (_SIDE_MM + _GAP_MM)
-            style.letter(figure, column, left_mm, _HEAD_MM / 2)
-            style.write(figure, left_mm + 3, _HEAD_MM / 2, head)
+        lefts_mm = [_NAMES_MM + column * (_SIDE_MM + _GAP_MM) for column in range(len(_HEADS))]
+        style.headings(figure, lefts_mm, _HEAD_MM / 2, _HEADS)
         for index, one in enumerate(shown):
             _row(figure, one, _HEAD_MM + index * (_SIDE_MM + _GAP_MM), threshold)
         _colour_bar(figure)

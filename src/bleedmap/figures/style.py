@@ -123,6 +123,13 @@ def letter(figure: Figure, place: int, left_mm: float, top_mm: float, **how: Any
     write(figure, left_mm, top_mm, chr(ord("a") + place), **({"weight": "bold", "size": TEXT_PT + 1} | how))
 
 
+def headings(figure: Figure, lefts_mm: Sequence[float], top_mm: float, heads: Sequence[str]) -> None:
+    """Write a, b, … each with its head above columns that begin there."""
+    for place, (left_mm, head) in enumerate(zip(lefts_mm, heads, strict=True)):
+        letter(figure, place, left_mm, top_mm)
+        write(figure, left_mm + 3, top_mm, head)
+
+
 def letters(figure: Figure, lefts_mm: Sequence[float]) -> None:
     """Write a, b, … above panels that begin there."""
     for place, left_mm in enumerate(lefts_mm):

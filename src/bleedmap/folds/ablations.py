@@ -36,6 +36,7 @@ from bleedmap.training.studies import VOXEL_ML
 
 STEPS = 600
 THRESHOLD = 0.5
+_Trainings = Mapping[tuple[int, int], Mapping[str, Any]]  # (fold, seed) -> result
 _SHORT = replace(RECIPE, steps=STEPS)
 # Of the next recipe: smaller and without phantoms, so that some can be trained on a busy CPU.
 _SMALL: dict[str, Any] = {
@@ -289,16 +290,10 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     by_name: dict[str, dict[tuple[int, int], Mapping[str, Any]]] = {}
     for one in results:
         by_name.setdefault(one["name"], {})[one["fold"], one["seed"]] = one
-    return [_summarise(trainings, by_name.get(_base(trainings), {})) for trainings in by_name.values()]
+    return [_summarise(trainings, by_name) for trainings in by_name.values()]
 
 
-def _base(trainings: Mapping[tuple[int, int], Mapping[str, Any]]) -> str:
-    return str(next(iter(trainings.values()))["base"])
-
-
-def _summarise(
-    trainings: Mapping[tuple[int, int], Mapping[str, Any]], base: Mapping[tuple[int, int], Mapping[str, Any]]
-) -> dict[str, Any]:
+def _summarise(trainings: _Trainings, by_name: Mapping[str, _Trainings]) -> dict[str, Any]:
     first = next(iter(trainings.values()))
     patients = [one for training in trainings.values() for one in training["patients"]]
     dices = _mean_by_patient(patients)
@@ -315,6 +310,7 @@ def _summarise(
         "painted_dice": _mean(one["dice"] for training in trainings.values() for one in training.get("paintings", ())),
         "difference": None,
     }  # fmt: skip
+    base = by_name.get(first["base"], {})
     if both := sorted(trainings.keys() & base.keys()):
         ours, theirs = (
             _mean_by_patient([one for key in both for one in of[key]["patients"]]) for of in (trainings, base)

@@ -90,7 +90,8 @@ def _calibrate_types(evidence: Sequence[Evidence]) -> tuple[float, float]:
     logits, has = map(np.concatenate, zip(*told, strict=True)) if told else (_NONE, _NONE)
     if len(np.unique(has)) < 2:
         return 1.0, 0.0
-    return _pair(_logistic(logits[:, None], has))
+    slope, constant = _logistic(logits[:, None], has).tolist()
+    return slope, constant
 
 
 def _study_evidence(evidence: Sequence[Evidence], weights: tuple[float, ...]) -> DoubleArray:
@@ -104,10 +105,6 @@ def _logistic(features: AnyArray, truth: BoolArray) -> DoubleArray:
     fitted = LogisticRegression(C=_RIDGE, max_iter=1000).fit(features, truth)
     weights: DoubleArray = np.append(fitted.coef_[0], fitted.intercept_[0])
     return weights
-
-
-def _pair(weights: DoubleArray) -> tuple[float, float]:
-    return float(weights[0]), float(weights[1])
 
 
 def _features(one: StudyPrediction) -> FloatArray:

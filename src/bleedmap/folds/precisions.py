@@ -11,7 +11,7 @@ import numpy as np
 from bleedmap.arrays import Progress
 from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.folds import ProtocolFolds
-from bleedmap.errors import InputError, SettingsError
+from bleedmap.errors import InputError, SettingsError, usable
 from bleedmap.evaluation import measures
 from bleedmap.evaluation.records import Choices, OutOfFold, StudyRecord, record_study
 from bleedmap.evaluation.tables import Tables
@@ -85,7 +85,8 @@ def read_results(path: Path) -> FoldResults | None:
     """
     if not path.is_file():
         return None
-    try:
+    needed = "a fold's results, as bleedmap wrote them"
+    with usable(path, InputError, needed, "delete the file and give the command again"):
         content = json.loads(path.read_text("utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
@@ -93,11 +94,6 @@ def read_results(path: Path) -> FoldResults | None:
             Choices(**content["choices"]), content["weights_sha256"], content["left_out"],
             tuple(FormatResult.from_dict(one) for one in content["answers"]),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(
-            path, found=f"cannot be used ({error})", needed="a fold's results, as bleedmap wrote them",
-            remedy="delete the file and give the command again",
-        ) from error  # fmt: skip
 
 
 def summarise(folds: Sequence[FoldResults]) -> dict[str, Any]:

@@ -39,7 +39,6 @@ _BALANCED_LEVEL = (
 MIXED_METHOD = "bleedmap, painted bleeds and phantoms"
 BONE_METHOD = "bleedmap, bone and true sizes"
 BALANCED_METHOD = "bleedmap, balanced"
-SHIPPED = "ct-ich-lite"
 
 
 @dataclass(frozen=True)

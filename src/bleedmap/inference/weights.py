@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from bleedmap.errors import SettingsError, WeightsError
+from bleedmap.errors import SettingsError, WeightsError, usable
 from bleedmap.inference.certainty import CertaintySettings
 from bleedmap.inference.openvino_runtime import read_model
 from bleedmap.models.networks import OUTPUTS, LiteUNetSettings, UNetSettings, settings_from_dict
@@ -20,6 +20,7 @@ from bleedmap.window import Window
 FOLDER = Path(__file__).parents[1] / "weights"
 METADATA_KEY = "bleedmap"
 _EXPORT = "give an .onnx file that `bleedmap export` wrote"
+_UPDATE = "update bleedmap, or export the network again"
 _REINSTALL = "install bleedmap again: the file was changed or cut short"
 
 
@@ -113,16 +114,10 @@ class WeightsFile:
             WeightsError: they cannot be used.
         """
         content = self.record.get("measured_on", {})
-        try:
+        needed = "thickness_mm, and the lowest and highest spacing_mm"
+        with usable(self.path, WeightsError, needed, _UPDATE, "the slices that it was measured on cannot be used"):
             low, high = map(float, content.get("spacing_mm", MeasuredOn.spacing_mm))
             return MeasuredOn(float(content.get("thickness_mm", MeasuredOn.thickness_mm)), (low, high))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise WeightsError(
-                self.path,
-                found=f"the slices that it was measured on cannot be used ({error})",
-                needed="thickness_mm, and the lowest and highest spacing_mm",
-                remedy="update bleedmap, or export the network again",
-            ) from error
 
     @cached_property
     def certainty(self) -> CertaintySettings | None:
@@ -134,15 +129,9 @@ class WeightsFile:
         content = self.record.get("certainty")
         if content is None:
             return None
-        try:
+        found = "its numbers of certainty cannot be used"
+        with usable(self.path, WeightsError, "those that this version writes", _UPDATE, found):
             return CertaintySettings.from_dict(content)
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(
-                self.path,
-                found=f"its numbers of certainty cannot be used ({error})",
-                needed="those that this version writes",
-                remedy="update bleedmap, or export the network again",
-            ) from error
 
     @cached_property
     def network(self) -> UNetSettings | LiteUNetSettings:

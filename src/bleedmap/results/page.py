@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bleedmap.inference.weights import WeightsFile
-from bleedmap.io.dicom.header import text
+from bleedmap.io.dicom.header import dash_date, text
 from bleedmap.page.writer import embed_jpeg, environment, write_page
 from bleedmap.results.overlay import SCALE_START, draw_slice
 from bleedmap.results.pictures import choose_slices_to_show, letter_sides, slice_views
@@ -125,9 +125,10 @@ def _slice_words(result: Result) -> list[str]:
 def _acquisition(result: Result) -> list[tuple[str, str]]:
     """What the files say about the scan, as (what, value)."""
     scan = result.acquisition
+    date = None if result.dicom is None else dash_date(text(result.dicom.headers[0], "StudyDate"))
     contrast = "none given" if scan.contrast == "" else scan.contrast
     facts: list[tuple[str, Any, str]] = [
-        ("Study date", _study_date(result), ""),
+        ("Study date", date, ""),
         ("Modality", scan.modality, ""), ("Description", scan.description, ""), ("Body part", scan.body_part, ""),
         ("Image type", ", ".join(scan.image_type) or None, ""), ("Scanner", scan.scanner, ""),
         ("Contrast agent", contrast, ""), ("Peak voltage", scan.kvp, " kV"), ("Kernel", scan.kernel, ""),
@@ -139,12 +140,6 @@ def _acquisition(result: Result) -> list[tuple[str, str]]:
         for what, value, unit in facts
         if value is not None
     ]
-
-
-def _study_date(result: Result) -> str | None:
-    """The date of a DICOM study, as YYYY-MM-DD."""
-    date = None if result.dicom is None else text(result.dicom.headers[0], "StudyDate")
-    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date and len(date) == 8 and date.isdigit() else date
 
 
 def model_card(weights: WeightsFile) -> tuple[str, ...]:

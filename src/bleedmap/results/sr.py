@@ -141,7 +141,7 @@ def _measure_study(
         qualitative_evaluations=[_evaluate_presence(bool(lesions), certainty)],
         measurements=[
             _measure_study_volume(volume_ml, certainty),
-            _measure_probability(highest_probability, words.MAXIMUM),
+            _measure_share(words.PROBABILITY, highest_probability, words.MAXIMUM),
             *_measure_certainty(volume_ml, certainty),
         ],
     )
@@ -191,12 +191,8 @@ def _list_measurements(lesion: LesionMeasure) -> Iterator[Measurement]:
             yield Measurement(name, round(length_mm, 1), words.MILLIMETRE)
     if lesion.abc2_ml is not None:
         yield Measurement(words.ELLIPSOID_VOLUME, round(lesion.abc2_ml, 3), words.MILLILITRE, method=words.ABC2)
-    yield _measure_probability(lesion.mean_probability, words.MEAN)
-    yield _measure_probability(lesion.highest_probability, words.MAXIMUM)
-
-
-def _measure_probability(value: float, derivation: Code) -> Measurement:
-    return Measurement(words.PROBABILITY, round(100 * value, 2), words.PERCENT, derivation=derivation)
+    yield _measure_share(words.PROBABILITY, lesion.mean_probability, words.MEAN)
+    yield _measure_share(words.PROBABILITY, lesion.highest_probability, words.MAXIMUM)
 
 
 def _describe_observer(producer: Producer) -> ObservationContext:
@@ -263,8 +259,8 @@ def _find_reach_ml(volume_ml: float, certainty: Certainty | None) -> tuple[float
     return (volume_ml - low_ml, high_ml - volume_ml) if low_ml <= volume_ml <= high_ml else None
 
 
-def _measure_share(name: Code, value: float) -> Measurement:
-    return Measurement(name, round(100 * value, 2), words.PERCENT)
+def _measure_share(name: Code, value: float, derivation: Code | None = None) -> Measurement:
+    return Measurement(name, round(100 * value, 2), words.PERCENT, derivation=derivation)
 
 
 def _make_property(name: Code, value_ml: float) -> NumContentItem:

@@ -4,7 +4,6 @@ What a server answers is not trusted: UIDs name files only where they are UIDs, 
 """
 
 import hashlib
-import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from bleedmap.archive.find import Found, Passed, Source
 from bleedmap.archive.remote.web import Answer, RemoteError, Service
 from bleedmap.arrays import ignore
 from bleedmap.errors import InputError, spell
-from bleedmap.io.dicom.header import DamagedError, explain_uid, parse, set_up_pydicom, text
+from bleedmap.io.dicom.header import DamagedError, dash_date, explain_uid, parse, set_up_pydicom, text
 from bleedmap.io.names import short_hash
 
 MOST_STUDY_BYTES = 4 << 30
@@ -292,10 +291,7 @@ class DicomwebArchive:
         """Ask for patient_id, study_date (YYYY-MM-DD) and accession_number of a study."""
         found = next(search(self.service, "/studies", [("StudyInstanceUID", str(source.uid))], key=_STUDY), {})
         known = {name: str(value) if (value := read_value(found, tag)) else None for name, tag in _IDENTITY.items()}
-        date = known["study_date"]
-        if date is not None and re.fullmatch(r"\d{8}", date):
-            known["study_date"] = f"{date[:4]}-{date[4:6]}-{date[6:]}"
-        return known
+        return known | {"study_date": dash_date(known["study_date"])}
 
 
 def _read_uids(path: Path) -> tuple[str, str]:

@@ -249,6 +249,11 @@ def text(header: Dataset, keyword: str) -> str | None:
     return "\\".join(texts(header, keyword)) or None
 
 
+def dash_date(date: str | None) -> str | None:
+    """Return a date as YYYY-MM-DD; what is not DICOM's YYYYMMDD stays as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date and len(date) == 8 and date.isdigit() else date
+
+
 @dataclass(frozen=True)
 class Reading:
     """The numbers of one attribute, as a header states them.

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from bleedmap.io.dicom.header import DamagedError, parse, text
+from bleedmap.io.dicom.header import DamagedError, dash_date, parse, text
 from bleedmap.io.dicom.planes import CLASSIC_CT, CT_IMAGES
 from bleedmap.io.dicom.producer import NAME
 from bleedmap.io.files import sync
@@ -255,10 +255,9 @@ def _find_why_passed(header: Dataset, kind: str) -> str:
 def _read_moment(header: Dataset) -> str:
     """When the study was made, as ISO 8601; '' where that is not stated."""
     day = text(header, "StudyDate") or text(header, "ContentDate") or ""
-    hour = (text(header, "StudyTime") or "").split(".")[0]
-    if len(day) != 8 or not day.isdigit():
+    hour, said = (text(header, "StudyTime") or "").split(".")[0], dash_date(day)
+    if said is None or said == day:
         return ""
-    said = f"{day[:4]}-{day[4:6]}-{day[6:]}"
     return f"{said}T{hour[:2]}:{hour[2:4]}:{hour[4:6]}" if len(hour) == 6 and hour.isdigit() else said
 
 

@@ -18,7 +18,7 @@ from bleedmap.server.store.tables import metadata, schema
 
 _BUSY_S = 30  # how long a writer waits for the one before it
 _FILE = "server.db"
-_NO_LOG = b"\1\1"  # https://www.sqlite.org/fileformat.html: 2 and 2 with a log
+_NO_LOG = b"\1\1"  # versions to write and read, https://www.sqlite.org/fileformat.html: 2 and 2 with a log
 _LOCK = 0x626C65  # of PostgreSQL, so that two servers that start at once do not both make the tables
 _SHAPE = 1  # of `tables`: a change there needs the next number here, and what brings earlier databases to it
 _GONE = ("database is locked", "disk i/o error", "database or disk is full", "unable to open database")
@@ -136,19 +136,16 @@ def _drop_strange_log(path: Path) -> None:
     log = path.with_name(f"{path.name}-wal")
 
     def is_strange() -> bool:  # the log first: one that is ours is there only once the header says so
-        return log.exists() and path.exists() and _read_mode(path) == _NO_LOG
+        if not log.exists() or not path.exists():
+            return False
+        with path.open("rb") as file:
+            return file.read(20)[18:] == _NO_LOG
 
     if is_strange():
         with FileLock(path.with_name("restore.lock")):
             if is_strange():
                 log.unlink()
                 path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
-
-
-def _read_mode(path: Path) -> bytes:
-    """The versions of the format to write and to read, of SQLite's header."""
-    with path.open("rb") as file:
-        return file.read(20)[18:]
 
 
 def is_away(error: BaseException) -> bool:

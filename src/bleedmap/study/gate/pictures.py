@@ -52,8 +52,8 @@ def judge_picture(look: PictureLook) -> tuple[Check, ...]:
     if "refusal" in (grey_scale.verdict, single.verdict):
         return first
     return (
-        *first, _air(look), _window(look), _brain_density(look), _orientation(look), _anatomy(look), _view(look),
-        _border(look), _marks(look),
+        *first, _air(look), _window(look), _judge_densities([look]), _judge_turn(look.head, _UPRIGHT, _CENTRE),
+        _anatomy(look), _view(look), _border(look), _marks(look),
     )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def judge_pictures(looks: Sequence[PictureLook], window: Window) -> tuple[Check,
         checks["window"] = _stated_window(checks["window"], window)
         checks["anatomy"] = _all_anatomy(checks["anatomy"], seen)
         if len(seen) >= SLICES.lowest:
-            checks["brain density"], checks["orientation"] = _all_density(seen), _all_orientation(seen)
+            checks["brain density"], checks["orientation"] = _judge_densities(seen), _all_orientation(seen)
     return tuple(checks.values())
 
 
@@ -197,26 +197,15 @@ def _stated_window(check: Check, window: Window) -> Check:
     return replace(check, verdict="warning", found=found, meaning=meaning)
 
 
-def _brain_density(look: PictureLook) -> Check:
-    enough = look.anatomy.largest_cm2 >= CAVITY_CM2.refused_below
-    return _judge_density(look.anatomy.brain_hu if enough else None)
-
-
-def _all_density(looks: Sequence[PictureLook]) -> Check:
+def _judge_densities(looks: Sequence[PictureLook]) -> Check:
     """Judge the median of all slices with enough brain: one near the base holds partial volumes of bone."""
-    medians = [one.anatomy.brain_hu for one in looks if one.anatomy.largest_cm2 >= CAVITY_CM2.refused_below]
-    return _judge_density(float(np.median([one for one in medians if one is not None])) if medians else None)
-
-
-def _judge_density(brain_hu: float | None) -> Check:
-    if brain_hu is None:
+    enough = [one.anatomy for one in looks if one.anatomy.largest_cm2 >= CAVITY_CM2.refused_below]
+    medians = [one.brain_hu for one in enough if one.brain_hu is not None]
+    if not medians:
         return Check("brain density", "not known", "too little brain", BRAIN_LIMIT)
+    brain_hu = float(np.median(medians))
     meaning = "another window than stated, or no brain: say the window by --window"
     return judge("brain density", BRAIN_HU.verdict(brain_hu), f"median {brain_hu:.0f} HU", BRAIN_LIMIT, meaning)
-
-
-def _orientation(look: PictureLook) -> Check:
-    return _judge_turn(look.head, _UPRIGHT, _CENTRE)
 
 
 def _all_orientation(looks: Sequence[PictureLook]) -> Check:
