@@ -14,8 +14,8 @@ import numpy as np
 from bleedmap.arrays import FloatArray, Progress, ignore
 from bleedmap.bench.machine import MATRIX, matrix_product
 from bleedmap.errors import SettingsError
-from bleedmap.inference.openvino_backend import OpenVinoBackend
-from bleedmap.inference.openvino_runtime import core, cpu_properties, read_model
+from bleedmap.inference.openvino_backend import OpenVinoBackend, read_network
+from bleedmap.inference.openvino_runtime import core, cpu_properties
 from bleedmap.inference.weights import WeightsFile
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.head import PhantomSettings, make_phantom
@@ -73,9 +73,7 @@ def _openvino(weights: WeightsFile, precision: Any, threads: int | None, batch: 
     if batch == 1:
         return Runner("openvino", backend.record.precision, lambda some: backend.predict(some).probability, SLICES)
     config = cpu_properties("bf16" if precision == "bf16" else "f32", threads)
-    model, size = read_model(weights.content), weights.preprocessing.size
-    model.reshape([batch, weights.network.channels, size, size])
-    request = core().compile_model(model, "CPU", config).create_infer_request()
+    request = core().compile_model(read_network(weights, batch), "CPU", config).create_infer_request()
 
     def predict(some: FloatArray) -> FloatArray:
         probability: FloatArray = request.infer({"slices": some}, share_outputs=True)["probability"][:, 0].copy()
@@ -175,9 +173,7 @@ def flop_per_slice(weights: WeightsFile) -> float:
     """Floating-point operations of a slice: convolutions and matrix products of the file's graph; multiply and add
     are two.
     """
-    model, size = read_model(weights.content), weights.preprocessing.size
-    model.reshape([1, weights.network.channels, size, size])
-    return float(sum(_flop(one) for one in model.get_ops()))
+    return float(sum(_flop(one) for one in read_network(weights).get_ops()))
 
 
 def _flop(operation: Any) -> int:

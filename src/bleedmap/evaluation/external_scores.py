@@ -87,13 +87,13 @@ def read_patients(folder: Path, studies: Sequence[str], table: Path | None = Non
         study, patient = row["study"], row["patient"]
         if not study or not patient or study in found:
             why = f"names study '{study}' twice" if study in found else "lacks a study or patient"
-            raise _table_error(path, f"line {line} {why}", "a line for each study, with its patient")
+            raise DataError(path, f"line {line} {why}", "a line for each study, with its patient", _CORRECT)
         found[study] = row
     missing = [name for name in studies if name not in found]
     if missing:
         more = ", …" if len(missing) > 3 else ""
         lacking = f"no line for {len(missing)} of {len(studies)} studies ({', '.join(missing[:3])}{more})"
-        raise _table_error(path, lacking, "a line for each study that has a mask, by the names that stand here")
+        raise DataError(path, lacking, "a line for each study that has a mask, by the names that stand here", _CORRECT)
     columns = [name for name in TYPE_NAMES if name in rows[0]]
     types = {name: frozenset(one for one in columns if _read_flag(path, found[name], one)) for name in studies}
     return Patients({name: found[name]["patient"] for name in studies}, types if columns else None, from_table=True)
@@ -102,12 +102,8 @@ def read_patients(folder: Path, studies: Sequence[str], table: Path | None = Non
 def _read_flag(path: Path, row: Mapping[str, str], column: str) -> bool:
     flag = read_flag(row[column])
     if flag is None and row[column]:
-        raise _table_error(path, f"'{row[column]}' in column {column} of study '{row['study']}'", "1 or 0")
+        raise DataError(path, f"'{row[column]}' in column {column} of study '{row['study']}'", "1 or 0", _CORRECT)
     return bool(flag)
-
-
-def _table_error(path: Path, found: str, needed: str) -> DataError:
-    return DataError(path, found=found, needed=needed, remedy=_CORRECT)
 
 
 @dataclass(frozen=True)

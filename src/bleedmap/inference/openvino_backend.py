@@ -196,16 +196,20 @@ def load_compiled(weights: WeightsFile, config: Mapping[str, str | int], threads
         if kept is not None:
             with suppress(RuntimeError):  # what OpenVINO no longer takes is made anew
                 return core().import_model(kept, "CPU", dict(config))
-    compiled = core().compile_model(_model(weights, part), "CPU", dict(config))
+    model = read_network(weights)
+    if part != "whole":
+        model = upsampling_apart(model)[_PARTS.index(part)]
+    compiled = core().compile_model(model, "CPU", dict(config))
     if path is not None:
         _keep(path, compiled)
     return compiled
 
 
-def _model(weights: WeightsFile, part: Part) -> Any:
+def read_network(weights: WeightsFile, batch: int = 1) -> Any:
+    """OpenVINO's model of a file, for a number of slices at a time."""
     model, size = read_model(weights.content), weights.preprocessing.size
-    model.reshape([1, weights.network.channels, size, size])
-    return model if part == "whole" else upsampling_apart(model)[_PARTS.index(part)]
+    model.reshape([batch, weights.network.channels, size, size])
+    return model
 
 
 def seal(key: str, blob: bytes) -> bytes:

@@ -41,17 +41,13 @@ class Bleed:
     def __post_init__(self) -> None:
         if self.type not in TYPES or self.side not in ("left", "right"):
             needed = f"one of {', '.join(TYPES)}, on the side 'left' or 'right'"
-            raise _refusal(f"type '{self.type}', side '{self.side}'", needed, "for example IPH, left")
+            raise SettingsError("bleed", f"type '{self.type}', side '{self.side}'", needed, "for example IPH, left")
         if not SMALLEST_ML <= self.volume_ml <= LARGEST_ML[self.type]:
             needed = f"{SMALLEST_ML} to {LARGEST_ML[self.type]:g} mL for {self.type}"
-            raise _refusal(f"{self.type} of {self.volume_ml} mL", needed, "give another volume")
+            raise SettingsError("bleed", f"{self.type} of {self.volume_ml} mL", needed, "give another volume")
         if self.hu is not None and not LOWEST_HU <= self.hu <= HIGHEST_HU:
             needed = f"{LOWEST_HU:g} to {HIGHEST_HU:g} HU"
-            raise _refusal(f"blood of {self.hu} HU", needed, "leave it out to draw a usual one")
-
-
-def _refusal(found: str, needed: str, remedy: str) -> SettingsError:
-    return SettingsError("bleed", found=found, needed=needed, remedy=remedy)
+            raise SettingsError("bleed", f"blood of {self.hu} HU", needed, "leave it out to draw a usual one")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ PS3.15 B.12: the profile "BCP 195 RFC 8996, RFC 9325".
 """
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from bleedmap.errors import SettingsError
@@ -19,9 +20,9 @@ def make_server_context(certificate: str, key: str, client_ca: str) -> ssl.SSLCo
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(context, certificate, key)
+    _load(context.load_cert_chain, certificate, key or None)
     if client_ca:
-        _load_authority(context, client_ca)
+        _load(context.load_verify_locations, client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -39,30 +40,18 @@ def make_client_context(authority: str, certificate: str = "", key: str = "") ->
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if authority:
-        _load_authority(context, authority)
+        _load(context.load_verify_locations, authority)
     if certificate:
-        _load(context, certificate, key)
+        _load(context.load_cert_chain, certificate, key or None)
     return context
 
 
-def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def _load(load: Callable[..., None], path: str, *more: str | None) -> None:
     try:
-        context.load_cert_chain(certificate, key or None)
+        load(path, *more)
     except (OSError, ssl.SSLError) as error:
-        raise _refuse(certificate, error) from error
-
-
-def _load_authority(context: ssl.SSLContext, authority: str) -> None:
-    try:
-        context.load_verify_locations(authority)
-    except (OSError, ssl.SSLError) as error:
-        raise _refuse(authority, error) from error
-
-
-def _refuse(path: str, error: Exception) -> SettingsError:
-    missing = not Path(path).exists()
-    return SettingsError(
-        path, found="is not there" if missing else f"cannot be used: {error}",
-        needed="a PEM file of a certificate, and of its key without a password",
-        remedy="mend the path: --ca-file, or the settings tls_certificate, tls_key, tls_client_ca, tls_ca",
-    )  # fmt: skip
+        raise SettingsError(
+            path, found=f"cannot be used: {error}" if Path(path).exists() else "is not there",
+            needed="a PEM file of a certificate, and of its key without a password",
+            remedy="mend the path: --ca-file, or the settings tls_certificate, tls_key, tls_client_ca, tls_ca",
+        ) from error  # fmt: skip

@@ -1,8 +1,9 @@
 """What readers say of results, and the outlines that they draw. Rows are only added."""
 
 from collections import defaultdict
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select
+from sqlalchemy import Column, Connection, RowMapping, Table, func, insert, select
 
 from bleedmap.server.store.tables import correction, reading, user
 from bleedmap.server.store.tables import study as study_rows
@@ -19,10 +20,14 @@ def add_reading(
 
 def list_readings(connection: Connection, study: str | None = None) -> list[RowMapping]:
     """All readings of a study, or of all, with `user_name`; the first one first."""
-    query = select(reading, user.c.name.label("user_name")).join(user, user.c.id == reading.c.user)
+    return _list(connection, reading, study, reading.c.id)
+
+
+def _list(connection: Connection, table: Table, study: str | None, *order: Column[Any]) -> list[RowMapping]:
+    query = select(table, user.c.name.label("user_name")).join(user, user.c.id == table.c.user)
     if study is not None:
-        query = query.where(reading.c.study == study)
-    return list(connection.execute(query.order_by(reading.c.id)).mappings())
+        query = query.where(table.c.study == study)
+    return list(connection.execute(query.order_by(*order)).mappings())
 
 
 def list_readers(connection: Connection) -> dict[tuple[str, int], list[str]]:
@@ -52,7 +57,4 @@ def add_correction(
 
 def list_corrections(connection: Connection, study: str | None = None) -> list[RowMapping]:
     """All corrections of a study, or of all, with `user_name`; the first one first."""
-    query = select(correction, user.c.name.label("user_name")).join(user, user.c.id == correction.c.user)
-    if study is not None:
-        query = query.where(correction.c.study == study)
-    return list(connection.execute(query.order_by(correction.c.study, correction.c.number)).mappings())
+    return _list(connection, correction, study, correction.c.study, correction.c.number)
