@@ -267,35 +267,21 @@ class SliceGrid:
 
 @dataclass(frozen=True, eq=False)
 class EvenLayers:
-    """An uneven stack on an even grid.
+    """An uneven stack on an even grid."""
 
-    Attributes:
-        grid: the layers, in a frame that holds every slice.
-        slices: (layer,) number of the slice that each shows.
-        corners: (layer, 2) row and column of the frame at which that slice begins.
-        margin: rows and columns that the frame has more than a slice.
-        off: largest error of a slice's extent in layers, as a share of it.
-    """
-
-    grid: SliceGrid
-    slices: AnyArray
-    corners: AnyArray
-    margin: tuple[int, int]
-    off: float
+    grid: SliceGrid  # the layers, in a frame that holds every slice
+    slices: AnyArray  # (layer,) number of the slice that each shows
+    corners: AnyArray  # (layer, 2) row and column of the frame at which that slice begins
+    margin: tuple[int, int]  # rows and columns that the frame has more than a slice
+    off: float  # largest error of a slice's extent in layers, as a share of it
 
 
 class StoredPlanes(NamedTuple):
-    """Where slices lie with their rows and columns as stored: PS3.3 C.7.6.2.1.1.
+    """Where slices lie with their rows and columns as stored: PS3.3 C.7.6.2.1.1."""
 
-    Attributes:
-        positions_mm: (slice, 3) centre of each slice's first stored pixel, LPS.
-        orientation: (6,) cosines, along a row, then down a column.
-        pixel_mm: from row to row, from column to column.
-    """
-
-    positions_mm: DoubleArray
-    orientation: DoubleArray
-    pixel_mm: tuple[float, float]
+    positions_mm: DoubleArray  # (slice, 3) centre of each slice's first stored pixel, LPS
+    orientation: DoubleArray  # (6,) cosines, along a row, then down a column
+    pixel_mm: tuple[float, float]  # from row to row, from column to column
 
 
 @dataclass(frozen=True)
@@ -371,14 +357,10 @@ class AxialTurn:
     """How a stack of coronal or sagittal slices is cut into axial ones: its axes in another order, some reversed.
 
     Nothing is resampled, and every turn can be undone exactly.
-
-    Attributes:
-        order: which axis of the stack becomes (slice, row, column).
-        reverse: which of these run the other way then.
     """
 
-    order: tuple[int, int, int]
-    reverse: tuple[bool, bool, bool]
+    order: tuple[int, int, int]  # which axis of the stack becomes (slice, row, column)
+    reverse: tuple[bool, bool, bool]  # which of these run the other way then
 
     @classmethod
     def find(cls, grid: SliceGrid) -> "AxialTurn | None":

@@ -37,28 +37,22 @@ _Box = tuple[float, float, float, float]  # first row, first column, end row, en
 class Preprocessing:
     """How a slice becomes the network's input; carried by every checkpoint and exported model.
 
-    Attributes:
-        size: rows and columns of the input.
-        frame: 'whole' takes the whole slice, as the thesis does; 'head' a square around the slice's head; 'study' one
-            square around the head of all slices, so that neighbours lie on each other.
-        window: the HU window that spans 0 to 1.
-        clahe: whether the windowed slice's histogram is equalised (`equalise`).
-        neighbours: slices on each side that the network sees beside the one that it outlines.
-        frame_mm: side of the square around a study's head, so that the network sees true sizes (more for a larger
-            head); 0: the square fits the head.
-        bone: whether the network sees the HU above the brain window of the slice that it outlines, too; for a picture,
-            which has none, this channel is 0.
-        mirrored: whether it sees that slice's mirror image, too: what differs from side to side stands out.
+    `frame`: 'whole' takes the whole slice, as the thesis does; 'head' a square around the slice's head; 'study' one
+    square around the head of all slices, so that neighbours lie on each other.
+    `frame_mm`: side of the square around a study's head, so that the network sees true sizes (more for a larger head);
+    0: the square fits the head.
+    `bone`: whether the network sees the HU above the brain window of the slice that it outlines, too; for a picture,
+    which has none, this channel is 0.
     """
 
-    size: int = 256
+    size: int = 256  # rows and columns of the input
     frame: Literal["whole", "head", "study"] = "whole"
-    window: Window = BRAIN
-    clahe: bool = False
-    neighbours: int = 0
+    window: Window = BRAIN  # the HU window that spans 0 to 1
+    clahe: bool = False  # whether the windowed slice's histogram is equalised (`equalise`)
+    neighbours: int = 0  # slices on each side that the network sees beside the one that it outlines
     frame_mm: float = 0.0
     bone: bool = False
-    mirrored: bool = False
+    mirrored: bool = False  # whether it sees that slice's mirror image, too: what differs from side to side stands out
 
     def __post_init__(self) -> None:
         fits = 32 <= self.size <= 1024 and self.frame in ("whole", "head", "study")

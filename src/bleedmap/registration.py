@@ -37,21 +37,13 @@ _SMALL_MM = 0.01  # a step that moves the skull less ends the refinement
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """The motion from a first volume to a second one.
+    """The motion from a first volume to a second one."""
 
-    Attributes:
-        matrix: 4×4, LPS mm of the first -> LPS mm of the second.
-        skull_overlap: Dice of both skulls where both volumes show the head; 0 where they have nothing in common.
-        correlation: of HU around the skull there.
-        common: share of the smaller skull that lies in the common coverage.
-        depth_mm: of the skull there, along its shortest axis: a few slices leave the motion open.
-    """
-
-    matrix: DoubleArray
-    skull_overlap: float
-    correlation: float
-    common: float
-    depth_mm: float
+    matrix: DoubleArray  # 4×4, LPS mm of the first -> LPS mm of the second
+    skull_overlap: float  # Dice of both skulls where both volumes show the head; 0 where they have nothing in common
+    correlation: float  # of HU around the skull there
+    common: float  # share of the smaller skull that lies in the common coverage
+    depth_mm: float  # of the skull there, along its shortest axis: a few slices leave the motion open
 
     @property
     def fits(self) -> bool:
@@ -74,21 +66,13 @@ class Alignment:
 
 @dataclass(frozen=True, eq=False)
 class _Lattice:
-    """A volume on an even lattice along L, P and S; index order (x, y, z).
+    """A volume on an even lattice along L, P and S; index order (x, y, z)."""
 
-    Attributes:
-        hu: clipped; what lies outside the volume is air.
-        seen: whether it lies inside.
-        skull: the largest connected bone.
-        origin_mm: of the first voxel.
-        step_mm: between voxels.
-    """
-
-    hu: FloatArray
-    seen: BoolArray
-    skull: BoolArray
-    origin_mm: DoubleArray
-    step_mm: float
+    hu: FloatArray  # clipped; what lies outside the volume is air
+    seen: BoolArray  # whether it lies inside
+    skull: BoolArray  # the largest connected bone
+    origin_mm: DoubleArray  # of the first voxel
+    step_mm: float  # between voxels
 
     def index(self, places_mm: AnyArray) -> DoubleArray:
         return np.asarray((places_mm - self.origin_mm) / self.step_mm, np.float64)

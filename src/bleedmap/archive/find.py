@@ -39,19 +39,14 @@ Seen = Callable[[int], None]
 class Source:
     """One study's files. Of a remote study `path` and `files` are names there, until it is fetched.
 
-    Attributes:
-        path: the NIfTI file, the zip, the DICOM file, or the folder that holds all its DICOM files.
-        place: `path` below the folder that was searched, as text that every file can hold.
-        uid: Study Instance UID, '' where DICOM files name none; None for NIfTI, and where no header could be read.
-        files: all of them, damaged DICOM files in the same folder among them.
-        digest: of the files' names, sizes and times.
+    `uid`: Study Instance UID, '' where DICOM files name none; None for NIfTI, and where no header could be read.
     """
 
-    path: Path
-    place: str
+    path: Path  # the NIfTI file, the zip, the DICOM file, or the folder that holds all its DICOM files
+    place: str  # `path` below the folder that was searched, as text that every file can hold
     uid: str | None
-    files: tuple[str, ...]
-    digest: str
+    files: tuple[str, ...]  # all of them, damaged DICOM files in the same folder among them
+    digest: str  # of the files' names, sizes and times
 
     @property
     def key(self) -> str:

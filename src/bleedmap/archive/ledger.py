@@ -28,32 +28,20 @@ _BEGUN = "begun"  # in an unfinished job's folder: the run that began it, and ho
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work whose result is kept.
+    """A piece of work whose result is kept."""
 
-    Attributes:
-        key: the same from run to run, another for each job of a folder.
-        digest: of the job's input: another after its files were changed.
-        settings: what decides on the result, as JSON can hold it.
-    """
-
-    key: str
-    digest: str
-    settings: Mapping[str, Any] = field(repr=False)
+    key: str  # the same from run to run, another for each job of a folder
+    digest: str  # of the job's input: another after its files were changed
+    settings: Mapping[str, Any] = field(repr=False)  # what decides on the result, as JSON can hold it
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The record of a finished job.
+    """The record of a finished job."""
 
-    Attributes:
-        job: as it was done.
-        turn: another each time that the job is done.
-        content: the result, as JSON holds it.
-    """
-
-    job: Job
-    turn: str
-    content: Mapping[str, Any]
+    job: Job  # as it was done
+    turn: str  # another each time that the job is done
+    content: Mapping[str, Any]  # the result, as JSON holds it
 
 
 class Ledger:

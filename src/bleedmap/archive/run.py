@@ -48,25 +48,17 @@ if TYPE_CHECKING:
 class BatchOptions:
     """What a batch does besides segmenting.
 
-    Attributes:
-        accept: names of input checks whose refusal is overruled.
-        dicom: for studies that came as DICOM, write DICOM results too.
-        fractional: and among them the probability as a FRACTIONAL segmentation.
-        retry: studies that were refused or failed have another turn.
-        overwrite: results of other settings are made again.
-        identify: the summary tells patient, date and accession number of each DICOM study.
-        scratch: folder in which a remote study lies while it is segmented; None: in the folder of results.
-        sending: to whom results are sent; None: to nobody.
+    `scratch`: folder in which a remote study lies while it is segmented; None: in the folder of results.
     """
 
-    accept: tuple[str, ...] = ()
-    dicom: bool = True
-    fractional: bool = False
-    retry: bool = False
-    overwrite: bool = False
-    identify: bool = False
+    accept: tuple[str, ...] = ()  # names of input checks whose refusal is overruled
+    dicom: bool = True  # for studies that came as DICOM, write DICOM results too
+    fractional: bool = False  # and among them the probability as a FRACTIONAL segmentation
+    retry: bool = False  # studies that were refused or failed have another turn
+    overwrite: bool = False  # results of other settings are made again
+    identify: bool = False  # the summary tells patient, date and accession number of each DICOM study
     scratch: Path | None = None
-    sending: Sending | None = None
+    sending: Sending | None = None  # to whom results are sent; None: to nobody
 
 
 PLAIN = BatchOptions()
@@ -79,35 +71,24 @@ _TABLE_PAUSE, _TABLE_PAUSE_S = 50, 60.0
 
 @dataclass(frozen=True)
 class Step:
-    """How far a batch is.
+    """How far a batch is."""
 
-    Attributes:
-        done: studies that have had their turn, in this run or an earlier one, and the shares of the current ones.
-        of: all studies.
-        name: of the one that this is about.
-        row: of the one that has just ended, else None.
-        process: which of the further processes is at it; None: this one.
-        exit_code: of that process, if it has just ended early; the others take its studies.
-    """
-
-    done: float
-    of: int
-    name: str
-    row: summary.Row | None = None
-    process: int | None = None
-    exit_code: int = 0
+    done: float  # studies that have had their turn, in this run or an earlier one, and the shares of the current ones
+    of: int  # all studies
+    name: str  # of the one that this is about
+    row: summary.Row | None = None  # of the one that has just ended, else None
+    process: int | None = None  # which of the further processes is at it; None: this one
+    exit_code: int = 0  # of that process, if it has just ended early; the others take its studies
 
 
 @dataclass(frozen=True)
 class Workers:
     """Further processes for a batch, and how each loads the network that this one has: as `Segmenter.load`.
 
-    Attributes:
-        processes: how many more; 0: none.
-        weights, threshold, precision, threads: of `Segmenter.load`.
+    `weights`, `threshold`, `precision`, `threads`: of `Segmenter.load`.
     """
 
-    processes: int = 0
+    processes: int = 0  # how many more; 0: none
     weights: str | None = None
     threshold: float | None = None
     precision: Precision = "auto"
@@ -209,22 +190,17 @@ def count_open(found: Found, out: Path, *, retry: bool, overwrite: bool) -> int:
 class _Work:
     """What all processes of a batch share, as it was at its begin.
 
-    Attributes:
-        found, ledger, settings, options: of the batch.
-        names: a study's key -> the name of its folder of results.
-        before: a study's key -> its record, where it has one.
-        writes_tables: whether tables are written; a shard leaves them to `merge_batch`.
-        run: of a cluster, whose processes' ends at a study are counted.
+    `found`, `ledger`, `settings`, `options`: of the batch.
     """
 
     found: Found
     ledger: Ledger
     settings: dict[str, Any]
     options: BatchOptions
-    names: dict[str, str]
-    before: dict[str, Finished]
-    writes_tables: bool
-    run: str = ""
+    names: dict[str, str]  # a study's key -> the name of its folder of results
+    before: dict[str, Finished]  # a study's key -> its record, where it has one
+    writes_tables: bool  # whether tables are written; a shard leaves them to `merge_batch`
+    run: str = ""  # of a cluster, whose processes' ends at a study are counted
 
     def write_tables(self) -> None:
         """Write them as far as the studies are done."""

@@ -34,17 +34,14 @@ Work = Callable[[Callable[[Any], None]], None]  # what a process does, given how
 class Share:
     """What one actor takes of a node, and how many there are.
 
-    Attributes:
-        cpus, gpus, memory: of each actor; memory in bytes.
-        most: not more actors than these; None: as many as the nodes have room for.
-        ahead: tasks that an actor has in flight, so that it need not wait for the next.
+    `cpus`, `gpus`, `memory`: of each actor; memory in bytes.
     """
 
     cpus: int = 1
     gpus: int = 0
     memory: int = 600 << 20
-    most: int | None = None
-    ahead: int = 2
+    most: int | None = None  # not more actors than these; None: as many as the nodes have room for
+    ahead: int = 2  # tasks that an actor has in flight, so that it need not wait for the next
 
     def describe(self) -> str:
         """Say what an actor takes."""

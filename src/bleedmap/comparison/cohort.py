@@ -78,19 +78,12 @@ ROW_MEANINGS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two studies to compare.
+    """Two studies to compare."""
 
-    Attributes:
-        key: the same from run to run.
-        place: from which the name of its folder is made.
-        studies: both; another number where a folder does not hold two.
-        by_date: whether their dates say which is first; otherwise the order given does.
-    """
-
-    key: str
-    place: str
-    studies: tuple[Path, ...]
-    by_date: bool
+    key: str  # the same from run to run
+    place: str  # from which the name of its folder is made
+    studies: tuple[Path, ...]  # both; another number where a folder does not hold two
+    by_date: bool  # whether their dates say which is first; otherwise the order given does
 
 
 def _make_row(**known: Any) -> Row:

@@ -32,19 +32,14 @@ _TIMES = ("Acquisition", "Content", "Series", "Study")  # the nearest to the sca
 class Identity:
     """Whose study it is and of when, as far as its files say.
 
-    Attributes:
-        source: as given.
-        taken: when it was scanned; None where the files do not say.
-        exact: whether `taken` holds the time of day too.
-        patient: Patient ID; None where there is none. It is compared, and never written.
-        series: Series Instance UID; None for other inputs than DICOM.
+    `patient`: Patient ID; None where there is none. It is compared, and never written.
     """
 
-    source: str
-    taken: datetime | None = None
-    exact: bool = False
+    source: str  # as given
+    taken: datetime | None = None  # when it was scanned; None where the files do not say
+    exact: bool = False  # whether `taken` holds the time of day too
     patient: str | None = field(default=None, repr=False)
-    series: str | None = None
+    series: str | None = None  # Series Instance UID; None for other inputs than DICOM
 
 
 @dataclass(frozen=True, eq=False, repr=False)

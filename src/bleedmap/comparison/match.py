@@ -38,13 +38,11 @@ _PADDING_HU = -1100.0
 class Group:
     """Lesions of both studies that belong together.
 
-    Attributes:
-        kind: as `MEANINGS` says.
-        first, second: numbers of the lesions in their studies, from 1.
-        first_ml, second_ml: their volumes, each on its own slices.
+    `first`, `second`: numbers of the lesions in their studies, from 1.
+    `first_ml`, `second_ml`: their volumes, each on its own slices.
     """
 
-    kind: Kind
+    kind: Kind  # as `MEANINGS` says
     first: tuple[int, ...]
     second: tuple[int, ...]
     first_ml: float

@@ -30,15 +30,12 @@ _MOST_LAYERS = 6  # of a thin study that a plane is the mean of
 class Half:
     """One study on one plane.
 
-    Attributes:
-        hu: (row, column); air where the study shows nothing.
-        probability: the same; 0 there.
-        slice: the study's slice nearest to the plane's middle, from 0; None where it shows nothing of the plane.
-        lesions: number of each lesion on the plane -> where its name stands, (row, column).
+    `slice`: the study's slice nearest to the plane's middle, from 0; None where it shows nothing of the plane.
+    `lesions`: number of each lesion on the plane -> where its name stands, (row, column).
     """
 
-    hu: FloatArray
-    probability: FloatArray
+    hu: FloatArray  # (row, column); air where the study shows nothing
+    probability: FloatArray  # the same; 0 there
     slice: int | None
     lesions: dict[int, tuple[float, float]]
 
@@ -58,17 +55,11 @@ class Plane:
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """All planes, feet to head, of one shape.
+    """All planes, feet to head, of one shape."""
 
-    Attributes:
-        planes: in their order.
-        pixel_mm: of a pixel's side.
-        letters: of `edge_letters`.
-    """
-
-    planes: tuple[Plane, ...]
-    pixel_mm: float
-    letters: dict[str, str]
+    planes: tuple[Plane, ...]  # in their order
+    pixel_mm: float  # of a pixel's side
+    letters: dict[str, str]  # of `edge_letters`
 
 
 def lay_out(comparison: Comparison) -> Planes:

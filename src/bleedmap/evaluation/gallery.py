@@ -56,13 +56,11 @@ class Case:
 class Pixels:
     """Where the pictures' pixels come from.
 
-    Attributes:
-        slice_of: (study, index of the slice from 0) -> its HU, float32, and its reference, bool, both (row, column).
-        mask_of: study -> the final mask, bool (slice, row, column), on the same grid.
+    `slice_of`: (study, index of the slice from 0) -> its HU, float32, and its reference, bool, both (row, column).
     """
 
     slice_of: Callable[[StudyRecord, int], tuple[FloatArray, BoolArray]]
-    mask_of: Callable[[StudyRecord], BoolArray]
+    mask_of: Callable[[StudyRecord], BoolArray]  # study -> the final mask, bool (slice, row, column), on the same grid
 
 
 @dataclass(frozen=True)

@@ -24,20 +24,14 @@ from bleedmap.evaluation.tables import StudyTable, Tables
 class Measure:
     """A line of the protocol's table.
 
-    Attributes:
-        key: its name for programs.
-        group: the heading that it stands under.
-        title: its name for people.
-        over: what the cases are.
-        convention: how it counts, empty masks included.
-        compute: its value on the patients of some tables.
+    `compute`: its value on the patients of some tables.
     """
 
-    key: str
-    group: str
-    title: str
-    over: str
-    convention: str
+    key: str  # its name for programs
+    group: str  # the heading that it stands under
+    title: str  # its name for people
+    over: str  # what the cases are
+    convention: str  # how it counts, empty masks included
     compute: Callable[..., Measured]  # of tables
 
 

@@ -47,19 +47,16 @@ class Choices:
 class Verdict:
     """What a network predicts of a study beside its mask; slices in the order of the study.
 
-    Attributes:
-        presence: (slices,) probability that the slice bleeds; the highest of its pixels for a network without more.
-        study: probability that the study bleeds.
-        types: (slices, 5) probability of each of `TYPE_NAMES`; None for a network without types.
-        voxels: lowest and highest of the interval for the lesions' voxels; None without one.
-        abstained: why the program would not give a verdict on the study; empty where it did.
+    `presence`: (slices,) probability that the slice bleeds; the highest of its pixels for a network without more.
+    `types`: (slices, 5) probability of each of `TYPE_NAMES`; None for a network without types.
+    `voxels`: lowest and highest of the interval for the lesions' voxels; None without one.
     """
 
     presence: DoubleArray
-    study: float
+    study: float  # probability that the study bleeds
     types: DoubleArray | None = None
     voxels: tuple[float, float] | None = None
-    abstained: tuple[str, ...] = ()
+    abstained: tuple[str, ...] = ()  # why the program would not give a verdict on the study; empty where it did
 
 
 @dataclass(frozen=True, eq=False)

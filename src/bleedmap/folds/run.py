@@ -238,18 +238,14 @@ def _choice_record(chosen: Chosen | None) -> dict[str, Any]:
 class Material:
     """What a run in stages is trained on.
 
-    Attributes:
-        studies: all of them.
-        train, validation: numbers of the studies to train on, and to choose thresholds and calibration on.
-        split: the run's.
-        start: name of the network that the first stage begins with.
+    `train`, `validation`: numbers of the studies to train on, and to choose thresholds and calibration on.
     """
 
-    studies: Studies
+    studies: Studies  # all of them
     train: tuple[int, ...]
     validation: tuple[int, ...]
-    split: Split | OwnSplit
-    start: str = "ImageNet"
+    split: Split | OwnSplit  # the run's
+    start: str = "ImageNet"  # name of the network that the first stage begins with
 
 
 def of_ct_ich(data: CtIch, split: Split) -> Material:

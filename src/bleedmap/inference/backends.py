@@ -12,30 +12,22 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True)
 class BackendRecord:
-    """What a result states about how it was computed.
+    """What a result states about how it was computed."""
 
-    Attributes:
-        name: 'openvino' or 'torch', with its version.
-        device: 'cpu', 'cuda' or 'mps'.
-        precision: of the arithmetic that was really used: 'fp32', 'bf16', 'fp16', or 'fp32, decoder bf16'.
-    """
-
-    name: str
-    device: str
-    precision: str
+    name: str  # 'openvino' or 'torch', with its version
+    device: str  # 'cpu', 'cuda' or 'mps'
+    precision: str  # of the arithmetic that was really used: 'fp32', 'bf16', 'fp16', or 'fp32, decoder bf16'
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network says of n slices.
 
-    Attributes:
-        probability: (n, size, size) float32 in 0 to 1, of pixels.
-        labels: (n, 6) float32 logits in the order of `bleedmap.models.networks.LABELS`; None from an older network.
-        features: (n, channels) float32, by which a slice is held against the training data; None likewise.
+    `labels`: (n, 6) float32 logits in the order of `bleedmap.models.networks.LABELS`; None from an older network.
+    `features`: (n, channels) float32, by which a slice is held against the training data; None likewise.
     """
 
-    probability: FloatArray
+    probability: FloatArray  # (n, size, size) float32 in 0 to 1, of pixels
     labels: FloatArray | None = None
     features: FloatArray | None = None
 
@@ -44,14 +36,12 @@ class Prediction:
 class Segmented:
     """What the network says of a study.
 
-    Attributes:
-        probability: (slice, row, column) float32 in 0 to 1, on the study's grid; 0 in slices that were not wanted.
-        extent: (slice,) mean probability over the network's view: the lesion's expected share of it.
-        labels, features: of each slice, as `Prediction`; None from an older network.
+    `probability`: (slice, row, column) float32 in 0 to 1, on the study's grid; 0 in slices that were not wanted.
+    `labels`, `features`: of each slice, as `Prediction`; None from an older network.
     """
 
     probability: FloatArray
-    extent: FloatArray
+    extent: FloatArray  # (slice,) mean probability over the network's view: the lesion's expected share of it
     labels: FloatArray | None
     features: FloatArray | None
 

@@ -42,17 +42,11 @@ class Certainty:
 
 @dataclass(frozen=True)
 class Familiar:
-    """What the training data look like to the network: axes of its features, and how far is far.
+    """What the training data look like to the network: axes of its features, and how far is far."""
 
-    Attributes:
-        centre: (features,) their mean over the training slices.
-        axes: (k, features) each scaled so that the training slices vary by 1 along it.
-        farthest: the largest distance of a study that is still called familiar.
-    """
-
-    centre: tuple[float, ...]
-    axes: tuple[tuple[float, ...], ...]
-    farthest: float
+    centre: tuple[float, ...]  # (features,) their mean over the training slices
+    axes: tuple[tuple[float, ...], ...]  # (k, features) each scaled so that the training slices vary by 1 along it
+    farthest: float  # the largest distance of a study that is still called familiar
 
     def distance(self, features: FloatArray) -> float:
         """Median over the slices of the distance along the axes: (slices, features) -> 1 is as usual."""
@@ -64,32 +58,21 @@ class Familiar:
 class CertaintySettings:
     """The fitted numbers; weights files carry them as JSON.
 
-    Attributes:
-        slice_weights: of `slice_evidence`, then the constant: a slice's log odds.
-        study_weights: of the first parts of `study_evidence`, then the constant: the study's log odds.
-        type_weights: of a type's highest logit over the slices, then the constant.
-        gate: pixels are marked only in slices whose probability is at least this.
-        slice_threshold, study_threshold: called bleeding from these probabilities on.
-        spread: the interval is the volume times and over exp(spread).
-        offset_ml: added to the volume before and taken off after, so that a small one has an interval too.
-        coverage: that `spread` was fitted for.
-        doubt: lowest and highest study probability between which no verdict is given.
-        familiar: of the training data; None where it was not fitted.
-        smallest_ml: regions of less are not marked, where voxels have a size; 0: all are.
+    `slice_threshold`, `study_threshold`: called bleeding from these probabilities on.
     """
 
-    slice_weights: tuple[float, ...]
-    study_weights: tuple[float, ...]
-    type_weights: tuple[float, float]
-    gate: float
+    slice_weights: tuple[float, ...]  # of `slice_evidence`, then the constant: a slice's log odds
+    study_weights: tuple[float, ...]  # of the first parts of `study_evidence`, then the constant: the study's log odds
+    type_weights: tuple[float, float]  # of a type's highest logit over the slices, then the constant
+    gate: float  # pixels are marked only in slices whose probability is at least this
     slice_threshold: float
     study_threshold: float
-    spread: float
-    offset_ml: float
-    coverage: float
-    doubt: tuple[float, float]
-    familiar: Familiar | None = None
-    smallest_ml: float = 0.0
+    spread: float  # the interval is the volume times and over exp(spread)
+    offset_ml: float  # added to the volume before and taken off after, so that a small one has an interval too
+    coverage: float  # that `spread` was fitted for
+    doubt: tuple[float, float]  # lowest and highest study probability between which no verdict is given
+    familiar: Familiar | None = None  # of the training data; None where it was not fitted
+    smallest_ml: float = 0.0  # regions of less are not marked, where voxels have a size; 0: all are
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""

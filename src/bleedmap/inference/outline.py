@@ -29,15 +29,13 @@ _CHUNK = 8  # slices at a time
 class Outline:
     """What the program marks.
 
-    Attributes:
-        probability: (slice, row, column) float32 in 0 to 1; 0 in slices that the gate closes and in regions that are
-            smaller than the smallest bleed.
-        mask: the same shape, bool: `probability` from the threshold on.
-        certainty: how sure the program is; None for weights that do not say, which have no gate and no smallest bleed.
+    `probability`: (slice, row, column) float32 in 0 to 1; 0 in slices that the gate closes and in regions that are
+    smaller than the smallest bleed.
+    `certainty`: how sure the program is; None for weights that do not say, which have no gate and no smallest bleed.
     """
 
     probability: FloatArray
-    mask: BoolArray
+    mask: BoolArray  # the same shape, bool: `probability` from the threshold on
     certainty: Certainty | None
 
 

@@ -49,12 +49,10 @@ class InstalledWeights:
 class MeasuredOn:
     """The slices that a network was trained and measured on; the defaults are CT-ICH's, for files that do not say.
 
-    Attributes:
-        thickness_mm: of each slice.
-        spacing_mm: from slice to slice, lowest and highest at which its figures are taken to hold.
+    `spacing_mm`: from slice to slice, lowest and highest at which its figures are taken to hold.
     """
 
-    thickness_mm: float = 5.0
+    thickness_mm: float = 5.0  # of each slice
     spacing_mm: tuple[float, float] = (3.5, 7.5)
 
 

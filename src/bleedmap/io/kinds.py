@@ -99,21 +99,13 @@ _ENDINGS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is.
+    """What a file is."""
 
-    Attributes:
-        words: with an article, for messages: 'an NRRD volume'.
-        remedy: how to come from it to something that is read; '' where it is read.
-        nifti: whether it is NIfTI in one file.
-        packed: by which packer; '' by none.
-        picture: whether it is a picture of a kind that is read.
-    """
-
-    words: str
-    remedy: str = ""
-    nifti: bool = False
-    packed: str = ""
-    picture: bool = False
+    words: str  # with an article, for messages: 'an NRRD volume'
+    remedy: str = ""  # how to come from it to something that is read; '' where it is read
+    nifti: bool = False  # whether it is NIfTI in one file
+    packed: str = ""  # by which packer; '' by none
+    picture: bool = False  # whether it is a picture of a kind that is read
 
 
 def identify(path: Path) -> Kind | None:

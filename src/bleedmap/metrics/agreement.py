@@ -14,24 +14,18 @@ _WIDTH = 1.96  # standard deviations to either side: 95 % of normal differences
 class Agreement:
     """Differences `measured - reference`, in the unit of the input.
 
-    Attributes:
-        studies: how many.
-        patients: how many patients they are of.
-        bias: mean difference.
-        bias_interval: its 95 % interval, percentile bootstrap over patients; None with one patient alone.
-        low, high: limits of agreement, bias ± 1.96 standard deviations; None with fewer than two studies.
-        mean_absolute: mean of the differences' sizes.
-        median_absolute: median of the differences' sizes.
+    `bias_interval`: its 95 % interval, percentile bootstrap over patients; None with one patient alone.
+    `low`, `high`: limits of agreement, bias ± 1.96 standard deviations; None with fewer than two studies.
     """
 
-    studies: int
-    patients: int
-    bias: float
+    studies: int  # how many
+    patients: int  # how many patients they are of
+    bias: float  # mean difference
     bias_interval: tuple[float, float] | None
     low: float | None
     high: float | None
-    mean_absolute: float
-    median_absolute: float
+    mean_absolute: float  # mean of the differences' sizes
+    median_absolute: float  # median of the differences' sizes
 
 
 def bland_altman(

@@ -23,18 +23,13 @@ _PAPER, _INK, _FAINT = (14, 15, 18), (236, 237, 240), (150, 153, 160)
 class SliceView:
     """One slice of a sheet.
 
-    Attributes:
-        grey: (row, column) uint8, as displayed.
-        probability: (row, column) float32 in 0 to 1.
-        caption: one line beneath.
-        row_over_column: height of a pixel over its width.
-        sides: letters at the left and right edge, for the patient's right and left; empty where unknown.
+    `sides`: letters at the left and right edge, for the patient's right and left; empty where unknown.
     """
 
-    grey: ByteArray
-    probability: FloatArray
-    caption: str
-    row_over_column: float = 1.0
+    grey: ByteArray  # (row, column) uint8, as displayed
+    probability: FloatArray  # (row, column) float32 in 0 to 1
+    caption: str  # one line beneath
+    row_over_column: float = 1.0  # height of a pixel over its width
     sides: tuple[str, str] = ("", "")
 
 

@@ -74,17 +74,11 @@ def gather(paths: list[Path]) -> Inputs:
 
 @dataclass(frozen=True)
 class CheckedPictures:
-    """What the input checks say of pictures.
+    """What the input checks say of pictures."""
 
-    Attributes:
-        checks: of all pictures.
-        doubts: for each picture, the names of those checks that it did not pass.
-        notes: what reading had to decide, in sentences.
-    """
-
-    checks: tuple[Check, ...]
-    doubts: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
+    checks: tuple[Check, ...]  # of all pictures
+    doubts: tuple[tuple[str, ...], ...]  # for each picture, the names of those checks that it did not pass
+    notes: tuple[str, ...]  # what reading had to decide, in sentences
 
 
 def check_pictures(pictures: Sequence[Picture], window: Window, accept: Iterable[str] = ()) -> CheckedPictures:

@@ -34,15 +34,10 @@ _BESIDE = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], np.bool_)
 
 @dataclass(frozen=True, eq=False)
 class Midplane:
-    """The head's own middle, between left and right.
+    """The head's own middle, between left and right."""
 
-    Attributes:
-        normal: (3,) unit vector to the patient's left, in LPS.
-        offset_mm: `normal @ place` of every place on it.
-    """
-
-    normal: DoubleArray
-    offset_mm: float
+    normal: DoubleArray  # (3,) unit vector to the patient's left, in LPS
+    offset_mm: float  # `normal @ place` of every place on it
 
 
 def measure_lesions(mask: Mask, volume: Volume, *, sides_known: bool = True) -> tuple[Measures, ...]:

@@ -103,19 +103,12 @@ def segment_many(
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A study as a network is shown it, in use and in training.
+    """A study as a network is shown it, in use and in training."""
 
-    Attributes:
-        axial: the study with axial slices, cut from coronal or sagittal ones where they were not.
-        turn: how they were cut; None where they were axial.
-        slabs: what is shown in place of thin slices; None where none are thin.
-        checks: of its input.
-    """
-
-    axial: Study
-    turn: AxialTurn | None
-    slabs: Slabs | None
-    checks: tuple[Check, ...]
+    axial: Study  # the study with axial slices, cut from coronal or sagittal ones where they were not
+    turn: AxialTurn | None  # how they were cut; None where they were axial
+    slabs: Slabs | None  # what is shown in place of thin slices; None where none are thin
+    checks: tuple[Check, ...]  # of its input
 
     @property
     def volume(self) -> Volume:

@@ -37,18 +37,15 @@ _NONE: AnyArray = np.empty(0, np.int64)
 class EpochDraw:
     """One epoch's order and transforms, a row a sample.
 
-    Attributes:
-        order: (samples,) index into the training side.
-        mirror_columns, mirror_rows: (samples,) bool, left–right and top–bottom.
-        affine: (samples, 2, 3) float32 output → input, in units of half the side; None without warp.
-        intensity: (samples, 4) level shift, gain, noise (in units of the window) and the noise's seed, or None; it
-            stays on the host, where its seeds are needed.
+    `mirror_columns`, `mirror_rows`: (samples,) bool, left–right and top–bottom.
+    `intensity`: (samples, 4) level shift, gain, noise (in units of the window) and the noise's seed, or None; it stays
+    on the host, where its seeds are needed.
     """
 
-    order: Tensor
+    order: Tensor  # (samples,) index into the training side
     mirror_columns: Tensor
     mirror_rows: Tensor
-    affine: Tensor | None
+    affine: Tensor | None  # (samples, 2, 3) float32 output → input, in units of half the side; None without warp
     intensity: DoubleArray | None
 
     def __len__(self) -> int:
@@ -154,14 +151,9 @@ class StepDraw:
     """One step's slices and changes, a row a sample: first lesion, then lesion-free slices, then phantoms', then
     paintings.
 
-    Attributes:
-        patient_rows, phantom_rows, painting_rows: rows in the three pools.
-        mirror, upside_down, alone: (k,) left and right exchanged; neighbours exchanged; or replaced by the slice.
-        affine: (k, 2, 3) output → input, in units of half the side.
-        level, gain, noise, blur: (k,) in units of the window; blur above 0, sharpening below.
-        shading: (k, 4, 4) in units of the window.
-        noise_seed: of the noise itself.
-        boneless: (k,) whether bone is not seen; None where no sample lacks it.
+    `patient_rows`, `phantom_rows`, `painting_rows`: rows in the three pools.
+    `mirror`, `upside_down`, `alone`: (k,) left and right exchanged; neighbours exchanged; or replaced by the slice.
+    `level`, `gain`, `noise`, `blur`: (k,) in units of the window; blur above 0, sharpening below.
     """
 
     patient_rows: AnyArray
@@ -170,14 +162,14 @@ class StepDraw:
     mirror: BoolArray
     upside_down: BoolArray
     alone: BoolArray
-    affine: DoubleArray
+    affine: DoubleArray  # (k, 2, 3) output → input, in units of half the side
     level: DoubleArray
     gain: DoubleArray
     noise: DoubleArray
     blur: DoubleArray
-    shading: DoubleArray
-    noise_seed: int
-    boneless: BoolArray | None = None
+    shading: DoubleArray  # (k, 4, 4) in units of the window
+    noise_seed: int  # of the noise itself
+    boneless: BoolArray | None = None  # (k,) whether bone is not seen; None where no sample lacks it
 
 
 def draw_step(recipe: Recipe, pools: Pools, step: int) -> StepDraw:

@@ -27,21 +27,17 @@ CT_ICH = {  # by release, with its licence
 class Shown:
     """One study as a network is shown it, with its reference.
 
-    Attributes:
-        hu: (slice, row, column) float32, feet first, bone's own values too where the network sees them.
-        share: the same shape, bool or float32: the lesion's share of each pixel.
-        labels: (slice, 6) float32 0 or 1 in the order of `bleedmap.models.networks.LABELS`; NaN where not known.
-        types: (slice, 5) bool, which types its slices hold, right for the study as a whole; None where not known.
-        pixel_mm: (row, column) spacing, for a network that sees true sizes at least; None where not known.
-        voxel_ml: of a voxel, or the best guess.
+    `labels`: (slice, 6) float32 0 or 1 in the order of `bleedmap.models.networks.LABELS`; NaN where not known.
+    `types`: (slice, 5) bool, which types its slices hold, right for the study as a whole; None where not known.
+    `pixel_mm`: (row, column) spacing, for a network that sees true sizes at least; None where not known.
     """
 
-    hu: FloatArray
-    share: BoolArray | FloatArray
+    hu: FloatArray  # (slice, row, column) float32, feet first, bone's own values too where the network sees them
+    share: BoolArray | FloatArray  # the same shape, bool or float32: the lesion's share of each pixel
     labels: FloatArray
     types: BoolArray | None
     pixel_mm: tuple[float, float] | None
-    voxel_ml: float
+    voxel_ml: float  # of a voxel, or the best guess
 
     @property
     def reference(self) -> BoolArray:

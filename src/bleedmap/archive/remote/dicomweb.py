@@ -195,17 +195,11 @@ def _open_instances(service: Service, path: str) -> Iterator[Answer]:
 
 @dataclass(frozen=True)
 class DicomwebArchive:
-    """The head CTs of a DICOMweb service.
+    """The head CTs of a DICOMweb service."""
 
-    Attributes:
-        service: the service.
-        query: keys and values that studies must match.
-        uids: of studies, to take these alone; empty: all that match.
-    """
-
-    service: Service
-    query: tuple[tuple[str, str], ...] = ()
-    uids: tuple[str, ...] = ()
+    service: Service  # the service
+    query: tuple[tuple[str, str], ...] = ()  # keys and values that studies must match
+    uids: tuple[str, ...] = ()  # of studies, to take these alone; empty: all that match
 
     @property
     def url(self) -> str:

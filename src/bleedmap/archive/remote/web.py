@@ -115,19 +115,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Service:
-    """A web service, and how to ask it. It holds no secret: those are read for each question.
+    """A web service, and how to ask it. It holds no secret: those are read for each question."""
 
-    Attributes:
-        url: its root, without a slash at the end.
-        token_file: file of a bearer token; '': name and password of the host in ~/.netrc, if there are.
-        ca_file: PEM file of the authority of its certificate; '': the system's.
-        proxies: whether the proxies that the environment names are used.
-    """
-
-    url: str
-    token_file: str = ""
-    ca_file: str = ""
-    proxies: bool = True
+    url: str  # its root, without a slash at the end
+    token_file: str = ""  # file of a bearer token; '': name and password of the host in ~/.netrc, if there are
+    ca_file: str = ""  # PEM file of the authority of its certificate; '': the system's
+    proxies: bool = True  # whether the proxies that the environment names are used
 
     @contextmanager
     def open(

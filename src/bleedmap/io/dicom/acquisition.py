@@ -106,14 +106,12 @@ _ELSEWHERE = re.compile(
 class Energy:
     """What X-ray energy images are of, as far as a dual-energy scan makes several of them.
 
-    Attributes:
-        kind: 'tube' for those of one voltage; 'mixed' for those of both; 'monoenergetic', computed for one energy.
-        level: kV of the tube, keV of monoenergetic images; None where nothing says.
-        map: what else was computed from the scan, whose values are no plain HU: 'iodine map'; '' for images in HU.
+    `kind`: 'tube' for those of one voltage; 'mixed' for those of both; 'monoenergetic', computed for one energy.
+    `map`: what else was computed from the scan, whose values are no plain HU: 'iodine map'; '' for images in HU.
     """
 
     kind: Literal["tube", "mixed", "monoenergetic"]
-    level: float | None
+    level: float | None  # kV of the tube, keV of monoenergetic images; None where nothing says
     map: str = ""
 
     @property

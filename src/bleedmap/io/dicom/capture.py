@@ -17,17 +17,11 @@ _SIDES = (("L", "R"), ("P", "A"), ("H", "F"))  # towards +, - of LPS: PS3.3 C.7.
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """A picture of one slice in the standard view.
+    """A picture of one slice in the standard view."""
 
-    Attributes:
-        picture: RGB (row, column, 3) uint8; no name, number or date of a patient is drawn in it.
-        slice_index: the slice shown, from 0.
-        pixel_mm: (row, column) of the picture; None: the picture has no scale.
-    """
-
-    picture: ByteArray
-    slice_index: int
-    pixel_mm: tuple[float, float] | None = None
+    picture: ByteArray  # RGB (row, column, 3) uint8; no name, number or date of a patient is drawn in it
+    slice_index: int  # the slice shown, from 0
+    pixel_mm: tuple[float, float] | None = None  # (row, column) of the picture; None: the picture has no scale
 
 
 def make_captures(series: DicomSeries, captures: Sequence[Capture], producer: Producer) -> list[SCImage]:

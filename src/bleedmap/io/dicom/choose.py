@@ -58,18 +58,13 @@ Broken = tuple[DicomFile, InputError]  # a file whose planes cannot be told, and
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One stack of one series.
-
-    Attributes:
-        fault: why it cannot be read; None where it can.
-        error: the same for a stack of CT slices whose place or size cannot be used.
-    """
+    """One stack of one series."""
 
     stack: Stack
     number: int | None
     description: str
-    fault: str | None
-    error: InputError | None
+    fault: str | None  # why it cannot be read; None where it can
+    error: InputError | None  # the same for a stack of CT slices whose place or size cannot be used
 
     @cached_property
     def first(self) -> Plane:
@@ -120,16 +115,14 @@ class Candidate:
 class Chosen:
     """The stack to read, every series found (the chosen one first), and what the choice had to decide.
 
-    Attributes:
-        unread: what seems to belong to the chosen series and is not among its planes, in a clause; '' for nothing.
-        thickness_mm: of most of its slices, as stated.
+    `unread`: what seems to belong to the chosen series and is not among its planes, in a clause; '' for nothing.
     """
 
     planes: tuple[Plane, ...]
     choice: tuple[SeriesChoice, ...]
     notes: tuple[str, ...]
     unread: str = ""
-    thickness_mm: float | None = None
+    thickness_mm: float | None = None  # of most of its slices, as stated
 
 
 def choose_series(found: DicomFound, *, study: str | None, series: int | None) -> Chosen:

@@ -107,21 +107,13 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class DicomFound:
-    """What a folder, zip or file holds.
+    """What a folder, zip or file holds."""
 
-    Attributes:
-        path: as given.
-        files: every DICOM instance, in the order of the names.
-        unreadable: files that begin as DICOM but are damaged.
-        foreign_files: how many files are something else, DICOMDIR among them.
-        zips: how many zips lay inside; they are not opened.
-    """
-
-    path: Path
-    files: tuple[DicomFile, ...]
-    unreadable: tuple[Unreadable, ...]
-    foreign_files: int
-    zips: int
+    path: Path  # as given
+    files: tuple[DicomFile, ...]  # every DICOM instance, in the order of the names
+    unreadable: tuple[Unreadable, ...]  # files that begin as DICOM but are damaged
+    foreign_files: int  # how many files are something else, DICOMDIR among them
+    zips: int  # how many zips lay inside; they are not opened
 
     @property
     def studies(self) -> tuple[str, ...]:

@@ -85,19 +85,12 @@ def _begins_with_element(start: bytes, order: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Parsed:
-    """A file's header as it was parsed.
+    """A file's header as it was parsed."""
 
-    Attributes:
-        header: the data set.
-        ended: whether it ended before the bytes did; if not, the bytes may be too few.
-        pixels_at: the byte at which the pixel data begin; None where that is not known, as in deflated files.
-        checksum: of the bytes before.
-    """
-
-    header: Dataset
-    ended: bool
-    pixels_at: int | None
-    checksum: int
+    header: Dataset  # the data set
+    ended: bool  # whether it ended before the bytes did; if not, the bytes may be too few
+    pixels_at: int | None  # the byte at which the pixel data begin; None where that is not known, as in deflated files
+    checksum: int  # of the bytes before
 
 
 def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
@@ -258,17 +251,13 @@ def dash_date(date: str | None) -> str | None:
 class Reading:
     """The numbers of one attribute, as a header states them.
 
-    Attributes:
-        name: 'Rescale Intercept (0028,1052)'.
-        numbers: () where there are none that can be used.
-        fault: why, in a clause that shows the value: "'-1024 HU' where a number is needed"; '' where they can be used.
-        with_commas: the value as it stands, where decimal commas were read as points; else ''.
+    `fault`: why, in a clause that shows the value: "'-1024 HU' where a number is needed"; '' where they can be used.
     """
 
-    name: str
-    numbers: tuple[float, ...]
+    name: str  # 'Rescale Intercept (0028,1052)'
+    numbers: tuple[float, ...]  # () where there are none that can be used
     fault: str = ""
-    with_commas: str = ""
+    with_commas: str = ""  # the value as it stands, where decimal commas were read as points; else ''
 
     @property
     def is_stated(self) -> bool:

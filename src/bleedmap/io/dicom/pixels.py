@@ -25,17 +25,11 @@ _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 @dataclass(frozen=True, eq=False)
 class HuPlane:
-    """One slice in HU.
+    """One slice in HU."""
 
-    Attributes:
-        hu: (row, column) float32, as stored.
-        outside: how many pixels were padding or below -1024 HU, and are -1024 HU now.
-        lowest_hu: of these before.
-    """
-
-    hu: FloatArray
-    outside: int
-    lowest_hu: float
+    hu: FloatArray  # (row, column) float32, as stored
+    outside: int  # how many pixels were padding or below -1024 HU, and are -1024 HU now
+    lowest_hu: float  # of these before
 
 
 @dataclass(frozen=True)

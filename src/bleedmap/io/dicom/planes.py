@@ -93,38 +93,24 @@ class Rescale:
 class Plane:
     """One slice as stored. Tuples are () where the file does not say.
 
-    Attributes:
-        file: the instance that holds it.
-        frame: its number from 1 in a multi-frame instance; None in a classic one.
-        readings: its numbers by keyword, those of `_NUMBERS`, usable or not.
-        rows, columns: of the stored image; 0 where the file gives none.
-        position_mm: (0020,0032) centre of the first pixel, LPS.
-        orientation: (0020,0037) six cosines: along a row, then down a column.
-        spacing_mm: (0028,0030) between rows, between columns.
-        thickness_mm: (0018,0050).
-        kvp: (0018,0060) in kV.
-        stated_tilt_deg: (0018,1120), the gantry's tilt as the file states it.
-        image_type: (0008,0008) or (0008,9007).
-        kernel: (0018,1210); '' where the file does not say.
-        moments: acquisition number and times, whatever tells one pass over the head from another.
-        rescale: None where the file gives none.
+    `rows`, `columns`: of the stored image; 0 where the file gives none.
     """
 
-    file: DicomFile
-    frame: int | None
-    readings: Mapping[str, Reading]
+    file: DicomFile  # the instance that holds it
+    frame: int | None  # its number from 1 in a multi-frame instance; None in a classic one
+    readings: Mapping[str, Reading]  # its numbers by keyword, those of `_NUMBERS`, usable or not
     rows: int
     columns: int
-    position_mm: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing_mm: tuple[float, ...]
-    thickness_mm: float | None
-    kvp: float | None
-    stated_tilt_deg: float | None
-    image_type: tuple[str, ...]
-    kernel: str
-    moments: tuple[str, ...]
-    rescale: Rescale | None
+    position_mm: tuple[float, ...]  # (0020,0032) centre of the first pixel, LPS
+    orientation: tuple[float, ...]  # (0020,0037) six cosines: along a row, then down a column
+    spacing_mm: tuple[float, ...]  # (0028,0030) between rows, between columns
+    thickness_mm: float | None  # (0018,0050)
+    kvp: float | None  # (0018,0060) in kV
+    stated_tilt_deg: float | None  # (0018,1120), the gantry's tilt as the file states it
+    image_type: tuple[str, ...]  # (0008,0008) or (0008,9007)
+    kernel: str  # (0018,1210); '' where the file does not say
+    moments: tuple[str, ...]  # acquisition number and times, whatever tells one pass over the head from another
+    rescale: Rescale | None  # None where the file gives none
 
     @property
     def name(self) -> str:

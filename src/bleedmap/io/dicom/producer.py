@@ -77,23 +77,14 @@ TYPE_PROBABILITY = {
 
 @dataclass(frozen=True)
 class Producer:
-    """The program, its network and the moment of a result.
+    """The program, its network and the moment of a result."""
 
-    Attributes:
-        network: the weights' name.
-        weights_sha256: of their file; the program's version and this say what computed.
-        threshold: lesion from this probability on.
-        made_at: when; all results of a study carry the same moment.
-        new_uid: gives a new UID at each call.
-        shown: what the network was shown in place of the slices, in a clause; '' where it was shown the slices.
-    """
-
-    network: str
-    weights_sha256: str
-    threshold: float
-    made_at: datetime
-    new_uid: Callable[[], str] = generate_uid
-    shown: str = ""
+    network: str  # the weights' name
+    weights_sha256: str  # of their file; the program's version and this say what computed
+    threshold: float  # lesion from this probability on
+    made_at: datetime  # when; all results of a study carry the same moment
+    new_uid: Callable[[], str] = generate_uid  # gives a new UID at each call
+    shown: str = ""  # what the network was shown in place of the slices, in a clause; '' where it was shown the slices
 
     @property
     def serial(self) -> str:

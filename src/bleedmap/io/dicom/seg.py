@@ -26,33 +26,20 @@ _STEPS = 255  # of a stored probability: eight bits
 class LesionMeasure:
     """What DICOM results say about one lesion, or about several small ones that share a segment.
 
-    Attributes:
-        label: 'Lesion 1', 'Lesions 21 to 34'; ASCII, at most 64 characters.
-        volume_ml: each slice counts with what it stands for.
-        mean_hu: over its voxels; None where not known.
-        mean_probability: over its voxels, 0 to 1.
-        highest_probability: 0 to 1.
-        longest_axial_mm: largest distance of two corners of its pixels within one axial slice.
-        perpendicular_mm: at right angles to it, on that slice.
-        height_mm: from its lowest axial slice to its highest.
-        abc2_ml: the bedside estimate of its volume.
-        skull_mm: smallest distance to the inner table of the skull.
-        side: of the head: left, right, both or midline.
-
     What is not known is None; so is all from `longest_axial_mm` on for several lesions.
     """
 
-    label: str
-    volume_ml: float
-    mean_hu: float | None
-    mean_probability: float
-    highest_probability: float
-    longest_axial_mm: float | None = None
-    perpendicular_mm: float | None = None
-    height_mm: float | None = None
-    abc2_ml: float | None = None
-    skull_mm: float | None = None
-    side: str | None = None
+    label: str  # 'Lesion 1', 'Lesions 21 to 34'; ASCII, at most 64 characters
+    volume_ml: float  # each slice counts with what it stands for
+    mean_hu: float | None  # over its voxels; None where not known
+    mean_probability: float  # over its voxels, 0 to 1
+    highest_probability: float  # 0 to 1
+    longest_axial_mm: float | None = None  # largest distance of two corners of its pixels within one axial slice
+    perpendicular_mm: float | None = None  # at right angles to it, on that slice
+    height_mm: float | None = None  # from its lowest axial slice to its highest
+    abc2_ml: float | None = None  # the bedside estimate of its volume
+    skull_mm: float | None = None  # smallest distance to the inner table of the skull
+    side: str | None = None  # of the head: left, right, both or midline
 
 
 def make_mask_segmentation(

@@ -43,21 +43,13 @@ _BESIDE = re.compile(r"o?edema|peri-?ha?em", re.IGNORECASE)  # what surrounds a 
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A SEG object that was read.
+    """A SEG object that was read."""
 
-    Attributes:
-        path: of its file.
-        header: all of it but the pixels' meaning.
-        frames: (frame, row, column) as stored.
-        labels: of all segments, by number.
-        hemorrhage: numbers of the segments that mean hemorrhage.
-    """
-
-    path: Path
-    header: Dataset
-    frames: AnyArray
-    labels: dict[int, str]
-    hemorrhage: tuple[int, ...]
+    path: Path  # of its file
+    header: Dataset  # all of it but the pixels' meaning
+    frames: AnyArray  # (frame, row, column) as stored
+    labels: dict[int, str]  # of all segments, by number
+    hemorrhage: tuple[int, ...]  # numbers of the segments that mean hemorrhage
 
     @property
     def series(self) -> frozenset[str]:

@@ -46,21 +46,13 @@ _GRAIN_COSINE = 9  # decimals
 
 @dataclass(frozen=True)
 class SeriesChoice:
-    """One series that was found, and what became of it.
+    """One series that was found, and what became of it."""
 
-    Attributes:
-        number: (0020,0011), None where the files give none.
-        description: (0008,103E).
-        instances: how many files.
-        chosen: whether it is the one that was read.
-        reason: why, in a clause: 'thickest axial soft-tissue series', 'bone kernel (H70h)', 'a scout of 1 image'.
-    """
-
-    number: int | None
-    description: str
-    instances: int
-    chosen: bool
-    reason: str
+    number: int | None  # (0020,0011), None where the files give none
+    description: str  # (0008,103E)
+    instances: int  # how many files
+    chosen: bool  # whether it is the one that was read
+    reason: str  # why, in a clause: 'thickest axial soft-tissue series', 'bone kernel (H70h)', 'a scout of 1 image'
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,17 +41,11 @@ _One = TypeVar("_One")
 
 @dataclass(frozen=True)
 class _Attribute:
-    """An attribute that may differ from slice to slice.
+    """An attribute that may differ from slice to slice."""
 
-    Attributes:
-        name: as a reader is told, with its tag.
-        read: its value as text; '' where it is missing.
-        shown: whether its values are told; UIDs are not.
-    """
-
-    name: str
-    read: Callable[[Plane], str]
-    shown: bool = True
+    name: str  # as a reader is told, with its tag
+    read: Callable[[Plane], str]  # its value as text; '' where it is missing
+    shown: bool = True  # whether its values are told; UIDs are not
 
 
 def _read_header(plane: Plane, keyword: str) -> str:
@@ -115,12 +109,10 @@ _TOLD = (*_KIND, _SPACING, *_WEAK, _SERIES, *_MADE)
 class Stack:
     """Planes that are slices of one scan: of one kind, size, angle and pass.
 
-    Attributes:
-        planes: in the order of the files.
-        part, parts: its number from 1 among those of its series.
+    `part`, `parts`: its number from 1 among those of its series.
     """
 
-    planes: tuple[Plane, ...]
+    planes: tuple[Plane, ...]  # in the order of the files
     part: int = 1
     parts: int = 1
 

@@ -57,16 +57,13 @@ class RefusedError(Exception):
 class Received:
     """An instance that was answered with success: it lies on the disk, or was counted as passed over.
 
-    Attributes:
-        key: of its study's folder in `incoming`.
-        sop_class, sop_uid: of the instance.
-        passed_over: why it is not processed; '' where it is.
+    `sop_class`, `sop_uid`: of the instance.
     """
 
-    key: str
+    key: str  # of its study's folder in `incoming`
     sop_class: str
     sop_uid: str
-    passed_over: str = ""
+    passed_over: str = ""  # why it is not processed; '' where it is
 
 
 class Receiver:

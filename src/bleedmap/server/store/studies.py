@@ -50,27 +50,16 @@ def check_move(study: str, before: str, after: str) -> None:
 
 @dataclass(frozen=True)
 class Arrival:
-    """What came of a study since the database was last told.
+    """What came of a study since the database was last told."""
 
-    Attributes:
-        key: of its folder in `incoming`.
-        uid: Study Instance UID.
-        sender_ae: who sent the last slice.
-        instances: slices that lie in `incoming` now.
-        held: whether an association that may send more of it is open.
-        age_s: since its last slice came.
-        who: the columns of `identity`.
-        about: columns of `study`: description, study_at.
-    """
-
-    key: str
-    uid: str
-    sender_ae: str
-    instances: int
-    held: bool
-    age_s: float = 0.0
-    who: dict[str, str] = field(default_factory=dict)
-    about: dict[str, str] = field(default_factory=dict)
+    key: str  # of its folder in `incoming`
+    uid: str  # Study Instance UID
+    sender_ae: str  # who sent the last slice
+    instances: int  # slices that lie in `incoming` now
+    held: bool  # whether an association that may send more of it is open
+    age_s: float = 0.0  # since its last slice came
+    who: dict[str, str] = field(default_factory=dict)  # the columns of `identity`
+    about: dict[str, str] = field(default_factory=dict)  # columns of `study`: description, study_at
 
 
 def note_arrivals(connection: Connection, now: float, arrivals: Iterable[Arrival], hold_s: float) -> None:
@@ -350,17 +339,11 @@ def list_worklist(
 
 @dataclass(frozen=True)
 class Counts:
-    """How many studies a worklist has, however many rows of it are shown.
+    """How many studies a worklist has, however many rows of it are shown."""
 
-    Attributes:
-        groups: of each `group_rank`, 0 to 3.
-        unread: without a reading of their version.
-        oldest_unread: when the first of these arrived; None: there is none.
-    """
-
-    groups: tuple[int, ...]
-    unread: int
-    oldest_unread: float | None
+    groups: tuple[int, ...]  # of each `group_rank`, 0 to 3
+    unread: int  # without a reading of their version
+    oldest_unread: float | None  # when the first of these arrived; None: there is none
 
 
 def count_worklist(connection: Connection, *, state: str | None = None, senders: Collection[str] = ()) -> Counts:

@@ -39,35 +39,25 @@ _CONSTANT_HU = 1.0
 class Anatomy:
     """Measurements of a volume. Slices are indices from 0.
 
-    Attributes:
-        cavity: first and last slice of the cranial cavity; None where no slice shows one.
-        cavity_ml: soft tissue in it.
-        largest_cm2: its area on the slice where that is largest.
-        lowest_share: what bone closes in all around on the first slice that is not blank, over the largest area:
-            small at the foramen magnum and below.
-        highest_share: the cavity's area on the last slice that is not blank, over the largest; 0 where it does not
-            reach there.
-        brain_hu: median in the cavity; None without one.
-        spread_hu: 1.4826 times the median distance from it: grey, white and CSF apart, and the noise.
-        outline_mm: (length, width) of the largest body on any slice with cavity, or on any slice; 0 without one.
-        cut_mm: how much of the body's edge lies at the border of the picture, on the slice with cavity where most.
-        cut_slices: on how many of the slices looked at it does so.
-        middle_hu: median of the volume's middle third along each axis, whatever it shows.
-        below_mm: from the volume's first slice up to the cavity.
+    `lowest_share`: what bone closes in all around on the first slice that is not blank, over the largest area: small at
+    the foramen magnum and below.
+    `highest_share`: the cavity's area on the last slice that is not blank, over the largest; 0 where it does not reach
+    there.
+    `outline_mm`: (length, width) of the largest body on any slice with cavity, or on any slice; 0 without one.
     """
 
-    cavity: tuple[int, int] | None
-    cavity_ml: float
-    largest_cm2: float
+    cavity: tuple[int, int] | None  # first and last slice of the cranial cavity; None where no slice shows one
+    cavity_ml: float  # soft tissue in it
+    largest_cm2: float  # its area on the slice where that is largest
     lowest_share: float
     highest_share: float
-    brain_hu: float | None
-    spread_hu: float | None
+    brain_hu: float | None  # median in the cavity; None without one
+    spread_hu: float | None  # 1.4826 times the median distance from it: grey, white and CSF apart, and the noise
     outline_mm: tuple[float, float]
-    cut_mm: float
-    cut_slices: int
-    middle_hu: float
-    below_mm: float
+    cut_mm: float  # how much of the body's edge lies at the border of the picture, on the slice with cavity where most
+    cut_slices: int  # on how many of the slices looked at it does so
+    middle_hu: float  # median of the volume's middle third along each axis, whatever it shows
+    below_mm: float  # from the volume's first slice up to the cavity
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,21 +77,13 @@ class Coarse:
 
 @dataclass(frozen=True, eq=False)
 class Cavity:
-    """Soft tissue that bone surrounds, on a volume's coarse grid.
+    """Soft tissue that bone surrounds, on a volume's coarse grid."""
 
-    Attributes:
-        coarse: the grid.
-        inside: (slice, row, column) bool, the largest such part of each slice, without holes of a pixel or two.
-        soft: likewise, what in it is soft.
-        area_cm2: (slice,) its area; 0 where its rim is not bone.
-        shown: (slice,) whether it is the cranial cavity; below lie jaw and neck.
-    """
-
-    coarse: Coarse
-    inside: BoolArray
-    soft: BoolArray
-    area_cm2: DoubleArray
-    shown: BoolArray
+    coarse: Coarse  # the grid
+    inside: BoolArray  # (slice, row, column) bool, the largest such part of each slice, without holes of a pixel or two
+    soft: BoolArray  # likewise, what in it is soft
+    area_cm2: DoubleArray  # (slice,) its area; 0 where its rim is not bone
+    shown: BoolArray  # (slice,) whether it is the cranial cavity; below lie jaw and neck
 
 
 _FOUND: WeakKeyDictionary[Volume, Cavity] = WeakKeyDictionary()  # the gate looks first, the lesions' measures again
@@ -265,27 +247,16 @@ def _grown_shrunk(mask: BoolArray) -> BoolArray:
 
 @dataclass(frozen=True)
 class Values:
-    """Measurements of a volume's HU.
+    """Measurements of a volume's HU."""
 
-    Attributes:
-        lowest: of all voxels.
-        highest: of all voxels.
-        air_share: of the voxels that are no padding, below -700 HU.
-        air_hu: the air's median; None where there is none.
-        bone_share: of the voxels that are no padding, above 300 HU.
-        padding_share: of all voxels, below -1100 HU.
-        metal_ml: above 3000 HU.
-        blank: indices of slices of one value, or without anything denser than air.
-    """
-
-    lowest: float
-    highest: float
-    air_share: float
-    air_hu: float | None
-    bone_share: float
-    padding_share: float
-    metal_ml: float
-    blank: tuple[int, ...]
+    lowest: float  # of all voxels
+    highest: float  # of all voxels
+    air_share: float  # of the voxels that are no padding, below -700 HU
+    air_hu: float | None  # the air's median; None where there is none
+    bone_share: float  # of the voxels that are no padding, above 300 HU
+    padding_share: float  # of all voxels, below -1100 HU
+    metal_ml: float  # above 3000 HU
+    blank: tuple[int, ...]  # indices of slices of one value, or without anything denser than air
 
 
 def measure_values(volume: Volume) -> Values:

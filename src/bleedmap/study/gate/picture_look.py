@@ -27,51 +27,32 @@ _COARSE = 160  # pixels along the longer side, of what is measured on the head's
 class HeadLook:
     """The largest thing on a picture, taken for the head.
 
-    Attributes:
-        side: its longer side over the picture's.
-        upright: how much more alike its right and left are than its front and back, and how much longer it is than
-            wide; below 0 where it lies on its side.
-        centre: where its centre of area lies from its top, 0, to its bottom, 1: a head is wider at the back.
-        straight: how wide its four ends are at most, over its width there.
+    `upright`: how much more alike its right and left are than its front and back, and how much longer it is than wide;
+    below 0 where it lies on its side.
     """
 
-    side: float
+    side: float  # its longer side over the picture's
     upright: float
-    centre: float
-    straight: float
+    centre: float  # where its centre of area lies from its top, 0, to its bottom, 1: a head is wider at the back
+    straight: float  # how wide its four ends are at most, over its width there
 
 
 @dataclass(frozen=True)
 class PictureLook:
-    """What one picture shows; shares are of its pixels.
+    """What one picture shows; shares are of its pixels."""
 
-    Attributes:
-        name: of its results.
-        shape: (rows, columns).
-        turned: how it was turned to be upright; '' where it was not.
-        lit: not black.
-        highest: its brightest grey.
-        between: neither black nor white nor nearly so, over what is not black.
-        bone: white or above 150 HU, over what is not black.
-        border: black share of the outermost pixels; white share of those inside black margins.
-        parts: things of about the size of the largest.
-        anatomy: of the slice, in a view of the usual size.
-        head: None where nothing is large enough.
-        marks: small bright things outside the head.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    turned: str
-    lit: float
-    highest: int
-    between: float
-    bone: float
-    border: tuple[float, float]
-    parts: int
-    anatomy: Anatomy
-    head: HeadLook | None
-    marks: int
+    name: str  # of its results
+    shape: tuple[int, int]  # (rows, columns)
+    turned: str  # how it was turned to be upright; '' where it was not
+    lit: float  # not black
+    highest: int  # its brightest grey
+    between: float  # neither black nor white nor nearly so, over what is not black
+    bone: float  # white or above 150 HU, over what is not black
+    border: tuple[float, float]  # black share of the outermost pixels; white share of those inside black margins
+    parts: int  # things of about the size of the largest
+    anatomy: Anatomy  # of the slice, in a view of the usual size
+    head: HeadLook | None  # None where nothing is large enough
+    marks: int  # small bright things outside the head
 
 
 def measure_picture(name: str, grey: ByteArray, window: Window, turned: str = "") -> PictureLook:
