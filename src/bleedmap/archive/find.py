@@ -102,7 +102,6 @@ def find_studies(folder: Path, leave_out: Path, seen: Seen = ignore) -> Found:
     """Look through a folder and all below it. DICOM files belong together by their Study Instance UID.
 
     Args:
-        folder: to be searched.
         leave_out: the place of the results, which may lie inside.
         seen: called with the number of files found so far.
 

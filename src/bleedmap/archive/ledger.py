@@ -127,7 +127,6 @@ class Ledger:
         """Take away a claimed job's earlier record, which is no longer true, and make an empty folder for its files.
 
         Args:
-            job: claimed.
             run: whose turns `count_ends` counts; '': none are.
         """
         work, ends = self._work(job), self.count_ends(job, run)

@@ -122,7 +122,6 @@ def run_batch(
         found: as `find_studies` gives it.
         out: new, empty, or of an earlier batch of this folder.
         segmenter: the network and its threshold.
-        options: the rest.
         report: called at each study's begin and end, and after each share of its slices; from one thread at a time.
         workers: further processes that take their share, at most so many.
         cluster: has the studies segmented by its actors, `workers.processes` of them at most, and not by this process.

@@ -171,8 +171,6 @@ def merge_batch(ledger: Ledger, found: Found, identify: bool) -> dict[str, Any]:
     """Write the tables of all studies that were done, by one process or in shards; return what `summary.json` holds.
 
     Args:
-        ledger: of the batch.
-        found: all studies.
         identify: tell patient, date and accession number of each DICOM study.
     """
     read = read_identity if isinstance(found.folder, Path) else found.folder.identify
@@ -187,9 +185,6 @@ def write_summary(
     Rows of studies that are no longer in the folder stay. Under a lock: the last process to write has seen all.
 
     Args:
-        ledger: of the batch.
-        settings: of the batch.
-        found: the studies of the folder.
         identities: a study's key -> patient_id, study_date and accession_number, to be told in the tables.
     """
     with ledger.lock("summary", wait=True):

@@ -60,8 +60,6 @@ def run_jobs(
     """Do, one after the other, the jobs that no other process is at.
 
     Args:
-        ledger: of the jobs.
-        jobs: to be done.
         do: begins, does and finishes a job, which is claimed meanwhile.
         is_done: whether a claimed job needs no turn: another process may just have done it.
         wait: for jobs that other processes are at: one of them may be killed, and leave its job open.
@@ -92,8 +90,6 @@ def try_cell(folder: Path, name: str, run: str, do: Callable[[], object]) -> str
     """Do a cell of an experiment, of which several processes do others; return its name.
 
     Args:
-        folder: of the experiment.
-        name: of the cell.
         run: another for each command; see `Ledger.count_ends`.
         do: the cell; goes on from what an ended process left, and does nothing where all is done.
 
@@ -119,7 +115,6 @@ def count_processes(studies: int, most: int | None = None) -> int:
     """Count the processes, this one included, that are worth starting: each has work until the others are done.
 
     Args:
-        studies: that are open.
         most: not more than these; None: as many as the processor has threads, at most 4.
     """
     return min(most or min(available_threads(), _PROCESSES), 1 + max(0, studies - 1) // _STUDIES_TO_START)

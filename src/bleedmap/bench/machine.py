@@ -44,7 +44,6 @@ def matrix_product(precision: str, threads: int | None, side: int = MATRIX) -> C
     Args:
         precision: 'fp32' or 'bf16'.
         threads: None: OpenVINO's own choice.
-        side: rows and columns.
     """
     one = np.random.default_rng(0).random((side, side), np.float32)
     left, right = (ov.opset13.parameter(list(one.shape), np.float32) for _ in range(2))

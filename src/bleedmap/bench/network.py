@@ -106,8 +106,6 @@ def measure_network(
     Args:
         runners: those to compare; the first is the reference where `REFERENCE` is not among them.
         threads: as the runners were loaded with.
-        repeats: turns of each.
-        matrix_side: of the matrix product.
         batch: slices that compute as one: 1, 2, 4 or 8, which divide a turn.
     """
     slices, answers = phantom_slices(weights), {}

@@ -59,7 +59,6 @@ def measure_passes(config: TrainConfig, machine: Machine, slices: int, epochs: i
         machine: where ours runs; the plain loop runs on the same device in fp32, not compiled. (On CUDA torch lets
             fp32 convolutions take TF32 unless told otherwise; so does the plain loop.)
         slices: of an epoch; made of noise, as speed does not depend on what they show.
-        epochs: measured, of each.
         workers: processes that feed the plain loop's DataLoader; 0 feeds it from the training process.
 
     Returns:
@@ -85,7 +84,6 @@ def measure_recipe(recipe: Recipe, threads: int | None, repeats: int) -> dict[st
     Args:
         recipe: its `steps` do not matter.
         threads: torch's; None: its own choice.
-        repeats: turns of each.
     """
     keep_memory()
     if threads is not None:

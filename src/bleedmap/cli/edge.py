@@ -26,11 +26,7 @@ _STACK_BYTES = 256 << 10
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that asks the program to end, answered as Ctrl-C is.
-
-    Args:
-        number: of the signal.
-    """
+    """A signal that asks the program to end, answered as Ctrl-C is."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
@@ -121,7 +117,6 @@ class _Guarded(io.RawIOBase):
     """A stream that fails once at most: from then on what is written to it is lost.
 
     Args:
-        raw: to be written to.
         name: for the error; None: no error is raised.
     """
 

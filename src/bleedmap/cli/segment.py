@@ -234,7 +234,6 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
 
     Args:
         summary: as `summary.json` holds it, of a study or of pictures.
-        out: the folder of results.
     """
     _print_found(summary)
     for one in summary.get("checks", []):

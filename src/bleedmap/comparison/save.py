@@ -26,7 +26,6 @@ def save(comparison: Comparison, folder: str | Path, *, overwrite: bool = False)
     """Write page, picture, table and JSON into a new folder, whole or not at all.
 
     Args:
-        comparison: of two studies.
         folder: new or empty; of earlier results with `overwrite`.
         overwrite: replace earlier results there.
 

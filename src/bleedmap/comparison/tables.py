@@ -48,7 +48,6 @@ def to_json(comparison: Comparison, files: Mapping[str, str]) -> dict[str, Any]:
     """The comparison as JSON can hold it. It has no name, number or date of a patient.
 
     Args:
-        comparison: of two studies.
         files: what each written file is -> its name, relative to the folder of results.
     """
     alignment = comparison.alignment

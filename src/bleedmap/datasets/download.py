@@ -50,7 +50,6 @@ def download(
     A file gets its name only when its sum is right, so that a run that was stopped can be repeated at any time.
 
     Args:
-        folder: where to put the files.
         url: the folder at the publisher that holds SHA256SUMS.txt.
         connections: files fetched at a time.
         tries: for each file, before giving up.

@@ -290,10 +290,8 @@ def deal(
     Every draw deals the same numbers of bleeding and bleed-free units, so all of them are stratified.
 
     Args:
-        units: what is dealt.
         count: gives a unit's slices, lesion slices, and what else sides should have their share of.
         shares: of the sides, adding up to 1.
-        rng: of the draws.
         swaps: as in `make_folds`.
 
     Raises:

@@ -126,7 +126,6 @@ def record_study(
         reference: (slice, row, column) bool on the slices' own grid.
         prediction: the same shape, bool: the final mask, after all postprocessing.
         probability: the same shape, 0 to 1.
-        verdict: of slices and study.
     """
     labels = label_lesions(reference)
     lesions, regions = (
@@ -255,7 +254,6 @@ def write_prediction(folder: Path, patient: int, probability: FloatArray, mask: 
 
     Args:
         folder: one for each method; it need not exist.
-        patient: its number.
         probability: (slice, row, column) 0 to 1 on the slices' own grid; kept as uint8, in steps of 1/255.
         mask: the same shape, bool: the final mask, after all postprocessing; kept in bits.
 

@@ -105,7 +105,6 @@ def find_cases(places: Places, seen: Callable[[int], None] = ignore) -> Cases:
     """Find every study that has a reference.
 
     Args:
-        places: where to look.
         seen: called with the number of DICOM files looked at so far.
 
     Raises:

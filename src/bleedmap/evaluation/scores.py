@@ -106,7 +106,6 @@ def cross_validation(records: OutOfFold, *, resamples: int = RESAMPLES, seed: in
     Args:
         records: one method's; a patient may have several studies.
         resamples: draws of patients; those that cannot give a measure are left out of its interval.
-        seed: of the draws.
     """
     tables, every, shares = Tables.of(records), measures(), abstention_measures()
     without = answered_measures() if tables.studies.abstained.any() else ()

@@ -50,8 +50,6 @@ def measure(
     """Predict and count every slice of `ids`.
 
     Args:
-        data: the data set.
-        ids: which slices.
         predict: the network with its sigmoid.
         settings: the preprocessing that it was trained with.
         grid: 'original' brings the probability back to the slice's own pixels; 'network' counts at the
@@ -83,8 +81,6 @@ def measure_studies(
     """The same for a network that sees whole studies; their slices of `ids` are counted, on their own grid.
 
     Args:
-        data: the data set.
-        ids: which slices.
         outline: of a patient's whole study.
         threshold: lesion from this probability on.
     """

@@ -33,7 +33,6 @@ def draw_slices(records: Sequence[SliceRecord], count: int, seed: int) -> list[S
     """Lesion slices at random, types in turn; a slice with one type and a patient not yet shown go first.
 
     Args:
-        records: to choose from.
         count: how many; fewer where `records` has fewer lesion slices.
         seed: same seed, same slices.
     """

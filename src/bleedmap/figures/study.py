@@ -53,9 +53,7 @@ def draw_study(result: Result, chosen: Sequence[int], window: Window) -> Figure:
     """Draw each slice plain above the same with the outline; four slices a row.
 
     Args:
-        result: the segmented study.
         chosen: indices from 0, at most `MOST`.
-        window: in which the slices are shown.
     """
     columns = min(_COLUMNS, len(chosen))
     side_mm = min(60.0, (style.WIDTH_MM - (columns - 1) * _GAP_MM) / columns)

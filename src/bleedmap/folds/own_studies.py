@@ -163,7 +163,6 @@ def describe_cases(found: Cases, table: Path | None, progress: Progress = ignore
     """Tell whose the studies are, and hash their files; in the order of their images' hashes, whatever their names.
 
     Args:
-        found: the studies with their masks.
         table: of patients, as `patients.csv` in the folder, which is taken without it.
         progress: called with the number of studies hashed.
 
@@ -215,7 +214,6 @@ def read_tested(path: Path, cases: Sequence[OwnCase]) -> frozenset[str]:
 
     Args:
         path: a table with the column patient, study, or both; a study stands for its patient.
-        cases: all studies.
 
     Raises:
         DataError: a table that cannot be read, or names what is not there.
@@ -271,10 +269,8 @@ def find_own(places: OwnPlaces, given: OwnReading, split: OwnSplit | None, repor
     """Find the studies, tell whose they are and hash them.
 
     Args:
-        places: where to look.
         given: how a new run reads them.
         split: of a run that is resumed: how it reads them, and which they are.
-        report: called as work goes on.
 
     Raises:
         DataError, InputError, SplitError: nothing to train on, a table that does not fit, or not the run's studies.
@@ -302,10 +298,7 @@ def split_own(found: OwnFound, samples: Samples, reading: OwnReading, seed: int)
     """Split by patient: those kept for testing, a part to validate on, stratified by bleed, the rest to train on.
 
     Args:
-        found: the studies.
-        samples: what was read of them.
         reading: how, and the part to validate on.
-        seed: of the choice.
 
     Raises:
         SplitError: too few patients of one kind.

@@ -25,7 +25,6 @@ def judge_paintings(patients: Samples, recipe: Recipe, network: LiteUNet, thresh
         patients: as the recipe's slices are stored; those who bleed are passed by.
         recipe: of the network's training; in a frame of known size paintings have the sizes that lesions measure.
         network: ready to predict, on the CPU.
-        threshold: of pixels.
 
     Returns:
         Of each painting its `type`, `ml` by the frame's size, and the `dice` of its volume on the network's own grid,

@@ -154,10 +154,7 @@ def compare_fold(
     """A fold's test patients in every format, from `folder`/fold-N/precisions.json where they are there.
 
     Args:
-        data: CT-ICH.
-        folds: the protocol's.
         folder: of `reproduce folds`.
-        number: of the fold.
         most: only the first patients, for a trial, which is not kept; None: all.
 
     Raises:

@@ -159,14 +159,7 @@ def volume_interval(volume: float, settings: CertaintySettings, offset: float) -
 
 
 def abstentions(study: float, marked: bool, segmented: Segmented, settings: CertaintySettings) -> tuple[str, ...]:
-    """Why no verdict can be given: sentences, none where one can.
-
-    Args:
-        study: the study's probability.
-        marked: whether anything is marked.
-        segmented: what the network said.
-        settings: the fitted numbers.
-    """
+    """Why no verdict can be given: sentences, none where one can."""
     reasons = []
     low, high = settings.doubt
     if low <= study < high:
@@ -191,10 +184,7 @@ def estimate_certainty(
     """Say how sure the program is of a study and its outline.
 
     Args:
-        segmented: what the network said.
         volume_ml: of the mask; None where it can have no interval.
-        marked: whether the mask marks anything.
-        settings: the fitted numbers.
         doubts: further reasons to give no verdict, as those of the input gate.
     """
     odds = slice_log_odds(segmented, settings)

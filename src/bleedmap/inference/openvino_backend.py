@@ -180,7 +180,6 @@ def load_compiled(weights: WeightsFile, config: Mapping[str, str | int], threads
 
     Args:
         weights: a checked ONNX file.
-        config: OpenVINO's properties.
         threads: that this process may use; what is kept serves this number alone.
         part: of the network, as `upsampling_apart` makes them.
 

@@ -54,8 +54,6 @@ def outline_slices(
 
     Args:
         hu: (slice, row, column) in HU.
-        weights: the network's file.
-        backend: the same network, loaded.
         grid: where the voxels lie; None for pictures, whose pixels have no size: then no region is too small to be
             marked, and the volume has no interval.
         threshold: a pixel is lesion from this probability on; None: the weights' own.
@@ -123,8 +121,6 @@ def segment_slices(
 
     Args:
         hu: (slice, row, column) in HU.
-        settings: the weights' preprocessing.
-        backend: the loaded network.
         advance: called with the number of slices that the network is done with since the last call.
         pixel_mm: (row, column) spacing, None where it is not known.
         choose_slices: called with all that the network says but pixels, which are 0 as yet; returns which slices'

@@ -130,7 +130,6 @@ def walk(
     is not followed: it leads to everything else.
 
     Args:
-        folder: to go through.
         enters: asked for each folder below; those for which it is False are left out with all that they hold.
         on_error: told of folders that cannot be opened; None: they are left out.
 

@@ -155,7 +155,6 @@ def read_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
     """Read a mask as (row, column) bool: grey above 127.
 
     Args:
-        path: the mask's JPEG or PNG.
         shape: (rows, columns) of the slice that it belongs to.
 
     Raises:

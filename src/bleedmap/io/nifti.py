@@ -123,7 +123,6 @@ def read_image(image: Any, name: str | Path) -> tuple[Volume, NiftiGrid]:
 
     Args:
         image: a spatial image of any format of nibabel's.
-        name: for messages.
 
     Raises:
         InputError: as `read_volume`.
@@ -256,7 +255,6 @@ def _find_affine(path: str | Path, raw: Any, header: Any, shape: tuple[int, ...]
     """Find the affine to RAS mm, once all that the file states of its grid agrees; what was decided, in sentences.
 
     Args:
-        path: for messages.
         raw: the header as it is stored.
         header: the same, mended by nibabel, whose sform and qform count.
         shape: of the three axes.

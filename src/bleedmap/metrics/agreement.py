@@ -37,7 +37,6 @@ def bland_altman(
         reference: (n,) by the reference.
         measured: (n,) by the method.
         patients: (n,) the patient of each study.
-        resamples, seed: of the bootstrap.
     """
     difference = np.asarray(measured, np.float64) - np.asarray(reference, np.float64)
     if not len(difference):

@@ -26,8 +26,6 @@ def patient_bootstrap(
         patients: (rows,) the patient of each row: of each slice, say.
         statistic: (rows, patient of each row) -> k numbers, NaN where one cannot be had; a patient that was
             drawn twice comes with two names.
-        resamples: how many draws.
-        seed: of the draws.
 
     Returns:
         (k, 2) lowest and highest of the central 95 %; NaN where no draw gave a number.

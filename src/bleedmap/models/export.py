@@ -47,9 +47,7 @@ def export_onnx(network: Network, size: int, record: dict[str, Any], path: Path)
 
     Args:
         network: the trained network; its weights are rounded to fp16 in the file.
-        size: rows and columns of the input.
         record: stored as JSON under the metadata key 'bleedmap'.
-        path: the .onnx file.
 
     Returns:
         The file's SHA-256.
@@ -125,10 +123,6 @@ def _forget_source(model: onnx.ModelProto) -> None:
 
 def load_onnx(content: bytes, path: Path) -> tuple[Network, dict[str, Any]]:
     """The torch network of an exported file, and its record.
-
-    Args:
-        content: the file's bytes.
-        path: named in errors.
 
     Raises:
         WeightsError: not one of bleedmap's exports.

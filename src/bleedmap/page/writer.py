@@ -74,8 +74,6 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Sequence[Any]],
     """Write rows under a line of column names; what is None or NaN is an empty field.
 
     Args:
-        columns: their names.
-        rows: a value a column.
         for_excel: where a letter is not ASCII, begin with a byte order mark: without it Excel takes another encoding.
 
     Raises:

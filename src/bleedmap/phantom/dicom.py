@@ -244,7 +244,6 @@ def ct_instances(volume: Volume, *, turn: PlaneTurn = AS_VIEWED, options: CtOpti
     Args:
         volume: in the standard view, on any grid with rows at right angles to columns.
         turn: from the stored rows and columns to that view; here it is undone.
-        options: everything else.
 
     Raises:
         SettingsError: rows and columns that are not at right angles, or an unknown transfer syntax.
@@ -329,7 +328,6 @@ def write_series(
 
     Args:
         folder: new or empty.
-        instances: of one series or of several.
         names: 'number': 0001.dcm, in the order given; 'uid': the instance's UID, without a suffix, as a PACS does.
         overwrite: replace an earlier series here.
 

@@ -36,8 +36,6 @@ def write_dicom_results(
     TID 1500; and secondary captures, one a picture.
 
     Args:
-        folder: to write into.
-        result: the segmented study.
         series: its `dicom`.
         pictures: whether to make secondary captures.
         fractional: whether to add the probability as a FRACTIONAL segmentation, a byte a pixel.

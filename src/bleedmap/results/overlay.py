@@ -90,8 +90,6 @@ def draw_sheet(views: Sequence[SliceView], *, title: str, footer: str, threshold
 
     Args:
         views: one or more slices; one alone is drawn large.
-        title: first line, above.
-        footer: last line, below.
         threshold: where the contour runs.
 
     Returns:

@@ -39,7 +39,6 @@ def write_report(path: Path, result: Result, files: Mapping[str, str]) -> None:
     """Write the page.
 
     Args:
-        path: the .html file.
         result: the segmented study; a negative one has a page too.
         files: what each written file is -> its name, relative to the page.
 

@@ -166,8 +166,6 @@ def slice_views(result: Result, chosen: Sequence[int], box: tuple[slice, slice] 
     """The chosen slices (indices from 0) in the network's own window.
 
     Args:
-        result: the study.
-        chosen: indices of slices.
         box: rows and columns to show; None: one box around head and lesions.
     """
     box = head_box(result, chosen) if box is None else box

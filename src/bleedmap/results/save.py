@@ -145,7 +145,6 @@ def save_pictures(
     """Segment exported slices, one at a time, and write their results into a new folder, whole or not at all.
 
     Args:
-        segmenter: the loaded network.
         inputs: the pictures, and what was left out beside them.
         checked: of `check_pictures`.
         window: in which they were exported.

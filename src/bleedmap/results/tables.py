@@ -100,7 +100,6 @@ def summary(result: Result, files: Mapping[str, str]) -> dict[str, Any]:
     It holds no name, number or date of a patient.
 
     Args:
-        result: the segmented study.
         files: what each written file is -> its name, relative to the folder of results.
     """
     shared = to_json(

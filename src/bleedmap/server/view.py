@@ -88,7 +88,6 @@ def read_correction(body: bytes, shape: tuple[int, ...]) -> BoolArray:
     """Read a corrected outline as the page sends it: a gzipped NIfTI of 0 and 1, of the shown stack's axes.
 
     Args:
-        body: what was sent.
         shape: (slice, row, column) of the stack.
 
     Returns:

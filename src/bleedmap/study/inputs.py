@@ -85,7 +85,6 @@ def check_pictures(pictures: Sequence[Picture], window: Window, accept: Iterable
     """Read every picture once, and make the input checks.
 
     Args:
-        pictures: of one run.
         window: in which they were exported.
         accept: names of input checks whose refusal is overruled.
 

@@ -168,7 +168,6 @@ def find_midplane(cavity: Cavity, grid: SliceGrid) -> Midplane | None:
 
     Args:
         cavity: of an axial volume.
-        grid: of that volume.
     """
     shown = np.flatnonzero(cavity.shown)
     heights_mm = grid.heights_mm[cavity.coarse.numbers[shown]]

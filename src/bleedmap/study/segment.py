@@ -278,8 +278,6 @@ def conclude(
     """Make a result of a study's probability: mask, lesions and their measures.
 
     Args:
-        study: what was read.
-        checks: of its input.
         probability: (slice, row, column) float32 in 0 to 1, on the study's grid.
         weights, backend, threshold: what made it, for the record.
         certainty: how sure the program is, where the weights say.

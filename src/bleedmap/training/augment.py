@@ -115,7 +115,6 @@ def apply_epoch(draw: EpochDraw, part: slice, inputs: Tensor, masks: Tensor) -> 
     """Gather and transform some of an epoch's samples on the device that holds the data.
 
     Args:
-        draw: the epoch, on that device.
         part: n positions in the draw.
         inputs: (slices, 1, size, size) float32 in 0 to 1, the whole training side.
         masks: the same shape, uint8 0 or 1.

@@ -57,7 +57,6 @@ def train(task: Task, run: Run, machine: Machine, report: Report = ignore) -> No
     """Train `task` to its end, after `resume`.
 
     Args:
-        task: what is trained.
         run: its folder receives checkpoint, metrics and TensorBoard curves.
         machine: device, precision and this process' place among several; the first one writes.
         report: called within rounds, and after each with its metrics.

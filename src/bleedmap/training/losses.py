@@ -32,11 +32,9 @@ def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -
     """The weighted parts of a recipe's loss.
 
     Args:
-        answer: of n slices.
         cover: (n, 1, size/2, size/2), the lesion's share of each pixel; where the recipe asks for it, a second channel
             of the inside of the skull, all 0 where that was not found, as at the base.
         labels: (n, 6) 0, 1, or NaN where not known.
-        recipe: its weights.
     """
     cover, skull = cover[:, :1], cover[:, 1:]
     dice, pixels = _outline_losses(answer.logits, cover, labels, recipe)

@@ -68,7 +68,6 @@ def paint(
     """Draw one bleed, or several contusions.
 
     Args:
-        random: of everything.
         head: is not changed.
         measured: whether volume and HU are as lesions measure.
         varied: whether tissue is pushed aside, and subdural blood may be fresh below and old above.

@@ -91,8 +91,6 @@ def train_passes(
 
     Args:
         run: its folder receives checkpoint, best weights, metrics and TensorBoard curves.
-        config: the settings.
-        training: the training side.
         validation: measured every `config.validate_every` epochs; decides which weights are the best.
         machine: device, precision and this process' place among several.
         report: called after each step with the epochs done (with fractions) and {}, and after each epoch with its

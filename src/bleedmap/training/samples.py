@@ -93,7 +93,6 @@ def load_studies(
     """All studies, by their numbers.
 
     Args:
-        studies: with references.
         settings: the size to store and the frame.
         cache: a folder that keeps the decoded slices for the next run; none without it.
 

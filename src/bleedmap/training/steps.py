@@ -135,7 +135,6 @@ def train_recipe(
     """Train to the recipe's last step, from the folder's checkpoint where there is one.
 
     Args:
-        recipe: the settings.
         pools: gives what is trained on; not called where the network is there already.
         machine: device, precision and this process' place among several.
         folder: of metrics, curves, `checkpoint.safetensors`, removed at the end, and `network.safetensors`, the

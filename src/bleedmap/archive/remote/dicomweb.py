@@ -61,9 +61,7 @@ def search(service: Service, path: str, query: Sequence[tuple[str, str]] = (), *
     """Search piece by piece, as far as the service gives more; each item once.
 
     Args:
-        service: to be asked.
         path: of what is searched for, as '/studies'.
-        query: keys and values.
         key: tag of the UID that tells items apart.
 
     Raises:
@@ -143,9 +141,7 @@ def retrieve(service: Service, path: str, folder: Path, most: int) -> Iterator[P
     """Retrieve instances as they are stored; yield each as a file in `folder`, which the next one replaces.
 
     Args:
-        service: to be asked.
         path: of the study, series or instance.
-        folder: for the files.
         most: bytes that may come.
 
     Raises:

@@ -146,7 +146,6 @@ def fetched(
 
     Args:
         place: the folder or archive that holds the study.
-        source: the study.
         copy: folder for the copy; what lies there is removed.
         persist: asks the archive, again where it is away.
     """

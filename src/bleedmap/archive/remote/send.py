@@ -86,8 +86,6 @@ class Sending:
         """Send a claimed study's results, and keep that they were sent, or why they wait; return which.
 
         Args:
-            finished: the study's record.
-            place: its folder of results.
             persist: does what asks a server, again where it is away.
         """
         try:

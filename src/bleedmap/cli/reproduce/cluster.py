@@ -33,7 +33,6 @@ def run_on_cluster(
         load: called in each actor with the data set's folder and this run's name, which `try_cell` takes; gives what
             runs a cell there and returns its name.
         waves: cells to be run side by side; each wave needs those before.
-        device: as the user gave it.
         threads: CPUs of a cell.
         memory: of a cell, in bytes.
     """

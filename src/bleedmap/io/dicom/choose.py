@@ -129,7 +129,6 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
     """Choose a stack of slices.
 
     Args:
-        found: as scanned.
         study: Study Instance UID; None where there is but one with CT images.
         series: series number, in place of the choice.
 

@@ -477,8 +477,6 @@ def read_whole(place: Place, read: Read, parsed: Parsed | None = None) -> Datase
     """Read a file with its pixels.
 
     Args:
-        place: of the file.
-        read: of `open_source`.
         parsed: its header, where that is read already; it is parsed again only where the file is deflated.
 
     Raises:

@@ -33,7 +33,6 @@ def read_series(
     Pixels compressed as JPEG, JPEG-LS or JPEG 2000 are decoded in a child process that ends with this call.
 
     Args:
-        found: as `scan` gives it.
         study: Study Instance UID, where there are several with CT images.
         series: series number, in place of the one that would be chosen.
         advance: called with the number of slices read since the last call.

@@ -382,11 +382,9 @@ def _explain_gaps(
     """Say why the heights of parts are not those of one scan; '' where they are.
 
     Args:
-        parts: as `explain_misfit`.
         between: gaps in mm where one part ends and another begins.
         gaps: all of them.
         steps: for each part the distances of its own slices.
-        loose: as `explain_misfit`.
         blocks: whether the parts lie one above the other.
     """
     usual = float(np.median(gaps[gaps < 1.5 * gaps.min()]))

@@ -83,7 +83,6 @@ class Receiver:
 
         Args:
             content: a DICOM file in pieces, with preamble and file meta information.
-            sender_ae: who sent it.
 
         Raises:
             RefusedError: no space, or it cannot be understood.

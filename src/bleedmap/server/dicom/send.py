@@ -91,7 +91,6 @@ def ask_commitment(
 
     Args:
         target: of kind dimse.
-        objects: asked for.
         transaction_uid: new for each asking.
         on_report: called with the event information where it comes over the same association, from another thread.
         is_answered: whether a report was recorded, by whichever way it came.

@@ -104,8 +104,6 @@ class Web:
         """Record that somebody looks at a study, whichever part was asked for: of many requests, one in ten minutes.
 
         Args:
-            actor: who asks.
-            study, version: of what.
             anew: record it in any case: the page was opened.
         """
         keys = ("opened", actor.id, actor.address, study, str(version))

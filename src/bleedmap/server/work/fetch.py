@@ -84,8 +84,6 @@ def ask_counts(database: Database, settings: Settings, asked: dict[str, float]) 
     more a moment later: so it is asked some seconds after the last slice, and once more after each that follows.
 
     Args:
-        database: where the answer is noted.
-        settings: name the peers.
         asked: study -> when it was asked about, by the monotonic clock; kept from call to call.
     """
     peers = list_askable(settings)
