@@ -46,32 +46,24 @@ class Identity:
 class Examination:
     """One study, as the comparison takes it.
 
-    Attributes:
-        name: the study's.
-        identity: whose it is and of when.
-        volume: in HU, in the standard view.
-        mask, probability: on the same grid.
-        findings: lesions, volumes, slices.
-        certainty: how sure the program is; None for weights that do not say, and for a mask that was changed.
-        threshold, weights, weights_sha256: what it was segmented with.
-        warnings: names of the input checks that did not pass.
-        notes: what reading and segmenting had to decide.
-        edited: whether the mask is not the program's own any more.
+    `mask`, `probability`: on the same grid.
+    `certainty`: how sure the program is; None for weights that do not say, and for a mask that was changed.
+    `threshold`, `weights`, `weights_sha256`: what it was segmented with.
     """
 
-    name: str
-    identity: Identity
-    volume: Volume
+    name: str  # the study's
+    identity: Identity  # whose it is and of when
+    volume: Volume  # in HU, in the standard view
     mask: Mask
     probability: ProbabilityMap
-    findings: Findings
+    findings: Findings  # lesions, volumes, slices
     certainty: Certainty | None
     threshold: float
     weights: str
     weights_sha256: str
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
-    edited: bool = False
+    warnings: tuple[str, ...]  # names of the input checks that did not pass
+    notes: tuple[str, ...]  # what reading and segmenting had to decide
+    edited: bool = False  # whether the mask is not the program's own any more
 
     @property
     def verdict(self) -> Verdict:

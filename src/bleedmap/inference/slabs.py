@@ -23,16 +23,13 @@ _MIDDLE = 0.5  # between marked and not, on the scale on which slices lie betwee
 class Slabs:
     """Slabs, which the network is shown in place of a study's slices.
 
-    Attributes:
-        volume: the slabs' mean HU, feet to head, on the slices' own rows and columns; where slices are thick enough a
-            slab is the slice itself.
-        slices: where the slices lie.
-        shares: (slab, slice) part of each slice in each slab; the parts of a slab sum to 1.
+    `volume`: the slabs' mean HU, feet to head, on the slices' own rows and columns; where slices are thick enough a
+    slab is the slice itself.
     """
 
     volume: Volume
-    slices: SliceGrid
-    shares: DoubleArray
+    slices: SliceGrid  # where the slices lie
+    shares: DoubleArray  # (slab, slice) part of each slice in each slab; the parts of a slab sum to 1
 
     @property
     def apart_mm(self) -> float:

@@ -60,20 +60,15 @@ class MeasuredOn:
 class WeightsFile:
     """A network ready to load.
 
-    Attributes:
-        name: as the file calls itself.
-        path: where it was read from.
-        sha256: of `content`.
-        content: the whole ONNX file: `slices` (n, channels, size, size) 0 to 1 -> `probability` (n, 1, size, size)
-            and, from newer networks, labels and features.
-        record: the JSON under the file's metadata key 'bleedmap'.
+    `content`: the whole ONNX file: `slices` (n, channels, size, size) 0 to 1 -> `probability` (n, 1, size, size) and,
+    from newer networks, labels and features.
     """
 
-    name: str
-    path: Path
-    sha256: str
+    name: str  # as the file calls itself
+    path: Path  # where it was read from
+    sha256: str  # of `content`
     content: bytes = field(repr=False)
-    record: dict[str, Any] = field(repr=False)
+    record: dict[str, Any] = field(repr=False)  # the JSON under the file's metadata key 'bleedmap'
 
     @property
     def threshold(self) -> float:

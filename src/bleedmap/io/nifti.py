@@ -63,19 +63,12 @@ _HEADER_BYTES = {348: _Image, 540: _Image2}
 
 @dataclass(frozen=True, eq=False)
 class NiftiGrid:
-    """The file's own grid, so that results return to it: axes, flips, units and both affines unchanged.
+    """The file's own grid, so that results return to it: axes, flips, units and both affines unchanged."""
 
-    Attributes:
-        affine_ras: to RAS mm, whatever units the file has.
-        shape: of its three axes.
-        header: as nibabel read it.
-        notes: what reading had to decide, in sentences.
-    """
-
-    affine_ras: DoubleArray
-    shape: tuple[int, int, int]
-    header: Any
-    notes: tuple[str, ...] = ()
+    affine_ras: DoubleArray  # to RAS mm, whatever units the file has
+    shape: tuple[int, int, int]  # of its three axes
+    header: Any  # as nibabel read it
+    notes: tuple[str, ...] = ()  # what reading had to decide, in sentences
 
     @property
     def states_orientation(self) -> bool:

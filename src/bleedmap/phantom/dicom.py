@@ -60,42 +60,28 @@ _SQUARE_WITHIN = 1e-4  # cosine between rows and columns up to which DICOM's pla
 class CtOptions:
     """How a phantom's series is written; the same options and volume give the same instances.
 
-    Attributes:
-        seed: of every UID. Series of one seed are one study on one frame of reference.
-        series_number: also sets the series apart; a study's series each need their own.
-        series_description: (0008,103E).
-        image_type: (0008,0008).
-        transfer_syntax: a name of `TRANSFER_SYNTAXES`.
-        signed: whether stored values may be negative (PixelRepresentation 1).
-        bits_stored: 12 or 16; what does not fit saturates, as in a scanner.
-        slope, intercept: HU = slope · stored value + intercept.
-        padding: the stored value outside a circular field of view, as (0028,0120); None: no circle, no padding.
-        monochrome1: mark the images as shown inverted. Stored values and HU stay: PS3.3 C.7.6.3.1.2 is about display.
-        kernel: (0018,1210).
-        contrast: agent, (0018,0010); None: no contrast module.
-        kvp: (0018,0060).
-        age: (0010,1010), for example '060Y'.
-        body_part: (0018,0015).
-        reverse_numbers: instance numbers run head to feet, against the order of the slices.
+    `slope`, `intercept`: HU = slope · stored value + intercept.
+    `padding`: the stored value outside a circular field of view, as (0028,0120); None: no circle, no padding.
+    `monochrome1`: mark the images as shown inverted. Stored values and HU stay: PS3.3 C.7.6.3.1.2 is about display.
     """
 
-    seed: int = 0
-    series_number: int = 2
-    series_description: str = "Head 5.0 H31s"
-    image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "AXIAL")
-    transfer_syntax: str = "explicit"
-    signed: bool = False
-    bits_stored: int = 12
+    seed: int = 0  # of every UID. Series of one seed are one study on one frame of reference.
+    series_number: int = 2  # also sets the series apart; a study's series each need their own
+    series_description: str = "Head 5.0 H31s"  # (0008,103E)
+    image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "AXIAL")  # (0008,0008)
+    transfer_syntax: str = "explicit"  # a name of `TRANSFER_SYNTAXES`
+    signed: bool = False  # whether stored values may be negative (PixelRepresentation 1)
+    bits_stored: int = 12  # 12 or 16; what does not fit saturates, as in a scanner
     slope: float = 1.0
     intercept: float = -1024.0
     padding: int | None = None
     monochrome1: bool = False
-    kernel: str = "H31s"
-    contrast: str | None = None
-    kvp: float = 120.0
-    age: str = "060Y"
-    body_part: str = "HEAD"
-    reverse_numbers: bool = False
+    kernel: str = "H31s"  # (0018,1210)
+    contrast: str | None = None  # agent, (0018,0010); None: no contrast module
+    kvp: float = 120.0  # (0018,0060)
+    age: str = "060Y"  # (0010,1010), for example '060Y'
+    body_part: str = "HEAD"  # (0018,0015)
+    reverse_numbers: bool = False  # instance numbers run head to feet, against the order of the slices
 
     def __post_init__(self) -> None:
         if self.bits_stored not in (12, 16):

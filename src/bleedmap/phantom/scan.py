@@ -28,30 +28,23 @@ _AIR_HU = -1000.0
 class ScanGeometry:
     """Where a scan's slices lie. The table runs feet to head through the middle of the head.
 
-    Attributes:
-        slices: how many, before any is left out.
-        spacing_mm: the table's step; with a tilt, the distance along the normal is cos(tilt) of it.
-        thickness_mm: of each slice along its normal; None: no gap and no overlap, before slices are left out.
-        shape: (rows, columns).
-        pixel_mm: from row to row, from column to column.
-        tilt_deg: of the gantry, about the patient's x axis, while the table steps along z: a sheared stack.
-        turn_deg: rotation of the whole stack, table and all, about (x, y, z) in this order: oblique planes.
-        positions_mm: the slices' places along the table, from its middle, rising; instead of `slices`, `spacing_mm`.
-        missing: numbers of slices left out, from 0 at the feet.
+    `thickness_mm`: of each slice along its normal; None: no gap and no overlap, before slices are left out.
+    `turn_deg`: rotation of the whole stack, table and all, about (x, y, z) in this order: oblique planes.
+    `positions_mm`: the slices' places along the table, from its middle, rising; instead of `slices`, `spacing_mm`.
 
     Raises:
         SettingsError: values that no scanner could take.
     """
 
-    slices: int = 30
-    spacing_mm: float = 5.0
+    slices: int = 30  # how many, before any is left out
+    spacing_mm: float = 5.0  # the table's step; with a tilt, the distance along the normal is cos(tilt) of it
     thickness_mm: float | None = None
-    shape: tuple[int, int] = (128, 128)
-    pixel_mm: tuple[float, float] = (1.8, 1.8)
-    tilt_deg: float = 0.0
+    shape: tuple[int, int] = (128, 128)  # (rows, columns)
+    pixel_mm: tuple[float, float] = (1.8, 1.8)  # from row to row, from column to column
+    tilt_deg: float = 0.0  # of the gantry, about the patient's x axis, while the table steps along z: a sheared stack
     turn_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
     positions_mm: tuple[float, ...] | None = None
-    missing: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()  # numbers of slices left out, from 0 at the feet
 
     def __post_init__(self) -> None:
         if not -45 <= self.tilt_deg <= 45:

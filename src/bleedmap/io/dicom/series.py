@@ -59,26 +59,20 @@ class SeriesChoice:
 class DicomSeries:
     """One series, ready to segment and to refer to.
 
-    Attributes:
-        volume: in HU, in the standard view: slices feet to head, rows front to back, columns right to left.
-        turn: from the stored rows and columns to that view.
-        headers: of the instance that holds each slice, without pixels, in the volume's order; slices of one multi-frame
-            instance share theirs.
-        frames: each slice's frame number from 1 in its multi-frame instance; None for single-frame instances.
-        acquisition: how it was made.
-        notes: what reading had to decide, each a sentence with its figures ('2 doubled slices left out …').
-        choice: every series found; the chosen one first.
-        unreferable: why no DICOM result can refer to its instances, in a clause; '' where they can.
+    `headers`: of the instance that holds each slice, without pixels, in the volume's order; slices of one multi-frame
+    instance share theirs.
+    `frames`: each slice's frame number from 1 in its multi-frame instance; None for single-frame instances.
+    `notes`: what reading had to decide, each a sentence with its figures ('2 doubled slices left out …').
     """
 
-    volume: Volume
-    turn: PlaneTurn
+    volume: Volume  # in HU, in the standard view: slices feet to head, rows front to back, columns right to left
+    turn: PlaneTurn  # from the stored rows and columns to that view
     headers: tuple[Dataset, ...]
     frames: tuple[int, ...] | None
-    acquisition: Acquisition
+    acquisition: Acquisition  # how it was made
     notes: tuple[str, ...]
-    choice: tuple[SeriesChoice, ...]
-    unreferable: str = ""
+    choice: tuple[SeriesChoice, ...]  # every series found; the chosen one first
+    unreferable: str = ""  # why no DICOM result can refer to its instances, in a clause; '' where they can
 
     def as_stored(self, planes: AnyArray) -> AnyArray:
         """Turn (slice, row, column) in the standard view back to rows and columns as stored."""
