@@ -36,21 +36,16 @@ class Abc2:
 class Measures:
     """What a clinician measures of one lesion, on axial slices; `study.measures` takes them.
 
-    Attributes:
-        side: of the patient, by the head's own middle; None where that was not found or left and right are not known.
-        longest_mm: largest distance between the outer corners of two of its pixels within one axial slice.
-        perpendicular_mm: on that slice, the longest line at right angles to it between two points of the lesion.
-        height_mm: from its lowest slice to its highest, each with what it stands for.
-        abc2: the bedside estimate of its volume.
-        skull_mm: smallest distance to the inner table of the skull, to a millimetre or so in the slice; None where no
-            cranial cavity was found.
+    `side`: of the patient, by the head's own middle; None where that was not found or left and right are not known.
+    `skull_mm`: smallest distance to the inner table of the skull, to a millimetre or so in the slice; None where no
+    cranial cavity was found.
     """
 
     side: Side | None
-    longest_mm: float
-    perpendicular_mm: float
-    height_mm: float
-    abc2: Abc2
+    longest_mm: float  # largest distance between the outer corners of two of its pixels within one axial slice
+    perpendicular_mm: float  # on that slice, the longest line at right angles to it between two points of the lesion
+    height_mm: float  # from its lowest slice to its highest, each with what it stands for
+    abc2: Abc2  # the bedside estimate of its volume
     skull_mm: float | None
 
 

@@ -18,19 +18,16 @@ Firmness = Literal["over the whole interval", "not over the whole interval", "no
 class Growth:
     """From a first volume to a second one.
 
-    Attributes:
-        first_ml, second_ml: each measured on its own slices.
-        first_interval_ml, second_interval_ml: of each volume; None where it has none.
-        coverage: share of unseen patients whose volume such an interval held; None without intervals.
-        left_out: whether lesions that one of the studies does not show are left out.
+    `first_ml`, `second_ml`: each measured on its own slices.
+    `first_interval_ml`, `second_interval_ml`: of each volume; None where it has none.
     """
 
     first_ml: float
     second_ml: float
     first_interval_ml: tuple[float, float] | None = None
     second_interval_ml: tuple[float, float] | None = None
-    coverage: float | None = None
-    left_out: bool = False
+    coverage: float | None = None  # share of unseen patients whose volume such an interval held; None without intervals
+    left_out: bool = False  # whether lesions that one of the studies does not show are left out
 
     @property
     def ml(self) -> float:

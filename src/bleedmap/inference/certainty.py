@@ -21,23 +21,18 @@ SMALLEST_EXTENT = 1e-5  # of the view; below, more or less is noise: 2.5 pixels 
 class Certainty:
     """What the program says of a study beside its outline.
 
-    Attributes:
-        slices: calibrated probability that each slice bleeds, in the order of the volume.
-        study: calibrated probability that the study bleeds.
-        types: (name, probability that the study holds it) for EDH, IPH, SDH, IVH, SAH; learned from labels of whole
-            slices, so they are of the study, not of a lesion.
-        volume_ml: lowest and highest of the volume's interval; None where nothing is marked (a missed bleed has no
-            bound), where pixels have no size, or where the user's threshold is not the one that it was fitted for.
-        coverage: share of bleeding patients, unseen in training, whose volume such an interval held.
-        abstained: why no verdict is given, in sentences for the reader; empty where one is.
+    `types`: (name, probability that the study holds it) for EDH, IPH, SDH, IVH, SAH; learned from labels of whole
+    slices, so they are of the study, not of a lesion.
+    `volume_ml`: lowest and highest of the volume's interval; None where nothing is marked (a missed bleed has no
+    bound), where pixels have no size, or where the user's threshold is not the one that it was fitted for.
     """
 
-    slices: tuple[float, ...]
-    study: float
+    slices: tuple[float, ...]  # calibrated probability that each slice bleeds, in the order of the volume
+    study: float  # calibrated probability that the study bleeds
     types: tuple[tuple[str, float], ...]
     volume_ml: tuple[float, float] | None
-    coverage: float
-    abstained: tuple[str, ...] = ()
+    coverage: float  # share of bleeding patients, unseen in training, whose volume such an interval held
+    abstained: tuple[str, ...] = ()  # why no verdict is given, in sentences for the reader; empty where one is
 
 
 @dataclass(frozen=True)

@@ -38,17 +38,11 @@ class SliceFinding:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found in one study; an empty one is a result too.
+    """What was found in one study; an empty one is a result too."""
 
-    Attributes:
-        slices: of every slice; in a volume, feet to head.
-        lesions: connected lesions; across slices in a volume, within a slice for pictures.
-        grid: the volume's; None for pictures, whose pixels have no size.
-    """
-
-    slices: tuple[SliceFinding, ...]
-    lesions: tuple[Lesion, ...]
-    grid: SliceGrid | None
+    slices: tuple[SliceFinding, ...]  # of every slice; in a volume, feet to head
+    lesions: tuple[Lesion, ...]  # connected lesions; across slices in a volume, within a slice for pictures
+    grid: SliceGrid | None  # the volume's; None for pictures, whose pixels have no size
 
     @property
     def found(self) -> bool:

@@ -148,33 +148,23 @@ def read_energy(plane: Plane) -> Energy:
 class Acquisition:
     """How a CT was made, as far as the input checks need it; nothing in it identifies a patient.
 
-    Attributes:
-        modality: DICOM (0008,0060), 'CT'.
-        image_type: (0008,0008), for example ('ORIGINAL', 'PRIMARY', 'AXIAL').
-        body_part: (0018,0015), upper case.
-        description: of series and study and the protocol's name, joined by ' / '.
-        contrast: the agent that the files name ((0018,0010) or a code's meaning); '' where they say none was given.
-        kvp: peak voltage, (0018,0060).
-        kernel: (0018,1210), several joined by '\\'.
-        age_years: (0010,1010) in years.
-        thickness_mm: nominal slice thickness, (0018,0050).
-        gantry_tilt_deg: as the files state it, (0018,1120); geometry is taken from positions, not from here.
-        scanner: manufacturer and model.
-        unread: what seems to belong to the series and was not read, in a clause; '' where all was; None where there is
-            no series of files.
+    `contrast`: the agent that the files name ((0018,0010) or a code's meaning); '' where they say none was given.
+    `gantry_tilt_deg`: as the files state it, (0018,1120); geometry is taken from positions, not from here.
+    `unread`: what seems to belong to the series and was not read, in a clause; '' where all was; None where there is no
+    series of files.
     """
 
-    modality: str | None = None
-    image_type: tuple[str, ...] = ()
-    body_part: str | None = None
-    description: str | None = None
+    modality: str | None = None  # DICOM (0008,0060), 'CT'
+    image_type: tuple[str, ...] = ()  # (0008,0008), for example ('ORIGINAL', 'PRIMARY', 'AXIAL')
+    body_part: str | None = None  # (0018,0015), upper case
+    description: str | None = None  # of series and study and the protocol's name, joined by ' / '
     contrast: str | None = None
-    kvp: float | None = None
-    kernel: str | None = None
-    age_years: float | None = None
-    thickness_mm: float | None = None
+    kvp: float | None = None  # peak voltage, (0018,0060)
+    kernel: str | None = None  # (0018,1210), several joined by '\'
+    age_years: float | None = None  # (0010,1010) in years
+    thickness_mm: float | None = None  # nominal slice thickness, (0018,0050)
     gantry_tilt_deg: float | None = None
-    scanner: str | None = None
+    scanner: str | None = None  # manufacturer and model
     unread: str | None = None
 
 

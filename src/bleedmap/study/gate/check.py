@@ -11,19 +11,14 @@ Verdict = Literal["pass", "warning", "refusal", "not known"]
 class Check:
     """One line of the input gate.
 
-    Attributes:
-        name: what was looked at, one or two words, unique: 'slice count'.
-        verdict: 'refusal' stops the study unless the user asks to go on; 'not known' where the input does not say.
-        found: the value, with its unit: '24 slices'.
-        limit: what passes: '10 to 400 slices'.
-        meaning: why it matters or what to do, one sentence; '' for a pass.
+    `verdict`: 'refusal' stops the study unless the user asks to go on; 'not known' where the input does not say.
     """
 
-    name: str
+    name: str  # what was looked at, one or two words, unique: 'slice count'
     verdict: Verdict
-    found: str
-    limit: str
-    meaning: str = ""
+    found: str  # the value, with its unit: '24 slices'
+    limit: str  # what passes: '10 to 400 slices'
+    meaning: str = ""  # why it matters or what to do, one sentence; '' for a pass
 
 
 def judge(name: str, verdict: Verdict, found: str, limit: str, meaning: str) -> Check:
