@@ -9,7 +9,7 @@ OUT/.batch/done/KEY.json   the ledger's record of a study, which holds its row
 
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -37,69 +37,60 @@ _FIRST_SHOWN: tuple[Status, ...] = ("found", "no verdict", "failed", "waiting", 
 _STATUS: dict[Verdict, Status] = {"bleed marked": "found", "no bleed marked": "not found", "no verdict": "no verdict"}
 
 
-# Field of a row -> unit and meaning. `types` is a column for each type in the table.
-MEANINGS = {
-    "name": ("", "name of the study's folder of results"),
-    "source": ("", "the study's place below the folder that was searched"),
-    "study_uid": ("", "Study Instance UID, for DICOM"),
-    "status": ("", "found, not found, no verdict (do not rely on what is outlined), refused (it cannot be read, or an "
-        "input check refuses it), failed (a fault of the program) or waiting (its server did not "
-        "give it; the same command tries again)"),
-    "reason_code": ("", "why there is no verdict or no result: names of input checks, 'certainty' (the probability is "
-        "near to even, disagrees with the outline, or the "
-        "images are unlike the training data), 'unreadable', 'system', 'server' or 'program'"),
-    "study_probability": ("0 to 1", "probability that the study bleeds, calibrated"),
-    "types": ("0 to 1", "probability that the study holds a bleed of this type"),
-    "volume_ml": ("mL", "volume of all lesions"),
-    "volume_low_ml": ("mL", "lower end of the volume's interval"),
-    "volume_high_ml": ("mL", "upper end of the volume's interval"),
-    "interval_coverage": ("0 to 1", "share of unseen bleeding patients whose volume such an interval held"),
-    "lesions": ("", "number of lesions"),
-    "largest_lesion_ml": ("mL", "volume of the largest lesion"),
-    "slices": ("", "number of slices, with and without lesions"),
-    "slice_distance_mm": ("mm", "median distance from slice to slice"),
-    "slice_thickness_mm": ("mm", "slice thickness as the DICOM files state it"),
-    "highest_probability": ("0 to 1", "highest probability of a pixel anywhere in the study"),
-    "abstained": ("", "why there is no verdict, in sentences"),
-    "warnings": ("", "names of the input checks that did not pass"),
-    "seconds": ("s", "time from reading to writing"),
-    "error": ("", "why there is no result"),
-    "patient_id": ("", "with --identify: Patient ID of the DICOM files"),
-    "study_date": ("", "with --identify: Study Date, as YYYY-MM-DD"),
-    "accession_number": ("", "with --identify: Accession Number"),
-}  # fmt: skip
+def _told(meaning: str, unit: str = "", **default: Any) -> Any:
+    """Make a field of a row with its unit and meaning."""
+    return field(metadata={"told": (unit, meaning)}, **(default or {"default": None}))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One study in the summary; `MEANINGS` says what each field is. What is not known is None."""
+    """One study in the summary. What is not known is None."""
 
-    name: str
-    source: str
-    study_uid: str | None
-    status: Status
-    reason_code: str | None = None
-    study_probability: float | None = None
-    types: Mapping[str, float] = field(default_factory=dict)
-    volume_ml: float | None = None
-    volume_low_ml: float | None = None
-    volume_high_ml: float | None = None
-    interval_coverage: float | None = None
-    lesions: int | None = None
-    largest_lesion_ml: float | None = None
-    slices: int | None = None
-    slice_distance_mm: float | None = None
-    slice_thickness_mm: float | None = None
-    highest_probability: float | None = None
-    abstained: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    seconds: float | None = None
-    error: str | None = None
+    name: str = _told("name of the study's folder of results", default=MISSING)
+    source: str = _told("the study's place below the folder that was searched", default=MISSING)
+    study_uid: str | None = _told("Study Instance UID, for DICOM", default=MISSING)
+    status: Status = _told(  # noqa: RUF009 - it makes a field
+        "found, not found, no verdict (do not rely on what is outlined), refused (it cannot be read, or an input check "
+        "refuses it), failed (a fault of the program) or waiting (its server did not give it; the same command tries "
+        "again)", default=MISSING,
+    )  # fmt: skip
+    reason_code: str | None = _told(
+        "why there is no verdict or no result: names of input checks, 'certainty' (the probability is near to even, "
+        "disagrees with the outline, or the images are unlike the training data), 'unreadable', 'system', 'server' or "
+        "'program'"
+    )
+    study_probability: float | None = _told("probability that the study bleeds, calibrated", "0 to 1")
+    types: Mapping[str, float] = _told(
+        "probability that the study holds a bleed of this type", "0 to 1", default_factory=dict
+    )  # a column for each type in the table
+    volume_ml: float | None = _told("volume of all lesions", "mL")
+    volume_low_ml: float | None = _told("lower end of the volume's interval", "mL")
+    volume_high_ml: float | None = _told("upper end of the volume's interval", "mL")
+    interval_coverage: float | None = _told(
+        "share of unseen bleeding patients whose volume such an interval held", "0 to 1"
+    )
+    lesions: int | None = _told("number of lesions")
+    largest_lesion_ml: float | None = _told("volume of the largest lesion", "mL")
+    slices: int | None = _told("number of slices, with and without lesions")
+    slice_distance_mm: float | None = _told("median distance from slice to slice", "mm")
+    slice_thickness_mm: float | None = _told("slice thickness as the DICOM files state it", "mm")
+    highest_probability: float | None = _told("highest probability of a pixel anywhere in the study", "0 to 1")
+    abstained: tuple[str, ...] = _told("why there is no verdict, in sentences", default=())
+    warnings: tuple[str, ...] = _told("names of the input checks that did not pass", default=())
+    seconds: float | None = _told("time from reading to writing", "s")
+    error: str | None = _told("why there is no result")
 
     @property
     def has_results(self) -> bool:
         """Whether there is a folder of results."""
         return self.status in ("found", "not found", "no verdict")
+
+
+MEANINGS = {one.name: one.metadata["told"] for one in fields(Row)} | {
+    "patient_id": ("", "with --identify: Patient ID of the DICOM files"),
+    "study_date": ("", "with --identify: Study Date, as YYYY-MM-DD"),
+    "accession_number": ("", "with --identify: Accession Number"),
+}
 
 
 def read_row(finished: Finished | None) -> Row | None:

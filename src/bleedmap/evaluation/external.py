@@ -74,25 +74,18 @@ class ExternalStudy:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
-        return {
-            "name": self.name, "status": self.status, "error": self.error, "notes": list(self.notes),
-            "record": None if self.record is None else self.record.to_dict(),
-            "size": None if self.size is None else asdict(self.size), "seconds": self.seconds,
-        }  # fmt: skip
+        record = None if self.record is None else self.record.to_dict()
+        return vars(self) | {"record": record, "size": None if self.size is None else asdict(self.size)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "ExternalStudy":
         """From `to_dict`."""
         record, size = content["record"], content["size"]
-        surface = None if size is None or size["surface"] is None else SurfaceDistance(**size["surface"])
-        return cls(
-            content["name"], content["status"], content["error"], tuple(content["notes"]),
-            None if record is None else StudyRecord.from_dict(record),
-            None if size is None else Size(
-                size["reference_ml"], size["marked_ml"], tuple(size["lesions_ml"]), surface
-            ),
-            content["seconds"],
-        )  # fmt: skip
+        if size is not None:
+            surface = None if size["surface"] is None else SurfaceDistance(**size["surface"])
+            size = Size(**size | {"lesions_ml": tuple(size["lesions_ml"]), "surface": surface})
+        record = None if record is None else StudyRecord.from_dict(record)
+        return cls(**content | {"notes": tuple(content["notes"]), "record": record, "size": size})
 
 
 def run_external(
