@@ -51,7 +51,6 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
     from bleedmap.phantom.bleeds import Bleed
     from bleedmap.phantom.dicom import ct_instances, scout, write_series
     from bleedmap.phantom.head import SCANNER_KERNEL_MM, PhantomSettings, make_phantom
-    from bleedmap.results.save import write_results
     from bleedmap.study.read import read_study
     from bleedmap.study.segment import Segmenter
 
@@ -66,8 +65,7 @@ def command(out: Path, weights: str | None, overwrite: bool, as_json: bool) -> N
         study = replace(read_study(folder / _STUDY), source=str(out / _STUDY))
         with slices_bar("Segmenting the phantom", len(phantom.volume.hu), quiet=as_json) as advance:
             result = segmenter.segment(study, advance=advance)
-        (folder / _RESULT).mkdir()
-        files = write_results(result, folder / _RESULT)["files"]
+        files = result.save(folder / _RESULT)["files"]
         record = _record(phantom, result)
         write_json(folder / "demo.json", record)
     if as_json:

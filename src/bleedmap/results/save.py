@@ -54,47 +54,36 @@ def save(
         OutputError: the folder holds something else, or cannot be written.
     """
     with folder_written_whole(Path(folder), overwrite=overwrite) as inside:
-        return write_results(
-            result, inside, dicom=dicom, fractional=fractional, made_at=made_at, new_uid=new_uid,
-            predecessor=predecessor,
-        )  # fmt: skip
+        files = {
+            "mask": f"{result.name}_dseg.nii.gz",
+            "probability": f"{result.name}_probseg.nii.gz",
+            "overlay": f"{result.name}_overlay.png",
+            "lesions": f"{result.name}_lesions.csv",
+            "report": REPORT,
+        }
+        described = "" if result.slabs is None else f"bleedmap {__version__}: {result.slabs.words}"
+        with ThreadPoolExecutor(max_workers=1) as beside:  # most of their time is compression, which lets others run
+            written = [
+                beside.submit(nifti.write, inside / files["mask"], result.mask, result.nifti, described),
+                beside.submit(nifti.write, inside / files["probability"], result.probability, result.nifti, described),
+                beside.submit(lambda: images.write_png(inside / files["overlay"], overview(result))),
+            ]
+            write_lesions_csv(inside / files["lesions"], result)
+            if dicom and result.dicom is not None and not result.dicom.unreferable:
+                from bleedmap.results.dicom import write_dicom_results  # noqa: PLC0415 - highdicom takes 0.2 s to load
 
-
-def write_results(
-    result: Result, folder: Path, *, dicom: bool = True, fractional: bool = False, made_at: datetime | None = None,
-    new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """`save` into a folder that is there and empty, file by file."""
-    files = {
-        "mask": f"{result.name}_dseg.nii.gz",
-        "probability": f"{result.name}_probseg.nii.gz",
-        "overlay": f"{result.name}_overlay.png",
-        "lesions": f"{result.name}_lesions.csv",
-        "report": REPORT,
-    }
-    described = "" if result.slabs is None else f"bleedmap {__version__}: {result.slabs.words}"
-    with ThreadPoolExecutor(max_workers=1) as beside:  # most of their time is compression, which lets others run
-        written = [
-            beside.submit(nifti.write, folder / files["mask"], result.mask, result.nifti, described),
-            beside.submit(nifti.write, folder / files["probability"], result.probability, result.nifti, described),
-            beside.submit(lambda: images.write_png(folder / files["overlay"], overview(result))),
-        ]
-        write_lesions_csv(folder / files["lesions"], result)
-        if dicom and result.dicom is not None and not result.dicom.unreferable:
-            from bleedmap.results.dicom import write_dicom_results  # noqa: PLC0415 - highdicom takes 0.2 s to load
-
-            (folder / DICOM).mkdir()
-            made = write_dicom_results(
-                folder / DICOM, result, result.dicom, fractional=fractional, made_at=made_at, new_uid=new_uid,
-                predecessor=predecessor,
-            )  # fmt: skip
-            files |= {what: f"{DICOM}/{name}" for what, name in made.items()}
-        write_report(folder / files["report"], result, files)
-        for one in written:
-            one.result()
-    content = summary(result, files)
-    write_json(folder / SUMMARY, content)
-    return content
+                (inside / DICOM).mkdir()
+                made = write_dicom_results(
+                    inside / DICOM, result, result.dicom, fractional=fractional, made_at=made_at, new_uid=new_uid,
+                    predecessor=predecessor,
+                )  # fmt: skip
+                files |= {what: f"{DICOM}/{name}" for what, name in made.items()}
+            write_report(inside / files["report"], result, files)
+            for one in written:
+                one.result()
+        content = summary(result, files)
+        write_json(inside / SUMMARY, content)
+        return content
 
 
 def read_again(place: Path) -> tuple[Study, dict[str, Any]]:
