@@ -27,11 +27,11 @@ from bleedmap.arrays import ignore
 from bleedmap.comparison.compare import Comparison, compare_examinations, examine_pair, split_accept
 from bleedmap.comparison.growth import CRITERION, DERIVED_FOR, Expansion
 from bleedmap.comparison.match import MEANINGS
-from bleedmap.comparison.save import JSON, PAGE, write_comparison
+from bleedmap.comparison.save import JSON, PAGE, save
 from bleedmap.comparison.tables import COLUMNS, lesion_table, rounded
 from bleedmap.comparison.words import signed_ml, signed_percent
 from bleedmap.errors import InputError, OutputError, find_shortage
-from bleedmap.io.files import folder_written_whole, read_csv, refuse_content, try_to_write, write_json
+from bleedmap.io.files import read_csv, refuse_content, try_to_write, write_json
 from bleedmap.io.names import LONGEST_NAME, MOST_BYTES, stem
 from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.inputs import natural
@@ -241,8 +241,7 @@ def _compare(
         )  # fmt: skip
     first, second = examine_pair(*pair.studies, load, of_pair, of_inputs, by_date=pair.by_date)
     comparison = compare_examinations(first, second, accept=of_pair)
-    with folder_written_whole(results) as inside:
-        write_comparison(comparison, inside)
+    save(comparison, results)
     return describe_pair(comparison, name), lesion_table(comparison)
 
 

@@ -36,18 +36,13 @@ def save(comparison: Comparison, folder: str | Path, *, overwrite: bool = False)
         OutputError: the folder holds something else, or cannot be written.
     """
     with folder_written_whole(Path(folder), overwrite=overwrite) as inside:
-        return write_comparison(comparison, inside)
-
-
-def write_comparison(comparison: Comparison, folder: Path) -> dict[str, Any]:
-    """`save` into a folder that is there and empty, file by file."""
-    planes = lay_out(comparison)
-    write_png(folder / PICTURE, draw_overview(comparison, planes))
-    write_csv(folder / TABLE, COLUMNS, lesion_table(comparison))
-    _write_page(folder / PAGE, comparison, planes)
-    content = to_json(comparison, _FILES)
-    write_json(folder / JSON, content)
-    return content
+        planes = lay_out(comparison)
+        write_png(inside / PICTURE, draw_overview(comparison, planes))
+        write_csv(inside / TABLE, COLUMNS, lesion_table(comparison))
+        _write_page(inside / PAGE, comparison, planes)
+        content = to_json(comparison, _FILES)
+        write_json(inside / JSON, content)
+        return content
 
 
 def _write_page(path: Path, comparison: Comparison, planes: Planes) -> None:
