@@ -40,12 +40,10 @@ _ENDING = re.compile(r"[ _-]([A-Za-z]+)$")
 class Labels:
     """What a table says of a study that nobody outlined.
 
-    Attributes:
-        bleeds: whether it does.
-        slices: names of the slices that bleed, boxed ones among them; None where the table speaks of the study alone.
+    `slices`: names of the slices that bleed, boxed ones among them; None where the table speaks of the study alone.
     """
 
-    bleeds: bool
+    bleeds: bool  # whether it does
     slices: frozenset[str] | None
 
 
@@ -53,33 +51,23 @@ class Labels:
 class Line:
     """What one line says.
 
-    Attributes:
-        study, slice: names, '' where the line has none.
-        bleeds: None where as many readers say yes as no.
-        number: of the line in the file.
+    `study`, `slice`: names, '' where the line has none.
     """
 
     study: str
     slice: str
-    bleeds: bool | None
-    number: int
+    bleeds: bool | None  # None where as many readers say yes as no
+    number: int  # of the line in the file
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of labels.
+    """A table of labels."""
 
-    Attributes:
-        path: of the file.
-        lines: what it says.
-        either: whether the column for the study may hold names of slices.
-        notes: how its columns were understood, in sentences.
-    """
-
-    path: Path
-    lines: tuple[Line, ...]
-    either: bool
-    notes: tuple[str, ...]
+    path: Path  # of the file
+    lines: tuple[Line, ...]  # what it says
+    either: bool  # whether the column for the study may hold names of slices
+    notes: tuple[str, ...]  # how its columns were understood, in sentences
 
 
 @dataclass(frozen=True)
