@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bleedmap.errors import SettingsError
-from bleedmap.window import BRAIN, Window
+from bleedmap.window import BRAIN, Window, picture_to_hu
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_any_kind_of_number_is_shown_as_float32(kind):
     hu = BRAIN.to_hu(np.array([0, 51, 255], kind))
     assert hu.dtype == np.float32
     assert hu == pytest.approx([-20, 4, 100], abs=1e-4)
+
+
+@pytest.mark.parametrize("window", [BRAIN, Window(40, 80), Window(50, 100), Window(80, 200), Window(40, 400)])
+def test_bone_and_air_of_another_window_look_as_in_the_brain_window(window):
+    """In a window that ends at 80 HU the skull is white: at 80 HU it would look like blood."""
+    hu = np.array([-1000, 10, 32, 60, 1000], np.float32)
+    grey = np.rint(window.to_unit(hu) * 255).astype(np.uint8)
+    assert BRAIN.to_unit(picture_to_hu(grey, window)) == pytest.approx(BRAIN.to_unit(hu), abs=0.01)

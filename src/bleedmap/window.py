@@ -39,7 +39,24 @@ class Window:
         return np.float32(self.lowest_hu) + np.asarray(grey, np.float32) * np.float32(self.width_hu / 255)
 
 
+BLACK_GREY, WHITE_GREY = 5, 250  # 8-bit greys that JPEG may have moved off the ends of a window
+
 # The brain window of CT-ICH's JPEG release, as its authors' later code has it (Hssayeni et al., Data 2020, 5(1), 14).
 BRAIN = Window(level_hu=40, width_hu=120)
 # What lies above it, up to dense bone: 100 to 1300 HU.
 BONE = Window(level_hu=700, width_hu=1200)
+
+
+def picture_to_hu(grey: AnyArray, window: Window) -> FloatArray:
+    """8-bit grey of any shape -> HU as the brain window shows them, of a picture that was exported in another.
+
+    What the other window shows white may be bone, and black air: where its ends lie within the brain window, they
+    become that one's. Left at 80 HU, the skull of a window that ends there would look like blood.
+    """
+    hu = window.to_hu(grey)
+    black, white = BRAIN.lowest_hu, BRAIN.lowest_hu + BRAIN.width_hu
+    if window.lowest_hu > black:
+        hu[grey <= BLACK_GREY] = black
+    if window.lowest_hu + window.width_hu < white:
+        hu[grey >= WHITE_GREY] = white
+    return hu

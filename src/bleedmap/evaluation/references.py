@@ -23,7 +23,7 @@ from bleedmap.study.gate.picture_look import PictureLook, measure_picture
 from bleedmap.study.inputs import note_turned
 from bleedmap.study.read import Study, read_study
 from bleedmap.volume import Volume
-from bleedmap.window import Window
+from bleedmap.window import Window, picture_to_hu
 
 _NEAR = 0.25  # of a pixel: the mask's corners lie this near to the image's
 _EDGE = 2  # pixels
@@ -144,7 +144,7 @@ def _read_pictures(case: Case, window: Window) -> Referenced:
                 needed=f"{slices[0].shape[0]} × {slices[0].shape[1]}, as the first of the patient's slices has",
                 remedy="give slices of one series, and each patient a folder",
             )  # fmt: skip
-        slices.append(window.to_hu(grey))
+        slices.append(picture_to_hu(grey, window))
         looks.append(measure_picture(image.name, grey, window, turned))
         shape = (grey.shape[0], grey.shape[1])
         masks.append(np.zeros(shape, np.bool_) if mask is None else _read_picture_mask(mask, shape))

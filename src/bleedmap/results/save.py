@@ -24,7 +24,7 @@ from bleedmap.study.inputs import CheckedPictures, Inputs, Picture
 from bleedmap.study.read import Study, read_study
 from bleedmap.study.result import Result, summarise_pictures, to_json
 from bleedmap.study.segment import Segmenter
-from bleedmap.window import Window
+from bleedmap.window import Window, picture_to_hu
 
 SUMMARY, REPORT, DICOM = "summary.json", "report.html", "dicom"
 PROBABILITY_STEPS = 65535  # the 16-bit PNG's value of probability 1
@@ -170,7 +170,11 @@ def _segment_pictures(
     for picture, not_passed in zip(pictures, doubts, strict=True):
         grey = images.read_grey(picture.path)
         outline = outline_slices(
-            window.to_hu(grey)[None], segmenter.weights, segmenter.backend, threshold=threshold, advance=advance
+            picture_to_hu(grey, window)[None],
+            segmenter.weights,
+            segmenter.backend,
+            threshold=threshold,
+            advance=advance,
         )
         probability, mask = outline.probability[0], outline.mask[0]
         images.write_png(folder / f"{picture.name}_mask.png", mask)

@@ -130,6 +130,14 @@ def test_a_mosaic_is_refused_and_one_among_many_slices_is_told() -> None:
     assert not_passed(*slices(), mosaic(2, 2))["single slice"] == "warning"
 
 
+def test_two_slices_in_a_square_picture_are_told() -> None:
+    pair = mosaic(2, 1)
+    square = np.pad(pair, ((pair.shape[0] // 2,) * 2, (0, 0)))
+    assert not_passed(square)["single slice"] == "warning"
+    assert not_passed(*[square] * 12)["single slice"] == "warning"
+    assert "single slice" not in not_passed(*slices(), square)  # the base of a head may look so
+
+
 def test_turned_slices_are_told_by_all_of_them() -> None:
     for turn, words in ((np.rot90, "on its side"), (np.flipud, "upside down")):
         one = judge(*map(turn, slices()))["orientation"]

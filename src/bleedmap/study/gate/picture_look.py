@@ -13,9 +13,8 @@ from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.preprocess import HEAD_THRESHOLD, TRAINING_VIEW_MM
 from bleedmap.study.gate.anatomy import BONE_HU, Anatomy, measure
 from bleedmap.volume import Volume
-from bleedmap.window import Window
+from bleedmap.window import BLACK_GREY, WHITE_GREY, Window
 
-_BLACK, _WHITE = 5, 250  # grey levels that JPEG may have moved off the end of the window
 NEAR_BLACK, _NEAR_WHITE = 32, 223
 _AIR_HU, _WHITE_HU = -1000.0, 1000.0
 _PART = 0.6  # of the largest part: as large is another head; three such are found on one slice, with both hands
@@ -58,10 +57,10 @@ class PictureLook:
 def measure_picture(name: str, grey: ByteArray, window: Window, turned: str = "") -> PictureLook:
     """Measure a picture (row, column) that was exported in this window."""
     rows, columns = grey.shape
-    lit = grey > _BLACK
+    lit = grey > BLACK_GREY
     lit_count = max(1, int(lit.sum()))
     hu = np.where(lit, window.to_hu(grey), np.float32(_AIR_HU))
-    hu[grey >= _WHITE] = _WHITE_HU
+    hu[grey >= WHITE_GREY] = _WHITE_HU
     step = max(1, max(rows, columns) // _COARSE)
     small = grey[::step, ::step]
     parts, head = _find_head(small)
