@@ -37,19 +37,30 @@ let onLoggedOut = (): void => {};
 /** Say what to do when the session has ended. */
 export function whenLoggedOut(act: () => void): void { onLoggedOut = act; }
 
+function lost(): never {
+  throw new Problem(0, "The server cannot be reached", "", "check the network; nothing that you saved is lost");
+}
+
 /** Ask the server; throws a Problem. */
 export async function ask(path: string, init: RequestInit = {}): Promise<Response> {
-  let answer: Response;
-  try {
-    answer = await fetch(path, { cache: "no-store", credentials: "same-origin", ...init });
-  } catch {
-    throw new Problem(0, "The server cannot be reached", "", "check the network; nothing that you saved is lost");
-  }
+  const answer = await fetch(path, { cache: "no-store", credentials: "same-origin", ...init }).catch(lost);
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({})) as { title?: string; detail?: string; remedy?: string };
   const problem = new Problem(answer.status, said.title ?? `The server answered ${answer.status}`, said.detail ?? "", said.remedy ?? "");
   if (answer.status === 401 && path !== "/api/login") onLoggedOut();
   throw problem;
+}
+
+/** A file, whole; `told` hears how many of its bytes have come, and how many it has. */
+export async function take(path: string, told: (come: number, all: number) => void): Promise<ArrayBuffer> {
+  const answer = await ask(path), all = Number(answer.headers.get("content-length")), parts: BlobPart[] = [];
+  const reader = answer.body!.getReader();
+  for (let come = 0; ;) {
+    const { done, value } = await reader.read().catch(lost);
+    if (done) return await new Blob(parts).arrayBuffer();
+    parts.push(value);
+    told(come += value.length, all);
+  }
 }
 
 /** `quiet`: the page asks by itself, which does not keep a session alive. */

@@ -1,6 +1,6 @@
 // The reading page: slices with the outline, what the program says of them, what the reader says, and the brush.
 
-import { ask, follow, get, type Problem, send, type Study, type View } from "./api";
+import { ask, follow, get, Problem, send, type Study, type View } from "./api";
 import { chance, day, DISCARD, h, millilitres, moment, person, table } from "./dom";
 import { listen } from "./gestures";
 import type { Screen } from "./main";
@@ -36,7 +36,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const view = await get<View>(`${versioned}/view`);
   const count = view.shape[0], seen = new Set<number>(), opened = Date.now();
   const start = view.lesions[0] ? (view.lesions[0].first[0]! + view.lesions[0].last[0]!) >> 1 : count >> 1;
-  let slice = start, shown: [number, number] = [0, 1], overlay = true, lesion = -1, erase = false, size = 5, unsaved = false, stack: Stack;
+  let slice = start, shown: [number, number] = [0, 1], overlay = true, lesion = -1, erase = false, size = 5, unsaved = false, begun = "0", stack: Stack;
 
   // The stage.
   const words = h("p", { className: "words", "aria-live": "polite" }), at = h("p", { className: "note place" }), spot = h("span", { className: "spot" });
@@ -134,9 +134,13 @@ export const showReading: Screen = async (place, _me, id = "") => {
   function setErase(): void { erase = !erase; rubber.setAttribute("aria-pressed", String(erase)); gl().setPen(erase, size); }
   function setSize(to: number): void { size = Math.max(1, Math.min(41, to)); width.value = String(size); gl().setPen(erase, size); }
   async function begin(): Promise<void> {
-    if (unsaved && !confirm(DISCARD)) return;
-    await gl().begin(origin.value === "0" ? `${versioned}/mask.nii.gz` : `${base}/corrections/${origin.value}.nii.gz`);
-    unsaved = false;
+    if (unsaved && !confirm(DISCARD)) { origin.value = begun; return; }
+    try {
+      await gl().begin(origin.value === "0" ? `${versioned}/mask.nii.gz` : `${base}/corrections/${origin.value}.nii.gz`);
+      begun = origin.value;
+      unsaved = false;
+      kept.textContent = "";
+    } catch (error) { origin.value = begun; kept.textContent = (error as Problem).sentence; }
   }
 
   async function saveReading(): Promise<void> {
@@ -150,8 +154,8 @@ export const showReading: Screen = async (place, _me, id = "") => {
   async function saveCorrection(): Promise<void> {
     keep.disabled = true;
     try {
-      const begun = study.corrections.find((one) => String(one.number) === origin.value)?.sha256 ?? view.mask_sha256;
-      const answer = await ask(`${base}/corrections?version=${study.version}&base=${begun}`, { method: "PUT", headers: { "Content-Type": "application/gzip" }, body: await gl().save() });
+      const from = study.corrections.find((one) => String(one.number) === begun)?.sha256 ?? view.mask_sha256;
+      const answer = await ask(`${base}/corrections?version=${study.version}&base=${from}`, { method: "PUT", headers: { "Content-Type": "application/gzip" }, body: await gl().save() });
       const { number, voxels } = await answer.json() as { number: number; voxels: number };
       kept.textContent = `Saved as correction ${number}: ${voxels.toLocaleString("en-GB")} voxels marked.`;
       unsaved = false;
@@ -198,8 +202,11 @@ export const showReading: Screen = async (place, _me, id = "") => {
   stack = new PictureStack(picture, versioned, view);
   if (glass) {
     try {
-      stack = await GlStack.open(canvas, versioned, view);
-    } catch (error) {  // a driver that promises WebGL2 and fails
+      const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
+      stack = await GlStack.open(canvas, versioned, view, (come, all) => { opening.textContent = `Loading the slices: ${mb(come)} of ${mb(all)} MB`; });
+    } catch (error) {
+      if (error instanceof Problem) throw error;
+      // a driver that promises WebGL2 and fails
       console.warn("the slices are shown as pictures", error);
       canvas.replaceWith(picture);
       correct.replaceChildren(h("h2", {}, "Correct the outline"), h("p", {}, NO_BRUSH));

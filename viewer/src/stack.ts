@@ -2,7 +2,7 @@
 // Slices, rows and columns count from 0 here, in the standard view: what the server's files hold, voxel for voxel.
 
 import type { Niivue as NiivueType } from "@niivue/niivue";
-import type { View } from "./api";
+import { take, type View } from "./api";
 import { h } from "./dom";
 
 export interface Spot { slice: number; row: number; column: number; hu: number }
@@ -40,7 +40,8 @@ export class GlStack implements Stack {
 
   private constructor(private nv: NiivueType, private view: View) {}
 
-  static async open(canvas: HTMLCanvasElement, base: string, view: View): Promise<GlStack> {
+  /** Load a version's files; `told` hears how many bytes have come of how many. Throws a Problem, or what NiiVue throws without WebGL2. */
+  static async open(canvas: HTMLCanvasElement, base: string, view: View, told: (come: number, all: number) => void): Promise<GlStack> {
     const { Niivue, NVImage, SLICE_TYPE, DRAG_MODE } = await import("./niivue");
     const nv = new Niivue({
       isRadiologicalConvention: true, isOrientationTextVisible: false, crosshairWidth: 0, isColorbar: false, logLevel: "error",
@@ -55,7 +56,13 @@ export class GlStack implements Stack {
     nv.setSliceType(SLICE_TYPE.AXIAL);
     nv.addColormap("whitered", { R: [255, 255, 255], G: [255, 255, 0], B: [255, 255, 0], A: [0, 255, 255], I: [0, 1, 255] });
     const [, level, width] = view.windows[0]!;
-    const load = async (name: string, more: object) => NVImage.loadFromUrl({ url: `${base}/${name}.nii.gz`, name: `${name}.nii.gz`, ...more });
+    const parts = new Map<string, [number, number]>();
+    const note = (name: string, come: number, all: number) => {
+      parts.set(name, [come, all]);
+      told(...[...parts.values()].reduce(([a, b], [c, d]) => [a + c, b + d], [0, 0]));
+    };
+    const load = async (name: string, more: object) =>
+      NVImage.loadFromUrl({ url: await take(`${base}/${name}.nii.gz`, (come, all) => note(name, come, all)) as unknown as string, name: `${name}.nii.gz`, ...more });
     const [stack, probability, mask] = await Promise.all([
       load("stack", { colormap: "gray", cal_min: level - width / 2, cal_max: level + width / 2, opacity: 1 }),
       load("probability", { colormap: "whitered", cal_min: 127, cal_max: 255, opacity: OPACITY }), load("mask", {}),
@@ -169,7 +176,7 @@ export class GlStack implements Stack {
 
   async begin(url: string): Promise<void> {
     const { NVImage } = await import("./niivue");
-    this.nv.loadDrawing(await NVImage.loadFromUrl({ url, name: "mask.nii.gz" }));
+    this.nv.loadDrawing(await NVImage.loadFromUrl({ url: await take(url, () => {}) as unknown as string, name: "mask.nii.gz" }));
   }
 
   /** The drawing as a gzipped NIfTI, in the axes of the server's stack. */

@@ -253,6 +253,18 @@ def test_a_list_that_is_not_up_to_date_says_so(server: Server, study: str) -> No
         page.get_by_text("Newest entries").wait_for()
 
 
+def test_slices_that_do_not_come_are_no_fault_of_the_browser(server: Server, study: str) -> None:
+    with open_browser(960, 640, strict=False) as page:
+        enter(page, server)
+        page.route("**/stack.nii.gz", lambda route: route.abort())
+        page.goto(f"{server.url}/#/study/{study}")
+        page.get_by_text("The server cannot be reached").wait_for(timeout=GLASS)
+        page.unroute("**/stack.nii.gz")
+        page.get_by_role("button", name="Try again").click()
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        expect(page.locator(".stage canvas")).to_be_visible()
+
+
 def test_an_open_study_tells_of_what_comes_later(server: Server) -> None:
     number = add_study(server.place, server.database, scanned(), phantom().mask.array)
     waiting = add_row(server.database, state="receiving")
