@@ -295,7 +295,10 @@ def test_an_open_study_tells_of_what_comes_later(server: Server) -> None:
 def test_on_a_phone_nothing_overlaps(server: Server, study: str) -> None:
     with open_browser(390, 844) as page:
         enter(page, server)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for width in (1280, 768, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            for box in ("html", ".rows .scroll"):
+                assert page.locator(box).evaluate("box => box.scrollWidth <= box.clientWidth"), (width, box)
         reason = page.get_by_text("slice count: 3 slices").bounding_box()
         assert reason is not None
         assert reason["width"] > 250
