@@ -17,7 +17,8 @@ from bleedmap.study.read import read_study
 from bleedmap.volume import Volume
 from bleedmap.window import Window
 from dicom_result_studies import GRIDS, TURNS, grid_of
-from server_studies import result_of
+from dicom_studies import write
+from server_studies import result_of, scanned
 
 CASES = [(kind, TURNS[number]) for kind, number in zip((*GRIDS, "both", "oblique"), range(8), strict=True)]
 
@@ -78,6 +79,17 @@ def test_places_are_said_with_gaps(tmp_path: Path) -> None:
     places = view.describe(read)["places"]
     assert "the lowest slice" in places[0]
     assert "10.0 mm above the slice below, usually 5.4" in places[3]
+
+
+def test_the_series_that_is_shown_is_named_and_what_was_left_out(tmp_path: Path) -> None:
+    soft, bone = scanned(), scanned()
+    for one in bone:
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.SeriesNumber = soft[0].StudyInstanceUID, "2.25.77", 3
+        one.SeriesDescription, one.ConvolutionKernel = "Bone", "H70h"
+    said = view.describe(read_study(write(tmp_path, [*soft, *bone])))["series"]
+    assert said[0].startswith("Shown: series 2 “Head 5.0 H31s”, axial, 14 images")
+    assert said[1] == "Left out: series 3 “Bone”, bone or lung kernel (H70h)."
+    assert view.describe(read_study(Volume(np.zeros((14, 32, 32), np.float32), grid_of("even"))))["series"] == []
 
 
 def test_a_refused_study_is_shown_without_outline(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ export interface Lesion {
   mean_probability: number; highest_probability: number; first: number[]; last: number[];
 }
 export interface View {
-  shape: [number, number, number]; pixel_mm: [number, number]; letters: Record<string, string>; geometry: string[]; places: string[];
+  shape: [number, number, number]; pixel_mm: [number, number]; letters: Record<string, string>; series?: string[]; geometry: string[]; places: string[];
   windows: [string, number, number][]; lines: string[]; notes: string[]; warnings: string[]; lesions: Lesion[]; threshold: number;
   verdict: string | null; headline?: string; probability?: number | null; slice_probability?: number[] | null; reasons?: string[];
   types?: [string, number][]; volume_ml?: number | null; interval?: string; interval_is?: string; weights?: string; mask_sha256: string;

@@ -81,7 +81,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
 
   const newer = h("div", { role: "status" });
   place.replaceChildren(heading, newer, h("div", { className: "reading" },
-    h("div", { className: "images" }, stage, h("div", { className: "under" }, slider, words, at, ...view.geometry.map((one) => h("p", { className: "note" }, one))),
+    h("div", { className: "images" }, stage, h("div", { className: "under" }, slider, words, at, ...[...(view.series ?? []), ...view.geometry].map((one) => h("p", { className: "note" }, one))),
       h("div", { className: "tools" }, h("fieldset", { className: "windows" }, h("legend", {}, "Window (w)"), ...windows), h("label", {}, show, " Overlay (o)"), drawScale())),
     h("div", { className: "panel" }, drawVerdict(view), drawLesions(), reading, correct, drawFiles(), h("details", {}, h("summary", {}, "Keys"),
       h("dl", { className: "keys" }, ...KEYS.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]))))));

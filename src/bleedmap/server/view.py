@@ -161,7 +161,8 @@ def describe(read: Result | Study) -> dict[str, Any]:
     _, row_mm, column_mm = grid.spacing_mm
     words: dict[str, Any] = {
         "shape": list(read.volume.hu.shape), "pixel_mm": [row_mm, column_mm], "letters": edge_letters(grid),
-        "geometry": _describe_geometry(grid), "windows": WINDOWS, "notes": list(read.notes),
+        "series": _describe_series(read), "geometry": _describe_geometry(grid), "windows": WINDOWS,
+        "notes": list(read.notes),
         "places": [_describe_place(grid, index, read.volume.hu.shape) for index in range(len(grid))],
     }  # fmt: skip
     if isinstance(read, Study):
@@ -186,6 +187,21 @@ def describe(read: Result | Study) -> dict[str, Any]:
         ],
         "warnings": [f"{one.name}: {one.found}. {one.meaning}" for one in read.warnings],
     }  # fmt: skip
+
+
+def _describe_series(read: Result | Study) -> list[str]:
+    """Which series is shown and which are not, and why, in sentences."""
+    if read.dicom is None:
+        return []
+    said: dict[bool, list[str]] = {True: [], False: []}
+    for one in read.dicom.choice:
+        named = [str(one.number)] * (one.number is not None) + [f"“{one.description}”"] * bool(one.description)
+        said[one.chosen].append(f"{' '.join(['series', *named])}, {one.reason}")
+    return [
+        f"{words}: {'; '.join(said[chosen])}."
+        for words, chosen in (("Shown", True), ("Left out", False))
+        if said[chosen]
+    ]
 
 
 def _describe_geometry(grid: SliceGrid) -> list[str]:
