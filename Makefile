@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-exhaustive test-all check check-code check-docs docs site release viewer viewer-check mutants format clean
+.PHONY: help demo test test-exhaustive test-all test-oldest check check-code check-docs docs site release viewer viewer-check mutants format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,6 +25,14 @@ test-exhaustive: $(VENV)/dev.stamp ## run the exhaustive tests alone: whole matr
 	$(PYTEST) -m exhaustive
 
 test-all: test test-exhaustive ## run all tests
+
+# torch stays as pinned: an old one would be the build for NVIDIA GPUs, of several GB.
+test-oldest: ## run the tests with the oldest libraries that pyproject.toml allows, in .venv-oldest
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	sed -nE '/^release = /q; /torch/d; s/^ +"([a-z0-9-]+)(\[[a-z]+\])?>=([0-9.]+)".*/\1==\3.*/p' pyproject.toml > .venv-oldest/oldest.txt
+	grep '^torch==' constraints.txt >> .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-oldest/oldest.txt --editable '.[test]'
+	PATH=$(CURDIR)/.venv-oldest/bin:$$PATH OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not exhaustive"
 
 check: check-code check-docs ## lint, format, types, import contracts, docs; `make -j2 check` checks code and docs side by side
 
@@ -65,7 +73,7 @@ format: $(VENV)/dev.stamp ## format the code
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo dist site mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-oldest demo dist site mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

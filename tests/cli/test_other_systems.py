@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 import tiny_network
+from dicom_sender import send
+from free_port import free_port
+from running_server import run_server, spot_settings
+from server_studies import scanned
 
 SHIM = Path(__file__).parents[1] / "support/other_system"
 
@@ -33,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
         assert (ended.returncode, b"Traceback" in ended.stderr) == (code, False), ended.stderr.decode("cp1252")
         return ended.stdout.decode("cp1252")
 
-    one.folder = folder  # type: ignore[attr-defined]
+    one.folder, one.environment = folder, environment  # type: ignore[attr-defined]
     return one
 
 
@@ -89,3 +93,15 @@ def test_two_shards_and_their_tables(run: Any) -> None:
     run("batch", run.folder / "studies", "-o", run.folder / "shards", "--merge")
     lines = (run.folder / "shards/summary.csv").read_text("utf-8-sig").splitlines()
     assert len(lines) == 6
+
+
+@pytest.mark.exhaustive
+def test_a_study_is_served(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in run.environment.items():
+        monkeypatch.setenv(name, value)
+    port, folder = free_port(), run.folder / "server"
+    folder.mkdir()
+    with run_server(spot_settings(folder, port), port) as server:
+        assert set(send(port, scanned())) == {0}
+        (row,) = server.wait(lambda rows: any(one["state"] == "delivered" for one in rows), 120)
+        assert row["verdict"] == "bleed marked"

@@ -122,7 +122,7 @@ def new_id() -> str:
 
 def give_to_owner(path: Path) -> None:
     """Give what root makes to the owner of its folder: the service, of which root tried the settings, is to use it."""
-    if os.geteuid() == 0:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # not on Windows
         owner = path.parent.stat()
         with suppress(OSError):  # a share or a container where root may not
             os.chown(path, owner.st_uid, owner.st_gid)

@@ -9,11 +9,23 @@ import multiprocessing
 import ntpath
 import os
 import re
+import shutil
 import signal
 import sys
 import warnings
 from typing import Any
 
+_ask_disk = os.statvfs
+
+
+def _disk_usage(path: Any) -> Any:
+    """What `shutil` has on Windows too, where it asks otherwise."""
+    found = _ask_disk(path)
+    total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    return shutil._ntuple_diskusage(total, total - free, free)
+
+
+shutil.disk_usage = _disk_usage
 for name in ("fcntl", "grp", "pwd", "resource", "termios"):
     sys.modules[name] = None  # type: ignore[assignment]
 for name in (
