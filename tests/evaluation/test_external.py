@@ -390,6 +390,46 @@ def test_a_spreadsheet_is_refused_with_what_to_do(tmp_path: Path):
     assert "save the sheet as CSV" in refused.value.remedy
 
 
+def boxed_coco(folder: Path) -> Path:
+    names = {1: "P1/1.png", 2: "P1/2.png", 3: "images/P2/1.png"}
+    content = {
+        "images": [{"id": of, "file_name": name} for of, name in names.items()],
+        "categories": [{"id": 7, "name": "subdural"}, {"id": 8, "name": "normal"}],
+        "annotations": [{"image_id": 2, "category_id": 7, "bbox": [1, 2, 3, 4]}, {"image_id": 3, "category_id": 8}],
+    }
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return folder / "boxes.json"
+
+
+def boxed_yolo(folder: Path) -> Path:
+    for name, boxes in (("P1/1", ""), ("P1/2", "0 0.5 0.5 0.1 0.1\n"), ("P2/1", "\n")):
+        (folder / "yolo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "yolo" / f"{name}.txt").write_text(boxes)
+    (folder / "yolo/classes.txt").write_text("subdural\n")
+    return folder / "yolo"
+
+
+@pytest.mark.parametrize("boxes", [boxed_coco, boxed_yolo])
+def test_boxes_of_pictures(tmp_path: Path, boxes: Callable[[Path], Path]):
+    for name in ("P1/1", "P1/2", "P2/1"):
+        (tmp_path / "ct" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((20, 20), 90, np.uint8)).save(tmp_path / "ct" / f"{name}.png")
+    found = find_cases(Places(tmp_path / "ct", None, tmp_path / "out", "unknown", boxes(tmp_path)))
+    assert {one.name: one.labels for one in found.cases} == {
+        "P1": Labels(True, frozenset({"2.png"})), "P2": Labels(False, frozenset()),
+    }  # fmt: skip
+    assert not found.left_out
+
+
+def test_boxes_that_are_refused(tmp_path: Path):
+    (tmp_path / "boxes.json").write_text('{"shapes": []}')
+    with pytest.raises(DataError, match="cannot be read as boxes"):
+        read_labels(tmp_path / "boxes.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="a folder without text files"):
+        read_labels(tmp_path / "empty")
+
+
 def labelled(tmp_path: Path, folder: Path, columns: str, lines: Sequence[str]) -> tuple[dict[str, Labels], set[str]]:
     table = write_labels(tmp_path / "labels.csv", columns, lines)
     found = find_cases(Places(folder, None, tmp_path / "out", "unknown", table))

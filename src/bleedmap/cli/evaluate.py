@@ -102,7 +102,7 @@ _FIRST_MEASURES = (
 @options.path_option(
     "--labels",
     text="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
-    "bleeds; or types, several readers, a line for each box.",
+    "bleeds; or types, several readers, a line for each box. Or boxes as COCO's JSON file or YOLO's folder.",
 )
 @click.option(
     "--label-column", "label_columns", multiple=True, metavar="ROLE=NAME",

@@ -74,8 +74,9 @@ class CaseIndex:
 
     def find_slice(self, name: str) -> "tuple[tuple[Case, ...], str]":
         """Find the studies that have a slice of that name, which comes back as `find_name` has it."""
-        last = re.split(r"[/\\]", name)[-1]
-        for one in (name, last, _ENDING.sub("", last)):
+        parts = re.split(r"[/\\]", name)
+        near, last = "/".join(parts[-2:]), parts[-1]  # 'P1/1.png' of any longer place, then '1.png'
+        for one in dict.fromkeys((name, near, last, _ENDING.sub("", last))):
             if places := self._slices.get(one):
                 cases = tuple({case.name: case for case, _ in places}.values())
                 return cases, self.find_name(cases[0], places[0][1].name) if len(cases) == 1 else name
@@ -100,6 +101,7 @@ class CaseIndex:
             for path in case.images if case.kind != "NIfTI" else ():
                 for name in dict.fromkeys((path.name, path.stem)):
                     found[name].append((case, path))
+                    found[f"{path.parent.name}/{name}"].append((case, path))
         return found
 
     @cached_property

@@ -217,14 +217,24 @@ def _lesions_and_surfaces(scores: ExternalScores) -> Iterator[Section]:
 
 def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
     columns = {
-        "study": "study", "patient": "patient", "status": "status", "slices": "slices", "with lesion": "lesion_slices",
-        "reference, pixels": "reference_pixels", "marked, pixels": "marked_pixels", "Dice": "dice",
-        "highest probability": "highest_probability", "reference, mL": "reference_ml", "marked, mL": "marked_ml",
+        "study": "study", "patient": "patient", "status": "status", "bleeds": "bleeds",
+        "probability": "study_probability",
+        "slices": "slices", "with lesion": "lesion_slices", "reference, pixels": "reference_pixels",
+        "marked, pixels": "marked_pixels", "Dice": "dice", "reference, mL": "reference_ml", "marked, mL": "marked_ml",
         "HD95, mm": "hd95_mm",
     }  # fmt: skip
-    digits = {"highest probability": 2, "reference, mL": 2, "marked, mL": 2, "HD95, mm": 1}
-    shown = [{head: or_dash(row[name]) for head, name in columns.items()} for row in rows]
-    return Section("studies", "Studies", (), (tabulate("each-study", "Each study", "", shown, digits),))
+    columns = {head: name for head, name in columns.items() if any(row[name] is not None for row in rows)}
+    digits = {"probability": 2, "reference, mL": 2, "marked, mL": 2, "HD95, mm": 1}
+    words = {True: "yes", False: "no"}
+    shown = [
+        {
+            head: words[row[name]] if isinstance(row[name], bool) else or_dash(row[name])
+            for head, name in columns.items()
+        }
+        for row in rows
+    ]
+    about = "Bleeds: by the reference. Probability: of the study, that it bleeds, by the program."
+    return Section("studies", "Studies", (), (tabulate("each-study", "Each study", about, shown, digits),))
 
 
 def _plot(rows: Sequence[dict[str, Any]], scores: ExternalScores | None) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """A table that says which studies or slices bleed: read in the forms in which readers and data sets write it."""
 
 import csv
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,12 +90,16 @@ def read_labels(path: Path, columns: Iterable[tuple[Role, str]] = ()) -> LabelTa
     Args:
         path: a table with a name of a study or of a slice in each line, and columns that say whether it bleeds: one,
             or one for each type, each perhaps for several readers, of whom the majority counts. Without such columns a
-            line with a slice says that it bleeds. Names may also end with a type: 'ID_1_epidural'.
+            line with a slice says that it bleeds. Names may also end with a type: 'ID_1_epidural'. Or boxes: a JSON
+            file in COCO's form, or a folder of YOLO's text files; a picture without a box does not bleed.
         columns: role and name of those that the user names, in place of the usual ones.
 
     Raises:
         DataError: a table that cannot be read, lacks a column, or holds another value.
     """
+    if path.is_dir() or path.suffix.lower() == ".json":
+        lines = _read_coco(path) if path.is_file() else _read_yolo(path)
+        return LabelTable(path, tuple(lines), True, ("Labels: boxes; a picture without one does not bleed.",))
     given: dict[Role, list[str]] = defaultdict(list)
     for role, name in columns:
         given[role].append(name)
@@ -115,16 +120,16 @@ def read_labels(path: Path, columns: Iterable[tuple[Role, str]] = ()) -> LabelTa
     readers = {"": _Finding(given["bleeds"])} if given["bleeds"] else _find_readers(names)
     if study is None or not (readers or one_slice or either):
         raise DataError(path, found=f"columns {', '.join(names)}", needed=f"the columns {needed}", remedy=CORRECT)
-    lines = [(row[study], row[one_slice] if one_slice else "", row, number) for number, row in enumerate(rows, start=2)]
+    named = [(row[study], row[one_slice] if one_slice else "", row, number) for number, row in enumerate(rows, start=2)]
     notes = [_describe(study, one_slice, readers)]
-    if either and not one_slice and len(readers) == 1 and (long := _split_types(lines, readers)) is not None:
+    if either and not one_slice and len(readers) == 1 and (long := _split_types(named, readers)) is not None:
         notes = [
             f"Labels: column '{study}' names each line's study or slice and a type; a line with 1 says that it bleeds."
         ]
         return LabelTable(path, tuple(_join_types(path, long, readers)), either, tuple(notes))
     read = [
         Line(*_check_names(path, name, part, number), _decide(path, row, readers, number), number)
-        for name, part, row, number in lines
+        for name, part, row, number in named
     ]
     gather_labels(path, read)  # also where such a study is not in the folder
     return LabelTable(path, tuple(read), either, tuple(notes))
@@ -193,6 +198,37 @@ def read_flag(value: str) -> bool | None:
     """Read yes or no as people write them, '1,0' among them; None for anything else."""
     folded = re.sub(r"^([01])[.,]0+$", r"\1", value.casefold())
     return True if folded in YES else False if folded in NO else None
+
+
+def _read_coco(path: Path) -> list[Line]:
+    """Read boxes in COCO's form: a line for each image, in the order of the file."""
+    needed = "'images' with 'id' and 'file_name', and 'annotations' with 'image_id', as COCO has them"
+    try:
+        content = json.loads(path.read_text("utf-8-sig"))
+        names = {one["id"]: str(one["file_name"]) for one in content["images"]}
+        free = {
+            one["id"] for one in content.get("categories", ()) if _kind_of_class(str(one.get("name", ""))) == "none"
+        }
+        boxed = {one["image_id"] for one in content["annotations"] if one.get("category_id") not in free}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise table_error(path, f"cannot be read as boxes ({type(error).__name__}: {error})", needed) from error
+    return [Line(name, "", of in boxed, number) for number, (of, name) in enumerate(names.items(), start=1)]
+
+
+def _read_yolo(folder: Path) -> list[Line]:
+    """Read a folder of YOLO's text files, one for each picture, which has a line for each box."""
+    paths = sorted(path for path in folder.rglob("*.txt") if path.name not in ("classes.txt", "train.txt", "val.txt"))
+    if not paths:
+        raise table_error(folder, "a folder without text files", "YOLO's boxes, x.txt for x.png; or a table")
+    return [
+        Line(path.relative_to(folder).with_suffix("").as_posix(), "", bool(path.read_bytes().strip()), number)
+        for number, path in enumerate(paths, start=1)
+    ]
+
+
+def _kind_of_class(name: str) -> str:
+    words = {one.casefold() for one in _WORD.findall(name)}
+    return "none" if words & _NONE else ""
 
 
 def _fold(name: str) -> str:

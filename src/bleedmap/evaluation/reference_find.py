@@ -184,9 +184,11 @@ def _name_cases(cases: Sequence[Case], table: LabelTable, left: list[LeftOut]) -
     reasons: dict[tuple[str, str], None] = {}
     for line in table.lines:
         mates, part = index.find_study(line.study), line.slice
-        of_slice = not mates and table.either and not part
-        if of_slice:
-            mates, part = index.find_slice(line.study)
+        of_slice = False
+        if table.either and not part and (not mates or "/" in line.study):  # a place below the folder is one file's
+            of_one, name = index.find_slice(line.study)
+            if of_slice := bool(of_one):
+                mates, part = of_one, name
         if len(mates) != 1:
             reason = "a line of the table of labels, but no such study" if not mates else "a line for several studies"
             reasons[line.study, reason] = None
