@@ -257,7 +257,7 @@ function drawVerdict(view: View): HTMLElement {
   const fact = (what: string, ...value: (string | HTMLElement)[]) => h("div", {}, h("dt", {}, what), h("dd", {}, ...value));
   return h("section", { className: `verdict ${kind}` }, h("h2", {}, view.verdict), h("p", {}, view.headline ?? ""),
     h("dl", {}, view.probability == null ? "" : fact("Probability of a bleed", chance(view.probability)),
-      view.volume_ml ? fact("Volume", `${millilitres(view.volume_ml)} mL`, view.interval ? h("small", {}, ` ${view.interval}`) : "") : ""),
+      view.volume_ml ? fact("Volume", `${millilitres(view.volume_ml)} mL`, view.interval ? h("small", {}, ` ${view.interval.replaceAll(" %", "\u00a0%")}`) : "") : ""),
     view.interval_is ? h("p", { className: "note" }, view.interval_is) : "",
     view.reasons?.length ? h("ul", {}, ...view.reasons.map((one) => h("li", {}, one))) : "",
     view.types?.length ? h("p", { className: "note" }, `Types in the study: ${view.types.map(([name, p]) => `${name} ${chance(p)}`).join(", ")}.`) : "",
