@@ -421,6 +421,12 @@ def test_boxes_of_pictures(tmp_path: Path, boxes: Callable[[Path], Path]):
     assert not found.left_out
 
 
+def test_a_label_of_one_picture_is_its_slices(tmp_path: Path):
+    Image.fromarray(np.full((20, 20), 90, np.uint8)).save(tmp_path / "1.png")
+    case = Case("1", "pictures", (tmp_path / "1.png",), (), labels=Labels(True, None))
+    assert read_case(case, BRAIN).known == "slices"
+
+
 def test_boxes_that_are_refused(tmp_path: Path):
     (tmp_path / "boxes.json").write_text('{"shapes": []}')
     with pytest.raises(DataError, match="cannot be read as boxes"):

@@ -257,6 +257,13 @@ def test_results_of_the_program_are_no_reference(tmp_path: Path):
     assert list(listed(find(tmp_path, no_mask="lesion-free"))) == ["a"]
 
 
+def test_masks_in_a_form_that_is_not_read_are_told(tmp_path: Path):
+    for name in ("a", "b", "b_mask"):
+        volume(tmp_path / f"{name}.nii.gz")
+    (tmp_path / "a_seg.nrrd").write_bytes(b"NRRD0004\ntype: uint8\n")
+    assert ("a_seg.nrrd", "an NRRD volume: not read, save it as NIfTI") in reasons(find(tmp_path))
+
+
 def test_nothing_there(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no pictures"):

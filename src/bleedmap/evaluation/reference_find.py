@@ -21,12 +21,14 @@ from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
 from bleedmap.io.dicom.header import find_sop_class
 from bleedmap.io.dicom.seg_read import SEGMENTATIONS
+from bleedmap.io.kinds import identify
 from bleedmap.study.inputs import natural
 
 NoMask = Literal["unknown", "lesion-free"]
 Kind = Literal["pictures", "NIfTI", "DICOM"]
 _NUMBERED = re.compile(r"^(.+?)[_. -]+(?:slice)?\d+$", re.IGNORECASE)
 _SPLIT = "as many readers say that it bleeds as that it does not"
+_OTHER_VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh", ".mnc", ".npy", ".mat")
 _WINDOWS = ("brain", "bone")  # CT-ICH: the same slices in two windows, each in a folder of its own
 
 
@@ -124,6 +126,7 @@ def find_cases(places: Places, seen: Callable[[int], None] = ignore) -> Cases:
     if not cases and not left and not spare:
         cases, spare = _find_pairs(places, "pictures", left, notes)
     left += [LeftOut(_place(path, places), "a mask without its image") for path in spare]
+    left += _list_other_volumes(places)
     if places.no_mask == "lesion-free":
         notes.append("A slice or study without a mask file counts as free of lesions: --no-mask-means lesion-free.")
     if not cases:
@@ -131,6 +134,16 @@ def find_cases(places: Places, seen: Callable[[int], None] = ignore) -> Cases:
     cases = _tell_apart(cases, places.studies)
     cases.sort(key=lambda one: [natural(Path(part)) for part in one.name.split("/")])
     return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
+
+
+def _list_other_volumes(places: Places) -> list[LeftOut]:
+    """Volumes in forms that are not read: a reader's masks may be among them."""
+    found: dict[Path, LeftOut] = {}
+    for folder in filter(None, (places.studies, places.masks)):
+        for path in plain_files(folder, places.results)[0]:
+            if path.suffix.lower() in _OTHER_VOLUMES and (kind := identify(path)) and not kind.nifti:
+                found[path.resolve()] = LeftOut(_place(path, places), f"{kind.words}: not read, save it as NIfTI")
+    return list(found.values())
 
 
 def _place(path: Path, places: Places) -> str:

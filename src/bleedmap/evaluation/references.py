@@ -68,7 +68,8 @@ def read_case(case: Case, window: Window) -> Referenced:
         return read
     flags = _flag_slices(case, case.labels, read)
     mask = np.ascontiguousarray(np.broadcast_to(flags[:, None, None], read.hu.shape))
-    return replace(read, mask=mask, known="study" if case.labels.slices is None else "slices")
+    alone = case.labels.slices is None and len(read.hu) > 1
+    return replace(read, mask=mask, known="study" if alone else "slices")
 
 
 def _check_share(case: Case, mask: BoolArray) -> None:
