@@ -1,5 +1,6 @@
 """Images and masks found by name: every layout, and what is left out of each."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -294,7 +295,26 @@ def test_masks_as_people_store_them(tmp_path: Path, mask: np.ndarray, united: st
     assert int(read.mask.sum()) == 3
     assert read.mask.shape == read.hu.shape == (4, 5, 6)
     notes = [note for note in read.notes if "united" in note]
-    assert notes == ([f"Labels {united} of the mask were united."] if united else [])
+    assert [note.split(";")[0] for note in notes] == ([f"Labels {united} of the mask were united"] if united else [])
+
+
+def test_the_user_says_which_labels_are_hemorrhage(tmp_path: Path):
+    case = replace(case_of(tmp_path, labelled(np.uint8, 1, 2, 2)), mask_labels=frozenset({2}))
+    read = read_case(case, BRAIN)
+    assert int(read.mask.sum()) == 2
+    assert not any("united" in note for note in read.notes)
+    assert case.digest != replace(case, mask_labels=frozenset()).digest  # it is measured anew
+    in_palette().save(tmp_path / "1_mask.png")
+    image = picture(tmp_path / "1.png", np.full((200, 200), 90, np.uint8))
+    colours = Case("1", "pictures", (image,), (tmp_path / "1_mask.png",), mask_labels=frozenset({2, 3}))
+    assert np.array_equal(read_case(colours, BRAIN).mask[0], classes() > 1)
+
+
+def test_masks_of_no_image_are_told_where_others_count_as_free(tmp_path: Path):
+    for name in ("P01", "P02", "P02_mask", "Patient01_mask"):
+        volume(tmp_path / f"{name}.nii.gz")
+    found = find(tmp_path, no_mask="lesion-free")
+    assert any("1 mask fits no image" in note for note in found.notes)
 
 
 def test_an_empty_mask_is_a_mask(tmp_path: Path):

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from bleedmap.training.run import Run
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
-_OF_STUDIES = ("masks", "mask_name", "labels", "label_columns", "weights", "no_mask_means", "window", "accept")
+_OF_STUDIES = (
+    "masks",
+    "mask_name",
+    "mask_labels",
+    "labels",
+    "label_columns",
+    "weights",
+    "no_mask_means",
+    "window",
+    "accept",
+)
 _REFUSALS = 10
 _EVERY, _LESION = "{report[slices]:,} slices", "{report[lesion_slices]} lesion slices"
 _PATIENTS, _FREE = "{report[lesion_patients]} patients", "{free:,} slices"
@@ -99,6 +109,7 @@ _FIRST_MEASURES = (
     "--masks", text="With --studies: the folder of the masks, if they are not in the same folders as the images."
 )
 @options.mask_name_option
+@options.mask_label_option
 @options.path_option(
     "--labels",
     text="With --studies: a CSV that says which studies or slices bleed, in place of masks: columns study, slice, "
@@ -132,8 +143,8 @@ _FIRST_MEASURES = (
 def command(
     context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
     split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, studies: Path | None,
-    masks: Path | None, mask_name: str | None, labels: Path | None, label_columns: tuple[str, ...],
-    weights: str | None, no_mask_means: "NoMask",
+    masks: Path | None, mask_name: str | None, mask_labels: tuple[int, ...], labels: Path | None,
+    label_columns: tuple[str, ...], weights: str | None, no_mask_means: "NoMask",
     window: tuple[float, float] | None, accept: tuple[str, ...], data: Path | None, device: str, precision: str,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -161,11 +172,11 @@ def command(
     bleedmap evaluate --protocol cross-validation ours.json --predictions ours/ --data ct-ich -o report
 
     3. With --studies, on your own studies (external validation). In: a folder of head CTs with reference masks, as
-    pictures, NIfTI, or DICOM with SEG objects; docs/external-validation.md explains how they must lie. Without masks, a
-    table with --labels says which studies or slices bleed; boxes will do. Out: a folder
-    with report.html, report.json and tables as CSV: the protocol's measures where they apply, agreement of volumes in
-    mL, surface distances, and refused studies with the reason. You can stop at any moment and give the same command
-    again to continue.
+    pictures, NIfTI, or DICOM with SEG objects or NIfTI masks; docs/external-validation.md explains how they must lie.
+    Without masks, a table with --labels says which studies or slices bleed; boxes will do. Out: a folder with
+    report.html, report.json and tables as CSV: the protocol's measures where they apply, agreement of volumes in mL,
+    surface distances, and refused studies with the reason. You can stop at any moment and give the same command again
+    to continue.
 
     \b
     bleedmap evaluate --studies hospital/ -o report
@@ -178,14 +189,23 @@ def command(
             raise click.UsageError("--studies writes a report: give -o REPORT_FOLDER too.")
         if len(inputs) + (weights is not None) > 1:
             raise click.UsageError("--studies measures one network: give one weights' name or .onnx file.")
-        if (masks or mask_name) is not None and labels is not None:
+        if (masks or mask_name or mask_labels or None) is not None and labels is not None:
             raise click.UsageError("masks and --labels are two kinds of reference: give one.")
         from bleedmap.evaluation.reference_find import Places
 
         if label_columns and labels is None:
             raise click.UsageError("--label-column speaks of a table: give --labels TABLE too.")
         name = weights or next(iter(inputs), None)
-        places = Places(studies, masks, out, no_mask_means, labels, _read_roles(label_columns), mask_name or None)
+        places = Places(
+            studies,
+            masks,
+            out,
+            no_mask_means,
+            labels,
+            _read_roles(label_columns),
+            mask_name or None,
+            frozenset(mask_labels),
+        )
         _evaluate_studies(places, name, window, accept, as_json)
         return
     _refuse(context, _OF_STUDIES, "is for --studies FOLDER")
@@ -202,7 +222,8 @@ def _refuse(context: click.Context, names: Sequence[str], why: str) -> None:
     """Refuse flags that would do nothing here."""
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            flag = "label-column" if name == "label_columns" else name.removesuffix("_file").replace("_", "-")
+            plural = {"label_columns": "label-column", "mask_labels": "mask-label"}
+            flag = plural.get(name) or name.removesuffix("_file").replace("_", "-")
             raise click.UsageError(f"--{flag} {why}.")
 
 

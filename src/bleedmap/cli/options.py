@@ -58,6 +58,11 @@ mask_name_option = click.option(
     help="With --studies: what the names of the masks begin or end with, or what their folder is called, if the usual "
     "names do not tell, or if several readers drew. Not given: mask, seg, label and the like.",
 )  # fmt: skip
+mask_label_option = click.option(
+    "--mask-label", "mask_labels", metavar="N", type=click.IntRange(min=1), multiple=True,
+    help="With --studies: a number in the masks that is hemorrhage, where others are not, as edema. Repeat for several."
+    " Not given: all but 0.",
+)  # fmt: skip
 no_dicom_option = click.option("--no-dicom", is_flag=True, help="Write no DICOM results for DICOM studies.")
 fractional_option = click.option(
     "--fractional", is_flag=True, help="For DICOM studies, also write the probability as a FRACTIONAL segmentation."

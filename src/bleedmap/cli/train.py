@@ -37,6 +37,7 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 )
 @options.path_option("--masks", text="With --studies: the folder of the masks, if they are not in the images' folders.")
 @options.mask_name_option
+@options.mask_label_option
 @options.path_option(
     "--patients",
     text="With --studies: a CSV with the columns study and patient. Not given: patients.csv in the folder, else the "
@@ -64,9 +65,10 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 @options.settings_options(TrainConfig)
 def command(
     out: Path | None, split_file: Path | None, studies: Path | None, masks: Path | None, mask_name: str | None,
-    patients: Path | None, test: Path | None, validation: float | None, start: str | None, no_mask_means: "NoMask",
-    window: tuple[float, float] | None, accept: tuple[str, ...], preset: str | None, resume: Path | None,
-    data: Path | None, device: str, precision: str, steps: int | None, **settings: Any,
+    mask_labels: tuple[int, ...], patients: Path | None, test: Path | None, validation: float | None,
+    start: str | None, no_mask_means: "NoMask", window: tuple[float, float] | None, accept: tuple[str, ...],
+    preset: str | None, resume: Path | None, data: Path | None, device: str, precision: str, steps: int | None,
+    **settings: Any,
 ) -> None:  # fmt: skip
     """Train a network on CT-ICH, or on your own studies with masks.
 
@@ -103,15 +105,12 @@ def command(
 
     keep_memory()
     given = {name: value for name, value in settings.items() if value is not None}
-    own = (
-        (masks, mask_name, patients, test, validation, start, window) != (None,) * 7
-        or no_mask_means != "unknown"
-        or accept
-    )
+    of_studies = (masks, mask_name, patients, test, validation, start, window) != (None,) * 7
+    own = of_studies or mask_labels or no_mask_means != "unknown" or accept
     if own and studies is None:
         raise click.UsageError(
-            "--masks, --mask-name, --patients, --test, --validation, --start, --no-mask-means, --window and --accept "
-            "speak of --studies FOLDER: give it too."
+            "--masks, --mask-name, --mask-label, --patients, --test, --validation, --start, --no-mask-means, --window "
+            "and --accept speak of --studies FOLDER: give it too."
         )
     if resume is not None:
         fixed = (test, validation, start, window) != (None,) * 4 or no_mask_means != "unknown" or accept
@@ -128,7 +127,7 @@ def command(
             run.refuse_occupied()
         config = _change(PRESETS[preset or ("thesis" if studies is None else "lite")][1], steps, given)
     if studies is not None:
-        places = OwnPlaces(studies, masks, patients, test, data, run.folder, mask_name or None)
+        places = OwnPlaces(studies, masks, patients, test, data, run.folder, mask_name or None, frozenset(mask_labels))
         reading = OwnReading(window or OwnReading.window, accept, no_mask_means, validation or OwnReading.validation)
         _train_own(run, config, places, reading, start, machine, begins=resume is None)
         return

@@ -47,6 +47,7 @@ class Case:
     masks: tuple[Path | None, ...]
     uid: str | None = None  # Study Instance UID, for DICOM
     labels: Labels | None = None  # the reference where it is no mask
+    mask_labels: frozenset[int] = frozenset()  # numbers in the masks that are hemorrhage; none: all but 0
 
     @property
     def digest(self) -> str:
@@ -54,6 +55,8 @@ class Case:
         digest = hashlib.sha256()
         if self.labels is not None:
             digest.update(f"{self.labels.bleeds} {sorted(self.labels.slices or ())}\0".encode())
+        if self.mask_labels:
+            digest.update(f"{sorted(self.mask_labels)}\0".encode())
         for path in (*self.images, *(one for one in self.masks if one is not None)):
             now = path.stat() if path.exists() else None
             state = "gone" if now is None else f"{now.st_size} {now.st_mtime_ns}"
@@ -101,6 +104,7 @@ class Places:
     labels: Path | None = None  # a table of labels, in place of masks
     label_columns: tuple[tuple[Role, str], ...] = ()  # of that table: what a column of this name is
     mask_name: str | None = None  # what masks' names begin or end with, or what their folders are called
+    mask_labels: frozenset[int] = frozenset()  # numbers in the masks that are hemorrhage; none: all but 0
 
 
 def find_cases(places: Places, seen: Callable[[int], None] = ignore) -> Cases:
@@ -129,9 +133,14 @@ def find_cases(places: Places, seen: Callable[[int], None] = ignore) -> Cases:
     left += _list_other_volumes(places)
     if places.no_mask == "lesion-free":
         notes.append("A slice or study without a mask file counts as free of lesions: --no-mask-means lesion-free.")
+        if spare:
+            masks = "1 mask fits" if len(spare) == 1 else f"{len(spare):,} masks fit"
+            notes.append(f"{masks} no image by name: studies that are theirs may count as free of lesions.")
+    if places.mask_labels:
+        notes.append(f"Hemorrhage in masks: label {', '.join(map(str, sorted(places.mask_labels)))}; others are not.")
     if not cases:
         raise _explain_nothing(places, left)
-    cases = _tell_apart(cases, places.studies)
+    cases = [replace(one, mask_labels=places.mask_labels) for one in _tell_apart(cases, places.studies)]
     cases.sort(key=lambda one: [natural(Path(part)) for part in one.name.split("/")])
     return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
 

@@ -148,12 +148,15 @@ def _read_pictures(case: Case, window: Window) -> Referenced:
         slices.append(picture_to_hu(grey, window))
         looks.append(measure_picture(image.name, grey, window, turned))
         shape = (grey.shape[0], grey.shape[1])
-        masks.append(np.zeros(shape, np.bool_) if mask is None else _read_picture_mask(mask, shape))
+        masks.append(np.zeros(shape, np.bool_) if mask is None else _read_picture_mask(mask, shape, case.mask_labels))
     return Referenced(np.stack(slices), np.stack(masks), None, note_turned(looks), looks=tuple(looks))
 
 
-def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
-    """Read a mask in black and white, or with a grey, a colour or a number for each label; black is outside."""
+def _read_picture_mask(path: Path, shape: tuple[int, int], wanted: frozenset[int]) -> BoolArray:
+    """Read a mask in black and white, or with a grey, a colour or a number for each label; black is outside.
+
+    Of `wanted` labels, if any, those numbers or greys alone are taken.
+    """
     drawn, colours = images.read_drawing(path)
     if drawn.shape != shape:
         raise InputError(
@@ -161,6 +164,8 @@ def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
             needed=f"{shape[0]}×{shape[1]}, the size of its slice",
             remedy="export the mask again on the slice's own grid",
         )  # fmt: skip
+    if wanted and colours:
+        return np.isin(drawn, list(wanted))
     bright = drawn > images.MASK_THRESHOLD
     if 0 < colours <= _LABELS:
         # What lies within a soft edge's width of what is bright is such an edge; all else is a label of its own.
@@ -184,11 +189,11 @@ def _read_picture_mask(path: Path, shape: tuple[int, int]) -> BoolArray:
 
 def _read_nifti(case: Case) -> Referenced:
     study = read_study(case.images[0])
-    mask, notes = _read_volume_masks([one for one in case.masks if one is not None], study)
+    mask, notes = _read_volume_masks([one for one in case.masks if one is not None], study, case.mask_labels)
     return Referenced(study.volume.hu, mask, study, (*study.notes, *notes))
 
 
-def _read_volume_masks(paths: Sequence[Path], study: Study) -> tuple[BoolArray, list[str]]:
+def _read_volume_masks(paths: Sequence[Path], study: Study, wanted: frozenset[int]) -> tuple[BoolArray, list[str]]:
     """Read NIfTI masks on a study's grid, (slice, row, column) bool, and what reading had to decide."""
     mask = np.zeros(study.volume.hu.shape, np.bool_)
     notes: list[str] = []
@@ -197,10 +202,13 @@ def _read_volume_masks(paths: Sequence[Path], study: Study) -> tuple[BoolArray, 
         notes += [f"Mask: {one}" for one in grid.notes]
         _check_labels(path, drawn)
         _check_grid(path, drawn, study.volume)
-        mask |= np.asarray(drawn.hu > 0, np.bool_)
+        mask |= np.asarray(np.isin(drawn.hu, list(wanted)) if wanted else drawn.hu > 0, np.bool_)
         labels = [int(value) for value in np.unique(drawn.hu) if value]
-        if len(labels) > 1:
-            notes.append(f"Labels {', '.join(map(str, labels))} of the mask were united.")
+        if len(labels) > 1 and not wanted:
+            notes.append(
+                f"Labels {', '.join(map(str, labels))} of the mask were united; if some are no hemorrhage, say which "
+                "are by --mask-label."
+            )
     return mask, notes
 
 
@@ -239,7 +247,7 @@ def _read_dicom(case: Case) -> Referenced:
             needed="one series with its reference", remedy="keep the SEG objects of one series",
         )  # fmt: skip
     others = frozenset(name for name, series_uid in labelled.items() if series_uid in unread)
-    mask, of_volumes = _read_volume_masks(volumes, study)
+    mask, of_volumes = _read_volume_masks(volumes, study, case.mask_labels)
     notes = [*study.notes, *of_volumes]
     for one in about:
         mask |= one.on(study.dicom)

@@ -73,6 +73,7 @@ class OwnPlaces:
     ct_ich: Path | None  # the data set, whose patients are trained on too
     run: Path  # the run's folder, which may lie inside
     mask_name: str | None = None  # what masks' names begin or end with, or what their folders are called
+    mask_labels: frozenset[int] = frozenset()  # numbers in the masks that are hemorrhage; none: all but 0
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ def _hash_case(case: Case, types: Mapping[str, frozenset[str]] | None) -> tuple[
     """Hash the images, and the masks with the types."""
     masks = [hash_file(path) for path in case.masks]
     told = [] if types is None else sorted(types[case.name])
+    told += [str(label) for label in sorted(case.mask_labels)]
     return case.images_sha256, hash_words([*(masks if case.kind == "pictures" else sorted(masks)), *told])
 
 
@@ -276,7 +278,14 @@ def find_own(places: OwnPlaces, given: OwnReading, split: OwnSplit | None, repor
         DataError, InputError, SplitError: nothing to train on, a table that does not fit, or not the run's studies.
     """
     reading = given if split is None else OwnReading(**split.reading)
-    look = Places(places.studies, places.masks, places.run, reading.no_mask_means, mask_name=places.mask_name)
+    look = Places(
+        places.studies,
+        places.masks,
+        places.run,
+        reading.no_mask_means,
+        mask_name=places.mask_name,
+        mask_labels=places.mask_labels,
+    )
     found = find_cases(look, lambda files: report("looking for studies", files, files, ""))
     count = len(found.cases)
     cases = describe_cases(found, places.patients, lambda done, of: report("hashing studies", done, count, ""))

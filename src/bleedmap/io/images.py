@@ -175,8 +175,9 @@ def read_drawing(path: Path) -> tuple[AnyArray, int]:
     """Read what is drawn in a picture, in whatever colours: labels, or black and white.
 
     Returns:
-        (row, column) unsigned: 0 where it is black or transparent, else the brightest channel, or a 16-bit label; and
-        how many colours there are, 0 where the format is lossy, so that they are not those that were drawn.
+        (row, column) unsigned: 0 where it is black or transparent, else the brightest channel, or the number of a label
+        in 16 bits or in a palette; and how many colours there are, 0 where the format is lossy, so that they are not
+        those that were drawn.
 
     Raises:
         InputError: not a readable picture, or its pixels are no whole numbers.
@@ -191,6 +192,9 @@ def read_drawing(path: Path) -> tuple[AnyArray, int]:
             path, found=f"pixels of mode {picture.mode}, which are not whole numbers from 0 on",
             needed="a mask: 0 outside, one grey, colour or number for each label", remedy="export it as 8-bit PNG",
         )  # fmt: skip
+    if picture.mode == "P" and not picture.has_transparency_data and (picture.getpalette() or [1])[:3] == [0, 0, 0]:
+        numbers = np.asarray(picture)
+        return numbers, len(np.unique(numbers))
     layers = np.asarray(picture.convert("RGBA"))
     seen = layers[..., 3]
     drawn = seen if seen.min() == 0 else layers[..., :3].max(axis=2)  # a drawing on a transparent ground, or on black
