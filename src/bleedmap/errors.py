@@ -112,12 +112,16 @@ class ResourceError(BleedmapError):
 
 @contextmanager
 def usable(
-    path: Path, kind: type[BleedmapError], needed: str, remedy: str, found: str = "cannot be used"
-) -> Iterator[None]:
-    """Say of a file of the program's own that is damaged, or holds something else, what is needed."""
+    path: Path, kind: type[BleedmapError], needed: str, remedy: str, found: str = "cannot be used",
+    also: type[Exception] = OSError,
+) -> Iterator[None]:  # fmt: skip
+    """Say of a file of the program's own that is damaged, or holds something else, what is needed.
+
+    `also`: a further error that says so.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, also) as error:
         raise kind(path, f"{found} ({error})", needed, remedy) from error
 
 

@@ -15,13 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from bleedmap.datasets.splits import deal
-from bleedmap.errors import SplitError
+from bleedmap.errors import SplitError, usable
 from bleedmap.io.files import write_json
 
 Side = Literal["train", "validation", "test"]
 VALIDATION_FRACTION = 0.2  # of the patients that are not tested
 FORMAT = "bleedmap own split 1"
-_TRAIN_AGAIN = "begin a new run with `bleedmap train --studies FOLDER -o RUN`"
+_NEEDED = "a split of one's own studies as `bleedmap train` wrote it"
+_REMEDY = "restore the file, or begin a new run with `bleedmap train --studies FOLDER -o RUN`"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class OwnSplit:
         lacking = [side for side in ("train", "validation") if not self.side(side)]
         if torn or twice or lacking:
             found = f"patients on more than one side: {len(torn)}" if torn else f"studies named twice: {len(twice)}"
-            raise _refuse("split", f"nothing on the {lacking[0]} side" if lacking else found)
+            raise SplitError("split", f"nothing on the {lacking[0]} side" if lacking else found, _NEEDED, _REMEDY)
 
     def side(self, name: str) -> tuple[OwnStudy, ...]:
         """The studies of "train", "validation" or "test"."""
@@ -85,13 +86,11 @@ def read_own_split(path: Path) -> OwnSplit:
     Raises:
         SplitError: it cannot be read, or leaks.
     """
-    try:
+    with usable(path, SplitError, _NEEDED, _REMEDY):
         content = json.loads(path.read_text("utf-8"))
         if content.pop("format") != FORMAT:
             raise ValueError("of another format")
         return OwnSplit(**content | {"studies": tuple(OwnStudy(**one) for one in content["studies"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refuse(path, f"cannot be used ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,3 @@ def deal_patients(patients: Sequence[PatientCounts], validation: float, seed: in
             remedy="add studies, or give more of them to --validation",
         ) from None  # fmt: skip
     return frozenset(one.patient for one in sides[1])
-
-
-def _refuse(subject: Path | str, found: str) -> SplitError:
-    return SplitError(
-        subject, found=found, needed="a split of one's own studies as `bleedmap train` wrote it",
-        remedy=f"restore the file, or {_TRAIN_AGAIN}",
-    )  # fmt: skip

@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from bleedmap.arrays import BoolArray, DoubleArray, FloatArray
-from bleedmap.errors import InputError
+from bleedmap.errors import InputError, usable
 from bleedmap.inference.backends import Segmented
 from bleedmap.inference.certainty import slice_evidence
 from bleedmap.io.files import written_whole
@@ -59,15 +59,9 @@ def read_evidence(folder: Path, patient: int) -> Evidence:
     Raises:
         InputError: missing or damaged.
     """
-    path = _path(folder, patient)
-    try:
-        with np.load(path) as arrays:
-            return Evidence(arrays["slices"], arrays["types"], arrays["has_lesion"], arrays["has_type"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise InputError(
-            path, found=f"cannot be used ({error})", needed="what a finished fold wrote",
-            remedy="remove the fold's records.json and run the fold again",
-        ) from error  # fmt: skip
+    path, remedy = _path(folder, patient), "remove the fold's records.json and run the fold again"
+    with usable(path, InputError, "what a finished fold wrote", remedy, also=BadZipFile), np.load(path) as arrays:
+        return Evidence(arrays["slices"], arrays["types"], arrays["has_lesion"], arrays["has_type"])
 
 
 def _path(folder: Path, patient: int) -> Path:

@@ -87,17 +87,12 @@ class WeightsFile:
         Raises:
             WeightsError: the file's record of it cannot be used.
         """
-        try:
+        needed = "size, frame and window, as `bleedmap export` writes them"
+        remedy = "export the run again with this version"
+        with usable(self.path, WeightsError, needed, remedy, "its preprocessing cannot be used", SettingsError):
             record = self.record["preprocessing"]
             required = {"size": record["size"], "frame": record["frame"], "window": Window(**record["window"])}
             return Preprocessing(**{**record, **required})
-        except (KeyError, TypeError, ValueError, SettingsError) as error:
-            raise WeightsError(
-                self.path,
-                found=f"its preprocessing cannot be used ({error})",
-                needed="size, frame and window, as `bleedmap export` writes them",
-                remedy="export the run again with this version",
-            ) from error
 
     @cached_property
     def measured_on(self) -> MeasuredOn:
