@@ -112,16 +112,21 @@ class ResourceError(BleedmapError):
 
 @contextmanager
 def usable(
-    path: Path, kind: type[BleedmapError], needed: str, remedy: str, found: str = "cannot be used",
-    also: type[Exception] = OSError,
+    path: Path, kind: type[BleedmapError], needed: str, remedy: str, *also: type[Exception],
+    found: str = "cannot be used",
 ) -> Iterator[None]:  # fmt: skip
     """Say of a file of the program's own that is damaged, or holds something else, what is needed.
 
-    `also`: a further error that says so.
+    `also`: further errors that say so.
     """
+    damaged: tuple[type[Exception], ...] = (
+        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, *also,
+    )  # fmt: skip
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, also) as error:
+    except FileNotFoundError as error:
+        raise kind(path, "no such file", needed, remedy) from error
+    except damaged as error:
         raise kind(path, f"{found} ({error})", needed, remedy) from error
 
 

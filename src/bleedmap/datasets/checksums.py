@@ -12,6 +12,7 @@ from bleedmap.errors import DataError
 SUMS = "SHA256SUMS.txt"
 SUMS_NAMES = ("SHA256SUMS", SUMS)  # as publishers name the list
 
+_NEEDED, _REMEDY = "lines of a SHA-256 sum and a path inside the folder", "fetch the list again from the publisher"
 _LINE = re.compile(r"([0-9a-fA-F]{64})\s+\*?(.+?)\s*")
 _HASH_THREADS = 4
 
@@ -35,7 +36,7 @@ def verify(folder: Path, progress: Progress = ignore) -> Verification:
     try:
         sums = parse_sums(path.read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
-        raise _bad_list(path, f"cannot be read ({error})") from error
+        raise DataError(path, f"cannot be read ({error})", _NEEDED, _REMEDY) from error
     found: dict[str, list[str]] = {}
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         states = pool.map(lambda item: _find_state(folder / item[0], item[1]), sums.items())
@@ -74,12 +75,12 @@ def parse_sums(text: str, subject: str | Path) -> dict[str, str]:
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            raise _bad_list(subject, f"line {number} is no SHA-256 sum and path: '{line[:60]}'")
+            raise DataError(subject, f"line {number} is no SHA-256 sum and path: '{line[:60]}'", _NEEDED, _REMEDY)
         if not _stays_inside(match[2]):
-            raise _bad_list(subject, f"line {number} leads out of the folder: '{match[2]}'")
+            raise DataError(subject, f"line {number} leads out of the folder: '{match[2]}'", _NEEDED, _REMEDY)
         sums[match[2].removeprefix("./")] = match[1].lower()
     if not sums:
-        raise _bad_list(subject, "an empty list")
+        raise DataError(subject, "an empty list", _NEEDED, _REMEDY)
     return sums
 
 
@@ -97,12 +98,3 @@ def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name)
     unsafe = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]
     return not unsafe and name.isprintable()
-
-
-def _bad_list(subject: str | Path, found: str) -> DataError:
-    return DataError(
-        subject,
-        found=found,
-        needed="lines of a SHA-256 sum and a path inside the folder",
-        remedy="fetch the list again from the publisher",
-    )

@@ -244,8 +244,6 @@ def _round_verdict(verdict: Verdict) -> Verdict:
 
 
 # Predictions out of fold, one file for each patient: what the report's pictures are drawn from.
-# What numpy, zipfile and zlib raise for a missing or damaged archive.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error)
 _STEPS = 255  # a probability is kept in steps of 1/255
 
 
@@ -282,7 +280,9 @@ def read_prediction(folder: Path, patient: int) -> tuple[FloatArray, BoolArray]:
         InputError: the file is missing or damaged, or not of this kind.
     """
     path = _path(folder, patient)
-    try:
+    needed = "this patient's prediction out of fold, as bleedmap wrote it"
+    remedy = "give the folder with the predictions that these records were counted from"
+    with usable(path, InputError, needed, remedy, EOFError, RuntimeError, BadZipFile, zlib.error):
         with np.load(path) as content:  # numpy's own default: arrays alone, no objects
             steps, packed, shape = content["probability"], content["mask"], tuple(content["shape"].tolist())
         bits = steps.dtype == packed.dtype == np.uint8 and packed.shape == (ceil(steps.size / 8),)
@@ -290,14 +290,6 @@ def read_prediction(folder: Path, patient: int) -> tuple[FloatArray, BoolArray]:
             raise ValueError(f"probability {steps.dtype} {steps.shape}, mask {packed.dtype} {packed.shape} of {shape}")
         mask = np.unpackbits(packed, count=steps.size).astype(np.bool_).reshape(shape)
         return steps.astype(np.float32) / np.float32(_STEPS), mask
-    except _DAMAGED as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise InputError(
-            path,
-            found="no such file" if missing else f"cannot be used ({error})",
-            needed="this patient's prediction out of fold, as bleedmap wrote it",
-            remedy="give the folder with the predictions that these records were counted from",
-        ) from error
 
 
 def _path(folder: Path, patient: int) -> Path:

@@ -60,7 +60,7 @@ def read_evidence(folder: Path, patient: int) -> Evidence:
         InputError: missing or damaged.
     """
     path, remedy = _path(folder, patient), "remove the fold's records.json and run the fold again"
-    with usable(path, InputError, "what a finished fold wrote", remedy, also=BadZipFile), np.load(path) as arrays:
+    with usable(path, InputError, "what a finished fold wrote", remedy, BadZipFile), np.load(path) as arrays:
         return Evidence(arrays["slices"], arrays["types"], arrays["has_lesion"], arrays["has_type"])
 
 

@@ -89,7 +89,7 @@ class WeightsFile:
         """
         needed = "size, frame and window, as `bleedmap export` writes them"
         remedy = "export the run again with this version"
-        with usable(self.path, WeightsError, needed, remedy, "its preprocessing cannot be used", SettingsError):
+        with usable(self.path, WeightsError, needed, remedy, SettingsError, found="its preprocessing cannot be used"):
             record = self.record["preprocessing"]
             required = {"size": record["size"], "frame": record["frame"], "window": Window(**record["window"])}
             return Preprocessing(**{**record, **required})
@@ -103,7 +103,8 @@ class WeightsFile:
         """
         content = self.record.get("measured_on", {})
         needed = "thickness_mm, and the lowest and highest spacing_mm"
-        with usable(self.path, WeightsError, needed, _UPDATE, "the slices that it was measured on cannot be used"):
+        found = "the slices that it was measured on cannot be used"
+        with usable(self.path, WeightsError, needed, _UPDATE, found=found):
             low, high = map(float, content.get("spacing_mm", MeasuredOn.spacing_mm))
             return MeasuredOn(float(content.get("thickness_mm", MeasuredOn.thickness_mm)), (low, high))
 
@@ -118,7 +119,7 @@ class WeightsFile:
         if content is None:
             return None
         found = "its numbers of certainty cannot be used"
-        with usable(self.path, WeightsError, "those that this version writes", _UPDATE, found):
+        with usable(self.path, WeightsError, "those that this version writes", _UPDATE, found=found):
             return CertaintySettings.from_dict(content)
 
     @cached_property

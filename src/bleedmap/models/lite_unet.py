@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bleedmap.errors import WeightsError
+from bleedmap.errors import WeightsError, usable
 from bleedmap.models.networks import LABELS, LiteUNetSettings
 
 # expansion, kernel, stride, filters in, filters out, blocks: EfficientNet-B0's seven stages
@@ -213,22 +213,14 @@ def load_encoder(network: LiteUNet, path: Path = ENCODER_FILE, slices: int | Non
     Raises:
         WeightsError: missing, or not that encoder.
     """
-    try:
+    needed = "the encoder's weights that came with the program"
+    with usable(path, WeightsError, needed, "install bleedmap again", RuntimeError, SafetensorError):
         stored = {name: tensor.float() for name, tensor in load_file(path).items()}
         stem, channels = stored["stem.weight"], network.settings.channels
         slices = channels if slices is None else slices
         shared = stem if slices == 3 else stem.sum(1, keepdim=True).repeat(1, slices, 1, 1) / slices
         stored["stem.weight"] = functional.pad(shared, (0, 0, 0, 0, 0, channels - slices))
         missing, unknown = network.load_state_dict(stored, strict=False)
-    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
-        raise _unusable(path, str(error)) from error
-    missing = [name for name in missing if name.startswith(("stem.", "stages."))]
-    if missing or unknown:
-        raise _unusable(path, f"{len(missing)} weights missing, {len(unknown)} unknown")
-
-
-def _unusable(path: Path, found: str) -> WeightsError:
-    return WeightsError(
-        path, found=f"cannot be used ({found})", needed="the encoder's weights that came with the program",
-        remedy="install bleedmap again",
-    )  # fmt: skip
+        missing = [name for name in missing if name.startswith(("stem.", "stages."))]
+        if missing or unknown:
+            raise ValueError(f"{len(missing)} weights missing, {len(unknown)} unknown")
