@@ -24,7 +24,7 @@ import numpy as np
 
 from bleedmap.arrays import AnyArray, BoolArray, DoubleArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch, SliceRecord
-from bleedmap.errors import SplitError
+from bleedmap.errors import SplitError, usable
 from bleedmap.io.files import write_json
 
 Kind = Literal["patient", "slice"]
@@ -129,7 +129,9 @@ def read_split(path: Path) -> Split:
     Raises:
         SplitError: no such file, not a split file, or a split that leaks.
     """
-    try:
+    needed = "a split file (JSON) that `bleedmap split` wrote"
+    remedy = "make one: `bleedmap split --data FOLDER -o split.json`"
+    with usable(path, SplitError, needed, remedy, found="not a split file of this program"):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ValueError("of another format")
@@ -137,13 +139,10 @@ def read_split(path: Path) -> Split:
             if not all(isinstance(name, str) for name in content[side]):
                 raise ValueError(f"{side} is no list of slice ids")
             content[side] = tuple(content[side])
-        return _build_split(content)
-    except FileNotFoundError:
-        raise _unreadable(path, "no such file") from None
-    except SplitError as error:
-        raise SplitError(path, found=error.found, needed=error.needed, remedy=error.remedy) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _unreadable(path, f"not a split file of this program ({error})") from error
+        try:
+            return _build_split(content)
+        except SplitError as error:
+            raise SplitError(path, error.found, error.needed, error.remedy) from None
 
 
 def _build_split(content: dict[str, Any]) -> Split:
@@ -167,15 +166,6 @@ def _list_repeated(names: Sequence[str]) -> str:
 def _bad_split(found: str, needed: str) -> SplitError:
     return SplitError(
         "split", found=found, needed=needed, remedy="make the split with `bleedmap split`, and do not edit it"
-    )
-
-
-def _unreadable(path: Path, found: str) -> SplitError:
-    return SplitError(
-        path,
-        found=found,
-        needed="a split file (JSON) that `bleedmap split` wrote",
-        remedy="make one: `bleedmap split --data FOLDER -o split.json`",
     )
 
 

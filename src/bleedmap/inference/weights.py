@@ -137,7 +137,8 @@ def installed(folder: Path = FOLDER) -> list[InstalledWeights]:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return []
-    try:
+    needed, wrong = "the manifest that came with the program", "cannot be read as the list of weights"
+    with usable(manifest, WeightsError, needed, _REINSTALL, found=wrong):
         content = json.loads(manifest.read_text(encoding="utf-8"))
         found = [
             InstalledWeights(
@@ -152,13 +153,6 @@ def installed(folder: Path = FOLDER) -> list[InstalledWeights]:
             )
             for name, entry in content["weights"].items()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            manifest,
-            found=f"cannot be read as the list of weights ({error!r})",
-            needed="the manifest that came with the program",
-            remedy=_REINSTALL,
-        ) from error
     return sorted(found, key=lambda weights: not weights.is_default)
 
 

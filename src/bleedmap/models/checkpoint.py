@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bleedmap.errors import WeightsError
+from bleedmap.errors import WeightsError, usable
 from bleedmap.io.files import written_whole
 
 _KEY = "bleedmap"
@@ -58,15 +58,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         WeightsError: missing, damaged, or not one of bleedmap's.
     """
-    try:
-        with safe_open(path, framework="pt") as stored:
-            record = json.loads((stored.metadata() or {})[_KEY])
-            return Checkpoint({name: stored.get_tensor(name) for name in stored.keys()}, record)  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        found = "no such file" if not path.is_file() else f"cannot be read as a checkpoint ({error})"
-        raise WeightsError(
-            path,
-            found=found,
-            needed="a .safetensors checkpoint that `bleedmap train` wrote",
-            remedy="check the path, or train again",
-        ) from error
+    needed, remedy = "a .safetensors checkpoint that `bleedmap train` wrote", "check the path, or train again"
+    with (
+        usable(path, WeightsError, needed, remedy, SafetensorError, found="cannot be read as a checkpoint"),
+        safe_open(path, framework="pt") as stored,
+    ):
+        record = json.loads((stored.metadata() or {})[_KEY])
+        return Checkpoint({name: stored.get_tensor(name) for name in stored.keys()}, record)  # noqa: SIM118

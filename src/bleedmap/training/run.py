@@ -15,13 +15,15 @@ from bleedmap import __version__
 from bleedmap.datasets import own_split
 from bleedmap.datasets.own_split import OwnSplit, read_own_split
 from bleedmap.datasets.splits import Split, read_split
-from bleedmap.errors import InputError, OutputError, SettingsError, SplitError
+from bleedmap.errors import InputError, OutputError, SettingsError, SplitError, usable
 from bleedmap.io.files import write_json, written_whole
 from bleedmap.models.checkpoint import Checkpoint, load_network, read_checkpoint, write_checkpoint
 from bleedmap.models.lite_unet import LiteUNet, build_lite
 from bleedmap.models.unet import UNet, build
 from bleedmap.training.config import LiteConfig, TrainConfig, read_config
 from bleedmap.training.device import Machine, choose_machine
+
+_NEEDED, _REMEDY = "the JSON that `bleedmap train` wrote", "restore the file, or begin a new run"
 
 
 class Run:
@@ -103,10 +105,8 @@ class Run:
             SettingsError: this machine lacks that device, or another number of processes was started.
         """
         record = self.record()
-        try:
+        with usable(self.record_file, SettingsError, _NEEDED, _REMEDY, found="lacks a value"):
             device, bf16, processes = str(record["device"]), bool(record["bf16"]), int(record["processes"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise _unreadable(self.record_file, f"lacks {error}") from error
         machine = choose_machine(device, "bf16" if bf16 else "fp32", compiled=bool(record.get("compiled", False)))
         if machine.processes != processes:
             raise SettingsError(
@@ -190,11 +190,9 @@ class Run:
         """One entry a round, in order; empty before the first."""
         if not self.metrics_file.exists():
             return []
-        try:
+        with usable(self.metrics_file, SettingsError, _NEEDED, _REMEDY, found="cannot be read"):
             entries = [json.loads(line) for line in self.metrics_file.read_text("utf-8").splitlines()]
             return sorted(entries, key=lambda entry: int(entry["epoch"] if "epoch" in entry else entry["step"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unreadable(self.metrics_file, str(error)) from error
 
     def write_metrics(self, entries: list[dict[str, Any]]) -> None:
         """Replace the whole file, so that it never holds half a line."""
@@ -220,22 +218,11 @@ def open_run(folder: Path) -> Run:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
+    with usable(path, SettingsError, _NEEDED, _REMEDY, found="cannot be read"):
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, str(error)) from error
-    if not isinstance(content, dict):
-        raise _unreadable(path, "not an object")
-    return content
-
-
-def _unreadable(path: Path, why: str) -> SettingsError:
-    return SettingsError(
-        path,
-        found=f"cannot be read ({why})",
-        needed="the JSON that `bleedmap train` wrote",
-        remedy="restore the file, or begin a new run",
-    )
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        return content
 
 
 def code_version() -> str:
