@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from bleedmap.archive.locks import locked
 from bleedmap.errors import SettingsError
-from bleedmap.io.files import output_error, refuse_foreign_files, write_json
+from bleedmap.io.files import refuse_foreign_files, write_json, writing
 from bleedmap.io.names import short_hash
 
 _BEGUN = "begun"  # in an unfinished job's folder: the run that began it, and how often
@@ -130,14 +130,12 @@ class Ledger:
             run: whose turns `count_ends` counts; '': none are.
         """
         work, ends = self._work(job), self.count_ends(job, run)
-        try:
+        with writing(work):
             shutil.rmtree(work, ignore_errors=True)  # what a killed run left
             self.record_file(job.key).unlink(missing_ok=True)
             work.mkdir(parents=True)
             if run:
                 (work / _BEGUN).write_text(f"{run} {ends + 1}", "ascii")
-        except OSError as error:
-            raise output_error(work, error) from error
         return work
 
     def count_ends(self, job: Job, run: str) -> int:

@@ -31,7 +31,7 @@ from bleedmap.errors import BleedmapError, InputError, OutputError, ResourceErro
 from bleedmap.inference.backends import Precision
 from bleedmap.io import nifti
 from bleedmap.io.dicom.files import scan_files
-from bleedmap.io.files import move, output_error, refuse_content, try_to_write
+from bleedmap.io.files import move, refuse_content, try_to_write, writing
 from bleedmap.io.names import LONGEST_NAME, MOST_BYTES, short_hash
 from bleedmap.results.pictures import write_thumbnail
 from bleedmap.results.save import save
@@ -452,15 +452,13 @@ def _is_result(finished: Finished | None) -> TypeGuard[Finished]:
 
 def put_in_place(results: Path, place: Path, earlier: Path) -> None:
     """Move earlier results of a job away, if they are ours, and the new ones in, if there are any."""
-    try:
+    with writing(place):
         if place.exists():
             with suppress(OutputError):
                 refuse_content(place, overwrite=True)
                 move(place, earlier)
         if results.exists():
             move(results, place)
-    except OSError as error:
-        raise output_error(place, error) from error
 
 
 def _read(source: Source) -> Study:

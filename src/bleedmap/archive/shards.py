@@ -19,7 +19,7 @@ from bleedmap.archive.ledger import Finished, Ledger
 from bleedmap.archive.remote.web import persist
 from bleedmap.archive.summary import STATE, TABLES, THUMBNAILS, read_row
 from bleedmap.arrays import ignore
-from bleedmap.errors import InputError, SettingsError
+from bleedmap.errors import InputError, SettingsError, usable
 from bleedmap.io.files import write_json, written_whole
 from bleedmap.io.names import short_hash
 
@@ -146,17 +146,12 @@ def read_list(ledger: Ledger, folder: Path | Archive, shard: Shard | None) -> Li
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with path.open(encoding="ascii") as stream:
-            for line in stream:
-                yield json.loads(line)
-    except FileNotFoundError:
+    if not path.exists():
         return
-    except (OSError, ValueError) as error:
-        raise InputError(
-            path, found=f"cannot be read ({error})", needed="the list that a shard's search wrote",
-            remedy="search again: --search",
-        ) from error  # fmt: skip
+    needed, remedy = "the list that a shard's search wrote", "search again: --search"
+    with usable(path, InputError, needed, remedy, found="cannot be read"), path.open(encoding="ascii") as stream:
+        for line in stream:
+            yield json.loads(line)
 
 
 def note_shards(ledger: Ledger, shard: Shard) -> int | None:

@@ -226,7 +226,7 @@ def _train_stages(
 ) -> None:  # fmt: skip
     """Train a run's stages, and choose its thresholds; `words` say on what."""
     from bleedmap.folds.run import choose_for_run
-    from bleedmap.io.files import output_error
+    from bleedmap.io.files import writing
     from bleedmap.training.loop import start_together
     from bleedmap.training.steps import train_stages
 
@@ -236,16 +236,14 @@ def _train_stages(
     start_together(machine)
     if leads:
         click.echo(f"{words}, {machine.describe()}", err=True)
-    try:
+    with writing(run.folder):  # a full disk, met by TensorBoard
         network = train_stages(run, config, source, material.train, machine)
         if leads and not run.best_file.is_file():
             choose_for_run(run, config, material, network, bar.report)
-    except OSError as error:  # a full disk, met by TensorBoard
-        raise output_error(run.folder, error) from error
 
 
 def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine: "Machine") -> None:
-    from bleedmap.io.files import output_error
+    from bleedmap.io.files import writing
     from bleedmap.training.loop import start_together
     from bleedmap.training.passes import train_passes
 
@@ -254,14 +252,12 @@ def _train(run: "Run", config: TrainConfig, sides: "tuple[Side, Side]", machine:
     if leads:
         counts = f"{len(sides[0].ids):,} training and {len(sides[1].ids):,} validation slices"
         click.echo(f"{config.network}, {counts}, split by {run.split().kind}, {machine.describe()}", err=True)
-    try:
-        with (
-            explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
-            ProgressBar(quiet=not leads) as bar,
-        ):
-            train_passes(run, config, *sides, machine, _report_epochs(bar, config.epochs))
-    except OSError as error:  # a full disk, met by TensorBoard
-        raise output_error(run.folder, error) from error
+    with (
+        writing(run.folder),  # a full disk, met by TensorBoard
+        explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
+        ProgressBar(quiet=not leads) as bar,
+    ):
+        train_passes(run, config, *sides, machine, _report_epochs(bar, config.epochs))
     if leads and (entries := run.metrics()):
         best = max(entries, key=lambda entry: entry.get("validation_dice", -1.0))  # the first of equals, as kept
         dice = best.get("validation_dice", float("nan"))

@@ -20,7 +20,7 @@ from bleedmap import __version__
 from bleedmap.arrays import Progress, ignore
 from bleedmap.datasets.checksums import SUMS, parse_sums
 from bleedmap.errors import DataError, DownloadError, SettingsError
-from bleedmap.io.files import output_error, written_whole
+from bleedmap.io.files import writing, written_whole
 
 URL = "https://physionet.org/files/ct-ich/1.0.0/"
 
@@ -88,15 +88,13 @@ def _fetch_all(files: pooch.Pooch, connections: int, tries: int, progress: Progr
 
     def fetch(name: str) -> int | None:
         path = files.abspath / name
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.resolve().is_relative_to(files.abspath.resolve()):
                 raise DownloadError(
                     path, found="a link leads out of the folder", needed="a plain folder", remedy="give a new folder"
                 )
             return path.stat().st_size if not stop.is_set() and _fetch(files, name, tries) else None
-        except OSError as error:
-            raise output_error(path, error) from error
 
     sizes: list[int] = []
     with ThreadPoolExecutor(connections) as pool:

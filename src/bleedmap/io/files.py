@@ -19,7 +19,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from bleedmap.errors import BleedmapError, InputError, OutputError
+from bleedmap.errors import InputError, OutputError
 from bleedmap.io.names import LONGEST_NAME, short_hash
 
 _NO_DISK = ("/proc/", "/sys/", "/dev/")  # of Linux: what lies there is no file of anybody's
@@ -51,6 +51,15 @@ def output_error(path: Path, error: OSError) -> OutputError:
         needed="a folder that can be written, with space left",
         remedy=_REMEDIES.get(error.errno or 0, "write to another folder"),
     )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Give what the disk refuses within as the error of a failed write to `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def explain_os_error(error: OSError) -> OutputError:
@@ -111,8 +120,6 @@ def folder_written_whole(folder: Path, *, overwrite: bool = False) -> Iterator[P
         else:
             move(temporary, folder)
         sync(place)
-    except BleedmapError:
-        raise
     except OSError as error:
         raise output_error(folder, error) from error
     finally:
@@ -185,10 +192,8 @@ def refuse_folder(folder: Path, *, overwrite: bool) -> None:
     Raises:
         OutputError: as `refuse_content` and `try_to_write`.
     """
-    try:
+    with writing(folder):
         refuse_content(folder, overwrite=overwrite)
-    except OSError as error:
-        raise output_error(folder, error) from error
     try_to_write(folder)
 
 
@@ -202,7 +207,7 @@ def try_to_write(folder: Path) -> None:
         OutputError: the disk takes no files there, or none of such a name or path.
     """
     name = f"{_PART}{os.getpid()}.{LONGEST_NAME}"
-    try:
+    with writing(folder):
         missing = [one for one in (folder, *folder.parents) if not one.exists()]
         place = missing[-1].parent if missing else folder
         trial = place / f"{_PART}{secrets.token_hex(6)}"
@@ -216,8 +221,6 @@ def try_to_write(folder: Path) -> None:
             whole = len(os.fsencode((folder / trial.name / name).absolute()))
             if longest > os.pathconf(place, "PC_NAME_MAX") or whole >= os.pathconf(place, "PC_PATH_MAX"):
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    except OSError as error:
-        raise output_error(folder, error) from error
 
 
 def refuse_content(folder: Path, *, overwrite: bool) -> None:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.arrays import ByteArray, DoubleArray
 from bleedmap.geometry import SliceGrid
-from bleedmap.io.files import output_error, written_whole
+from bleedmap.io.files import writing, written_whole
 from bleedmap.preprocess import head_frame
 from bleedmap.results.overlay import SliceView, draw_sheet, draw_slice, fitting_size, font
 from bleedmap.study.result import Result
@@ -73,10 +73,8 @@ def write_thumbnail(path: Path, result: Result) -> None:
     (view,) = slice_views(result, [index])
     stream = BytesIO()
     draw_slice(view, side=_THUMBNAIL_SIDE, threshold=result.threshold).save(stream, "JPEG", quality=80)
-    try:
+    with writing(path):
         path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise output_error(path, error) from error
     with written_whole(path) as part:
         part.write_bytes(stream.getvalue())
 

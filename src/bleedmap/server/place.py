@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from bleedmap.io.files import output_error
+from bleedmap.io.files import writing
 from bleedmap.server.config import GB
 
 _FOLDERS = ("incoming", "incoming/parts", "studies", "corrections", "keys", "logs")
@@ -41,15 +41,13 @@ class Place:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        try:
+        with writing(root):
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             root.chmod(0o700)
             for name in _FOLDERS:
                 (root / name).mkdir(mode=0o700, exist_ok=True)
                 give_to_owner(root / name)
             self._key = self.read_secret(_KEY, lambda: secrets.token_hex(32)).encode()
-        except OSError as error:
-            raise output_error(root, error) from error
 
     def read_secret(self, name: str, make: Callable[[], str]) -> str:
         """Read a secret's file, 0600; the first process to ask makes it, others meanwhile read what it made."""

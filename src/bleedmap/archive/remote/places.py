@@ -13,7 +13,7 @@ from bleedmap.archive.remote.send import DicomwebTarget, Target
 from bleedmap.archive.remote.web import Service, hide_credentials, is_loopback_host, persist, refuse_credentials
 from bleedmap.errors import SettingsError
 from bleedmap.io.dicom.header import explain_uid
-from bleedmap.io.files import output_error
+from bleedmap.io.files import writing
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _STUDIES = re.compile(r"(?P<root>.*?)(?:/studies(?:/(?P<uid>[^/]+))?)?/*")
@@ -154,12 +154,10 @@ def fetched(
         return
 
     def fetch() -> Source:
-        try:
+        with writing(copy):
             shutil.rmtree(copy, ignore_errors=True)
             copy.mkdir(parents=True)
             return place.fetch(source, copy)
-        except OSError as error:
-            raise output_error(copy, error) from error
 
     try:
         yield persist(fetch)

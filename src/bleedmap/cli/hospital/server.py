@@ -187,7 +187,7 @@ def backup(settings: "Settings", out: Path) -> None:
     import sqlite3
     from contextlib import closing
 
-    from bleedmap.io.files import output_error, written_whole
+    from bleedmap.io.files import written_whole
 
     if settings.server.database != "sqlite":
         raise SettingsError(
@@ -201,15 +201,12 @@ def backup(settings: "Settings", out: Path) -> None:
     if out.exists():
         raise OutputError(out, found="is there already", needed="a new file", remedy="give another name")
     started = time.monotonic()
-    try:
-        with written_whole(out) as part:
-            part.touch(mode=0o600)
-            held = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
-            with closing(held), closing(sqlite3.connect(part)) as copy:
-                held.backup(copy)
-                copy.execute("PRAGMA journal_mode=DELETE")  # by which a copy that is put back is known
-    except OSError as error:
-        raise output_error(out, error) from error
+    with written_whole(out) as part:
+        part.touch(mode=0o600)
+        held = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
+        with closing(held), closing(sqlite3.connect(part)) as copy:
+            held.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")  # by which a copy that is put back is known
     print_line(f"{escape(str(out))}: {out.stat().st_size / 1e6:,.1f} MB in {time.monotonic() - started:.1f} s")
 
 
