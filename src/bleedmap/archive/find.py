@@ -343,15 +343,12 @@ def _study_uid(path: Path) -> str | None:
 
 
 def name_studies(places: Mapping[str, str], known: Mapping[str, str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """Name each study's folder of results: from its place, unique on every disk, the same from run to run.
+    """Name each study's folder of results, key -> name: from its place, unique on every disk, the same from run to run.
 
     Args:
         places: each study's key -> its place, in a fixed order; a name that would come twice ends with the key's hash.
         known: keys that have a name from an earlier run -> it.
         taken: names that no study may have.
-
-    Returns:
-        key -> name.
     """
     names = {key: known[key] for key in places if key in known}
     used = {fold_name(name) for name in (*known.values(), *taken)}

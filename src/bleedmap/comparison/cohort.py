@@ -153,7 +153,7 @@ def run_cohort(
     accept: Iterable[str] = (), retry: bool = False, overwrite: bool = False,
     report: Callable[[int, int, str, Row | None], None] = ignore,
 ) -> dict[str, Any]:  # fmt: skip
-    """Compare all pairs; what an earlier run with the same settings has done is not done again.
+    """Compare all pairs, but for what an earlier run with the same settings has done; return what `growth.json` holds.
 
     Args:
         pairs: of `find_pairs`.
@@ -164,9 +164,6 @@ def run_cohort(
         retry: pairs that were refused or failed have another turn.
         overwrite: take these settings although the folder has others.
         report: called at each pair's begin and end with pairs done, of how many, name, and the row at its end.
-
-    Returns:
-        What `growth.json` holds.
 
     Raises:
         OutputError: `out` is not for this, or cannot be written.

@@ -23,14 +23,11 @@ _LEFT, _RIGHT = 20.0, 900.0  # of the chart's axis, in its own units
 
 
 def save(comparison: Comparison, folder: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
-    """Write page, picture, table and JSON into a new folder, whole or not at all.
+    """Write page, picture, table and JSON into a new folder, whole or not at all; return what `compare.json` holds.
 
     Args:
         folder: new or empty; of earlier results with `overwrite`.
         overwrite: replace earlier results there.
-
-    Returns:
-        What `compare.json` holds.
 
     Raises:
         OutputError: the folder holds something else, or cannot be written.

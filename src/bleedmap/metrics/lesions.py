@@ -53,14 +53,11 @@ class Pieces:
 
 
 def compare(reference: AnyArray, prediction: AnyArray) -> tuple[Pieces, Pieces]:
-    """Compare the connected pieces of two masks.
+    """Compare the connected pieces of two masks: the lesions and the regions, in the order of their numbers.
 
     Args:
         reference: integer of any shape: 0, or the number of the lesion, 1 to the number of lesions.
         prediction: the same for the marked regions, the same shape.
-
-    Returns:
-        The lesions and the regions, in the order of their numbers.
 
     Raises:
         ValueError: the shapes differ.

@@ -43,14 +43,11 @@ class Answering(nn.Module):
 
 
 def export_onnx(network: Network, size: int, record: dict[str, Any], path: Path) -> str:
-    """Write `slices` (n, channels, size, size) → what `Answering` gives, by name, n free.
+    """Write `slices` (n, channels, size, size) → what `Answering` gives, by name, n free; return the file's SHA-256.
 
     Args:
         network: the trained network; its weights are rounded to fp16 in the file.
         record: stored as JSON under the metadata key 'bleedmap'.
-
-    Returns:
-        The file's SHA-256.
     """
     model = onnx.ModelProto()
     model.CopyFrom(_trace(network.settings, size))

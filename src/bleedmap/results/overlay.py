@@ -86,14 +86,11 @@ def _contour(probability: FloatArray, threshold: float) -> FloatArray:
 
 
 def draw_sheet(views: Sequence[SliceView], *, title: str, footer: str, threshold: float) -> ByteArray:
-    """One slice, or a contact sheet of many, with colour bar and captions.
+    """One slice, or a contact sheet of many, with colour bar and captions: RGB (row, column, 3) uint8.
 
     Args:
         views: one or more slices; one alone is drawn large.
         threshold: where the contour runs.
-
-    Returns:
-        RGB (row, column, 3) uint8.
     """
     side = 960 if len(views) == 1 else 360
     panels = [draw_slice(view, side=side, threshold=threshold) for view in views]

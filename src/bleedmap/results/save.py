@@ -35,7 +35,7 @@ def save(
     result: Result, folder: str | Path, *, overwrite: bool = False, dicom: bool = True, fractional: bool = False,
     made_at: datetime | None = None, new_uid: Callable[[], str] | None = None, predecessor: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write all results of a study into a new folder, whole or not at all.
+    """Write all results of a study into a new folder, whole or not at all; return what `summary.json` holds.
 
     Args:
         result: positive or negative; both give the same files.
@@ -46,9 +46,6 @@ def save(
         made_at: the moment that the DICOM results carry; None: now.
         new_uid: gives each of their UIDs at a call, always in the same order; None: random ones.
         predecessor: file of an earlier report of the same study, which the new one names as its predecessor.
-
-    Returns:
-        What `summary.json` holds.
 
     Raises:
         OutputError: the folder holds something else, or cannot be written.
@@ -131,7 +128,7 @@ def save_pictures(
     segmenter: Segmenter, inputs: Inputs, checked: CheckedPictures, window: Window, folder: Path, *,
     overwrite: bool = False, advance: Callable[[int], None] = ignore,
 ) -> dict[str, Any]:  # fmt: skip
-    """Segment exported slices, one at a time, and write their results into a new folder, whole or not at all.
+    """Segment exported slices one by one into a new folder, whole or not at all; return what `summary.json` holds.
 
     Args:
         inputs: the pictures, and what was left out beside them.
@@ -139,9 +136,6 @@ def save_pictures(
         window: in which they were exported.
         folder, overwrite: as in `save`.
         advance: called with the number of slices finished since the last call.
-
-    Returns:
-        What `summary.json` holds.
 
     Raises:
         OutputError: the folder holds something else, or cannot be written.

@@ -87,7 +87,7 @@ def train_passes(
     run: Run, config: TrainConfig, training: Side, validation: Side, machine: Machine,
     report: Report = ignore, *, save_every_s: float = SAVE_EVERY_S,
 ) -> UNet:  # fmt: skip
-    """Train until `config.epochs`, from the run's checkpoint where there is one.
+    """Train until `config.epochs`, from the run's checkpoint where there is one; return the network as it then stands.
 
     Args:
         run: its folder receives checkpoint, best weights, metrics and TensorBoard curves.
@@ -96,9 +96,6 @@ def train_passes(
         report: called after each step with the epochs done (with fractions) and {}, and after each epoch with its
             metrics.
         save_every_s: least seconds between checkpoints.
-
-    Returns:
-        The network as it stands after the last epoch.
     """
     task = Passes(run, config, training, validation, machine)
     task.save_every_s = save_every_s

@@ -70,10 +70,7 @@ class Segmented:
         return tuple(notes)
 
     def on(self, series: DicomSeries) -> BoolArray:
-        """Place its hemorrhage, all segments united, on a series.
-
-        Returns:
-            (slice, row, column) bool in the series' standard view.
+        """Place its hemorrhage, all segments united, on a series: (slice, row, column) bool in its standard view.
 
         Raises:
             InputError: frames that are not on the series' slices, pixel for pixel.
