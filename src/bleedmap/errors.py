@@ -115,7 +115,7 @@ def usable(
     path: Path, kind: type[BleedmapError], needed: str, remedy: str, *also: type[Exception],
     found: str = "cannot be used",
 ) -> Iterator[None]:  # fmt: skip
-    """Say of a file of the program's own that is damaged, or holds something else, what is needed.
+    """Say of a file that cannot be read, or holds something else, what is needed.
 
     `also`: further errors that say so.
     """

@@ -495,7 +495,7 @@ def test_slices_of_several_series_are_those_of_the_one_that_is_read(tmp_path: Pa
 
 
 def test_a_table_of_labels_that_is_not_there(volumes: Path, weights: str, tmp_path: Path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         run(flags(volumes, weights, labels=tmp_path / "none.csv"))
 
 

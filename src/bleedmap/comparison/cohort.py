@@ -30,7 +30,7 @@ from bleedmap.comparison.match import MEANINGS
 from bleedmap.comparison.save import JSON, PAGE, save
 from bleedmap.comparison.tables import COLUMNS, lesion_table, rounded
 from bleedmap.comparison.words import signed_ml, signed_percent
-from bleedmap.errors import InputError, OutputError, find_shortage
+from bleedmap.errors import InputError, OutputError, find_shortage, usable
 from bleedmap.io.files import read_csv, refuse_content, try_to_write, write_json
 from bleedmap.io.names import LONGEST_NAME, MOST_BYTES, stem
 from bleedmap.page.writer import write_csv, write_page
@@ -118,14 +118,9 @@ def _list_visible(folder: Path) -> list[Path]:
 
 
 def _in_table(path: Path) -> tuple[Pair, ...]:
-    try:
+    needed, remedy = "a table of pairs, CSV in UTF-8", "check the path, or save it as CSV UTF-8"
+    with usable(path, InputError, needed, remedy, csv.Error, found="cannot be read as a table"):
         lines = read_csv(path)
-    except FileNotFoundError:
-        raise InputError(path, found="no such file", needed="a table of pairs", remedy="check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            path, found="cannot be read as a table", needed="CSV in UTF-8", remedy="save it as CSV UTF-8"
-        ) from error
     pairs = []
     for number, raw in enumerate(lines, start=2):
         line = {column.lower(): value for column, value in raw.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bleedmap.arrays import Progress, ignore
-from bleedmap.errors import DataError
+from bleedmap.errors import DataError, usable
 
 SUMS = "SHA256SUMS.txt"
 SUMS_NAMES = ("SHA256SUMS", SUMS)  # as publishers name the list
@@ -33,10 +33,8 @@ def verify(folder: Path, progress: Progress = ignore) -> Verification:
         DataError: no list, or a damaged one.
     """
     path = find_sums(folder)
-    try:
+    with usable(path, DataError, _NEEDED, _REMEDY, found="cannot be read"):
         sums = parse_sums(path.read_text(encoding="utf-8"), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read ({error})", _NEEDED, _REMEDY) from error
     found: dict[str, list[str]] = {}
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         states = pool.map(lambda item: _find_state(folder / item[0], item[1]), sums.items())

@@ -9,7 +9,7 @@ from math import nan
 from pathlib import Path
 from typing import Literal
 
-from bleedmap.errors import DataError
+from bleedmap.errors import DataError, usable
 
 Sex = Literal["male", "female"]
 
@@ -156,27 +156,21 @@ def read_demographics(path: Path) -> dict[int, Demographics]:
 
 def _read_rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
     """Read (line in the file, normalised column name -> stripped cell) of every row that is not blank."""
-    try:
+    wanted = "the publisher's table beside the images, CSV in UTF-8"
+    remedy = "download the data set again, or copy this file from the publisher"
+    with (
+        usable(path, DataError, wanted, remedy, csv.Error, found="cannot be read as a table"),
         # utf-8-sig: the publisher's diagnosis table starts with a byte-order mark.
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            # "Age\n(years)" is "ageyears": header cells of releases differ in line breaks, signs and case.
-            names = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in next(reader, [])]
-            rows = [
-                (reader.line_num, dict(zip(names, (cell.strip() for cell in cells), strict=False)))
-                for cells in reader
-                if any(cell.strip() for cell in cells)
-            ]
-    except FileNotFoundError:
-        raise DataError(
-            path,
-            found="no such file",
-            needed="the publisher's table beside the images",
-            remedy="download the data set again, or copy this file from the publisher",
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        found = f"cannot be read as a table ({error})"
-        raise _bad_table(path, found, "the publisher's CSV file in UTF-8") from error
+        path.open(encoding="utf-8-sig", newline="") as stream,
+    ):
+        reader = csv.reader(stream)
+        # "Age\n(years)" is "ageyears": header cells of releases differ in line breaks, signs and case.
+        names = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in next(reader, [])]
+        rows = [
+            (reader.line_num, dict(zip(names, (cell.strip() for cell in cells), strict=False)))
+            for cells in reader
+            if any(cell.strip() for cell in cells)
+        ]
     if missing := [name for name in needed if name not in names]:
         found = f"no column {', '.join(missing)} (spaces, case and signs aside)"
         raise _bad_table(path, found, "the publisher's columns")

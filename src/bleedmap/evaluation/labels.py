@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from bleedmap.errors import DataError
+from bleedmap.errors import DataError, usable
 from bleedmap.io.files import read_csv
 
 Role = Literal["study", "slice", "bleeds"]
@@ -174,14 +174,9 @@ def read_table(path: Path, fits: Callable[[set[str]], bool], needed: str, remedy
     Raises:
         DataError: it cannot be read, has no lines, or does not fit.
     """
-    try:
+    text, save = "a table as text, its columns separated by commas, semicolons or tabs", "save the sheet as CSV (UTF-8)"
+    with usable(path, DataError, text, f"{save}, and give that file", csv.Error, found="cannot be read"):
         rows = read_csv(path)
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise DataError(
-            path, found=f"cannot be read ({error})",
-            needed="a table as text, its columns separated by commas, semicolons or tabs",
-            remedy="save the sheet as CSV (UTF-8), and give that file",
-        ) from error  # fmt: skip
     if not rows or not fits(set(rows[0])):
         found = f"columns {', '.join(rows[0]) if rows else 'none, or no lines'}"
         raise DataError(path, found=found, needed=f"the columns {needed}", remedy=remedy)

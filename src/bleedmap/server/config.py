@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from bleedmap.archive.remote.web import is_loopback_host
-from bleedmap.errors import SettingsError
+from bleedmap.errors import SettingsError, usable
 
 GB = 1_000_000_000
 ACSE_TIMEOUT_S = 5.0  # a socket that says nothing is closed: 40 of them kept a true sender out for 30 s
@@ -174,13 +174,9 @@ def read_settings(path: Path | None) -> Settings:
     """
     if path is None:
         return Settings()
-    try:
+    remedy = "write one to begin with: bleedmap serve --write-config > bleedmap.toml"
+    with usable(path, SettingsError, "a TOML file of settings", remedy, found="cannot be read"):
         content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(
-            path, found=f"cannot be read: {error}", needed="a TOML file of settings",
-            remedy="write one to begin with: bleedmap serve --write-config > bleedmap.toml",
-        ) from error  # fmt: skip
     settings: Settings = _start_at(path.parent, parse_settings(content, str(path)))
     return settings
 
