@@ -81,7 +81,6 @@ class SliceGrid:
 
         Args:
             affine: 4×4, index (slice, row, column, 1) to LPS mm.
-            slices: how many.
 
         Raises:
             InputError: the affine is not finite, or maps to no volume.

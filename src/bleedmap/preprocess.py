@@ -94,7 +94,6 @@ def network_input(
 
     Args:
         hu: (slice, row, column) in HU.
-        settings: what the network was trained with.
         pixel_mm: (row, column) spacing, so that anatomy gets the size that the network saw; None where it is not
             known: then the slice is taken for a view like that of the training pictures.
 
@@ -146,7 +145,6 @@ def bone_input(hu: AnyArray, frames: Sequence[Frame], settings: Preprocessing) -
     Args:
         hu: (slice, row, column) in HU.
         frames: of `network_input`.
-        settings: what the network was trained with.
     """
     if not settings.bone:
         return None
@@ -161,7 +159,6 @@ def stack_channels(inputs: AnyArray, bones: AnyArray | None, settings: Preproces
     Args:
         inputs: (slice, side, side) of the whole study, feet first.
         bones: the same shape, `bone_input`.
-        settings: what the network was trained with.
         rows: (n,) the slices asked for.
 
     Returns:

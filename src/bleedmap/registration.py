@@ -99,7 +99,6 @@ def sample(volume: Volume, places_mm: DoubleArray) -> tuple[FloatArray, BoolArra
     """HU at some places, interpolated, and whether each lies in the volume, with what its outermost slices stand for.
 
     Args:
-        volume: on any grid.
         places_mm: (…, 3) LPS mm.
 
     Returns:

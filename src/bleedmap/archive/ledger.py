@@ -54,7 +54,6 @@ class Ledger:
         """Say where the ledger lies; nothing is written yet.
 
         Args:
-            folder: of the results.
             state: the folder inside it that holds the ledger; '' for `folder` itself.
             records, locks: the folders inside the ledger.
             name: gives the name of a job's files from its key; a function of a module.

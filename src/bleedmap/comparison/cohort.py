@@ -151,7 +151,6 @@ def run_cohort(
     """Compare all pairs, but for what an earlier run with the same settings has done; return what `growth.json` holds.
 
     Args:
-        pairs: of `find_pairs`.
         out: new, empty, or of an earlier run.
         load: gives the network, when it is needed.
         settings: what decides on all results beside the program's version, as JSON can hold it.

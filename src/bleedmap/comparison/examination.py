@@ -111,7 +111,6 @@ def examine(opened: Opened, load: Callable[[], Segmenter], accept: tuple[str, ..
     """Segment what was opened, where it is not segmented yet.
 
     Args:
-        opened: of `open_source`.
         load: gives the network, when it is needed.
         accept: names of input checks whose refusal is overruled.
 

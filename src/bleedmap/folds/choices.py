@@ -47,7 +47,6 @@ def choose(
     """Fit and choose on patients that the network has not been trained on.
 
     Args:
-        validation: those patients.
         training_features: (slices, features) of the patients that it has been trained on.
         thresholds: of pixels, to choose among.
         smallest_ml: of marked regions, to choose among.
@@ -210,7 +209,6 @@ def choose_for_all(
     Args:
         evidence: of every patient, out of fold.
         volumes: voxels marked and of the reference, of every bleeding patient, out of fold.
-        folds: what each chose.
         features: (slices, features) of the network itself, on all patients.
     """
     settings = [one.settings for one in folds]

@@ -165,7 +165,6 @@ def describe_cases(found: Cases, table: Path | None, progress: Progress = ignore
 
     Args:
         table: of patients, as `patients.csv` in the folder, which is taken without it.
-        progress: called with the number of studies hashed.
 
     Raises:
         DataError: a table that does not fit, or the same images twice.

@@ -207,7 +207,6 @@ def load_encoder(network: LiteUNet, path: Path = ENCODER_FILE, slices: int | Non
 
     Args:
         network: is changed.
-        path: of the encoder's file.
         slices: the first channels; those beyond begin with weights of 0. None: all channels are slices.
 
     Raises:

@@ -315,7 +315,6 @@ def write_series(
     Args:
         folder: new or empty.
         names: 'number': 0001.dcm, in the order given; 'uid': the instance's UID, without a suffix, as a PACS does.
-        overwrite: replace an earlier series here.
 
     Raises:
         OutputError: the folder holds something else, or cannot be written.

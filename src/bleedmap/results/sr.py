@@ -70,7 +70,6 @@ def make_measurement_report(
     Args:
         segmentation: from `seg.make_mask_segmentation`, with the same lesions; patient and study are taken from it.
         lesions: none for a negative study.
-        producer: what made it.
         highest_probability: of any voxel of the study, 0 to 1.
         remarks: sentences for the reader: what input checks and reading had to say. Written in ASCII.
         certainty: how sure the program is; where it abstains, the report says neither 'detected' nor 'not detected'.

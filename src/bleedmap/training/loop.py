@@ -58,7 +58,6 @@ def train(task: Task, run: Run, machine: Machine, report: Report = ignore) -> No
 
     Args:
         run: its folder receives checkpoint, metrics and TensorBoard curves.
-        machine: device, precision and this process' place among several; the first one writes.
         report: called within rounds, and after each with its metrics.
     """
     state, leads, saved = task.state, machine.rank == 0, -math.inf

@@ -92,7 +92,6 @@ def train_passes(
     Args:
         run: its folder receives checkpoint, best weights, metrics and TensorBoard curves.
         validation: measured every `config.validate_every` epochs; decides which weights are the best.
-        machine: device, precision and this process' place among several.
         report: called after each step with the epochs done (with fractions) and {}, and after each epoch with its
             metrics.
         save_every_s: least seconds between checkpoints.

@@ -136,7 +136,6 @@ def train_recipe(
 
     Args:
         pools: gives what is trained on; not called where the network is there already.
-        machine: device, precision and this process' place among several.
         folder: of metrics, curves, `checkpoint.safetensors`, removed at the end, and `network.safetensors`, the
             weights kept.
         start: weights of a network to begin from, of which the recipe's share is kept; ImageNet's encoder without.

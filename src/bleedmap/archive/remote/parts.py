@@ -20,7 +20,6 @@ def split_parts(read: Callable[[int], bytes], boundary: bytes, target: Path) -> 
 
     Args:
         read: gives the body, piece by piece.
-        boundary: between its parts.
         target: begins the names of the files.
 
     Raises:

@@ -51,7 +51,6 @@ def make_mask_segmentation(
         series: the CT, whose slices are referred to.
         labels: (slice, row, column) uint8 or uint16 in the standard view: 0, or a lesion's number from 1.
         lesions: lesion 1, 2, …
-        producer: what made them.
 
     Raises:
         InputError: the series' headers lack the UIDs that a reference needs.
