@@ -45,17 +45,11 @@ class BleedmapError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Make it again in another process, whatever its class takes."""
-        return _make_again, (type(self), self.__dict__)
+        return type(self).__new__, (type(self),), self.__dict__
 
     def explain(self) -> str:
         """The whole message, three lines."""
         return f"{self.subject}: {self.found}\n  needed: {self.needed}\n  remedy: {self.remedy}"
-
-
-def _make_again(kind: type[BleedmapError], content: dict[str, Any]) -> BleedmapError:
-    error = kind.__new__(kind)
-    error.__dict__.update(content)
-    return error
 
 
 class InputError(BleedmapError):
