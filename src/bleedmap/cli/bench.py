@@ -35,9 +35,9 @@ _NEEDS_TRAIN = "needs the extra 'train': pip install 'bleedmap[train]'"
     "--repeats", type=click.IntRange(1, 1000), default=5, show_default=True,
     help="How often everything is measured; the median counts.",
 )  # fmt: skip
-@click.option(
-    "--batch", type=click.Choice(["1", "2", "4", "8"]), default="1", show_default=True,
-    help="Part network: slices computed together. `bleedmap segment` computes each by itself.",
+@options.choice_option(
+    "--batch", ("1", "2", "4", "8"),
+    "Part network: slices computed together. `bleedmap segment` computes each by itself.",
 )  # fmt: skip
 @click.option(
     "--shape", type=(click.IntRange(10, 1000), click.IntRange(128, 1024), click.IntRange(128, 1024)),

@@ -11,6 +11,12 @@ from bleedmap.errors import OutputError
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
+
+def choice_option(flag: str, choices: Sequence[str], text: str) -> Callable[[Verb], Verb]:
+    """The flag of one choice among some, the first of which is the default."""
+    return click.option(flag, type=click.Choice(choices), default=choices[0], show_default=True, help=text)
+
+
 data_option = click.option(
     "--data", type=click.Path(path_type=Path),
     help="Folder of the data set CT-ICH. Not given: the folder that the variable BLEEDMAP_DATA names.",
@@ -19,21 +25,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace the results of an earlier run in that folder."
 )
-device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-    help="Where the network runs; auto takes a GPU if there is one.",
-)  # fmt: skip
-precision_option = click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
-    help="Number format; auto takes bf16 if the machine computes it natively.",
-)  # fmt: skip
+_PRECISIONS = ("auto", "fp32", "bf16")
+device_option = choice_option(
+    "--device", ("auto", "cpu", "cuda", "mps"), "Where the network runs; auto takes a GPU if there is one."
+)
+precision_option = choice_option(
+    "--precision", _PRECISIONS, "Number format; auto takes bf16 if the machine computes it natively."
+)
 weights_option = click.option(
     "--weights",
     help="Installed weights by name (`bleedmap models` lists them), or an .onnx file. Not given: the default.",
 )
-inference_precision_option = click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
-    help="Number format. fp32: the same results on every machine, up to rounding. auto: faster without changing what "
+inference_precision_option = choice_option(
+    "--precision", _PRECISIONS,
+    "Number format. fp32: the same results on every machine, up to rounding. auto: faster without changing what "
     "is found, with the decoder in bf16 if the processor supports it. bf16: faster still, but lesions' edges differ.",
 )  # fmt: skip
 threshold_option = click.option(
@@ -105,11 +110,6 @@ def refuse_inside(out: Path, *inputs: Path) -> None:
 def path_option(*names: str, text: str) -> Callable[[Verb], Verb]:
     """The flag of a file or folder that may be left out."""
     return click.option(*names, type=click.Path(path_type=Path), help=text)
-
-
-def choice_option(flag: str, choices: Sequence[str], text: str) -> Callable[[Verb], Verb]:
-    """The flag of one choice among some, the first of which is the default."""
-    return click.option(flag, type=click.Choice(choices), default=choices[0], show_default=True, help=text)
 
 
 def settings_options(settings: type) -> Callable[[Verb], Verb]:

@@ -35,10 +35,7 @@ _TABLE_ROWS, _NAMES_SHOWN = 20, 8
     "--backend", "backend_name", type=click.Choice(["openvino", "torch"]), default="openvino", show_default=True,
     help="The library that runs the network; torch needs the extra 'train'.",
 )  # fmt: skip
-@click.option(
-    "--device", type=click.Choice(["cpu", "cuda", "mps"]), default="cpu", show_default=True,
-    help="Where the network runs; cuda and mps need --backend torch.",
-)  # fmt: skip
+@options.choice_option("--device", ("cpu", "cuda", "mps"), "Where the network runs; cuda and mps need --backend torch.")
 @options.inference_precision_option
 @options.threads_option
 @options.threshold_option

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.data_option
-@click.option(
-    "--kind", type=click.Choice(["patient", "slice"]), default="patient", show_default=True,
-    help="What stays together. By slice, as in the thesis, the test side holds neighbours of training slices.",
+@options.choice_option(
+    "--kind", ("patient", "slice"),
+    "What stays together. By slice, as in the thesis, the test side holds neighbours of training slices.",
 )  # fmt: skip
 @click.option(
     "--balanced/--all-slices", default=True, show_default=True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bleedmap.cli.console import ProgressBar, explain_interrupt, make_table, print_json, print_table
-from bleedmap.cli.options import data_option, device_option, json_option, out_option, precision_option
+from bleedmap.cli.options import choice_option, data_option, device_option, json_option, out_option, precision_option
 from bleedmap.cli.reproduce.cluster import ray_option, run_on_cluster, threads_option
 
 if TYPE_CHECKING:
@@ -58,10 +58,9 @@ def _open_validation(
     "--fold", "wanted", type=click.Choice(["1", "2", "3", "4", "5", ALL]), multiple=True,
     help="Only this fold; 'all' is the network trained on all patients. Repeat for several.",
 )  # fmt: skip
-@click.option(
-    "--recipe", type=click.Choice(["mixed", "painted", "first", "bone", "balanced"]), default="mixed",
-    show_default=True,
-    help="'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
+@choice_option(
+    "--recipe", ("mixed", "painted", "first", "bone", "balanced"),
+    "'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
     "what is missing is trained first. 'bone' sees bone and true sizes; it was judged and does not ship. "
     "'balanced' trains in one run, with each lesion slice's own Dice in the loss; it outlined about as well on two "
     "folds and does not ship.",
