@@ -60,7 +60,7 @@ def test_damaged_weights_are_refused_before_they_are_parsed(tmp_path: Path, monk
     assert installed(tmp_path)[0].state == "damaged"
     path.unlink()
     assert installed(tmp_path)[0].state == "missing"
-    with pytest.raises(WeightsError, match="No such file"):
+    with pytest.raises(WeightsError, match="no such file"):
         locate(None, tmp_path)
 
 

@@ -1,6 +1,5 @@
 """One of two studies to compare: segmented now, or taken from a folder of results with the mask that lies there."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from bleedmap.errors import InputError, spell
 from bleedmap.inference.certainty import Certainty
 from bleedmap.io.dicom.header import text
 from bleedmap.io.nifti import read_result
-from bleedmap.results.save import SUMMARY, read_again
+from bleedmap.results.save import read_again, read_summary
 from bleedmap.results.tables import FORMAT
 from bleedmap.study.inputs import gather
 from bleedmap.study.read import Study, read_study
@@ -89,11 +88,15 @@ def open_source(source: Source | Result | Examination) -> Opened:
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        content = _read_summary(path)
-        if content is not None:
+        content = read_summary(path)
+        if content is not None and content.get("format") == FORMAT:
             return _from_results(path, content)
-        if path.exists() and gather([path]).study is None:
-            raise _refuse_pictures(path)
+        if content is not None or (path.exists() and gather([path]).study is None):
+            raise InputError(
+                path, found="pictures, whose pixels have no size and whose slices have no place",
+                needed="two studies as DICOM or NIfTI in HU, or results of such: growth is a difference of mL",
+                remedy="export the studies as DICOM or NIfTI; `bleedmap segment` marks pictures one by one",
+            )  # fmt: skip
     return read_study(source)
 
 
@@ -127,14 +130,6 @@ def examine(opened: Opened, load: Callable[[], Segmenter], accept: tuple[str, ..
     )  # fmt: skip
 
 
-def _refuse_pictures(path: Path) -> InputError:
-    return InputError(
-        path, found="pictures, whose pixels have no size and whose slices have no place",
-        needed="two studies as DICOM or NIfTI in HU, or results of such: growth is a difference of mL",
-        remedy="export the studies as DICOM or NIfTI; `bleedmap segment` marks pictures one by one",
-    )  # fmt: skip
-
-
 def read_time(header: Dataset) -> tuple[datetime | None, bool]:
     """Read when a slice was scanned, and whether the time of day is known: acquisition, content, series, or study."""
     known = [_parse_time(text(header, "AcquisitionDateTime") or "")]
@@ -157,23 +152,6 @@ def _parse_time(value: str) -> tuple[datetime | None, bool]:
             except ValueError:
                 continue
     return None, False
-
-
-def _read_summary(place: Path) -> dict[str, Any] | None:
-    """The summary of a folder of results; None where the path is none.
-
-    Raises:
-        InputError: results of pictures.
-    """
-    try:
-        content = json.loads((place / SUMMARY).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or "weights" not in content:
-        return None
-    if content.get("format") != FORMAT:
-        raise _refuse_pictures(place)
-    return content
 
 
 def _from_results(place: Path, content: dict[str, Any]) -> Examination:

@@ -177,7 +177,8 @@ def locate(name_or_path: str | Path | None = None, folder: Path = FOLDER) -> Wei
     else:
         chosen = listed.get(str(name_or_path))
     if chosen is not None:
-        content = _read(chosen.path, _REINSTALL)
+        with usable(chosen.path, WeightsError, "the weights' file", _REINSTALL, found="cannot be read"):
+            content = chosen.path.read_bytes()
         return _parse(chosen.path, content, _check_hash(chosen.path, content, chosen.sha256, _REINSTALL))
     return _locate_own(Path(str(name_or_path)), list(listed))
 
@@ -190,19 +191,11 @@ def _locate_own(path: Path, names: list[str]) -> WeightsFile:
             needed=f"one of {', '.join(names)}, or an .onnx file" if names else "an .onnx file",
             remedy=f"{_EXPORT}; `bleedmap models` lists what is installed",
         )
-    content = _read(path, "check the path")
+    with usable(path, WeightsError, "the weights' file", "check the path", found="cannot be read"):
+        content = path.read_bytes()
     stated = path.with_name(f"{path.name}.sha256")
     expected = (stated.read_text(encoding="utf-8", errors="replace").split() or [""])[0] if stated.is_file() else None
     return _parse(path, content, _check_hash(path, content, expected, f"copy the file again, or correct {stated.name}"))
-
-
-def _read(path: Path, remedy: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            path, found=error.strerror or "cannot be read", needed="the weights' file", remedy=remedy
-        ) from error
 
 
 def _check_hash(path: Path, content: bytes, expected: str | None, remedy: str) -> str:

@@ -83,6 +83,15 @@ def save(
         return content
 
 
+def read_summary(place: Path) -> dict[str, Any] | None:
+    """The summary of a folder of results, of a study or of pictures; None where the path is none."""
+    try:
+        content = json.loads((place / SUMMARY).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "weights" in content else None
+
+
 def read_again(place: Path) -> tuple[Study, dict[str, Any]]:
     """Read the study that a folder of results belongs to, and with what it was segmented; another place is the study.
 
@@ -93,11 +102,8 @@ def read_again(place: Path) -> tuple[Study, dict[str, Any]]:
     Raises:
         InputError: it cannot be read, is not where it was, or has other slices now.
     """
-    try:
-        content = json.loads((place / SUMMARY).read_text("utf-8"))
-    except (OSError, ValueError):
-        return read_study(place), {}
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_summary(place)
+    if content is None or content.get("format") != FORMAT:
         return read_study(place), {}
     source, shape = Path(content["source"]), content["geometry"]["shape"]
     if not source.exists():
