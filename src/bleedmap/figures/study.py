@@ -31,22 +31,16 @@ def read_slices(text: str | None, result: Result) -> list[int]:
     if text is None:
         shown = choose_slices_to_show(result)
         return [shown[place] for place in np.linspace(0, len(shown) - 1, min(len(shown), _COLUMNS)).round().astype(int)]
-    chosen: list[int] = []
+    needed = f"at most {MOST} slices of 1 to {count}, as 8,12-14"
+    chosen, remedy = list[int](), "see the numbers under the pictures of the report"
     for part in text.split(","):
         first, dash, last = (one.strip() for one in part.partition("-"))
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise _bad_slices(f"'{part}'", count)
+            raise SettingsError("--slices", f"'{part}'", needed, remedy)
         chosen += range(int(first) - 1, int(last or first))
     if not chosen or min(chosen) < 0 or max(chosen) >= count or len(chosen) > MOST:
-        raise _bad_slices(f"'{text}'", count)
+        raise SettingsError("--slices", f"'{text}'", needed, remedy)
     return chosen
-
-
-def _bad_slices(found: str, count: int) -> SettingsError:
-    return SettingsError(
-        "--slices", found=found, needed=f"at most {MOST} slices of 1 to {count}, as 8,12-14",
-        remedy="see the numbers under the pictures of the report",
-    )  # fmt: skip
 
 
 def draw_study(result: Result, chosen: Sequence[int], window: Window) -> Figure:

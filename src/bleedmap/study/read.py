@@ -24,6 +24,7 @@ _NO_ORIENTATION = (
     "The NIfTI file does not say where its axes point (sform and qform code 0): right and left, front and back, "
     "and the order of slices are guesses. No side is told."
 )
+_NO_CHOICE = "a study or series chosen for a volume", "DICOM, which holds series", "leave the choice out"
 _FILLED_HU = -300.0  # a slice of one value above this would count as body
 _AIR_HU = -1000.0
 _MEMORY = "volume"  # the source and name of a volume that came from no file
@@ -84,7 +85,7 @@ def _read(source: Source, affine: object, study: str | None, series: int | None,
     if isinstance(source, str | os.PathLike):
         return _read_path(Path(source), study, series, advance)
     if study is not None or series is not None:
-        raise _refuse_choice(type(source).__name__)
+        raise InputError(type(source).__name__, *_NO_CHOICE)
     if isinstance(source, Volume):
         return Study(_MEMORY, _MEMORY, source, Acquisition(), notes=_note_uneven(source))
     image = find_image(source, affine)
@@ -108,15 +109,8 @@ def _read_path(path: Path, study: str | None, series: int | None, advance: Advan
         )
         return replace(read, notes=(*read.notes, note))
     if study is not None or series is not None:
-        raise _refuse_choice(path)
+        raise InputError(path, *_NO_CHOICE)
     return _conclude_nifti(path, *read_volume(path))
-
-
-def _refuse_choice(what: Path | str) -> InputError:
-    return InputError(
-        what, found="a study or series chosen for a volume", needed="DICOM, which holds series",
-        remedy="leave the choice out",
-    )  # fmt: skip
 
 
 def _conclude_nifti(path: Path | str, volume: Volume, grid: NiftiGrid) -> Study:

@@ -23,6 +23,7 @@ from bleedmap.archive.remote.tls import make_client_context
 from bleedmap.errors import BleedmapError, SettingsError
 
 _TIMEOUT_S = 60.0
+_MEND = "mend the file, or give another with --token-file"
 _MOST_JSON = 64 << 20
 _LATER = (408, 425, 429, 500, 502, 503, 504)  # HTTP status of a service that may answer another time
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before each further try
@@ -195,12 +196,13 @@ class Service:
 
     def _authorization(self) -> dict[str, str]:
         if self.token_file:
+            found = "holds no token"
             try:
                 token = Path(self.token_file).read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise _refuse_file(self.token_file, "cannot be read", "a file that holds the token alone") from error
+            except (OSError, UnicodeDecodeError):
+                token, found = "", "cannot be read"
             if not token or not token.isascii() or not token.isprintable() or " " in token:
-                raise _refuse_file(self.token_file, "holds no token", "a file that holds the token alone")
+                raise SettingsError(self.token_file, found, "a file that holds the token alone", _MEND)
             return {"Authorization": f"Bearer {token}"}
         if (known := self.find_password()) is None:
             return {}
@@ -216,7 +218,8 @@ class Service:
         try:
             known = netrc.netrc(str(path)).authenticators(urlsplit(self.url).hostname or "") if path.is_file() else None
         except (OSError, netrc.NetrcParseError, UnicodeDecodeError):  # whose text may quote a password
-            raise _refuse_file(path, "cannot be read", "lines of: machine HOST login NAME password WORD") from None
+            needed = "lines of: machine HOST login NAME password WORD"
+            raise SettingsError(path, "cannot be read", needed, _MEND) from None
         return None if known is None else (known[0], known[2])
 
     def _explain_status(self, status: int) -> RemoteError:
@@ -266,7 +269,3 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if request is not None and (before.scheme, before.netloc) != (after.scheme, after.netloc):
             request.remove_header("Authorization")
         return request
-
-
-def _refuse_file(path: str | Path, found: str, needed: str) -> SettingsError:
-    return SettingsError(path, found=found, needed=needed, remedy="mend the file, or give another with --token-file")

@@ -18,6 +18,10 @@ from bleedmap.server.store.tables import metadata, schema
 
 _BUSY_S = 30  # how long a writer waits for the one before it
 _FILE = "server.db"
+_BAD_URL = (
+    "server.database", "another kind of database, or no URL", "sqlite, or postgresql+psycopg://user@host/name",
+    "mend [server] database in the settings",
+)  # fmt: skip
 _NO_LOG = b"\1\1"  # versions to write and read, https://www.sqlite.org/fileformat.html: 2 and 2 with a log
 _LOCK = 0x626C65  # of PostgreSQL, so that two servers that start at once do not both make the tables
 _SHAPE = 1  # of `tables`: a change there needs the next number here, and what brings earlier databases to it
@@ -71,9 +75,9 @@ def open_database(settings: Settings) -> Database:
     except ModuleNotFoundError as error:
         raise MissingExtraError("PostgreSQL", "postgres", error.name or "psycopg") from error
     except (ArgumentError, NoSuchModuleError) as error:
-        raise _refuse_url() from error
+        raise SettingsError(*_BAD_URL) from error
     if engine.dialect.name != "postgresql":
-        raise _refuse_url()
+        raise SettingsError(*_BAD_URL)
     return Database(engine)
 
 
@@ -95,13 +99,6 @@ def prepared_database(settings: Settings) -> Iterator[Database]:
         raise
     finally:
         database.close()
-
-
-def _refuse_url() -> SettingsError:
-    return SettingsError(
-        "server.database", found="another kind of database, or no URL",
-        needed="sqlite, or postgresql+psycopg://user@host/name", remedy="mend [server] database in the settings",
-    )  # fmt: skip
 
 
 def _open_sqlite(path: Path) -> Database:
