@@ -49,7 +49,8 @@ def fetch_ohif(cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=cache, check=True, timeout=300)
         with tarfile.open(next(cache.glob("ohif-app-*.tgz"))) as packed:
-            packed.extractall(cache, filter="data")
+            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in Python before 3.11.4
+            packed.extractall(cache, **safely)  # type: ignore[arg-type]
     return dist
 
 
