@@ -27,6 +27,8 @@ _BLOCK = re.compile(
     re.M,
 )
 
+_LONGEST_S = 900  # of a command
+
 
 def run_page(name: str, folder: Path, *, pictures: bool = False, long: bool = False) -> list[str]:
     """Run a page's commands in a folder.
@@ -61,9 +63,13 @@ def run_page(name: str, folder: Path, *, pictures: bool = False, long: bool = Fa
 def run_command(command: str, folder: Path) -> None:
     """In a shell of its own, with the programs of this environment first."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["sh", "-ec", command], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["sh", "-ec", command], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True,
+            check=False, timeout=_LONGEST_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:  # it waits for what does not come, as where another server has the port
+        raise RuntimeError(f"`{command}` did not end within {_LONGEST_S} s") from error
     if done.returncode:
         raise RuntimeError(f"`{command}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
