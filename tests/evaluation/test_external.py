@@ -24,10 +24,11 @@ from bleedmap.cli.main import bleedmap, main
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import BleedmapError, DataError, InputError, OutputError, SettingsError
 from bleedmap.evaluation import external, external_report
-from bleedmap.evaluation.external_scores import FIRST_NUMBER, Patients, external_scores, read_patients, to_records
+from bleedmap.evaluation.external_scores import external_scores, to_records
 from bleedmap.evaluation.labels import Labels, gather_labels, read_labels
+from bleedmap.evaluation.patients import FIRST_NUMBER, Patients, read_patients
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
-from bleedmap.evaluation.reference_find import Case, Places, find_cases
+from bleedmap.evaluation.reference_find import Case, Cases, Places, find_cases
 from bleedmap.evaluation.references import read_case
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.geometry import SliceGrid
@@ -169,7 +170,8 @@ def test_the_report_is_whole_and_agrees_with_its_records(volumes: Path, weights:
 def test_dicom_with_seg_measures_the_same(tmp_path: Path, volumes: Path, weights: str, heads: dict[str, Phantom]):
     folder = tmp_path / "pacs"
     for number, (name, one) in enumerate(heads.items()):
-        write_series(folder / name, ct_instances(one.volume, options=CtOptions(seed=number)))
+        options = CtOptions(seed=number, patient_id=f"H-{number}")
+        write_series(folder / name, ct_instances(one.volume, options=options))
         series = read_series(scan(folder / name))
         labels = np.minimum(label_lesions(one.mask.array), 1).astype(np.uint8)
         told = [LesionMeasure("Lesion 1", 1.0, None, 0.5, 0.5, None)][: int(labels.max())]
@@ -241,7 +243,8 @@ def test_boxes_on_dicom_slices_are_labels(tmp_path: Path, volumes: Path, weights
     """A line for each box, by UIDs; a study without one does not bleed, if that is said."""
     folder, lines = tmp_path / "pacs", []
     for number, (name, one) in enumerate(heads.items()):
-        write_series(folder / name, ct_instances(one.volume, options=CtOptions(seed=number)))
+        options = CtOptions(seed=number, patient_id=f"H-{number}")
+        write_series(folder / name, ct_instances(one.volume, options=options))
         series = read_series(scan(folder / name))
         for index in np.flatnonzero(one.mask.array.any(axis=(1, 2))):
             header = series.headers[int(index)]
@@ -446,10 +449,11 @@ def labelled(tmp_path: Path, folder: Path, columns: str, lines: Sequence[str]) -
 def archive(tmp_path: Path, heads: dict[str, Phantom]) -> Path:
     """Two studies as an archive gives them away: a folder for each patient."""
     for number, name in enumerate(("large", "free")):
-        instances = ct_instances(heads[name].volume, options=CtOptions(seed=number))
-        for one in instances:
-            one.PatientID = f"H-{number + 7}"
-        write_series(tmp_path / f"archive/CQ500CT{number} CQ500CT{number}/Unknown Study/CT Plain", instances)
+        options = CtOptions(seed=number, patient_id=f"H-{number + 7}")
+        write_series(
+            tmp_path / f"archive/CQ500CT{number} CQ500CT{number}/Unknown Study/CT Plain",
+            ct_instances(heads[name].volume, options=options),
+        )
     return tmp_path / "archive"
 
 
@@ -468,6 +472,8 @@ def test_a_name_that_several_studies_have_is_nobodys(tmp_path: Path, archive: Pa
     found, left = labelled(tmp_path, archive, "patient,bleeds", ["CQ500-CT-1,1", "H-7,1"])
     assert len(found) == 1
     assert left == {"a line for several studies", "no line in the table of labels"}
+    again = find_cases(Places(archive, None, tmp_path / "out", "unknown", tmp_path / "labels.csv"))
+    assert [one.what for one in again.left_out if "several" in one.reason] == ["line 3"]  # no Patient ID in reports
 
 
 def test_slices_without_a_word_of_their_study(tmp_path: Path, archive: Path):
@@ -677,8 +683,8 @@ def scored(patients: Patients, silent: tuple[str, ...] = ()):
 
 def test_intervals_are_over_patients_of_several_studies():
     names = [name for name, _, _ in STUDIES]
-    each, _ = scored(Patients({name: name for name in names}, None, from_table=False))
-    whose, _ = scored(Patients({name: name[0] for name in names}, None, from_table=True))
+    each, _ = scored(Patients({name: name for name in names}))
+    whose, _ = scored(Patients({name: name[0] for name in names}))
     alone, by_patient = ({one.key: one for one in found.measures} for found in (each, whose))
     dice = 2 * 5 / 15
     assert alone["volume_dice"].value == by_patient["volume_dice"].value == pytest.approx((3 * dice + 1) / 4)
@@ -698,7 +704,7 @@ def test_intervals_are_over_patients_of_several_studies():
 
 def test_one_patient_gives_no_interval(tmp_path: Path):
     """Draws of one patient are all alike: an interval without width would claim to be sure."""
-    found, _ = scored(Patients({name: "anna" for name, _, _ in STUDIES}, None, from_table=True))
+    found, _ = scored(Patients({name: "anna" for name, _, _ in STUDIES}))
     by_key = {one.key: one for one in found.measures}
     for key in ("volume_dice", "study_auc", "study_specificity"):
         one = by_key[key]
@@ -708,9 +714,60 @@ def test_one_patient_gives_no_interval(tmp_path: Path):
     assert found.to_dict()["volumes_ml"]["all"]["bias_interval"] is None
 
 
+IDS = {"monday": "secret-7", "tuesday": " secret-7 ", "bob": "B", "eve": ""}
+
+
+@pytest.fixture(scope="module")
+def pacs(tmp_path_factory: pytest.TempPathFactory, heads: dict[str, Phantom]) -> Path:
+    """Four DICOM studies with NIfTI masks; two are of one patient, one has no Patient ID."""
+    folder = tmp_path_factory.mktemp("pacs")
+    for seed, (name, patient) in enumerate(IDS.items()):
+        one = heads["free" if name == "eve" else "large"]
+        options = CtOptions(seed=seed, patient_id=patient)
+        write_series(folder / name, ct_instances(one.volume, options=options))
+        nifti.write(folder / name / "mask.nii.gz", one.mask)
+    return folder
+
+
+def test_patients_are_told_apart_by_their_id(pacs: Path, weights: str, tmp_path: Path, capsys):
+    """Two studies of one patient are drawn together, as `train` splits them; the ID itself is written nowhere."""
+    out = tmp_path / "out"
+    report = run(flags(pacs, weights, out=out))
+    numbers = {name: one["patient"] for name, one in rows(report).items()}
+    assert numbers["monday"] == numbers["tuesday"]
+    assert (len(set(numbers.values())), report["counts"]["patients"]) == (3, 3)
+    assert (measure(report, "volume_dice")["cases"], measure(report, "volume_dice")["patients"]) == (3, 2)
+    assert report["patients_told"] == "by Patient ID; each study without one counts as a patient (1)"
+    assert {one.patient for one in read_out_of_fold(out / "records.json").studies} == set(numbers.values())
+    assert report["patients_told"] in (out / "report.html").read_text("utf-8")
+    said = "".join(capsys.readouterr())
+    assert "secret-7" not in said + "".join(
+        path.read_text("utf-8", "replace") for path in out.rglob("*") if path.is_file()
+    )
+
+
+def test_a_table_goes_before_patient_ids(pacs: Path, weights: str, tmp_path: Path):
+    table = tmp_path / "whose.csv"
+    table.write_text("study,patient\n" + "".join(f"{name},{name[0]}\n" for name in IDS))
+    given = flags(pacs, weights, out=tmp_path / "out")
+    bleedmap([*given.words(), "--patients", str(table), "--json"], standalone_mode=False)
+    report = json.loads((given.out / "report.json").read_text("utf-8"))
+    assert (report["counts"]["patients"], report["patients_told"]) == (4, "by whose.csv")
+
+
+def test_an_id_that_all_studies_have_is_told(pacs: Path, tmp_path: Path):
+    """Programs that take names away may write the same Patient ID into all."""
+    folder = tmp_path / "studies"
+    for name in ("monday", "tuesday"):
+        shutil.copytree(pacs / name, folder / name)
+    found = read_patients(find_cases(Places(folder, None, tmp_path / "out", "unknown")))
+    assert found.told == "by Patient ID, which is the same in all 2 studies"
+    assert len(set(found.numbers().values())) == 1
+
+
 def test_a_study_without_a_verdict_is_told_beside_all():
     names = [name for name, _, _ in STUDIES]
-    found, _ = scored(Patients({name: name[0] for name in names}, None, from_table=True), silent=("too near to even",))
+    found, _ = scored(Patients({name: name[0] for name in names}), silent=("too near to even",))
     by_key = {one.key: one for one in found.measures}
     assert (by_key["abstained"].value, by_key["abstained"].patients) == (pytest.approx(1 / 6), 4)
     assert by_key["study_specificity"].value == 0.5  # d1 is marked
@@ -722,7 +779,7 @@ def test_a_study_without_a_verdict_is_told_beside_all():
 def test_types_of_a_table_count_under_the_study():
     names = [name for name, _, _ in STUDIES]
     types = {name: frozenset({"EDH"} if name == "b1" else {"SAH", "IVH"} if name == "a1" else ()) for name in names}
-    found, records = scored(Patients({name: name for name in names}, types, from_table=True))
+    found, records = scored(Patients({name: name for name in names}, types))
     by_key = {one.key: one for one in found.measures}
     assert by_key["lesion_sensitivity_touched_EDH"].cases == 1
     assert by_key["lesion_sensitivity_overlapped_IVH"].value == 1.0
@@ -732,9 +789,13 @@ def test_types_of_a_table_count_under_the_study():
 
 def test_numbers_keep_clear_of_the_patient_that_a_measure_leaves_out():
     names = [f"{number:03d}" for number in range(49, 131)]
-    numbers = Patients({name: name for name in names}, None, from_table=False).numbers()
+    numbers = Patients({name: name for name in names}).numbers()
     assert 70 not in numbers.values()
     assert len(set(numbers.values())) == len(names)
+
+
+def cases(folder: Path, *names: str) -> Cases:
+    return Cases(folder, tuple(Case(name, "NIfTI", (), ()) for name in names), (), ())
 
 
 def test_a_table_of_patients(tmp_path: Path):
@@ -742,13 +803,13 @@ def test_a_table_of_patients(tmp_path: Path):
     table.write_text(
         "\ufeffstudy,patient,EDH,SAH\nx/1,anna,1,0\nx/2,anna,,yes\ny,bob,0,\nspare,eve,0,0\n", encoding="utf-8"
     )
-    found = read_patients(tmp_path, ["x/1", "x/2", "y"])
-    assert found.from_table
+    found = read_patients(cases(tmp_path, "x/1", "x/2", "y"))
+    assert found.told == "by patients.csv"
     assert found.of == {"x/1": "anna", "x/2": "anna", "y": "bob"}
     assert found.types == {"x/1": {"EDH"}, "x/2": {"SAH"}, "y": set()}
     assert len(set(found.numbers().values())) == 2
     table.write_text("study,patient\ny,bob\n")
-    assert read_patients(tmp_path, ["y"]).types is None
+    assert read_patients(cases(tmp_path, "y")).types is None
 
 
 def test_a_table_as_a_spreadsheet_of_another_country_writes_it(tmp_path: Path):
@@ -756,7 +817,7 @@ def test_a_table_as_a_spreadsheet_of_another_country_writes_it(tmp_path: Path):
     (tmp_path / "patients.csv").write_text(
         "\ufeffstudy; patient;EDH\r\n'a, b'/1;anna;1\r\ny; bob;0\r\n;;\r\n;;\r\n", encoding="utf-8"
     )
-    found = read_patients(tmp_path, ["'a, b'/1", "y"])
+    found = read_patients(cases(tmp_path, "'a, b'/1", "y"))
     assert found.of == {"'a, b'/1": "anna", "y": "bob"}
     assert found.types == {"'a, b'/1": {"EDH"}, "y": set()}
     (tmp_path / "labels.csv").write_text("study;bleeds\nx;1\ny;0\n")
@@ -775,7 +836,7 @@ def test_a_table_as_a_spreadsheet_of_another_country_writes_it(tmp_path: Path):
 def test_tables_that_are_refused(tmp_path: Path, text: str, said: str):
     (tmp_path / "patients.csv").write_text(text)
     with pytest.raises(DataError, match=said):
-        read_patients(tmp_path, ["x", "y"])
+        read_patients(cases(tmp_path, "x", "y"))
 
 
 def test_the_first_figures_are_printed(volumes: Path, weights: str, capsys):

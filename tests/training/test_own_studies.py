@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from bleedmap.datasets.own_split import OwnSplit, OwnStudy, read_own_split  # noqa: E402
 from bleedmap.errors import SplitError  # noqa: E402
 from bleedmap.evaluation.external import note_trained  # noqa: E402
+from bleedmap.evaluation.patients import read_patients  # noqa: E402
 from bleedmap.evaluation.records import TYPE_NAMES  # noqa: E402
 from bleedmap.evaluation.reference_find import Places, find_cases  # noqa: E402
 from bleedmap.folds.choices import _calibrate_types  # noqa: E402
@@ -111,7 +112,8 @@ def test_from_masks_to_weights_that_segment(finished, tmp_path, capsys):
     folder, out, onnx = finished / "hospital", finished / "run", finished / "own.onnx"
     split = open_run(out).own_split()
     by_images = {one.images: one for one in split.studies}
-    cases = describe_cases(find_cases(Places(folder, None, out, "unknown")), None)
+    found = find_cases(Places(folder, None, out, "unknown"))
+    cases = describe_cases(found, read_patients(found))
     sides = {one.case.name: by_images[one.images] for one in cases}
     assert sides["pacs"].side == sides[BLEEDS[0]].side != sides[BLEEDS[1]].side
     assert sides["pacs"].patient == sides[BLEEDS[0]].patient
@@ -252,7 +254,8 @@ def test_training_sees_what_segmenting_shows(tmp_path):
     backend = Recording()
     Segmenter(weights, backend, 0.5).segment(read_study(tmp_path / "own/thin.nii.gz"))
     shown = np.concatenate(backend.shown)[:, 0]
-    cases = describe_cases(find_cases(Places(tmp_path / "own", None, tmp_path / "run", "unknown")), None)
+    found = find_cases(Places(tmp_path / "own", None, tmp_path / "run", "unknown"))
+    cases = describe_cases(found, read_patients(found))
     samples = load_studies(OwnStudies(tuple(cases), BRAIN, ()), weights.preprocessing)
     assert len(shown) == len(samples.slices) < len(volume.hu) / 1.9
     np.testing.assert_array_equal(np.rint(shown * 255).astype(np.uint8), samples.slices)

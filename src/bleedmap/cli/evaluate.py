@@ -35,16 +35,9 @@ if TYPE_CHECKING:
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
 _OF_STUDIES = (
-    "masks",
-    "mask_name",
-    "mask_labels",
-    "labels",
-    "label_columns",
-    "weights",
-    "no_mask_means",
-    "window",
+    "masks", "mask_name", "mask_labels", "labels", "label_columns", "patients", "weights", "no_mask_means", "window",
     "accept",
-)
+)  # fmt: skip
 _REFUSALS = 10
 _EVERY, _LESION = "{report[slices]:,} slices", "{report[lesion_slices]} lesion slices"
 _PATIENTS, _FREE = "{report[lesion_patients]} patients", "{free:,} slices"
@@ -120,6 +113,7 @@ _FIRST_MEASURES = (
     help="With --labels: which column is meant, as study=Case, slice=Image or bleeds=Blood. Repeat for several; of "
     "several for bleeds, one says yes. Not given: known by the usual names.",
 )  # fmt: skip
+@options.patients_option
 @options.weights_option
 @options.choice_option(
     "--no-mask-means",
@@ -144,7 +138,7 @@ def command(
     context: click.Context, /, inputs: tuple[str, ...], protocol: str | None, predictions: Path | None,
     split_file: Path | None, side: str, slices: str, grid: str, out: Path | None, studies: Path | None,
     masks: Path | None, mask_name: str | None, mask_labels: tuple[int, ...], labels: Path | None,
-    label_columns: tuple[str, ...], weights: str | None, no_mask_means: "NoMask",
+    label_columns: tuple[str, ...], patients: Path | None, weights: str | None, no_mask_means: "NoMask",
     window: tuple[float, float] | None, accept: tuple[str, ...], data: Path | None, device: str, precision: str,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -197,16 +191,10 @@ def command(
             raise click.UsageError("--label-column speaks of a table: give --labels TABLE too.")
         name = weights or next(iter(inputs), None)
         places = Places(
-            studies,
-            masks,
-            out,
-            no_mask_means,
-            labels,
-            _read_roles(label_columns),
-            mask_name or None,
+            studies, masks, out, no_mask_means, labels, _read_roles(label_columns), mask_name or None,
             frozenset(mask_labels),
-        )
-        _evaluate_studies(places, name, window, accept, as_json)
+        )  # fmt: skip
+        _evaluate_studies(places, patients, name, window, accept, as_json)
         return
     _refuse(context, _OF_STUDIES, "is for --studies FOLDER")
     if protocol is not None:
@@ -426,24 +414,25 @@ def _read_roles(columns: Sequence[str]) -> "tuple[tuple[Role, str], ...]":
 
 
 def _evaluate_studies(
-    places: "Places", weights: str | None, window: tuple[float, float] | None, accept: tuple[str, ...], as_json: bool
-) -> None:
+    places: "Places", table: Path | None, weights: str | None, window: tuple[float, float] | None,
+    accept: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
     from bleedmap.evaluation.external import ExternalOptions, external_ledger, note_trained, run_external
     from bleedmap.evaluation.external_report import write_report
-    from bleedmap.evaluation.external_scores import read_patients
+    from bleedmap.evaluation.patients import read_patients
     from bleedmap.evaluation.reference_find import find_cases
     from bleedmap.study.segment import Segmenter
     from bleedmap.window import BRAIN, Window
 
     out = places.results
-    options.refuse_inside(out, *filter(None, (places.studies, places.masks, places.labels)))
+    options.refuse_inside(out, *filter(None, (places.studies, places.masks, places.labels, table)))
     external_ledger(out).refuse_foreign_files()
     chosen = ExternalOptions(Window(*window) if window else BRAIN, accept, places.no_mask)
     segmenter = Segmenter.load(weights)
     with progress_bar("Looking for studies", quiet=as_json) as seen:
         found = find_cases(places, lambda files: seen(files, files))
         found = note_trained(found, segmenter.weights)
-    patients = read_patients(places.studies, [one.name for one in found.cases])
+        patients = read_patients(found, table)
     with explain_interrupt(), progress_bar("Evaluating studies", quiet=as_json) as progress:
         measured = run_external(found, out, segmenter, chosen, progress)
     report = write_report(out, found, measured, patients, segmenter, chosen)
@@ -455,13 +444,12 @@ def _evaluate_studies(
 
 def _print_studies(report: "ExternalReport", out: Path) -> None:
     content = report.content
-    counts = content["counts"]
-    patients = "by patients.csv" if content["patients_told"] else "each study counts as one"
+    counts, patients = content["counts"], escape(content["patients_told"])
     print_line(f"[bold]{escape(content['weights']['name'])}[/] on {escape(content['folder'])}")
     print_line(
         f"{counts['measured']:,} of {counts['studies_with_reference']:,} studies measured; bleeding studies: "
-        f"{counts['bleeding_studies']:,}; patients: {counts['patients']:,} ({patients}); slices: {counts['slices']:,}, "
-        f"with a lesion: {or_dash(counts['lesion_slices'], ',')}",
+        f"{counts['bleeding_studies']:,}; slices: {counts['slices']:,}, with a lesion: "
+        f"{or_dash(counts['lesion_slices'], ',')}; patients: {counts['patients']:,} ({patients})"
     )
     for words in content["understood"]:
         print_line(escape(words))

@@ -68,6 +68,11 @@ mask_label_option = click.option(
     help="With --studies: a number in the masks that is hemorrhage, where others are not, as edema. Repeat for several."
     " Not given: all but 0.",
 )  # fmt: skip
+patients_option = click.option(
+    "--patients", type=click.Path(path_type=Path),
+    help="With --studies: a CSV with the columns study and patient. Not given: patients.csv in the folder, else the "
+    "Patient ID of DICOM files, else each study is a patient.",
+)  # fmt: skip
 no_dicom_option = click.option("--no-dicom", is_flag=True, help="Write no DICOM results for DICOM studies.")
 fractional_option = click.option(
     "--fractional", is_flag=True, help="For DICOM studies, also write the probability as a FRACTIONAL segmentation."

@@ -147,6 +147,7 @@ def _write(
         if form.dicom:
             chosen = CtOptions(
                 seed=crc32(repr((settings, form)).encode()),  # other phantoms, other studies
+                patient_id=f"PHANTOM-{settings.seed}",  # other heads, other patients
                 transfer_syntax=form.transfer_syntax or _SYNTAXES[0],
                 series_description=f"Head {settings.spacing_mm[0]:.1f} H31s",
             )  # fmt: skip

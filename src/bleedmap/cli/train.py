@@ -38,11 +38,7 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 @options.path_option("--masks", text="With --studies: the folder of the masks, if they are not in the images' folders.")
 @options.mask_name_option
 @options.mask_label_option
-@options.path_option(
-    "--patients",
-    text="With --studies: a CSV with the columns study and patient. Not given: patients.csv in the folder, else the "
-    "Patient ID of DICOM files, else each study is a patient.",
-)
+@options.patients_option
 @options.path_option(
     "--test", text="With --studies: a CSV with the column patient or study; these patients are never read."
 )

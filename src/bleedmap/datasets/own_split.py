@@ -120,7 +120,7 @@ def deal_patients(patients: Sequence[PatientCounts], validation: float, seed: in
         lacking = "without a bleed: an empty mask says so, or --no-mask-means lesion-free" if bleeding else "who bleed"
         raise SplitError(
             "studies", found=found, needed="both kinds, on both sides: to learn from, and to choose thresholds on",
-            remedy=f"add patients {lacking}; if studies of one patient count as one by mistake, give --patients",
+            remedy=f"add patients {lacking}; if studies of several patients count as one's, give --patients",
         )  # fmt: skip
     try:
         sides = deal(

@@ -64,12 +64,9 @@ class CaseIndex:
         """Patient ID and accession number, folded -> studies."""
         found: dict[str, dict[str, Case]] = defaultdict(dict)
         for case in self._cases:
-            for path in case.images[:1] if case.kind == "DICOM" else ():
-                with suppress(InputError, IndexError):
-                    header = scan(path).files[0].header
-                    for keyword in ("PatientID", "AccessionNumber"):
-                        if value := text(header, keyword):
-                            found[fold_label(value)][case.name] = case
+            for keyword in ("PatientID", "AccessionNumber"):
+                if value := case.read_text(keyword):
+                    found[fold_label(value)][case.name] = case
         return found
 
     def find_slice(self, name: str) -> "tuple[tuple[Case, ...], str]":

@@ -9,7 +9,8 @@ import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
 from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, read_choices
-from bleedmap.evaluation.external_scores import ExternalScores, Patients, external_scores, to_records
+from bleedmap.evaluation.external_scores import ExternalScores, external_scores, to_records
+from bleedmap.evaluation.patients import Patients
 from bleedmap.evaluation.reference_find import Cases
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap
@@ -18,7 +19,7 @@ from bleedmap.page.writer import write_csv, write_page
 from bleedmap.study.segment import Segmenter
 
 REPORT_JSON, REPORT_HTML, RECORDS = "report.json", "report.html", "records.json"
-_FORMAT = "bleedmap external validation 1"
+_FORMAT = "bleedmap external validation 2"
 _EXAMPLES = 5
 _PLOT = (520, 260)  # of the agreement plot, in units of its own
 
@@ -46,7 +47,7 @@ def write_report(
     rows, lesions = tuple(_study_rows(studies, patients)), tuple(_lesion_rows(studies))
     content = {
         "format": _FORMAT, "research_only": RESEARCH_ONLY, "program": {"name": "bleedmap", "version": __version__},
-        **about, "counts": _counts(found, studies, patients, rows), "patients_told": patients.from_table,
+        **about, "counts": _counts(found, studies, patients, rows), "patients_told": patients.told,
         "left_out": _group((one.reason, one.what) for one in found.left_out),
         "refused": [{"study": one.name, "error": one.error} for one in studies if one.status == "refused"],
         "notes": _group((note, one.name) for one in studies for note in one.notes),
@@ -115,7 +116,7 @@ def _study_rows(studies: Sequence[ExternalStudy], patients: Patients) -> Iterabl
         whole = None if record is None else record.counts.pooled()
         outlined = whole is not None and record is not None and record.known == "outlines"
         yield {
-            "study": one.name, "patient": patients.of[one.name], "number": numbers[one.name], "status": one.status,
+            "study": one.name, "patient": numbers[one.name], "status": one.status,
             "slices": None if record is None else len(record.numbers),
             "bleeds": None if whole is None else bool(whole.reference[0]),
             "lesion_slices": None if record is None or record.known == "study"

@@ -1,20 +1,17 @@
-"""Scores of an external validation, and whose studies they are.
+"""Scores of an external validation: the protocol's measures where they apply, with intervals over patients.
 
-The protocol's measures where they apply; volumes, lesions and surfaces in mL and mm where the pixels have a size.
-Intervals are over patients: `patients.csv` in the folder says who has several studies, else each study is a patient.
+Volumes, lesions and surfaces are in mL and mm, where the pixels have a size.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bleedmap.errors import DataError
 from bleedmap.evaluation.external import ExternalStudy
-from bleedmap.evaluation.labels import read_flag, read_table
 from bleedmap.evaluation.measure_table import ANSWERED
+from bleedmap.evaluation.patients import Patients
 from bleedmap.evaluation.protocol import SEED, SMALLEST_LESION_VOXELS
 from bleedmap.evaluation.records import TYPE_NAMES, Choices, Known, OutOfFold, StudyRecord
 from bleedmap.evaluation.scores import CrossValidation, Score, cross_validation
@@ -41,69 +38,6 @@ _OF_FREE_SLICES = ("slice_specificity", "lesion_free_slices_", "bleed_free_patie
 _OF_STUDIES = ("study_", "bleed_free_patients_marked", "abstained")
 # Of CT-ICH's own pixels, which say nothing on another grid; mL are counted by `LesionsBySize`.
 _SIZES = ("_small", "_medium", "_large", "_ml", "_ml_or_more")
-TABLE = "patients.csv"
-_CORRECT = "correct the table, or take it out of the folder"
-# Above any number of CT-ICH, one of whose patients a measure leaves out by its number.
-FIRST_NUMBER = 1001
-
-
-@dataclass(frozen=True)
-class Patients:
-    """Each study's patient, and what is known of its bleeds.
-
-    `types`: study -> the types of hemorrhage that it has, of `TYPE_NAMES`; None where no table has types.
-    """
-
-    of: Mapping[str, str]  # study -> the patient's name
-    types: Mapping[str, frozenset[str]] | None
-    from_table: bool  # whether a table says who the patients are
-
-    def numbers(self) -> dict[str, int]:
-        """Number the patients: study -> its patient's number in records."""
-        names = {name: FIRST_NUMBER + row for row, name in enumerate(sorted(set(self.of.values())))}
-        return {study: names[patient] for study, patient in self.of.items()}
-
-
-def read_patients(folder: Path, studies: Sequence[str], table: Path | None = None) -> Patients:
-    """Read who the patients of some studies are.
-
-    Args:
-        folder: may hold `patients.csv` with the columns study, patient and, optionally, the types, 1 or 0 each.
-        studies: names of the studies that are measured or trained on.
-        table: in place of that file.
-
-    Raises:
-        DataError: a table that cannot be read, lacks a column or a study, has a study twice, or another value.
-    """
-    path = table or folder / TABLE
-    if table is None and not path.is_file():
-        return Patients({name: name for name in studies}, None, from_table=False)
-    rows = read_table(
-        path, lambda columns: {"study", "patient"} <= columns,
-        f"study, patient, and optionally {', '.join(TYPE_NAMES)}", _CORRECT,
-    )  # fmt: skip
-    found: dict[str, dict[str, str]] = {}
-    for line, row in enumerate(rows, start=2):
-        study, patient = row["study"], row["patient"]
-        if not study or not patient or study in found:
-            why = f"names study '{study}' twice" if study in found else "lacks a study or patient"
-            raise DataError(path, f"line {line} {why}", "a line for each study, with its patient", _CORRECT)
-        found[study] = row
-    missing = [name for name in studies if name not in found]
-    if missing:
-        more = ", …" if len(missing) > 3 else ""
-        lacking = f"no line for {len(missing)} of {len(studies)} studies ({', '.join(missing[:3])}{more})"
-        raise DataError(path, lacking, "a line for each study that has a mask, by the names that stand here", _CORRECT)
-    columns = [name for name in TYPE_NAMES if name in rows[0]]
-    types = {name: frozenset(one for one in columns if _read_flag(path, found[name], one)) for name in studies}
-    return Patients({name: found[name]["patient"] for name in studies}, types if columns else None, from_table=True)
-
-
-def _read_flag(path: Path, row: Mapping[str, str], column: str) -> bool:
-    flag = read_flag(row[column])
-    if flag is None and row[column]:
-        raise DataError(path, f"'{row[column]}' in column {column} of study '{row['study']}'", "1 or 0", _CORRECT)
-    return bool(flag)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from bleedmap.evaluation.labels import Labels, LabelTable, Line, Role, gather_la
 from bleedmap.evaluation.pairs import LeftOut, MaskNames, Pair, Pairing, call_mask, pair_by_name, stem
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
-from bleedmap.io.dicom.header import find_sop_class
+from bleedmap.io.dicom.header import find_sop_class, text
 from bleedmap.io.dicom.seg_read import SEGMENTATIONS
 from bleedmap.io.kinds import identify
 from bleedmap.study.inputs import natural
@@ -62,6 +63,13 @@ class Case:
             state = "gone" if now is None else f"{now.st_size} {now.st_mtime_ns}"
             digest.update(f"{path}\0{state}\0".encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
+
+    def read_text(self, keyword: str) -> str | None:
+        """Read a text of the first DICOM header that can be read; None where there is none, as in other files."""
+        for path in self.images if self.kind == "DICOM" else ():
+            with suppress(InputError, IndexError):
+                return text(scan(path).files[0].header, keyword)
+        return None
 
     @property
     def images_sha256(self) -> str:
@@ -203,7 +211,7 @@ def _name_cases(cases: Sequence[Case], table: LabelTable, left: list[LeftOut]) -
     index = CaseIndex(cases)
     named: list[Line] = []
     told: dict[str, str] = {}  # case -> the study's name in the table
-    reasons: dict[tuple[str, str], None] = {}
+    reasons: dict[tuple[str, str], str] = {}  # (name, reason) -> what is left out; a name may be a Patient ID
     for line in table.lines:
         mates, part = index.find_study(line.study), line.slice
         of_slice = False
@@ -213,16 +221,16 @@ def _name_cases(cases: Sequence[Case], table: LabelTable, left: list[LeftOut]) -
                 mates, part = of_one, name
         if len(mates) != 1:
             reason = "a line of the table of labels, but no such study" if not mates else "a line for several studies"
-            reasons[line.study, reason] = None
+            reasons.setdefault((line.study, reason), f"line {line.number}")
             continue
         case = mates[0]
         if not of_slice and told.setdefault(case.name, line.study) != line.study:
             found = f"labels '{case.name}' as '{told[case.name]}' and as '{line.study}'"
             raise table_error(table.path, found, "one name a study")
         if line.bleeds is None:
-            reasons[case.name, _SPLIT] = None
+            reasons[case.name, _SPLIT] = case.name
         named.append(replace(line, study=case.name, slice=index.find_name(case, part) if part else ""))
-    left += [LeftOut(what, reason) for what, reason in reasons]
+    left += [LeftOut(what, reason) for (_, reason), what in reasons.items()]
     return named
 
 

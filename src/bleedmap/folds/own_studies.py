@@ -1,13 +1,11 @@
 """Studies of one's own with masks, to train on: found and read as `bleedmap evaluate --studies` does, by patient.
 
-Who a study's patient is says a table, else the Patient ID of DICOM files, else each study counts as a patient. What a
-run keeps of them is hashes.
+What a run keeps of them is hashes.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -28,9 +26,9 @@ from bleedmap.datasets.own_split import (
     Side,
     deal_patients,
 )
-from bleedmap.errors import DataError, InputError, SettingsError, SplitError
-from bleedmap.evaluation.external_scores import read_patients
+from bleedmap.errors import DataError, SettingsError, SplitError
 from bleedmap.evaluation.labels import read_table
+from bleedmap.evaluation.patients import ALONE, BY_ID, Patients, read_patients
 from bleedmap.evaluation.records import TYPE_NAMES
 from bleedmap.evaluation.reference_find import (
     Case,
@@ -44,8 +42,6 @@ from bleedmap.evaluation.reference_find import (
 from bleedmap.evaluation.references import read_case
 from bleedmap.folds.run import Material
 from bleedmap.inference.weights import MeasuredOn, locate
-from bleedmap.io.dicom.files import scan
-from bleedmap.io.dicom.header import text
 from bleedmap.models.checkpoint import Checkpoint
 from bleedmap.models.export import load_onnx
 from bleedmap.preprocess import TRAINING_VIEW_MM, Preprocessing
@@ -160,25 +156,19 @@ def _show(
     return Shown(hu, share, labels, known, pixel_mm, voxel_ml)
 
 
-def describe_cases(found: Cases, table: Path | None, progress: Progress = ignore) -> list[OwnCase]:
-    """Tell whose the studies are, and hash their files; in the order of their images' hashes, whatever their names.
-
-    Args:
-        table: of patients, as `patients.csv` in the folder, which is taken without it.
+def describe_cases(found: Cases, patients: Patients, progress: Progress = ignore) -> list[OwnCase]:
+    """Say whose the studies are, and hash their files; in the order of their images' hashes, whatever their names.
 
     Raises:
-        DataError: a table that does not fit, or the same images twice.
+        DataError: the same images twice.
     """
-    names = [one.name for one in found.cases]
-    known = read_patients(found.folder, names, table)
-    patients = dict(known.of) if known.from_table else {one.name: _find_patient(one) for one in found.cases}
     described = []
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        hashes = pool.map(partial(_hash_case, types=known.types), found.cases)
+        hashes = pool.map(partial(_hash_case, types=patients.types), found.cases)
         for done, (case, (images, reference)) in enumerate(zip(found.cases, hashes, strict=True), start=1):
-            types = None if known.types is None else known.types[case.name]
-            described.append(OwnCase(case, patients[case.name], types, images, reference))
-            progress(done, len(names))
+            types = None if patients.types is None else patients.types[case.name]
+            described.append(OwnCase(case, patients.of[case.name], types, images, reference))
+            progress(done, len(found.cases))
     by_images: dict[str, list[str]] = defaultdict(list)
     for one in described:
         by_images[one.images].append(one.case.name)
@@ -189,17 +179,6 @@ def describe_cases(found: Cases, table: Path | None, progress: Progress = ignore
                 needed="each study once, so that none is both trained on and judged", remedy="take one of them away",
             )  # fmt: skip
     return sorted(described, key=lambda one: one.images)
-
-
-def _find_patient(case: Case) -> str:
-    """The Patient ID of a DICOM study; else the study is its own patient."""
-    if case.kind == "DICOM":
-        for path in case.images:
-            with suppress(InputError, IndexError):
-                if patient := text(scan(path).files[0].header, "PatientID"):
-                    return f"ID {patient}"
-                break
-    return f"study {case.name}"
 
 
 def _hash_case(case: Case, types: Mapping[str, frozenset[str]] | None) -> tuple[str, str]:
@@ -223,7 +202,7 @@ def read_tested(path: Path, cases: Sequence[OwnCase]) -> frozenset[str]:
     rows = read_table(path, lambda columns: bool(columns & {"patient", "study"}), needed, remedy)
     by_study = {one.case.name: one.patient for one in cases}
     patients = {name: name for name in by_study.values()}
-    for kind in ("study ", "ID "):
+    for kind in (ALONE, BY_ID):
         patients |= {name.removeprefix(kind): name for name in by_study.values() if name.startswith(kind)}
     tested = set()
     for line, row in enumerate(rows, start=2):
@@ -245,6 +224,7 @@ class OwnFound:
     own: OwnStudies  # without theirs
     ct_ich: CtIchStudies | None
     left_out: int  # files and studies without a mask
+    patients_told: str  # how patients were told apart
 
     @property
     def studies(self) -> Studies:
@@ -262,6 +242,7 @@ class OwnFound:
         """Say what is trained on, validated on, and kept for testing."""
         words = f"training on {split.count('train')}, validating on {split.count('validation')}, "
         words += f"never reading {split.count('test')}" if split.side("test") else "testing on none"
+        words += f" (patients: {self.patients_told})"
         words += f"; {self.left_out:,} left out for want of a mask" if self.left_out else ""
         return words + ("" if self.ct_ich is None else f"; with CT-ICH's {len(self.ct_ich.numbers)} patients")
 
@@ -287,12 +268,13 @@ def find_own(places: OwnPlaces, given: OwnReading, split: OwnSplit | None, repor
     )
     found = find_cases(look, lambda files: report("looking for studies", files, files, ""))
     count = len(found.cases)
-    cases = describe_cases(found, places.patients, lambda done, of: report("hashing studies", done, count, ""))
+    patients = read_patients(found, places.patients)
+    cases = describe_cases(found, patients, lambda done, of: report("hashing studies", done, count, ""))
     tested = read_tested(places.test, cases) if places.test else frozenset[str]()
     used = [one for one in cases if one.patient not in tested] if split is None else find_again(cases, split)
     own = OwnStudies(tuple(used), Window(*reading.window), tuple(reading.accept))
     ct_ich = None if places.ct_ich is None else CtIchStudies(open_ct_ich(places.ct_ich))
-    result = OwnFound(tuple(cases), tested, own, ct_ich, len(found.left_out))
+    result = OwnFound(tuple(cases), tested, own, ct_ich, len(found.left_out), patients.told)
     if split is not None and split.ct_ich != result.joined:
         raise SplitError(
             "CT-ICH", found="not as the run began with it",

@@ -50,7 +50,6 @@ TRANSFER_SYNTAXES = MappingProxyType({
 })  # fmt: skip
 _PLUGINS = {RLELossless: "pydicom", JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg"}
 PATIENT_NAME = "Phantom^Synthetic"
-PATIENT_ID = "PHANTOM"
 _DATE, _TIME = "20240102", "030405"
 _AIR_HU = -1000
 _SQUARE_WITHIN = 1e-4  # cosine between rows and columns up to which DICOM's plane orientation describes them
@@ -79,6 +78,7 @@ class CtOptions:
     kernel: str = "H31s"  # (0018,1210)
     contrast: str | None = None  # agent, (0018,0010); None: no contrast module
     kvp: float = 120.0  # (0018,0060)
+    patient_id: str = "PHANTOM"  # (0010,0020)
     age: str = "060Y"  # (0010,1010), for example '060Y'
     body_part: str = "HEAD"  # (0018,0015)
     reverse_numbers: bool = False  # instance numbers run head to feet, against the order of the slices
@@ -125,7 +125,7 @@ def new_instance(options: CtOptions, sop_class: UID, instance: UID) -> Dataset:
     header.file_meta.MediaStorageSOPInstanceUID = instance
     header.SOPClassUID, header.SOPInstanceUID = sop_class, instance
     header.SpecificCharacterSet = "ISO_IR 192"
-    header.PatientName, header.PatientID = PATIENT_NAME, PATIENT_ID
+    header.PatientName, header.PatientID = PATIENT_NAME, options.patient_id
     header.PatientBirthDate, header.PatientSex, header.PatientAge = "", "O", options.age
     header.StudyInstanceUID, header.StudyID = options.uid("study"), "1"
     header.StudyDate, header.StudyTime = _DATE, _TIME
