@@ -14,18 +14,18 @@ QUIET = ("--disable-background-networking", "--disable-component-update", "--dis
 
 
 @contextmanager
-def open_browser(width: int = 1200, height: int = 900, *flags: str, strict: bool = True) -> Iterator[Page]:
+def open_browser(width: int = 1200, height: int = 900, *flags: str, strict: bool = True, touch: bool = False) -> Iterator[Page]:
     """Yield an empty page; whatever it asks of another host, or complains of in its console, fails the test.
 
     WebGL, where a page uses it, is drawn by the processor; `flags` go to Chromium. What the console says counts for
-    nothing where a page is not ours (`strict` False).
+    nothing where a page is not ours (`strict` False). With `touch` it is a screen for fingers.
     """
     program = shutil.which("chromium")
     if program is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Chromium: apt-get install chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", *(flags or SOFTWARE), *QUIET])
-        page = browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport={"width": width, "height": height}, has_touch=touch)
         complaints: list[str] = []
         page.on("console", lambda one: complaints.append(one.text) if strict and _complains(one) else None)
         page.on("pageerror", lambda one: complaints.append(str(one)) if strict else None)

@@ -5,13 +5,14 @@ import { chance, day, DISCARD, h, millilitres, moment, person, table } from "./d
 import { listen } from "./gestures";
 import type { Screen } from "./main";
 import { GlStack, hasWebGl2, PictureStack, type Spot, type Stack } from "./stack";
+import { Ruler } from "./ruler";
 import { findNext } from "./worklist";
 
 const SAYS = [["agree", "Agree", "1"], ["missed", "Bleed missed", "2"], ["false alarm", "False alarm", "3"], ["cannot say", "Cannot say", "4"]] as const;
 const KEYS: [string, string][] = [
   ["↑ ↓, wheel, one finger; PageUp PageDown", "slice up or down, by one; by five"], ["Home, End", "lowest, highest slice"], ["w", "next window"],
   ["right button, dragged", "window: width across, level down"], ["+ − 0, Ctrl + wheel, two fingers", "larger, smaller, the whole slice"], ["middle button, dragged", "move the enlarged slice"],
-  ["o", "overlay on or off"],
+  ["o", "overlay on or off"], ["m, then left button or one finger, dragged", "measure in mm; m again removes the lines"],
   ["n", "next lesion"], ["1 2 3 4", "agree, bleed missed, false alarm, cannot say"], ["Enter", "save the reading"], ["b", "brush on or off"],
   ["e", "erase or paint"], ["[ ]", "smaller or larger brush"], ["Shift + arrows, Space", "move the brush, paint a dab"], ["z", "undo"], ["s", "save the correction"], ["u", "next unread study"],
 ];
@@ -54,6 +55,8 @@ export const showReading: Screen = async (place, _me, id = "") => {
     const radio = h("input", { type: "radio", name: "window", id: `window-${index}`, checked: index === 0, onchange: () => setWindow(index) });
     return h("label", {}, radio, ` ${name} ${level}/${width}`);
   });
+  const ruler = new Ruler(view.pixel_mm, view.shape), measure = h("button", { type: "button", "aria-pressed": "false", onclick: () => setRuler() }, "Measure (m)");
+  stage.append(ruler.sheet);
   const show = h("input", { type: "checkbox", checked: true, onchange: () => setOverlay(show.checked) });
 
   // What the reader says.
@@ -82,7 +85,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const newer = h("div", { role: "status" });
   place.replaceChildren(heading, newer, h("div", { className: "reading" },
     h("div", { className: "images" }, stage, h("div", { className: "under" }, slider, words, at, ...[...(view.series ?? []), ...view.geometry].map((one) => h("p", { className: "note" }, one))),
-      h("div", { className: "tools" }, h("fieldset", { className: "windows" }, h("legend", {}, "Window (w)"), ...windows), h("label", {}, show, " Overlay (o)"), drawScale())),
+      h("div", { className: "tools" }, h("fieldset", { className: "windows" }, h("legend", {}, "Window (w)"), ...windows), h("label", {}, show, " Overlay (o)"), measure, drawScale())),
     h("div", { className: "panel" }, drawVerdict(view), drawLesions(), reading, correct, drawFiles(), h("details", {}, h("summary", {}, "Keys"),
       h("dl", { className: "keys" }, ...KEYS.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)]))))));
 
@@ -106,8 +109,9 @@ export const showReading: Screen = async (place, _me, id = "") => {
     seen.add(slice);
     slider.value = String(slice + 1);
     slider.setAttribute("aria-valuetext", view.lines[slice]!);
-    words.textContent = view.lines[slice]!;
+    if (words.textContent !== view.lines[slice]) words.textContent = view.lines[slice]!;  // it is read out
     at.textContent = view.places[slice]!;
+    ruler.show(slice);
     spot.textContent = one.row < 0 ? `${slice + 1} / ${count}` : `${slice + 1} / ${count} · row ${one.row}, column ${one.column}: ${one.hu} HU`;
   }
   const matches = ([, level, wide]: View["windows"][number]) => level === shown[0] && wide === shown[1];
@@ -118,13 +122,20 @@ export const showReading: Screen = async (place, _me, id = "") => {
     setting.textContent = `level ${shown[0]}, width ${shown[1]}`;
     stack.setWindow(...shown);
   }
-  function zoom(factor: number): void { stack.zoom(factor, stage.clientWidth / 2, stage.clientHeight / 2); }
+  function zoom(factor: number, x = stage.clientWidth / 2, y = stage.clientHeight / 2): void { stack.zoom(factor, x, y); ruler.fit(stack.box); }
+  function setRuler(): void {
+    ruler.on = !ruler.on;
+    if (ruler.on && stack.canDraw && gl().drawing) setBrush();
+    if (!ruler.on) ruler.clear();
+    measure.setAttribute("aria-pressed", String(ruler.on));
+  }
   function setOverlay(on: boolean): void { overlay = on; show.checked = on; stack.setOverlay(on); }
   function toLesion(index: number): void { lesion = index; const one = view.lesions[index]!; go((one.first[0]! + one.last[0]!) >> 1); stage.focus(); }
 
   const gl = () => stack as GlStack;
   function setBrush(): void {
     const on = !gl().drawing;
+    if (on && ruler.on) setRuler();
     gl().setDrawing(on);
     gl().setPen(erase, size);
     brush.setAttribute("aria-pressed", String(on));
@@ -184,6 +195,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
     else if (one === "-") zoom(0.8);
     else if (one === "0") zoom(0);
     else if (one === "o") setOverlay(!overlay);
+    else if (one === "m") setRuler();
     else if (one === "n" && view.lesions.length) toLesion((lesion + 1) % view.lesions.length);
     else if (/^[1-4]$/.test(one)) reading.querySelectorAll<HTMLInputElement>("input[name=says]")[Number(one) - 1]!.checked = true;
     else if (one === "u") void next();
@@ -215,10 +227,13 @@ export const showReading: Screen = async (place, _me, id = "") => {
   }
   stack.onSpot = told;
   listen(stage, {
-    step: (by) => go(slice + by), zoom: (factor, x, y) => stack.zoom(factor, x, y), pan: (...drag) => stack.pan(...drag),
+    step: (by) => go(slice + by), zoom, pan: (...drag) => { stack.pan(...drag); ruler.fit(stack.box); }, point: (x, y) => stack.point(x, y),
     adjust: (across, down) => putWindow(shown[0] + down, shown[1] + across), painting: () => stack.canDraw && gl().drawing,
+    measuring: () => ruler.on, begin: (x, y) => ruler.begin(slice, x, y), draw: (x, y) => ruler.draw(x, y), end: (meant) => ruler.end(meant),
   });
   if (stack.canDraw) gl().onDrawn = () => { unsaved = true; kept.textContent = "Not saved yet."; };
+  const sized = new ResizeObserver(() => ruler.fit(stack.box));
+  sized.observe(stage);
   go(start);
   setWindow(0);
   stage.dataset.ready = "yes";
@@ -232,6 +247,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   window.addEventListener("beforeunload", stay);
   return Object.assign(() => {
     end();
+    sized.disconnect();
     document.removeEventListener("keydown", key);
     window.removeEventListener("beforeunload", stay);
     stack.close();

@@ -1,6 +1,7 @@
 // The slices on the screen: by NiiVue where the browser has WebGL2, else as pictures that the server draws.
 // Slices, rows and columns count from 0 here, in the standard view: what the server's files hold, voxel for voxel.
 
+import type { vec3 } from "gl-matrix";
 import type { Niivue as NiivueType } from "@niivue/niivue";
 import { take, type View } from "./api";
 import { h } from "./dom";
@@ -16,6 +17,10 @@ export interface Stack {
   zoom(factor: number, x: number, y: number): void;
   /** Move what is shown with the pointer. */
   pan(fromX: number, fromY: number, x: number, y: number): void;
+  /** Say which pixel lies under the pointer. */
+  point(x: number, y: number): void;
+  /** Where the whole slice lies on the stage, in pixels: left, top, width, height. */
+  readonly box: [number, number, number, number];
   /** Called when another place is pointed at. */
   onSpot: (spot: Spot) => void;
   close(): void;
@@ -114,6 +119,24 @@ export class GlStack implements Stack {
     volume.cal_min = level - width / 2; volume.cal_max = level + width / 2;
     this.nv.refreshLayers(volume, 0);  // this layer alone: `updateGLVolume` would upload the overlay too
     this.nv.drawScene();
+  }
+
+  point(x: number, y: number): void {
+    const at = this.mm(x, y);
+    if (!at || this.drawing) return;  // the brush stays where the keys moved it
+    const frac = this.nv.mm2frac(at as unknown as vec3);
+    frac[2] = this.nv.scene.crosshairPos[2]!;
+    this.nv.scene.crosshairPos = frac;
+    this.located({ vox: [...this.nv.frac2vox(frac)] });
+  }
+
+  get box(): [number, number, number, number] {
+    const { leftTopWidthHeight: [left, top, wide, high], leftTopMM, fovMM } = this.nv.screenSlices[0]!, dpr = this.nv.uiData.dpr ?? 1;
+    const [[x1, y1], [x2, y2]] = [[0, 1, 0], [1, 0, 0]].map((frac) => {
+      const mm = this.nv.frac2mm(frac as unknown as vec3);
+      return [(left! + (mm[0]! - leftTopMM[0]!) / fovMM[0]! * wide!) / dpr, (top! + (1 - (mm[1]! - leftTopMM[1]!) / fovMM[1]!) * high!) / dpr];
+    }) as [[number, number], [number, number]];
+    return [Math.min(x1, x2), Math.min(y1, y2), Math.abs(x2 - x1), Math.abs(y2 - y1)];
   }
 
   private mm(x: number, y: number): number[] | null {
@@ -246,6 +269,14 @@ export class PictureStack implements Stack {
   private place(left: number, top: number): void {
     [this.left, this.top] = this.scale === 1 ? [0, 0] : [left, top];
     this.picture.style.transform = `translate(${this.left}px, ${this.top}px) scale(${this.scale})`;
+  }
+
+  point(): void {}  // a picture holds no HU
+
+  get box(): [number, number, number, number] {
+    const [row_mm, column_mm] = this.view.pixel_mm, high_mm = this.view.shape[1] * row_mm, wide_mm = this.view.shape[2] * column_mm;
+    const { clientWidth, clientHeight } = this.picture, grown = this.scale * Math.min(clientWidth / wide_mm, clientHeight / high_mm);
+    return [this.left + (this.scale * clientWidth - wide_mm * grown) / 2, this.top + (this.scale * clientHeight - high_mm * grown) / 2, wide_mm * grown, high_mm * grown];
   }
 
   setOverlay(on: boolean): void { this.overlay = on; this.draw(); }

@@ -1,5 +1,6 @@
 """The pages in a real browser: by keyboard alone, on a tablet, in the dark, without WebGL2; nothing asked outside."""
 
+import io
 import re
 import shutil
 import time
@@ -7,13 +8,16 @@ import time
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from bleedmap.geometry import PlaneTurn
+from bleedmap.geometry import PlaneTurn, SliceGrid, axial_affine
+from bleedmap.phantom.dicom import ct_instances
 from bleedmap.server import view
 from bleedmap.server.store.studies import add_event, change
 from bleedmap.server.store.tables import correction, reading
+from bleedmap.volume import Volume
 from browser import NO_WEBGL, open_browser
 from server_studies import add_row, add_study, as_bytes, as_zip, phantom, scanned
 from server_web import PASSWORD, Server
@@ -129,6 +133,11 @@ def test_pointer_and_brush_meet_the_stored_pixels(server: Server, study: str) ->
             assert abs(row - down * 96) <= 1.5
             assert abs(column - across * 96) <= 1.5
             assert hu == stack[number - 1, row, column]
+        page.mouse.move(left + 0.3 * side, top + 0.6 * side)  # without a click too
+        number, row, column, hu = spot(page)
+        assert abs(row - 0.6 * 96) <= 1.5
+        assert abs(column - 0.3 * 96) <= 1.5
+        assert hu == stack[number - 1, row, column]
         page.mouse.wheel(0, -100)
         page.wait_for_timeout(100)
         assert spot(page)[0] == number + 1  # as ArrowUp
@@ -184,6 +193,139 @@ def test_the_window_that_is_shown_is_the_window_that_is_said(
         page.keyboard.press("w")
         assert setting.inner_text() == "level 40, width 80"
         expect(page.locator("#window-0")).to_be_checked()
+
+
+def box_study(server: Server) -> str:
+    """A bright box of 82.8 × 46.0 mm (columns × rows) in pixels twice as wide as high, on slices of 10 mm."""
+    spacing = (10.0, 1.15, 2.3)
+    hu = np.full((10, 192, 96), -1000, np.float32)
+    hu[:, 60:100, 24:60] = 1000
+    volume = Volume(hu, SliceGrid.from_affine(axial_affine(spacing, hu.shape), len(hu)))
+    return add_study(server.place, server.database, ct_instances(volume), np.zeros(hu.shape, np.bool_))
+
+
+def find_box(page: Page) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom edge of what is bright on the slice, as it is seen, in pixels of the page."""
+    page.locator(".stage").scroll_into_view_if_needed()
+    stage = page.locator(".stage").bounding_box()
+    assert stage is not None
+    for visible in ("hidden", ""):  # letters and lines are bright too
+        page.locator(".stage span, .stage svg").evaluate_all(f"all => all.forEach(one => one.style.visibility = '{visible}')")
+        if visible:
+            picture = Image.open(io.BytesIO(page.locator(".stage").screenshot())).convert("L")
+    seen = np.asarray(picture) > 127
+    (top, *_, bottom), (left, *_, right) = (np.flatnonzero(seen.any(axis=axis)).tolist() for axis in (1, 0))
+    x, y = stage["x"], stage["y"]
+    return x + left, y + top, x + right + 1, y + bottom + 1
+
+
+@pytest.mark.parametrize("flags", [(), NO_WEBGL], ids=["webgl", "pictures"])
+def test_a_measured_distance_is_that_of_the_patient(server: Server, flags: tuple[str, ...]) -> None:
+    number = box_study(server)
+    with open_browser(960, 640, *flags) as page:
+        enter(page, server)
+        page.goto(f"{server.url}/#/study/{number}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        lines = page.locator(".ruler text")
+
+        def measure(*ends: tuple[float, float]) -> float:
+            drag(page, "left", *ends)
+            said = re.fullmatch(r"(\d+\.\d) mm", lines.last.text_content() or "")
+            assert said is not None
+            return float(said.group(1))
+
+        page.get_by_role("button", name="Measure (m)").click()
+        for size in (960, 700):  # also after the window's size has changed
+            page.set_viewport_size({"width": size, "height": 640})
+            page.wait_for_timeout(500)
+            left, top, right, bottom = find_box(page)
+            pixel = 82.8 / (right - left)
+            assert measure((left, top + 9), (right, top + 9)) == pytest.approx(82.8, abs=1.5 * pixel)
+            assert measure((left + 9, bottom), (left + 9, top)) == pytest.approx(46.0, abs=1.5 * pixel)
+            assert measure((left, top), (right, bottom)) == pytest.approx(np.hypot(82.8, 46.0), abs=1.5 * pixel)
+        page.set_viewport_size({"width": 960, "height": 640})
+        page.wait_for_timeout(500)
+        expect(lines).to_have_count(6)
+        lengths = lines.all_text_contents()
+        for key in ("+", "+", "w"):  # lines grow with the slice; a window does nothing to them
+            page.keyboard.press(key)
+        page.wait_for_timeout(500)
+        left, top, right, bottom = find_box(page)
+        line = page.locator(".ruler line").nth(6).bounding_box()
+        assert line is not None
+        assert (line["x"], line["x"] + line["width"]) == pytest.approx((left, right), abs=3)
+        assert lines.all_text_contents() == lengths
+        assert measure((left, top + 9), (right, top + 9)) == pytest.approx(82.8, abs=1.5 * 82.8 / (right - left))
+        page.keyboard.press("ArrowUp")  # a line belongs to its slice
+        expect(lines.first).to_be_hidden()
+        page.keyboard.press("ArrowDown")
+        expect(lines.first).to_be_visible()
+        page.mouse.click(left + 20, top + 20)  # no line
+        expect(lines).to_have_count(7)
+        page.keyboard.press("m")
+        expect(lines).to_have_count(0)
+        drag(page, "left", (left, top), (right, bottom))
+        expect(lines).to_have_count(0)
+
+
+def test_measuring_and_painting_do_not_meet(server: Server, study: str) -> None:
+    with open_browser(960, 640) as page:
+        enter(page, server)
+        page.goto(f"{server.url}/#/study/{study}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        box = page.locator(".stage").bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        brush, ruler = page.get_by_role("button", name="Brush (b)"), page.get_by_role("button", name="Measure (m)")
+        page.keyboard.press("b")
+        page.keyboard.press("m")
+        expect(brush).to_have_attribute("aria-pressed", "false")
+        before = page.locator(".spot").inner_text()
+        drag(page, "left", (x, y), (x + 60, y + 20))
+        expect(page.locator(".ruler text")).to_have_count(1)
+        expect(page.get_by_text("Not saved yet.")).to_have_count(0)
+        assert page.locator(".spot").inner_text().split(" · ")[0] == before.split(" · ")[0]
+        page.keyboard.press("b")
+        expect(ruler).to_have_attribute("aria-pressed", "false")
+        expect(page.locator(".ruler text")).to_have_count(0)
+        drag(page, "left", (x, y), (x + 60, y + 20))
+        page.get_by_text("Not saved yet.").wait_for()
+
+
+def test_a_finger_measures_and_two_enlarge(server: Server, study: str) -> None:
+    with open_browser(820, 1100, touch=True) as page:
+        enter(page, server)
+        page.goto(f"{server.url}/#/study/{study}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        box = page.locator(".stage").bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        side = min(box["width"], box["height"])  # the slice is a square of 96 pixels of 2.3 mm
+        touch = page.context.new_cdp_session(page)
+
+        def put(kind: str, *fingers: tuple[float, float]) -> None:
+            points = [{"x": across, "y": down, "id": number} for number, (across, down) in enumerate(fingers)]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        page.get_by_role("button", name="Measure (m)").tap()
+        begun, lines = page.locator(".spot").inner_text().split(" ")[0], page.locator(".ruler text")
+        put("touchStart", (x, y))
+        for step in (1, 2, 3):
+            put("touchMove", (x, y + step * side / 10))
+        put("touchEnd")
+        expect(lines).to_have_count(1)
+        length = float((lines.text_content() or "").removesuffix(" mm"))
+        assert length == pytest.approx(0.3 * 96 * 2.3, abs=0.6)
+        put("touchStart", (x, y))
+        put("touchStart", (x, y), (x + 80, y))  # a second finger: not a line
+        put("touchMove", (x, y), (x + 160, y))
+        put("touchEnd")
+        expect(lines).to_have_count(1)
+        assert page.locator(".spot").inner_text().split(" ")[0] == begun
+        page.wait_for_timeout(500)
+        line = page.locator(".ruler line").first.bounding_box()
+        assert line is not None
+        assert line["height"] == pytest.approx(0.6 * side, rel=0.02)
 
 
 def test_what_was_painted_is_not_lost_without_a_question(server: Server, study: str) -> None:

@@ -1,0 +1,57 @@
+// Distances in the plane of a slice, drawn over it in mm. NiiVue's own lines need WebGL2 and a mouse, and an end that leaves the enlarged view changes their length.
+
+const SVG = "http://www.w3.org/2000/svg";
+const LEAST = 4, LETTERS = 15;  // pixels: a shorter line was a click; height of the words
+
+interface Line { slice: number; ends: [number, number, number, number]; shape: SVGGElement }
+
+export class Ruler {
+  readonly sheet = document.createElementNS(SVG, "svg");
+  on = false;
+  private lines: Line[] = [];
+  private mm_a_pixel = 1;
+
+  constructor([row_mm, column_mm]: [number, number], [, rows, columns]: [number, number, number]) {
+    this.sheet.setAttribute("class", "ruler");
+    this.sheet.setAttribute("viewBox", `0 0 ${columns * column_mm} ${rows * row_mm}`);
+  }
+
+  /** Lay the sheet over the slice: left, top, width and height in pixels of the stage. */
+  fit([left, top, width, height]: number[]): void {
+    Object.assign(this.sheet.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    this.mm_a_pixel = this.sheet.viewBox.baseVal.width / width!;
+    this.sheet.setAttribute("font-size", String(LETTERS * this.mm_a_pixel));
+  }
+
+  begin(slice: number, x: number, y: number): void {
+    const shape = document.createElementNS(SVG, "g");
+    shape.innerHTML = '<line class="under"/><line/><text/>';
+    this.sheet.append(shape);
+    const at = this.mm(x, y);
+    this.lines.push({ slice, ends: [...at, ...at], shape });
+  }
+
+  /** Draw the newest line to this place of the stage. */
+  draw(x: number, y: number): void {
+    const { ends, shape } = this.lines.at(-1)!, [under, over, words] = shape.children as unknown as SVGElement[];
+    [ends[2], ends[3]] = this.mm(x, y);
+    for (const line of [under!, over!]) ["x1", "y1", "x2", "y2"].forEach((name, index) => line.setAttribute(name, String(ends[index])));
+    words!.textContent = `${this.length(ends).toFixed(1)} mm`;
+    words!.setAttribute("x", String(ends[2] + 8 * this.mm_a_pixel));
+    words!.setAttribute("y", String(ends[3] - 8 * this.mm_a_pixel));
+  }
+
+  /** The newest line is done, or, as a second finger came, not meant. */
+  end(meant: boolean): void {
+    const { ends, shape } = this.lines.at(-1)!;
+    if (!meant || this.length(ends) < LEAST * this.mm_a_pixel) { shape.remove(); this.lines.pop(); }
+  }
+
+  show(slice: number): void { for (const one of this.lines) one.shape.style.display = one.slice === slice ? "" : "none"; }
+  clear(): void { this.lines = []; this.sheet.replaceChildren(); }
+
+  private mm(x: number, y: number): [number, number] {
+    return [(x - parseFloat(this.sheet.style.left)) * this.mm_a_pixel, (y - parseFloat(this.sheet.style.top)) * this.mm_a_pixel];
+  }
+  private length([x1, y1, x2, y2]: Line["ends"]): number { return Math.hypot(x2 - x1, y2 - y1); }
+}
