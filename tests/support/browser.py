@@ -14,7 +14,9 @@ QUIET = ("--disable-background-networking", "--disable-component-update", "--dis
 
 
 @contextmanager
-def open_browser(width: int = 1200, height: int = 900, *flags: str, strict: bool = True, touch: bool = False) -> Iterator[Page]:
+def open_browser(
+    width: int = 1200, height: int = 900, *flags: str, strict: bool = True, touch: bool = False
+) -> Iterator[Page]:
     """Yield an empty page; whatever it asks of another host, or complains of in its console, fails the test.
 
     WebGL, where a page uses it, is drawn by the processor; `flags` go to Chromium. What the console says counts for

@@ -210,7 +210,9 @@ def find_box(page: Page) -> tuple[float, float, float, float]:
     stage = page.locator(".stage").bounding_box()
     assert stage is not None
     for visible in ("hidden", ""):  # letters and lines are bright too
-        page.locator(".stage span, .stage svg").evaluate_all(f"all => all.forEach(one => one.style.visibility = '{visible}')")
+        page.locator(".stage span, .stage svg").evaluate_all(
+            f"all => all.forEach(one => one.style.visibility = '{visible}')"
+        )
         if visible:
             picture = Image.open(io.BytesIO(page.locator(".stage").screenshot())).convert("L")
     seen = np.asarray(picture) > 127
