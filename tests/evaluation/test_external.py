@@ -44,6 +44,7 @@ from bleedmap.phantom.head import Bleed, Phantom, PhantomSettings, make_phantom
 from bleedmap.postprocess import label_lesions, to_mask
 from bleedmap.study.gate.pictures import PICTURE_CHECKS
 from bleedmap.study.segment import Segmenter
+from bleedmap.volume import Mask
 from bleedmap.window import BRAIN
 from dicom_result_studies import producer
 from tiny_network import head_hu
@@ -521,6 +522,19 @@ def test_what_is_refused_is_counted_and_the_rest_goes_on(volumes: Path, weights:
     assert "cannot be read as NIfTI" in errors["torn"]
     assert "remedy" in errors["torn"]
     assert report["left_out"] == [{"reason": "a mask without its image", "count": 1, "examples": ["lone_mask.nii.gz"]}]
+
+
+def test_a_mask_of_another_place_is_refused_or_told(volumes: Path, weights: str, heads: dict[str, Phantom]):
+    """Its grid is right, and its voxels are not: an axis was reversed, or it is another study's."""
+    mask = heads["large"].mask
+    nifti.write(volumes / "large_mask.nii.gz", Mask(np.flip(mask.array, 2).copy(), mask.grid))
+    shifted = np.roll(heads["small"].mask.array, 64, axis=1)
+    nifti.write(volumes / "small_mask.nii.gz", Mask(shifted, heads["small"].mask.grid))
+    report = run(flags(volumes, weights))
+    assert [one["study"] for one in report["refused"]] == ["small"]
+    assert "in air or bone" in report["refused"][0]["error"]
+    (note,) = (one for one in report["notes"] if "Reversed from right to left" in one["reason"])
+    assert note["examples"] == ["large"]
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(volumes: Path, weights: str, monkeypatch):

@@ -64,7 +64,7 @@ _GROUPS = (
 _FIRST_MEASURES = (
     "patient_mean_dice", "volume_dice", "lesion_sensitivity_touched", "false_positives_per_study_touched",
     "lesion_free_slices_marked", "slice_auc", "study_auc", "slice_sensitivity", "slice_specificity",
-    "study_sensitivity", "study_specificity",
+    "study_sensitivity", "study_specificity", "abstained",
 )  # fmt: skip
 
 
@@ -472,7 +472,7 @@ def _print_studies(report: "ExternalReport", out: Path) -> None:
     if counts["refused"] > _REFUSALS:
         print_line(f"and {counts['refused'] - _REFUSALS:,} more refused, see studies.csv")
     for one in content["notes"]:
-        print_line(f"[dim]{one['count']:,} × {escape(one['reason'])}[/]")
+        print_line(f"[dim]{one['count']:,} × {escape(one['reason'])} ({escape(', '.join(one['examples'][:2]))})[/]")
     print_line(f"The network was trained on: {escape(content['weights']['trained_on'])}")
     print_line(f"Report: {escape(str(out / 'report.html'))}")
     print_line(content["research_only"], style="yellow")

@@ -36,6 +36,8 @@ STATE = ".evaluate"
 FOLD = 1  # all studies are one fold: the network was trained elsewhere
 _UPRIGHT_DEG = 1.0  # of shear: beyond, distances by spacing alone would be wrong
 _DIGITS = 4  # of mL and mm
+_APART, _ALIKE = 0.05, 0.5  # Dice: so little overlap, and so much once an axis is reversed
+_WAYS = ("from feet to head", "from front to back", "from right to left")  # by axis
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,25 @@ def _measure(
         notes = (*result.notes, *(one for one in notes if one not in result.notes))
     verdict = _read_verdict(probability, certainty, read.grid, read.mask)
     outlined_on = read.grid if read.known == "outlines" else None
+    notes = (*notes, *_note_mirrored(read.mask, marked))
     return ExternalStudy(
         case.name, "measured", None, notes, _count_record(read.mask, marked, probability, verdict, read.known),
         None if outlined_on is None else _measure_size(read.mask, marked, outlined_on), _seconds_since(started),
     )  # fmt: skip
+
+
+def _note_mirrored(reference: BoolArray, marked: BoolArray) -> list[str]:
+    """Note an axis along which the reference must be reversed to fit what the program marks."""
+    both = int(reference.sum()) + int(marked.sum())
+    fit = [
+        2 * int((marked & one).sum()) / max(both, 1) for one in (reference, *(np.flip(reference, n) for n in range(3)))
+    ]
+    way = int(np.argmax(fit))
+    if fit[0] > _APART or fit[way] < _ALIKE:
+        return []
+    return [
+        f"Reversed {_WAYS[way - 1]}, the reference would fit what the program marks: was an axis reversed on export?"
+    ]
 
 
 def _read_verdict(

@@ -169,10 +169,10 @@ def _measures(scores: ExternalScores) -> Section:
     words = (
         "As in the cross-validation protocol (docs/protocol.md), where its measures apply to one network and a folder "
         "of studies: a lesion of which nothing is marked scores 0; lesion-free slices and studies lend no Dice, and "
-        "false alarms on them are counted. Where the words say patient, a study is meant. In brackets 95 % intervals, "
-        f"which draw patients with all their studies: percentile bootstrap, {scores.table.resamples:,} draws; a share "
-        "of 0 or 1 has Wilson's. They hold the network fixed, and with few patients they are too narrow; one patient "
-        "gives none. A figure that cannot be had is a dash."
+        "false alarms on them are counted. In brackets 95 % intervals, which draw patients with all their studies: "
+        f"percentile bootstrap, {scores.table.resamples:,} draws; a share of 0 or 1 has Wilson's. They hold the "
+        "network fixed, and with few patients they are too narrow; one patient gives none. A figure that cannot be had "
+        "is a dash."
     )
     return Section("measures", "Measures", (words,), tuple(tables))
 
@@ -232,7 +232,7 @@ def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
             head: words[row[name]] if isinstance(row[name], bool) else or_dash(row[name])
             for head, name in columns.items()
         }
-        for row in rows
+        for row in ({**one, "patient": str(one["patient"])} for one in rows)  # a number that is a name
     ]
     about = "Bleeds: by the reference. Probability: of the study, that it bleeds, by the program."
     return Section("studies", "Studies", (), (tabulate("each-study", "Each study", about, shown, digits),))

@@ -3,6 +3,7 @@
 Volumes, lesions and surfaces are in mL and mm, where the pixels have a size.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,9 +23,9 @@ LESION_ML = {"below 1 mL": (0.0, 1.0), "1 to 10 mL": (1.0, 10.0), "10 mL or more
 _OWN_DICE = "Dice of each lesion slice, mean over a study's, mean over studies; nothing marked scores 0"
 _AT_OWN = "called from the network's own threshold on, of its probability, or of its highest pixel if it has none"
 _RANKED = "by the network's probability, or its highest pixel if it has none; ties half"
-# The protocol's words are for five folds and patient 70: here there is one network, and nobody is left out.
+# The protocol's words are for five folds and patient 70; here there is one network, and nobody is left out.
 _WORDS = {
-    "patient_mean_dice": ("Dice, mean of a patient's lesion slices", "patients with a lesion", _OWN_DICE),
+    "patient_mean_dice": ("Dice, mean of a study's lesion slices", "studies with a lesion", _OWN_DICE),
     "slice_auc": ("ROC AUC", "all slices", _RANKED),
     "study_auc": ("ROC AUC", "all studies", _RANKED),
     "slice_sensitivity": ("sensitivity", "lesion slices", _AT_OWN),
@@ -32,6 +33,7 @@ _WORDS = {
     "study_sensitivity": ("sensitivity", "studies with a lesion", _AT_OWN),
     "study_specificity": ("specificity", "bleed-free studies", _AT_OWN),
 }
+_PATIENT = re.compile(r"\bpatients?\b")
 _FOR_FOLDS = ("authors_dice", "slice_auc_within_folds", "study_auc_within_folds")
 # What labels alone can tell, by the beginnings of keys: how slices and studies are ranked and called, and false marks.
 _OF_FREE_SLICES = ("slice_specificity", "lesion_free_slices_", "bleed_free_patients_slices_")
@@ -148,7 +150,13 @@ def _reword(score: Score) -> Score:
     key = score.key.removesuffix(ANSWERED)
     title, over, convention = _WORDS.get(key, (score.title, score.over, score.convention))
     over += ", with a verdict" if key != score.key and key in _WORDS else ""
+    title, over, convention = (_PATIENT.sub(_say_study, one) for one in (title, over, convention))
     return replace(score, title=title, over=over, convention=convention, target=None, met=None)
+
+
+def _say_study(patient: re.Match[str]) -> str:
+    """Call a study so: the protocol's patients have one each."""
+    return "studies" if patient[0] == "patients" else "study"
 
 
 def _compare_volumes(

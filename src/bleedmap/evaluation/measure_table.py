@@ -173,7 +173,7 @@ def _studies() -> Iterator[Measure]:
     yield from _by_size_and_type(
         Measure("study_sensitivity_fixed", group, fixed, bleeding, _SAME_CASES, compute.study_sensitivity),
         f"{fixed}, {{}}", LOADS,
-        "patients with {} lesion voxels", "patients with {}, who may have another type too",
+        "patients with {} lesion voxels", "patients with {}, alone or with another type",
         "patients by all their lesions",
     )  # fmt: skip
     yield from _rows(

@@ -28,6 +28,7 @@ from bleedmap.window import Window, picture_to_hu
 _NEAR = 0.25  # of a pixel: the mask's corners lie this near to the image's
 _EDGE = 2  # pixels
 _MOST = 0.5  # of a slice; the largest bleed of CT-ICH fills 4 %
+_AIR_HU, _BONE_HU = -10, 150  # of CT-ICH's outlines at most 0.2 % of a patient's lie beyond the first
 _LABELS = 64  # a mask has 1, 255, or a label a type; more values are no labels
 _GREYS = 0.02  # of a picture's pixels may be neither black nor white: JPEG's rims of a lesion
 _BLACK, _WHITE = 32, 223
@@ -65,6 +66,7 @@ def read_case(case: Case, window: Window) -> Referenced:
         read = _read_nifti(case) if case.kind == "NIfTI" else _read_dicom(case)
     if case.labels is None:
         _check_share(case, read.mask)
+        _check_place(case, read)
         return read
     flags = _flag_slices(case, case.labels, read)
     mask = np.ascontiguousarray(np.broadcast_to(flags[:, None, None], read.hu.shape))
@@ -82,6 +84,19 @@ def _check_share(case: Case, mask: BoolArray) -> None:
             mask_of or case.name, found=f"a mask that marks {share:.0%} of slice {row + 1}",
             needed="hemorrhage marked, and 0 or black outside",
             remedy="exchange black and white, or export the hemorrhage's labels alone",
+        )  # fmt: skip
+
+
+def _check_place(case: Case, read: Referenced) -> None:
+    """Refuse a mask that lies mostly in air or bone: it is another study's, or one of its axes is reversed."""
+    inside = read.hu[read.mask]
+    share = float(((inside < _AIR_HU) | (inside > _BONE_HU)).mean()) if len(inside) else 0.0
+    if share > _MOST:
+        mask_of = next((one for one in case.masks if one is not None), None)
+        raise InputError(
+            mask_of or case.name, found=f"a mask that lies to {share:.0%} in air or bone",
+            needed="the hemorrhage of this image", remedy="check that the mask is this study's, and that no axis of it "
+            "was reversed when it was exported",
         )  # fmt: skip
 
 
