@@ -56,6 +56,10 @@ class InputError(BleedmapError):
     """An input file or folder that cannot be used."""
 
 
+class DamagedFileError(InputError):
+    """An input file that is damaged, cut or gone, beside others that may be whole."""
+
+
 class CheckRefusalError(InputError):
     """An input that the checks refuse; `checks` names those that do."""
 

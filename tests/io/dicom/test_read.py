@@ -298,7 +298,7 @@ REFUSED = {
     "high bit": (change(HighBit=15), "pixels of 16 bits, 12 stored, the highest 15"),
     "sign": (change(PixelRepresentation=2), r"Pixel Representation \(0028,0103\) 2"),
     "unused bits": (too_many_bits, "7 pixels with more than the 12 bits that are stored"),
-    "too few bytes": (cut_pixels, "3,740 bytes of pixels"),
+    "too few bytes": (cut_pixels, "3,740 of 3,840 bytes of pixels"),
     "no pixels": (change(PixelData=None), "no pixel data"),
     "huge": (change(Rows=60000, Columns=60000), "60,000 rows of 60,000 pixels"),
     "tiny": (change(Rows=4, Columns=4), "4 rows of 4 pixels"),
@@ -318,14 +318,38 @@ def test_pixels_that_are_no_hu_are_refused(tmp_path, case):
     assert refused.value.remedy
 
 
-def test_too_few_bytes_are_refused_by_the_files_name(tmp_path):
+def test_a_slice_with_too_few_bytes_is_left_out_and_told_by_its_name(tmp_path):
     instances = series(EXPECTED)
     cut_pixels(instances[5])
     folder = write(tmp_path, instances)
-    with pytest.raises(InputError, match="3,740 bytes of pixels") as refused:
-        read(folder)
-    assert pydicom.dcmread(refused.value.subject).SOPInstanceUID == instances[5].SOPInstanceUID
-    assert refused.value.needed == "3,840 bytes"
+    found = read(folder)
+    np.testing.assert_array_equal(found.volume.hu, np.delete(EXPECTED.hu, 5, axis=0))
+    np.testing.assert_allclose(found.volume.grid.origins_mm, np.delete(EXPECTED.grid.origins_mm, 5, axis=0), atol=1e-3)
+    cut = next(one for one in folder.iterdir() if pydicom.dcmread(one).SOPInstanceUID == instances[5].SOPInstanceUID)
+    told = f"1 slice of the series could not be read ({cut.name}: 3,740 of 3,840 bytes of pixels)"
+    assert found.acquisition.unread == told
+    assert f"{told}; the rest was read." in found.notes
+    assert len(found.headers) == len(found.volume.hu)
+
+
+def test_many_damaged_slices_are_refused(tmp_path):
+    instances = series(EXPECTED)
+    for one in instances[1:]:
+        cut_pixels(one)
+    with pytest.raises(InputError, match="3,740 of 3,840 bytes of pixels"):
+        read(write(tmp_path, instances))
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before the whole one", "behind it"])
+def test_a_damaged_copy_of_a_slice_is_left_out(tmp_path, first):
+    instances = series(EXPECTED)
+    folder = write(tmp_path, instances)
+    cut_pixels(instances[5])
+    instances[5].save_as(folder / ("0.dcm" if first else "zzz.dcm"), enforce_file_format=True)
+    found = read(folder)
+    assert_same(found, EXPECTED)
+    assert "1 damaged slice was left out: a whole one lies at the same place." in found.notes
+    assert not found.acquisition.unread
 
 
 def test_a_volume_beyond_memory_is_refused_before_it_is_read(tmp_path):

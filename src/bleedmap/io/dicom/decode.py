@@ -20,10 +20,10 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import RLELossless
+from pydicom.uid import UID, RLELossless
 
 from bleedmap.arrays import AnyArray
-from bleedmap.errors import InputError, ResourceError, find_shortage
+from bleedmap.errors import DamagedFileError, InputError, ResourceError, find_shortage
 from bleedmap.io.dicom.header import text, value_of
 
 _WORKER = Path(__file__).with_name("decode_worker.py")
@@ -91,7 +91,7 @@ class FrameDecoder:
             (row, column) uint8 or uint16 words, not yet signed or cleaned of unused bits.
 
         Raises:
-            InputError: a transfer syntax that is not known, too few bytes, or bytes that cannot be decoded.
+            DamagedFileError: a transfer syntax that is not known, too few bytes, or bytes that cannot be decoded.
         """
         syntax, data = _read_syntax(header), value_of(header, "PixelData")
         if not isinstance(data, bytes) or not data:
@@ -110,10 +110,10 @@ class FrameDecoder:
         decoder = _DECODERS[syntax]
         stream = _read_jpeg_2000_header(packed) if decoder == "openjpeg" else _read_jpeg_header(packed)
         if stream is None or (stream.rows, stream.columns, stream.components) != (shape.rows, shape.columns, 1):
-            found = "no such picture" if stream is None else (
+            found = f"bytes that are not what the transfer syntax says, {UID(syntax).name}" if stream is None else (
                 f"a compressed picture of {stream.rows} × {stream.columns} pixels, {stream.components} colour(s)"
             )  # fmt: skip
-            raise _refusal(name, found, f"one of {shape.rows} × {shape.columns}, grey, as the header says")
+            raise _refusal(name, found, f"a picture of {shape.rows} × {shape.columns}, grey, as the header says")
         if not stream.ended:
             raise _refusal(name, f"a compressed picture that is cut off after {len(packed):,} bytes", "all of it")
         request = {
@@ -127,6 +127,8 @@ class FrameDecoder:
         return np.frombuffer(decoded, "u1" if len(decoded) == pixels else "<u2").reshape(shape.rows, shape.columns)
 
     def _ask(self, request: bytes, name: str) -> bytes:
+        if self._child is not None and self._child.poll() is not None:  # a damaged frame ended it
+            self.__exit__()
         if self._child is None:
             self._child = _start_child()
             started, _ = _exchange(self._child, b"", _START_S)
@@ -200,7 +202,7 @@ def _read_syntax(header: Dataset) -> str | None:
 def _read_native(data: bytes, shape: FrameShape, order: str, header: Dataset, name: str) -> Iterator[AnyArray]:
     needed = shape.frames * (shape.rows * shape.columns * shape.bits_allocated // 8)
     if len(data) < needed:
-        raise _refusal(name, f"{len(data):,} bytes of pixels", f"{needed:,} bytes")
+        raise _refusal(name, f"{len(data):,} of {needed:,} bytes of pixels", "all of them")
     if shape.bits_allocated == 8 and order == ">" and header["PixelData"].VR == "OW":
         data = np.frombuffer(data[: len(data) // 2 * 2], "u2").byteswap().tobytes()  # two pixels a word: PS3.5 A.3
     words = np.frombuffer(data, f"{order}u{shape.bits_allocated // 8}", count=needed * 8 // shape.bits_allocated)
@@ -233,8 +235,8 @@ def _split_compressed(header: Dataset, data: bytes, frames: int, name: str) -> I
     return iter(found[:frames])
 
 
-def _refusal(name: str, found: str, needed: str) -> InputError:
-    return InputError(name, found=found, needed=needed, remedy="send or copy the series again")
+def _refusal(name: str, found: str, needed: str) -> DamagedFileError:
+    return DamagedFileError(name, found=found, needed=needed, remedy="send or copy the series again")
 
 
 def _read_jpeg_header(data: bytes) -> _Codestream | None:

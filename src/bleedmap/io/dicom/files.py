@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from bleedmap.errors import InputError, spell
+from bleedmap.errors import DamagedFileError, InputError, spell
 from bleedmap.io.dicom.header import (
     DamagedError,
     Parsed,
@@ -480,7 +480,7 @@ def read_whole(place: Place, read: Read, parsed: Parsed | None = None) -> Datase
         parsed: its header, where that is read already; it is parsed again only where the file is deflated.
 
     Raises:
-        InputError: too large, damaged, or changed since.
+        DamagedFileError: too large, damaged, or changed since.
     """
     try:
         data = read(place, MOST_FILE_BYTES + 1)
@@ -490,7 +490,7 @@ def read_whole(place: Place, read: Read, parsed: Parsed | None = None) -> Datase
             return add_pixels(parsed, data)
         return parse(data, pixels=True, most=MOST_FILE_BYTES).header
     except DamagedError as error:
-        raise InputError(
+        raise DamagedFileError(
             place.name, found=str(error), needed="a whole DICOM file", remedy="send or copy the series again"
         ) from error
 

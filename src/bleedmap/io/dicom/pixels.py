@@ -54,7 +54,7 @@ def convert_planes_to_hu(
         decoder: in its `with`.
 
     Raises:
-        InputError: values that are no HU, or pixels that cannot be decoded, with figures.
+        InputError: values that are no HU; DamagedFileError: pixels that cannot be decoded; with figures.
     """
     wanted, first = {plane.frame or 1: plane for plane in planes}, planes[0]
     name, read_before = first.file.place.name, first.file.header

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from bleedmap.arrays import FloatArray, ignore
-from bleedmap.errors import BleedmapError, InputError
+from bleedmap.errors import BleedmapError, DamagedFileError, InputError
 from bleedmap.geometry import PlaneTurn
 from bleedmap.io.dicom.acquisition import read_acquisition
 from bleedmap.io.dicom.choose import choose_series
@@ -22,6 +23,7 @@ from bleedmap.volume import Volume
 
 __all__ = ["DicomFound", "read_series", "scan"]
 
+_MOST_DAMAGED = 10  # slices that are left out; a decoder may take seconds over each
 MOST_VOLUME_BYTES = 1_200_000_000  # in float32: 1,144 slices of 512 × 512
 
 
@@ -30,7 +32,8 @@ def read_series(
 ) -> DicomSeries:
     """Choose the series worth reading, and read it.
 
-    Pixels compressed as JPEG, JPEG-LS or JPEG 2000 are decoded in a child process that ends with this call.
+    Pixels compressed as JPEG, JPEG-LS or JPEG 2000 are decoded in a child process that ends with this call. A few
+    slices whose pixels are damaged are left out, and told as not read.
 
     Args:
         study: Study Instance UID, where there are several with CT images.
@@ -48,9 +51,15 @@ def read_series(
         planes, doubled = _leave_out_doubles(places, read, decoder)
         grid = build_stored_grid(planes)
         turn = PlaneTurn.find(grid)
-        hu, pixel_note = _read_hu(planes, turn, read, decoder, advance)
+        hu, pixel_note, damaged = _read_hu(planes, turn, read, decoder, advance)
+        unread = _describe_damaged(damaged)
+        if damaged:
+            kept = [index for index, plane in enumerate(planes) if plane not in damaged]
+            planes, hu = tuple(planes[index] for index in kept), hu[kept]
+            grid = build_stored_grid(planes)
         first = planes[0]
-        notes = [*chosen.notes, *doubled, *describe_geometry(grid, planes)]
+        notes = [*chosen.notes, *doubled, *(f"{one}; the rest was read." for one in unread)]
+        notes += describe_geometry(grid, planes)
         notes += [*describe_readings(planes), *_describe_rescales(planes), *_describe_units(planes)]
         notes += pixel_note
         files = tuple(dict.fromkeys(plane.file for plane in planes))
@@ -71,7 +80,11 @@ def read_series(
             turn=turn,
             headers=tuple(plane.file.header for plane in planes),
             frames=None if first.frame is None else tuple(plane.frame or 0 for plane in planes),
-            acquisition=replace(read_acquisition(planes), unread=chosen.unread, thickness_mm=chosen.thickness_mm),
+            acquisition=replace(
+                read_acquisition(planes),
+                unread="; ".join(filter(None, (chosen.unread, *unread))),
+                thickness_mm=chosen.thickness_mm,
+            ),
             notes=tuple(notes),
             choice=chosen.choice,
             unreferable=unreferable,
@@ -136,32 +149,46 @@ def _check_size(found: DicomFound, places: Sequence[Sequence[Plane]]) -> None:
         )
 
 
-def _read_planes_in_hu(planes: Sequence[Plane], read: Read, decoder: FrameDecoder) -> Iterator[tuple[Plane, HuPlane]]:
-    """Read each plane in HU; every file is read once."""
+def _read_planes_in_hu(
+    planes: Sequence[Plane], read: Read, decoder: FrameDecoder
+) -> Iterator[tuple[Plane, HuPlane | DamagedFileError]]:
+    """Read each plane in HU, or say why its file is damaged; every file is read once."""
     by_file: dict[DicomFile, list[Plane]] = {}
     for plane in planes:
         by_file.setdefault(plane.file, []).append(plane)
     for file, wanted in by_file.items():
-        yield from convert_planes_to_hu(read_whole(file.place, read, file.parsed), wanted, decoder)
+        left = dict.fromkeys(wanted)
+        try:
+            for plane, hu in convert_planes_to_hu(read_whole(file.place, read, file.parsed), wanted, decoder):
+                del left[plane]
+                yield plane, hu
+        except DamagedFileError as error:
+            yield from ((plane, error) for plane in left)
 
 
 def _leave_out_doubles(
     places: Sequence[Sequence[Plane]], read: Read, decoder: FrameDecoder
 ) -> tuple[tuple[Plane, ...], list[str]]:
-    """Keep one plane for each place; return them and a note on those left out.
+    """Keep one plane for each place, a whole one where there is one; return them and notes on those left out.
 
     Raises:
         InputError: planes at one place that differ in their pixels, or planes at two places with one UID.
     """
-    left_out = 0
+    left_out, damaged, chosen = 0, 0, []
     for place in places:
+        first = place[0]
         if len(place) > 1:
-            (first, kept), *others = _read_planes_in_hu(place, read, decoder)
-            for other, hu in others:
-                if not np.array_equal(kept.hu, hu.hu):
-                    raise _doubles_differ(first, other, np.abs(kept.hu - hu.hu))
-            left_out += len(others)
-    planes = tuple(place[0] for place in places)
+            whole = [
+                (plane, one.hu) for plane, one in _read_planes_in_hu(place, read, decoder) if isinstance(one, HuPlane)
+            ]
+            first, kept = whole[0] if whole else (first, None)
+            for other, hu in whole[1:]:
+                if not np.array_equal(kept, hu):
+                    raise _doubles_differ(first, other, np.abs(kept - hu))
+            left_out += max(len(whole) - 1, 0)
+            damaged += len(place) - len(whole) if whole else 0
+        chosen.append(first)
+    planes = tuple(chosen)
     if planes[0].frame is None:
         uids = [text(plane.file.header, "SOPInstanceUID") for plane in planes]
         uids = [one for one in uids if one is not None]
@@ -172,10 +199,13 @@ def _leave_out_doubles(
                 needed="a UID for each, which results refer to",
                 remedy="export or anonymise the study again",
             )
-    if not left_out:
-        return planes, []
-    plural = "slices were" if left_out > 1 else "slice was"
-    return planes, [f"{left_out} doubled {plural} left out: same place, same pixels."]
+    notes = []
+    for count, kind, why in (
+        (left_out, "doubled", "same place, same pixels"), (damaged, "damaged", "a whole one lies at the same place"),
+    ):  # fmt: skip
+        if count:
+            notes.append(f"{count} {kind} {'slices were' if count > 1 else 'slice was'} left out: {why}.")
+    return planes, notes
 
 
 def _doubles_differ(one: Plane, other: Plane, apart_hu: FloatArray) -> InputError:
@@ -188,20 +218,44 @@ def _doubles_differ(one: Plane, other: Plane, apart_hu: FloatArray) -> InputErro
     )
 
 
+def _describe_damaged(damaged: dict[Plane, DamagedFileError]) -> list[str]:
+    """Say in a clause which slices could not be read; nothing for none."""
+    if not damaged:
+        return []
+    names = ", ".join(f"{Path(plane.name).name}: {error.found}" for plane, error in list(damaged.items())[:3])
+    more = f", and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+    slices = f"{len(damaged)} slice{'s' if len(damaged) > 1 else ''}"
+    return [f"{slices} of the series could not be read ({names}{more})"]
+
+
 def _read_hu(
     planes: Sequence[Plane], turn: PlaneTurn, read: Read, decoder: FrameDecoder, advance: Callable[[int], None]
-) -> tuple[FloatArray, list[str]]:
-    """Read (slice, row, column) HU in the standard view, and a note on what was outside the field of view."""
+) -> tuple[FloatArray, list[str], dict[Plane, DamagedFileError]]:
+    """Read (slice, row, column) HU in the standard view.
+
+    Returns:
+        the HU, those of damaged slices not set; a note on what was outside the field of view; damaged slices, and why.
+
+    Raises:
+        DamagedFileError: no slice is whole, or too many are damaged.
+    """
     rows, columns = planes[0].rows, planes[0].columns
     hu = np.empty((len(planes), *((columns, rows) if turn.transpose else (rows, columns))), np.float32)
     at = {plane: index for index, plane in enumerate(planes)}
     outside, lowest_hu = 0, AIR_HU
+    damaged: dict[Plane, DamagedFileError] = {}
     for plane, one in _read_planes_in_hu(planes, read, decoder):
+        if isinstance(one, DamagedFileError):
+            damaged[plane] = one
+            if len(damaged) > min(_MOST_DAMAGED, len(planes) - 1):
+                raise next(iter(damaged.values()))
+            continue
         hu[at[plane]] = turn.apply(one.hu)
         outside, lowest_hu = outside + one.outside, min(lowest_hu, one.lowest_hu)
         advance(1)
     if not outside:
-        return hu, []
+        return hu, [], damaged
     share = 100 * outside / hu.size
     was = f"padding, or as low as {lowest_hu:,.0f} HU" if lowest_hu < AIR_HU else "padding"
-    return hu, [f"{outside:,} pixels ({share:.1f} %) outside the field of view ({was}) were set to {AIR_HU:,.0f} HU."]
+    note = f"{outside:,} pixels ({share:.1f} %) outside the field of view ({was}) were set to {AIR_HU:,.0f} HU."
+    return hu, [note], damaged
