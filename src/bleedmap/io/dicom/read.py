@@ -166,6 +166,10 @@ def _read_planes_in_hu(
             yield from ((plane, error) for plane in left)
 
 
+def _read_whole_planes(planes: Sequence[Plane], read: Read, decoder: FrameDecoder) -> list[tuple[Plane, FloatArray]]:
+    return [(plane, one.hu) for plane, one in _read_planes_in_hu(planes, read, decoder) if isinstance(one, HuPlane)]
+
+
 def _leave_out_doubles(
     places: Sequence[Sequence[Plane]], read: Read, decoder: FrameDecoder
 ) -> tuple[tuple[Plane, ...], list[str]]:
@@ -176,17 +180,15 @@ def _leave_out_doubles(
     """
     left_out, damaged, chosen = 0, 0, []
     for place in places:
-        first = place[0]
-        if len(place) > 1:
-            whole = [
-                (plane, one.hu) for plane, one in _read_planes_in_hu(place, read, decoder) if isinstance(one, HuPlane)
-            ]
-            first, kept = whole[0] if whole else (first, None)
-            for other, hu in whole[1:]:
-                if not np.array_equal(kept, hu):
-                    raise _doubles_differ(first, other, np.abs(kept - hu))
-            left_out += max(len(whole) - 1, 0)
-            damaged += len(place) - len(whole) if whole else 0
+        if len(place) == 1 or not (whole := _read_whole_planes(place, read, decoder)):
+            chosen.append(place[0])
+            continue
+        (first, kept), *others = whole
+        for other, hu in others:
+            if not np.array_equal(kept, hu):
+                raise _doubles_differ(first, other, np.abs(kept - hu))
+        left_out += len(others)
+        damaged += len(place) - len(whole)
         chosen.append(first)
     planes = tuple(chosen)
     if planes[0].frame is None:
