@@ -205,6 +205,17 @@ def test_dicom_with_nifti_masks(tmp_path: Path, heads: dict[str, Phantom], mask:
         assert np.array_equal(read.mask, heads[one.name].mask.array > 0)
 
 
+def test_a_dicom_study_whose_files_lie_in_two_folders(tmp_path: Path, heads: dict[str, Phantom]):
+    one, folder = heads["large"], tmp_path / "pacs"
+    write_series(folder / "a", ct_instances(one.volume, options=CtOptions()))
+    (folder / "b").mkdir()
+    for path in sorted((folder / "a").iterdir())[7:]:
+        path.rename(folder / "b" / path.name)
+    nifti.write(folder / "b" / "mask.nii.gz", one.mask)
+    (found,) = find_cases(Places(folder, None, tmp_path / "out", "unknown")).cases
+    assert np.array_equal(read_case(found, BRAIN).mask, one.mask.array > 0)
+
+
 def write_labels(path: Path, columns: str, lines: Sequence[str]) -> Path:
     path.write_text("\n".join([columns, *lines]) + "\n", encoding="utf-8")
     return path

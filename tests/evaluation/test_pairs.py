@@ -128,6 +128,8 @@ def test_parallel_folders(tmp_path: Path):
     ("{}_ct.nii.gz", "{}_ground_truth.nii.gz", "{}_ct"),
     ("{}_lesion.nii.gz", "{}_lesion_mask.nii.gz", "{}_lesion"),
     ("images/{}.nii.gz", "SegmentationClass/{}.nii.gz", "{}"),
+    ("{}.nii.gz", "{}_mask_v2.nii.gz", "{}"),
+    ("seg_{}.nii.gz", "seg_{}_mask.nii.gz", "seg_{}"),
 ])  # fmt: skip
 def test_layouts_that_people_use(tmp_path: Path, image: str, mask: str, name: str):
     names = ("p07", "p08")
@@ -161,6 +163,31 @@ def test_one_of_several_readers_is_named(tmp_path: Path):
     found = find_cases(Places(tmp_path, None, tmp_path / "out", "unknown", mask_name="annot_1"))
     assert [one.masks[0].name for one in found.cases] == ["label_annot_1.nii.gz"]
     assert reasons(found) == {("a/label_annot_5.nii.gz", "no mask of the name that --mask-name gives")}
+
+
+def test_readers_within_the_names(tmp_path: Path):
+    for name in ("a", "a_mask_AB", "a_mask_CD"):
+        volume(tmp_path / f"{name}.nii.gz")
+    with pytest.raises(InputError, match="several files are named as its mask"):
+        find(tmp_path)
+    found = find_cases(Places(tmp_path, None, tmp_path / "out", "unknown", mask_name="mask_AB"))
+    assert [one.masks[0].name for one in found.cases] == ["a_mask_AB.nii.gz"]
+    assert reasons(found) == {("a_mask_CD.nii.gz", "no mask of the name that --mask-name gives")}
+
+
+def test_a_study_that_lies_there_twice_is_told(tmp_path: Path):
+    for place in ("a/head", "b/head", "c/head"):
+        image = np.full((6, 5, 4), 7 if place == "c/head" else 40, np.int16)
+        volume(tmp_path / f"{place}.nii.gz", image)
+        volume(tmp_path / f"{place}_mask.nii.gz")
+    assert find(tmp_path).notes == ("The same images under several names, each of which counts: a/head and b/head.",)
+
+
+def test_a_folder_of_images_and_one_of_masks_of_other_names(tmp_path: Path):
+    for name in ("Bilder/a", "Masken/a"):
+        volume(tmp_path / f"{name}.nii.gz")
+    found = find_cases(Places(tmp_path, None, tmp_path / "out", "unknown", mask_name="masken"))
+    assert [one.masks for one in found.cases] == [(tmp_path / "Masken/a.nii.gz",)]
 
 
 @pytest.mark.parametrize("mask", ["{}_tgt.nii.gz", "tgt/{}.nii.gz", "TGT_{}.nii.gz"])

@@ -106,6 +106,11 @@ class MaskNames:
         start = next((row for row, kind in enumerate(kinds) if kind != "mask"), len(kinds))
         return (name[words[start].start() :],) if start else ()
 
+    def within(self, name: str) -> str:
+        """What the image may be called where a usual word stands within: 'p1' of 'p1_mask_v2'; '' where none does."""
+        first = next((one for one in _WORD.finditer(name) if _kind_of(one[0]) == "mask"), None)
+        return name[: first.start()].rstrip(_APART) if first and self.word is None else ""
+
     def is_folder(self, name: str) -> bool:
         """Whether a folder of this name may hold masks."""
         if self.word is not None:
@@ -175,7 +180,8 @@ def pair_by_name(
             masks = leave_out(unlike, _OTHER_NAME, masks, folders[1])
         return _match(_pair_apart(files, masks, folders, names), root, folders[1], left)
     if names.word is not None:
-        unlike = [path for path in files if USUAL.fits(path, root) and not names.fits(path, root)]
+        usual = _bare(files, USUAL)
+        unlike = [one for one in files if (usual[one] or USUAL.fits(one, root)) and not names.fits(one, root)]
         files = leave_out(unlike, _OTHER_NAME, files)
     found = _pair_beside(files, root, names)
     found.images = leave_out(found.copies, "a copy, beside a folder of images with the same names", found.images)
@@ -219,7 +225,7 @@ def _pair_apart(images: Sequence[Path], masks: Sequence[Path], folders: tuple[Pa
 
 def _pair_beside(files: Sequence[Path], root: Path, names: MaskNames) -> _Found:
     """Pair with masks among the images, known by their own names or by their folders'."""
-    bare = {path: names.bare(stem(path)) for path in files}
+    bare = _bare(files, names)
     found = _pair_folders(files, [path for path in files if not bare[path]], root, names)
     found.masks = [path for path in files if bare[path] or path in set(found.masks)]
     found.images = [path for path in files if path not in set(found.masks)]
@@ -238,6 +244,22 @@ def _pair_beside(files: Sequence[Path], root: Path, names: MaskNames) -> _Found:
             of[image] = [path for path in found.masks if path.parent == image.parent and path not in taken]
     found.of = of
     return _add_bids(found)
+
+
+def _bare(files: Sequence[Path], names: MaskNames) -> dict[Path, tuple[str, ...]]:
+    """What the image of each file may be called; nothing where it is no mask.
+
+    'p1_mask_v2' is one beside a 'p1'; 'roi_1' is none beside its 'roi_1_mask'.
+    """
+    bare = {path: names.bare(stem(path)) for path in files}
+    masked = {(path.parent, one.casefold()) for path, several in bare.items() for one in several}
+    bare |= {path: () for path in files if (path.parent, stem(path).casefold()) in masked}
+    images = {(path.parent, name) for path in files if not bare[path] for name in _call_image(path)}
+    for path in files:
+        within = names.within(stem(path))
+        if not bare[path] and within and (path.parent, within.casefold()) in images:
+            bare[path] = (within,)
+    return bare
 
 
 def _pair_folders(files: Sequence[Path], images: Sequence[Path], root: Path, names: MaskNames) -> _Found:
@@ -269,7 +291,7 @@ def _pair_folders(files: Sequence[Path], images: Sequence[Path], root: Path, nam
             only = len(mask_folders[outer]) == 1  # then it is theirs, whatever else it is called
             mates = {
                 image: part for image, part in all_mates.items()
-                if _fit(part, parts[row]) or (only and _fold(part)[1])
+                if _fit(part, parts[row], names) or (only and _fold(part)[1])
             }  # fmt: skip
             sure = {image: part for image, part in mates.items() if _fold(part)[1]}
             found.copies |= set(mates) - set(sure) if sure else set()
@@ -294,9 +316,9 @@ def _fold(folder: str) -> tuple[tuple[str, ...], bool]:
     return tuple(one for one in words if not _kind_of(one)), any(_kind_of(one) == "image" for one in words)
 
 
-def _fit(images: str, masks: str) -> bool:
+def _fit(images: str, masks: str, names: MaskNames) -> bool:
     """Whether a folder of images goes with one of masks: 'imagesTr' with 'labelsTr', and anything with 'masks'."""
-    (rest, is_image), (rest_of_masks, _) = _fold(images), _fold(masks)
+    (rest, is_image), rest_of_masks = _fold(images), () if names.word is not None else _fold(masks)[0]
     return rest == rest_of_masks or (not is_image and not rest_of_masks)
 
 
@@ -339,7 +361,7 @@ def call_mask(path: Path, names: MaskNames) -> tuple[str, ...]:
     words = list(_WORD.finditer(name))
     beside = words and _kind_of(words[-1][0]) == "beside"  # x_lesion, where the folder says that it is a mask
     found = (name, *names.bare(name), *([name[: words[-1].start()].rstrip(_APART)] if beside else ()))
-    return tuple(dict.fromkeys(one.casefold() for one in found))
+    return tuple(dict.fromkeys(one.casefold() for one in (*found, names.within(name) or name)))
 
 
 def _is_map(path: Path) -> bool:

@@ -4,6 +4,7 @@ If a folder holds DICOM or NIfTI, its pictures are taken for previews and left o
 """
 
 import hashlib
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -150,7 +151,21 @@ def find_cases(places: Places, seen: Callable[[int], None] = ignore) -> Cases:
         raise _explain_nothing(places, left)
     cases = [replace(one, mask_labels=places.mask_labels) for one in _tell_apart(cases, places.studies)]
     cases.sort(key=lambda one: [natural(Path(part)) for part in one.name.split("/")])
-    return Cases(places.studies, tuple(cases), tuple(left), tuple(notes))
+    return Cases(places.studies, tuple(cases), tuple(left), (*notes, *_note_copies(cases)))
+
+
+def _note_copies(cases: Sequence[Case]) -> list[str]:
+    """Note studies that are there twice; only those whose files have the same sizes are hashed."""
+    by_sizes: dict[tuple[int, ...], list[Case]] = defaultdict(list)
+    for one in cases:
+        by_sizes[tuple(path.stat().st_size for path in one.images)].append(one)
+    copies: dict[str, list[str]] = defaultdict(list)
+    for alike in by_sizes.values():
+        for one in alike if len(alike) > 1 else ():
+            copies[one.images_sha256].append(one.name)
+    same = [names for names in copies.values() if len(names) > 1]
+    shown = "; ".join(" and ".join(names) for names in same[:3]) + ("; …" if len(same) > 3 else "")
+    return [f"The same images under several names, each of which counts: {shown}."] if same else []
 
 
 def _list_other_volumes(places: Places) -> list[LeftOut]:
@@ -398,7 +413,7 @@ def _find_volume_masks(cases: Sequence[Case], spare: list[Path], places: Places)
 def _lies_in(above: tuple[str, ...], case: Case, root: Path) -> bool:
     """Whether a mask below these folders lies in the study's folder, or in one that holds the whole study."""
     of_case = tuple(case.name.partition("#")[0].split("/"))
-    if case.images[0].parent == root:
+    if Path(os.path.commonpath([one.parent for one in case.images])) == root:
         return True
     shorter = min(len(above), len(of_case))
     return shorter > 0 and above[:shorter] == of_case[:shorter]
