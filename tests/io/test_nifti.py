@@ -309,6 +309,13 @@ def test_a_cut_file_says_how_much_is_missing(packed, tmp_path):
         nifti.read_volume(path)
 
 
+@pytest.mark.parametrize("at", [0.0, 348.0])
+def test_voxels_never_begin_in_the_header(at, tmp_path):
+    path = patch(save(tmp_path / "head.nii", AFFINE, AFFINE), 108, "f", at)
+    with pytest.raises(InputError, match=r"(?i)vox.offset"):
+        nifti.read_volume(path)
+
+
 @pytest.mark.parametrize("kind", ["upright", "tilted", "uneven", "both", "oblique", "lone"])
 def test_a_result_is_read_back_on_the_study_s_own_slices(kind: str, tmp_path: Path) -> None:
     from dicom_result_studies import SHAPE, grid_of

@@ -76,8 +76,8 @@ def _take_grey(path: Path, picture: Image.Image) -> ByteArray:
             return np.asarray(eight_bits, np.uint8)
     raise InputError(
         path,
-        found=f"{'16-bit' if picture.mode.startswith('I') else picture.mode} values from {values.min():,} to "
-        f"{values.max():,}, and nothing that says in which window to see them",
+        found=f"values from {values.min():,.6g} to {values.max():,.6g}, and nothing that says in which window to see "
+        "them",
         needed="a CT slice in 8-bit grey, in the brain window",
         remedy="export it in the brain window (level 40, width 120) as 8-bit grey, or give the HU as NIfTI",
     )

@@ -230,6 +230,8 @@ def _load(path: Path, stream: BinaryIO, *, packed: bool) -> tuple[Any, Any, Any]
     stream.seek(0)
     image = kind.from_file_map({"image": FileHolder(fileobj=stream)}, mmap=not packed)
     needed = image.dataobj.offset + image.header.get_data_dtype().itemsize * int(np.prod(image.shape, dtype=object))
+    if image.dataobj.offset < kind.header_class.sizeof_hdr:  # nibabel lets 0 pass, and takes the header for voxels
+        raise ImageFileError(f"its voxels begin at byte {image.dataobj.offset} (vox_offset), within its header")
     if length < needed:
         raise ImageFileError(f"ends after {length:,} of {needed:,} bytes")
     return raw, image.header, image

@@ -138,6 +138,17 @@ def test_nothing_that_can_be_read(tmp_path):
     assert "series 11 'Head 5.0 H31s', 1 file: MR, not a CT image" in refused.value.found
 
 
+def test_an_error_names_series_alike_once_and_not_all_of_many(tmp_path):
+    study = [other_kind(number, "MR", MRImageStorage) for number in range(30)]
+    with pytest.raises(InputError, match="and 10 more") as refused:
+        read(write(tmp_path / "many", study))
+    assert refused.value.found.count("not a CT image") == 20
+    for number, one in enumerate(study):
+        one.SeriesNumber, one.SeriesInstanceUID = 1, f"1.2.3.{number}"
+    with pytest.raises(InputError, match=r"not a CT image \(30 times\)"):
+        read(write(tmp_path / "alike", study))
+
+
 def test_several_studies_need_a_name(tmp_path):
     one, two = head(2), head(2, seed=5)
     folder = write(tmp_path, [*one, *two])
@@ -217,6 +228,15 @@ def test_two_patients_are_never_one_head(tmp_path):
         one.PatientID = ""
     with pytest.raises(InputError, match="images of 1 patient ID and 12 without one"):
         read(write(tmp_path / "without", instances))
+
+
+def test_another_patient_in_the_study_is_told(tmp_path):
+    other = head(3)
+    for one in other:
+        one.PatientID = "SOMEBODY-ELSE"
+    notes = " ".join(read(write(tmp_path, [*head(2), *other])).notes)
+    assert "The study holds images of 2 patient IDs." in notes
+    assert "SOMEBODY" not in notes
 
 
 def test_equal_series_give_the_lower_number(tmp_path):

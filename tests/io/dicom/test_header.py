@@ -8,7 +8,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.header import read_numbers, set_up_pydicom
+from bleedmap.io.dicom.header import read_numbers, set_up_pydicom, text
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from dicom_studies import assert_same, even_grid, read, series, volume_on, write
 
@@ -74,6 +74,15 @@ def test_a_value_that_cannot_be_used_is_shown(keyword, value, fault):
     found = stated(keyword, value)
     assert found.numbers == ()
     assert fault in found.fault
+
+
+def test_a_value_that_has_swallowed_those_behind_it_is_no_text():
+    """A representation that is none makes a reader take the length for a longer one."""
+    header = Dataset()
+    put(header, "SeriesDescription", b"Head 5.0\x08\x00\x90\x00PN\x08\x00Doe^Jane")
+    assert text(header, "SeriesDescription") is None
+    put(header, "SeriesDescription", b"Head \x1b$B5.0\0")
+    assert text(header, "SeriesDescription") == "Head $B5.0"
 
 
 def test_a_value_that_names_the_patient_is_not_shown():

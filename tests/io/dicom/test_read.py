@@ -65,6 +65,19 @@ def test_legacy_converted_multi_frame(tmp_path):
     assert_same(read(write(tmp_path, [one])), EXPECTED)
 
 
+def test_what_all_frames_share_may_stand_in_no_group(tmp_path):
+    """Some converters leave rescale and geometry where a classic image has them; a place is a frame's own."""
+    one = enhanced_ct(EXPECTED)
+    (shared,) = one.SharedFunctionalGroupsSequence
+    for group in ("PixelValueTransformationSequence", "PixelMeasuresSequence", "PlaneOrientationSequence"):
+        one.update(shared[group][0])
+        del shared[group]
+    assert_same(read(write(tmp_path / "a", [one])), EXPECTED)
+    one.update(one.PerFrameFunctionalGroupsSequence[4].PlanePositionSequence[0])
+    del one.PerFrameFunctionalGroupsSequence[4].PlanePositionSequence
+    assert "1 slice of the series cannot be placed" in read(write(tmp_path / "b", [one])).acquisition.unread
+
+
 def test_a_converted_series_keeps_what_the_choice_and_the_checks_go_by(tmp_path):
     """highdicom lays kernel and voltage, which have no group of their own there, where no converter assigned them."""
     converted = []

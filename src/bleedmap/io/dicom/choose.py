@@ -41,6 +41,7 @@ _KEV = (60.0, 80.0)  # of monoenergetic images that are read, where there are no
 _HEAD_VIEW_MM = (150.0, 350.0)  # of a field of view in which a head is whole and fills it
 # Of coronal and sagittal slices, which become the rows or columns of axial ones: fewer pixels are refused by the gate.
 _LEAST_TURNED, _WIDEST_TURNED_MM = 64, 2.0
+_LISTED = 20  # series that an error names
 _FEW = 2  # images: fewer make no part of a head
 _NEARLY_WHOLE = 0.9
 _PARTS = ("InConcatenationTotalNumber", "InConcatenationNumber")
@@ -151,7 +152,11 @@ def choose_series(found: DicomFound, *, study: str | None, series: int | None) -
         errors = [one.error for one in asked if one.error is not None]
         if len(errors) == 1:
             raise errors[0]
-        listed = "".join(f"\n  {_format_title(one)}: {one.fault}" for one in asked)
+        lines = Counter(f"\n  {_format_title(one)}: {one.fault}" for one in asked)
+        listed = "".join(
+            line + (f" ({count} times)" if count > 1 else "") for line, count in lines.most_common(_LISTED)
+        )
+        listed += f"\n  and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
         raise InputError(
             found.path,
             f"holds no series that can be read:{listed}",
@@ -191,7 +196,7 @@ def _choose_study(found: DicomFound, study: str | None) -> str:
             )
         return study
     if len(ct) > 1:
-        listed = "".join(f"\n  {_print_uid(uid)}" for uid in list(ct)[:20])
+        listed = "".join(f"\n  {_print_uid(uid)}" for uid in list(ct)[:_LISTED])
         remedy = "name one with --study, or take them all with `bleedmap batch`"
         what = f"holds {len(ct)} studies with CT images:{listed}"
         if len(ct) == sum(file.study in ct for file in found.files) > _FEW:  # as some anonymisers leave them

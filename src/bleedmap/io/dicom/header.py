@@ -41,6 +41,8 @@ _UID = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*", re.ASCII)  # PS3.5 9.1
 _MOST_UID = 64  # characters
 
 
+_BINARY = re.compile(r"[\x00-\x08\x0e-\x1f]")  # what no text holds: PS3.5 6.1.3
+
 Key = str | tuple[int, int]  # an attribute by keyword or by tag
 
 
@@ -238,8 +240,12 @@ def texts(header: Dataset, keyword: Key) -> tuple[str, ...]:
 
 
 def text(header: Dataset, keyword: str) -> str | None:
-    """Return a text, several joined by '\\'; None where there is none."""
-    return "\\".join(texts(header, keyword)) or None
+    """Return a text, several joined by '\\'; None where there is none, or bytes that are none.
+
+    A value of a damaged length holds those behind it, which may be the patient's name.
+    """
+    found = "\\".join(texts(header, keyword)).replace("\x1b", "")  # of a character set that is not named
+    return None if not found or _BINARY.search(found) else found
 
 
 def dash_date(date: str | None) -> str | None:

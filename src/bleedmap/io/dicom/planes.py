@@ -37,7 +37,6 @@ _MOMENTS = (
     "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime", "AcquisitionDateTime", "TriggerTime",
     "SeriesTime", "ContentTime",
 )  # fmt: skip
-_OF_ALL_FRAMES = ("KVP", "GantryDetectorTilt", "ReconstructionDiameter", "Rows", "Columns")
 _ABOVE_ZERO = ("SliceThickness", "KVP")
 UNSPECIFIED = "US"  # of Rescale Type, PS3.3 C.11.1.1.2: GDCM, and so ITK, writes it into every CT that states none
 SCOUT = ("LOCALIZER", "SCOUT")  # of ImageType
@@ -211,8 +210,11 @@ def _read_moments(header: Dataset) -> tuple[str, ...]:
 
 
 def _read_reading(group: Dataset, others: Sequence[Dataset], keyword: str, count: int) -> Reading:
-    """Read numbers from a frame's group, some else from the first of `others` that has them; lengths, kV above 0."""
-    if keyword in _OF_ALL_FRAMES and keyword not in group:
+    """Read numbers from a frame's group, else from the first of `others` that has them; lengths, kV above 0.
+
+    A place belongs to the frame alone.
+    """
+    if keyword != "ImagePositionPatient" and keyword not in group:
         group = next((one for one in others if keyword in one), others[-1])
     found = read_numbers(group, keyword, count)
     if keyword in _ABOVE_ZERO and found.numbers and found.numbers[0] <= 0:

@@ -58,7 +58,12 @@ def read_series(
             planes, hu = tuple(planes[index] for index in kept), hu[kept]
             grid = build_stored_grid(planes)
         first = planes[0]
-        notes = [*chosen.notes, *doubled, *(f"{one}; the rest was read." for one in unread)]
+        notes = [
+            *chosen.notes,
+            *_describe_patients(found, planes),
+            *doubled,
+            *(f"{one}; the rest was read." for one in unread),
+        ]
         notes += describe_geometry(grid, planes)
         notes += [*describe_readings(planes), *_describe_rescales(planes), *_describe_units(planes)]
         notes += pixel_note
@@ -135,6 +140,18 @@ def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:
             needed="one patient",
             remedy="export the study again, or put the patients' files into folders of their own",
         )
+
+
+def _describe_patients(found: DicomFound, planes: Sequence[Plane]) -> list[str]:
+    """Note other patient IDs in the study that was read, without naming them."""
+    own = text(planes[0].file.header, "PatientID")
+    others = {text(one.header, "PatientID") for one in found.files if one.study == planes[0].file.study} - {own, None}
+    if not others or own is None:
+        return []
+    return [
+        f"The study holds images of {len(others) + 1} patient IDs. Those of one were read; make sure that they are "
+        "of the patient you mean."
+    ]
 
 
 def _check_size(found: DicomFound, places: Sequence[Sequence[Plane]]) -> None:
