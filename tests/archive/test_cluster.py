@@ -55,9 +55,9 @@ def test_where_there_is_no_cluster_it_is_said_at_once(address, found, heads_fold
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def heads_folder(tmp_path: Path) -> Path:
-    return make_archive(tmp_path / "few", 1)
+@pytest.fixture(scope="module")
+def heads_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_archive(tmp_path_factory.mktemp("heads") / "few", 1)
 
 
 @pytest.fixture(scope="module")

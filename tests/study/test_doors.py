@@ -25,7 +25,7 @@ from command_line import run
 from tiny_network import ANY_PICTURE, head_hu, write_tiny_network
 
 HEADS: dict[str, list[str]] = {
-    "even": [], "uneven": ["--gap", "1"], "tilted": ["--tilt", "20"],
+    "even": [], "uneven": ["--gap", "1", "--tilt", "20"],
     "thin": ["--shape", "48", "128", "128", "--spacing", "2.4", "1.8", "1.8", "--tilt", "15"],
 }  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_python_gives_what_segment_writes(name: str, doors: Doors) -> None:
 def test_two_processes_at_once_give_what_one_gave_in_turn(doors: Doors) -> None:
     """What the first study leaves behind in a process changes nothing of the next."""
     verb = [sys.executable, "-c", "from bleedmap.cli.main import main; main()", "segment"]
-    pair = ("uneven", "tilted")
+    pair = ("even", "uneven")
     running = [
         subprocess.Popen(
             [*verb, str(doors.folder / "ct" / name), "-o", str(doors.folder / "at-once" / name)],

@@ -1,18 +1,9 @@
-"""A training run of seconds: `python tiny_training.py RUN [settings as JSON]` begins it, or resumes where it stands."""
-
-import json
-import sys
-from pathlib import Path
+"""Settings, split and slices of a training run of seconds."""
 
 import numpy as np
 import torch
 
 from bleedmap.datasets.splits import Split
-from bleedmap.training.config import TrainConfig
-from bleedmap.training.device import choose_machine
-from bleedmap.training.loop import start_together
-from bleedmap.training.passes import train_passes
-from bleedmap.training.run import Run
 from bleedmap.training.samples import Side
 
 CONFIG = {
@@ -34,23 +25,3 @@ def make_side(count: int, seed: int) -> Side:
             masks[index, 0] = (rows - row) ** 2 + (columns - column) ** 2 < 16
     inputs += 0.3 * masks
     return Side(tuple(f"001/{index + 1}" for index in range(count)), torch.from_numpy(inputs), torch.from_numpy(masks))
-
-
-def main(folder: Path, changes: dict) -> None:
-    torch.set_num_threads(1)
-    config = TrainConfig(**(CONFIG | changes))
-    machine = choose_machine("cpu", "fp32")
-    run = Run(folder)
-    if machine.rank == 0 and not run.config_file.exists():
-        run.begin(config, SPLIT, machine)
-    start_together(machine)
-    network = train_passes(run, config, make_side(18, 0), make_side(6, 1), machine, save_every_s=0)
-    if machine.processes > 1:  # what each process ended with
-        weights = torch.cat([value.flatten() for value in network.parameters()])
-        torch.distributed.barrier()
-        (folder / f"rank-{machine.rank}.txt").write_text(weights.detach().numpy().tobytes().hex())
-        torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})

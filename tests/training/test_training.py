@@ -1,23 +1,15 @@
-"""The loop: learns, resumes as the very same run however it was stopped, and trains in several processes."""
+"""The loop: learns, and resumes as the very same run."""
 
 import json
-import os
-import random
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import tiny_training
 from bleedmap.errors import OutputError, SettingsError, WeightsError
-from bleedmap.models.checkpoint import read_checkpoint
 from bleedmap.models.unet import build
 from bleedmap.training.augment import apply_epoch, draw_epoch
 from bleedmap.training.config import PRESETS, TrainConfig, read_config
@@ -33,29 +25,21 @@ from bleedmap.training.passes import (
     train_passes,
     validate,
 )
-from bleedmap.training.run import Run, open_run
+from bleedmap.training.run import Run
 from bleedmap.training.samples import load_phantom_side
 from tiny_training import CONFIG, SPLIT, make_side
-from written_files import wait_for_changes
 
-SCRIPT = Path(tiny_training.__file__)
 FP32 = choose_machine("cpu", "fp32")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Run:
-    """A run of the script that nobody stops."""
+    """A run that nobody stops; tests/cli/test_train.py kills some, and trains in several processes."""
     run = Run(tmp_path_factory.mktemp("runs") / "undisturbed")
-    subprocess.run([sys.executable, SCRIPT, run.folder], check=True, env=ENVIRONMENT, timeout=600)
+    config = TrainConfig(**CONFIG)
+    run.begin(config, SPLIT, FP32)
+    train_passes(run, config, make_side(18, 0), make_side(6, 1), FP32)
     return run
-
-
-def same_weights(first: Run, second: Run) -> bool:
-    one, other = (read_checkpoint(run.checkpoint_file) for run in (first, second))
-    assert one.record == other.record
-    assert one.tensors.keys() == other.tensors.keys()
-    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
 
 
 def test_a_resumed_run_knows_its_best_and_has_the_memory_layout_of_a_fresh_one(undisturbed):
@@ -78,41 +62,6 @@ def test_it_learns(tmp_path):
     assert [entry["epoch"] for entry in metrics] == list(range(1, 41))
     assert metrics[-1]["loss"] < metrics[0]["loss"] - 0.5
     assert max(entry["validation_dice"] for entry in metrics) > 0.8
-
-
-@pytest.mark.exhaustive  # tests/cli/test_train.py kills the verb each time
-def test_a_run_killed_at_random_moments_ends_with_the_same_weights(undisturbed, tmp_path):
-    """SIGKILL, two to five times, each a few written files after the run went on; then to the end."""
-    run, draw, kills = Run(tmp_path / "killed"), random.Random(0), 0
-    while kills < 5:
-        process = subprocess.Popen([sys.executable, SCRIPT, run.folder], env=ENVIRONMENT)
-        wait_for_changes(run.folder, draw.randint(1, 4), process)
-        process.kill()
-        kills += process.wait() != 0
-        if len(run.metrics()) >= CONFIG["epochs"]:
-            if kills >= 2:
-                break
-            shutil.rmtree(run.folder)  # it ended before it could be killed twice: begin again
-            kills = 0
-    subprocess.run([sys.executable, SCRIPT, run.folder], check=True, env=ENVIRONMENT, timeout=600)
-    assert same_weights(undisturbed, run)
-    without_time = [[{k: v for k, v in e.items() if k != "seconds"} for e in r.metrics()] for r in (undisturbed, run)]
-    assert without_time[0] == without_time[1]
-
-
-@pytest.mark.exhaustive  # tests/cli/test_train.py starts the verb by torchrun each time
-def test_two_processes_train_one_network(tmp_path):
-    """torchrun with two gloo processes on the CPU: both end with the same weights, one run folder is written."""
-    folder = tmp_path / "together"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    changes = json.dumps({"epochs": 3})
-    subprocess.run([*command, SCRIPT, folder, changes], check=True, env=ENVIRONMENT, timeout=600)
-    first, second = ((folder / f"rank-{rank}.txt").read_text() for rank in (0, 1))
-    assert first == second
-    run = open_run(folder)
-    assert [entry["epoch"] for entry in run.metrics()] == [1, 2, 3]
-    assert run.metrics()[-1]["loss"] < run.metrics()[0]["loss"]
-    assert read_checkpoint(run.checkpoint_file).record["epoch"] == 3
 
 
 def test_a_run_folder_holds_what_the_run_was(undisturbed):

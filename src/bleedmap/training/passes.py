@@ -85,7 +85,7 @@ class Passes:
 
 def train_passes(
     run: Run, config: TrainConfig, training: Side, validation: Side, machine: Machine,
-    report: Report = ignore, *, save_every_s: float = SAVE_EVERY_S,
+    report: Report = ignore,
 ) -> UNet:  # fmt: skip
     """Train until `config.epochs`, from the run's checkpoint where there is one; return the network as it then stands.
 
@@ -94,10 +94,8 @@ def train_passes(
         validation: measured every `config.validate_every` epochs; decides which weights are the best.
         report: called after each step with the epochs done (with fractions) and {}, and after each epoch with its
             metrics.
-        save_every_s: least seconds between checkpoints.
     """
     task = Passes(run, config, training, validation, machine)
-    task.save_every_s = save_every_s
     resume(task, run)
     train(task, run, machine, report)
     return task.network
