@@ -55,8 +55,12 @@ def test_near_lossless_stays_within_its_error(tmp_path):
     instances = series(EXPECTED)
     for one in instances:
         one.compress(JPEGLSNearLossless, jls_error=3, generate_instance_uid=False)
+        one.LossyImageCompression, one.LossyImageCompressionRatio = "01", ["1.2", "7.9"]
     found = read(write(tmp_path, instances))
     assert 0 < np.abs(found.volume.hu - EXPECTED.hu).max() <= 3
+    assert "12 of 12 slices were compressed with loss (Lossy Image Compression (0028,2110)), to 1/8:" in " ".join(
+        found.notes
+    )
 
 
 def test_legacy_converted_multi_frame(tmp_path):

@@ -265,6 +265,15 @@ def test_padding_noise_and_metal_are_warnings(head):
     assert (found.verdict, found.found) == ("warning", "0.26 mL above 3000 HU")  # 16 × 1.8 × 1.8 × 5 mm³
 
 
+@pytest.mark.parametrize(("step_hu", "verdict"), [(8, "pass"), (16.0588, "warning")])
+def test_values_as_coarse_as_blood_stands_out_of_brain_are_a_warning(head, step_hu, verdict):
+    """Eight bits for 4,096 values, as a CT that was compressed to baseline JPEG; each slice with its own intercept."""
+    start = np.random.default_rng(0).integers(-1100, -1024, len(head.hu))[:, None, None]
+    coarse = np.maximum(np.round((head.hu - start) / step_hu) * step_hu + start, -1024)
+    assert check("noise", volume(coarse)).verdict == verdict
+    assert check("noise", head).verdict == "pass"
+
+
 # Geometry
 
 

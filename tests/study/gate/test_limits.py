@@ -14,7 +14,15 @@ from bleedmap.study.gate.voxels import voxel_checks
 from bleedmap.volume import Volume
 
 VALUES = Values(
-    lowest=-1024, highest=1500, air_share=0.5, air_hu=-1000, bone_share=0.05, padding_share=0.0, metal_ml=0.0, blank=()
+    lowest=-1024,
+    highest=1500,
+    air_share=0.5,
+    air_hu=-1000,
+    bone_share=0.05,
+    padding_share=0.0,
+    metal_ml=0.0,
+    blank=(),
+    step_hu=1.0,
 )
 ANATOMY = Anatomy(
     cavity=(4, 25), cavity_ml=1400, largest_cm2=200, lowest_share=0.05, highest_share=0.1, brain_hu=35, spread_hu=8,
@@ -41,6 +49,7 @@ def of_voxels(check: str, **changes: object) -> str:
         ("brain density", "brain_hu", 20, 19.9, "warning"),
         ("brain density", "brain_hu", 50, 50.1, "warning"),
         ("noise", "spread_hu", 25, 25.1, "warning"),
+        ("noise", "step_hu", 8, 8.1, "warning"),
         ("anatomy", "cavity_ml", 150, 149, "refusal"),
         ("anatomy", "cavity_ml", 2800, 2801, "warning"),
         ("anatomy", "largest_cm2", 100, 99, "warning"),

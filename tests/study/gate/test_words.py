@@ -36,7 +36,15 @@ SCAN = Acquisition(
     age_years=54.0, thickness_mm=5.0, unread="",
 )  # fmt: skip
 VALUES = Values(
-    lowest=-1024, highest=1500, air_share=0.5, air_hu=-1000, bone_share=0.05, padding_share=0.0, metal_ml=0.0, blank=()
+    lowest=-1024,
+    highest=1500,
+    air_share=0.5,
+    air_hu=-1000,
+    bone_share=0.05,
+    padding_share=0.0,
+    metal_ml=0.0,
+    blank=(),
+    step_hu=1.0,
 )
 ANATOMY = Anatomy(
     cavity=(4, 25), cavity_ml=1400, largest_cm2=200, lowest_share=0.05, highest_share=0.1, brain_hu=35, spread_hu=8,
@@ -194,7 +202,10 @@ VOXELS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ("no air", {"air_share": 0.0, "air_hu": None}), ("no air, odd middle", {"air_share": 0.0, "middle_hu": 1040.0}),
         ("no air, high", {"air_share": 0.0, "brain_hu": 61.0}),
     ],
-    "noise": [("usual", {}), ("much", {"spread_hu": 31.0}), ("no brain", {"anatomy": NO_CAVITY})],
+    "noise": [
+        ("usual", {}), ("much", {"spread_hu": 31.0}), ("coarse", {"step_hu": 16.0588}),
+        ("no brain", {"anatomy": NO_CAVITY}),
+    ],
     "anatomy": [
         ("usual", {}), ("large", {"cavity_ml": 3000.0}), ("too large", {"cavity_ml": 3600.0, "largest_cm2": 360.0}),
         ("small slice", {"largest_cm2": 90.0}), ("wide", {"outline_mm": (250.0, 310.0)}),

@@ -15,10 +15,10 @@ from bleedmap.io.dicom.choose import choose_series
 from bleedmap.io.dicom.decode import FrameDecoder
 from bleedmap.io.dicom.files import DicomFile, DicomFound, Read, open_source, read_whole, scan
 from bleedmap.io.dicom.grid import build_stored_grid, describe_geometry, order_planes
-from bleedmap.io.dicom.header import settle, text
+from bleedmap.io.dicom.header import settle, text, texts
 from bleedmap.io.dicom.pixels import AIR_HU, HuPlane, convert_planes_to_hu
 from bleedmap.io.dicom.planes import UNSPECIFIED, Plane, describe_readings
-from bleedmap.io.dicom.series import DicomSeries, find_why_unreferable
+from bleedmap.io.dicom.series import DicomSeries, find_why_unreferable, was_compressed_with_loss
 from bleedmap.volume import Volume
 
 __all__ = ["DicomFound", "read_series", "scan"]
@@ -65,7 +65,12 @@ def read_series(
             *(f"{one}; the rest was read." for one in unread),
         ]
         notes += describe_geometry(grid, planes)
-        notes += [*describe_readings(planes), *_describe_rescales(planes), *_describe_units(planes)]
+        notes += [
+            *_describe_loss(planes),
+            *describe_readings(planes),
+            *_describe_rescales(planes),
+            *_describe_units(planes),
+        ]
         notes += pixel_note
         files = tuple(dict.fromkeys(plane.file for plane in planes))
         for file in files:
@@ -114,6 +119,20 @@ def _describe_rescales(planes: Sequence[Plane]) -> list[str]:
     return [
         f"The rescale to HU differs from slice to slice: slope {usual.slope:g}, intercept {usual.intercept:g} on "
         f"{most} of {len(planes)}, elsewhere {was}; each slice was rescaled by its own, look at them."
+    ]
+
+
+def _describe_loss(planes: Sequence[Plane]) -> list[str]:
+    """Note slices whose pixels were compressed with loss, and by how much where the files say it."""
+    lossy = [plane.file.header for plane in planes if was_compressed_with_loss(plane.file.header)]
+    if not lossy:
+        return []
+    ratios = [
+        float(one) for one in texts(lossy[0], "LossyImageCompressionRatio")[-1:] if one.replace(".", "").isdigit()
+    ]
+    return [
+        f"{len(lossy)} of {len(planes)} slices were compressed with loss (Lossy Image Compression (0028,2110))"
+        f"{''.join(f', to 1/{one:.0f}' for one in ratios)}: their HU are not quite those of the scan."
     ]
 
 

@@ -187,7 +187,12 @@ def find_why_unreferable(headers: Sequence[Dataset]) -> str:
 
 def is_lossy(series: DicomSeries) -> bool:
     """Whether any slice says that its pixels were compressed with a loss: (0028,2110)."""
-    return any(text(header, "LossyImageCompression") == "01" for header in series.headers)
+    return any(map(was_compressed_with_loss, series.headers))
+
+
+def was_compressed_with_loss(header: Dataset) -> bool:
+    """Whether an image says that its pixels were once compressed with loss."""
+    return text(header, "LossyImageCompression") == "01"
 
 
 def format_decimals(numbers: AnyArray | list[float] | tuple[float, ...], places: int = _GRAIN_MM) -> list[str]:

@@ -33,6 +33,7 @@ DENSE_BONE_HU = 300.0  # above: bone; no soft tissue or blood, and few calcifica
 METAL_HU = 3000.0  # above any bone; 12-bit scanners store no more than 3071
 _EVERY = 4  # slices are looked at on every fourth row and column
 _CONSTANT_HU = 1.0
+_STEP_SLICES, _STEP_VALUES = 20, 20  # about as many slices tell the step, and each by at least as many values
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,6 +258,7 @@ class Values:
     padding_share: float  # of all voxels, below -1100 HU
     metal_ml: float  # above 3000 HU
     blank: tuple[int, ...]  # indices of slices of one value, or without anything denser than air
+    step_hu: float  # between one value and the next, on most slices; 0 where too few values tell
 
 
 def measure_values(volume: Volume) -> Values:
@@ -275,4 +277,15 @@ def measure_values(volume: Volume) -> Values:
         padding_share=1 - real.size / hu.size,
         metal_ml=float(dense @ volume.grid.voxel_ml),
         blank=tuple(int(index) for index in np.flatnonzero(~_lit(hu))),
+        step_hu=_find_step_hu(hu[:: max(1, len(hu) // _STEP_SLICES)]),
     )
+
+
+def _find_step_hu(hu: FloatArray) -> float:
+    """Find how far apart neighbouring values are at the densest, but for a few that were clipped or filled in.
+
+    Slices that were rescaled apart have values of their own.
+    """
+    values = (np.unique(plane) for plane in hu)
+    steps = [float(np.quantile(np.diff(one), 0.1)) for one in values if len(one) >= _STEP_VALUES]
+    return float(np.median(steps)) if steps else 0.0
