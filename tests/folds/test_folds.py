@@ -92,13 +92,12 @@ def test_a_cluster_makes_the_same_folds_and_variants(finished: CrossValidation, 
     trials = list_trials(variants, [1], [0])
     with run_nodes(0, 1, 1) as nodes, connect(nodes.address):
         cluster = Cluster(tmp_path, [tmp_path / "ct-ich"])
-        for wave in (["1", "2"], ["all"]):
-            load = lambda: partial(folds.run_cell, other, "run")  # noqa: E731
-            cluster.run(load, wave, lambda actor, name: done.append(name), Share(most=len(wave), ahead=1))
-        cluster.run(
-            lambda: partial(try_trial, other, "run"), trials, lambda actor, name: done.append(name),
-            Share(most=2, ahead=1),
-        )  # fmt: skip
+        for load, names in (
+            (lambda: partial(folds.run_cell, other, "run"), ["1", "2"]),
+            (lambda: partial(try_trial, other, "run"), trials),
+        ):
+            cluster.run(load, names, lambda actor, name: done.append(name), Share(most=2, ahead=1))
+    done.append(folds.run_cell(other, "run", "all"))
     assert sorted(done) == ["1", "2", "all", "fold-1/both", "fold-1/recipe"]
     for one in trials:
         assert (other.folder / f"ablations/{one.name}/result.json").is_file()
