@@ -67,6 +67,7 @@ def test_a_row_names_its_reason_for_a_program_and_holds_one_line(done: Path) -> 
     assert rows["torn"]["reason_code"] == "unreadable"
     assert "air" in rows["blank"]["reason_code"].split(", ")
     assert all("\n" not in value for row in rows.values() for value in row.values())
+    assert ". bone: " in rows["blank"]["error"]  # each reason apart
     assert float(rows["dicom"]["slice_distance_mm"]) == pytest.approx(rows_of(done)["dicom"]["slice_distance_mm"])
     assert (done / "summary.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # ä, for Excel
     assert (done / "data-dictionary.csv").read_bytes().startswith(b"file,")

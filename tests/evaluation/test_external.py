@@ -161,6 +161,7 @@ def test_the_report_is_whole_and_agrees_with_its_records(volumes: Path, weights:
     assert float(table["volume_dice"]["value"]) == measure(report, "volume_dice")["value"]
     page = (out / "report.html").read_text("utf-8")
     assert "patient 70" not in page
+    assert ">1001<" in page  # a name, not an amount
     assert "Research software" in page
     assert "http" not in page.replace("http://www.w3.org", "")  # it stands alone
     HTMLParser(convert_charrefs=True).feed(page)

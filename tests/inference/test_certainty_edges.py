@@ -93,5 +93,5 @@ def test_slices_interval_and_words_are_those_of_the_study():
     assert (found.volume_ml, found.coverage) == (certainty.volume_interval(10.0, sure, 0.1), 0.8)
     (marked,) = certainty.estimate_certainty(slices_of(-2.0), 10.0, True, sure).abstained
     (clean,) = certainty.estimate_certainty(slices_of(2.0), None, False, sure).abstained
-    assert marked == "The outline marks a bleed, but the probability of a bleed is 12%: the two disagree."
-    assert clean == "The outline marks none, but the probability of a bleed is 88%: the two disagree."
+    assert marked == "The outline marks a bleed, but the probability of a bleed is 0.12: the two disagree."
+    assert clean == "The outline marks none, but the probability of a bleed is 0.88: the two disagree."

@@ -322,6 +322,9 @@ def test_what_stands_against_the_study_comes_first(study: Callable[..., Result],
     places = [table.index(name) for name in ("contrast", "gantry tilt", "age", "slice count")]
     assert places == sorted(places)
     assert "Read first" not in page_of(study(), tmp_path).words
+    wide = [one for one in page.all("div") if one.get("class") == "scroll"]
+    assert all(one["tabindex"] == "0" for one in wide)  # to be scrolled by keys
+    assert len(wide) >= 3
 
 
 OUR_SCRIPTS = [{"type": "application/json", "id": "slices-data"}, {}]  # data, and the viewer; both inline

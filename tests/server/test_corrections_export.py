@@ -30,7 +30,7 @@ from server_web import small_settings
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, dict[str, np.ndarray]]:
-    """A server with four studies: corrected, agreed, a false alarm, and missed without a correction."""
+    """A server with five studies: corrected, agreed, a false alarm, missed without a correction, and never outlined."""
     settings = small_settings(tmp_path_factory.mktemp("judged"))
     place, database = Place(settings.data), open_database(settings)
     prepare(database)
@@ -49,6 +49,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, dict[str
             drawn[15, 20:30, 60:70] = True
             keep(database, place, study, user, drawn)
             expected["correction"] = drawn
+    refused = add_study(place, database, make_study(9), marked, state="refused", verdict=None)
+    with database.write() as connection:
+        readings.add_reading(connection, 5.0, refused, 1, user, "agree")
     database.close()
     return settings, expected
 
@@ -71,7 +74,8 @@ def test_the_export_is_a_data_set(judged, pseudonymous: bool, tmp_path: Path, ca
     words = ("--pseudonymous",) if pseudonymous else ()
     assert run("server", "corrections", "export", "--config", config, "-o", out, *words) == 0
     said = capsys.readouterr().out
-    assert "left out: 1 × a reader said 'missed' and drew nothing" in said
+    assert "1 × a reader said 'missed' and drew nothing" in said
+    assert "1 × a reader said 'agree' and drew nothing" in said
     database = open_database(settings)
     with database.read() as connection:
         last = connection.execute(select(audit).order_by(audit.c.id.desc())).mappings().first()

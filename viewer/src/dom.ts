@@ -24,11 +24,12 @@ export function count(number: number, what: string): string {
   return `${number.toLocaleString("en-GB")} ${what}${number === 1 ? "" : "s"}`;
 }
 
-/** A moment in the reader's own time zone: '29 Nov, 14:03'. */
+/** A moment in the reader's own time zone: '29 Nov, 14:03'; of another year with it. */
 export function moment(seconds: number | null): string {
   if (!seconds) return "";
   const at = new Date(seconds * 1000);
-  return at.toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const year = at.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  return at.toLocaleString("en-GB", { day: "numeric", month: "short", year, hour: "2-digit", minute: "2-digit" });
 }
 
 /** '35 s', '12 min', '3 h 20 min', '4 days'. */

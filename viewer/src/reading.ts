@@ -16,6 +16,7 @@ const KEYS: [string, string][] = [
   ["n", "next lesion"], ["1 2 3 4", "agree, bleed missed, false alarm, cannot say"], ["Enter", "save the reading"], ["b", "brush on or off"],
   ["e", "erase or paint"], ["[ ]", "smaller or larger brush"], ["Shift + arrows, Space", "move the brush, paint a dab"], ["z", "undo"], ["s", "save the correction"], ["u", "next unread study"],
 ];
+const UNOUTLINED = ["missed", "cannot say"];  // what can be said where there is no outline
 const NO_BRUSH = "The brush is off: this browser has no WebGL2, which it needs. Slices, windows and readings work; to correct an outline, use a browser with graphics acceleration.";
 const LETTERS = ["left", "right", "front", "back"] as const;
 
@@ -62,7 +63,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   // What the reader says.
   const free = h("textarea", { id: "words", rows: 2, maxLength: 2000 }), said = h("p", { role: "status", className: "note" });
   const mine = study.readings.filter((one) => one.version === study.version);
-  const choices = SAYS.map(([value, label, key]) => h("label", {}, h("input", { type: "radio", name: "says", value }), ` ${label} `, h("kbd", {}, key)));
+  const choices = SAYS.map(([value, label, key]) => h("label", {}, h("input", { type: "radio", name: "says", value, disabled: view.verdict === null && !UNOUTLINED.includes(value) }), ` ${label} `, h("kbd", {}, key)));
   const reading = h("form", { className: "box", onsubmit: (event: SubmitEvent) => { event.preventDefault(); void saveReading(); } },
     h("fieldset", {}, h("legend", {}, "Your reading of the outline"), ...choices),
     h("label", { htmlFor: "words" }, "Words, if any"), free,
@@ -75,7 +76,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const width = h("input", { type: "range", min: "1", max: "41", step: "2", value: "5", disabled: true, id: "pen", oninput: () => setSize(Number(width.value)) });
   const undo = h("button", { type: "button", disabled: true, onclick: () => { (stack as GlStack).undo(); } }, "Undo (z)");
   const keep = h("button", { type: "button", className: "main", disabled: true, onclick: () => void saveCorrection() }, "Save correction (s)");
-  const origin = h("select", { id: "origin", disabled: true, onchange: () => void begin() }, h("option", { value: "0" }, "the program's outline"),
+  const origin = h("select", { id: "origin", disabled: true, onchange: () => void begin() }, h("option", { value: "0" }, view.verdict === null ? "no outline" : "the program's outline"),
     ...study.corrections.filter((one) => one.version === study.version).map((one) => h("option", { value: String(one.number) }, `correction ${one.number}, ${one.user}`)));
   const kept = h("p", { role: "status", className: "note" });
   const correct = h("section", { className: "box" }, h("h2", {}, "Correct the outline"),
@@ -91,7 +92,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
 
   function drawLesions(): HTMLElement {
     if (!view.lesions.length) return h("p", { className: "note" }, view.verdict === null ? "" : "No lesion is marked.");
-    return table("Lesions, largest first", ["", "mL", "Side", "Slices", "Size, mm", "HU"], view.lesions.map((one, index) => [
+    return table("Lesions, largest first", ["No.", "mL", "Side", "Slices", "Size, mm", "Mean HU"], view.lesions.map((one, index) => [
       h("button", { type: "button", className: "link", onclick: () => toLesion(index) }, String(one.lesion)), millilitres(one.volume_ml), one.side ?? "–",
       one.first_slice === one.last_slice ? String(one.first_slice) : `${one.first_slice}–${one.last_slice}`, 
       [one.longest_axial_diameter_mm, one.perpendicular_diameter_mm, one.height_mm].map((mm) => mm.toFixed(0)).join(" × "),
@@ -156,7 +157,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
 
   async function saveReading(): Promise<void> {
     const chosen = reading.querySelector<HTMLInputElement>("input[name=says]:checked");
-    if (!chosen) { said.textContent = "Choose one of the four first: 1, 2, 3 or 4."; return; }
+    if (!chosen) { said.textContent = "Choose first what you say of it."; return; }
     try {
       await send("POST", `${base}/readings`, { version: study.version, says: chosen.value, words: free.value, seconds_open: (Date.now() - opened) / 1000, slices_seen: seen.size });
       said.textContent = `Saved: ${chosen.value}. You saw ${seen.size} of ${count} slices.`;
@@ -197,7 +198,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
     else if (one === "o") setOverlay(!overlay);
     else if (one === "m") setRuler();
     else if (one === "n" && view.lesions.length) toLesion((lesion + 1) % view.lesions.length);
-    else if (/^[1-4]$/.test(one)) reading.querySelectorAll<HTMLInputElement>("input[name=says]")[Number(one) - 1]!.checked = true;
+    else if (/^[1-4]$/.test(one)) { const box = reading.querySelectorAll<HTMLInputElement>("input[name=says]")[Number(one) - 1]!; box.checked ||= !box.disabled; }
     else if (one === "u") void next();
     else if (one === "b" && stack.canDraw) setBrush();
     else if (one === "e" && painting) setErase();
@@ -264,7 +265,7 @@ function drawHeading(study: Study): HTMLElement {
 }
 
 function drawScale(): HTMLElement {
-  return h("span", { className: "scale", title: "Probability: white at 0.5, red at 1" }, "0.5 ", h("i", {}), " 1");
+  return h("span", { className: "scale" }, "Probability 0.5 ", h("i", {}), " 1");
 }
 
 function drawVerdict(view: View): HTMLElement {
@@ -276,8 +277,8 @@ function drawVerdict(view: View): HTMLElement {
       view.volume_ml ? fact("Volume", `${millilitres(view.volume_ml)} mL`, view.interval ? h("small", {}, ` ${view.interval.replaceAll(" %", "\u00a0%")}`) : "") : ""),
     view.interval_is ? h("p", { className: "note" }, view.interval_is) : "",
     view.reasons?.length ? h("ul", {}, ...view.reasons.map((one) => h("li", {}, one))) : "",
-    view.types?.length ? h("p", { className: "note" }, `Types in the study: ${view.types.map(([name, p]) => `${name} ${chance(p)}`).join(", ")}.`) : "",
+    view.types?.length ? h("p", { className: "note" }, `Probability that the study holds a bleed of this type: ${view.types.map(([name, p]) => `${name} ${chance(p)}`).join(", ")}.`) : "",
     view.warnings.length ? h("ul", { className: "attention" }, ...view.warnings.map((one) => h("li", {}, one))) : "",
     view.notes.length ? h("details", {}, h("summary", {}, "Notes on the files"), h("ul", {}, ...view.notes.map((one) => h("li", {}, one)))) : "",
-    h("p", { className: "note" }, `Made by the network ${view.weights ?? ""}, lesion from probability ${view.threshold} on. Research only, not a medical device.`));
+    h("p", { className: "note" }, `Made by the network ${view.weights ?? ""}; a pixel is marked from probability ${view.threshold} on. Research only, not a medical device.`));
 }

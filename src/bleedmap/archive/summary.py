@@ -7,6 +7,7 @@ OUT/index.html             the table to look at, with thumbnails
 OUT/.batch/done/KEY.json   the ledger's record of a study, which holds its row
 """
 
+import re
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -147,7 +148,8 @@ def describe_error(error: Exception) -> str:
         return _describe_fault(error)
     subject = f"{known.subject}: " if isinstance(error, OSError | ResourceError) else ""
     again = "; then give --retry" if subject else ""
-    words = " ".join(f"{subject}{known.found} (needed: {known.needed}; remedy: {known.remedy}{again})".split())
+    said = f"{subject}{known.found} (needed: {known.needed}; remedy: {known.remedy}{again})"
+    words = " ".join(re.sub(r"(?<![:\s])\s*\n", ". ", said).split())  # a reason a line
     return words.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

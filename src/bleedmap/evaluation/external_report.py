@@ -190,7 +190,7 @@ def _volumes(scores: ExternalScores) -> Iterator[Section]:
     words = (
         "Marked minus reference, in mL, of all lesions of a study: bias with its interval over patients, and limits of "
         "agreement (bias ± 1.96 standard deviations; Bland and Altman 1986): where 95 % of single differences lie, if "
-        "they are spread normally. Bleed-free studies draw the limits of all studies together: read the bleeding ones."
+        "they are spread normally. Bleed-free studies narrow the limits of all studies together: read the bleeding ones."
     )
     table = tabulate("volumes", "Agreement of volumes, mL", "", rows, dict.fromkeys(rows[0], 2))
     yield Section("volumes", "Volumes", (words,), (table,))
@@ -229,7 +229,11 @@ def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
     words = {True: "yes", False: "no"}
     shown = [
         {
-            head: words[row[name]] if isinstance(row[name], bool) else or_dash(row[name])
+            head: words[row[name]]
+            if isinstance(row[name], bool)
+            else str(row[name])
+            if name == "patient"
+            else or_dash(row[name])
             for head, name in columns.items()
         }
         for row in ({**one, "patient": str(one["patient"])} for one in rows)  # a number that is a name

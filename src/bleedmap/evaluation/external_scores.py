@@ -22,7 +22,7 @@ from bleedmap.metrics.bootstrap import RESAMPLES
 LESION_ML = {"below 1 mL": (0.0, 1.0), "1 to 10 mL": (1.0, 10.0), "10 mL or more": (10.0, np.inf)}
 _OWN_DICE = "Dice of each lesion slice, mean over a study's, mean over studies; nothing marked scores 0"
 _AT_OWN = "called from the network's own threshold on, of its probability, or of its highest pixel if it has none"
-_RANKED = "by the network's probability, or its highest pixel if it has none; ties half"
+_RANKED = "by the network's probability, or its highest pixel if it has none; ties count half"
 # The protocol's words are for five folds and patient 70; here there is one network, and nobody is left out.
 _WORDS = {
     "patient_mean_dice": ("Dice, mean of a study's lesion slices", "studies with a lesion", _OWN_DICE),

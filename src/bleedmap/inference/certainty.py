@@ -158,10 +158,10 @@ def abstentions(study: float, marked: bool, segmented: Segmented, settings: Cert
     reasons = []
     low, high = settings.doubt
     if low <= study < high:
-        reasons.append(f"The probability of a bleed, {study:.0%}, is too near to even.")
+        reasons.append(f"The probability of a bleed, {study:.2f}, is too near to even.")
     elif marked != (study >= settings.study_threshold):
         said = "marks a bleed" if marked else "marks none"
-        reasons.append(f"The outline {said}, but the probability of a bleed is {study:.0%}: the two disagree.")
+        reasons.append(f"The outline {said}, but the probability of a bleed is {study:.2f}: the two disagree.")
     if settings.familiar is not None and segmented.features is not None:
         distance = settings.familiar.distance(segmented.features)
         if distance > settings.familiar.farthest:

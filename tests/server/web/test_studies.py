@@ -66,6 +66,9 @@ def test_the_order_is_the_one_that_is_said(sqlite_settings: Settings) -> None:
         assert len(client.get("/api/studies?state=failed").json()["studies"]) == 1
         waits = client.post(f"/api/studies/{made['receiving']}/readings", json={"version": 1, "says": "agree"})
         assert waits.status_code == 409
+        for says, status in (("agree", 409), ("false alarm", 409), ("missed", 201)):  # no outline was made of it
+            given = client.post(f"/api/studies/{made['refused']}/readings", json={"version": 1, "says": says})
+            assert given.status_code == status
         wrong = client.post(f"/api/studies/{made['likely']}/readings", json={"version": 1, "says": "maybe"})
         assert wrong.status_code == 422
 

@@ -376,8 +376,10 @@ def _describe(one: Candidate) -> str:
     kernel = one.first.kernel
     sharpness = one.kernel or (f"soft kernel ({kernel})" if kernel else "kernel not stated")
     contrast = f"with contrast ({one.contrast})" if one.contrast else "no contrast named"
+    count = len(one.stack.planes)
+    counted = "1 image" if count == 1 else f"{count} images"
     return (
-        f"{_find_turned(one.first) or 'axial'}, {len(one.stack.planes)} images of {one.thickness_mm:g} mm "
+        f"{_find_turned(one.first) or 'axial'}, {counted} of {one.thickness_mm:g} mm "
         f"over {one.stack.height_mm:.0f} mm, {sharpness}, {contrast}"
     )
 

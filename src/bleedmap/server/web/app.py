@@ -133,8 +133,8 @@ async def tell(request: Request) -> Response:
 async def _stream(watch: Watch, request: Request) -> AsyncIterator[str]:
     watch.pages += 1
     try:
-        yield "retry: 2000\n\n"
         seen, begun, said = await watch.look(), time.monotonic(), time.monotonic()
+        yield f"retry: 2000\ndata: {seen}\n\n"  # something may have changed since the page was loaded
         while time.monotonic() - begun < _LONGEST_S and not await request.is_disconnected():
             await asyncio.sleep(_EVERY_S)
             now = await watch.look()

@@ -156,6 +156,8 @@ def add_reading(web: Parts, actor: Asking, number: StudyId, given: _Reading) -> 
         row = find_for(connection, actor, number, given.version)
         if row["verdict"] is None and row["state"] not in (StudyState.REFUSED, StudyState.FAILED):
             raise Refusal(409, "There is no result to read yet", remedy="wait until the study is segmented")
+        if row["verdict"] is None and given.says in ("agree", "false alarm"):
+            raise Refusal(409, "There is no outline of this study", remedy="choose 'bleed missed' or 'cannot say'")
         now = web.database.now(connection)
         readings.add_reading(
             connection, now, number, given.version, actor.id, given.says, given.words, given.seconds_open,

@@ -134,7 +134,7 @@ def _list_outlines(connection: Connection, left: Counter[str]) -> Iterator[Outli
         if mine:
             last = mine[-1]
             yield Outline(row, "correction", last["user_name"], last["at"], last["file"])
-        elif words[-1]["says"] in ("agree", "false alarm"):
+        elif words[-1]["says"] in ("agree", "false alarm") and row["verdict"] is not None:  # else there was no outline
             source = "agreed" if words[-1]["says"] == "agree" else "false alarm"
             yield Outline(row, source, words[-1]["user_name"], words[-1]["at"], "")
         else:
