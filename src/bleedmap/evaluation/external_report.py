@@ -190,7 +190,7 @@ def _volumes(scores: ExternalScores) -> Iterator[Section]:
     words = (
         "Marked minus reference, in mL, of all lesions of a study: bias with its interval over patients, and limits of "
         "agreement (bias ± 1.96 standard deviations; Bland and Altman 1986): where 95 % of single differences lie, if "
-        "they are spread normally. Bleed-free studies narrow the limits of all studies together: read the bleeding ones."
+        "they are spread normally. Bleed-free studies narrow the limits of all studies: read the bleeding ones."
     )
     table = tabulate("volumes", "Agreement of volumes, mL", "", rows, dict.fromkeys(rows[0], 2))
     yield Section("volumes", "Volumes", (words,), (table,))
