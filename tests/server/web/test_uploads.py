@@ -1,5 +1,6 @@
 """Uploads: what is no study, too large, or a trap leaves nothing behind; a study arrives as by C-STORE."""
 
+import gzip
 import io
 import zipfile
 from collections.abc import Iterator
@@ -57,7 +58,9 @@ def test_traps_are_refused_with_the_limit_named(server: Server) -> None:
     assert len(bomb) < 100_000
     cases: list[tuple[bytes, dict[str, str], int, str]] = [
         (bytes(10_000_001), DICOM, 413, "10,000,000 bytes"), (bomb, ZIP, 413, "0.02 GB when unpacked"),
-        (b"no DICOM at all", DICOM, 422, "DICOM"), (b"", DICOM, 422, "empty"),
+        (b"no DICOM at all", DICOM, 422, "DICOM"), (b"", DICOM, 422, "it is an empty file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(500), DICOM, 422, "it is a PNG picture"),
+        (gzip.compress(bytes(500)), DICOM, 422, "it is a file packed by gzip"),
         (as_zip({"a": b"x" * 5000})[:-40], ZIP, 422, "The zip is damaged"),
         (as_zip({"a": b"y" * 99})[:60], ZIP, 422, "The zip is damaged"),
         (as_encrypted_zip(), ZIP, 422, "The zip is encrypted"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from bleedmap.io.kinds import identify
 from bleedmap.server.config import GB, SLICES
 from bleedmap.server.dicom.receive import NO_SPACE, Receiver, RefusedError
 from bleedmap.server.place import is_full
@@ -91,7 +92,9 @@ def _take(web: Web, actor: Actor, part: Path) -> tuple[int, Counter[str]]:
                 if error.status == NO_SPACE:
                     raise Refusal(507, f"The upload is not taken: {error.reason}") from error
                 if not is_zip:
-                    raise Refusal(422, f"Not a DICOM file that can be read: {error.reason}", "a DICOM image") from error
+                    kind = identify(file)
+                    why = f"it is {kind.words}" if kind else error.reason
+                    raise Refusal(422, f"Not a DICOM file that can be read: {why}", "a DICOM image") from error
                 passed["not DICOM"] += 1
             else:
                 kept += not received.passed_over
