@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on_with_the_same_studies(finished, tmp_path, capsys)
     shutil.rmtree(out / "mixed")
     (folder / f"{BLEEDS[2]}.nii.gz").unlink()  # the test side is not needed
     assert run("train", "--resume", out) == 2
-    assert "--studies" in capsys.readouterr().err
+    assert "resume it with --studies FOLDER" in " ".join(capsys.readouterr().err.split())
     assert run("train", "--resume", out, "--studies", folder) == 0
     ends = [read_checkpoint(one / "mixed/network.safetensors").tensors for one in (finished / "run", out)]
     assert all(torch.equal(one, ends[1][name]) for name, one in ends[0].items())
@@ -166,7 +166,7 @@ def test_training_goes_on_from_weights_and_with_ct_ich(finished, tmp_path, capsy
     assert train(folder, tmp_path / "run", *start, "--data", tmp_path / "ct-ich") == 0
     told = capsys.readouterr().err
     assert "with CT-ICH's 12 patients" in told
-    assert "testing on none" in told
+    assert "testing on none; patients: by patients.csv" in told
     onward = open_run(tmp_path / "run")
     assert [name for name, _ in onward.settings().stages] == ["mixed"]  # the last stage alone
     before, begun = read_checkpoint(finished / "run/best.safetensors"), read_checkpoint(onward.start_file)

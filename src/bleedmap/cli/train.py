@@ -113,6 +113,11 @@ def command(
         if given or fixed or steps or preset or out or split_file or device != "auto" or precision != "auto":
             raise click.UsageError("--resume takes its settings, split and device from the run: leave the others out.")
         run = open_run(resume)
+        if run.is_own != (studies is not None):
+            how = (
+                ("CT-ICH", "--data FOLDER, without --studies") if studies else ("your own studies", "--studies FOLDER")
+            )
+            raise click.UsageError(f"{run.folder} was trained on {how[0]}: resume it with {how[1]}.")
         config, machine = run.settings(), run.machine()
     else:
         if out is None or (split_file is None) == (studies is None):
@@ -181,15 +186,13 @@ def _train_own(
 
     if not isinstance(config, LiteConfig):
         raise click.UsageError("--studies is for presets in stages: --preset lite, bone or balanced.")
-    if not begins and not run.is_own:
-        raise click.UsageError(f"{run.folder} was trained on CT-ICH: resume it with --data FOLDER, without --studies.")
     split, start = None if begins else run.own_split(), None
     if start_name is not None:
         config = replace(config, stages=config.stages[-1:])
         start = load_start(start_name, config.recipe)
     elif run.start_file.is_file():
         start = read_checkpoint(run.start_file)
-    with _staged(run, config, machine) as bar:
+    with _staged(run, config, machine, f" --studies {places.studies}") as bar:
         found = find_own(places, given, split, bar.report)
         source = PoolSource(found.studies, None, bar.report)
         if split is None:
@@ -204,10 +207,13 @@ def _first_of_patients(config: LiteConfig) -> "Recipe":
 
 
 @contextmanager
-def _staged(run: "Run", config: LiteConfig, machine: "Machine") -> Iterator[ProgressBar]:
-    """The bar of a training in stages; at its end the threshold that was chosen is told."""
+def _staged(run: "Run", config: LiteConfig, machine: "Machine", more: str = "") -> Iterator[ProgressBar]:
+    """The bar of a training in stages; at its end the threshold that was chosen is told.
+
+    `more`: what the command that resumes it needs too.
+    """
     with (
-        explain_interrupt(f"continue with: bleedmap train --resume {run.folder}"),
+        explain_interrupt(f"continue with: bleedmap train --resume {run.folder}{more}"),
         ProgressBar(quiet=machine.rank > 0, line_every_s=LINE_EVERY_S) as bar,
     ):
         yield bar

@@ -50,7 +50,7 @@ def write_report(
         **about, "counts": _counts(found, studies, patients, rows), "patients_told": patients.told,
         "left_out": _group((one.reason, one.what) for one in found.left_out),
         "refused": [{"study": one.name, "error": one.error} for one in studies if one.status == "refused"],
-        "notes": _group((note, one.name) for one in studies for note in one.notes),
+        "notes": _notes(studies),
         "scores": None if scores is None else scores.to_dict(), "studies": rows,
     }  # fmt: skip
     write_json(out / REPORT_JSON, content)
@@ -98,6 +98,12 @@ def _counts(
         if any(one["lesion_slices"] is None for one in measured)  # labels of studies alone
         else sum(one["lesion_slices"] for one in measured),
     }
+
+
+def _notes(studies: Sequence[ExternalStudy]) -> list[dict[str, Any]]:
+    """What reading had to decide, and why there is no verdict."""
+    silent = ((f"No verdict: {why}", one.name) for one in studies if one.record for why in one.record.verdict.abstained)
+    return _group([*((note, one.name) for one in studies for note in one.notes), *silent])
 
 
 def _group(pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:

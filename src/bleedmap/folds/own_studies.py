@@ -136,7 +136,7 @@ class OwnStudies:
         chosen = [self.cases[one] for one in numbers]
         patients = len({one.patient for one in chosen})
         return {
-            "trained_on": f"studies of a user's own: {len(chosen):,} of {patients:,} patients",
+            "trained_on": f"a user's own data: {len(chosen):,} studies of {patients:,} patients",
             "trained_patients": [], "trained_studies": sorted(one.images for one in chosen),
         }  # fmt: skip
 
@@ -242,7 +242,7 @@ class OwnFound:
         """Say what is trained on, validated on, and kept for testing."""
         words = f"training on {split.count('train')}, validating on {split.count('validation')}, "
         words += f"never reading {split.count('test')}" if split.side("test") else "testing on none"
-        words += f" (patients: {self.patients_told})"
+        words += f"; patients: {self.patients_told}"
         words += f"; {self.left_out:,} left out for want of a mask" if self.left_out else ""
         return words + ("" if self.ct_ich is None else f"; with CT-ICH's {len(self.ct_ich.numbers)} patients")
 
