@@ -60,7 +60,7 @@ def test_doors_that_would_stand_open_and_unknown_settings_are_refused(change, to
 def test_check_tries_everything_and_names_what_does_not_work(capsys, tmp_path, weights):
     (tmp_path / "s.toml").write_text(
         f'[server]\ndata = "{tmp_path / "d"}"\n[worker]\nweights = "{weights}"\n'
-        f'[dicom]\nlisten = "127.0.0.1:{free_port()}"\n[web]\nlisten = "127.0.0.1:{free_port()}"\n'
+        f'[dicom]\nlisten = "127.0.0.1:{free_port()}"\n[web]\nlisten = "0.0.0.0:{free_port()}"\n'
         f'metrics = "127.0.0.1:{free_port()}"\n'
         "[limits]\nfree_gb = 0\n"
         f'[[target]]\nname = "pacs"\nae_title = "PACS"\naddress = "127.0.0.1:{free_port()}"\n'
@@ -68,7 +68,8 @@ def test_check_tries_everything_and_names_what_does_not_work(capsys, tmp_path, w
     )
     assert run("serve", "--config", tmp_path / "s.toml", "--check") == 2
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert [line[:2] for line in lines] == ["ok"] * 8 + ["no"] * 2
+    assert [line[:2] for line in lines] == ["ok"] * 8 + ["no"] * 3
+    assert "which others can reach, without TLS" in next(line for line in lines if line.startswith("no access"))
     assert "no target pacs: no connection" in lines
     assert any(line.startswith("no target web: no connection") for line in lines)
 

@@ -224,6 +224,29 @@ def is_loopback(address: str) -> bool:
     return is_loopback_host(split_address(address)[0])
 
 
+def refuse_open_doors(settings: Settings, insecure: bool) -> None:
+    """Refuse to let other machines in without protection.
+
+    Args:
+        insecure: pages may be served without TLS.
+
+    Raises:
+        SettingsError: other machines reach the pages without TLS, or the listener without a list of peers.
+    """
+    web, dicom = settings.web, settings.dicom
+    if not is_loopback(web.listen) and not web.tls_certificate and not web.trusted_proxies and not insecure:
+        raise SettingsError(
+            "web.listen", found=f"{web.listen}, which others can reach, without TLS",
+            needed="web.tls_certificate, or a proxy with TLS among web.trusted_proxies",
+            remedy="set one, listen on 127.0.0.1, or give --insecure",
+        )  # fmt: skip
+    if not is_loopback(dicom.listen) and not dicom.peer and not dicom.any_peer:
+        raise SettingsError(
+            "dicom.listen", found=f"{dicom.listen}, which others can reach, without a list of peers",
+            needed="a [[dicom.peer]] for each sender", remedy="list them, or set dicom.any_peer = true",
+        )  # fmt: skip
+
+
 def is_ip_address(text: str) -> bool:
     """Whether a text is an IP address, as the listener sees those who connect."""
     try:

@@ -102,9 +102,11 @@ def command(
         said = "/etc/bleedmap/bleedmap.toml" if config is None else str(config.resolve())
         sys.stdout.write(_UNIT.format(program=program, config=said, data=settings.data.resolve()))
     elif check:
-        _check(settings)
+        _check(settings, insecure)
     else:
-        _refuse_open_doors(settings, insecure)
+        from bleedmap.server.config import refuse_open_doors
+
+        refuse_open_doors(settings, insecure)
         _serve(settings, only)
 
 
@@ -135,23 +137,6 @@ def _load_settings(config: Path | None, changes: tuple[str, ...]) -> "Settings":
     return parse_settings(content, "--set")
 
 
-def _refuse_open_doors(settings: "Settings", insecure: bool) -> None:
-    from bleedmap.server.config import is_loopback
-
-    web, dicom = settings.web, settings.dicom
-    if not is_loopback(web.listen) and not web.tls_certificate and not web.trusted_proxies and not insecure:
-        raise SettingsError(
-            "web.listen", found=f"{web.listen}, which others can reach, without TLS",
-            needed="web.tls_certificate, or a proxy with TLS among web.trusted_proxies",
-            remedy="set one, listen on 127.0.0.1, or give --insecure",
-        )  # fmt: skip
-    if not is_loopback(dicom.listen) and not dicom.peer and not dicom.any_peer:
-        raise SettingsError(
-            "dicom.listen", found=f"{dicom.listen}, which others can reach, without a list of peers",
-            needed="a [[dicom.peer]] for each sender", remedy="list them, or set dicom.any_peer = true",
-        )  # fmt: skip
-
-
 def _serve(settings: "Settings", only: tuple[str, ...]) -> None:
     import pynetdicom  # noqa: F401 - says at once which extra is missing
     import sqlalchemy  # noqa: F401
@@ -171,11 +156,11 @@ def _serve(settings: "Settings", only: tuple[str, ...]) -> None:
     logger.info("ended")
 
 
-def _check(settings: "Settings") -> None:
+def _check(settings: "Settings", insecure: bool) -> None:
     from bleedmap.server.work.check import check_settings
 
     failed = 0
-    for what, problem in check_settings(settings):
+    for what, problem in check_settings(settings, insecure=insecure):
         failed += bool(problem)
         mark = "[bold red]no[/]" if problem else "[green]ok[/]"
         print_line(f"{mark}  {escape(what)}{': ' + escape(problem) if problem else ''}")

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bleedmap.archive.remote.tls import make_client_context, make_server_context
 from bleedmap.errors import BleedmapError
 from bleedmap.inference.weights import locate
-from bleedmap.server.config import BEAT_OLD_S, GB, Settings, Target, check_port
+from bleedmap.server.config import BEAT_OLD_S, GB, Settings, Target, check_port, refuse_open_doors
 from bleedmap.server.dicom.send import AwayError, ask_service, associate
 from bleedmap.server.place import Place, free_bytes
 from bleedmap.server.store import queue, studies
@@ -19,7 +19,7 @@ from bleedmap.server.store.tables import JobState, job, passed_over, process
 from bleedmap.study.gate.gate import read_accepted
 
 
-def check_settings(settings: Settings) -> Iterator[tuple[str, str]]:
+def check_settings(settings: Settings, *, insecure: bool = False) -> Iterator[tuple[str, str]]:
     """Yield what was tried, and what is wrong with it; '' where it works. Nothing is sent but questions."""
     dicom, web = settings.dicom, settings.web
     yield _try("folder " + str(settings.data), lambda: Place(settings.data))
@@ -30,6 +30,7 @@ def check_settings(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, address in (("dicom.listen", dicom.listen), ("web.listen", web.listen), ("web.metrics", web.metrics)):
         if address:
             yield _try(f"{name} {address}", lambda name=name, address=address: check_port(name, address))  # type: ignore[misc]
+    yield _try("access from other machines", lambda: refuse_open_doors(settings, insecure))
     if dicom.tls_certificate:
         yield _try("DICOM certificate", lambda: make_server_context(
             dicom.tls_certificate, dicom.tls_key, dicom.tls_client_ca
