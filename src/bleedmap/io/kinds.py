@@ -93,6 +93,7 @@ _ENDINGS = {
     ".gipl": ("a GIPL volume", _BY_SIMPLE_ITK), ".vtk": ("a VTK volume", _BY_SIMPLE_ITK),
     ".gpg": ("an encrypted file", "decrypt it"), ".age": ("an encrypted file", "decrypt it"),
     ".raw": ("bare voxels without a header", "give the header's file (.mhd, .nhdr) to a converter"),
+    ".icloud": ("an iCloud pointer, not the file itself", "download the folder to this computer first (in the Finder)"),
     ".img": ("a file of voxels whose header is apart (.hdr)", _PAIR.replace("{name}", "{stem}.hdr")),
 }  # fmt: skip
 

@@ -176,6 +176,16 @@ def test_an_unfinished_download_is_a_slice_that_is_not_there(tmp_path, ending):
     assert verdict(tmp_path)[0] == "warning"
 
 
+@pytest.mark.parametrize("ending", [".dcm", ""])
+def test_what_a_mac_keeps_elsewhere_is_a_slice_that_is_not_there(tmp_path, ending):
+    for path in write_numbered(tmp_path, series(), ending)[-2:]:
+        path.rename(path.with_name(f".{path.name}.icloud")).write_bytes(b"bplist00" + bytes(150))
+    told, found = verdict(tmp_path)
+    assert told == "warning"
+    assert "2 files beside the series could not be read" in found
+    assert "iCloud" in found
+
+
 def test_nothing_but_empty_files_is_refused_by_that_reason(tmp_path):
     for path in write_numbered(tmp_path, series()):
         path.write_bytes(b"")

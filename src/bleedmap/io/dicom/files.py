@@ -300,6 +300,8 @@ def explain_absence(start: bytes, name: str) -> str | None:
 def shape_name(place: Place) -> tuple[str, str, bool]:
     """What slices of one series share: their folder, the names' ending, and whether digits number them."""
     name = PurePosixPath(place.member.filename) if place.member else PurePosixPath(place.path.as_posix())
+    if name.suffix == ".icloud":  # a Mac hides the name of what it keeps elsewhere
+        name = name.with_name(name.stem.removeprefix("."))
     if name.suffix.lower() in _UNFINISHED:
         name = name.with_suffix("")
     name = drop_packing(name)
