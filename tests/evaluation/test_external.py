@@ -793,9 +793,9 @@ def test_an_id_that_all_studies_have_is_told(pacs: Path, tmp_path: Path):
 
 def test_a_study_without_a_verdict_is_told_beside_all():
     names = [name for name, _, _ in STUDIES]
-    silent = ("too near to even",)
+    silent = ("0.43 is too near to even",)
     told = external_report._notes(studies_of(STUDIES, silent))
-    assert told == [{"reason": "No verdict: too near to even", "count": 1, "examples": ["d1"]}]
+    assert told == [{"reason": "No verdict: … is too near to even", "count": 1, "examples": ["d1"]}]
     found, _ = scored(Patients({name: name[0] for name in names}), silent)
     by_key = {one.key: one for one in found.measures}
     assert (by_key["abstained"].value, by_key["abstained"].patients) == (pytest.approx(1 / 6), 4)

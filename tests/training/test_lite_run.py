@@ -107,6 +107,9 @@ def test_the_whole_way_stopped_and_resumed(data, monkeypatch, capsys):
     assert (report["slices"], report["lesion_slices"], report["patients"]) == (8, 2, 2)
     assert report["patients_also_trained_on"] == 0
     assert report["detection"]["slice_roc_auc"] is not None
+    assert run("evaluate", onnx, "--split", data / "split.json", "--data", data / "ct-ich", "--json") == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert {**exported, "network": report["network"]} == report
     picture = data / "ct-ich/Patients_CT/061/brain/2.jpg"
     assert run("segment", picture, "--weights", onnx, "-o", data / "result", *ANY_PICTURE) == 0
     assert run("evaluate", data / "whole", "--data", data / "ct-ich", "--grid", "network") == 2

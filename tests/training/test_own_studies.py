@@ -180,6 +180,7 @@ def test_training_goes_on_from_weights_and_with_ct_ich(finished, tmp_path, capsy
     assert "first of all own" in record["trained_on"]
     assert "12 patients" in record["trained_on"]
     assert len(record["trained_patients"]) == 12
+    assert set(locate(finished / "own.onnx").record["trained_studies"]) < set(record["trained_studies"])  # seen before
     assert onward.own_split().ct_ich["data_sha256"] == ct_ich.content_sha256()
     assert run("train", "--resume", onward.folder, "--studies", folder) == 2
     assert "--data" in capsys.readouterr().err

@@ -25,7 +25,6 @@ from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
-    from bleedmap.datasets.ct_ich import CtIch, Patient
     from bleedmap.evaluation.external_report import ExternalReport
     from bleedmap.evaluation.labels import Role
     from bleedmap.evaluation.reference_find import NoMask, Places
@@ -239,7 +238,10 @@ def _evaluate_side(
         subject = load_weights_subject(name)
     split = read_split(split_file) if split_file else subject.split
     if split is None:
-        raise click.UsageError("these weights carry no split of their own: give --split FILE.")
+        raise click.UsageError(
+            "these weights carry no split of CT-ICH: give --split FILE; or --studies FOLDER for studies of your own. "
+            "What to expect of the network that ships: --protocol cross-validation."
+        )
     with progress_bar("Measuring slices", quiet=as_json) as progress:
         dataset = open_ct_ich(data_root(data))
         report = measure_side(subject, dataset, split, side, slices=slices, grid=grid, progress=progress)
@@ -279,29 +281,16 @@ def _load_run(folder: Path, device: str, precision: str) -> "Subject":
 
 
 def _load_lite_run(run: "Run") -> "Subject":
-    from bleedmap.evaluation.slices import Subject
-    from bleedmap.inference.openvino_backend import OpenVinoBackend
-    from bleedmap.inference.outline import outline_prediction, segment_slices
-    from bleedmap.inference.weights import locate
+    from bleedmap.evaluation.slices import load_weights_subject
     from bleedmap.training.export import export_run
-    from bleedmap.training.studies import CtIchStudies
 
     split = run.split()
     with TemporaryDirectory(prefix="bleedmap-evaluate-") as folder:
-        export_run(run, run.folder.name, Path(folder) / "network.onnx")
-        weights = locate(Path(folder) / "network.onnx")
-    backend = OpenVinoBackend(weights)
-
-    def outline(data: "CtIch", patient: "Patient") -> "FloatArray":
-        shown = CtIchStudies(data).read(patient.number, weights.preprocessing)
-        segmented = segment_slices(shown.hu, weights.preprocessing, backend, pixel_mm=shown.pixel_mm)
-        return outline_prediction(segmented, weights.certainty, weights.threshold, shown.voxel_ml).probability
-
-    record = backend.record
-    return Subject(
-        f"{run.folder}, step {weights.record['step']:,}", None, weights.preprocessing, weights.threshold,
-        split.patients("train"), split.patients("validation"), split,
-        f"{record.name}, {record.device}, {record.precision}", outline,
+        step = export_run(run, run.folder.name, Path(folder) / "network.onnx")["step"]
+        subject = load_weights_subject(str(Path(folder) / "network.onnx"))
+    return replace(
+        subject, name=f"{run.folder}, step {step:,}", trained_patients=split.patients("train"),
+        chosen_on_patients=split.patients("validation"), split=split,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The report of an external validation: JSON for programs, tables as CSV, and one HTML page that stands alone."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from bleedmap.study.segment import Segmenter
 REPORT_JSON, REPORT_HTML, RECORDS = "report.json", "report.html", "records.json"
 _FORMAT = "bleedmap external validation 2"
 _EXAMPLES = 5
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _PLOT = (520, 260)  # of the agreement plot, in units of its own
 
 
@@ -101,8 +103,9 @@ def _counts(
 
 
 def _notes(studies: Sequence[ExternalStudy]) -> list[dict[str, Any]]:
-    """What reading had to decide, and why there is no verdict."""
-    silent = ((f"No verdict: {why}", one.name) for one in studies if one.record for why in one.record.verdict.abstained)
+    """What reading had to decide, and why there is no verdict: without numbers, so that it is told once."""
+    why = ((one.name, words) for one in studies if one.record for words in one.record.verdict.abstained)
+    silent = ((f"No verdict: {_NUMBER.sub('…', words)}", name) for name, words in why)
     return _group([*((note, one.name) for one in studies for note in one.notes), *silent])
 
 

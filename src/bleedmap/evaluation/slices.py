@@ -11,6 +11,7 @@ from bleedmap.datasets.ct_ich import CtIch, Patient
 from bleedmap.datasets.splits import Split, read_split
 from bleedmap.errors import SettingsError, SplitError
 from bleedmap.inference.openvino_backend import OpenVinoBackend
+from bleedmap.inference.outline import outline_prediction, segment_slices
 from bleedmap.inference.weights import locate
 from bleedmap.metrics import overlap
 from bleedmap.metrics.bootstrap import patient_bootstrap
@@ -18,6 +19,7 @@ from bleedmap.metrics.overlap import Counts
 from bleedmap.metrics.roc import PixelRoc, roc_auc
 from bleedmap.models.networks import LiteUNetSettings
 from bleedmap.preprocess import Preprocessing, network_input, resize_back, resize_into
+from bleedmap.training.studies import CtIchStudies
 
 Grid = Literal["original", "network"]
 Predictor = Callable[[FloatArray], FloatArray]  # (n, size, size) in 0 to 1 -> probability of that shape
@@ -223,28 +225,25 @@ def load_weights_subject(name: str | None) -> Subject:
     """Load installed weights or an .onnx file, to be measured in OpenVINO.
 
     Raises:
-        SettingsError: a network that sees whole studies.
         WeightsError: weights that are missing or damaged.
     """
     weights = locate(name)
-    if isinstance(weights.network, LiteUNetSettings):
-        raise SettingsError(
-            weights.name,
-            found="a network that sees whole studies, not the slices of a split",
-            needed="--protocol cross-validation (its expected performance) or --studies FOLDER (studies of your own)",
-            remedy="choose one of these, or evaluate older weights: `bleedmap models` lists them",
-        )
     backend = OpenVinoBackend(weights)
 
     def predict(slices: FloatArray) -> FloatArray:
         return backend.predict(slices[:, None]).probability
 
-    own_split = weights.path.with_suffix(".split.json")
+    def outline(data: CtIch, patient: Patient) -> FloatArray:
+        shown = CtIchStudies(data).read(patient.number, weights.preprocessing)
+        segmented = segment_slices(shown.hu, weights.preprocessing, backend, pixel_mm=shown.pixel_mm)
+        return outline_prediction(segmented, weights.certainty, weights.threshold, shown.voxel_ml).probability
+
+    own_split, whole = weights.path.with_suffix(".split.json"), isinstance(weights.network, LiteUNetSettings)
     return Subject(
-        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", predict, weights.preprocessing, weights.threshold,
-        tuple(weights.record.get("trained_patients", ())), tuple(weights.record.get("chosen_on_patients", ())),
-        read_split(own_split) if own_split.is_file() else None,
-        f"{backend.record.name}, {backend.record.device}, {backend.record.precision}",
+        f"{weights.name}, SHA-256 {weights.sha256[:12]}…", None if whole else predict, weights.preprocessing,
+        weights.threshold, tuple(weights.record.get("trained_patients", ())),
+        tuple(weights.record.get("chosen_on_patients", ())), read_split(own_split) if own_split.is_file() else None,
+        f"{backend.record.name}, {backend.record.device}, {backend.record.precision}", outline if whole else None,
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ from bleedmap.study.gate.gate import find_refusal
 from bleedmap.study.gate.pictures import WANTED, judge_pictures
 from bleedmap.study.segment import prepare
 from bleedmap.training.config import Recipe
+from bleedmap.training.export import TRAINED
 from bleedmap.training.loop import network_tensors
 from bleedmap.training.samples import Samples
 from bleedmap.training.steps import Work
@@ -316,9 +317,9 @@ def material_of(found: OwnFound, split: OwnSplit, start: Checkpoint | None) -> M
     train, validation = (
         tuple(number for number, one in enumerate(found.own.cases) if one.images in images) for images in sides.values()
     )
-    studies, name = found.studies, "ImageNet" if start is None else str(start.record["name"])
+    studies, begun = found.studies, None if start is None else start.record
     others = studies.of_ct_ich if isinstance(studies, JoinedStudies) else ()
-    return Material(studies, (*train, *others), validation, split, name)
+    return Material(studies, (*train, *others), validation, split, begun)
 
 
 def find_again(cases: Sequence[OwnCase], split: OwnSplit) -> list[OwnCase]:
@@ -361,4 +362,6 @@ def load_start(name: str, recipe: Recipe) -> Checkpoint:
         )  # fmt: skip
     network, _ = load_onnx(weights.content, weights.path)
     tensors: dict[str, Tensor] = network_tensors(network.state_dict())
-    return Checkpoint(tensors, {"name": weights.name, "sha256": weights.sha256, "trained_on": weights.trained_on})
+    seen = {key: weights.record.get(key, []) for key in TRAINED}
+    about = {"name": weights.name, "sha256": weights.sha256, "trained_on": weights.trained_on, **seen}
+    return Checkpoint(tensors, about)

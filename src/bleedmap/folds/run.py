@@ -1,7 +1,7 @@
 """The protocol's cross-validation of our own recipe: train each fold, choose on its validation side, predict its test
 side once. Every step leaves a file and is not done again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -245,7 +245,7 @@ class Material:
     train: tuple[int, ...]
     validation: tuple[int, ...]
     split: Split | OwnSplit  # the run's
-    start: str = "ImageNet"  # name of the network that the first stage begins with
+    start: Mapping[str, Any] | None = None  # record of the network that the first stage begins with; None: ImageNet's
 
 
 def of_ct_ich(data: CtIch, split: Split) -> Material:

@@ -1,5 +1,6 @@
 """A run's best network as one ONNX file, with all that `segment` and a reader need to know of it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bleedmap.training.config import LiteConfig, Recipe, TrainConfig
 from bleedmap.training.run import Run, code_version
 from bleedmap.training.studies import CT_ICH, Studies
 
+TRAINED = ("trained_patients", "trained_studies")  # who a network has seen: of CT-ICH, and of one's own by hashes
 PURPOSE = "research software, not a medical device"
 
 
@@ -39,19 +41,25 @@ def export_run(run: Run, name: str, path: Path) -> dict[str, Any]:
 
 def describe_lite(
     recipe: Recipe, phantoms: int, studies: Studies, numbers: tuple[int, ...], training: dict[str, Any],
-    data_sha256: str, start: str = "ImageNet",
+    data_sha256: str, start: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What the file of a network says of itself that was trained by recipes on some studies, `recipe` the last and
-    `training` all of them, begun with `start`; name, threshold and certainty are left.
+    `training` all of them; name, threshold and certainty are left.
+
+    Args:
+        start: record of the network that it began with; what that was trained on, it was trained on too.
     """
     about, each = studies.describe(numbers), recipe.paintings
+    first = "ImageNet" if start is None else f"{start['name']} ({start['trained_on']})"
+    seen = {key: sorted({*about.get(key, ()), *start.get(key, ())}) for key in TRAINED} if start is not None else {}
     painted = f", {each} synthetic bleeds painted into each patient without one" if each else ""
     return {
         "network": recipe.network().to_dict(),
         "preprocessing": asdict(recipe.preprocessing()),
         **about,
+        **seen,
         "trained_on": f"{about['trained_on']}{painted}; before and among them {phantoms} phantoms (synthetic heads); "
-        f"first of all {start}",
+        f"first of all {first}",
         "code": code_version(),
         "training": training,
         "data_sha256": data_sha256,
