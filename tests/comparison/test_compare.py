@@ -65,7 +65,7 @@ def test_growth_is_the_difference_of_volumes_measured_on_own_slices(examined: Ex
     assert content["growth"]["ml"] == pytest.approx(sum(one["growth_ml"] for one in content["lesions"]), abs=0.001)
     assert [content[side]["volume_ml"] for side in ("first", "second")] == [examined.volume_ml, grown.volume_ml]
     assert "P1" not in json.dumps(content)
-    assert repr(found).startswith("Comparison('volume', 'volume': +")
+    assert repr(found).startswith("Comparison('volume', 'volume': growth: +")
 
 
 def test_without_a_verdict_no_growth_is_claimed(examined: Examination) -> None:

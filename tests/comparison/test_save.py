@@ -83,4 +83,4 @@ def test_without_growth_the_page_says_so_first(comparison: Comparison, tmp_path:
     text = (tmp_path / "out/compare.html").read_text("utf-8")
     assert "No growth is claimed" in text
     assert "gives no verdict on the first study" in text
-    assert "Expansion criterion" not in text
+    assert "Criterion of hematoma expansion" not in text

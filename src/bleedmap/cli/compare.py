@@ -153,11 +153,9 @@ def _print(comparison: "Comparison", content: dict[str, Any], out: Path) -> None
         print_line("[bold yellow]No growth is claimed[/]: do not compare the volumes that follow.")
         for reason in comparison.reasons:
             print_line(f"[yellow]no growth:[/] {escape(reason)}")
-    elif growth.first_ml or growth.second_ml:
-        style, word = "bold red" if growth.expansion == "met" else "bold", "Growth" if growth.ml >= 0 else "Shrinking"
-        print_line(f"[{style}]{word}[/]: {escape(said)}")
     else:
-        print_line(escape(said.capitalize()))
+        style = "bold red" if growth.expansion == "met" else "bold"
+        print_line(f"[{style}]{escape(said[0].upper() + said[1:])}[/]")
     studies = [
         (name, escape(one.name), one.verdict, millilitres(one.volume_ml), f"{len(one.findings.lesions)}",
          f"{len(one.findings.slices)}")

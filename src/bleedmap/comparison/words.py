@@ -14,7 +14,7 @@ def headline(comparison: Comparison) -> str:
     if not growth.first_ml and not growth.second_ml and not comparison.groups:
         return "no bleed marked in either study"
     totals = "" if comparison.groups is not None else ", of totals only: the heads could not be aligned"
-    return f"{signed_ml(growth.ml)} mL{share(growth.percent)}{totals}"
+    return f"{'growth' if growth.ml >= 0 else 'shrinking'}: {signed_ml(growth.ml)} mL{share(growth.percent)}{totals}"
 
 
 def growth_of(group: Group) -> str:

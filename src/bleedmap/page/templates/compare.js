@@ -10,8 +10,8 @@ function draw() {
     const image = render(one ? one.grey : nothing, one && one.probability, width, height, lut, half, outline.checked);
     const place = paint(canvas, image, width * pixel_mm, height * pixel_mm, [letters.left, letters.right, letters.front, letters.back], null);
     const pen = canvas.getContext("2d");
-    pen.font = "600 15px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillStyle = "#ffd24a";
-    if (!one) pen.fillText("not scanned here", canvas.width / 2 - 60, canvas.height / 2);
+    pen.font = `600 ${15 * place.unit}px system-ui, sans-serif`; pen.textAlign = "left"; pen.fillStyle = "#ffd24a";
+    if (!one) pen.fillText("not scanned here", canvas.width / 2 - 60 * place.unit, canvas.height / 2);
     else if (outline.checked) for (const [number, row, column] of planes[at].halves[side].lesions) {
       const x = place.left + column / width * place.w + 3, y = place.top + row / height * place.h + 10;
       pen.fillText(String(number), Math.min(x, canvas.width - 20), Math.max(y, 14));

@@ -57,24 +57,25 @@ function paint(canvas, image, wMm, hMm, corners, cross) {
   pen.imageSmoothingQuality = "high";
   pen.drawImage(small, left, top, w, h);
   pen.fillStyle = pen.strokeStyle = "#d6d8dc";
-  pen.font = "600 16px system-ui, sans-serif";
+  const unit = Math.max(1, canvas.width / (canvas.clientWidth || canvas.width));  // a pixel of the screen: letters stay legible on a phone
+  pen.font = `600 ${16 * unit}px system-ui, sans-serif`;
   const middle = canvas.height / 2, centre = canvas.width / 2;
   const letter = (text, x, y, align) => { pen.textAlign = align; pen.fillText(text, x, y); };
-  letter(corners[0], 6, middle, "left"); letter(corners[1], canvas.width - 6, middle, "right");
-  letter(corners[2], centre, 18, "center"); letter(corners[3], centre, canvas.height - 7, "center");
+  letter(corners[0], 6 * unit, middle, "left"); letter(corners[1], canvas.width - 6 * unit, middle, "right");
+  letter(corners[2], centre, 18 * unit, "center"); letter(corners[3], centre, canvas.height - 7 * unit, "center");
   const bar = 50 * zoom;
   pen.lineWidth = 2;
   pen.beginPath();
   pen.moveTo(canvas.width - 12 - bar, canvas.height - 14); pen.lineTo(canvas.width - 12, canvas.height - 14);
   pen.stroke();
-  pen.font = "12px system-ui, sans-serif";
+  pen.font = `${12 * unit}px system-ui, sans-serif`;
   letter("5 cm", canvas.width - 12 - bar / 2, canvas.height - 19, "center");
   if (cross) {
     pen.strokeStyle = "rgba(124, 196, 245, .55)"; pen.lineWidth = 1;
     pen.beginPath(); pen.moveTo(left, top + cross[1] * h); pen.lineTo(left + w, top + cross[1] * h);
     pen.moveTo(left + cross[0] * w, top); pen.lineTo(left + cross[0] * w, top + h); pen.stroke();
   }
-  return { zoom, left, top, w, h };
+  return { zoom, left, top, w, h, unit };
 }
 
 const by = (id) => document.getElementById(id);

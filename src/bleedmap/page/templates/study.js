@@ -35,7 +35,7 @@ function draw() {
   place = paint(planes.axial, render(grey[s], probability[s], width, height, lut, half, outline.checked), width * columnMm, height * rowMm,
     [letters.left, letters.right, letters.front, letters.back], null);
   const pen = planes.axial.getContext("2d");
-  pen.font = "600 15px system-ui, sans-serif"; pen.textAlign = "left"; pen.fillStyle = "#ffd24a";
+  pen.font = `600 ${15 * place.unit}px system-ui, sans-serif`; pen.textAlign = "left"; pen.fillStyle = "#ffd24a";
   if (outline.checked) study.lesions.forEach((one, index) => {
     if (s < one.first[0] || s > one.last[0]) return;
     const x = place.left + one.last[2] * columnMm * place.zoom + 3, y = place.top + one.first[1] * rowMm * place.zoom + 10;
