@@ -349,6 +349,17 @@ def test_a_series_that_goes_on_and_cannot_be_joined(tmp_path, change, words):
     assert read(tmp_path, series=2).acquisition.unread == ""
 
 
+def test_a_series_that_goes_on_and_overlaps(tmp_path):
+    """Blocks that share a slice are not joined; that the other goes on is told all the same."""
+    lower, upper = series()[:7], series()[5:]
+    for number, one in enumerate(upper):
+        one.SeriesInstanceUID, one.SeriesNumber, one.SeriesDescription = "1.2.3", 3, "Head vertex"
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 1}"
+    found = read(write(tmp_path, [*lower, *upper]))
+    assert len(found.volume.hu) == 7
+    assert found.acquisition.unread.startswith("7 slices of series 3 go on where it ends, and differ (")
+
+
 def test_a_study_uid_of_its_own_in_each_file(tmp_path):
     instances = changed(every(1), own_uid("StudyInstanceUID"))
     with pytest.raises(InputError, match=r"12 CT images, each with a Study Instance UID \(0020,000D\) of its own"):

@@ -546,9 +546,11 @@ def _find_continuation(best: Candidate, fit: Sequence[Candidate]) -> str:
     at = np.array([plane.position_mm for plane in best.stack.planes]) @ normal
     for one in fit:
         own = np.array([plane.position_mm for plane in one.stack.planes]) @ normal
-        gap_mm = max(own.min() - at.max(), at.min() - own.max())
+        gap_mm = max(own.min() - at.max(), at.min() - own.max())  # below 0: they overlap
+        beyond_mm = max(own.max() - at.max(), at.min() - own.min())
+        goes_on = beyond_mm > best.thickness_mm and gap_mm <= max(2 * best.thickness_mm, 10.0)
         alike = bool(one.kernel) == bool(best.kernel) and one.contrast == best.contrast
-        if alike and not _shows_other_part(one) and len(own) > _FEW and 0 < gap_mm <= max(2 * best.thickness_mm, 10.0):
+        if goes_on and alike and not _shows_other_part(one) and len(own) > _FEW:
             difference = best.stack.describe_difference(one.stack)
             return f"{_count(len(own), 'slice')} of series {one.number} go on where it ends, and differ ({difference})"
     return ""
