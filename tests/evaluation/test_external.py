@@ -844,7 +844,7 @@ def test_a_table_of_patients(tmp_path: Path):
 def test_a_table_as_a_spreadsheet_of_another_country_writes_it(tmp_path: Path):
     """Semicolons, spaces, and empty lines where rows were deleted."""
     (tmp_path / "patients.csv").write_text(
-        "\ufeffstudy; patient;EDH\r\n'a, b'/1;anna;1\r\ny; bob;0\r\n;;\r\n;;\r\n", encoding="utf-8"
+        "\ufeffStudy; PATIENT;edh\r\n'a, b'/1;anna;1\r\ny; bob;0\r\n;;\r\n;;\r\n", encoding="utf-8"
     )
     found = read_patients(cases(tmp_path, "'a, b'/1", "y"))
     assert found.of == {"'a, b'/1": "anna", "y": "bob"}

@@ -100,7 +100,7 @@ def finished(heads, tmp_path_factory) -> Path:
     patients |= {f"{NAMES[1]}-free-{number}": f"F{number}" for number in range(3)}
     table = ["study,patient,IPH,SDH", *(f"{study},{who},{int(who in 'ABT')},0" for study, who in patients.items())]
     (folder / "patients.csv").write_text("\n".join(table) + "\n")
-    (root / "test.csv").write_text("patient\nT\n")
+    (root / "test.csv").write_text("Patient\nT\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "lite", ("in seconds", STAGES))
         assert train(folder, root / "run", "--test", root / "test.csv", "--validation", "0.5", "--seed", "3") == 0
@@ -227,6 +227,14 @@ def test_what_does_not_fit_is_told_at_once(heads, tmp_path, capsys):
     told = said()
     assert "2 studies: " in told
     assert told.count("a mask of 14 × 128 × 64 voxels") == 2
+    assert "resample the mask" in told
+    probability = heads[0].mask.array * np.float32(0.7)
+    nifti.write(folder / f"{names[0]}_mask.nii.gz", Volume(probability, heads[0].mask.grid))
+    assert train(folder, out) == 2
+    told = said()
+    assert "values such as 0.7" in told
+    assert "the report of `bleedmap evaluate --studies`" in told
+    assert "resample" not in told
 
 
 class Recording:

@@ -162,12 +162,15 @@ def gather_labels(path: Path, lines: Iterable[Line]) -> dict[str, Labels]:
     return alone | found_slices
 
 
-def read_table(path: Path, fits: Callable[[set[str]], bool], needed: str, remedy: str) -> list[dict[str, str]]:
+def read_table(
+    path: Path, fits: Callable[[set[str]], bool], needed: str, remedy: str, known: Sequence[str] = ()
+) -> list[dict[str, str]]:
     """Read a table of a folder of studies, a line a row, without the spaces around its cells.
 
     Args:
         path: as `read_csv` takes it.
         fits: whether it has the columns that it needs.
+        known: names of columns that are known in any case: 'Study' comes back as 'study'.
         needed: those, in words.
         remedy: what to do about a table that does not fit.
 
@@ -177,6 +180,8 @@ def read_table(path: Path, fits: Callable[[set[str]], bool], needed: str, remedy
     text, save = "a table as text, its columns separated by commas, semicolons or tabs", "save the sheet as CSV (UTF-8)"
     with usable(path, DataError, text, f"{save}, and give that file", csv.Error, found="cannot be read"):
         rows = read_csv(path)
+    names = {one.casefold(): one for one in known}
+    rows = [{names.get(column.casefold(), column): cell for column, cell in row.items()} for row in rows]
     if not rows or not fits(set(rows[0])):
         found = f"columns {', '.join(rows[0]) if rows else 'none, or no lines'}"
         raise DataError(path, found=found, needed=f"the columns {needed}", remedy=remedy)

@@ -15,7 +15,7 @@ from bleedmap.evaluation.reference_find import Cases
 TABLE = "patients.csv"
 EACH = "each study counts as one"
 BY_ID, ALONE = "ID ", "study "  # before a patient's name, by what it was told
-_CORRECT = "correct the table, or take it out of the folder"
+_CORRECT = "correct the table, or leave it out"
 # Above any number of CT-ICH, one of whose patients a measure leaves out by its number.
 FIRST_NUMBER = 1001
 
@@ -63,7 +63,7 @@ def read_patients(found: Cases, table: Path | None = None) -> Patients:
 def _read_table(path: Path, studies: Sequence[str]) -> Patients:
     rows = read_table(
         path, lambda columns: {"study", "patient"} <= columns,
-        f"study, patient, and optionally {', '.join(TYPE_NAMES)}", _CORRECT,
+        f"study, patient, and optionally {', '.join(TYPE_NAMES)}", _CORRECT, ("study", "patient", *TYPE_NAMES),
     )  # fmt: skip
     found: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):

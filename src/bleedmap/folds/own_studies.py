@@ -200,19 +200,20 @@ def read_tested(path: Path, cases: Sequence[OwnCase]) -> frozenset[str]:
         DataError: a table that cannot be read, or names what is not there.
     """
     needed, remedy = "patient, or study", "correct the table of the test side"
-    rows = read_table(path, lambda columns: bool(columns & {"patient", "study"}), needed, remedy)
+    known = ("patient", "study")
+    rows = read_table(path, lambda columns: not columns.isdisjoint(known), needed, remedy, known)
     by_study = {one.case.name: one.patient for one in cases}
     patients = {name: name for name in by_study.values()}
     for kind in (ALONE, BY_ID):
         patients |= {name.removeprefix(kind): name for name in by_study.values() if name.startswith(kind)}
     tested = set()
     for line, row in enumerate(rows, start=2):
-        for column, known in (("patient", patients), ("study", by_study)):
-            if (name := row.get(column)) and name not in known:
+        for column, names in (("patient", patients), ("study", by_study)):
+            if (name := row.get(column)) and name not in names:
                 found = f"line {line}: no {column} '{name}' has a mask"
                 raise DataError(path, found=found, needed="names of patients or studies of the folder", remedy=remedy)
             if name:
-                tested.add(known[name])
+                tested.add(names[name])
     return frozenset(tested)
 
 

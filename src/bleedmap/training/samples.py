@@ -136,9 +136,12 @@ def _explain_refused(errors: Sequence[InputError]) -> InputError:
     if len(errors) == 1:
         return first
     named = "; ".join(f"{one.subject}: {one.found}" for one in errors[:_LISTED])
+    alike = len({one.remedy for one in errors}) == 1
+    remedy = first.remedy if alike else "see what to do about each in the report of `bleedmap evaluate --studies`"
     return InputError(
-        f"{len(errors)} studies", found=f"{named}{'; …' if len(errors) > _LISTED else ''}", needed=first.needed,
-        remedy=f"{first.remedy}, or take the study out of the folder",
+        f"{len(errors)} studies", found=f"{named}{'; …' if len(errors) > _LISTED else ''}",
+        needed=first.needed if alike else "studies and masks that can be used",
+        remedy=f"{remedy}; or take these studies out of the folder",
     )  # fmt: skip
 
 
