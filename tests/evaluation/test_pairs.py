@@ -331,6 +331,9 @@ def test_the_user_says_which_labels_are_hemorrhage(tmp_path: Path):
     assert int(read.mask.sum()) == 2
     assert not any("united" in note for note in read.notes)
     assert case.digest != replace(case, mask_labels=frozenset()).digest  # it is measured anew
+    none = read_case(replace(case, mask_labels=frozenset({7})), BRAIN)
+    assert not none.mask.any()
+    assert any("label 1, 2, and none that --mask-label names" in note for note in none.notes)
     in_palette().save(tmp_path / "1_mask.png")
     image = picture(tmp_path / "1.png", np.full((200, 200), 90, np.uint8))
     colours = Case("1", "pictures", (image,), (tmp_path / "1_mask.png",), mask_labels=frozenset({2, 3}))

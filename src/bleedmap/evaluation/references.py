@@ -219,6 +219,9 @@ def _read_volume_masks(paths: Sequence[Path], study: Study, wanted: frozenset[in
         _check_grid(path, drawn, study.volume)
         mask |= np.asarray(np.isin(drawn.hu, list(wanted)) if wanted else drawn.hu > 0, np.bool_)
         labels = [int(value) for value in np.unique(drawn.hu) if value]
+        if wanted and labels and wanted.isdisjoint(labels):
+            held = ", ".join(map(str, labels))
+            notes.append(f"The mask has label {held}, and none that --mask-label names: it counts as free of lesions.")
         if len(labels) > 1 and not wanted:
             notes.append(
                 f"Labels {', '.join(map(str, labels))} of the mask were united; if some are no hemorrhage, say which "
