@@ -368,7 +368,8 @@ def test_a_study_uid_of_its_own_in_each_file(tmp_path):
 
 @pytest.mark.parametrize("own", ["series", "instances"])
 def test_a_segmentation_of_a_joined_scan_is_read_back_as_reference(tmp_path, own):
-    instances = series() if own == "series" else enhanced_parts(PARTS["halves"], concatenated=False)
+    tissue = replace(WHOLE, hu=np.full_like(WHOLE.hu, 40))  # a mask in air or bone would be refused
+    instances = series(tissue) if own == "series" else enhanced_parts(PARTS["halves"], concatenated=False, whole=tissue)
     for one in instances:
         one.SeriesInstanceUID = generate_uid()
     found = read(write(tmp_path, instances))
