@@ -37,8 +37,10 @@ export class Ruler {
     [ends[2], ends[3]] = this.mm(x, y);
     for (const line of [under!, over!]) ["x1", "y1", "x2", "y2"].forEach((name, index) => line.setAttribute(name, String(ends[index])));
     words!.textContent = `${this.length(ends).toFixed(1)} mm`;
-    words!.setAttribute("x", String(ends[2] + 8 * this.mm_a_pixel));
-    words!.setAttribute("y", String(ends[3] - 8 * this.mm_a_pixel));
+    const wide = x + 90 > this.sheet.parentElement!.clientWidth;  // the words stay on the stage
+    words!.setAttribute("text-anchor", wide ? "end" : "start");
+    words!.setAttribute("x", String(ends[2] + (wide ? -8 : 8) * this.mm_a_pixel));
+    words!.setAttribute("y", String(ends[3] + (y < 30 ? 20 : -8) * this.mm_a_pixel));
   }
 
   /** The newest line is done, or, as a second finger came, not meant. */

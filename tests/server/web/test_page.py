@@ -258,12 +258,21 @@ def test_a_measured_distance_is_that_of_the_patient(server: Server, flags: tuple
         assert (line["x"], line["x"] + line["width"]) == pytest.approx((left, right), abs=3)
         assert lines.all_text_contents() == lengths
         assert measure((left, top + 9), (right, top + 9)) == pytest.approx(82.8, abs=1.5 * 82.8 / (right - left))
+        stage = page.locator(".stage").bounding_box()
+        assert stage is not None
+        for corner in ((stage["x"] + stage["width"] - 4, stage["y"] + 5), (stage["x"] + 5, stage["y"] + 5)):
+            drag(page, "left", (left, bottom), corner)
+            said = lines.last.bounding_box()
+            assert said is not None
+            assert stage["x"] <= said["x"]
+            assert said["x"] + said["width"] <= stage["x"] + stage["width"]
+            assert stage["y"] <= said["y"]
         page.keyboard.press("ArrowUp")  # a line belongs to its slice
         expect(lines.first).to_be_hidden()
         page.keyboard.press("ArrowDown")
         expect(lines.first).to_be_visible()
         page.mouse.click(left + 20, top + 20)  # no line
-        expect(lines).to_have_count(7)
+        expect(lines).to_have_count(9)
         page.keyboard.press("m")
         expect(lines).to_have_count(0)
         drag(page, "left", (left, top), (right, bottom))
