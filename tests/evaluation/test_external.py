@@ -339,7 +339,8 @@ def test_a_slice_whose_number_is_in_its_pictures_name_is_no_place(tmp_path: Path
     ("study,bleeds", ["a,1", "a,0"], "the opposite of study 'a'"),
     ("study,slice,bleeds", ["a,,0", "a,4,1"], "said not to bleed, and a slice of it to"),
     ("study,slice,bleeds", ["a,,1", "a,4,0"], "said to bleed, and none of its slices"),
-    ("study,bleeds", ["nobody,1"], "none of its 1 studies lies in"),
+    ("study,bleeds", ["nobody,1"], "none of its 1 names is that of one study in"),
+    ("study,bleeds,bleeds", ["large,1,0"], "two columns are called 'bleeds'"),
 ])  # fmt: skip
 def test_tables_of_labels_that_are_refused(
     columns: str, lines: list[str], said: str, volumes: Path, weights: str, tmp_path: Path
@@ -485,6 +486,9 @@ def test_a_name_that_several_studies_have_is_nobodys(tmp_path: Path, archive: Pa
     found, left = labelled(tmp_path, archive, "patient,bleeds", ["CQ500-CT-1,1", "H-7,1"])
     assert len(found) == 1
     assert left == {"a line for several studies", "no line in the table of labels"}
+    with pytest.raises(DataError, match="1 may be of several"):
+        labelled(tmp_path, archive, "patient,bleeds", ["H-7,1"])
+    write_labels(tmp_path / "labels.csv", "patient,bleeds", ["CQ500-CT-1,1", "H-7,1"])
     again = find_cases(Places(archive, None, tmp_path / "out", "unknown", tmp_path / "labels.csv"))
     assert [one.what for one in again.left_out if "several" in one.reason] == ["line 3"]  # no Patient ID in reports
 

@@ -15,7 +15,8 @@ from bleedmap.io.files import read_csv
 
 Role = Literal["study", "slice", "bleeds"]
 ROLES: tuple[Role, ...] = ("study", "slice", "bleeds")
-YES, NO = ("1", "yes", "true", "x", "y", "ja", "positive", "pos"), ("0", "no", "false", "n", "nein", "negative", "neg")
+YES = ("1", "yes", "true", "x", "y", "ja", "positive", "pos", "present")
+NO = ("0", "no", "false", "n", "nein", "negative", "neg", "absent")
 CORRECT = "correct the table of labels, or say which columns are meant: --label-column study=NAME, slice=…, bleeds=…"
 # Names of columns in lower case, letters and digits alone; the first that a table has is taken.
 _STUDY = (

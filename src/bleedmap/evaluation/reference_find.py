@@ -29,6 +29,7 @@ from bleedmap.study.inputs import natural
 NoMask = Literal["unknown", "lesion-free"]
 Kind = Literal["pictures", "NIfTI", "DICOM"]
 _NUMBERED = re.compile(r"^(.+?)[_. -]+(?:slice)?\d+$", re.IGNORECASE)
+_SEVERAL = "a line for several studies"
 _SPLIT = "as many readers say that it bleeds as that it does not"
 _OTHER_VOLUMES = (".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh", ".mnc", ".npy", ".mat")
 _WINDOWS = ("brain", "bone")  # CT-ICH: the same slices in two windows, each in a folder of its own
@@ -210,8 +211,10 @@ def _find_labelled(places: Places, table: LabelTable, seen: Callable[[int], None
         labels = given.get(one.name, Labels(bleeds=False, slices=frozenset()))
         cases.append(replace(one, masks=(), labels=labels))
     if not cases or not given:
+        several = sum(one.reason == _SEVERAL for one in left)
+        names = f"none of its {len({one.study for one in table.lines})} names is that of one study in {places.studies}"
         raise table_error(
-            table.path, f"none of its {len({one.study for one in table.lines})} studies lies in {places.studies}",
+            table.path, names + (f"; {several} may be of several" if several else ""),
             f"names such as '{found.cases[0].name}'" + (" or its Study Instance UID" if found.cases[0].uid else ""),
         )  # fmt: skip
     notes = [one for one in found.notes if "--no-mask-means" not in one]
@@ -235,7 +238,7 @@ def _name_cases(cases: Sequence[Case], table: LabelTable, left: list[LeftOut]) -
             if of_slice := bool(of_one):
                 mates, part = of_one, name
         if len(mates) != 1:
-            reason = "a line of the table of labels, but no such study" if not mates else "a line for several studies"
+            reason = "a line of the table of labels, but no such study" if not mates else _SEVERAL
             reasons.setdefault((line.study, reason), f"line {line.number}")
             continue
         case = mates[0]

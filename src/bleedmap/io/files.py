@@ -376,7 +376,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     UTF-8, UTF-16 with its mark, or else Windows-1252. Empty lines at the end are left out.
 
     Raises:
-        OSError, UnicodeError, csv.Error: it cannot be read.
+        OSError, UnicodeError, csv.Error: it cannot be read, or two columns have one name.
     """
     content = path.read_bytes()  # all at once: a pipe cannot be read again
     if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
@@ -396,6 +396,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     separator = max(",;\t", key=first.count)
     lines = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     names = [name.strip() for name in next(lines, ())]
+    if twice := next((name for row, name in enumerate(names) if name and name in names[:row]), None):
+        raise csv.Error(f"two columns are called '{twice}'")
     rows = [dict(zip_longest(names, map(str.strip, line[: len(names)]), fillvalue="")) for line in lines]
     while rows and not any(rows[-1].values()):
         rows.pop()
