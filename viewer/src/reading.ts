@@ -65,7 +65,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const mine = study.readings.filter((one) => one.version === study.version);
   const choices = SAYS.map(([value, label, key]) => h("label", {}, h("input", { type: "radio", name: "says", value, disabled: view.verdict === null && !UNOUTLINED.includes(value) }), ` ${label} `, h("kbd", {}, key)));
   const reading = h("form", { className: "box", onsubmit: (event: SubmitEvent) => { event.preventDefault(); void saveReading(); } },
-    h("fieldset", {}, h("legend", {}, "Your reading of the outline"), ...choices),
+    h("fieldset", {}, h("legend", {}, view.verdict === null ? "Your reading" : "Your reading of the outline"), ...choices),
     h("label", { htmlFor: "words" }, "Words, if any"), free,
     h("div", { className: "tools" }, h("button", { type: "submit", className: "main" }, "Save reading (Enter)"), h("button", { type: "button", onclick: () => void next() }, "Next unread (u)")), said,
     ...mine.map((one) => h("p", { className: "note" }, `${moment(one.at)}: ${one.user} said “${one.says}”${one.words ? `, ${one.words}` : ""}.`)));
