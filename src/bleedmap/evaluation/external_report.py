@@ -179,9 +179,8 @@ def _measures(scores: ExternalScores) -> Section:
         "As in the cross-validation protocol (docs/protocol.md), where its measures apply to one network and a folder "
         "of studies: a lesion of which nothing is marked scores 0; lesion-free slices and studies lend no Dice, and "
         "false alarms on them are counted. In brackets 95 % intervals, which draw patients with all their studies: "
-        f"percentile bootstrap, {scores.table.resamples:,} draws; a share of 0 or 1 has Wilson's. They hold the "
-        "network fixed, and with few patients they are too narrow; one patient gives none. A figure that cannot be had "
-        "is a dash."
+        f"percentile bootstrap, {scores.table.resamples:,} draws; a share of 0 or 1 has Wilson's, of one patient too. "
+        "They hold the network fixed, and with few patients they are too narrow. A figure that cannot be had is a dash."
     )
     return Section("measures", "Measures", (words,), tuple(tables))
 
