@@ -75,6 +75,7 @@ def test_the_export_is_a_data_set(judged, pseudonymous: bool, tmp_path: Path, ca
     assert run("server", "corrections", "export", "--config", config, "-o", out, *words) == 0
     said = capsys.readouterr().out
     assert "1 × a reader said 'missed' and drew nothing" in said
+    assert "Studies: 3. Written: " in said
     assert "1 × a reader said 'agree' and drew nothing" in said
     database = open_database(settings)
     with database.read() as connection:

@@ -246,4 +246,4 @@ def export_corrections(settings: "Settings", out: Path, pseudonymous: bool, as_j
         print_line(f"{count:,} × {source}")
     for reason, count in sorted(left_out.items()):
         print_line(f"left out: {count:,} × {escape(reason)}")
-    print_line(f"Written: {escape(str(out))}")
+    print_line(f"Studies: {written.total():,}. Written: {escape(str(out))}")
