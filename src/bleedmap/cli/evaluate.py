@@ -207,11 +207,9 @@ def command(
 
 def _refuse(context: click.Context, names: Sequence[str], why: str) -> None:
     """Refuse flags that would do nothing here."""
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            plural = {"label_columns": "label-column", "mask_labels": "mask-label"}
-            flag = plural.get(name) or name.removesuffix("_file").replace("_", "-")
-            raise click.UsageError(f"--{flag} {why}.")
+    for one in context.command.params:
+        if one.name in names and context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{one.opts[0]} {why}.")
 
 
 # --- a split --------------------------------------------------------------------------------------------------------
