@@ -322,6 +322,24 @@ def test_orientation(head, degrees, verdict):
     assert check("orientation", moved(head, np.arange(30) * 5.0, about_x(degrees))).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        (lambda hu: hu[:, ::-1], "upside down"), (lambda hu: hu[:, ::-1, ::-1], "upside down"),
+        (lambda hu: np.rot90(hu, 1, (1, 2)), "on its side"), (lambda hu: np.rot90(hu, 3, (1, 2)), "on its side"),
+        (lambda hu: hu, ""), (lambda hu: hu[:, :, ::-1], ""),
+    ],
+)  # fmt: skip
+def test_a_head_that_lies_otherwise_than_its_axes_say(head, turn, said):
+    """As where somebody made up the affine of a NIfTI file. DICOM comes from scanners, and is believed."""
+    turned = replace(head, hu=np.ascontiguousarray(turn(head.hu)))
+    found = next(one for one in check_input(turned) if one.name == "orientation")
+    assert found.verdict == ("warning" if said else "pass")
+    assert said in found.found
+    of_scanner = check_input(turned, Acquisition(modality="CT"))
+    assert next(one for one in of_scanner if one.name == "orientation").verdict == "pass"
+
+
 def test_a_tilted_gantry_passes_up_to_30_degrees(head):
     for degrees, verdict in ((25, "pass"), (33, "warning")):
         origins = head.grid.origins_mm + np.outer(np.arange(30) * 5.0 * np.tan(np.radians(degrees)), (0, 1, 0))

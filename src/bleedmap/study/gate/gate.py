@@ -4,7 +4,7 @@ Each check has its figure and its limit and goes into the report. A refusal stop
 by name: it stands for input where a result would be meaningless or dangerous. The rest is a warning.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bleedmap.errors import CheckRefusalError, SettingsError
@@ -12,7 +12,8 @@ from bleedmap.inference.slabs import Slabs
 from bleedmap.io.dicom.acquisition import Acquisition
 from bleedmap.study.gate.anatomy import measure, measure_values
 from bleedmap.study.gate.check import Check
-from bleedmap.study.gate.pictures import PICTURE_CHECKS
+from bleedmap.study.gate.picture_look import HeadLook, look_at_heads
+from bleedmap.study.gate.pictures import PICTURE_CHECKS, judge_heads
 from bleedmap.study.gate.scan import scan_checks
 from bleedmap.study.gate.voxels import voxel_checks
 from bleedmap.volume import Volume
@@ -24,6 +25,8 @@ CHECKS = (
 )  # fmt: skip
 
 
+# The mean of the slices with brain. Measured on CT-ICH's 82 patients: from -0.15 and 0.492 on.
+_LEAST_UPRIGHT, _LEAST_CENTRE = -0.16, 0.491
 ALL_CHECKS = tuple(dict.fromkeys((*CHECKS, *PICTURE_CHECKS)))  # a study's and those of pictures share some names
 
 
@@ -37,13 +40,27 @@ def check_input(
         acquisition: how the scan was made; None where nothing is known, as with NIfTI.
         slabs: what the network is shown of thin slices; the anatomy and its noise are measured there.
     """
+    scan = acquisition or Acquisition()
     anatomy = measure(volume if slabs is None else slabs.volume)
     if slabs is not None and anatomy.cavity is not None:
         anatomy = replace(anatomy, cavity=slabs.span_slices(*anatomy.cavity))
-    return (
-        *scan_checks(volume.grid, volume.hu.shape, acquisition or Acquisition(), slabs),
+    checks = (
+        *scan_checks(volume.grid, volume.hu.shape, scan, slabs),
         *voxel_checks(measure_values(volume), anatomy, len(volume.hu)),
     )
+    if scan.modality is not None or anatomy.cavity is None:
+        return checks
+    heads = look_at_heads(volume, anatomy.cavity)
+    return tuple(_doubt_axes(one, heads) if one.name == "orientation" else one for one in checks)
+
+
+def _doubt_axes(orientation: Check, heads: Sequence[HeadLook]) -> Check:
+    """Warn of a head that does not lie as its axes say: others than scanners make them up, and a file cannot tell."""
+    seen = judge_heads([replace(one, straight=0.0) for one in heads], _LEAST_UPRIGHT, _LEAST_CENTRE)
+    if orientation.verdict != "pass" or seen.verdict != "warning":
+        return orientation
+    meaning = "the file's axes may be wrong, and right and left with them: convert the study again from DICOM"
+    return replace(orientation, verdict="warning", found=f"{seen.found}; {orientation.found}", meaning=meaning)
 
 
 def read_accepted(accept: Iterable[str]) -> frozenset[str]:

@@ -13,12 +13,13 @@ from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.preprocess import HEAD_THRESHOLD, TRAINING_VIEW_MM
 from bleedmap.study.gate.anatomy import BONE_HU, Anatomy, measure
 from bleedmap.volume import Volume
-from bleedmap.window import BLACK_GREY, WHITE_GREY, Window
+from bleedmap.window import BLACK_GREY, BRAIN, WHITE_GREY, Window
 
 NEAR_BLACK, _NEAR_WHITE = 32, 223
 _AIR_HU, _WHITE_HU = -1000.0, 1000.0
 _PART = 0.6  # of the largest part: as large is another head; three such are found on one slice, with both hands
 _MARK = (0.006, 0.05)  # of the picture's side: a letter's height
+_SLICES_LOOKED_AT = 20
 _COARSE = 160  # pixels along the longer side, of what is measured on the head's outline
 
 
@@ -81,6 +82,19 @@ def measure_picture(name: str, grey: ByteArray, window: Window, turned: str = ""
         head=None if head is None else _look_at_head(small, head),
         marks=0 if head is None else _count_marks(grey, head, step),
     )
+
+
+def look_at_heads(volume: Volume, slices: tuple[int, int]) -> list[HeadLook]:
+    """Look at the head on some slices of a volume, from the first to the last, as on pictures of it."""
+    first, last = slices
+    step = max(1, max(volume.hu.shape[1:]) // _COARSE)
+    looks = []
+    for plane in volume.hu[first : last + 1 : max(1, (last - first) // _SLICES_LOOKED_AT), ::step, ::step]:
+        grey = np.asarray(np.rint(255 * BRAIN.to_unit(plane)), np.uint8)
+        _, head = _find_head(grey)
+        if head is not None:
+            looks.append(_look_at_head(grey, head))
+    return looks
 
 
 def _edge(grey: ByteArray) -> ByteArray:

@@ -218,12 +218,18 @@ def _judge_densities(looks: Sequence[PictureLook]) -> Check:
 
 def _all_orientation(looks: Sequence[PictureLook]) -> Check:
     """Judge the mean of all slices of a head, which tells more than one."""
-    heads = [one.head for one in looks if one.head is not None]
+    return judge_heads([one.head for one in looks if one.head is not None])
+
+
+def judge_heads(
+    heads: Sequence[HeadLook], least_upright: float = _ALL_UPRIGHT, least_centre: float = _ALL_CENTRE
+) -> Check:
+    """Judge whether a head lies face up, by the mean of its slices."""
     if not heads:
-        return _judge_turn(None, _ALL_UPRIGHT, _ALL_CENTRE)
+        return _judge_turn(None, least_upright, least_centre)
     straight = float(np.median([one.straight for one in heads]))
     upright, centre = (float(np.mean([getattr(one, name) for one in heads])) for name in ("upright", "centre"))
-    return _judge_turn(HeadLook(1, upright, centre, straight), _ALL_UPRIGHT, _ALL_CENTRE)
+    return _judge_turn(HeadLook(1, upright, centre, straight), least_upright, least_centre)
 
 
 def _judge_turn(head: HeadLook | None, least_upright: float, least_centre: float) -> Check:
