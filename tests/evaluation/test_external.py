@@ -23,14 +23,15 @@ from batch_runs import until
 from bleedmap.cli.main import bleedmap, main
 from bleedmap.datasets.ct_ich import open_ct_ich
 from bleedmap.errors import BleedmapError, DataError, InputError, OutputError, SettingsError
-from bleedmap.evaluation import external, external_report
-from bleedmap.evaluation.external_scores import external_scores, to_records
-from bleedmap.evaluation.labels import Labels, gather_labels, read_labels
-from bleedmap.evaluation.patients import FIRST_NUMBER, Patients, read_patients
 from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, record_study
-from bleedmap.evaluation.reference_find import Case, Cases, Places, find_cases
-from bleedmap.evaluation.references import read_case
 from bleedmap.evaluation.scores import cross_validation
+from bleedmap.evaluation.studies import report as external_report
+from bleedmap.evaluation.studies import run as external
+from bleedmap.evaluation.studies.find import Case, Cases, Places, find_cases
+from bleedmap.evaluation.studies.labels import Labels, gather_labels, read_labels
+from bleedmap.evaluation.studies.patients import FIRST_NUMBER, Patients, read_patients
+from bleedmap.evaluation.studies.references import read_case
+from bleedmap.evaluation.studies.scores import external_scores, to_records
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.outline import segment_slices
@@ -916,7 +917,7 @@ def test_errors_are_the_users_words(tmp_path: Path, weights: str):
 
 
 def test_the_whole_real_data_set_is_found(ct_ich_root: Path, tmp_path: Path):
-    from bleedmap.evaluation.reference_find import Places, find_cases
+    from bleedmap.evaluation.studies.find import Places, find_cases
 
     found = find_cases(Places(ct_ich_root / "Patients_CT", None, tmp_path / "out", "lesion-free"))
     assert len(found.cases) == 82

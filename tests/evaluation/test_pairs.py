@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from bleedmap.errors import InputError
-from bleedmap.evaluation.reference_find import Case, Cases, NoMask, Places, find_cases
-from bleedmap.evaluation.references import read_case
+from bleedmap.evaluation.studies.find import Case, Cases, NoMask, Places, find_cases
+from bleedmap.evaluation.studies.references import read_case
 from bleedmap.window import BRAIN
 
 SHAPE = (24, 32)

@@ -10,8 +10,8 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-from bleedmap.evaluation.reference_find import Places, find_cases
-from bleedmap.evaluation.references import read_case
+from bleedmap.evaluation.studies.find import Places, find_cases
+from bleedmap.evaluation.studies.references import read_case
 from bleedmap.io.dicom.header import set_up_pydicom
 from bleedmap.server import view
 from bleedmap.server.config import Settings, write_settings

@@ -15,8 +15,8 @@ from PIL import Image
 import bleedmap
 from bleedmap.arrays import AnyArray
 from bleedmap.datasets.ct_ich import open_ct_ich
-from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, run_external
-from bleedmap.evaluation.reference_find import Places, find_cases
+from bleedmap.evaluation.studies.find import Places, find_cases
+from bleedmap.evaluation.studies.run import ExternalOptions, ExternalStudy, run_external
 from bleedmap.figures.prediction import predict_slices
 from bleedmap.inference.weights import locate
 from bleedmap.study.segment import Segmenter

@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 
 from bleedmap.datasets.own_split import OwnSplit, OwnStudy, read_own_split  # noqa: E402
 from bleedmap.errors import SplitError  # noqa: E402
-from bleedmap.evaluation.external import note_trained  # noqa: E402
-from bleedmap.evaluation.patients import read_patients  # noqa: E402
 from bleedmap.evaluation.records import TYPE_NAMES  # noqa: E402
-from bleedmap.evaluation.reference_find import Places, find_cases  # noqa: E402
+from bleedmap.evaluation.studies.find import Places, find_cases  # noqa: E402
+from bleedmap.evaluation.studies.patients import read_patients  # noqa: E402
+from bleedmap.evaluation.studies.run import note_trained  # noqa: E402
 from bleedmap.folds.choices import _calibrate_types  # noqa: E402
 from bleedmap.folds.own_studies import OwnStudies, _show, describe_cases  # noqa: E402
 from bleedmap.geometry import SliceGrid, axial_affine  # noqa: E402

@@ -25,11 +25,11 @@ from bleedmap.errors import SettingsError
 
 if TYPE_CHECKING:
     from bleedmap.arrays import FloatArray
-    from bleedmap.evaluation.external_report import ExternalReport
-    from bleedmap.evaluation.labels import Role
-    from bleedmap.evaluation.reference_find import NoMask, Places
     from bleedmap.evaluation.report import ScoredMethods
     from bleedmap.evaluation.slices import Subject
+    from bleedmap.evaluation.studies.find import NoMask, Places
+    from bleedmap.evaluation.studies.labels import Role
+    from bleedmap.evaluation.studies.report import ExternalReport
     from bleedmap.training.run import Run
 
 _OF_A_SPLIT = ("split_file", "side", "slices", "grid", "device", "precision")
@@ -184,7 +184,7 @@ def command(
             raise click.UsageError("--studies measures one network: give one weights' name or .onnx file.")
         if (masks or mask_name or mask_labels or None) is not None and labels is not None:
             raise click.UsageError("masks and --labels are two kinds of reference: give one.")
-        from bleedmap.evaluation.reference_find import Places
+        from bleedmap.evaluation.studies.find import Places
 
         if label_columns and labels is None:
             raise click.UsageError("--label-column speaks of a table: give --labels TABLE too.")
@@ -392,7 +392,7 @@ def _print_records(scored: "ScoredMethods", page: Path | None) -> None:
 
 def _read_roles(columns: Sequence[str]) -> "tuple[tuple[Role, str], ...]":
     """Read `--label-column study=Case`."""
-    from bleedmap.evaluation.labels import ROLES
+    from bleedmap.evaluation.studies.labels import ROLES
 
     pairs = [(name.partition("=")[0], name.partition("=")[2]) for name in columns]
     if wrong := [role for role, name in pairs if role not in ROLES or not name]:
@@ -404,10 +404,10 @@ def _evaluate_studies(
     places: "Places", table: Path | None, weights: str | None, window: tuple[float, float] | None,
     accept: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
-    from bleedmap.evaluation.external import ExternalOptions, external_ledger, note_trained, run_external
-    from bleedmap.evaluation.external_report import write_report
-    from bleedmap.evaluation.patients import read_patients
-    from bleedmap.evaluation.reference_find import find_cases
+    from bleedmap.evaluation.studies.find import find_cases
+    from bleedmap.evaluation.studies.patients import read_patients
+    from bleedmap.evaluation.studies.report import write_report
+    from bleedmap.evaluation.studies.run import ExternalOptions, external_ledger, note_trained, run_external
     from bleedmap.study.segment import Segmenter
     from bleedmap.window import BRAIN, Window
 

@@ -15,7 +15,7 @@ from bleedmap.training.config import PRESETS, LiteConfig, TrainConfig
 if TYPE_CHECKING:
     from bleedmap.datasets.ct_ich import CtIch
     from bleedmap.datasets.splits import Split
-    from bleedmap.evaluation.reference_find import NoMask
+    from bleedmap.evaluation.studies.find import NoMask
     from bleedmap.folds.own_studies import OwnPlaces, OwnReading
     from bleedmap.folds.run import Material
     from bleedmap.models.checkpoint import Checkpoint

@@ -27,10 +27,8 @@ from bleedmap.datasets.own_split import (
     deal_patients,
 )
 from bleedmap.errors import DataError, SettingsError, SplitError
-from bleedmap.evaluation.labels import read_table
-from bleedmap.evaluation.patients import ALONE, BY_ID, Patients, read_patients
 from bleedmap.evaluation.records import TYPE_NAMES
-from bleedmap.evaluation.reference_find import (
+from bleedmap.evaluation.studies.find import (
     Case,
     Cases,
     NoMask,
@@ -39,7 +37,9 @@ from bleedmap.evaluation.reference_find import (
     hash_file,
     hash_words,
 )
-from bleedmap.evaluation.references import read_case
+from bleedmap.evaluation.studies.labels import read_table
+from bleedmap.evaluation.studies.patients import ALONE, BY_ID, Patients, read_patients
+from bleedmap.evaluation.studies.references import read_case
 from bleedmap.folds.run import Material
 from bleedmap.inference.weights import MeasuredOn, locate
 from bleedmap.models.checkpoint import Checkpoint

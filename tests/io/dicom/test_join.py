@@ -11,8 +11,8 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from bleedmap.errors import InputError
-from bleedmap.evaluation.reference_find import Places, find_cases
-from bleedmap.evaluation.references import read_case
+from bleedmap.evaluation.studies.find import Places, find_cases
+from bleedmap.evaluation.studies.references import read_case
 from bleedmap.geometry import SliceGrid
 from bleedmap.io.dicom.seg import make_mask_segmentation
 from bleedmap.io.dicom.series import DicomSeries

@@ -13,8 +13,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from bleedmap.errors import InputError
-from bleedmap.evaluation.reference_find import Case, Places, find_cases
-from bleedmap.evaluation.references import read_case
+from bleedmap.evaluation.studies.find import Case, Places, find_cases
+from bleedmap.evaluation.studies.references import read_case
 from bleedmap.io.dicom.producer import write_dicom
 from bleedmap.io.dicom.read import read_series, scan
 from bleedmap.io.dicom.seg import make_mask_segmentation

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.errors import InputError
-from bleedmap.evaluation.labels import Labels
 from bleedmap.evaluation.records import Known
-from bleedmap.evaluation.reference_find import Case
+from bleedmap.evaluation.studies.find import Case
+from bleedmap.evaluation.studies.labels import Labels
 from bleedmap.geometry import SliceGrid
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import DicomFound, scan_files

@@ -14,7 +14,7 @@ from bleedmap.io.dicom.header import text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bleedmap.evaluation.reference_find import Case
+    from bleedmap.evaluation.studies.find import Case
 
 _ENDING = re.compile(r"\.(nii|nii\.gz|dcm|dicom|ima|png|jpe?g|tiff?|bmp|webp)$")
 

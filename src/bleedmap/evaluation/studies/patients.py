@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bleedmap.errors import DataError
-from bleedmap.evaluation.labels import read_flag, read_table
 from bleedmap.evaluation.records import TYPE_NAMES
-from bleedmap.evaluation.reference_find import Cases
+from bleedmap.evaluation.studies.find import Cases
+from bleedmap.evaluation.studies.labels import read_flag, read_table
 
 TABLE = "patients.csv"
 EACH = "each study counts as one"

@@ -16,9 +16,9 @@ from typing import Literal
 from bleedmap.archive.find import Source, display_path, find_studies, plain_files
 from bleedmap.arrays import ignore
 from bleedmap.errors import InputError
-from bleedmap.evaluation.case_index import CaseIndex
-from bleedmap.evaluation.labels import Labels, LabelTable, Line, Role, gather_labels, read_labels, table_error
-from bleedmap.evaluation.pairs import LeftOut, MaskNames, Pair, Pairing, call_mask, pair_by_name, stem
+from bleedmap.evaluation.studies.case_index import CaseIndex
+from bleedmap.evaluation.studies.labels import Labels, LabelTable, Line, Role, gather_labels, read_labels, table_error
+from bleedmap.evaluation.studies.pairs import LeftOut, MaskNames, Pair, Pairing, call_mask, pair_by_name, stem
 from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import holds_dicom, scan
 from bleedmap.io.dicom.header import find_sop_class, text

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from bleedmap import RESEARCH_ONLY, __version__
-from bleedmap.evaluation.external import ExternalOptions, ExternalStudy, read_choices
-from bleedmap.evaluation.external_scores import ExternalScores, external_scores, to_records
-from bleedmap.evaluation.patients import Patients
-from bleedmap.evaluation.reference_find import Cases
+from bleedmap.evaluation.studies.find import Cases
+from bleedmap.evaluation.studies.patients import Patients
+from bleedmap.evaluation.studies.run import ExternalOptions, ExternalStudy, read_choices
+from bleedmap.evaluation.studies.scores import ExternalScores, external_scores, to_records
 from bleedmap.io.files import write_json
 from bleedmap.metrics import overlap
 from bleedmap.page.section import Section, estimate_or_dash, or_dash, tabulate

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from bleedmap.evaluation.external import ExternalStudy
 from bleedmap.evaluation.measure_table import ANSWERED
-from bleedmap.evaluation.patients import Patients
 from bleedmap.evaluation.protocol import SEED, SMALLEST_LESION_VOXELS
 from bleedmap.evaluation.records import TYPE_NAMES, Choices, Known, OutOfFold, StudyRecord
 from bleedmap.evaluation.scores import CrossValidation, Score, cross_validation
+from bleedmap.evaluation.studies.patients import Patients
+from bleedmap.evaluation.studies.run import ExternalStudy
 from bleedmap.metrics.agreement import Agreement, bland_altman
 from bleedmap.metrics.bootstrap import RESAMPLES
 

@@ -18,8 +18,8 @@ from bleedmap.arrays import BoolArray, FloatArray, Progress, ignore
 from bleedmap.datasets.ct_ich import SliceRecord
 from bleedmap.errors import InputError
 from bleedmap.evaluation.records import Choices, Known, StudyRecord, Verdict, record_study
-from bleedmap.evaluation.reference_find import Case, Cases
-from bleedmap.evaluation.references import Referenced, read_case
+from bleedmap.evaluation.studies.find import Case, Cases
+from bleedmap.evaluation.studies.references import Referenced, read_case
 from bleedmap.geometry import SliceGrid
 from bleedmap.inference.certainty import Certainty
 from bleedmap.inference.outline import outline_slices

@@ -1,0 +1,1 @@
+"""External validation: measure a network on studies of one's own, against masks, labels or boxes."""
