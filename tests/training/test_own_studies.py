@@ -127,7 +127,10 @@ def test_from_masks_to_weights_that_segment(finished, tmp_path, capsys):
     written = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file()) + onnx.read_bytes()
     assert not re.search(b"Meyer|secret|hospital", written)
     assert run("segment", folder / f"{BLEEDS[2]}.nii.gz", "--weights", onnx, "-o", tmp_path / "result") == 0
-    assert json.loads((tmp_path / "result/summary.json").read_text())["format"] == "bleedmap study 1"
+    assert record["measured_on"] == {"thickness_mm": 10.0, "spacing_mm": [7.0, 15.0]}
+    summary = json.loads((tmp_path / "result/summary.json").read_text())
+    assert summary["format"] == "bleedmap study 1"
+    assert not any("mm apart" in one for one in summary["certainty"]["abstained"])
     capsys.readouterr()
     assert run("evaluate", out, "--data", folder) == 2
     assert "bleedmap evaluate --studies" in " ".join(capsys.readouterr().err.split())
@@ -180,6 +183,7 @@ def test_training_goes_on_from_weights_and_with_ct_ich(finished, tmp_path, capsy
     assert "first of all own" in record["trained_on"]
     assert "12 patients" in record["trained_on"]
     assert len(record["trained_patients"]) == 12
+    assert record["measured_on"] == {"thickness_mm": 5.0, "spacing_mm": [3.5, 15.0]}  # of both
     assert set(locate(finished / "own.onnx").record["trained_studies"]) < set(record["trained_studies"])  # seen before
     assert onward.own_split().ct_ich["data_sha256"] == ct_ich.content_sha256()
     assert run("train", "--resume", onward.folder, "--studies", folder) == 2

@@ -6,7 +6,7 @@ What a run keeps of them is hashes.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -102,6 +102,7 @@ class OwnStudies:
     window: Window  # in which pictures were exported
     accept: tuple[str, ...]  # input checks whose refusal is overruled
     threads: int = 1  # pydicom's settings are the process'
+    apart_mm: dict[int, float | None] = field(default_factory=dict)  # from slice to slice, of those read so far
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -120,10 +121,12 @@ class OwnStudies:
             refusal = find_refusal(one.case.name, judge_pictures(read.looks, self.window), self.accept, WANTED)
             if refusal is not None:
                 raise refusal
+            self.apart_mm[number] = None
             pixel = TRAINING_VIEW_MM / max(read.hu.shape[1:])
             return _show(read.hu, np.asarray(read.mask, np.float32), one.types, None, pixel**2 * SLICE_MM / 1000)
         prepared = prepare(read.study, MeasuredOn(), self.accept)
         grid = prepared.volume.grid
+        self.apart_mm[number] = grid.spacing_mm[0] if len(grid) > 1 else None
         spacing = (grid.spacing_mm[1], grid.spacing_mm[2])
         share = prepared.share(read.mask)
         return _show(prepared.volume.hu, share, one.types, spacing, float(grid.voxel_ml.mean()))
@@ -133,12 +136,17 @@ class OwnStudies:
         return sha256(" ".join(f"{one.images} {one.reference}" for one in self.cases).encode()).hexdigest()
 
     def describe(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """How many, and their hashes: nothing names a patient."""
+        """How many, how far apart their slices lie, and their hashes: nothing names a patient."""
+        for one in numbers:
+            if one not in self.apart_mm:
+                self.read(one, Preprocessing())
+        apart = [mm for one in numbers if (mm := self.apart_mm[one]) is not None]
         chosen = [self.cases[one] for one in numbers]
         patients = len({one.patient for one in chosen})
         return {
             "trained_on": f"a user's own data: {len(chosen):,} studies of {patients:,} patients",
             "trained_patients": [], "trained_studies": sorted(one.images for one in chosen),
+            **({"measured_on": asdict(MeasuredOn.around(apart))} if apart else {}),
         }  # fmt: skip
 
 

@@ -5,9 +5,11 @@ The file's bytes are read once: what was hashed is what is parsed and run.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from bleedmap.errors import SettingsError, WeightsError, usable
@@ -54,6 +56,12 @@ class MeasuredOn:
 
     thickness_mm: float = 5.0  # of each slice
     spacing_mm: tuple[float, float] = (3.5, 7.5)
+
+    @classmethod
+    def around(cls, spacings_mm: Sequence[float]) -> "MeasuredOn":
+        """Those of studies whose slices lie that far apart, with as much room beyond as CT-ICH's 5 mm are given."""
+        low, high = (round(part * one, 2) for part, one in ((0.7, min(spacings_mm)), (1.5, max(spacings_mm))))
+        return cls(round(median(spacings_mm), 1), (low, high))
 
 
 @dataclass(frozen=True, eq=False)

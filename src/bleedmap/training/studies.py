@@ -4,7 +4,7 @@ Training, and the choice of thresholds after it, take them from here alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import numpy as np
 from bleedmap.arrays import BoolArray, FloatArray
 from bleedmap.datasets.ct_ich import TYPES, CtIch
 from bleedmap.datasets.ct_ich_tables import PIXELS, SLICE_MM
+from bleedmap.inference.weights import MeasuredOn
 from bleedmap.preprocess import TRAINING_VIEW_MM, Preprocessing, guess_pixel_mm
 
 # Of CT-ICH, by the training view, a guess.
@@ -152,4 +153,8 @@ class JoinedStudies:
         """Both, one after the other."""
         own = self.own.describe([one for one in numbers if one < self._first])
         other = self.ct_ich.describe([one - self._first for one in numbers if one >= self._first])
+        if "measured_on" in own:  # of both; CT-ICH's are the defaults
+            ends = own["measured_on"]["spacing_mm"], MeasuredOn.spacing_mm
+            both = min(one[0] for one in ends), max(one[1] for one in ends)
+            own["measured_on"] = asdict(MeasuredOn(spacing_mm=both))
         return {**own, **other, "trained_on": f"{own['trained_on']}; {other['trained_on']}"}
