@@ -67,7 +67,8 @@ class OwnSplit:
     def count(self, name: str) -> str:
         """Studies and patients of a side, in words."""
         chosen = self.side(name)
-        return f"{len(chosen):,} studies of {len({one.patient for one in chosen}):,} patients"
+        studies, patients = len(chosen), len({one.patient for one in chosen})
+        return f"{studies:,} {'study' if studies == 1 else 'studies'} of {patients:,} patient{'s' * (patients != 1)}"
 
     @property
     def data_sha256(self) -> str:
