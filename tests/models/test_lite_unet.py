@@ -25,7 +25,7 @@ from bleedmap.models.lite_unet import (  # noqa: E402  # noqa: E402
 from bleedmap.models.networks import LABELS, LiteUNetSettings, UNetSettings, settings_from_dict  # noqa: E402
 from published_encoder import fold_batch_norm  # noqa: E402
 
-SETTINGS = LiteUNetSettings()
+SETTINGS, FINE = LiteUNetSettings(), LiteUNetSettings(decoder=(*LiteUNetSettings.decoder, 8))
 RECORD = {
     "name": "lite", "network": SETTINGS.to_dict(), "threshold": 0.5, "trained_on": "nothing",
     "preprocessing": {
@@ -34,11 +34,15 @@ RECORD = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def network() -> LiteUNet:
-    built = build_lite(SETTINGS, seed=1)
+def make(settings: LiteUNetSettings) -> LiteUNet:
+    built = build_lite(settings, seed=1)
     load_encoder(built)
     return built.eval()
+
+
+@pytest.fixture(scope="module")
+def network() -> LiteUNet:
+    return make(SETTINGS)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -119,12 +123,13 @@ def test_damaged_encoder_is_refused(tmp_path: Path, network: LiteUNet) -> None:
             load_encoder(network, path)
 
 
-def test_export_answers_as_torch_does(network: LiteUNet, tmp_path: Path) -> None:
-    path = tmp_path / "lite.onnx"
-    export_onnx(network, 64, RECORD, path)
+@pytest.mark.parametrize("settings", [SETTINGS, FINE])
+def test_export_answers_as_torch_does(settings: LiteUNetSettings, tmp_path: Path) -> None:
+    path, network = tmp_path / "lite.onnx", make(settings)
+    export_onnx(network, 64, RECORD | {"network": settings.to_dict()}, path)
     assert path.stat().st_size < 8_000_000
     weights = locate(path)
-    assert weights.network == SETTINGS
+    assert weights.network == settings
     slices = np.random.default_rng(0).random((3, 3, 64, 64), np.float32)
     ours, torchs = OpenVinoBackend(weights).predict(slices), TorchBackend(weights).predict(slices)
     with torch.no_grad():
@@ -136,6 +141,17 @@ def test_export_answers_as_torch_does(network: LiteUNet, tmp_path: Path) -> None
         np.testing.assert_allclose(one, whole[index].numpy().reshape(one.shape), atol=0.05)  # fp16 weights
     assert ours.labels is not None
     assert ours.labels.shape == (3, len(LABELS))
+
+
+def test_a_fine_network_tells_pixels_at_its_inputs_own_size() -> None:
+    slices = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for settings, side in ((SETTINGS, 32), (FINE, 64)):
+        network = make(settings)
+        answer = network(slices)
+        assert answer.logits.shape == (1, 1, side, side)
+        assert network.probability(answer).shape == (1, 1, 64, 64)
+    with pytest.raises(ValueError, match="3 steps"):
+        LiteUNetSettings.from_dict({**SETTINGS.to_dict(), "decoder": [8, 8, 8]})
 
 
 def test_export_comes_back(network: LiteUNet, tmp_path: Path) -> None:

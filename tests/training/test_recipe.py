@@ -189,8 +189,9 @@ def test_guides_are_asked_at_their_own_size_and_an_open_skull_teaches_nothing() 
     assert losses(eighth, fourth, -right[:, 1:])["skull"] == pytest.approx(0.2 * 10 / 2, rel=0.01)
 
 
-def test_guides_teach_and_are_not_kept(pools: Pools, tmp_path: Path) -> None:
-    recipe, machine = replace(TINY, deep=0.5, skull=0.2, steps=3), choose_machine("cpu", "fp32")
+@pytest.mark.parametrize("fine", [0, 4])
+def test_guides_teach_and_are_not_kept(pools: Pools, tmp_path: Path, fine: int) -> None:
+    recipe, machine = replace(TINY, deep=0.5, skull=0.2, steps=3, fine=fine), choose_machine("cpu", "fp32")
     plain = train_recipe(replace(recipe, deep=0.0, skull=0.0), lambda: pools, machine, tmp_path / "plain")
     guided = train_recipe(recipe, lambda: pools, machine, tmp_path / "guided")
     assert set(Run(tmp_path / "guided").metrics()[0]) >= {"dice", "pixels", "labels", "deep", "skull"}
@@ -199,6 +200,16 @@ def test_guides_teach_and_are_not_kept(pools: Pools, tmp_path: Path) -> None:
     assert not torch.equal(ours["merges.2.conv1.weight"], theirs["merges.2.conv1.weight"])
     again = train_recipe(replace(recipe, seed=1), lambda: pools, machine, tmp_path / "further", start=ours)
     assert again.state_dict().keys() == ours.keys()
+
+
+def test_guides_of_a_fine_network_are_asked_at_the_same_size() -> None:
+    cover, labels = torch.zeros(1, 2, 32, 32), torch.zeros(1, 6)
+    cover[0, 0, 8:24, 8:24], cover[0, 1, 4:28, 4:28], labels[0, 0] = 1, 1, 1
+    told = 20 * cover - 10
+    guides = told[:, :1, ::8, ::8], told[:, :1, ::4, ::4], told[:, 1:, ::2, ::2]  # of the input's own size
+    recipe = replace(TINY, deep=0.5, skull=0.2, fine=4)
+    found = lite_losses(Answer(told[:, :1], labels, torch.zeros(1, 320), guides), cover, labels, recipe)
+    assert found["dice"] + found["deep"] + found["skull"] < 0.01
 
 
 def test_the_skull_is_turned_with_the_slice() -> None:

@@ -55,6 +55,7 @@ _PARTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("skull", "told the inside of the skull as a region", {"skull": 0.2}),
     ("varied", "with more kinds of painted heads", {"varied": True}),
     ("all", "with the three parts above together", {"deep": 0.5, "skull": 0.2, "varied": True}),
+    ("fine", "with an output at the input's own size", {"fine": 16}),
     ("longer", "for twice the steps", {"steps": 2 * STEPS}),
 )
 

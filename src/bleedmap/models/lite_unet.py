@@ -38,7 +38,7 @@ ENCODER_FILE = Path(__file__).parents[1] / "weights" / "efficientnet-lite0.safet
 class Answer:
     """What the network says of n slices."""
 
-    logits: Tensor  # (n, 1, rows/2, columns/2), of pixels
+    logits: Tensor  # (n, 1, rows/2, columns/2), of pixels; of a fine network (n, 1, rows, columns)
     labels: Tensor  # (n, 6) logits: presence of a bleed, then `bleedmap.models.networks.LABELS`' types
     features: Tensor  # (n, 320), the encoder's last, averaged over the slice
     guides: tuple[Tensor, ...] = ()  # in training with guides: (n, 1, …) logits of pixels at 1/8 and 1/4, skull at 1/2
@@ -150,17 +150,17 @@ class LiteUNet(nn.Module):
             )
             for expansion, kernel, stride, inward, outward, blocks in STAGES
         )
-        skips = [STAGES[index][4] for index in reversed(_SKIPS)]
+        skips = [STAGES[index][4] for index in reversed(_SKIPS)] + [settings.channels] * settings.is_fine
         belows = [FEATURES, *settings.decoder[:-1]]
         self.merges = nn.ModuleList(Merge(*widths) for widths in zip(belows, skips, settings.decoder, strict=True))
         self.pixels = nn.Conv2d(settings.decoder[-1], 1, 1)
         self.dropout = nn.Dropout(settings.dropout)
         self.labels = nn.Linear(2 * FEATURES, len(LABELS))
-        self.guides = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in settings.decoder[1:] if guided)
+        self.guides = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in settings.decoder[1:4] if guided)
 
     def forward(self, slices: Tensor) -> Answer:
         x = functional.relu6(self.stem(_same(slices * 2 - 1, 3)))  # ImageNet's weights expect -1 to 1
-        skips = []
+        skips = [slices] * self.settings.is_fine
         for index, stage in enumerate(self.stages):
             x = stage(x)
             if index in _SKIPS:
@@ -172,12 +172,15 @@ class LiteUNet(nn.Module):
             x = merge(x, skips.pop())
             decoded.append(x)
         # Without guides there is nothing to pair.
-        guides = tuple(guide(one) for guide, one in zip(self.guides, decoded[1:], strict=False))
+        guides = tuple(guide(one) for guide, one in zip(self.guides, decoded[1:4], strict=False))
         return Answer(self.pixels(x), labels, mean, guides)
 
     def probability(self, answer: Answer) -> Tensor:
         """(n, 1, rows, columns) of pixels, at the input's size."""
-        return torch.sigmoid(functional.interpolate(answer.logits, scale_factor=2, mode="bilinear"))
+        logits = answer.logits
+        if not self.settings.is_fine:
+            logits = functional.interpolate(logits, scale_factor=2, mode="bilinear")
+        return torch.sigmoid(logits)
 
     def encoder_parameters(self) -> list[nn.Parameter]:
         """Those that ImageNet gave and training changes."""

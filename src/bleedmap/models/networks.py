@@ -88,10 +88,13 @@ LABELS = ("presence", "EDH", "IPH", "SDH", "IVH", "SAH")
 
 @dataclass(frozen=True)
 class LiteUNetSettings:
-    """A U-Net on EfficientNet-Lite0 (`bleedmap.models.lite_unet`)."""
+    """A U-Net on EfficientNet-Lite0 (`bleedmap.models.lite_unet`).
+
+    `decoder`: filters at 1/16, 1/8, 1/4 and 1/2 of the input, where pixels are told; with a fifth, at its own size.
+    """
 
     channels: int = 3  # neighbouring slices, the middle one is outlined
-    decoder: tuple[int, int, int, int] = (128, 64, 48, 32)  # filters at 1/16, 1/8, 1/4 and 1/2 of the input
+    decoder: tuple[int, ...] = (128, 64, 48, 32)
     dropout: float = 0.2  # before the head of presence and types
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,8 +104,15 @@ class LiteUNetSettings:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "LiteUNetSettings":
         """From `to_dict`."""
-        first, second, third, fourth = content["decoder"]
-        return cls(int(content["channels"]), (first, second, third, fourth), float(content["dropout"]))
+        decoder = tuple(map(int, content["decoder"]))
+        if len(decoder) not in (4, 5):
+            raise ValueError(f"a decoder of {len(decoder)} steps")
+        return cls(int(content["channels"]), decoder, float(content["dropout"]))
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether pixels are told at the input's own size, not at half of it."""
+        return len(self.decoder) > 4
 
 
 OUTPUTS: dict[type, tuple[str, ...]] = {  # of the exported network, by its settings

@@ -215,9 +215,8 @@ def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Te
     """The batch that a draw describes.
 
     Returns:
-        Slices (k, channels, size, size) float32 in 0 to 1; the lesion's share of each pixel of half the rows and
-        columns, and where the recipe asks for it that of the inside of the skull, (k, 1 or 2, size/2, size/2); labels
-        (k, 6).
+        Slices (k, channels, size, size) float32 in 0 to 1; the lesion's share of each pixel that the network tells, and
+        where the recipe asks for it that of the inside of the skull, (k, 1 or 2, …) as in `lite_losses`; labels (k, 6).
     """
     rows = (
         (pools.patients, draw.patient_rows),
@@ -245,7 +244,8 @@ def apply_step(draw: StepDraw, pools: Pools, recipe: Recipe) -> tuple[Tensor, Te
     both = functional.grid_sample(both, grid, align_corners=False)
     slices, bones, cover = _changed(both[:, :grey], draw), both[:, grey:-regions], both[:, -regions:]
     seen = 2 * recipe.neighbours + 1  # bone stands between the slices and the mirror image, as in `stack_channels`
-    return torch.cat([slices[:, :seen], bones, slices[:, seen:]], dim=1), functional.avg_pool2d(cover, 2), labels
+    told = cover if recipe.fine else functional.avg_pool2d(cover, 2)
+    return torch.cat([slices[:, :seen], bones, slices[:, seen:]], dim=1), told, labels
 
 
 def _inside_skulls(slices: Tensor, share: Tensor, recipe: Recipe) -> Tensor:

@@ -181,6 +181,7 @@ class Recipe(Settings):
         0.0, "weight of the pixels' loss at a fourth and an eighth of the input size, in training alone"
     )
     skull: float = _setting(0.0, "weight of a second region, the inside of the skull, in training alone")
+    fine: int = _setting(0, "filters of a last step at the input's own size; 0: pixels are told at half of it")
 
     def __post_init__(self) -> None:
         shares = (self.start_share, self.boneless, self.decoys, self.slice_dice)
@@ -193,7 +194,7 @@ class Recipe(Settings):
             or (self.phantom and not self.phantoms)
             or (self.painted > 0) != (self.paintings > 0)
             or not 0 <= min(shares) <= max(shares) < 1
-            or min(self.free_weight, self.deep, self.skull) < 0
+            or min(self.free_weight, self.deep, self.skull, self.fine) < 0
         ):
             raise SettingsError(
                 "recipe",
@@ -222,7 +223,8 @@ class Recipe(Settings):
 
     def network(self) -> LiteUNetSettings:
         """The network's definition."""
-        return LiteUNetSettings(channels=self.preprocessing().channels)
+        last = (self.fine,) if self.fine else ()
+        return LiteUNetSettings(self.preprocessing().channels, LiteUNetSettings.decoder + last)
 
     @property
     def guided(self) -> bool:

@@ -32,21 +32,23 @@ def lite_losses(answer: Answer, cover: Tensor, labels: Tensor, recipe: Recipe) -
     """The weighted parts of a recipe's loss.
 
     Args:
-        cover: (n, 1, size/2, size/2), the lesion's share of each pixel; where the recipe asks for it, a second channel
-            of the inside of the skull, all 0 where that was not found, as at the base.
+        cover: (n, 1, size/2, size/2), or of a fine network (n, 1, size, size), the lesion's share of each pixel; where
+            the recipe asks for it, a second channel of the inside of the skull, all 0 where that was not found, as at
+            the base.
         labels: (n, 6) 0, 1, or NaN where not known.
     """
-    cover, skull = cover[:, :1], cover[:, 1:]
+    cover, skull, finer = cover[:, :1], cover[:, 1:], 2 if recipe.fine else 1  # than half the input's size
     dice, pixels = _outline_losses(answer.logits, cover, labels, recipe)
     guides: dict[str, Tensor] = {}
     if recipe.deep:
-        scales = zip(answer.guides[:2], (4, 2), strict=True)
+        scales = zip(answer.guides[:2], (4 * finer, 2 * finer), strict=True)
         deep = [
             torch.stack(_outline_losses(logits, functional.avg_pool2d(cover, by), labels, recipe))
             for logits, by in scales
         ]
         guides["deep"] = recipe.deep * torch.stack(deep).sum() / 2
     if recipe.skull:
+        skull = functional.avg_pool2d(skull, finer)
         found = skull.amax(dim=(1, 2, 3)) > 0
         told = functional.binary_cross_entropy_with_logits(answer.guides[2].float(), skull, reduction="none")
         guides["skull"] = recipe.skull * (told.mean(dim=(1, 2, 3)) * found).mean()

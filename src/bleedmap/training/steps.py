@@ -41,7 +41,7 @@ LARGEST_GRADIENT = 5.0  # norm over all parameters
 _LATER = {
     "painted": 0, "paintings": 0, "start_share": 0.0, "frame_mm": 0.0, "bone": False, "boneless": 0.0,
     "mirrored": False, "decoys": 0.0, "slice_dice": 0.0, "free_weight": 1.0, "varied": False,
-    "deep": 0.0, "skull": 0.0,
+    "deep": 0.0, "skull": 0.0, "fine": 0,
 }  # fmt: skip
 _GONE = {"pasted": 0.0}
 
