@@ -81,8 +81,12 @@ def test_a_value_that_has_swallowed_those_behind_it_is_no_text():
     header = Dataset()
     put(header, "SeriesDescription", b"Head 5.0\x08\x00\x90\x00PN\x08\x00Doe^Jane")
     assert text(header, "SeriesDescription") is None
+    put(header, "SeriesDescription", b"Head 5.0\x20\x00\x0d\x00UI\x20\x00Doe^Jane")
+    assert text(header, "SeriesDescription") is None
     put(header, "SeriesDescription", b"Head \x1b$B5.0\0")
     assert text(header, "SeriesDescription") == "Head $B5.0"
+    put(header, "SeriesDescription", b"Head\x00 5.0")  # one odd byte
+    assert text(header, "SeriesDescription") == "Head\x00 5.0"
 
 
 def test_a_value_that_names_the_patient_is_not_shown():

@@ -82,11 +82,12 @@ def test_ours_of_a_multi_frame_series_and_without_a_lesion(tmp_path: Path):
 
 
 def made(seed: int = 0) -> list[Dataset]:
-    """Instances of a series with a tilted gantry, stored transposed and flipped."""
+    """Instances of a series with a tilted gantry, stored transposed and flipped; all of it tissue, as a mask needs."""
     grid = even_grid()
     shift = np.outer(np.arange(len(grid)) * SPACING_MM[0], (0, np.tan(np.radians(15)), 0))
     volume = volume_on(replace(grid, origins_mm=grid.origins_mm + shift), seed=seed)
-    return ct_instances(volume, turn=TURNS[6], options=CtOptions(seed=seed, reverse_numbers=True))
+    tissue = replace(volume, hu=volume.hu % 100)
+    return ct_instances(tissue, turn=TURNS[6], options=CtOptions(seed=seed, reverse_numbers=True))
 
 
 @pytest.fixture

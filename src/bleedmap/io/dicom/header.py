@@ -41,7 +41,8 @@ _UID = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*", re.ASCII)  # PS3.5 9.1
 _MOST_UID = 64  # characters
 
 
-_BINARY = re.compile(r"[\x00-\x08\x0e-\x1f]")  # what no text holds: PS3.5 6.1.3
+# What no text holds (PS3.5 6.1.3); a 0 alone is an odd byte, several are those of tags and lengths.
+_BINARY = re.compile(r"[\x01-\x08\x0e-\x1f]|\x00[^\x00]+\x00[^\x00]", re.DOTALL)
 
 Key = str | tuple[int, int]  # an attribute by keyword or by tag
 
