@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What is never imported is not compiled, which would take as long as the tests' first minute.
 PIP_INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test test-all test-oldest check check-code check-docs docs site release viewer viewer-check mutants format clean
+.PHONY: help demo test test-exhaustive test-all test-oldest check check-code check-docs docs site release viewer viewer-check mutants format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,8 +22,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-lo
 test: $(VENV)/dev.stamp ## run the tests, less the exhaustive ones
 	$(PYTEST) -m "not exhaustive"
 
-test-all: $(VENV)/dev.stamp ## run all tests: whole matrices, full reports, benchmarks too
-	$(PYTEST)
+test-exhaustive: $(VENV)/dev.stamp ## run the exhaustive tests alone: whole matrices, full reports, benchmarks
+	$(PYTEST) -m exhaustive
+
+test-all: test test-exhaustive ## run all tests
 
 # torch stays as pinned: an old one would be the build for NVIDIA GPUs, of several GB.
 test-oldest: ## run the tests with the oldest libraries that pyproject.toml allows, in .venv-oldest

@@ -20,12 +20,6 @@ if "MUTANT_UNDER_TEST" in os.environ:  # mutmut runs each test once more in the 
     settings.load_profile("mutants")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first: no process is left with one of them at the end."""
-    long = {one.path for one in items if one.get_closest_marker("exhaustive")}
-    items.sort(key=lambda one: one.path not in long)
-
-
 @pytest.fixture(scope="session")
 def ct_ich_root() -> Path:
     """The real data set: BLEEDMAP_DATA, or the copy beside the checkout; skipped where neither is there."""

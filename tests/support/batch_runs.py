@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ def lasting(rows: Rows) -> Rows:
     return {name: {**row, "seconds": None} for name, row in rows.items()}
 
 
-def files_of(out: Path) -> dict[str, bytes]:
-    """Masks and probabilities of all studies."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.nii.gz")}
+def files_of(out: Path) -> dict[str, str]:
+    """Masks and probabilities of all studies, by their hashes."""
+    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in out.rglob("*.nii.gz")}
 
 
 def begun(*arguments: object) -> "subprocess.Popen[str]":
