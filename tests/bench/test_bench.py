@@ -90,6 +90,7 @@ def test_openvino_is_held_against_torch_on_the_installed_network(own_threads):
     assert first["ratio"] == pytest.approx(first["slices_per_s"] / reference["slices_per_s"], rel=0.02)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("settings", [LiteUNetSettings(), UNetSettings((4, 8), channels=1)])
 def test_operations_are_counted_as_torch_counts_them(tmp_path, settings):
     weights = exported(tmp_path, settings)

@@ -104,6 +104,7 @@ def test_a_run_killed_and_resumed_by_the_verb_ends_with_the_same_weights(jpeg_re
     assert Run(tmp_path / "killed").machine() == Run(tmp_path / "whole").machine()
 
 
+@pytest.mark.exhaustive
 def test_torchrun_starts_the_verb(jpeg_release, split_file, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = ("train", "--data", jpeg_release, "--split", split_file, "-o", tmp_path / "run", *TINY)

@@ -19,7 +19,7 @@ THE_OTHERS = [seed for seed in range(3 * len(KINDS)) if seed not in MOST_KINDS]
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(MOST_KINDS, id="most kinds"),
+        pytest.param(MOST_KINDS, id="most kinds", marks=pytest.mark.exhaustive),
         pytest.param(THE_OTHERS, id="three of each kind", marks=pytest.mark.exhaustive),
     ],
 )

@@ -13,7 +13,9 @@ ALL = [case for case in cases() if case.spacing not in THIN]  # thin slices take
 SAMPLE = sample_cases()
 
 
-@pytest.fixture(scope="module", params=["sample", pytest.param("others", marks=pytest.mark.exhaustive)])
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.exhaustive) for name in ("sample", "others")]
+)
 def rows(request: pytest.FixtureRequest) -> list[Row]:
     """A sample of the matrix in which every value of every factor occurs, or what it leaves out."""
     chosen = SAMPLE if request.param == "sample" else [case for case in ALL if case not in SAMPLE]
