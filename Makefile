@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTHONS ?= $(PYTHON) # in which `make release` tries the wheel
 VENV := .venv
 BIN := $(VENV)/bin
-# What is never imported is not compiled, which would take as long as the tests' first minute.
+# Nothing is compiled ahead: most of what is installed is never imported.
 PIP_INSTALL := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo test test-exhaustive test-all test-oldest check check-code check-docs docs site release viewer viewer-check mutants format clean

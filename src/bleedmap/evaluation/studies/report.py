@@ -240,11 +240,11 @@ def _each_study(rows: Sequence[dict[str, Any]]) -> Section:
             head: words[row[name]]
             if isinstance(row[name], bool)
             else str(row[name])
-            if name == "patient"
+            if name == "patient"  # a number that is a name
             else or_dash(row[name])
             for head, name in columns.items()
         }
-        for row in ({**one, "patient": str(one["patient"])} for one in rows)  # a number that is a name
+        for row in rows
     ]
     about = "Bleeds: by the reference. Probability: of the study, that it bleeds, by the program."
     return Section("studies", "Studies", (), (tabulate("each-study", "Each study", about, shown, digits),))
