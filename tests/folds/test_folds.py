@@ -23,7 +23,7 @@ from bleedmap.folds import choices as fold_choices
 from bleedmap.folds import run as folds
 from bleedmap.folds.ablations import Trial, Variant, list_trials, run_trial, summarise, try_trial
 from bleedmap.folds.out_of_distribution import CHANGES, measure_out_of_distribution
-from bleedmap.folds.recipes import CrossValidation, balanced, bone, mixed, painted
+from bleedmap.folds.recipes import CrossValidation, balanced, bone, fine, mixed, painted
 from bleedmap.folds.run import SHIPPED, describe_records, merge_folds, run_all, run_fold
 from bleedmap.geometry import SliceGrid, axial_affine
 from bleedmap.inference.openvino_backend import OpenVinoBackend
@@ -203,12 +203,16 @@ def test_the_table_of_ablations_names_each_and_its_difference(
 
 
 def test_recipes_lie_apart_and_balanced_sees_what_ships_sees(finished: CrossValidation) -> None:
-    made = [make(finished) for make in (painted, mixed, bone, balanced)]
-    assert len({one.folder for one in (finished, *made)}) == len({one.method for one in (finished, *made)}) == 5
+    made = [make(finished) for make in (painted, mixed, bone, balanced, fine)]
+    assert len({one.folder for one in (finished, *made)}) == len({one.method for one in (finished, *made)}) == 6
     ships, other = mixed(finished).recipe, balanced(finished).recipe
     assert other.network() == ships.network()
     assert replace(other.preprocessing(), size=ships.size) == ships.preprocessing()
     assert balanced(finished).before is None
+    finer = fine(finished)
+    assert finer.recipe.network() == finer.pretraining.network() != other.network()
+    assert finer.recipe.preprocessing() == other.preprocessing()
+    assert finer.before is None
 
 
 def test_a_share_of_the_weights_before_is_kept(finished: CrossValidation) -> None:

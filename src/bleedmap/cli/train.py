@@ -57,7 +57,7 @@ LINE_EVERY_S = 30.0  # of progress, where standard error is no terminal
 @options.data_option
 @options.device_option
 @options.precision_option
-@click.option("--steps", type=click.IntRange(min=1), help="Presets lite, bone and balanced: steps of each stage.")
+@click.option("--steps", type=click.IntRange(min=1), help="Presets lite, bone, balanced and fine: steps of each stage.")
 @options.settings_options(TrainConfig)
 def command(
     out: Path | None, split_file: Path | None, studies: Path | None, masks: Path | None, mask_name: str | None,
@@ -72,9 +72,9 @@ def command(
     TensorBoard curves, checkpoint.safetensors (to resume) and best.safetensors (best on the validation side).
 
     The preset lite trains the network that ships, on whole studies, in stages: phantoms, patients, patients with
-    painted bleeds, and these with phantoms again; bone and balanced are other recipes for it, in two stages. Each stage
-    has a folder below the run's. Thresholds and calibration are then chosen on the validation side. Of the settings
-    below they take --seed alone.
+    painted bleeds, and these with phantoms again; bone, balanced and fine are other recipes for it, in two stages. Each
+    stage has a folder below the run's. Thresholds and calibration are then chosen on the validation side. Of the
+    settings below they take --seed alone.
 
     Studies of your own lie as `bleedmap evaluate --studies` reads them. They are split by patient, by --seed: no
     patient is both trained and validated on, nor tested. The run keeps hashes of them, no names. With --data the

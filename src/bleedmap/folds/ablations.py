@@ -30,7 +30,7 @@ from bleedmap.metrics.roc import roc_auc
 from bleedmap.models.export import export_onnx
 from bleedmap.models.lite_unet import LiteUNet
 from bleedmap.postprocess import label_lesions
-from bleedmap.training.config import BALANCED, BONE, MIXED, PAINTED, RECIPE, Recipe
+from bleedmap.training.config import BALANCED, BONE, FINE, MIXED, PAINTED, RECIPE, Recipe
 from bleedmap.training.steps import load_recipe_network, report_steps, train_recipe
 from bleedmap.training.studies import VOXEL_ML
 
@@ -120,6 +120,10 @@ VARIANTS = (
     Variant(
         "balanced-painted", "the same with four times the paintings, in half of each batch",
         replace(BALANCED, lesion=2, lesion_free=1, painted=4, paintings=96, steps=5000), base="balanced",
+    ),
+    Variant(
+        "fine", "in fewer steps, pixels told at the input's own size", FINE, trained="fine/fold-{fold}",
+        base="balanced",
     ),
     Variant("small-now", "160×160, no phantoms, painted bleeds as now", _SMALL_NOW, start="imagenet", base=None),
     Variant(

@@ -59,11 +59,11 @@ def _open_validation(
     help="Only this fold; 'all' is the network trained on all patients. Repeat for several.",
 )  # fmt: skip
 @choice_option(
-    "--recipe", ("mixed", "painted", "first", "bone", "balanced"),
+    "--recipe", ("mixed", "painted", "first", "bone", "balanced", "fine"),
     "'mixed' is the one that ships. It trains the networks of 'painted' further, which trains those of 'first'; "
     "what is missing is trained first. 'bone' sees bone and true sizes; it was judged and does not ship. "
     "'balanced' trains in one run, with each lesion slice's own Dice in the loss; it outlined about as well on two "
-    "folds and does not ship.",
+    "folds and does not ship. 'fine' is the same with pixels told at the input's own size.",
 )  # fmt: skip
 @ray_option
 @threads_option
@@ -76,9 +76,9 @@ def command(
 ) -> None:  # fmt: skip
     """Train our own recipe on the protocol's five folds by patient, and the network that ships.
 
-    In: the data set. Out, in OUT/mixed (OUT/painted, OUT/bone, OUT/balanced, OUT for the first recipe): a folder for
-    each fold (weights, its choices, predictions, records); records.json once all five are there; and all/, the network
-    trained on every patient, with the folds' choices, as one .onnx file.
+    In: the data set. Out, in OUT/mixed (OUT/painted, OUT/bone, OUT/balanced, OUT/fine, OUT for the first recipe): a
+    folder for each fold (weights, its choices, predictions, records); records.json once all five are there; and all/,
+    the network trained on every patient, with the folds' choices, as one .onnx file.
 
     \b
     bleedmap reproduce folds -o folds --data ct-ich              everything: hours on a CPU; no GPU was tried
@@ -103,11 +103,12 @@ def command(
 
 
 def _choose_recipe(first: "CrossValidation", recipe: str) -> "CrossValidation":
-    from bleedmap.folds.recipes import balanced, bone, mixed, painted
+    from bleedmap.folds.recipes import balanced, bone, fine, mixed, painted
 
     if recipe == "first":
         return first
-    return {"painted": painted, "mixed": mixed, "bone": bone, "balanced": balanced}[recipe](first)
+    makers = {"painted": painted, "mixed": mixed, "bone": bone, "balanced": balanced, "fine": fine}
+    return makers[recipe](first)
 
 
 def _run(wanted: tuple[str, ...], validation: "CrossValidation", *, made: bool) -> None:
