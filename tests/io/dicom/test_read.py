@@ -153,6 +153,14 @@ def test_values_whose_unit_is_left_open_are_taken_for_hu_and_told(tmp_path, mult
     assert sum("The unit of the values is left open in 12 of 12 slices" in one for one in found.notes) == 1
 
 
+@pytest.mark.parametrize("unit", ["hu", "HOUNSFIELD", "Hounsfield Units"])
+def test_the_unit_may_be_written_out(tmp_path, unit):
+    instances = series(EXPECTED)
+    for one in instances:
+        one.RescaleType = unit
+    np.testing.assert_array_equal(read(write(tmp_path, instances)).volume.hu, EXPECTED.hu)
+
+
 def test_rows_and_columns_by_the_standard_alone(tmp_path):
     """Against PS3.3 C.7.6.2.1.1 written out, with no helper of ours: 40 rows 0.6 mm apart, 48 columns 0.5 mm apart."""
     instances = series()

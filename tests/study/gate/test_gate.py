@@ -246,6 +246,17 @@ def test_blank_slices_in_the_brain_are_named_and_do_not_split_it(head):
     assert measure(volume(hu)).cavity == measure(head).cavity
 
 
+@pytest.mark.parametrize("part", [np.s_[60:], np.s_[:55], np.s_[:, :80], np.s_[:, 90:]])
+@pytest.mark.parametrize("value", [-1024, 0, 40])
+def test_a_slice_that_was_filled_in_from_some_line_on_is_named(head, part, value):
+    hu = head.hu.copy()
+    assert check("blank slices", volume(hu)).verdict == "pass"
+    hu[17][part] = value
+    found = check("blank slices", volume(hu))
+    assert (found.verdict, found.found.split(": ")[1]) == ("warning", "slice 18")
+    assert found.found.startswith("in part 1 of")
+
+
 def test_a_head_cut_by_the_picture_or_by_padding_is_a_warning(head):
     assert check("border", volume(head.hu[:, :, :80])).verdict == "warning"
     hu = head.hu.copy()

@@ -22,6 +22,7 @@ VALUES = Values(
     padding_share=0.0,
     metal_ml=0.0,
     blank=(),
+    cut=(),
     step_hu=1.0,
 )
 ANATOMY = Anatomy(
@@ -61,6 +62,7 @@ def of_voxels(check: str, **changes: object) -> str:
         ("coverage", "below_mm", 120, 121, "warning"),
         ("blank slices", "blank", (3, 26), (3, 25), "warning"),
         ("blank slices", "blank", (3,), (4,), "warning"),
+        ("blank slices", "cut", (3, 26), (3, 25), "warning"),
         ("border", "cut_mm", 29.9, 30, "warning"),
         ("padding", "padding_share", 0.5, 0.51, "warning"),
         ("metal", "metal_ml", 0.1, 0.11, "warning"),

@@ -44,6 +44,7 @@ VALUES = Values(
     padding_share=0.0,
     metal_ml=0.0,
     blank=(),
+    cut=(),
     step_hu=1.0,
 )
 ANATOMY = Anatomy(
@@ -221,6 +222,7 @@ VOXELS: dict[str, list[tuple[str, dict[str, object]]]] = {
     ],
     "blank slices": [
         ("none", {}), ("outside", {"blank": (0, 3, 26)}), ("inside", {"blank": (3, 4, 9, 10, 11, 25, 26)}),
+        ("in part", {"cut": (9, 10, 26)}), ("both", {"blank": (11,), "cut": (9,)}),
         ("no brain", {"anatomy": NO_CAVITY, "blank": (1, 2)}),
     ],
     "border": [

@@ -226,7 +226,8 @@ def _read_rescale(header: Dataset, readings: Mapping[str, Reading]) -> Rescale |
     slope, intercept = readings["RescaleSlope"].numbers, readings["RescaleIntercept"].numbers
     if not slope or not intercept:
         return None
-    return Rescale(slope[0], intercept[0], (text(header, "RescaleType") or "HU").upper())
+    unit = (text(header, "RescaleType") or "HU").upper()
+    return Rescale(slope[0], intercept[0], "HU" if unit.startswith("HOUNSFIELD") else unit)  # some write it out
 
 
 def describe_readings(planes: Sequence[Plane]) -> list[str]:

@@ -33,6 +33,9 @@ DENSE_BONE_HU = 300.0  # above: bone; no soft tissue or blood, and few calcifica
 METAL_HU = 3000.0  # above any bone; 12-bit scanners store no more than 3071
 _EVERY = 4  # slices are looked at on every fourth row and column
 _CONSTANT_HU = 1.0
+# A slice that was filled in from some line on: the head is wide there, not much wider 10 mm inwards, and wide in a
+# neighbour 10 mm outwards. On CT-ICH none of 82 patients is called so.
+_CUT_WIDTH_MM, _CUT_MM, _CUT_SHARE = 60.0, 10.0, 0.75
 _STEP_SLICES, _STEP_VALUES = 20, 20  # about as many slices tell the step, and each by at least as many values
 
 
@@ -258,6 +261,7 @@ class Values:
     padding_share: float  # of all voxels, below -1100 HU
     metal_ml: float  # above 3000 HU
     blank: tuple[int, ...]  # indices of slices of one value, or without anything denser than air
+    cut: tuple[int, ...]  # indices of slices whose head ends at lines of one value, and goes on in a neighbour
     step_hu: float  # between one value and the next, on most slices; 0 where too few values tell
 
 
@@ -277,8 +281,41 @@ def measure_values(volume: Volume) -> Values:
         padding_share=1 - real.size / hu.size,
         metal_ml=float(dense @ volume.grid.voxel_ml),
         blank=tuple(int(index) for index in np.flatnonzero(~_lit(hu))),
+        cut=_find_cut(volume),
         step_hu=_find_step_hu(hu[:: max(1, len(hu) // _STEP_SLICES)]),
     )
+
+
+def _find_cut(volume: Volume) -> tuple[int, ...]:
+    """Find slices of which a part was filled in: from an edge on, all lines are of one value, then comes a wide head.
+
+    A round head begins narrow, and a flat headrest is flat in the neighbours too: these must show the head further on.
+    """
+    last = len(volume.hu) - 1
+    return tuple(
+        index
+        for index, plane in enumerate(volume.hu)
+        if any(
+            _ends_in_filling(plane, volume.hu[[max(index - 1, 0), min(index + 1, last)]], volume.grid, axis, turn)
+            for axis in (0, 1)
+            for turn in (1, -1)
+        )
+    )
+
+
+def _ends_in_filling(plane: FloatArray, beside: FloatArray, grid: SliceGrid, axis: int, turn: int) -> bool:
+    """Whether the head ends where a slice's lines, from one edge on, are of one value. `axis`: 0 for rows."""
+    line_mm, pixel_mm = grid.spacing_mm[1 + axis], grid.spacing_mm[2 - axis]
+    lines = np.moveaxis(plane, axis, 0)[::turn, ::_EVERY]
+    run, further = 0, max(1, round(_CUT_MM / line_mm))
+    while run < len(lines) and np.ptp(lines[run]) < _CONSTANT_HU:
+        run += 1
+    if not further <= run < len(lines):
+        return False
+    others = np.moveaxis(beside, 1 + axis, 1)[:, ::turn, ::_EVERY][:, run - further]
+    at_end, inside = (int((lines[one] > BODY_HU).sum()) for one in (run, min(run + further, len(lines) - 1)))
+    wide = _CUT_WIDTH_MM / (pixel_mm * _EVERY)
+    return bool(wide <= at_end >= _CUT_SHARE * inside and (others > BODY_HU).sum(axis=1).max() >= wide)
 
 
 def _find_step_hu(hu: FloatArray) -> float:

@@ -139,10 +139,15 @@ def _blank_slices(values: Values, anatomy: Anatomy) -> Check:
     if anatomy.cavity is None:
         return Check("blank slices", "not known", f"{len(values.blank)}, no brain found", limit)
     first, last = anatomy.cavity
-    inside = [index + 1 for index in values.blank if first <= index <= last]
-    if not inside:
+    kinds = (("", values.blank), ("in part ", values.cut))
+    inside = {words: [index + 1 for index in among if first <= index <= last] for words, among in kinds}
+    found = "; ".join(
+        f"{words}{len(numbers)} of {last - first + 1}: slice {spans(numbers)}"
+        for words, numbers in inside.items()
+        if numbers
+    )
+    if not found:
         return Check("blank slices", "pass", "none", limit)
-    found = f"{len(inside)} of {last - first + 1}: slice {spans(inside)}"
     return Check("blank slices", "warning", found, limit, "damaged or missing slices: a bleed on them is not found")
 
 
