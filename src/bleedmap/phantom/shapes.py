@@ -144,8 +144,11 @@ def halve_step(field: FloatArray, axis: int) -> FloatArray:
     shape[axis] = 2 * shape[axis] - 1
     finer = np.empty(shape, np.float32)
     old, new = np.moveaxis(field, axis, 0), np.moveaxis(finer, axis, 0)
-    new[::2] = old
-    new[1::2] = (old[:-1] + old[1:]) * np.float32(0.5625)
-    new[3:-3:2] -= (old[:-3] + old[3:]) * np.float32(0.0625)
-    new[[1, -2]] = (old[[0, -2]] + old[[1, -1]]) * np.float32(0.5)
+    middle = old[:-1] + old[1:]
+    middle *= np.float32(0.5625)
+    outer = old[:-3] + old[3:]
+    outer *= np.float32(0.0625)
+    middle[1:-1] -= outer
+    middle[[0, -1]] = (old[[0, -2]] + old[[1, -1]]) * np.float32(0.5)
+    new[::2], new[1::2] = old, middle
     return finer
