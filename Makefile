@@ -17,7 +17,8 @@ demo: $(VENV)/base.stamp ## make a phantom head CT, segment it, leave the pictur
 
 # One file's tests stay in one process, so that what they share is made once; files come in their own order, because
 # those with the fewest tests, which would come last, take longest.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Compiled bytecode is kept even where the environment says not to: hundreds of processes load the same modules.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev.stamp ## run the tests, less the exhaustive ones
 	$(PYTEST) -m "not exhaustive"

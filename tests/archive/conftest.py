@@ -2,19 +2,15 @@
 
 import pytest
 
-from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
+from bleedmap.phantom.head import Bleed
 from bleedmap.volume import Volume
+from drawn_heads import small_head
 
 
 @pytest.fixture(scope="session")
 def heads() -> tuple[Volume, Volume]:
     """One with a bleed, one without."""
-
-    def head(*bleeds: Bleed) -> Volume:
-        settings = PhantomSettings(seed=1, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=bleeds)
-        return make_phantom(settings).volume
-
-    return head(Bleed("IPH", 30.0, "left")), head()
+    return small_head(Bleed("IPH", 30.0, "left")).volume, small_head().volume
 
 
 @pytest.fixture(scope="session")

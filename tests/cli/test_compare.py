@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
+from bleedmap.phantom.head import Bleed
 from command_line import run
 from dicom_studies import write_scan
+from drawn_heads import small_head
 from tiny_network import write_spot_network
 
 NIGHT, DAY = ("20240503", "230000"), ("20240504", "083000")
@@ -23,10 +24,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("day", 75.0, DAY, "P-17"),
         ("other", 30.0, DAY, "Q-4"),
     ):
-        settings = PhantomSettings(
-            seed=1, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=(Bleed("IPH", volume_ml, "left"),)
-        )
-        write_scan(root / name, make_phantom(settings).volume, when, patient)
+        write_scan(root / name, small_head(Bleed("IPH", volume_ml, "left")).volume, when, patient)
     write_spot_network(root / "tiny.onnx")
     return root
 

@@ -41,13 +41,14 @@ from bleedmap.io.dicom.read import read_series, scan
 from bleedmap.io.dicom.seg import LesionMeasure, make_mask_segmentation
 from bleedmap.metrics.surface import SurfaceDistance
 from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
-from bleedmap.phantom.head import Bleed, Phantom, PhantomSettings, make_phantom
+from bleedmap.phantom.head import Bleed, Phantom
 from bleedmap.postprocess import label_lesions, to_mask
 from bleedmap.study.gate.pictures import PICTURE_CHECKS
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Mask
 from bleedmap.window import BRAIN
 from dicom_result_studies import producer
+from drawn_heads import small_head
 from tiny_network import head_hu
 
 
@@ -66,12 +67,7 @@ def weights(spots: str) -> str:
 def heads() -> dict[str, Phantom]:
     """Two that bleed and one that does not, upright and even."""
     bleeds = {"large": [Bleed("IPH", 30.0, "left")], "small": [Bleed("EDH", 12.0, "right")], "free": []}
-    return {
-        name: make_phantom(
-            PhantomSettings(seed=seed, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=tuple(found))
-        )
-        for seed, (name, found) in enumerate(bleeds.items(), 1)
-    }
+    return {name: small_head(*found, seed=seed) for seed, (name, found) in enumerate(bleeds.items(), 1)}
 
 
 @pytest.fixture

@@ -9,18 +9,15 @@ from bleedmap.inference.openvino_backend import OpenVinoBackend
 from bleedmap.inference.outline import outline_prediction, outline_slices, segment_slices
 from bleedmap.inference.weights import WeightsFile, locate
 from bleedmap.phantom.bleeds import Bleed
-from bleedmap.phantom.head import PhantomSettings, make_phantom
 from bleedmap.study.read import read_study
 from bleedmap.study.segment import Segmenter
 from bleedmap.volume import Volume
+from drawn_heads import small_head
 
 
 @pytest.fixture(scope="module")
 def volume() -> Volume:
-    head = PhantomSettings(
-        seed=1, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=(Bleed("IPH", 30.0, "left"),)
-    )
-    return make_phantom(head).volume
+    return small_head(Bleed("IPH", 30.0, "left")).volume
 
 
 @pytest.fixture(scope="module")

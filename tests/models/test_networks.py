@@ -23,8 +23,7 @@ SMALL = {  # the same definitions, narrow enough for a test of many sizes
     )
     for name, settings in NETWORKS.items()
 }  # fmt: skip
-SMALL["5×5 kernel"] = replace(SMALL["model-2"], kernel=5)
-SMALL["strided"] = replace(SMALL["model-2"], downsample="stride")
+SMALL["5×5 kernel, strided"] = replace(SMALL["model-2"], kernel=5, downsample="stride")
 RECORD = {"name": "test", "trained_on": "nothing", "threshold": 0.5}
 
 

@@ -16,8 +16,8 @@ from bleedmap.geometry import PlaneTurn, SliceGrid
 from bleedmap.io import nifti
 from bleedmap.phantom.dicom import TRANSFER_SYNTAXES, CtOptions, ct_instances, scout, write_series
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
-from bleedmap.phantom.head import Bleed, PhantomSettings
-from bleedmap.phantom.scan import ScanGeometry, scan
+from bleedmap.phantom.head import Bleed, PhantomSettings, make_phantom
+from bleedmap.phantom.scan import ScanGeometry
 from bleedmap.volume import Volume
 from debian_programs import complaints
 
@@ -29,7 +29,8 @@ GE_LIKE = CtOptions(signed=True, bits_stored=16, padding=-2000, kernel="SOFT", k
 def head() -> Volume:
     """Four tilted slices of a head, rows and columns unlike each other."""
     geometry = ScanGeometry(slices=4, shape=(96, 80), pixel_mm=(2.4, 2.7), tilt_deg=15.0, thickness_mm=4.0)
-    return scan(PhantomSettings(seed=1, bleeds=(Bleed("IPH", 20.0),)), geometry).volume
+    settings = PhantomSettings(seed=1, spacing_mm=(5.0, 2.4, 2.7), shape=(4, 96, 80), bleeds=(Bleed("IPH", 20.0),))
+    return Volume(make_phantom(settings).volume.hu, geometry.grid())
 
 
 def saturated(hu: np.ndarray) -> np.ndarray:

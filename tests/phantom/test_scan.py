@@ -16,7 +16,6 @@ UNEVEN = tuple(float(one) for one in (*np.arange(-72.5, 0, 2.5), *np.arange(0, 8
 GEOMETRIES = {
     "plain": ScanGeometry(),
     "1 mm": ScanGeometry(slices=150, spacing_mm=1.0),
-    "2.5 mm": ScanGeometry(slices=60, spacing_mm=2.5),
     "7.5 mm": ScanGeometry(slices=20, spacing_mm=7.5),
     "tilt 12": ScanGeometry(tilt_deg=12.0),
     "tilt -25": ScanGeometry(tilt_deg=-25.0),
@@ -102,14 +101,14 @@ def test_oblique_slices_step_along_their_normal():
 
 def test_missing_slices_leave_the_others_as_they_are():
     quiet = replace(BLEEDING, noise_hu=0.0)
-    whole, holed = scan(quiet, ScanGeometry(slices=12)), scan(quiet, ScanGeometry(slices=12, missing=(3, 7)))
-    kept = np.delete(np.arange(12), (3, 7))
+    whole, holed = scan(quiet, ScanGeometry(slices=6)), scan(quiet, ScanGeometry(slices=6, missing=(2, 4)))
+    kept = np.delete(np.arange(6), (2, 4))
     np.testing.assert_array_equal(holed.volume.hu, whole.volume.hu[kept])
     np.testing.assert_allclose(holed.volume.grid.origins_mm, whole.volume.grid.origins_mm[kept])
 
 
 def test_the_same_settings_give_the_same_scan_and_noise_only_adds():
-    geometry = ScanGeometry(slices=8, tilt_deg=10.0)
+    geometry = ScanGeometry(slices=5, tilt_deg=10.0)
     one, other = scan(BLEEDING, geometry), scan(BLEEDING, geometry)
     np.testing.assert_array_equal(one.volume.hu, other.volume.hu)
     np.testing.assert_array_equal(one.mask.array, other.mask.array)
@@ -119,7 +118,7 @@ def test_the_same_settings_give_the_same_scan_and_noise_only_adds():
 
 
 def test_a_healthy_head_has_an_empty_mask():
-    one = scan(PhantomSettings(seed=2), ScanGeometry(slices=10, spacing_mm=10.0))
+    one = scan(PhantomSettings(seed=2), ScanGeometry(slices=2, spacing_mm=10.0))
     assert not one.mask.array.any()
     assert one.true_volume_ml == 0
     assert np.isnan(one.true_centroid_mm).all()

@@ -15,15 +15,12 @@ from bleedmap.io import nifti
 from bleedmap.phantom.bleeds import Bleed
 from bleedmap.phantom.dicom import ct_instances, write_series
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
-from bleedmap.phantom.head import PhantomSettings, make_phantom
+from drawn_heads import small_head
 
 
 @pytest.fixture(scope="module")
 def head():
-    spot = Bleed("IPH", 20.0, "left")
-    return make_phantom(
-        PhantomSettings(seed=3, spacing_mm=(5.0, 1.8, 1.8), shape=(28, 128, 128), bleeds=(spot,))
-    ).volume
+    return small_head(Bleed("IPH", 30.0, "left")).volume
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +175,7 @@ def test_a_result_shows_itself_shortly(of_file, tmp_path):
     assert repr(of_file).startswith("Result('head': ")
     assert "mL in" in repr(of_file)
     assert len(repr(of_file)) < 200
-    assert repr(of_file.volume) == "Volume(28 × 128 × 128; 5 × 1.8 × 1.8 mm)"
+    assert repr(of_file.volume) == "Volume(14 × 128 × 128; 10 × 1.8 × 1.8 mm)"
     page = of_file._repr_html_()
     assert "data:image/jpeg;base64," in page
     assert "not a medical device" in page

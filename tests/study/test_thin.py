@@ -80,19 +80,24 @@ def fine():
     return make_phantom(settings)
 
 
+@pytest.fixture(scope="module")
+def axial(fine):
+    """The volume in whole HU, as DICOM stores them, outlined on its axial slices."""
+    return Segmenter.load(precision="fp32").segment(read_study(Volume(np.rint(fine.volume.hu), fine.volume.grid)))
+
+
 @pytest.mark.parametrize(
     ("side", "turn"),
     [("coronal", AxialTurn((1, 0, 2), (False, True, False))), ("sagittal", AxialTurn((2, 0, 1), (True, True, False)))],
 )
-def test_coronal_and_sagittal_series_are_outlined_on_their_own_slices(fine, side, turn, tmp_path):
+def test_coronal_and_sagittal_series_are_outlined_on_their_own_slices(axial, side, turn, tmp_path):
     """From DICOM files to the mask: it lies where the axial volume's does, voxel for voxel."""
-    segmenter = Segmenter.load(precision="fp32")
-    hu, grid = np.rint(fine.volume.hu), fine.volume.grid
+    hu, grid = axial.volume.hu, axial.volume.grid
     turned = Volume(np.ascontiguousarray(turn.apply(hu)), turn.turn_grid(grid, hu.shape))
     write_series(tmp_path / side, ct_instances(turned))
     study = read_study(tmp_path / side)
     assert study.volume.hu.shape == turned.hu.shape
-    result, axial = segmenter.segment(study), segmenter.segment(read_study(Volume(hu, grid)))
+    result = Segmenter.load(precision="fp32").segment(study)
     assert result.certainty.abstained == axial.certainty.abstained == ()
     assert any(f"The slices are {side}. 100 axial ones were cut" in one for one in result.notes)
     assert result.volume_ml == pytest.approx(axial.volume_ml, rel=1e-3)

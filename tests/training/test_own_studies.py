@@ -38,6 +38,7 @@ from bleedmap.volume import Mask, Volume  # noqa: E402
 from bleedmap.window import BRAIN  # noqa: E402
 from command_line import run  # noqa: E402
 from dicom_result_studies import producer  # noqa: E402
+from drawn_heads import small_head  # noqa: E402
 from head_release import write_heads  # noqa: E402
 from tiny_lite import RECIPE  # noqa: E402
 from tiny_network import write_tiny_network  # noqa: E402
@@ -50,10 +51,7 @@ NAMES = ("Meyer^Anna", "secret-7")
 @pytest.fixture(scope="module")
 def heads() -> tuple[Phantom, Phantom]:
     """One that bleeds, one that does not."""
-    return tuple(
-        make_phantom(PhantomSettings(seed=seed, spacing_mm=(10.0, 1.8, 1.8), shape=(14, 128, 128), bleeds=found))
-        for seed, found in ((1, (Bleed("IPH", 30.0, "left"),)), (2, ()))
-    )  # type: ignore[return-value]
+    return small_head(Bleed("IPH", 30.0, "left")), small_head()
 
 
 def write_pairs(folder: Path, heads: tuple[Phantom, Phantom], bleeding: int, free: int) -> Path:

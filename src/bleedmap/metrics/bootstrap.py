@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
 
 from bleedmap.arrays import AnyArray, DoubleArray
 
@@ -56,5 +55,7 @@ def wilson_interval(reached: int, cases: int) -> tuple[float, float]:
         reached: cases with the property.
         cases: of how many, one at least; a patient's cases are alike, so that patients are the cases to count.
     """
+    from scipy import stats  # noqa: PLC0415 - a second to load, and seldom needed
+
     ends = stats.binomtest(reached, cases).proportion_ci(COVERAGE, method="wilson")
     return float(ends.low), float(ends.high)

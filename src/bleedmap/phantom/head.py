@@ -240,7 +240,7 @@ def _find_truth(head: _Head, shares: ByteArray, voxel_ml: float) -> tuple[ByteAr
 
 def _find_threshold(share: ByteArray) -> int:
     """Find the share (of 255) from which on voxels are blood, so that their number equals the sum of all shares."""
-    counts = np.bincount(share.ravel(), minlength=256)
+    counts = np.bincount(share[share > 0], minlength=256)
     filled = float((counts * np.arange(256)).sum()) / 255
     above = np.cumsum(counts[::-1])[::-1]  # voxels with at least this share
     return int(1 + np.abs(above[1:] - filled).argmin())
