@@ -13,11 +13,16 @@ from bleedmap.inference.weights import WeightsFile, locate
 from ct_ich_tables import PEOPLE, SMALL, label_rows
 from tiny_network import write_spot_network, write_tiny_network
 
-os.environ["BLEEDMAP_CACHE"] = "off"  # tests leave nothing in the user's home
 if "MUTANT_UNDER_TEST" in os.environ:  # mutmut runs each test once more in the same process, which hypothesis notices
     # and a busy machine's slowness is no fault that a test notices
     settings.register_profile("mutants", deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     settings.load_profile("mutants")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keep_compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A network is compiled once for all tests of a process, as for a user; nothing is left in the user's home."""
+    os.environ["BLEEDMAP_CACHE"] = str(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "model-1"])  # it is model-2 without dropout
 def test_export_equals_eager(name, tmp_path):
     network = build(SMALL[name], seed=3)
     network.train()

@@ -55,9 +55,18 @@ def rotation(angles_deg: Point) -> DoubleArray:
 def ellipsoid(at: Coordinates, centre: Point, semi_axes: Point) -> FloatArray:
     """Compute the signed distance to an ellipsoid, first order (exact on the surface and for a sphere)."""
     scaled = [(one - middle) / axis for one, middle, axis in zip(at, centre, semi_axes, strict=True)]
-    radius = np.sqrt(scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2)
-    slope = np.sqrt(sum((one / axis) ** 2 for one, axis in zip(scaled, semi_axes, strict=True)))
+    slope = _length([one / axis for one, axis in zip(scaled, semi_axes, strict=True)])
+    radius = _length(scaled)
     return np.asarray(radius * (radius - 1) / np.maximum(slope, 1e-6), np.float32)
+
+
+def _length(vector: list[FloatArray]) -> FloatArray:
+    """Compute the length of (x, y, z) at each point, in place of x: new arrays of this size take longer than the sum."""
+    total, *others = vector
+    total *= total
+    for one in others:
+        total += np.square(one, out=one)
+    return np.sqrt(total, out=total)
 
 
 def capsule(at: Coordinates, start: Point, end: Point, radii: tuple[float, float]) -> FloatArray:
@@ -65,9 +74,12 @@ def capsule(at: Coordinates, start: Point, end: Point, radii: tuple[float, float
     offset = [one - begin for one, begin in zip(at, start, strict=True)]
     rod = [last - first for first, last in zip(start, end, strict=True)]
     length = sum(one * one for one in rod)
-    share = np.clip(sum(one * step for one, step in zip(offset, rod, strict=True)) / length, 0, 1)
-    squared = sum((one - share * step) ** 2 for one, step in zip(offset, rod, strict=True))
-    return np.asarray(np.sqrt(squared) - (radii[0] + share * (radii[1] - radii[0])), np.float32)
+    share = sum((one * step for one, step in zip(offset[1:], rod[1:], strict=True)), offset[0] * rod[0])
+    share /= length
+    np.clip(share, 0, 1, out=share)
+    for one, step in zip(offset, rod, strict=True):
+        one -= share * step
+    return np.asarray(_length(offset) - (radii[0] + share * (radii[1] - radii[0])), np.float32)
 
 
 def rod_chain(at: Coordinates, points: Sequence[tuple[Point, float]], blend_mm: float) -> FloatArray:
@@ -103,7 +115,8 @@ def true_distance(field: FloatArray) -> FloatArray:
 
 def inside(distance: AnyArray, edge_mm: float = 1.0) -> FloatArray:
     """Turn a signed distance into the fraction inside, 0 to 1, changing over `edge_mm` across the surface."""
-    return np.asarray(np.clip(0.5 - distance / edge_mm, 0, 1), np.float32)
+    share = 0.5 - distance / edge_mm
+    return np.asarray(np.clip(share, 0, 1, out=share), np.float32)
 
 
 def smooth_noise(generator: np.random.Generator, grain_mm: float) -> FloatArray:
