@@ -61,7 +61,7 @@ def ellipsoid(at: Coordinates, centre: Point, semi_axes: Point) -> FloatArray:
 
 
 def _length(vector: list[FloatArray]) -> FloatArray:
-    """Compute the length of (x, y, z) at each point, in place of x: new arrays of this size take longer than the sum."""
+    """Compute the length of (x, y, z) at each point, in place: new arrays of this size take longer than the sum."""
     total, *others = vector
     total *= total
     for one in others:
@@ -77,9 +77,8 @@ def capsule(at: Coordinates, start: Point, end: Point, radii: tuple[float, float
     share = sum((one * step for one, step in zip(offset[1:], rod[1:], strict=True)), offset[0] * rod[0])
     share /= length
     np.clip(share, 0, 1, out=share)
-    for one, step in zip(offset, rod, strict=True):
-        one -= share * step
-    return np.asarray(_length(offset) - (radii[0] + share * (radii[1] - radii[0])), np.float32)
+    across = [one - share * step for one, step in zip(offset, rod, strict=True)]
+    return np.asarray(_length(across) - (radii[0] + share * (radii[1] - radii[0])), np.float32)
 
 
 def rod_chain(at: Coordinates, points: Sequence[tuple[Point, float]], blend_mm: float) -> FloatArray:
