@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import tiny_network
+from bleedmap.phantom.dicom import CtOptions, ct_instances, write_series
+from bleedmap.phantom.head import PhantomSettings, make_phantom
 from dicom_sender import send
 from free_port import free_port
 from running_server import run_server, spot_settings
@@ -65,9 +67,10 @@ def test_the_shim_takes_away_and_refuses(run: Any) -> None:
 def test_studies_are_made_segmented_and_batched(run: Any) -> None:
     weights = ("--weights", run.folder / "tiny.onnx", "--accept", "slice-count")
     size = ("--shape", 12, 64, 64, "--spacing", 10, 3.6, 3.6)
-    for seed, name in enumerate(("頭 1", "con", "Head", "HEAD")):
-        folder = run.folder / f"studies/of {name}/study"
-        run("phantom", "-o", folder, "--dicom", "--bleed", "IPH:30", "--seed", seed, *size)
+    run("phantom", "-o", run.folder / "studies/of 頭 1/study", "--dicom", "--bleed", "IPH:30", *size)
+    head = make_phantom(PhantomSettings(seed=1, shape=(12, 64, 64), spacing_mm=(10.0, 3.6, 3.6))).volume
+    for seed, name in enumerate(("con", "Head", "HEAD"), start=1):
+        write_series(run.folder / f"studies/of {name}/study", ct_instances(head, options=CtOptions(seed=seed)))
     run("phantom", "-o", run.folder / "studies/Schädel.nii.gz", *size)
     out = run("segment", run.folder / "studies/of 頭 1", "-o", run.folder / "one", *weights)
     assert "report.html" in out

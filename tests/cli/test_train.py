@@ -100,28 +100,20 @@ def test_a_run_killed_and_resumed_by_the_verb_ends_with_the_same_weights(jpeg_re
 
 
 @pytest.mark.exhaustive
-def test_torchrun_starts_the_verb(jpeg_release, split_file, tmp_path):
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    arguments = ("train", "--data", jpeg_release, "--split", split_file, "-o", tmp_path / "run", *TINY)
-    _, told = (process := start(*arguments, launcher=launcher)).communicate(timeout=600)
-    assert process.returncode == 0, told
-    assert told.count("training and") == 1  # one of the two speaks
-    run = Run(tmp_path / "run")
-    assert run.record()["processes"] == 2
+def test_torchrun_starts_the_verb_and_three_hosts_train_the_same_network(jpeg_release, split_file, tmp_path):
+    """The hosts are network namespaces, each with an address of its own; docs/train.md has the commands."""
+    arguments = ("train", "--data", jpeg_release, "--split", split_file, *TINY, "-o")
+    alone = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
+    _, told = (one := start(*arguments, tmp_path / "one", launcher=alone)).communicate(timeout=600)
+    assert one.returncode == 0, told
+    assert told.count("training and") == 1  # one of the three speaks
+    run = Run(tmp_path / "one")
+    assert run.record()["processes"] == 3
     assert [entry["epoch"] for entry in run.metrics()] == [1, 2]
     with pytest.raises(SettingsError, match="1 process"):
         run.machine()
-
-
-@pytest.mark.exhaustive
-def test_three_hosts_train_the_network_of_three_processes(jpeg_release, split_file, tmp_path):
-    """The hosts are network namespaces, each with an address of its own; docs/train.md has the commands."""
     if (reason := why_none()) and not os.environ.get("CI"):
         pytest.skip(f"needs network namespaces: {reason}")
-    arguments = ("train", "--data", jpeg_release, "--split", split_file, *TINY, "-o")
-    alone = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
-    _, told = (one := start(*arguments, tmp_path / "one", launcher=alone)).communicate(timeout=300)
-    assert one.returncode == 0, told
     with run_hosts(3) as hosts:
         head = hosts[0][1]
         processes = []

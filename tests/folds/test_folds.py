@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ from command_line import run
 from head_release import PATIENTS, write_heads
 from ray_nodes import run_nodes
 
-RECIPE = Recipe(size=64, steps=30, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
+RECIPE = Recipe(size=64, steps=16, lesion=3, lesion_free=2, phantom=1, phantoms=1, learning_rate=3e-3, average=0.8)
 
 
 def begin(folder: Path) -> CrossValidation:
@@ -90,13 +89,14 @@ def test_a_cluster_makes_the_same_folds_and_variants(finished: CrossValidation, 
         Variant("both", "", RECIPE, trained="ablations/fold-{fold}/recipe", mirrored=True),
     )
     trials = list_trials(variants, [1], [0])
-    with run_nodes(0, 1, 1) as nodes, connect(nodes.address):
+
+    def load() -> Any:
+        return lambda cell: (folds.run_cell if isinstance(cell, str) else try_trial)(other, "run", cell)
+
+    with run_nodes(2) as nodes, connect(nodes.address):
         cluster = Cluster(tmp_path, [tmp_path / "ct-ich"])
-        for load, names in (
-            (lambda: partial(folds.run_cell, other, "run"), ["1", "2"]),
-            (lambda: partial(try_trial, other, "run"), trials),
-        ):
-            cluster.run(load, names, lambda actor, name: done.append(name), Share(most=2, ahead=1))
+        # one run for both kinds of cells: each process that exports a network spends seconds on its trace
+        cluster.run(load, ["1", "2", *trials], lambda actor, name: done.append(name), Share(most=2, ahead=1))
     done.append(folds.run_cell(other, "run", "all"))
     assert sorted(done) == ["1", "2", "all", "fold-1/both", "fold-1/recipe"]
     for one in trials:
@@ -291,9 +291,10 @@ def test_a_part_of_the_recipe_is_judged_on_inner_patients(finished: CrossValidat
     assert run_trial(finished, Trial(variants[0])) == found[0]
     with pytest.raises(SettingsError, match="mirrored"):
         list_trials(variants, [1], [1])
-    other = run_trial(finished, Trial(variants[0], fold=2, seed=3))
+    short = replace(variants[0], recipe=replace(RECIPE, steps=1))
+    other = run_trial(finished, Trial(short, fold=2, seed=3))
     network = load_recipe_network(
-        finished.folder / "ablations/fold-2/recipe-seed-3/network.safetensors", replace(RECIPE, seed=3)
+        finished.folder / "ablations/fold-2/recipe-seed-3/network.safetensors", replace(short.recipe, seed=3)
     )
     assert network.settings.channels == 3
     both = summarise([found[0], other])[0]

@@ -9,11 +9,10 @@ import sys
 for package in {TRAINING_PACKAGES!r}:
     sys.modules[package] = None  # as if it were not installed
 from bleedmap.cli.main import main
-main(sys.argv[1:])
 """
 
 
-def without_training_packages(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command line as a plain install would."""
-    command = [sys.executable, "-c", BLOCKED, *arguments]
+def without_training_packages(*arguments: str, first: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run the command line as a plain install would, after the statement `first`, if any."""
+    command = [sys.executable, "-c", f"{BLOCKED}{first}\nmain(sys.argv[1:])", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

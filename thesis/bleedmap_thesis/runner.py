@@ -24,7 +24,6 @@ from bleedmap.training.device import Machine
 from bleedmap.training.passes import predict, train_passes
 from bleedmap.training.run import Run, code_version
 from bleedmap.training.samples import Side, load_side
-from bleedmap_thesis.baselines import BASELINES
 from bleedmap_thesis.plan import FOLDS, PARTS, SCALES, UNET, Cell, SplitPair, cells, split_pair, split_pairs
 from bleedmap_thesis.record import THRESHOLD, CellResult, Evaluation, count_sides, read_result
 
@@ -116,6 +115,8 @@ class CellRunner:
         return run, run.machine()
 
     def _run_baseline(self, cell: Cell, report: Report) -> CellResult:
+        from bleedmap_thesis.baselines import BASELINES  # noqa: PLC0415 - scikit-learn takes a second to load
+
         pair, begun = self._pair(cell.seed, cell.fold), time.monotonic()
         slices, split = self._load_slices(Preprocessing(size=SCALES[cell.scale].size), report), pair.of(cell.kind)
         test = slices.select(split.test)

@@ -6,6 +6,7 @@ its width. So the truth is one, whatever the geometry.
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
@@ -141,18 +142,28 @@ def _sample(
 ) -> FloatArray:  # fmt: skip
     """Average `fine` over each voxel (slice, row, column) of a grid, by points at most about `part_mm` apart."""
     to_fine = np.linalg.inv(fine_grid.affine)
+    ends = np.array(list(product(*((-1, count) for count in fine.shape))))
+    ends_mm = ends @ fine_grid.affine[:3, :3].T + fine_grid.affine[:3, 3]
     sampled = np.full((len(grid), *shape), outside, np.float32)
     for index, origin in enumerate(grid.origins_mm):
         steps = np.stack([grid.normal * thick_mm[index], grid.row_step_mm, grid.column_step_mm], axis=1)
         parts = np.maximum(1, np.rint(np.linalg.norm(steps, axis=0) / part_mm)).astype(int)
         layers, down, across = parts.tolist()
         small = steps / parts
-        first_mm = origin + small @ ((1 - parts) / 2)  # the middle of the first part, along each axis
+        reached = (ends_mm - origin) @ np.linalg.inv(steps).T  # beyond it, all is outside
+        low, high = np.floor(reached.min(axis=0)).astype(int), np.ceil(reached.max(axis=0)).astype(int) + 1
+        (top, left), (bottom, right) = low[1:].clip(0), np.minimum(high[1:], shape)
+        if low[0] > 0 or high[0] <= 0 or top >= bottom or left >= right:
+            continue
+        # the middle of the first part, along each axis
+        first_mm = origin + steps @ (0, top, left) + small @ ((1 - parts) / 2)
         points = ndimage.affine_transform(
             fine, to_fine[:3, :3] @ small, to_fine[:3, :3] @ first_mm + to_fine[:3, 3],
-            output_shape=(layers, shape[0] * down, shape[1] * across), order=1, mode="constant", cval=outside,
+            output_shape=(layers, (bottom - top) * down, (right - left) * across), order=1, mode="constant",
+            cval=outside,
         )  # fmt: skip
-        sampled[index] = points.reshape(layers, shape[0], down, shape[1], across).mean(axis=(0, 2, 4))
+        within = points.reshape(layers, bottom - top, down, right - left, across)
+        sampled[index, top:bottom, left:right] = within.mean(axis=(0, 2, 4))
     return sampled
 
 

@@ -10,7 +10,7 @@ from schemathesis.checks import not_a_server_error
 from server_web import Server
 
 pytestmark = pytest.mark.exhaustive
-_EXAMPLES = 40
+_EXAMPLES = 25
 
 
 def test_no_request_makes_a_server_error(server: Server, study: str, caplog: pytest.LogCaptureFixture) -> None:

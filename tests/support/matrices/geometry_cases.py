@@ -143,15 +143,3 @@ def cases() -> list[Case]:
     """The whole matrix: the pairs, the thin slices, the refusals; those of one scan follow one another."""
     found = [*(Case(**row) for row in rows_of_pairs()), *FEW, *REFUSED]
     return sorted(found, key=lambda one: tuple(str(getattr(one, name)) for name in SCAN))
-
-
-def sample_cases() -> list[Case]:
-    """Few rows in which every value of every factor occurs, and all refusals; without thin slices, which take long."""
-    seen: set[tuple[str, object]] = set()
-    chosen = []
-    for row in rows_of_pairs():
-        if not seen.issuperset(row.items()):
-            seen.update(row.items())
-            chosen.append(Case(**row))
-    quick = [case for case in (*FEW, *REFUSED) if case.spacing not in THIN]
-    return sorted([*chosen, *quick], key=lambda one: tuple(str(getattr(one, name)) for name in SCAN))
