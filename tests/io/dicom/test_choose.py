@@ -79,7 +79,7 @@ def test_a_projection_is_known_by_its_image_type(tmp_path, word):
     """Axial and 5 mm thick, it would be read rather than the thin slices that it was made from."""
     projection = head(3, image_type=("DERIVED", "PRIMARY", "AXIAL", word))
     reformatted = head(4, image_type=("DERIVED", "PRIMARY", "AXIAL", "CT_SOM5 MPR"))
-    found = read(write(tmp_path / "thin", [*head(2, grid=thin()), *projection]))
+    found = read(write(tmp_path / "thin", [*head(2, grid=thin(48, 2.5)), *projection]))
     assert found.choice[0].number == 2
     assert reasons(found)[3] == f"derived images ({word}), not plain slices in HU"
     assert read(write(tmp_path / "thick", [*projection, *reformatted])).choice[0].number == 4
