@@ -150,11 +150,11 @@ def test_a_network_of_the_thesis_is_measured_untrained(tmp_path, monkeypatch):
         assert refused.exit_code == 2
         assert "thesis" in refused.output or "untrained" in refused.output
     told = CliRunner().invoke(
-        command, ["--network", "model-1", "--batch", "2", "--repeats", "1", "--threads", "1", "--json"]
+        command, ["--network", "model-2", "--batch", "2", "--repeats", "1", "--threads", "1", "--json"]
     )  # fmt: skip
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["network"]["batch"] == 2
-    assert json.loads(told.stdout)["weights"]["name"] == "model-1, untrained"
+    assert json.loads(told.stdout)["weights"]["name"] == "model-2, untrained"
     alone = without_training_packages("bench", "--network", "model-2")
     assert alone.returncode == 2
     assert "bleedmap[train]" in alone.stderr
