@@ -57,7 +57,7 @@ def test_the_13_layers_are_13():
     "name", [pytest.param(name, marks=pytest.mark.exhaustive if name != "cnn-13" else ()) for name in CLASSIFIERS]
 )
 def test_classifiers_learn(name):
-    training, test = heads(24, 1, disc=0.18), heads(8, 2, disc=0.18)
+    training, test = heads(16, 1, disc=0.18), heads(8, 2, disc=0.18)
     found = run(name, training, test, seed=1)
     assert roc_auc(test.has_lesion, found.score) > 0.8
     assert found.parameters == PUBLISHED[name]
