@@ -23,7 +23,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 
 test: $(VENV)/dev.stamp ## run the tests, less the exhaustive ones
 	$(PYTEST) -m "not exhaustive"
 
-test-exhaustive: $(VENV)/dev.stamp ## run the exhaustive tests alone: whole matrices, full reports, benchmarks
+test-exhaustive: $(VENV)/dev.stamp ## run the exhaustive tests alone: whole matrices and ways, full reports, benchmarks
 	$(PYTEST) -m exhaustive
 
 test-all: test test-exhaustive ## run all tests

@@ -46,6 +46,7 @@ def test_a_shard_that_is_none_is_refused(wrong: str):
         Shard.parse(wrong)
 
 
+@pytest.mark.exhaustive
 def test_shards_at_once_one_killed_and_resumed_make_what_one_batch_makes(ten: Path, weights: str, tmp_path: Path):
     """Two of shard 1 at once, the others beside them; one is killed in its first study."""
     out, whole = tmp_path / "out", tmp_path / "whole"

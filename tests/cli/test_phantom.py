@@ -112,6 +112,7 @@ def blood_band(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.exhaustive
 def test_demo_segments_a_phantom_and_compares_and_needs_no_training_package(tmp_path, blood_band):
     out = tmp_path / "demo"
     result = without_training_packages("demo", "-o", str(out), "--weights", str(blood_band))

@@ -36,6 +36,7 @@ def split_file(jpeg_release: Path, tmp_path: Path) -> Path:
     return tmp_path / "split.json"
 
 
+@pytest.mark.exhaustive
 def test_the_whole_way_on_a_small_data_set(jpeg_release, split_file, tmp_path, capsys):
     folder, onnx = tmp_path / "run", tmp_path / "tiny.onnx"
     assert run("train", "--data", jpeg_release, "--split", split_file, "-o", folder, *TINY) == 0

@@ -582,6 +582,7 @@ def start(given: Flags) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.exhaustive
 def test_two_commands_share_a_folder_and_a_killed_one_leaves_its_study_to_the_other(volumes: Path, weights: str):
     given = flags(volumes, weights)
     records = given.out / external.STATE / "done"

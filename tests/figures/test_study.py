@@ -51,6 +51,7 @@ def test_a_panel_for_each_slice_plain_and_marked(result: Result) -> None:
     assert "not a medical device" in words
 
 
+@pytest.mark.exhaustive
 def test_the_folder_of_results_gives_the_studys_figure(scan: Path, tmp_path: Path) -> None:
     assert run("segment", scan, "-o", tmp_path / "result", "--threshold", 0.6) == 0
     drawn = tmp_path / "of-study.png", tmp_path / "of-results.png"

@@ -66,6 +66,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> CrossValidation:
     return experiment
 
 
+@pytest.mark.exhaustive
 def test_every_patient_is_predicted_by_a_network_that_has_not_seen_it(finished: CrossValidation) -> None:
     records = merge_folds(finished)
     assert records is not None
@@ -131,6 +132,7 @@ def test_one_process_at_a_time_trains_a_variant(tmp_path: Path, monkeypatch: pyt
         run_trial(begin(tmp_path), Trial(Variant("recipe", "whole", RECIPE, start="imagenet")))
 
 
+@pytest.mark.exhaustive
 def test_it_finds_what_is_easy_to_find(finished: CrossValidation) -> None:
     records = merge_folds(finished)
     assert records is not None
@@ -139,6 +141,7 @@ def test_it_finds_what_is_easy_to_find(finished: CrossValidation) -> None:
     assert scores.score("slice_auc").value > 0.9
 
 
+@pytest.mark.exhaustive
 def test_what_is_stored_is_what_was_counted(finished: CrossValidation) -> None:
     records = merge_folds(finished)
     assert records is not None
@@ -148,6 +151,7 @@ def test_what_is_stored_is_what_was_counted(finished: CrossValidation) -> None:
         assert probability.max(axis=(1, 2)) == pytest.approx(study.highest, abs=1 / 255)
 
 
+@pytest.mark.exhaustive
 def test_what_is_finished_is_not_done_again(finished: CrossValidation) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
     for number in (1, 2):
@@ -202,19 +206,21 @@ def test_the_table_of_ablations_names_each_and_its_difference(
     assert json.loads(capsys.readouterr().out)[1]["painted_dice"] == 0.375
 
 
-def test_recipes_lie_apart_and_balanced_sees_what_ships_sees(finished: CrossValidation) -> None:
-    made = [make(finished) for make in (painted, mixed, bone, balanced, fine)]
-    assert len({one.folder for one in (finished, *made)}) == len({one.method for one in (finished, *made)}) == 6
-    ships, other = mixed(finished).recipe, balanced(finished).recipe
+def test_recipes_lie_apart_and_balanced_sees_what_ships_sees(tmp_path: Path) -> None:
+    first = begin(tmp_path)
+    made = [make(first) for make in (painted, mixed, bone, balanced, fine)]
+    assert len({one.folder for one in (first, *made)}) == len({one.method for one in (first, *made)}) == 6
+    ships, other = mixed(first).recipe, balanced(first).recipe
     assert other.network() == ships.network()
     assert replace(other.preprocessing(), size=ships.size) == ships.preprocessing()
-    assert balanced(finished).before is None
-    finer = fine(finished)
+    assert balanced(first).before is None
+    finer = fine(first)
     assert finer.recipe.network() == finer.pretraining.network() != other.network()
     assert finer.recipe.preprocessing() == other.preprocessing()
     assert finer.before is None
 
 
+@pytest.mark.exhaustive
 def test_a_share_of_the_weights_before_is_kept(finished: CrossValidation) -> None:
     recipe = replace(RECIPE, steps=2, learning_rate=1e-3, average=0.0)
     alone = replace(mixed(finished), recipe=recipe, before=finished, folder=finished.folder / "alone")
@@ -258,6 +264,7 @@ def test_the_last_recipe_lets_a_fold_take_fewer_false_alarms(
     assert describe_records(both)["before"] == [painted(finished).recipe.to_dict(), finished.recipe.to_dict()]
 
 
+@pytest.mark.exhaustive
 def test_the_network_of_all_patients_segments(finished: CrossValidation) -> None:
     weights = locate(finished.folder / "all" / f"{SHIPPED}.onnx")
     settings = weights.certainty

@@ -77,6 +77,7 @@ def test_a_study_comes_back_to_the_pacs_confirmed_and_valid(server, orthanc, tmp
         assert back.PatientName == NAME
 
 
+@pytest.mark.exhaustive
 def test_slices_that_come_later_make_a_next_version_and_the_same_again_makes_none(server, orthanc):
     sent = make_study(2)
     uid = sent[0].StudyInstanceUID
@@ -117,6 +118,7 @@ def test_results_that_come_back_are_not_processed(server, orthanc):
     assert len(server.rows()) == rows
 
 
+@pytest.mark.exhaustive
 def test_orthanc_sends_each_new_study_by_the_script_of_the_documentation(server, ports, tmp_path):
     page = (Path(__file__).parents[2] / "docs/server.md").read_text("utf-8")
     script = tmp_path / "route.lua"

@@ -106,6 +106,7 @@ def finished(heads, tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.exhaustive
 def test_from_masks_to_weights_that_segment(finished, tmp_path, capsys):
     folder, out, onnx = finished / "hospital", finished / "run", finished / "own.onnx"
     split = open_run(out).own_split()
@@ -134,6 +135,7 @@ def test_from_masks_to_weights_that_segment(finished, tmp_path, capsys):
     assert "bleedmap evaluate --studies" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.exhaustive
 def test_measuring_on_studies_that_were_trained_on_is_told(finished):
     """By their images, whatever they are called now; of the installed weights nothing is told."""
     split = open_run(finished / "run").own_split()
@@ -144,6 +146,7 @@ def test_measuring_on_studies_that_were_trained_on_is_told(finished):
     assert note_trained(found, locate(None)) is found
 
 
+@pytest.mark.exhaustive
 def test_a_stopped_run_goes_on_with_the_same_studies(finished, tmp_path, capsys):
     folder, out = shutil.copytree(finished / "hospital", tmp_path / "moved"), tmp_path / "run"
     shutil.copytree(finished / "run", out)
@@ -161,6 +164,7 @@ def test_a_stopped_run_goes_on_with_the_same_studies(finished, tmp_path, capsys)
     assert f"other masks or types than the run began with: {BLEEDS[1]}" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.exhaustive
 def test_training_goes_on_from_weights_and_with_ct_ich(finished, tmp_path, capsys):
     folder, ct_ich = finished / "hospital", write_heads(tmp_path / "ct-ich")
     start = ("--start", finished / "own.onnx", "--validation", "0.5")

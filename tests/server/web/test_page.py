@@ -303,6 +303,7 @@ def test_measuring_and_painting_do_not_meet(server: Server, study: str) -> None:
         page.get_by_text("Not saved yet.").wait_for()
 
 
+@pytest.mark.exhaustive
 def test_a_finger_measures_and_two_enlarge(server: Server, study: str) -> None:
     with open_browser(820, 1100, touch=True) as page:
         enter(page, server)
@@ -495,6 +496,7 @@ def test_without_webgl_pictures_are_shown_and_the_brush_is_off(server: Server, s
         page.get_by_text("Saved: agree").wait_for()
 
 
+@pytest.mark.exhaustive
 def test_every_screen_is_accessible(server: Server, study: str) -> None:
     screens = {
         "": "a[data-study]", f"#/history/{study}": "text=States", "#/admin": "text=Newest entries",
