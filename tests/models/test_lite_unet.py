@@ -123,6 +123,7 @@ def test_damaged_encoder_is_refused(tmp_path: Path, network: LiteUNet) -> None:
             load_encoder(network, path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("settings", [SETTINGS, FINE])
 def test_export_answers_as_torch_does(settings: LiteUNetSettings, tmp_path: Path) -> None:
     path, network = tmp_path / "lite.onnx", make(settings)
@@ -165,6 +166,7 @@ def test_export_comes_back(network: LiteUNet, tmp_path: Path) -> None:
         torch.testing.assert_close(again(x).labels, network(x).labels, atol=0.02, rtol=0.02)
 
 
+@pytest.mark.exhaustive
 def test_a_file_with_other_ends_is_refused(network: LiteUNet, tmp_path: Path) -> None:
     """The record says three channels, the file takes five."""
     path = tmp_path / "lite.onnx"

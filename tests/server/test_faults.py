@@ -108,6 +108,7 @@ ON_BOTH = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.exhaustive
 @ON_BOTH
 def test_a_kill_around_each_act_loses_and_doubles_nothing(settings, database, tmp_path):
     with run_orthanc(tmp_path / "orthanc") as orthanc:

@@ -62,6 +62,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Doors:
     return Doors(folder, {one.name: one for one in measured})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", HEADS)
 def test_batch_writes_what_segment_writes(name: str, doors: Doors) -> None:
     (alone, *mine), (many, *theirs) = doors.results("segment", name), doors.results("batch", name)
@@ -72,6 +73,7 @@ def test_batch_writes_what_segment_writes(name: str, doors: Doors) -> None:
     assert alone["certainty"] == many["certainty"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", HEADS)
 def test_evaluate_measures_what_segment_writes(name: str, doors: Doors) -> None:
     summary, *_ = doors.results("segment", name)
@@ -88,6 +90,7 @@ def test_evaluate_measures_what_segment_writes(name: str, doors: Doors) -> None:
     assert measured.record.verdict.abstained == tuple(summary["certainty"]["abstained"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", HEADS)
 def test_python_gives_what_segment_writes(name: str, doors: Doors) -> None:
     summary, *_ = doors.results("segment", name)
@@ -99,6 +102,7 @@ def test_python_gives_what_segment_writes(name: str, doors: Doors) -> None:
         assert np.asanyarray(stored.dataobj).sum() == result.mask.array.sum()
 
 
+@pytest.mark.exhaustive
 def test_a_process_of_its_own_gives_what_one_gave_in_turn(doors: Doors) -> None:
     """What the first study leaves behind in a process changes nothing of the next."""
     study, out = doors.folder / "ct/uneven", doors.folder / "own/uneven"
@@ -109,11 +113,13 @@ def test_a_process_of_its_own_gives_what_one_gave_in_turn(doors: Doors) -> None:
     assert all(map(np.array_equal, mine, theirs))
 
 
+@pytest.mark.exhaustive
 def test_every_door_says_that_thin_slices_were_outlined_on_slabs(doors: Doors) -> None:
     for notes in (doors.results("batch", "thin")[0]["notes"], doors.external["thin"].notes):
         assert any("outlined on 24 slabs of 4.6 mm" in one for one in notes)
 
 
+@pytest.mark.exhaustive
 def test_every_door_notes_uneven_slices(doors: Doors) -> None:
     for notes in (doors.results("batch", "uneven")[0]["notes"], doors.external["uneven"].notes):
         assert any("The NIfTI files are on an even grid" in one for one in notes)

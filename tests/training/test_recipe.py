@@ -329,6 +329,7 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(
     ]
 
 
+@pytest.mark.exhaustive
 def test_it_learns_the_discs(pools: Pools, tmp_path: Path) -> None:
     recipe = replace(TINY, steps=40, lesion=4, lesion_free=3, average=0.8)
     train_recipe(recipe, lambda: pools, choose_machine("cpu", "fp32"), tmp_path)

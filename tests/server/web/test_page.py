@@ -407,6 +407,7 @@ def test_a_list_that_is_not_up_to_date_says_so(server: Server, study: str) -> No
         page.get_by_text("Newest entries").wait_for()
 
 
+@pytest.mark.exhaustive
 def test_slices_that_do_not_come_are_no_fault_of_the_browser(server: Server, study: str) -> None:
     with open_browser(960, 640, strict=False) as page:
         enter(page, server)
@@ -451,6 +452,7 @@ def test_an_open_study_tells_of_what_comes_later(server: Server) -> None:
         page.get_by_text("delivered, version 2").wait_for()
 
 
+@pytest.mark.exhaustive
 def test_on_a_phone_nothing_overlaps(server: Server, study: str) -> None:
     with open_browser(390, 844) as page:
         enter(page, server)

@@ -65,6 +65,7 @@ def test_a_phantom_passes_every_check_in_the_fixed_order(head):
     assert find_refusal("head", checks) is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_phantoms_of_other_heads_and_geometries_are_not_refused(seed):
     grids = {
