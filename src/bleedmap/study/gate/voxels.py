@@ -139,10 +139,10 @@ def _blank_slices(values: Values, anatomy: Anatomy) -> Check:
     if anatomy.cavity is None:
         return Check("blank slices", "not known", f"{len(values.blank)}, no brain found", limit)
     first, last = anatomy.cavity
-    kinds = (("", values.blank), ("in part ", values.cut))
+    kinds = (("", values.blank), (" in part", values.cut))
     inside = {words: [index + 1 for index in among if first <= index <= last] for words, among in kinds}
     found = "; ".join(
-        f"{words}{len(numbers)} of {last - first + 1}: slice {spans(numbers)}"
+        f"{len(numbers)} of {last - first + 1}{words}: slice {spans(numbers)}"
         for words, numbers in inside.items()
         if numbers
     )
