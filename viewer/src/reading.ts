@@ -12,7 +12,7 @@ const SAYS = [["agree", "Agree", "1"], ["missed", "Bleed missed", "2"], ["false 
 const KEYS: [string, string][] = [
   ["↑ ↓, wheel, one finger; PageUp PageDown", "slice up or down, by one; by five"], ["Home, End", "lowest, highest slice"], ["w", "next window"],
   ["right button, dragged", "window: width across, level down"], ["+ − 0, Ctrl + wheel, two fingers", "larger, smaller, the whole slice"], ["middle button, dragged", "move the enlarged slice"],
-  ["o", "overlay on or off"], ["m, then left button or one finger, dragged", "measure in mm; m again removes the lines"],
+  ["o", "overlay on or off"], ["m, then left button or one finger, dragged", "measure in mm; m again removes the lines"], ["m, then Shift + arrows, Space", "the same by keys: move by 1 mm; begin or end a line"],
   ["n", "next lesion"], ["1 2 3 4", "agree, bleed missed, false alarm, cannot say"], ["Enter", "save the reading"], ["b", "brush on or off"],
   ["e", "erase or paint"], ["[ ]", "smaller or larger brush"], ["Shift + arrows, Space", "move the brush, paint a dab"], ["z", "undo"], ["s", "save the correction"], ["u", "next unread study"],
 ];
@@ -129,6 +129,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
     if (ruler.on && stack.canDraw && gl().drawing) setBrush();
     if (!ruler.on) ruler.clear();
     measure.setAttribute("aria-pressed", String(ruler.on));
+    if (ruler.on) stage.focus({ preventScroll: true });  // where the keys measure
   }
   function setOverlay(on: boolean): void { overlay = on; show.checked = on; stack.setOverlay(on); }
   function toLesion(index: number): void { lesion = index; const one = view.lesions[index]!; go((one.first[0]! + one.last[0]!) >> 1); stage.focus(); }
@@ -188,6 +189,8 @@ export const showReading: Screen = async (place, _me, id = "") => {
       const { row, column } = gl().here, by = Math.max(1, size >> 1);
       gl().move(slice, Math.max(0, Math.min(view.shape[1] - 1, row + (one === "ArrowDown" ? by : one === "ArrowUp" ? -by : 0))),
         Math.max(0, Math.min(view.shape[2] - 1, column + (one === "ArrowRight" ? by : one === "ArrowLeft" ? -by : 0))));
+    } else if (event.shiftKey && ruler.on && one.startsWith("Arrow")) {
+      ruler.move(one === "ArrowRight" ? 1 : one === "ArrowLeft" ? -1 : 0, one === "ArrowDown" ? 1 : one === "ArrowUp" ? -1 : 0);
     } else if (one in steps) go(slice + steps[one]!);
     else if (one === "Home") go(0);
     else if (one === "End") go(count - 1);
@@ -205,7 +208,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
     else if (one === "z" && painting) gl().undo();
     else if (one === "s" && painting) void saveCorrection();
     else if ((one === "[" || one === "]") && painting) setSize(size + (one === "]" ? 2 : -2));
-    else if (one === " " && painting && !target.matches("button, summary, input, a")) gl().dab();
+    else if (one === " " && (painting || ruler.on) && !target.matches("button, summary, input, a")) { if (painting) gl().dab(); else ruler.mark(slice); }
     else if (one === "Enter" && !target.matches("button, a, summary")) void saveReading();
     else return;
     event.preventDefault();
@@ -271,8 +274,9 @@ function drawScale(): HTMLElement {
 function drawVerdict(view: View): HTMLElement {
   if (view.verdict === null) return h("section", { className: "verdict abstained" }, h("h2", {}, "Not segmented"), h("p", {}, "An input check refused this study; the slices are shown without an outline."));
   const kind = view.verdict === "no verdict" ? "abstained" : view.verdict === "bleed marked" ? "positive" : "";
+  const headline = view.headline ?? "", detail = headline.startsWith(view.verdict) ? headline.slice(view.verdict.length).replace(/^[, ]+/, "") : headline;
   const fact = (what: string, ...value: (string | HTMLElement)[]) => h("div", {}, h("dt", {}, what), h("dd", {}, ...value));
-  return h("section", { className: `verdict ${kind}` }, h("h2", {}, view.verdict), h("p", {}, view.headline ?? ""),
+  return h("section", { className: `verdict ${kind}` }, h("h2", {}, view.verdict), h("p", {}, detail),
     h("dl", {}, view.probability == null ? "" : fact("Probability of a bleed", chance(view.probability)),
       view.volume_ml ? fact("Volume", `${millilitres(view.volume_ml)} mL`, view.interval ? h("small", {}, ` ${view.interval.replaceAll(" %", "\u00a0%")}`) : "") : ""),
     view.interval_is ? h("p", { className: "note" }, view.interval_is) : "",

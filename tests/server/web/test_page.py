@@ -303,6 +303,33 @@ def test_measuring_and_painting_do_not_meet(server: Server, study: str) -> None:
         page.get_by_text("Not saved yet.").wait_for()
 
 
+def test_the_keyboard_measures(server: Server) -> None:
+    with open_browser(960, 640, *NO_WEBGL) as page:
+        enter(page, server)
+        page.goto(f"{server.url}/#/study/{box_study(server)}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        lines = page.locator(".ruler text")
+
+        def press(key: str, times: int = 1) -> None:
+            for _ in range(times):
+                page.keyboard.press(key)
+
+        page.get_by_role("button", name="Measure (m)").click()
+        for key, times in (("Space", 1), ("Shift+ArrowRight", 30), ("Shift+ArrowDown", 40), ("Space", 1)):
+            press(key, times)
+        press("Shift+ArrowLeft", 5)  # the line is done: the cross alone moves
+        expect(lines).to_have_text(["50.0 mm"])
+        press("Space")
+        press("Shift+ArrowUp", 9)
+        expect(lines).to_have_text(["50.0 mm", "9.0 mm"])
+        press("ArrowUp")  # another slice: what was not finished is gone, what was stays on its own
+        press("ArrowDown")
+        expect(lines).to_have_text(["50.0 mm"])
+        press("m")
+        expect(lines).to_have_count(0)
+        expect(page.locator(".ruler .cross")).to_have_count(0)
+
+
 @pytest.mark.exhaustive
 def test_a_finger_measures_and_two_enlarge(server: Server, study: str) -> None:
     with open_browser(820, 1100, touch=True) as page:
