@@ -27,6 +27,7 @@ from bleedmap.evaluation.records import Choices, Verdict, read_out_of_fold, reco
 from bleedmap.evaluation.scores import cross_validation
 from bleedmap.evaluation.studies import report as external_report
 from bleedmap.evaluation.studies import run as external
+from bleedmap.evaluation.studies.case_index import CaseIndex
 from bleedmap.evaluation.studies.find import Case, Cases, Places, find_cases
 from bleedmap.evaluation.studies.labels import Labels, gather_labels, read_labels
 from bleedmap.evaluation.studies.patients import FIRST_NUMBER, Patients, read_patients
@@ -332,6 +333,7 @@ def test_a_slice_whose_number_is_in_its_pictures_name_is_no_place(tmp_path: Path
     ("study,bleeds", [], "no lines"),
     ("study,bleeds", ["a,perhaps"], "bleeds 'perhaps'"),
     ("study,bleeds", ["a,"], "nothing under bleeds"),
+    ("study,bleeds", ["", "a,1", ",", "b,maybe"], "line 5: bleeds 'maybe'"),
     ("study,slice", [",3"], "study ''"),
     ("study,bleeds", ["a,1", "a,0"], "the opposite of study 'a'"),
     ("study,slice,bleeds", ["a,,0", "a,4,1"], "said not to bleed, and a slice of it to"),
@@ -361,6 +363,20 @@ def test_the_majority_of_several_readers_counts(tmp_path: Path):
     assert told(tmp_path / "reads.csv", columns, lines) == {"a": Labels(True, None), "b": Labels(False, frozenset())}
     notes = read_labels(tmp_path / "reads.csv").notes
     assert "if most of 3 readers say so (R1:ICH, R2:ICH, R3:ICH)" in notes[0]
+
+
+def test_columns_that_are_called_by_readers_alone(tmp_path: Path):
+    said = {"a": Labels(True, None), "b": Labels(False, frozenset())}
+    assert told(tmp_path / "labels.csv", "study,R1,R2,R3", ["a,1,0,1", "b,0,0,1"]) == said
+    assert told(tmp_path / "labels.csv", "study,Reader A,Reader B,ICH", ["a,0,0,1", "b,1,1,0"]) == said
+
+
+def test_numbers_with_decimals_are_the_whole_ones(tmp_path: Path):
+    """A program of tables writes a column of numbers with a gap as 1.0 and 10.0."""
+    cases = tuple(Case(name, "NIfTI", (tmp_path / f"{name}.nii.gz",), ()) for name in ("1", "10"))
+    index = CaseIndex(cases)
+    assert [index.find_study(name) for name in ("1.0", "10,00", "100.0")] == [(cases[0],), (cases[1],), ()]
+    assert index.find_name(cases[0], "10.0") == "10"
 
 
 @pytest.mark.parametrize(("columns", "lines"), [
@@ -548,23 +564,42 @@ def test_a_mask_of_another_place_is_refused_or_told(volumes: Path, weights: str,
     assert "in air or bone" in report["refused"][0]["error"]
     (note,) = (one for one in report["notes"] if "Reversed from right to left" in one["reason"])
     assert note["examples"] == ["large"]
+    accepted = run(flags(volumes, weights, out=volumes.parent / "accepted", accept=("reference",)))
+    assert (accepted["refused"], accepted["counts"]["measured"]) == ([], 3)
+    (note,) = (one for one in accepted["notes"] if "in air or bone" in one["reason"])
+    assert note["examples"] == ["small"]
+
+
+@pytest.mark.parametrize(("turned", "how"), [
+    (lambda mask: mask.transpose(0, 2, 1), "With rows and columns exchanged, the"),
+    (lambda mask: mask[:, ::-1, ::-1], "Reversed from front to back and from right to left, the"),
+    (lambda mask: np.rot90(mask, axes=(1, 2)), "With rows and columns exchanged and reversed from "),
+    (lambda mask: mask, ""),
+    (lambda mask: np.roll(mask, 17, axis=1), ""),
+    (lambda mask: mask & False, ""),
+])  # fmt: skip
+def test_axes_that_were_reversed_or_exchanged_are_told(turned: Callable[[np.ndarray], np.ndarray], how: str):
+    marked = np.zeros((3, 64, 64), np.bool_)
+    marked[0:2, 5:9, 20:30] = True
+    notes = external._note_mirrored(np.ascontiguousarray(turned(marked)), marked)
+    assert [one.startswith(how) for one in notes] == [True] * bool(how)
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(volumes: Path, weights: str, monkeypatch):
     given, turns = flags(volumes, weights), []
     real: Callable[..., object] = external.read_case
 
-    def counted(case, window):
+    def counted(case, window, accept):
         if len(turns) == 2:
             raise KeyboardInterrupt
         turns.append(case.name)
-        return real(case, window)
+        return real(case, window, accept)
 
     monkeypatch.setattr(external, "read_case", counted)
     with pytest.raises(SystemExit, match="130"):
         run(given)
     assert not (given.out / "report.json").exists()
-    monkeypatch.setattr(external, "read_case", lambda case, window: (turns.append(case.name), real(case, window))[1])
+    monkeypatch.setattr(external, "read_case", lambda *given: (turns.append(given[0].name), real(*given))[1])
     first = run(given)
     assert turns == ["free", "large", "small"]  # each once
     assert run(given) == first
@@ -624,7 +659,7 @@ def test_a_study_that_changed_and_cannot_be_measured_now_has_no_old_record(volum
     run(given)
     os.utime(volumes / "large.nii.gz", ns=(1, 1))
 
-    def stop(case, window):
+    def stop(*given):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(external, "read_case", stop)

@@ -1,5 +1,6 @@
 """Images and masks found by name: every layout, and what is left out of each."""
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -367,12 +368,31 @@ def test_a_mask_stored_along_other_axes_is_on_the_same_grid(tmp_path: Path):
     (labelled(np.int16, -1), None, "values such as -1"),
     (np.arange(120).reshape(6, 5, 4).astype(np.int16), None, "120 different values"),
     (labelled(np.float32, np.nan), None, "not finite"),
+    (labelled(np.uint8, 1)[..., None].repeat(2, -1), None, r"shape \(6, 5, 4, 2\)"),
 ])  # fmt: skip
 def test_masks_that_are_refused(tmp_path: Path, mask: np.ndarray, affine: np.ndarray | None, said: str):
     with pytest.raises(InputError, match=said) as refused:
         read_case(case_of(tmp_path, mask, affine), BRAIN)
     assert refused.value.remedy
+    assert not {"HU", "DICOM"} & set(refused.value.explain().split())  # those are words for an image
     assert str(tmp_path) in refused.value.subject
+
+
+def test_labels_that_were_rounded_are_whole_and_full_16_bits_are_no_lost_sign(tmp_path: Path):
+    plain = read_case(case_of(tmp_path, labelled(np.uint8, 1, 2)), BRAIN).mask
+    for mask in (labelled(np.float32, 0.99999, 2.00001), labelled(np.uint16, 65535, 65534)):
+        assert np.array_equal(read_case(case_of(tmp_path, mask), BRAIN).mask, plain)
+
+
+def test_accents_of_two_spellings_are_one_name(tmp_path: Path):
+    """A Mac may spell a letter and its accent as two characters, in files and in folders."""
+    one, other = (unicodedata.normalize(form, "Käte/Zoë") for form in ("NFC", "NFD"))
+    volume(tmp_path / "ct" / f"{one}.nii.gz")
+    volume(tmp_path / "readers" / f"{other}_mask.nii.gz")
+    assert listed(find(tmp_path / "ct", tmp_path / "readers")).keys() == {one}
+    volume(tmp_path / "beside" / f"{other}.nii.gz")
+    volume(tmp_path / "beside" / Path(other).parent / f"{Path(one).name}_mask.nii.gz")
+    assert listed(find(tmp_path / "beside")).keys() == {one}
 
 
 def in_picture(value: int, suffix: str, tmp_path: Path) -> np.ndarray:

@@ -332,10 +332,12 @@ def test_folders_in_memory_are_walked_and_the_kernels_are_not(tmp_path: Path) ->
 def test_a_table_is_read_from_a_pipe_and_with_either_separator(tmp_path: Path) -> None:
     """A shell's `<(command)` gives a pipe, which can be read once."""
     os.mkfifo(tmp_path / "pipe")
-    for text in ('study,patient\na, 1\n"b, c",2\n,\n', 'study;patient\na; 1\n"b, c";2\n;\n'):
+    for text in ('study,patient\na, 1\n , \n"b, c",2\n,\n', 'study;patient\na; 1\n"b, c";2\n;\n'):
         (tmp_path / "table.csv").write_text("\ufeff" + text, "utf-8")
         writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(text, "utf-8"))
         writer.start()
         for path in (tmp_path / "pipe", tmp_path / "table.csv"):
-            assert read_csv(path) == [{"study": "a", "patient": "1"}, {"study": "b, c", "patient": "2"}]
+            rows = read_csv(path)
+            assert rows == [{"study": "a", "patient": "1"}, {"study": "b, c", "patient": "2"}]
+            assert [one.line for one in rows] == [2, 4 if "," in text.splitlines()[0] else 3]
         writer.join()

@@ -122,12 +122,12 @@ def _in_table(path: Path) -> tuple[Pair, ...]:
     with usable(path, InputError, needed, remedy, csv.Error, found="cannot be read as a table"):
         lines = read_csv(path)
     pairs = []
-    for number, raw in enumerate(lines, start=2):
+    for raw in lines:
         line = {column.lower(): value for column, value in raw.items()}
         first, second, name = (line.get(one, "") for one in ("first", "second", "name"))
         if not first or not second:
             raise InputError(
-                path, found=f"line {number} names no two studies", remedy="fill them in, or take the line out",
+                path, found=f"line {raw.line} names no two studies", remedy="fill them in, or take the line out",
                 needed="the columns first and second, filled in on each line",
             )  # fmt: skip
         places = path.parent / first, path.parent / second

@@ -116,7 +116,7 @@ class OwnStudies:
             InputError: it cannot be read, its mask is on another grid, or an input check refuses it.
         """
         one = self.cases[number]
-        read = read_case(one.case, self.window)
+        read = read_case(one.case, self.window, self.accept)
         if read.study is None:
             refusal = find_refusal(one.case.name, judge_pictures(read.looks, self.window), self.accept, WANTED)
             if refusal is not None:
@@ -215,10 +215,10 @@ def read_tested(path: Path, cases: Sequence[OwnCase]) -> frozenset[str]:
     for kind in (ALONE, BY_ID):
         patients |= {name.removeprefix(kind): name for name in by_study.values() if name.startswith(kind)}
     tested = set()
-    for line, row in enumerate(rows, start=2):
+    for row in rows:
         for column, names in (("patient", patients), ("study", by_study)):
             if (name := row.get(column)) and name not in names:
-                found = f"line {line}: no {column} '{name}' has a mask"
+                found = f"line {row.line}: no {column} '{name}' has a mask"
                 raise DataError(path, found=found, needed="names of patients or studies of the folder", remedy=remedy)
             if name:
                 tested.add(names[name])

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -369,11 +369,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+class Row(dict[str, str]):
+    """A row of a table: its cells by column, and the number of its line in the file."""
+
+    line: int
+
+    def __init__(self, cells: Mapping[str, str], line: int) -> None:
+        super().__init__(cells)
+        self.line = line
+
+
+def read_csv(path: Path) -> list[Row]:
     """Read a table with a line of column names, a line a row, without the spaces around its cells.
 
     Columns are separated by commas, tabs or, as spreadsheets write them in many countries, by semicolons. The text is
-    UTF-8, UTF-16 with its mark, or else Windows-1252. Empty lines at the end are left out.
+    UTF-8, UTF-16 with its mark, or else Windows-1252. Empty lines are left out.
 
     Raises:
         OSError, UnicodeError, csv.Error: it cannot be read, or two columns have one name.
@@ -391,17 +401,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
                 raise
             text = content.decode("cp1252")
     first, _, rest = text.partition("\n")
+    before = 0
     if first.casefold().startswith("sep="):  # Excel's own line
-        text, first = rest, rest.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    lines = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+        text, first, before = rest, rest.partition("\n")[0], 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    lines = (line for line in reader if any(map(str.strip, line)))
     names = [name.strip() for name in next(lines, ())]
     if twice := next((name for row, name in enumerate(names) if name and name in names[:row]), None):
         raise csv.Error(f"two columns are called '{twice}'")
-    rows = [dict(zip_longest(names, map(str.strip, line[: len(names)]), fillvalue="")) for line in lines]
-    while rows and not any(rows[-1].values()):
-        rows.pop()
-    return rows
+    return [
+        Row(dict(zip_longest(names, map(str.strip, line[: len(names)]), fillvalue="")), before + reader.line_num)
+        for line in lines
+    ]
 
 
 def write_json(path: Path, content: Any, *, compact: bool = False) -> None:

@@ -47,9 +47,14 @@ def number_name(name: str, taken: Collection[str]) -> str:
     return numbered
 
 
+def compose(name: str) -> str:
+    """A name with each accent and its letter as one character; disks of a Mac may keep the two apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 def fold_name(name: str) -> str:
     """What two names share that are one on some disk: neither case nor the spelling of accents tells them apart."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return compose(name).casefold()
 
 
 def stem(name: str) -> str:

@@ -42,6 +42,26 @@ _WRAPPED = 60_000  # stored in 16 bits without sign; no CT value, but -1000 HU t
 _OURS = orientations.axcodes2ornt(("S", "P", "L"))  # slices feet to head, rows front to back, columns right to left
 
 
+@dataclass(frozen=True)
+class _Words:
+    """What errors say of a file that should hold something."""
+
+    needed: str
+    one: str  # how one volume is taken out of several
+    again: str  # what else there is to do about a file that cannot be used
+
+
+_OF_IMAGE = _Words(
+    "one three-dimensional volume of HU", "extract a single volume: fslroi FILE head.nii.gz 0 1",
+    "convert the study again from its DICOM files, to HU",
+)  # fmt: skip
+_OF_MASK = _Words(
+    "a three-dimensional mask, one number a voxel",
+    "unite the labels of its volumes in one, or take one of them: fslroi FILE mask.nii.gz 0 1",
+    "export the mask again, as NIfTI with its image's affine",
+)  # fmt: skip
+
+
 class _Header(nib.Nifti1Header):  # type: ignore[misc]
     quaternion_threshold = _ROUNDED
 
@@ -111,6 +131,23 @@ def read_volume(path: Path) -> tuple[Volume, NiftiGrid]:
     return _to_volume(path, *_read(path))
 
 
+def read_labels(path: Path) -> tuple[Volume, NiftiGrid]:
+    """Read the numbers of a mask as it was drawn, 0 outside, and the file's own grid.
+
+    Raises:
+        InputError: as `read_volume`, in words for a mask.
+    """
+    array, affine, grid = _read(path, _OF_MASK)
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        raise InputError(
+            path, found=f"{bad:,} of {array.size:,} voxels are not finite (NaN or infinity)",
+            needed="a mask: 0 outside, whole numbers above 0 in lesions",
+            remedy="write 0 where nothing is marked (NaN: numpy.nan_to_num), and a whole number where something is",
+        )  # fmt: skip
+    return Volume(np.ascontiguousarray(array, dtype=np.float32), SliceGrid.from_affine(affine, len(array))), grid
+
+
 def read_image(image: Any, name: str | Path) -> tuple[Volume, NiftiGrid]:
     """Read a CT volume in HU from an image of nibabel's in memory, and the grid to give results back on.
 
@@ -156,7 +193,7 @@ def read_mask(path: Path) -> Mask:
     return Mask(np.ascontiguousarray(array > 0), SliceGrid.from_affine(affine, len(array)))
 
 
-def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
+def _read(path: Path, words: _Words = _OF_IMAGE) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     refuse_special(path)
     kind = identify(path)
     if kind is not None and not kind.nifti:
@@ -178,7 +215,7 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
             needed="a whole .nii or .nii.gz file",
             remedy="copy or convert the file again",
         ) from error
-    turned, affine, grid = _interpret(path, raw, header, array)
+    turned, affine, grid = _interpret(path, raw, header, array, words)
     if packed != {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}.get(path.suffix.lower(), ""):
         found = f"packed by {packed}" if packed else "not packed"
         note = f"The file is {found}, unlike its name says; it was read as it is."
@@ -186,7 +223,9 @@ def _read(path: Path) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     return turned, affine, grid
 
 
-def _interpret(path: str | Path, raw: Any, header: Any, array: AnyArray) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
+def _interpret(
+    path: str | Path, raw: Any, header: Any, array: AnyArray, words: _Words = _OF_IMAGE
+) -> tuple[AnyArray, DoubleArray, NiftiGrid]:
     """Check a file's array and header; return the array as (slice, row, column), its affine and the file's grid."""
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -196,12 +235,10 @@ def _interpret(path: str | Path, raw: Any, header: Any, array: AnyArray) -> tupl
         raise InputError(
             path,
             found=f"an array of shape {array.shape}, {colour}",
-            needed="one three-dimensional volume of HU",
-            remedy="extract a single volume: fslroi FILE head.nii.gz 0 1"
-            if several
-            else "convert the study again from its DICOM files, to HU",
+            needed=words.needed,
+            remedy=words.one if several else words.again,
         )
-    affine_ras, notes = _find_affine(path, raw, header, array.shape)
+    affine_ras, notes = _find_affine(path, raw, header, array.shape, words.again)
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
     if not (np.isfinite(slope) and slope) and np.isfinite(intercept) and intercept:
         notes.append(
@@ -246,13 +283,16 @@ def _check_sign(path: str | Path, array: AnyArray) -> None:
         )  # fmt: skip
 
 
-def _find_affine(path: str | Path, raw: Any, header: Any, shape: tuple[int, ...]) -> tuple[DoubleArray, list[str]]:
+def _find_affine(
+    path: str | Path, raw: Any, header: Any, shape: tuple[int, ...], again: str
+) -> tuple[DoubleArray, list[str]]:
     """Find the affine to RAS mm, once all that the file states of its grid agrees; what was decided, in sentences.
 
     Args:
         raw: the header as it is stored.
         header: the same, mended by nibabel, whose sform and qform count.
         shape: of the three axes.
+        again: the remedy where no affine of the file can be used.
 
     Raises:
         InputError: sform, qform, pixdim and units leave the size or the sides of the head in doubt.
@@ -265,16 +305,14 @@ def _find_affine(path: str | Path, raw: Any, header: Any, shape: tuple[int, ...]
     if not _maps_to_a_volume(affine):
         raise InputError(
             path, "an affine that maps the grid to no volume", "a finite, invertible affine (sform or qform)",
-            "convert the study again from its DICOM files",
+            again,
         )  # fmt: skip
     if not by_sform and not stated:
-        raise InputError(
-            path, f"voxels of {_times(pixdim)} (pixdim)", "three sizes above 0", "convert the study again from DICOM"
-        )
+        raise InputError(path, f"voxels of {_times(pixdim)} (pixdim)", "three sizes above 0", again)
     if not by_sform and by_qform and float(raw["pixdim"][0]) not in (-1.0, 0.0, 1.0):
         raise InputError(
             path, f"a qform with {float(raw['pixdim'][0]):g} in pixdim[0]: right and left are not told",
-            "1 or -1 there", "convert the study again from DICOM",
+            "1 or -1 there", again,
         )  # fmt: skip
     scale, unit_note = _find_unit(raw)
     if by_sform:

@@ -174,7 +174,7 @@ def test_refusals_name_pictures_and_are_overruled_by_name() -> None:
     assert "--accept grey-scale" in error.remedy
     assert find_refusal("folder", checks, ["grey-scale"]) is None
     assert read_accepted(["single slice"]) == {"single slice"}
-    assert set(ALL_CHECKS) == {*CHECKS, *PICTURE_CHECKS}
+    assert set(ALL_CHECKS) == {*CHECKS, *PICTURE_CHECKS, "reference"}
 
 
 def test_real_slices_pass_and_their_changed_copies_do_not(ct_ich_root: Path) -> None:

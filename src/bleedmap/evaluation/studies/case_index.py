@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bleedmap.errors import InputError
 from bleedmap.io.dicom.files import scan
 from bleedmap.io.dicom.header import text
+from bleedmap.io.names import fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
     from bleedmap.evaluation.studies.find import Case
 
 _ENDING = re.compile(r"\.(nii|nii\.gz|dcm|dicom|ima|png|jpe?g|tiff?|bmp|webp)$")
+_DECIMALS = re.compile(r"^(\d+)[.,]0+$")
+
+
+def to_whole(name: str) -> str:
+    """A number without the empty decimals that programs of tables add: '10.0' as '10'; another name as it is."""
+    return _DECIMALS.sub(r"\1", name)
 
 
 def fold_label(name: str) -> str:
-    """A name without case, ending, leading zeros and signs: 'CQ500-CT-7' as 'cq500ct7', '049.png' as '49'."""
-    folded = re.sub(r"[\W_]", "", _ENDING.sub("", name.casefold()))
+    """A name without case, ending, signs, leading zeros and decimals of 0: 'CQ500-CT-7' as 'cq500ct7', '9.0' as '9'."""
+    folded = re.sub(r"[\W_]", "", _ENDING.sub("", to_whole(fold_name(name))))
     return str(int(folded)) if folded.isdecimal() else folded
 
 
@@ -83,6 +90,7 @@ class CaseIndex:
 
     def find_name(self, case: "Case", name: str) -> str:
         """Name a slice as its labels must: a DICOM file by its SOP Instance UID, all else as the table does."""
+        name = to_whole(name)
         if case.kind != "DICOM" or name.isdecimal():
             return name
         for of_case, path in self._slices.get(name, ()):

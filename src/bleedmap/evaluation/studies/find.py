@@ -24,6 +24,7 @@ from bleedmap.io.dicom.files import holds_dicom, scan
 from bleedmap.io.dicom.header import find_sop_class, text
 from bleedmap.io.dicom.seg_read import SEGMENTATIONS
 from bleedmap.io.kinds import identify
+from bleedmap.io.names import compose
 from bleedmap.study.inputs import natural
 
 NoMask = Literal["unknown", "lesion-free"]
@@ -363,7 +364,7 @@ def _find_dicom(places: Places, spare: list[Path], left: list[LeftOut], seen: Ca
                 continue
             of_images, of_masks = _sort_files(source)
             if of_images:
-                name = source.place if source.place != "." else place.resolve().name
+                name = compose(source.place if source.place != "." else place.resolve().name)
                 studies.setdefault(source.uid, (name, []))[1].extend(of_images)
             objects[source.uid] += [one for one in of_masks if one not in objects[source.uid]]
     lost = [path for uid, paths in objects.items() if uid not in studies for path in paths]
@@ -400,7 +401,7 @@ def _find_volume_masks(cases: Sequence[Case], spare: list[Path], places: Places)
     open_cases = [one for one in cases if not one.masks]
     for path in list(spare):
         root = next(one for one in (places.masks, places.studies) if one is not None and path.is_relative_to(one))
-        above = tuple(one for one in path.relative_to(root).parts[:-1] if not names.is_folder(one))
+        above = tuple(one for one in map(compose, path.relative_to(root).parts[:-1]) if not names.is_folder(one))
         called = set(call_mask(path, names))
         mates = [
             one for one in open_cases if called & {part.casefold() for part in (*one.name.split("/"), one.uid or "")}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from bleedmap.errors import DataError, usable
-from bleedmap.io.files import read_csv
+from bleedmap.io.files import Row, read_csv
+from bleedmap.io.names import compose
 
 Role = Literal["study", "slice", "bleeds"]
 ROLES: tuple[Role, ...] = ("study", "slice", "bleeds")
@@ -121,7 +122,7 @@ def read_labels(path: Path, columns: Iterable[tuple[Role, str]] = ()) -> LabelTa
     readers = {"": _Finding(given["bleeds"])} if given["bleeds"] else _find_readers(names)
     if study is None or not (readers or one_slice or either):
         raise DataError(path, found=f"columns {', '.join(names)}", needed=f"the columns {needed}", remedy=CORRECT)
-    named = [(row[study], row[one_slice] if one_slice else "", row, number) for number, row in enumerate(rows, start=2)]
+    named = [(row[study], row[one_slice] if one_slice else "", row, row.line) for row in rows]
     notes = [_describe(study, one_slice, readers)]
     if either and not one_slice and len(readers) == 1 and (long := _split_types(named, readers)) is not None:
         notes = [
@@ -165,7 +166,7 @@ def gather_labels(path: Path, lines: Iterable[Line]) -> dict[str, Labels]:
 
 def read_table(
     path: Path, fits: Callable[[set[str]], bool], needed: str, remedy: str, known: Sequence[str] = ()
-) -> list[dict[str, str]]:
+) -> list[Row]:
     """Read a table of a folder of studies, a line a row, without the spaces around its cells.
 
     Args:
@@ -182,7 +183,10 @@ def read_table(
     with usable(path, DataError, text, f"{save}, and give that file", csv.Error, found="cannot be read"):
         rows = read_csv(path)
     names = {one.casefold(): one for one in known}
-    rows = [{names.get(column.casefold(), column): cell for column, cell in row.items()} for row in rows]
+    rows = [
+        Row({names.get(column.casefold(), column): compose(cell) for column, cell in row.items()}, row.line)
+        for row in rows
+    ]
     if not rows or not fits(set(rows[0])):
         found = f"columns {', '.join(rows[0]) if rows else 'none, or no lines'}"
         raise DataError(path, found=found, needed=f"the columns {needed}", remedy=remedy)
@@ -249,12 +253,15 @@ def _find_readers(names: Sequence[str]) -> dict[str, _Finding]:
     A column counts only if all its words do: 'R1:IPH' and 'No_Hemorrhage', but not 'R1:ChronicBleed'.
     """
     readers: dict[str, _Finding] = defaultdict(_Finding)
+    alone: dict[str, _Finding] = defaultdict(_Finding)  # columns called by a reader alone: 'R1', 'Reader A'
     for name in names:
         words = [one.casefold() for one in _WORD.findall(name)]
         reader = ""
         for row, word in enumerate(words):
             if _READER.match(word):
                 reader = "".join(words[row : row + 2]) if words[row + 1 : row + 2] else word
+                if row == 0 and len(words) == 2 and (words[1].isdecimal() or len(words[1]) == 1):
+                    alone[reader].any.append(name)
                 words = words[:row] + words[row + 2 :]
                 break
         about = set(words) - _FILLERS
@@ -263,7 +270,7 @@ def _find_readers(names: Sequence[str]) -> dict[str, _Finding]:
         finding = readers[reader]
         of = finding.none if about & _NONE else finding.types if about & _TYPES else finding.any
         of.append(name)
-    return dict(readers)
+    return dict(readers or (alone if len(alone) > 1 else {}))
 
 
 def _describe(study: str, one_slice: str | None, readers: Mapping[str, _Finding]) -> str:

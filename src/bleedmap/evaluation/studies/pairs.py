@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from bleedmap.io.images import SUFFIXES
+from bleedmap.io.names import compose
 
 Kind = Literal["pictures", "nifti"]
 
@@ -70,8 +71,8 @@ class Pairing:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its ending; '.nii.gz' is one ending."""
-    name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
+    """Return a file's name without its ending; '.nii.gz' is one ending. Its accents are spelled one way."""
+    name = re.sub(r"\.gz$", "", compose(path.name), flags=re.IGNORECASE)
     return name.rsplit(".", 1)[0] if "." in name[1:] else name
 
 
@@ -381,7 +382,7 @@ def _without_channel(path: Path) -> str:
 
 
 def _parts(path: Path, root: Path) -> _Parts:
-    return path.relative_to(root).parts
+    return tuple(map(compose, path.relative_to(root).parts))
 
 
 def _display(path: Path, root: Path) -> str:

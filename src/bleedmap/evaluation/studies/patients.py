@@ -66,11 +66,11 @@ def _read_table(path: Path, studies: Sequence[str]) -> Patients:
         f"study, patient, and optionally {', '.join(TYPE_NAMES)}", _CORRECT, ("study", "patient", *TYPE_NAMES),
     )  # fmt: skip
     found: dict[str, dict[str, str]] = {}
-    for line, row in enumerate(rows, start=2):
+    for row in rows:
         study, patient = row["study"], row["patient"]
         if not study or not patient or study in found:
             why = f"names study '{study}' twice" if study in found else "lacks a study or patient"
-            raise DataError(path, f"line {line} {why}", "a line for each study, with its patient", _CORRECT)
+            raise DataError(path, f"line {row.line} {why}", "a line for each study, with its patient", _CORRECT)
         found[study] = row
     missing = [name for name in studies if name not in found]
     if missing:

@@ -1,7 +1,7 @@
 """A study and its reference mask on one grid, read the way `bleedmap segment` reads; what does not fit is refused."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bleedmap.io import images, nifti
 from bleedmap.io.dicom.files import DicomFound, scan_files
 from bleedmap.io.dicom.header import text
 from bleedmap.io.dicom.seg_read import read_segmentation
+from bleedmap.study.gate.gate import REFERENCE, read_accepted
 from bleedmap.study.gate.picture_look import PictureLook, measure_picture
 from bleedmap.study.inputs import note_turned
 from bleedmap.study.read import Study, read_study
@@ -30,6 +31,7 @@ _EDGE = 2  # pixels
 _MOST = 0.5  # of a slice; the largest bleed of CT-ICH fills 4 %
 _AIR_HU, _BONE_HU = -10, 150  # of CT-ICH's outlines at most 0.2 % of a patient's lie beyond the first
 _LABELS = 64  # a mask has 1, 255, or a label a type; more values are no labels
+_ROUNDED = 1e-4  # a label that was stored as float, or with a slope, may be this far from its whole number
 _GREYS = 0.02  # of a picture's pixels may be neither black nor white: JPEG's rims of a lesion
 _BLACK, _WHITE = 32, 223
 _AREA = np.ones((5, 5), np.bool_)  # greys that fill so much are a label, not the rim of one
@@ -53,8 +55,12 @@ class Referenced:
         return None if self.study is None else self.study.volume.grid
 
 
-def read_case(case: Case, window: Window) -> Referenced:
-    """Read a study of `find_cases` and its reference mask; `window` is the one in which pictures were exported.
+def read_case(case: Case, window: Window, accept: Iterable[str] = ()) -> Referenced:
+    """Read a study of `find_cases` and its reference mask.
+
+    Args:
+        window: the one in which pictures were exported.
+        accept: names of checks that are overruled; 'reference' is that of where the mask lies.
 
     Raises:
         InputError: either cannot be read, the mask is not on the image's grid, or the SEG objects fit no series,
@@ -65,39 +71,40 @@ def read_case(case: Case, window: Window) -> Referenced:
     else:
         read = _read_nifti(case) if case.kind == "NIfTI" else _read_dicom(case)
     if case.labels is None:
-        _check_share(case, read.mask)
-        _check_place(case, read)
-        return read
+        refusal = _find_refusal(case, read)
+        if refusal is None:
+            return read
+        if REFERENCE not in read_accepted(accept):
+            raise refusal
+        return replace(read, notes=(*read.notes, f"Accepted: {refusal.found}."))
     flags = _flag_slices(case, case.labels, read)
     mask = np.ascontiguousarray(np.broadcast_to(flags[:, None, None], read.hu.shape))
     alone = case.labels.slices is None and len(read.hu) > 1
     return replace(read, mask=mask, known="study" if alone else "slices")
 
 
-def _check_share(case: Case, mask: BoolArray) -> None:
-    """Refuse a mask that marks most of a slice: it is one of something else, or black and white are exchanged."""
-    share = float(mask.mean(axis=(1, 2)).max())
-    if share > _MOST:
-        row = int(mask.mean(axis=(1, 2)).argmax())
-        mask_of = case.masks[row if case.kind == "pictures" else 0]
-        raise InputError(
-            mask_of or case.name, found=f"a mask that marks {share:.0%} of slice {row + 1}",
-            needed="hemorrhage marked, and 0 or black outside",
-            remedy="exchange black and white, or export the hemorrhage's labels alone",
-        )  # fmt: skip
-
-
-def _check_place(case: Case, read: Referenced) -> None:
-    """Refuse a mask that lies mostly in air or bone: it is another study's, or one of its axes is reversed."""
-    inside = read.hu[read.mask]
-    share = float(((inside < _AIR_HU) | (inside > _BONE_HU)).mean()) if len(inside) else 0.0
-    if share > _MOST:
-        mask_of = next((one for one in case.masks if one is not None), None)
-        raise InputError(
-            mask_of or case.name, found=f"a mask that lies to {share:.0%} in air or bone",
-            needed="the hemorrhage of this image", remedy="check that the mask is this study's, and that no axis of it "
-            "was reversed when it was exported",
-        )  # fmt: skip
+def _find_refusal(case: Case, read: Referenced) -> InputError | None:
+    """Find what speaks against a mask: one that marks most of a slice is one of something else, or black and white are
+    exchanged; one that lies mostly in air or bone is another study's, or one of its axes is reversed.
+    """
+    shares = read.mask.mean(axis=(1, 2))
+    row, mask_of = int(shares.argmax()), next((one for one in case.masks if one is not None), None)
+    if shares[row] > _MOST:
+        mask_of = case.masks[row] if case.kind == "pictures" else mask_of
+        found = f"a mask that marks {shares[row]:.0%} of slice {row + 1}"
+        needed = "hemorrhage marked, and 0 or black outside"
+        remedy = "exchange black and white, or export the hemorrhage's labels alone"
+    else:
+        inside = read.hu[read.mask]
+        share = float(((inside < _AIR_HU) | (inside > _BONE_HU)).mean()) if len(inside) else 0.0
+        if share <= _MOST:
+            return None
+        found, needed = f"a mask that lies to {share:.0%} in air or bone", "the hemorrhage of this image"
+        remedy = "check that the mask is this study's, and that no axis of it was reversed when it was exported"
+    return InputError(
+        mask_of or case.name, found=found, needed=needed,
+        remedy=f"{remedy}; or, if it is right all the same, --accept {REFERENCE}",
+    )  # fmt: skip
 
 
 def _flag_slices(case: Case, labels: Labels, read: Referenced) -> BoolArray:
@@ -213,9 +220,9 @@ def _read_volume_masks(paths: Sequence[Path], study: Study, wanted: frozenset[in
     mask = np.zeros(study.volume.hu.shape, np.bool_)
     notes: list[str] = []
     for path in paths:
-        drawn, grid = nifti.read_volume(path)
+        read, grid = nifti.read_labels(path)
         notes += [f"Mask: {one}" for one in grid.notes]
-        _check_labels(path, drawn)
+        drawn = _to_labels(path, read)
         _check_grid(path, drawn, study.volume)
         mask |= np.asarray(np.isin(drawn.hu, list(wanted)) if wanted else drawn.hu > 0, np.bool_)
         labels = [int(value) for value in np.unique(drawn.hu) if value]
@@ -288,17 +295,20 @@ def _keep_series(found: DicomFound, wanted: set[str], subject: str) -> DicomFoun
     return DicomFound(found.path, files, found.unreadable, 0, 0)
 
 
-def _check_labels(path: Path, drawn: Volume) -> None:
-    values = np.unique(drawn.hu)
-    whole = values == np.round(values)
-    if whole.all() and values[0] >= 0 and len(values) <= _LABELS:
-        return
-    odd = values[~whole | (values < 0)]
-    found = f"values such as {odd[len(odd) // 2]:g}" if len(odd) else f"{len(values)} different values"
-    raise InputError(
-        path, found=found, needed="a mask: 0 outside, whole numbers above 0 in lesions",
-        remedy="threshold a probability map first; give the mask, not the image",
-    )  # fmt: skip
+def _to_labels(path: Path, read: Volume) -> Volume:
+    """Give a mask's labels as whole numbers, and refuse what is no mask."""
+    values = np.unique(read.hu)
+    whole = np.abs(values - np.round(values)) <= _ROUNDED
+    if whole.all() and values[0] > -0.5 and len(values) <= _LABELS:
+        return replace(read, hu=np.round(read.hu))
+    found = f"{len(values)} different values"
+    remedy = "threshold a probability map first; give the mask, not the image"
+    if len(values) <= _LABELS and whole.all():
+        found = f"values such as {values[0]:g}"
+        remedy = "write 0 where nothing is marked, and a number above 0 where something is"
+    elif (odd := values[~whole | (values < 0)]).size:
+        found = f"values such as {odd[len(odd) // 2]:g}"
+    raise InputError(path, found=found, needed="a mask: 0 outside, whole numbers above 0 in lesions", remedy=remedy)
 
 
 def _check_grid(path: Path, drawn: Volume, image: Volume) -> None:

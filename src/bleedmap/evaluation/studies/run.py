@@ -6,6 +6,7 @@ OUT/.evaluate/done/        for each study its record, volumes and lesions, or wh
 
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ _UPRIGHT_DEG = 1.0  # of shear: beyond, distances by spacing alone would be wron
 _DIGITS = 4  # of mL and mm
 _APART, _ALIKE = 0.05, 0.5  # Dice: so little overlap, and so much once an axis is reversed
 _WAYS = ("from feet to head", "from front to back", "from right to left")  # by axis
+_NEARLY = 0.9  # of the best fit: a simpler way that fits so well is told in its place
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _settings(found: Cases, segmenter: Segmenter, options: ExternalOptions) -> d
 def _measure_or_refuse(case: Case, segmenter: Segmenter, options: ExternalOptions) -> ExternalStudy:
     started = time.monotonic()
     try:
-        return _measure(case, read_case(case, options.window), segmenter, options, started)
+        return _measure(case, read_case(case, options.window, options.accept), segmenter, options, started)
     except InputError as error:
         why = f"{error.subject}: {error.found} (needed: {error.needed}; remedy: {error.remedy})"
         return ExternalStudy(case.name, "refused", why, (), None, None, _seconds_since(started))
@@ -207,17 +209,23 @@ def _measure(
 
 
 def _note_mirrored(reference: BoolArray, marked: BoolArray) -> list[str]:
-    """Note an axis along which the reference must be reversed to fit what the program marks."""
+    """Note how the reference's axes must be reversed or exchanged so that it fits what the program marks."""
     both = int(reference.sum()) + int(marked.sum())
-    fit = [
-        2 * int((marked & one).sum()) / max(both, 1) for one in (reference, *(np.flip(reference, n) for n in range(3)))
-    ]
-    way = int(np.argmax(fit))
-    if fit[0] > _APART or fit[way] < _ALIKE:
+    if 2 * int((marked & reference).sum()) >= _APART * both:
         return []
-    return [
-        f"Reversed {_WAYS[way - 1]}, the reference would fit what the program marks: was an axis reversed on export?"
-    ]
+    turned = {False: reference}
+    if reference.shape[1] == reference.shape[2]:
+        turned[True] = reference.transpose(0, 2, 1)
+    _, *ways = sorted(product(turned, *[(False, True)] * 3), key=sum)  # the first changes nothing; then simple ones
+    axes = {way: tuple(axis for axis in range(3) if way[1 + axis]) for way in ways}
+    fit = {way: 2 * int((marked & np.flip(turned[way[0]], axes[way])).sum()) / both for way in ways}
+    way = next(one for one in ways if fit[one] >= _NEARLY * max(fit.values()))
+    if fit[way] < _ALIKE:
+        return []
+    how = ["with rows and columns exchanged"] if way[0] else []
+    how += ["reversed " + " and ".join(_WAYS[axis] for axis in axes[way])] if axes[way] else []
+    was = "were axes exchanged on export" if way[0] else "was an axis reversed on export"
+    return [f"{' and '.join(how).capitalize()}, the reference would fit what the program marks: {was}?"]
 
 
 def _read_verdict(

@@ -27,7 +27,8 @@ CHECKS = (
 
 # The mean of the slices with brain. Measured on CT-ICH's 82 patients: from -0.15 and 0.492 on.
 _LEAST_UPRIGHT, _LEAST_CENTRE = -0.16, 0.491
-ALL_CHECKS = tuple(dict.fromkeys((*CHECKS, *PICTURE_CHECKS)))  # a study's and those of pictures share some names
+REFERENCE = "reference"  # of a study with its mask: does that lie in the head? `bleedmap.evaluation` makes this one
+ALL_CHECKS = tuple(dict.fromkeys((*CHECKS, *PICTURE_CHECKS, REFERENCE)))  # studies and pictures share some names
 
 
 def check_input(
