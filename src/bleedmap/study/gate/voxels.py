@@ -157,7 +157,7 @@ def _border(anatomy: Anatomy) -> Check:
         return Check("border", "not known", "no brain found", limit)
     if anatomy.cut_mm < CUT_MM:
         return Check("border", "pass", f"{anatomy.cut_mm:.0f} mm", limit)
-    found = f"up to {anatomy.cut_mm:.0f} mm, on {anatomy.cut_slices} slices looked at"
+    found = f"up to {anatomy.cut_mm:.0f} mm, on {anatomy.cut_slices} of the slices looked at"
     meaning = "the head is cut off at the side: what lies beyond is not seen, and the frame around it may be off"
     return Check("border", "warning", found, limit, meaning)
 
