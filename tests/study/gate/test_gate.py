@@ -258,6 +258,40 @@ def test_a_slice_that_was_filled_in_from_some_line_on_is_named(head, part, value
     assert found.found.split(":")[0].endswith(" in part")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda hu: np.roll(hu[17], 20, axis=1),
+        lambda hu: -hu[17],
+        lambda hu: hu[26],  # of another place
+        lambda hu: hu[17].T,
+    ],
+    ids=["moved", "inverted", "of another place", "turned"],
+)
+def test_a_slice_that_does_not_fit_between_its_neighbours_is_named(head, change):
+    hu = head.hu.copy()
+    assert check("continuity", volume(hu)).verdict == "pass"
+    hu[17] = change(hu)
+    found = check("continuity", volume(hu))
+    assert (found.verdict, found.found.split(": ")[1]) == ("warning", "slice 18")
+    assert found.found.split(":")[0].endswith(" unlike both neighbours")
+
+
+def test_slices_in_the_order_of_their_names_are_named(head):
+    order = sorted(range(len(head.hu)), key=str)  # 0, 1, 10, 11, … 2, 20
+    found = check("continuity", volume(head.hu[order]))
+    assert found.verdict == "warning"
+    assert "unlike both neighbours" in found.found
+
+
+def test_a_copied_slice_is_named_and_an_enlarged_stack_is_not(head):
+    hu = head.hu.copy()
+    hu[17] = hu[16]
+    found = check("continuity", volume(hu))
+    assert (found.verdict, found.found.split(": ")[1]) == ("warning", "slice 18")
+    assert check("continuity", volume(head.hu.repeat(2, axis=0), (2.5, 1.8, 1.8))).verdict == "pass"
+
+
 def test_a_head_cut_by_the_picture_or_by_padding_is_a_warning(head):
     assert check("border", volume(head.hu[:, :, :80])).verdict == "warning"
     hu = head.hu.copy()

@@ -23,6 +23,8 @@ VALUES = Values(
     metal_ml=0.0,
     blank=(),
     cut=(),
+    unlike=(),
+    repeated=(),
     step_hu=1.0,
 )
 ANATOMY = Anatomy(
@@ -63,6 +65,8 @@ def of_voxels(check: str, **changes: object) -> str:
         ("blank slices", "blank", (3, 26), (3, 25), "warning"),
         ("blank slices", "blank", (3,), (4,), "warning"),
         ("blank slices", "cut", (3, 26), (3, 25), "warning"),
+        ("continuity", "unlike", (3, 26), (3, 25), "warning"),
+        ("continuity", "repeated", (3, 4, 5, 6, 7, 8, 9), (4, 5, 6, 7, 8), "warning"),
         ("border", "cut_mm", 29.9, 30, "warning"),
         ("padding", "padding_share", 0.5, 0.51, "warning"),
         ("metal", "metal_ml", 0.1, 0.11, "warning"),

@@ -45,6 +45,8 @@ VALUES = Values(
     metal_ml=0.0,
     blank=(),
     cut=(),
+    unlike=(),
+    repeated=(),
     step_hu=1.0,
 )
 ANATOMY = Anatomy(
@@ -224,6 +226,11 @@ VOXELS: dict[str, list[tuple[str, dict[str, object]]]] = {
         ("none", {}), ("outside", {"blank": (0, 3, 26)}), ("inside", {"blank": (3, 4, 9, 10, 11, 25, 26)}),
         ("in part", {"cut": (9, 10, 26)}), ("both", {"blank": (11,), "cut": (9,)}),
         ("no brain", {"anatomy": NO_CAVITY, "blank": (1, 2)}),
+    ],
+    "continuity": [
+        ("usual", {}), ("outside", {"unlike": (3, 26), "repeated": (2,)}), ("unlike", {"unlike": (9, 14, 15)}),
+        ("copies", {"repeated": (4, 5, 6, 7, 8)}), ("enlarged", {"repeated": tuple(range(1, 20, 3))}),
+        ("both", {"unlike": (9,), "repeated": (12,)}), ("no brain", {"anatomy": NO_CAVITY}),
     ],
     "border": [
         ("free", {"cut_mm": 12.0}), ("cut", {"cut_mm": 45.0, "cut_slices": 7}), ("no brain", {"anatomy": NO_CAVITY}),

@@ -36,6 +36,10 @@ _CONSTANT_HU = 1.0
 # A slice that was filled in from some line on: the head is wide there, not much wider 10 mm inwards, and wide in a
 # neighbour 10 mm outwards. On CT-ICH none of 82 patients is called so.
 _CUT_WIDTH_MM, _CUT_MM, _CUT_SHARE = 60.0, 10.0, 0.75
+# A slice unlike its neighbours: they correlate with each other better than with it, though they lie twice as far apart.
+# By how much more; on CT-ICH at most -0.009. Of slices that were replaced there by one 40 mm away or of another patient,
+# nine in ten lie above, of those shifted by 24 mm 97 %, of mirrored ones 80 % (by hand).
+_UNLIKE, _COMPARED_HU = 0.02, (-200.0, 300.0)
 _STEP_SLICES, _STEP_VALUES = 20, 20  # about as many slices tell the step, and each by at least as many values
 
 
@@ -262,6 +266,8 @@ class Values:
     metal_ml: float  # above 3000 HU
     blank: tuple[int, ...]  # indices of slices of one value, or without anything denser than air
     cut: tuple[int, ...]  # indices of slices whose head ends at lines of one value, and goes on in a neighbour
+    unlike: tuple[int, ...]  # indices of other slices that fit between none of their neighbours
+    repeated: tuple[int, ...]  # indices of other slices whose voxels are all those of the slice below
     step_hu: float  # between one value and the next, on most slices; 0 where too few values tell
 
 
@@ -271,6 +277,7 @@ def measure_values(volume: Volume) -> Values:
     highest = float(volume.hu.max())
     real = hu[hu >= PADDING_HU]
     air = real[real < AIR_HU]
+    blank, cut = tuple(int(index) for index in np.flatnonzero(~_lit(hu))), _find_cut(volume)
     dense = np.array([int((plane > METAL_HU).sum()) if highest > METAL_HU else 0 for plane in volume.hu])
     return Values(
         lowest=float(volume.hu.min()),
@@ -280,8 +287,10 @@ def measure_values(volume: Volume) -> Values:
         bone_share=int((real > DENSE_BONE_HU).sum()) / max(1, real.size),
         padding_share=1 - real.size / hu.size,
         metal_ml=float(dense @ volume.grid.voxel_ml),
-        blank=tuple(int(index) for index in np.flatnonzero(~_lit(hu))),
-        cut=_find_cut(volume),
+        blank=blank,
+        cut=cut,
+        unlike=tuple(index for index in _find_unlike(hu) if index not in cut),
+        repeated=tuple(index for index in _find_repeated(volume.hu, hu) if index not in blank),
         step_hu=_find_step_hu(hu[:: max(1, len(hu) // _STEP_SLICES)]),
     )
 
@@ -316,6 +325,31 @@ def _ends_in_filling(plane: FloatArray, beside: FloatArray, grid: SliceGrid, axi
     at_end, inside = (int((lines[one] > BODY_HU).sum()) for one in (run, min(run + further, len(lines) - 1)))
     wide = _CUT_WIDTH_MM / (pixel_mm * _EVERY)
     return bool(wide <= at_end >= _CUT_SHARE * inside and (others > BODY_HU).sum(axis=1).max() >= wide)
+
+
+def _find_unlike(hu: FloatArray) -> tuple[int, ...]:
+    """Find slices that are damaged, moved or of another place, one at a time; blank ones are passed over.
+
+    Of several such slices side by side those that resemble each other are not found.
+    """
+    order = np.flatnonzero(_lit(hu))
+    if len(order) < 3:
+        return ()
+    flat = np.clip(hu[order], *_COMPARED_HU).reshape(len(order), -1)
+    flat -= flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    next_to, across = (np.einsum("ij,ij->i", flat[:-by], flat[by:]) for by in (1, 2))
+    unlike = across - np.maximum(next_to[:-1], next_to[1:]) > _UNLIKE
+    return tuple(int(index) for index in order[1:-1][unlike])
+
+
+def _find_repeated(whole: FloatArray, coarse: FloatArray) -> tuple[int, ...]:
+    """Find slices that repeat the one below; few need to be compared whole."""
+    return tuple(
+        index
+        for index in range(1, len(whole))
+        if all(np.array_equal(hu[index], hu[index - 1]) for hu in (coarse, whole))
+    )
 
 
 def _find_step_hu(hu: FloatArray) -> float:

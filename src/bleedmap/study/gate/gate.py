@@ -21,7 +21,7 @@ from bleedmap.volume import Volume
 CHECKS = (
     "modality", "image type", "body part", "age", "contrast", "kvp", "kernel", "completeness", "slice count",
     "slice spacing", "gaps", "orientation", "field of view", "air", "bone", "brain density", "noise", "anatomy",
-    "coverage", "blank slices", "border", "padding", "metal",
+    "coverage", "blank slices", "continuity", "border", "padding", "metal",
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Checks of what the voxels are and show: are these HU, is this a head, is all of it there."""
 
+from collections.abc import Mapping
+
 from bleedmap.study.gate.anatomy import AIR_HU, DENSE_BONE_HU, METAL_HU, Anatomy, Values
 from bleedmap.study.gate.check import Check, Limits, Verdict, graver, judge
 from bleedmap.study.words import spans
@@ -28,14 +30,16 @@ MOST_BELOW_MM = 120.0  # from the skull's base to the shoulders; measured up to 
 CUT_MM = 30.0  # of the head's edge at the picture's border, where its brain is; a nose's tip is less
 MOST_PADDING = 0.5  # outside the circle that a scanner reconstructs lie 21 %
 _NOTHING_SHOWN = "nothing but air is shown"
+MOST_COPIES = 0.25  # of the slices that show brain: of more, a stack was enlarged by copying
 METAL_ML = 0.1  # a filling, a clip, a coil; a burr of noise is less
 
 
 def voxel_checks(values: Values, anatomy: Anatomy, slices: int) -> tuple[Check, ...]:
-    """Air, bone, brain density, noise, anatomy, coverage, blank slices, border, padding, metal."""
+    """Air, bone, brain density, noise, anatomy, coverage, blank slices, continuity, border, padding, metal."""
     return (
         _air(values), _bone(values), _brain_density(values, anatomy), _noise(values, anatomy), _anatomy(anatomy),
-        _coverage(anatomy, slices), _blank_slices(values, anatomy), _border(anatomy), _padding(values), _metal(values),
+        _coverage(anatomy, slices), _blank_slices(values, anatomy), _continuity(values, anatomy), _border(anatomy),
+        _padding(values), _metal(values),
     )  # fmt: skip
 
 
@@ -138,17 +142,36 @@ def _blank_slices(values: Values, anatomy: Anatomy) -> Check:
     limit = "none inside the head"
     if anatomy.cavity is None:
         return Check("blank slices", "not known", f"{len(values.blank)}, no brain found", limit)
+    found = _list_inside(anatomy.cavity, {"": values.blank, " in part": values.cut})
+    meaning = "damaged or missing slices: a bleed on them is not found"
+    return judge("blank slices", "warning" if found else "pass", found or "none", limit, meaning)
+
+
+def _continuity(values: Values, anatomy: Anatomy) -> Check:
+    """Whether each slice follows on the one below."""
+    limit = "every slice like those beside it"
+    if anatomy.cavity is None:
+        return Check("continuity", "not known", "no brain found", limit)
     first, last = anatomy.cavity
-    kinds = (("", values.blank), (" in part", values.cut))
-    inside = {words: [index + 1 for index in among if first <= index <= last] for words, among in kinds}
-    found = "; ".join(
+    copies = sum(first <= index <= last for index in values.repeated)
+    enlarged = copies > MOST_COPIES * (last - first + 1)  # to more slices than were made
+    found = _list_inside(
+        anatomy.cavity,
+        {" unlike both neighbours": values.unlike, " copied from the one below": () if enlarged else values.repeated},
+    )
+    meaning = "damaged, moved in the scan, of another place or in a wrong order: a bleed there may not be found"
+    return judge("continuity", "warning" if found else "pass", found or "all follow on each other", limit, meaning)
+
+
+def _list_inside(cavity: tuple[int, int], kinds: Mapping[str, tuple[int, ...]]) -> str:
+    """'2 of 22 in part: slice 10, 11', for each kind of slice that is there; '' for none."""
+    first, last = cavity
+    inside = {words: [index + 1 for index in among if first <= index <= last] for words, among in kinds.items()}
+    return "; ".join(
         f"{len(numbers)} of {last - first + 1}{words}: slice {spans(numbers)}"
         for words, numbers in inside.items()
         if numbers
     )
-    if not found:
-        return Check("blank slices", "pass", "none", limit)
-    return Check("blank slices", "warning", found, limit, "damaged or missing slices: a bleed on them is not found")
 
 
 def _border(anatomy: Anatomy) -> Check:
