@@ -37,7 +37,7 @@ _CONSTANT_HU = 1.0
 # neighbour 10 mm outwards. On CT-ICH none of 82 patients is called so.
 _CUT_WIDTH_MM, _CUT_MM, _CUT_SHARE = 60.0, 10.0, 0.75
 # A slice unlike its neighbours: they correlate with each other better than with it, though they lie twice as far apart.
-# By how much more; on CT-ICH at most -0.009. Of slices that were replaced there by one 40 mm away or of another patient,
+# By how much more; on CT-ICH at most -0.009. Of slices replaced there by one 40 mm away or of another patient,
 # nine in ten lie above, of those shifted by 24 mm 97 %, of mirrored ones 80 % (by hand).
 _UNLIKE, _COMPARED_HU = 0.02, (-200.0, 300.0)
 _STEP_SLICES, _STEP_VALUES = 20, 20  # about as many slices tell the step, and each by at least as many values
