@@ -27,7 +27,7 @@ def open_browser(
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Chromium: apt-get install chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", *(flags or SOFTWARE), *QUIET])
-        page = browser.new_page(viewport={"width": width, "height": height}, has_touch=touch)
+        page = browser.new_context(viewport={"width": width, "height": height}, has_touch=touch).new_page()
         complaints: list[str] = []
         page.on("console", lambda one: complaints.append(one.text) if strict and _complains(one) else None)
         page.on("pageerror", lambda one: complaints.append(str(one)) if strict else None)

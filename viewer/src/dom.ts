@@ -16,8 +16,8 @@ export function h<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props = 
   return made;
 }
 
-/** Asked before anything painted is lost. */
-export const DISCARD = "Discard what you painted and did not save?";
+/** Asked before `what` is lost: 'what you painted', 'your reading'. */
+export function mayDiscard(what: string): boolean { return !what || confirm(`Discard ${what}? It is not saved.`); }
 
 /** '1 slice', '28 slices'. */
 export function count(number: number, what: string): string {

@@ -2,20 +2,24 @@
 
 import { showAdmin } from "./admin";
 import { type Door, get, type Me, Problem, send, whenLoggedOut } from "./api";
-import { DISCARD, h } from "./dom";
+import { h, mayDiscard } from "./dom";
 import { showHistory } from "./history";
 import { showLogin } from "./login";
 import { showReading } from "./reading";
 import { showWorklist } from "./worklist";
 import "./style.css";
 
-/** A screen fills `place`, and returns what to do when it is left, and whether that would lose anything. */
-export type Screen = (place: HTMLElement, me: Me, ...parts: string[]) => Promise<(() => void) & { unsaved?: () => boolean }>;
+/** A screen fills `place`, and returns what to do when it is left, and what that would lose, in words. */
+export type Screen = (place: HTMLElement, me: Me, ...parts: string[]) => Promise<(() => void) & { unsaved?: () => string }>;
 
 const main = document.getElementById("main")!, top = document.getElementById("top")!;
 let leave: Awaited<ReturnType<Screen>> = () => {}, me: Me | null = null, turn = 0, shown = location.hash;
 
-function may_leave(): boolean { return !leave.unsaved?.() || confirm(DISCARD); }
+// All tabs of a browser share its session: each hears who has logged in or out in another, and shows that person's page or none.
+const tabs = new BroadcastChannel("bleedmap");
+function know(who: Me | null): void { me = who; tabs.postMessage(who?.name ?? ""); }
+
+function may_leave(): boolean { return mayDiscard(leave.unsaved?.() ?? ""); }
 
 function draw_top(): void {
   const link = (to: string, words: string) => h("a", { href: to, "aria-current": (location.hash || "#/") === to ? "page" : undefined }, words);
@@ -28,7 +32,7 @@ function draw_top(): void {
 async function log_out(): Promise<void> {
   if (!may_leave()) return;
   await send("POST", "/api/logout").catch(() => {});
-  me = null;
+  know(null);
   await show();
 }
 
@@ -38,7 +42,10 @@ async function show(): Promise<void> {
   leave = () => {};
   shown = location.hash;
   try {
-    me ??= (await get<Door>("/api/login")).me;
+    if (me === null) {
+      const found = (await get<Door>("/api/login")).me;
+      if (found !== null && mine === turn) know(found);
+    }
   } catch (error) {
     return complain(error);
   }
@@ -47,11 +54,13 @@ async function show(): Promise<void> {
   scrollTo(0, 0);
   const [name = "", ...parts] = location.hash.replace(/^#\/?/, "").split("/");
   const screens: Record<string, Screen> = { study: showReading, history: showHistory, admin: showAdmin, password: showPassword };
-  main.replaceChildren(h("p", { className: "note", role: "status" }, "Loading…"));
+  // Each turn has a place of its own: a screen whose answers come late, after another was asked for, fills what nobody sees.
+  const place = h("div", {}, h("p", { className: "note", role: "status" }, "Loading…"));
+  main.replaceChildren(place);
   main.className = me === null ? "login" : name || "list";
   try {
-    if (me === null) return void await showLogin(main, (one) => { me = one; void show(); });
-    const left = await (screens[name] ?? showWorklist)(main, me, ...parts);
+    if (me === null) return void await showLogin(place, (one) => { know(one); void show(); });
+    const left = await (screens[name] ?? showWorklist)(place, me, ...parts);
     if (mine === turn) leave = left; else left();
     if (mine === turn && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
   } catch (error) {
@@ -62,22 +71,24 @@ async function show(): Promise<void> {
 function complain(error: unknown): void {
   const words = error instanceof Problem ? error.sentence : "This page failed. Load it again; if it stays so, tell the administrator.";
   if (!(error instanceof Problem)) console.error(error);
-  main.replaceChildren(h("div", { className: "problem", role: "alert" }, h("p", {}, words)), h("div", { className: "tools" }, h("button", { type: "button", onclick: () => void show() }, "Try again"),
+  main.replaceChildren(h("div", { className: "problem", role: "alert" }, h("p", {}, words)), h("div", { className: "tools" }, h("button", { type: "button", onclick: () => location.reload() }, "Try again"),
     location.hash.length > 2 ? h("a", { href: "#/" }, "Back to the worklist") : ""));
 }
 
-/** The session has ended. What was painted stays on the screen, under the log-in, so that it can still be saved. */
+/** The session has ended. What is not saved stays on the screen, under the log-in, so that it can still be saved. */
 function ended(): void {
   if (me === null) return;
-  if (!leave.unsaved?.()) { me = null; return void show(); }
+  const what = leave.unsaved?.();
+  if (!what) { me = null; return void show(); }
   if (document.querySelector("dialog")) return;
   const before = me.name, dialog = h("dialog", { className: "login" });
   main.append(dialog);
   dialog.addEventListener("close", () => dialog.remove());
   void showLogin(dialog, (one) => {
     dialog.close();
-    if (one.name !== before) { me = one; void show(); }
-  }, "The session has ended. Log in to save what you painted.").then(() => dialog.showModal(), () => dialog.remove());
+    know(one);
+    if (one.name !== before) void show();
+  }, `The session has ended. Log in to save ${what}.`).then(() => dialog.showModal(), () => dialog.remove());
 }
 
 const showPassword: Screen = async (place) => {
@@ -97,6 +108,11 @@ const showPassword: Screen = async (place) => {
 };
 
 whenLoggedOut(ended);
+tabs.onmessage = ({ data: name }) => {
+  if (name === (me?.name ?? "")) document.querySelector("dialog")?.close();
+  else if (me === null) void show();
+  else ended();
+};
 window.addEventListener("hashchange", () => {
   if (location.hash === shown) return;
   if (may_leave()) void show(); else history.replaceState(null, "", shown || "#/");

@@ -1,7 +1,7 @@
 // The reading page: slices with the outline, what the program says of them, what the reader says, and the brush.
 
 import { ask, follow, get, Problem, send, type Study, type View } from "./api";
-import { chance, day, DISCARD, h, millilitres, moment, person, table } from "./dom";
+import { chance, day, h, mayDiscard, millilitres, moment, person, table } from "./dom";
 import { listen } from "./gestures";
 import type { Screen } from "./main";
 import { GlStack, hasWebGl2, PictureStack, type Spot, type Stack } from "./stack";
@@ -16,11 +16,12 @@ const KEYS: [string, string][] = [
   ["n", "next lesion"], ["1 2 3 4", "agree, bleed missed, false alarm, cannot say"], ["Enter", "save the reading"], ["b", "brush on or off"],
   ["e", "erase or paint"], ["[ ]", "smaller or larger brush"], ["Shift + arrows, Space", "move the brush, paint a dab"], ["z", "undo"], ["s", "save the correction"], ["u", "next unread study"],
 ];
+const PAINTED = "what you painted";
 const UNOUTLINED = ["missed", "cannot say"];  // what can be said where there is no outline
 const NO_BRUSH = "The brush is off: this browser has no WebGL2, which it needs. Slices, windows and readings work; to correct an outline, use a browser with graphics acceleration.";
 const LETTERS = ["left", "right", "front", "back"] as const;
 
-export const showReading: Screen = async (place, _me, id = "") => {
+export const showReading: Screen = async (place, me, id = "") => {
   const base = `/api/studies/${id}`;
   const study = await get<Study>(base);
   const heading = drawHeading(study);
@@ -36,9 +37,10 @@ export const showReading: Screen = async (place, _me, id = "") => {
   }
   const versioned = `${base}/v${study.version}`;
   const view = await get<View>(`${versioned}/view`);
+  if (!place.isConnected) return () => {};  // another page was asked for meanwhile
   const count = view.shape[0], seen = new Set<number>(), opened = Date.now();
   const start = view.lesions[0] ? (view.lesions[0].first[0]! + view.lesions[0].last[0]!) >> 1 : count >> 1;
-  let slice = start, shown: [number, number] = [0, 1], overlay = true, lesion = -1, erase = false, size = 5, unsaved = false, begun = "0", stack: Stack;
+  let slice = start, shown: [number, number] = [0, 1], overlay = true, lesion = -1, erase = false, size = 5, unsaved = false, strokes = 0, begun = "0", stack: Stack;
 
   // The stage.
   const words = h("p", { className: "words", "aria-live": "polite" }), at = h("p", { className: "note place" }), spot = h("span", { className: "spot" });
@@ -62,22 +64,20 @@ export const showReading: Screen = async (place, _me, id = "") => {
 
   // What the reader says.
   const free = h("textarea", { id: "words", rows: 2, maxLength: 2000 }), said = h("p", { role: "status", className: "note" });
-  const mine = study.readings.filter((one) => one.version === study.version);
+  const others = h("div", { role: "status" });
   const choices = SAYS.map(([value, label, key]) => h("label", {}, h("input", { type: "radio", name: "says", value, disabled: view.verdict === null && !UNOUTLINED.includes(value) }), ` ${label} `, h("kbd", {}, key)));
   const reading = h("form", { className: "box", onsubmit: (event: SubmitEvent) => { event.preventDefault(); void saveReading(); } },
     h("fieldset", {}, h("legend", {}, view.verdict === null ? "Your reading" : "Your reading of the outline"), ...choices),
     h("label", { htmlFor: "words" }, "Words, if any"), free,
-    h("div", { className: "tools" }, h("button", { type: "submit", className: "main" }, "Save reading (Enter)"), h("button", { type: "button", onclick: () => void next() }, "Next unread (u)")), said,
-    ...mine.map((one) => h("p", { className: "note" }, `${moment(one.at)}: ${one.user} said “${one.says}”${one.words ? `, ${one.words}` : ""}.`)));
+    h("div", { className: "tools" }, h("button", { type: "submit", className: "main" }, "Save reading (Enter)"), h("button", { type: "button", onclick: () => void next() }, "Next unread (u)")), said, others);
 
   // The brush.
   const brush = h("button", { type: "button", "aria-pressed": "false", onclick: () => setBrush() }, "Brush (b)");
   const rubber = h("button", { type: "button", "aria-pressed": "false", disabled: true, onclick: () => setErase() }, "Erase (e)");
   const width = h("input", { type: "range", min: "1", max: "41", step: "2", value: "5", disabled: true, id: "pen", oninput: () => setSize(Number(width.value)) });
-  const undo = h("button", { type: "button", disabled: true, onclick: () => { (stack as GlStack).undo(); } }, "Undo (z)");
+  const undo = h("button", { type: "button", disabled: true, onclick: () => undoStroke() }, "Undo (z)");
   const keep = h("button", { type: "button", className: "main", disabled: true, onclick: () => void saveCorrection() }, "Save correction (s)");
-  const origin = h("select", { id: "origin", disabled: true, onchange: () => void begin() }, h("option", { value: "0" }, view.verdict === null ? "no outline" : "the program's outline"),
-    ...study.corrections.filter((one) => one.version === study.version).map((one) => h("option", { value: String(one.number) }, `correction ${one.number}, ${one.user}`)));
+  const origin = h("select", { id: "origin", disabled: true, onchange: () => void begin() });
   const kept = h("p", { role: "status", className: "note" });
   const correct = h("section", { className: "box" }, h("h2", {}, "Correct the outline"),
     ...(glass ? [h("div", { className: "tools" }, brush, rubber, undo), h("label", { htmlFor: "pen" }, "Brush, pixels across"), width, h("label", { htmlFor: "origin" }, "Begin from"), origin, keep]
@@ -104,6 +104,14 @@ export const showReading: Screen = async (place, _me, id = "") => {
     return h("p", { className: "note" }, study.files.length ? "Files: " : "", ...study.files.flatMap((one, index) => [index ? " · " : "", h("a", { href: `${versioned}/${one}`, target: one === "report.html" ? "_blank" : "", rel: "noopener" }, names[one] ?? one)]));
   }
 
+  /** What readers said and drew of this version, this one among them. */
+  function drawKept(): void {
+    const ours = <T extends { version: number }>(all: T[]) => all.filter((one) => one.version === study.version);
+    others.replaceChildren(...ours(study.readings).map((one) => h("p", { className: "note" }, `${moment(one.at)}: ${one.user} said “${one.says}”${one.words ? `, ${one.words}` : ""}.`)));
+    origin.replaceChildren(h("option", { value: "0" }, view.verdict === null ? "no outline" : "the program's outline"),
+      ...ours(study.corrections).map((one) => h("option", { value: String(one.number) }, `correction ${one.number}, ${one.user}`)));
+    origin.value = begun;
+  }
   function go(to: number): void { stack.show(Math.max(0, Math.min(count - 1, to))); }
   function told(one: Spot): void {
     slice = one.slice;
@@ -119,7 +127,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
   function setWindow(index: number): void { const [, level, wide] = view.windows[index]!; putWindow(level, wide); }
   function putWindow(level: number, wide: number): void {
     shown = [Math.max(-1000, Math.min(3000, Math.round(level))), Math.max(2, Math.min(4000, Math.round(wide)))];
-    view.windows.forEach((one, index) => { document.querySelector<HTMLInputElement>(`#window-${index}`)!.checked = matches(one); });
+    view.windows.forEach((one, index) => { place.querySelector<HTMLInputElement>(`#window-${index}`)!.checked = matches(one); });
     setting.textContent = `level ${shown[0]}, width ${shown[1]}`;
     stack.setWindow(...shown);
   }
@@ -141,13 +149,15 @@ export const showReading: Screen = async (place, _me, id = "") => {
     gl().setDrawing(on);
     gl().setPen(erase, size);
     brush.setAttribute("aria-pressed", String(on));
-    for (const one of [rubber, width, undo, keep, origin]) one.disabled = !on;
-    kept.textContent = on ? "Painting on the slices changes the outline; nothing is kept until you save." : "";
+    for (const one of [rubber, width, undo, origin]) one.disabled = !on;
+    keep.disabled = !on && !unsaved;
+    kept.textContent = unsaved ? "Not saved yet." : on ? "Painting on the slices changes the outline; nothing is kept until you save." : "";
   }
+  function undoStroke(): void { if (!gl().undo()) kept.textContent = `Nothing more can be undone.${unsaved ? " Not saved yet." : ""}`; }
   function setErase(): void { erase = !erase; rubber.setAttribute("aria-pressed", String(erase)); gl().setPen(erase, size); }
   function setSize(to: number): void { size = Math.max(1, Math.min(41, to)); width.value = String(size); gl().setPen(erase, size); }
   async function begin(): Promise<void> {
-    if (unsaved && !confirm(DISCARD)) { origin.value = begun; return; }
+    if (!mayDiscard(unsaved ? PAINTED : "")) { origin.value = begun; return; }
     try {
       await gl().begin(origin.value === "0" ? `${versioned}/mask.nii.gz` : `${base}/corrections/${origin.value}.nii.gz`);
       begun = origin.value;
@@ -156,24 +166,32 @@ export const showReading: Screen = async (place, _me, id = "") => {
     } catch (error) { origin.value = begun; kept.textContent = (error as Problem).sentence; }
   }
 
+  const choice = () => reading.querySelector<HTMLInputElement>("input[name=says]:checked");
+  const readingNow = () => [choice()?.value, free.value.trim()].filter(Boolean).join(": ");
+  let readingSaved = "";
   async function saveReading(): Promise<void> {
-    const chosen = reading.querySelector<HTMLInputElement>("input[name=says]:checked");
+    const chosen = choice(), now = readingNow();
     if (!chosen) { said.textContent = "Choose first what you say of it."; return; }
     try {
       await send("POST", `${base}/readings`, { version: study.version, says: chosen.value, words: free.value, seconds_open: (Date.now() - opened) / 1000, slices_seen: seen.size });
+      readingSaved = now;
       said.textContent = `Saved: ${chosen.value}. You saw ${seen.size} of ${count} slices.`;
     } catch (error) { said.textContent = (error as Problem).sentence; }
   }
   async function saveCorrection(): Promise<void> {
+    const drawn = strokes;
     keep.disabled = true;
     try {
       const from = study.corrections.find((one) => String(one.number) === begun)?.sha256 ?? view.mask_sha256;
       const answer = await ask(`${base}/corrections?version=${study.version}&base=${from}`, { method: "PUT", headers: { "Content-Type": "application/gzip" }, body: await gl().save() });
-      const { number, voxels } = await answer.json() as { number: number; voxels: number };
-      kept.textContent = `Saved as correction ${number}: ${voxels.toLocaleString("en-GB")} voxels marked.`;
-      unsaved = false;
+      const { number, voxels, sha256 } = await answer.json() as { number: number; voxels: number; sha256: string };
+      if (!study.corrections.some((one) => one.number === number)) study.corrections.push({ number, version: study.version, at: Date.now() / 1000, user: me.name, voxels, sha256 });
+      begun = String(number);  // what is painted from now on changes this one
+      drawKept();
+      kept.textContent = `Saved as correction ${number}: ${voxels.toLocaleString("en-GB")} voxels marked.${strokes > drawn ? " What you painted since is not saved yet." : ""}`;
+      unsaved = strokes > drawn;
     } catch (error) { kept.textContent = (error as Problem).sentence; }
-    keep.disabled = false;
+    keep.disabled = !gl().drawing && !unsaved;
   }
   async function next(): Promise<void> {
     const to = await findNext(id);
@@ -183,8 +201,9 @@ export const showReading: Screen = async (place, _me, id = "") => {
   const steps: Record<string, number> = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 };
   const key = (event: KeyboardEvent) => {
     const target = event.target as HTMLElement;
-    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, select, input:not([type=radio], [type=checkbox])")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, select, input:not([type=radio], [type=checkbox], [type=range])")) return;
     const painting = stack.canDraw && gl().drawing, one = event.key;
+    if (target.matches("[type=range]") && (one in steps || one === "Home" || one === "End")) return;  // the slider's own keys
     if (event.shiftKey && painting && one.startsWith("Arrow")) {
       const { row, column } = gl().here, by = Math.max(1, size >> 1);
       gl().move(slice, Math.max(0, Math.min(view.shape[1] - 1, row + (one === "ArrowDown" ? by : one === "ArrowUp" ? -by : 0))),
@@ -205,15 +224,16 @@ export const showReading: Screen = async (place, _me, id = "") => {
     else if (one === "u") void next();
     else if (one === "b" && stack.canDraw) setBrush();
     else if (one === "e" && painting) setErase();
-    else if (one === "z" && painting) gl().undo();
-    else if (one === "s" && painting) void saveCorrection();
+    else if (one === "z" && painting) undoStroke();
+    else if (one === "s" && !keep.disabled) void saveCorrection();
     else if ((one === "[" || one === "]") && painting) setSize(size + (one === "]" ? 2 : -2));
     else if (one === " " && (painting || ruler.on) && !target.matches("button, summary, input, a")) { if (painting) gl().dab(); else ruler.mark(slice); }
     else if (one === "Enter" && !target.matches("button, a, summary")) void saveReading();
     else return;
     event.preventDefault();
   };
-  const stay = (event: BeforeUnloadEvent) => { if (unsaved) event.preventDefault(); };
+  const lost = () => unsaved ? PAINTED : readingNow() === readingSaved ? "" : "your reading";
+  const stay = (event: BeforeUnloadEvent) => { if (lost()) event.preventDefault(); };
 
   stack = new PictureStack(picture, versioned, view);
   if (glass) {
@@ -229,13 +249,14 @@ export const showReading: Screen = async (place, _me, id = "") => {
     }
     opening.remove();
   }
+  drawKept();
   stack.onSpot = told;
   listen(stage, {
     step: (by) => go(slice + by), zoom, pan: (...drag) => { stack.pan(...drag); ruler.fit(stack.box); }, point: (x, y) => stack.point(x, y),
     adjust: (across, down) => putWindow(shown[0] + down, shown[1] + across), painting: () => stack.canDraw && gl().drawing,
     measuring: () => ruler.on, begin: (x, y) => ruler.begin(slice, x, y), draw: (x, y) => ruler.draw(x, y), end: (meant) => ruler.end(meant),
   });
-  if (stack.canDraw) gl().onDrawn = () => { unsaved = true; kept.textContent = "Not saved yet."; };
+  if (stack.canDraw) gl().onDrawn = () => { unsaved = true; strokes++; kept.textContent = "Not saved yet."; };
   const sized = new ResizeObserver(() => ruler.fit(stack.box));
   sized.observe(stage);
   go(start);
@@ -243,6 +264,12 @@ export const showReading: Screen = async (place, _me, id = "") => {
   stage.dataset.ready = "yes";
   stage.focus();
   const end = follow(() => void get<Study>(base, true).then((now) => {
+    if (now.readings.length !== study.readings.length || now.corrections.length !== study.corrections.length) {
+      const other = now.corrections.filter((one) => one.user !== me.name && !study.corrections.some((known) => known.number === one.number)).map((one) => ` ${one.user} saved correction ${one.number} meanwhile.`);
+      Object.assign(study, { readings: now.readings, corrections: now.corrections });
+      drawKept();
+      kept.append(...other);
+    }
     if (now.version === study.version || !now.has_view || newer.firstChild) return;
     newer.append(h("p", { className: "problem" }, `This is version ${study.version} of the study. Version ${now.version} is there now: ${now.cause}. `,
       h("button", { type: "button", onclick: () => location.reload() }, `Open version ${now.version}`)));
@@ -255,7 +282,7 @@ export const showReading: Screen = async (place, _me, id = "") => {
     document.removeEventListener("keydown", key);
     window.removeEventListener("beforeunload", stay);
     stack.close();
-  }, { unsaved: () => unsaved });
+  }, { unsaved: lost });
 };
 
 function drawHeading(study: Study): HTMLElement {

@@ -3,7 +3,7 @@
 
 import type { vec3 } from "gl-matrix";
 import type { Niivue as NiivueType } from "@niivue/niivue";
-import { take, type View } from "./api";
+import { Problem, take, type View } from "./api";
 import { h } from "./dom";
 
 export interface Spot { slice: number; row: number; column: number; hu: number }
@@ -29,6 +29,7 @@ export interface Stack {
 const PEN = { R: [0, 0], G: [0, 229], B: [0, 255], A: [0, 255], I: [0, 1], labels: ["", "bleed"] };
 const OPACITY = 0.35;  // of the overlay, as in the report's pictures
 const LARGEST = 12;  // times the whole slice
+const KEPT = 16;  // states of the drawing, for undo
 
 export function hasWebGl2(): boolean {
   return !!document.createElement("canvas").getContext("webgl2");
@@ -41,21 +42,26 @@ export class GlStack implements Stack {
   private at: Spot = { slice: 0, row: 0, column: 0, hu: 0 };
   private overlay = true;
   drawing = false;
+  private steps = 0;  // that undo can take back; NiiVue's own states go round in a ring
   private observer = new ResizeObserver(() => { this.nv.resizeListener(); });
 
   private constructor(private nv: NiivueType, private view: View) {}
 
   /** Load a version's files; `told` hears how many bytes have come of how many. Throws a Problem, or what NiiVue throws without WebGL2. */
   static async open(canvas: HTMLCanvasElement, base: string, view: View, told: (come: number, all: number) => void): Promise<GlStack> {
-    const { Niivue, NVImage, SLICE_TYPE, DRAG_MODE } = await import("./niivue");
+    const { Niivue, NVImage, SLICE_TYPE, DRAG_MODE } = await import("./niivue").catch(() => {  // the network, or the server has another version now
+      throw new Problem(0, "A part of this page cannot be loaded", "", "load the page again");
+    });
     const nv = new Niivue({
       isRadiologicalConvention: true, isOrientationTextVisible: false, crosshairWidth: 0, isColorbar: false, logLevel: "error",
       dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "", sliceType: SLICE_TYPE.AXIAL,
-      dragMode: DRAG_MODE.none, maxDrawUndoBitmaps: 16, penSize: 5, isResizeCanvas: true, crosshairColor: [1, 0.9, 0.4, 0.8], crosshairGap: 12, backColor: [0, 0, 0, 1],
+      dragMode: DRAG_MODE.none, maxDrawUndoBitmaps: KEPT, penSize: 5, isResizeCanvas: true, crosshairColor: [1, 0.9, 0.4, 0.8], crosshairGap: 12, backColor: [0, 0, 0, 1],
     });
     const made = new GlStack(nv, view);
     // Its own keys and windows, which the page would not tell of, stay off: gestures and keys are the page's.
     Object.assign(nv, { keyDownListener: () => {}, keyUpListener: () => {}, resetBriCon: () => {} });
+    // Before NiiVue, which would let go of a stroke that leaves the slices without telling of it.
+    canvas.addEventListener("mouseleave", () => { if (nv.opts.drawingEnabled && !isNaN(nv.drawPenLocation[0]!)) nv.mouseUpListener(); }, true);
     await nv.attachToCanvas(canvas, false);
     canvas.tabIndex = -1;  // the stage around it has the focus
     nv.setSliceType(SLICE_TYPE.AXIAL);
@@ -80,7 +86,7 @@ export class GlStack implements Stack {
     nv.loadDrawing(mask);
     nv.setDrawingEnabled(false);
     nv.onLocationChange = (location) => made.located(location as { vox: number[] });
-    nv.onDrawingChanged = () => made.onDrawn();
+    nv.onDrawingChanged = (action) => { if (action === "draw") made.drawn(); };
     made.setOverlay(true);
     made.observer.observe(canvas);
     return made;
@@ -192,14 +198,25 @@ export class GlStack implements Stack {
     this.nv.refreshDrawing(false);
     this.nv.drawAddUndoBitmap();
     this.nv.drawScene();
-    this.onDrawn();
+    this.drawn();
   }
 
-  undo(): void { this.nv.drawUndo(); this.nv.drawScene(); this.onDrawn(); }
+  private drawn(): void { this.steps = Math.min(KEPT - 1, this.steps + 1); this.onDrawn(); }
+
+  /** Take the last stroke back; false where none is left to take back. */
+  undo(): boolean {
+    if (!this.steps) return false;
+    this.steps--;
+    this.nv.drawUndo();
+    this.nv.drawScene();
+    this.onDrawn();
+    return true;
+  }
 
   async begin(url: string): Promise<void> {
     const { NVImage } = await import("./niivue");
     this.nv.loadDrawing(await NVImage.loadFromUrl({ url: await take(url, () => {}) as unknown as string, name: "mask.nii.gz" }));
+    this.steps = 0;
   }
 
   /** The drawing as a gzipped NIfTI, in the axes of the server's stack. */

@@ -379,7 +379,7 @@ def test_what_was_painted_is_not_lost_without_a_question(server: Server, study: 
         page.once("dialog", lambda one: (asked.append(one.message), one.dismiss()))
         page.get_by_role("link", name="Worklist").click()
         expect(page.locator(".stage")).to_be_visible()
-        assert (asked, page.url) == (["Discard what you painted and did not save?"], f"{server.url}/#/study/{study}")
+        assert (asked, page.url) == (["Discard what you painted? It is not saved."], f"{server.url}/#/study/{study}")
         page.evaluate(
             "fetch('/api/logout', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{}'})"
         )
@@ -395,6 +395,87 @@ def test_what_was_painted_is_not_lost_without_a_question(server: Server, study: 
         page.get_by_text("Saved as correction").wait_for()
         page.get_by_role("link", name="Worklist").click()  # no question now
         page.locator("a[data-study]").first.wait_for()
+
+
+def test_every_stroke_can_be_saved_and_taken_back(server: Server, study: str) -> None:
+    with open_browser(960, 640) as page:
+        enter(page, server)
+        page.goto(f"{server.url}/#/study/{study}")
+        page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
+        box, save = page.locator(".stage").bounding_box(), page.get_by_role("button", name="Save correction (s)")
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.keyboard.press("b")
+        page.keyboard.press("z")
+        page.get_by_text("Nothing more can be undone.").wait_for()
+        drag(page, "left", (x, y), (x, box["y"] - 20))  # the button is let go of beside the slices
+        page.get_by_text("Not saved yet.").wait_for()
+        page.keyboard.press("b")  # the brush is off
+        expect(page.get_by_text("Not saved yet.")).to_be_visible()
+        page.get_by_role("slider", name="Slice").focus()  # keys work from there too
+        page.keyboard.press("s")
+        page.get_by_text("Saved as correction").wait_for()
+        expect(save).to_be_disabled()
+        expect(page.get_by_label("Begin from")).to_have_text(re.compile("the program's outline.*, admin-"))
+        page.keyboard.press("b")
+        for _ in range(17):
+            page.keyboard.press("Space")
+        for _ in range(16):  # more than are kept; it began anew with the newest
+            page.keyboard.press("z")
+        page.get_by_text("Nothing more can be undone. Not saved yet.").wait_for()
+
+
+def test_a_page_that_comes_late_is_not_shown(server: Server, study: str) -> None:
+    other = add_row(server.database, state="failed", error="this one failed")
+    late = """const fetch = window.fetch; window.fetch = async (path, ...more) => {
+        const answer = await fetch(path, ...more);
+        if (path.endsWith("/v1/view")) await new Promise((come) => { window.come = come; });
+        return answer; };"""
+    with open_browser(960, 640, *NO_WEBGL) as page:
+        enter(page, server)
+        page.add_init_script(late)
+        page.reload()
+        page.locator("a[data-study]").first.wait_for()
+        for to, sign in (("#/", "h1:text-is('Worklist')"), (f"#/study/{other}", "text=this one failed")):
+            with page.expect_response("**/v1/view"):
+                page.evaluate(f"location.hash = '#/study/{study}'")
+            page.wait_for_timeout(300)
+            page.evaluate(f"location.hash = '{to}'")
+            page.locator(sign).first.wait_for()
+            page.evaluate("window.come()")
+            page.wait_for_timeout(700)
+            expect(page.locator(sign).first).to_be_visible()
+            expect(page.locator(".stage")).to_have_count(0)
+
+
+def test_a_reading_is_not_lost_where_the_session_ends_in_another_tab(server: Server, study: str) -> None:
+    server.add_user("ben", "reader")
+    with open_browser(960, 640, *NO_WEBGL, strict=False) as page:
+        log_in(page, server)
+        page.goto(f"{server.url}/#/study/{study}")
+        page.locator(".stage[data-ready]").wait_for()
+        page.get_by_label("Words, if any").fill("beside the falx")
+        asked = []
+        page.once("dialog", lambda one: (asked.append(one.message), one.dismiss()))
+        page.get_by_role("link", name="Worklist").click()
+        assert asked == ["Discard your reading? It is not saved."]
+        tab = page.context.new_page()
+        tab.goto(server.url)
+        tab.get_by_role("button", name="Log out").click()
+        page.get_by_text("The session has ended. Log in to save your reading.").wait_for()
+        page.locator("dialog").get_by_label("Name").fill("root")
+        page.locator("dialog").get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.locator("dialog").wait_for(state="detached")
+        tab.get_by_text("root (admin)").wait_for()
+        page.get_by_label("Cannot say").check()
+        page.keyboard.press("Enter")
+        page.get_by_text("root said “cannot say”, beside the falx.").wait_for()
+        tab.get_by_role("button", name="Log out").click()
+        tab.get_by_label("Name").fill("ben")
+        tab.get_by_label("Password").fill(PASSWORD)
+        tab.keyboard.press("Enter")
+        page.get_by_text("ben (reader)").wait_for()  # not root, who would be named for what ben does
 
 
 def test_an_upload_tells_what_was_left_out(server: Server, study: str) -> None:
@@ -435,13 +516,17 @@ def test_a_list_that_is_not_up_to_date_says_so(server: Server, study: str) -> No
 
 
 @pytest.mark.exhaustive
-def test_slices_that_do_not_come_are_no_fault_of_the_browser(server: Server, study: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("stack.nii.gz", "The server cannot be reached"), ("niivue-*.js", "A part of this page cannot be loaded")],
+)
+def test_slices_that_do_not_come_are_no_fault_of_the_browser(server: Server, study: str, part: str, said: str) -> None:
     with open_browser(960, 640, strict=False) as page:
         enter(page, server)
-        page.route("**/stack.nii.gz", lambda route: route.abort())
+        page.route(f"**/{part}", lambda route: route.abort())
         page.goto(f"{server.url}/#/study/{study}")
-        page.get_by_text("The server cannot be reached").wait_for(timeout=GLASS)
-        page.unroute("**/stack.nii.gz")
+        page.get_by_text(said).wait_for(timeout=GLASS)
+        page.unroute(f"**/{part}")
         page.get_by_role("button", name="Try again").click()
         page.locator(".stage[data-ready]").wait_for(timeout=GLASS)
         expect(page.locator(".stage canvas")).to_be_visible()
