@@ -437,6 +437,7 @@ JAPANESE, RUSSIAN, GERMAN = "Yamada^Tarou=山田^太郎", "Люкceмбypг", "M
         ("ISO_IR 144", RUSSIAN, "ISO_IR 144"),
         ("ISO_IR 192", JAPANESE, "ISO_IR 192"),
         ("ISO_IR 100", GERMAN, "ISO_IR 100"),
+        ("ISO_IR 6", GERMAN, "ISO_IR 100"),  # no defined term, though scanners write it
         (None, GERMAN, "ISO_IR 100"),  # Latin-1 bytes in a file that declares nothing
         ("UTF-8 BOM", GERMAN, "ISO_IR 192"),  # a character set that does not exist
         ("ISO_IR 144", JAPANESE, "ISO_IR 192"),  # one that cannot hold the name

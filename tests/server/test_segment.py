@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
+from bleedmap.io.dicom.read import LEFT_OUT
 from bleedmap.results.save import SUMMARY
 from bleedmap.server.config import Limits, Target
 from bleedmap.server.store import queue, tables
@@ -61,6 +62,23 @@ def test_a_result_goes_to_all_its_targets_or_is_where_it_belongs(
     }  # fmt: skip
     kept_s = None if row["delete_after"] is None else row["delete_after"] - now
     assert kept_s == (pytest.approx(2 * DAY_S, abs=60) if days and not targets else None)
+
+
+@sqlite
+@pytest.mark.parametrize(("targets", "told"), [(TARGETS, True), ((), False)])
+def test_a_result_without_dicom_says_why_no_target_gets_it(settings, database, place, targets, told: bool) -> None:
+    number = add_study(place, database, scanned(), phantom().mask.array, state="complete")
+    with database.write() as connection:
+        queue.enqueue(connection, number, 1, Step.SEGMENT)
+    job = queue.claim(database, (Step.SEGMENT,), "a")
+    assert job is not None
+    summary = json.loads((place.results(number, 1) / SUMMARY).read_text("utf-8"))
+    why = f"{LEFT_OUT}, as they could not refer to the images: SOP Instance UID has 88 characters."
+    summary |= {"files": {}, "notes": ["Another note.", why]}
+    _record(database, place, replace(settings, target=targets), job, summary)
+    with database.read() as connection:
+        row = connection.execute(select(tables.study)).mappings().one()
+    assert (row["state"], row["error"]) == ("delivered", why if told else "")
 
 
 @sqlite

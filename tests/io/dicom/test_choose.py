@@ -239,6 +239,25 @@ def test_another_patient_in_the_study_is_told(tmp_path):
     assert "SOMEBODY" not in notes
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "told"),
+    [
+        ("PatientName", "Other^Person", "state 2 patient names"),
+        ("PatientBirthDate", "19500101", "state 2 patient dates of birth"),
+        ("PatientName", "PHANTOM^SYNTHETIC^^", ""),  # another way to write it
+    ],
+)
+def test_another_name_under_one_patient_id_is_told(tmp_path, keyword, value, told):
+    instances = head(2)
+    for one in instances:
+        one.PatientName, one.PatientBirthDate = "Phantom^Synthetic", "19600101"
+    for one in instances[12:]:
+        setattr(one, keyword, value)
+    notes = " ".join(read(write(tmp_path, instances)).notes)
+    assert (told in notes) if told else (notes == "")
+    assert value not in notes
+
+
 def test_equal_series_give_the_lower_number(tmp_path):
     found = read(write(tmp_path, [*head(4), *head(2)]))
     assert found.choice[0].number == 2

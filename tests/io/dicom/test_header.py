@@ -1,14 +1,17 @@
 """Numbers as headers state them: with decimal commas, units, too many or too few; what cannot be used is shown."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmwrite
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from bleedmap.errors import InputError
-from bleedmap.io.dicom.header import read_numbers, set_up_pydicom, text
+from bleedmap.io.dicom.header import parse, read_numbers, set_up_pydicom, text
+from bleedmap.io.dicom.series import copy_patient_and_study
 from bleedmap.phantom.dicom_enhanced import enhanced_ct
 from dicom_studies import assert_same, even_grid, read, series, volume_on, write
 
@@ -166,3 +169,52 @@ def test_frames_of_one_file_are_told_alike(tmp_path):
     put(one, "NumberOfFrames", "twelve")
     with pytest.raises(InputError, match=r"no usable Number of Frames \(0028,0008\): 'twelve' where a number"):
         read(write(tmp_path / "b", [one]))
+
+
+LATIN1, LOST = b"M\xfcller^J\xf6rg", "M\N{REPLACEMENT CHARACTER}ller"
+CHINESE = b"Zhang^X=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"  # as PS3.5 annex K writes it
+
+
+@pytest.mark.parametrize(
+    ("stated", "name", "read_as"),
+    [
+        ("ISO_IR 192", LATIN1, "Müller^Jörg"),  # the scanner's letters under the middleware's character set
+        ("ISO_IR 192", "Müller^Jörg".encode(), "Müller^Jörg"),
+        ("ISO_IR 192", LOST.encode(), LOST),  # by whoever wrote the file
+        ("\\ISO 2022 IR 87", LATIN1, "Müller^Jörg"),
+        ("\\ISO 2022 IR 58", CHINESE, "Zhang^X=张^小东"),
+    ],
+)
+def test_names_keep_their_letters_whatever_character_set_is_stated(stated, name, read_as):
+    header = parse_with(stated, PatientName=name)
+    assert text(header, "PatientName") == read_as
+    copied = copy_patient_and_study(header)
+    copied.SOPClassUID, copied.Modality = header.SOPClassUID, "CT"
+    assert text(parse(as_bytes(copied), pixels=False, most=1 << 24).header, "PatientName") == read_as
+
+
+def test_one_text_in_other_letters_leaves_the_rest_as_it_is():
+    given = {"PatientName": "Müller^Jörg".encode(), "StudyDescription": "Schädel".encode("latin-1")}
+    header = parse_with("ISO_IR 192", **given)
+    assert (text(header, "PatientName"), text(header, "StudyDescription")) == ("Müller^Jörg", "Schädel")
+    assert copy_patient_and_study(header).SpecificCharacterSet == "ISO_IR 192"
+
+
+def parse_with(charset: str, **values: bytes) -> Dataset:
+    """Parse a file that holds such bytes, which pydicom would not write."""
+    first = series()[0]
+    put(first, "SpecificCharacterSet", charset)
+    for keyword, value in values.items():
+        put(first, keyword, keyword[:1] * len(value))
+    data = as_bytes(first)
+    for keyword, value in values.items():
+        placeholder = keyword[:1].encode() * len(value)
+        assert data.count(placeholder) == 1
+        data = data.replace(placeholder, value)
+    return parse(data, pixels=False, most=1 << 24).header
+
+
+def as_bytes(one: Dataset) -> bytes:
+    stream = BytesIO()
+    dcmwrite(stream, one, implicit_vr=False, little_endian=True)
+    return stream.getvalue()

@@ -343,6 +343,15 @@ def test_pixels_that_are_no_hu_are_refused(tmp_path, case):
     assert refused.value.remedy
 
 
+def test_a_compression_that_is_not_decoded_is_named_with_what_unpacks_it(tmp_path):
+    folder = write(tmp_path, series(EXPECTED, transfer_syntax="jpeg"))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.4.70", b"1.2.840.10008.1.2.4.55"))
+    with pytest.raises(InputError, match="transfer syntax JPEG Full Progression, Non-Hierarchical") as refused:
+        read(folder)
+    assert "dcmdjpeg" in refused.value.remedy
+
+
 def test_a_slice_with_too_few_bytes_is_left_out_and_told_by_its_name(tmp_path):
     instances = series(EXPECTED)
     cut_pixels(instances[5])

@@ -52,6 +52,17 @@ def test_files_and_zips_arrive(server: Server) -> None:
     assert counted == ["already held"]
 
 
+def test_what_a_zip_holds_beside_slices_is_called_what_it_is(server: Server) -> None:
+    slices = [as_bytes(one) for one in scanned()]
+    files = {
+        "study.zip": as_zip({"slice": slices[1]}), "cut.dcm": slices[2][:200], "letter.pdf": b"%PDF",
+        "DICOMDIR": slices[3][:132] + b"\2\0\2\0UI\x14\x001.2.840.10008.1.3.10\0", "slice.dcm": slices[0],
+    }  # fmt: skip
+    answer = server.client("reader").post("/api/uploads", content=as_zip(files), headers=ZIP)
+    left_out = {"zip inside the zip, which is not opened": 1, "damaged DICOM": 1, "not DICOM": 2}
+    assert answer.json() == {"kept": 1, "passed_over": left_out}
+
+
 def test_traps_are_refused_with_the_limit_named(server: Server) -> None:
     client = server.client("reader")
     bomb = as_zip({f"{number}": bytes(5_000_000) for number in range(6)})

@@ -104,7 +104,11 @@ class FrameDecoder:
             for packed in _split_compressed(header, data, shape.frames, name):
                 yield self._decode(packed, syntax, shape, name)
         else:
-            raise _refusal(name, f"pixels in transfer syntax {syntax}", "native, RLE, JPEG, JPEG-LS or JPEG 2000")
+            raise DamagedFileError(
+                name, found=f"pixels in transfer syntax {UID(str(syntax)).name}, which is not decoded",
+                needed="native, RLE, JPEG (baseline, extended, lossless), JPEG-LS or JPEG 2000",
+                remedy="unpack the series first: dcmdjpeg, gdcmconv --raw, or an export as Explicit VR Little Endian",
+            )  # fmt: skip
 
     def _decode(self, packed: bytes, syntax: str, shape: FrameShape, name: str) -> AnyArray:
         decoder = _DECODERS[syntax]

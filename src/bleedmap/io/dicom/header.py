@@ -18,8 +18,9 @@ from io import BytesIO
 from typing import Any
 
 import pydicom
-from pydicom import DataElement, Dataset, config
-from pydicom.datadict import dictionary_description, dictionary_has_tag
+from pydicom import DataElement, Dataset, charset, config
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
@@ -29,7 +30,7 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
 )
-from pydicom.valuerep import VR, PersonName
+from pydicom.valuerep import TEXT_VR_DELIMS, VR, PersonName
 
 PREAMBLE = 132  # bytes up to the end of 'DICM': PS3.10 7.1
 _PIXELS = 0x7FE00000  # group of the pixel data; an image's header ends here
@@ -39,6 +40,15 @@ _LONGEST_FIRST = 1024  # bytes of a file's first value, where nothing else says 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")  # by which results refer to an image
 _UID = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*", re.ASCII)  # PS3.5 9.1
 _MOST_UID = 64  # characters
+
+_LOST = "\N{REPLACEMENT CHARACTER}"
+_WRITTEN = tuple(  # by people and their systems, in their letters
+    Tag(tag_for_keyword(one) or 0)
+    for one in (
+        "PatientName", "PatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName", "StudyDescription",
+        "SeriesDescription", "ProtocolName", "IssuerOfPatientID", "DeidentificationMethod",
+    )
+)  # fmt: skip
 
 
 # What no text holds (PS3.5 6.1.3); a 0 alone is an odd byte, several are those of tags and lengths.
@@ -65,6 +75,8 @@ def set_up_pydicom() -> None:
     for logger in _LOGGERS:
         logger.disabled = True
     warnings.filterwarnings("ignore", module=_DICOM_MODULES)
+    # pydicom 3.0 leaves the escapes of GB 2312 to Python, which does not know them: they would stay in Chinese names.
+    vars(charset)["handled_encodings"] = tuple(one for one in charset.handled_encodings if one != "iso_ir_58")
 
 
 def has_preamble(start: bytes) -> bool:
@@ -122,6 +134,7 @@ def parse(data: bytes, *, pixels: bool, most: int) -> Parsed:
         else:
             stream.seek(0)
             header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
+        _read_misstated(header)
         header.buffer = None  # it would hold all the bytes for as long as the header lives
         if not is_directory(header) and not find_sop_class(header) and text(header, "Modality") is None:
             raise DamagedError("names neither SOP Class (0008,0016) nor Modality (0008,0060)")
@@ -167,6 +180,23 @@ def _read_meta(stream: BytesIO) -> Dataset:
     """Read the file meta information, always explicit little endian: PS3.10 7.1. The stream is left behind it."""
     stream.seek(PREAMBLE)
     return read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+
+
+def _read_misstated(header: Dataset) -> None:
+    """Read texts that are not in the character set that the file states as Latin-1, in which no byte is lost.
+
+    Middleware often states UTF-8 and passes on the scanner's letters as they are, in one text or in all.
+    """
+    for tag in _WRITTEN:
+        raw = header.get_item(tag) if tag in header else None
+        data = raw.value if isinstance(raw, RawDataElement) else None
+        if not isinstance(data, bytes) or data.isascii() or _LOST.encode() in data:
+            continue
+        encodings = header._character_set
+        if _LOST in charset.decode_bytes(
+            data, [encodings] if isinstance(encodings, str) else encodings, TEXT_VR_DELIMS
+        ):
+            header[tag] = DataElement(tag, dictionary_VR(tag), data.decode("latin-1").rstrip(" \0"))
 
 
 def is_directory(header: Dataset) -> bool:

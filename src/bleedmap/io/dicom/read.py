@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydicom import Dataset
 
 from bleedmap.arrays import FloatArray, ignore
 from bleedmap.errors import BleedmapError, DamagedFileError, InputError
@@ -23,6 +24,7 @@ from bleedmap.volume import Volume
 
 __all__ = ["DicomFound", "read_series", "scan"]
 
+LEFT_OUT = "DICOM results (segmentation, report, pictures) are left out"  # begins the note that says why
 _MOST_DAMAGED = 10  # slices that are left out; a decoder may take seconds over each
 MOST_VOLUME_BYTES = 1_200_000_000  # in float32: 1,144 slices of 512 × 512
 
@@ -78,8 +80,8 @@ def read_series(
         unreferable = find_why_unreferable([file.header for file in files])
         if unreferable:
             notes.append(
-                f"DICOM results (segmentation, report, pictures) are left out, as they could not refer to the images: "
-                f"{unreferable}. The NIfTI files, tables and the report are whole."
+                f"{LEFT_OUT}, as they could not refer to the images: {unreferable}. "
+                "The NIfTI files, tables and the report are whole."
             )
         try:
             volume = Volume(hu, turn.turn_grid(grid, first.rows, first.columns))
@@ -162,15 +164,31 @@ def _check_patient(found: DicomFound, planes: Sequence[Plane]) -> None:
 
 
 def _describe_patients(found: DicomFound, planes: Sequence[Plane]) -> list[str]:
-    """Note other patient IDs in the study that was read, without naming them."""
+    """Note other patient IDs in the study, other names and dates of birth in what was read, without telling them."""
     own = text(planes[0].file.header, "PatientID")
     others = {text(one.header, "PatientID") for one in found.files if one.study == planes[0].file.study} - {own, None}
-    if not others or own is None:
-        return []
-    return [
-        f"The study holds images of {len(others) + 1} patient IDs. Those of one were read; make sure that they are "
-        "of the patient you mean."
-    ]
+    notes = []
+    if others and own is not None:
+        notes.append(
+            f"The study holds images of {len(others) + 1} patient IDs. Those of one were read; make sure that they are "
+            "of the patient you mean."
+        )
+    for what, read in (("names", _read_name), ("dates of birth", _read_birth)):
+        if (count := len({read(plane.file.header) for plane in planes} - {""})) > 1:
+            notes.append(
+                f"The slices that were read state {count} patient {what} under one patient ID. Make sure that they are "
+                "of one patient; results state what the first slice does."
+            )
+    return notes
+
+
+def _read_name(header: Dataset) -> str:
+    """Read the patient's name without what differs between two ways to write it: case, blanks, empty parts."""
+    return "".join(one for one in (text(header, "PatientName") or "").casefold() if one.isalnum())
+
+
+def _read_birth(header: Dataset) -> str:
+    return text(header, "PatientBirthDate") or ""
 
 
 def _check_size(found: DicomFound, places: Sequence[Sequence[Plane]]) -> None:

@@ -40,6 +40,7 @@ _OPTIONAL = (
 )  # fmt: skip
 _ENUMERATED = {"PatientSex": ("M", "F", "O"), "PatientIdentityRemoved": ("YES", "NO")}
 _UTF8, _LATIN1 = "ISO_IR 192", "ISO_IR 100"
+_ASCII = ("", "ISO_IR 6", "ISO 2022 IR 6")  # its letters beyond are read as Latin-1, and so keep their bytes
 _GRAIN_MM = 6  # decimals: a nanometre, below which a float's noise lies
 _GRAIN_COSINE = 9  # decimals
 
@@ -235,7 +236,8 @@ def _choose_charset(header: Dataset, clean: Dataset) -> str | list[str] | None:
     pieces = [piece for element in clean for piece in re.split(r"[\\^=]", text(clean, element.keyword) or "")]
     if all(piece.isascii() for piece in pieces):
         return None
-    given = _read_value(header, "SpecificCharacterSet") or _LATIN1  # which undeclared text is read as: its bytes stay
+    given = _read_value(header, "SpecificCharacterSet")
+    given = _LATIN1 if given in _ASCII else given
     names = given if isinstance(given, list) else [given]
     if any(name not in python_encoding for name in names):
         return _UTF8

@@ -98,7 +98,7 @@ study = Table(
     Column("headline", Text, nullable=False, default="", comment="the result in a sentence"),
     Column("made_at", Double, nullable=True, comment="the moment that its results carry; set before they are made"),
     Column("weights", Text, nullable=True, comment="name and SHA-256 of what made the result"),
-    Column("error", Text, nullable=False, default="", comment="why it was refused or has failed"),
+    Column("error", Text, nullable=False, default="", comment="why it was refused, has failed, or no target gets it"),
     Column("delete_after", Double, nullable=True, comment="its images are deleted then; None: not decided or never"),
     UniqueConstraint("key", "version", name="study_key"),
     Index("study_state", "state", "last_seen"), Index("study_uid", "uid"),

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydicom.uid import MediaStorageDirectoryStorage
 
+from bleedmap.io.dicom.header import has_preamble
 from bleedmap.io.kinds import identify
 from bleedmap.server.config import GB, SLICES
 from bleedmap.server.dicom.receive import NO_SPACE, Receiver, RefusedError
@@ -21,6 +23,7 @@ from bleedmap.server.web.context import Actor, Asking, Parts, Refusal, Web, as_j
 
 _CHUNK = 1 << 20
 _ZIP_MARK = b"PK\x03\x04"  # a zip that was cut off has it too
+_START = 1 << 10  # bytes of a file that tell what it is
 _PIECE = 64 << 20  # mapped at once
 _UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
@@ -95,7 +98,7 @@ def _take(web: Web, actor: Actor, part: Path) -> tuple[int, Counter[str]]:
                     kind = identify(file)
                     why = f"it is {kind.words}" if kind else error.reason
                     raise Refusal(422, f"Not a DICOM file that can be read: {why}", "a DICOM image") from error
-                passed["not DICOM"] += 1
+                passed[_name_left_out(file)] += 1
             else:
                 kept += not received.passed_over
                 passed[received.passed_over] += bool(received.passed_over)
@@ -107,6 +110,16 @@ def _take(web: Web, actor: Actor, part: Path) -> tuple[int, Counter[str]]:
         receiver.flush(web.database)
     web.note(actor, "uploaded", kept=kept)
     return kept, +passed
+
+
+def _name_left_out(file: Path) -> str:
+    """Name a file of a zip that cannot be read, as its sender counts what was left out."""
+    with file.open("rb") as stream:
+        start = stream.read(_START)
+    if start.startswith(_ZIP_MARK):
+        return "zip inside the zip, which is not opened"
+    is_image = has_preamble(start) and MediaStorageDirectoryStorage.encode() not in start  # not the DICOMDIR of a CD
+    return "damaged DICOM" if is_image else "not DICOM"
 
 
 def store_file(receiver: Receiver, path: Path, sender_ae: str) -> Any:

@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping
 
 from bleedmap import __version__
 from bleedmap.errors import InputError, OutputError, find_shortage
+from bleedmap.io.dicom.read import LEFT_OUT
 from bleedmap.results.save import SUMMARY, save
 from bleedmap.server.config import COMPUTE_ERRORS, Settings, Target
 from bleedmap.server.log import describe_fault, logger
@@ -118,13 +119,21 @@ def list_targets(settings: Settings, summary: dict[str, Any]) -> list[Target]:
     return [one for one in settings.target if one.when == "always" or summary["verdict"] == "bleed marked"]
 
 
+def _explain_unsent(settings: Settings, summary: dict[str, Any]) -> str:
+    """Explain why no target gets anything of a result that has no DICOM; '' where targets get what they ask for."""
+    if not settings.target or "dicom_report" in summary["files"]:
+        return ""
+    return next((one for one in summary["notes"] if one.startswith(LEFT_OUT)), "")
+
+
 def _record(database: Database, place: Place, settings: Settings, job: Job, summary: dict[str, Any]) -> None:
     sure = summary["certainty"]
     weights = f"{summary['weights']['name']} {summary['weights']['sha256'][:16]}"
     values = {
         "verdict": summary["verdict"], "volume_ml": summary["volume_ml"], "lesions": len(summary["lesions"]),
         "score": summary["highest_probability"] if sure is None else sure["study_probability"],
-        "headline": _headline(summary), "weights": weights, "error": "", **_count_held(place, job),
+        "headline": _headline(summary), "weights": weights, "error": _explain_unsent(settings, summary),
+        **_count_held(place, job),
     }  # fmt: skip
     targets = list_targets(settings, summary)
     with database.write() as connection:
