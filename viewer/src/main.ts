@@ -13,6 +13,8 @@ import "./style.css";
 export type Screen = (place: HTMLElement, me: Me, ...parts: string[]) => Promise<(() => void) & { unsaved?: () => string }>;
 
 const main = document.getElementById("main")!, top = document.getElementById("top")!;
+// Of tabs and of the browser's history, which hold no name of a patient.
+const TITLES: Record<string, string> = { study: "Reading", history: "History", admin: "Administration", password: "Password" };
 let leave: Awaited<ReturnType<Screen>> = () => {}, me: Me | null = null, turn = 0, shown = location.hash;
 
 // All tabs of a browser share its session: each hears who has logged in or out in another, and shows that person's page or none.
@@ -58,6 +60,7 @@ async function show(): Promise<void> {
   const place = h("div", {}, h("p", { className: "note", role: "status" }, "Loading…"));
   main.replaceChildren(place);
   main.className = me === null ? "login" : name || "list";
+  document.title = `${me === null ? "Log in" : TITLES[name] ?? "Worklist"} · bleedmap`;
   try {
     if (me === null) return void await showLogin(place, (one) => { know(one); void show(); });
     const left = await (screens[name] ?? showWorklist)(place, me, ...parts);

@@ -194,8 +194,10 @@ export const showReading: Screen = async (place, me, id = "") => {
     keep.disabled = !gl().drawing && !unsaved;
   }
   async function next(): Promise<void> {
-    const to = await findNext(id);
-    if (to === null) said.textContent = "No other study is unread."; else location.hash = `#/study/${to}`;
+    try {
+      const to = await findNext(id);
+      if (to === null) said.textContent = "No other study is unread."; else location.hash = `#/study/${to}`;
+    } catch (error) { said.textContent = (error as Problem).sentence; }
   }
 
   const steps: Record<string, number> = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 };

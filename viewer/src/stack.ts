@@ -242,6 +242,9 @@ export class PictureStack implements Stack {
   private left = 0;
   private top = 0;
   private soon = 0;
+  private again = 0;
+  private drawn = -1;  // the slice whose picture has come
+  private note = h("p", { className: "opening", role: "status" });
 
   constructor(private picture: HTMLImageElement, private base: string, private view: View) {
     const [, level, width] = view.windows[0]!;
@@ -252,8 +255,19 @@ export class PictureStack implements Stack {
     return `${this.base}/slices/${slice + 1}.png?level=${this.window[0]}&width=${this.window[1]}&overlay=${this.overlay ? 1 : 0}`;
   }
 
+  /** Instead of a picture, words; browsers would show the last slice's until this one's has come. */
+  private tell(words: string): void {
+    if (!this.note.isConnected) this.picture.after(this.note);
+    this.note.textContent = words;
+    this.picture.style.visibility = words ? "hidden" : "";
+  }
+
   private draw(): void {
+    clearTimeout(this.again);
+    this.picture.onload = () => { this.drawn = this.slice; this.tell(""); };
+    this.picture.onerror = () => { this.tell("This slice did not come; it is asked for again."); this.again = window.setTimeout(() => this.draw(), 3000); };
     this.picture.src = this.url(this.slice);
+    if (this.drawn !== this.slice && !this.picture.complete) this.tell("Loading the slice…");
     this.picture.alt = this.view.lines[this.slice] ?? "";
     for (const next of [this.slice + 1, this.slice - 1]) {  // the neighbours, so that scrolling does not wait
       if (next < 0 || next >= this.view.shape[0] || this.cache.has(this.url(next))) continue;
@@ -297,5 +311,5 @@ export class PictureStack implements Stack {
   }
 
   setOverlay(on: boolean): void { this.overlay = on; this.draw(); }
-  close(): void { clearTimeout(this.soon); this.cache.clear(); }
+  close(): void { clearTimeout(this.soon); clearTimeout(this.again); this.cache.clear(); }
 }

@@ -16,18 +16,22 @@ export const showWorklist: Screen = async (place) => {
   const chosen = h("input", { type: "file", id: "files", multiple: true, onchange: () => { void upload([...chosen.files!]); chosen.value = ""; } });
   const drop = h("label", { className: "drop", htmlFor: "files" }, "Add studies: drop a folder, DICOM files or a zip here, or choose files. ", chosen);
   place.replaceChildren(h("h1", {}, "Worklist"), stale, top, h("div", { className: "tools" }, sort, said), body, drop);
-  const turn = () => { order = order === "worklist" ? "arrival" : "worklist"; void load(); };
+  const turn = () => { order = order === "worklist" ? "arrival" : "worklist"; void update(); };
+  const update = (quiet = false) => load(quiet).then(() => { stale.textContent = ""; }, (error: Problem) => {
+    stale.textContent = `This list is not up to date. ${error.sentence}`;
+  });
 
   async function load(quiet = false): Promise<void> {
-    const list = await get<Worklist>(`/api/studies?order=${order}`, quiet);
-    const held = (document.activeElement as HTMLElement | null)?.dataset.study;
+    const asked = order, list = await get<Worklist>(`/api/studies?order=${asked}`, quiet);
+    if (asked !== order) return;  // the other one is under way
+    const held = body.contains(document.activeElement) && document.activeElement!.getAttribute("href");
     top.replaceChildren(h("dl", { className: "counts" },
       ...list.counts.flatMap(([words, count]) => [h("div", {}, h("dt", {}, words), h("dd", {}, String(count)))]),
       h("div", {}, h("dt", {}, "oldest unread"), h("dd", {}, list.oldest_unread_s === null ? "none" : span(list.oldest_unread_s)))),
       h("p", { className: "note" }, list.order));
     sort.textContent = order === "worklist" ? "Sort by arrival (a)" : "Sort by likelihood (a)";
     body.replaceChildren(draw(list));
-    if (held) body.querySelector<HTMLElement>(`[data-study="${CSS.escape(held)}"]`)?.focus();
+    if (held) body.querySelector<HTMLElement>(`[href="${CSS.escape(held)}"]`)?.focus();
   }
 
   async function upload(files: File[]): Promise<void> {
@@ -49,7 +53,7 @@ export const showWorklist: Screen = async (place) => {
     }
     const others = [...left].map(([why, number]) => `${number.toLocaleString("en-GB")} ${why}`).join(", ");
     said.textContent = [kept ? `${count(kept, "slice")} received; the study appears when no more come.` : !refused && "Nothing was received.", others && `Left out: ${others}.`, refused].filter(Boolean).join(" ");
-    await load();
+    await update();
   }
 
   const over = (event: DragEvent) => event.preventDefault();
@@ -71,9 +75,7 @@ export const showWorklist: Screen = async (place) => {
   document.addEventListener("drop", dropped);
   document.addEventListener("keydown", key);
   await load();
-  const end = follow(() => void load(true).then(() => { stale.textContent = ""; }, (error: Problem) => {
-    stale.textContent = `This list is not up to date. ${error.sentence}`;
-  }));
+  const end = follow(() => void update(true));
   return () => {
     end();
     document.removeEventListener("dragover", over); document.removeEventListener("drop", dropped); document.removeEventListener("keydown", key);

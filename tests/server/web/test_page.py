@@ -503,10 +503,17 @@ def test_a_list_that_is_not_up_to_date_says_so(server: Server, study: str) -> No
         enter(page, server)
         page.route("**/api/studies*", lambda route: route.abort())
         add_row(server.database, verdict="no bleed marked", score=0.02)
-        page.get_by_text("This list is not up to date. The server cannot be reached").wait_for()
+        stale = page.get_by_text("This list is not up to date. The server cannot be reached")
+        stale.wait_for()
         page.unroute("**/api/studies*")
+        link = page.get_by_role("link", name="history").last
+        link.focus()
         add_row(server.database, verdict="no bleed marked", score=0.02)
-        page.get_by_text("This list is not up to date").wait_for(state="hidden")
+        stale.wait_for(state="hidden")
+        expect(page.locator("a:focus")).to_have_attribute("href", link.get_attribute("href") or "")
+        page.route("**/api/studies*", lambda route: route.abort())
+        page.keyboard.press("a")  # is told at once
+        stale.wait_for()
         page.route("**/api/**", lambda route: route.abort())
         page.goto(f"{server.url}/#/admin")
         page.get_by_text("The server cannot be reached").wait_for()
@@ -608,6 +615,16 @@ def test_without_webgl_pictures_are_shown_and_the_brush_is_off(server: Server, s
         page.keyboard.press("1")
         page.keyboard.press("Enter")
         page.get_by_text("Saved: agree").wait_for()
+        held: list[str] = []
+        page.route("**/slices/*", lambda route: held.append(route.request.url))
+        page.keyboard.press("Home")  # not the slice before under the words of this one
+        page.get_by_text("Loading the slice…").wait_for()
+        expect(picture).to_be_hidden()
+        page.unroute("**/slices/*")
+        page.evaluate("document.querySelector('.stage img').dispatchEvent(new Event('error'))")
+        page.get_by_text("This slice did not come; it is asked for again.").wait_for()
+        expect(picture).to_be_visible()
+        expect(picture).to_have_js_property("naturalWidth", 768)
 
 
 @pytest.mark.exhaustive
