@@ -230,7 +230,7 @@ export const showReading: Screen = async (place, me, id = "") => {
     else if (one === "s" && !keep.disabled) void saveCorrection();
     else if ((one === "[" || one === "]") && painting) setSize(size + (one === "]" ? 2 : -2));
     else if (one === " " && (painting || ruler.on) && !target.matches("button, summary, input, a")) { if (painting) gl().dab(); else ruler.mark(slice); }
-    else if (one === "Enter" && !target.matches("button, a, summary")) void saveReading();
+    else if (one === "Enter" && !target.matches("button, a, summary")) { if (!event.repeat) void saveReading(); }
     else return;
     event.preventDefault();
   };

@@ -10,13 +10,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from bleedmap.geometry import PlaneTurn, SliceGrid, axial_affine
 from bleedmap.phantom.dicom import ct_instances
 from bleedmap.server import view
 from bleedmap.server.store.studies import add_event, change
-from bleedmap.server.store.tables import correction, reading
+from bleedmap.server.store.tables import correction, identity, reading
 from bleedmap.volume import Volume
 from browser import NO_WEBGL, open_browser
 from server_studies import add_row, add_study, as_bytes, as_zip, phantom, scanned
@@ -100,7 +100,9 @@ def test_a_study_is_read_and_corrected_by_keyboard_alone(server: Server, study: 
         page.keyboard.press("s")
         page.get_by_text("Saved as correction 1").wait_for()
         page.keyboard.press("2")
-        page.keyboard.press("Enter")
+        for _ in range(4):  # a key that is held down saves once
+            page.keyboard.down("Enter")
+        page.keyboard.up("Enter")
         page.get_by_text("Saved: missed. You saw").wait_for()
         page.keyboard.press("u")
         page.get_by_text("an input check").or_(page.get_by_text("There is nothing to show yet")).or_(
@@ -501,6 +503,12 @@ def test_an_upload_tells_what_was_left_out(server: Server, study: str) -> None:
 def test_a_list_that_is_not_up_to_date_says_so(server: Server, study: str) -> None:
     with open_browser(960, 640, strict=False) as page:
         enter(page, server)
+        page.set_viewport_size({"width": 1024, "height": 600})
+        with server.database.write() as connection:
+            connection.execute(update(identity).values(patient_id="9" * 64))
+        page.reload()
+        page.get_by_text("9" * 64).first.wait_for()
+        assert page.locator(".rows .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
         page.route("**/api/studies*", lambda route: route.abort())
         add_row(server.database, verdict="no bleed marked", score=0.02)
         stale = page.get_by_text("This list is not up to date. The server cannot be reached")
